@@ -1,0 +1,82 @@
+/** Which locker is free when: in service, not promised to anybody else, and not taken at the screen. */
+
+import type { DeviceLocker } from './device.ts';
+import type { RegisteredLocker, RegisteredUnit } from './registry.ts';
+import { isFinished, type Reservation } from './reservation.ts';
+import type { UnitState } from './unit.ts';
+import { LOCKER_SIZES, type LockerSize, toMs } from './vocabulary.ts';
+
+/** A rental that is over its time still sits in its locker; this much longer, nobody else is promised it. */
+export const OVERDUE_ALLOWANCE_MS = 30 * 60_000;
+
+export interface Period {
+  readonly fromMs: number;
+  readonly untilMs: number;
+}
+
+export function overlaps(a: Period, b: Period): boolean {
+  return a.fromMs < b.untilMs && b.fromMs < a.untilMs;
+}
+
+export function periodOf(reservation: Reservation): Period {
+  return { fromMs: toMs(reservation.from), untilMs: toMs(reservation.until) };
+}
+
+/** Whether a reservation keeps others from its locker at this moment. A hold that has run out binds nothing. */
+export function binds(reservation: Reservation, nowMs: number): boolean {
+  if (isFinished(reservation)) return false;
+  return reservation.status !== 'held' || nowMs < toMs(reservation.holdExpiresAt);
+}
+
+/** The end of a use as planned, or, once that has passed, as far as nobody else should be promised the locker. */
+function expectedEnd(plannedMs: number, nowMs: number): number {
+  return plannedMs > nowMs ? plannedMs : nowMs + OVERDUE_ALLOWANCE_MS;
+}
+
+/** The time that a reservation takes up: beyond `until` while its customer has not given the locker back. */
+function bindingPeriod(reservation: Reservation, nowMs: number): Period {
+  const period = periodOf(reservation);
+  if (reservation.status !== 'active') return period;
+  return { fromMs: period.fromMs, untilMs: expectedEnd(period.untilMs, nowMs) };
+}
+
+/** The time that the rental in a locker takes up, if one runs there. */
+export function rentalPeriod(locker: DeviceLocker | undefined, nowMs: number): Period | undefined {
+  const rental = locker?.rental;
+  if (rental === undefined) return undefined;
+  return { fromMs: toMs(rental.startedAt), untilMs: expectedEnd(toMs(rental.until), nowMs) };
+}
+
+/**
+ * The lockers that are free for a whole period, in the order in which the unit lists them.
+ * `except` names a reservation that is not counted against itself.
+ */
+export function freeLockers(
+  unit: RegisteredUnit,
+  state: UnitState,
+  period: Period,
+  nowMs: number,
+  except?: string,
+): RegisteredLocker[] {
+  const taken = new Set<string>();
+  for (const reservation of Object.values(state.booking.reservations)) {
+    if (reservation.id === except || !binds(reservation, nowMs)) continue;
+    if (overlaps(bindingPeriod(reservation, nowMs), period)) taken.add(reservation.locker);
+  }
+  return unit.lockers.filter((locker) => {
+    if (!locker.inService || taken.has(locker.id)) return false;
+    const device = state.device.lockers[locker.id];
+    if (except !== undefined && device?.rental?.reservationId === except) return true;
+    const rental = rentalPeriod(device, nowMs);
+    return rental === undefined || !overlaps(rental, period);
+  });
+}
+
+/** The smallest free locker that holds what fits `size`. */
+export function smallestFitting(lockers: readonly RegisteredLocker[], size: LockerSize): RegisteredLocker | undefined {
+  for (const candidate of LOCKER_SIZES.slice(LOCKER_SIZES.indexOf(size))) {
+    const locker = lockers.find((free) => free.size === candidate);
+    if (locker !== undefined) return locker;
+  }
+  return undefined;
+}

@@ -1,0 +1,84 @@
+/** The configuration of a unit: its schema, the defaults at registration, and the hash that proves what a unit runs. */
+
+import { createHash } from 'node:crypto';
+import { type Static, Type } from '@sinclair/typebox';
+import { Currency, LockerSize } from './vocabulary.ts';
+
+const MAX_LANGUAGES = 20;
+const MAX_TEXTS_PER_LANGUAGE = 100;
+const MAX_CONFIGURED_TEXT_LENGTH = 500;
+const MAX_RENTAL_MINUTES = 60 * 24 * 90;
+
+const strict = { additionalProperties: false };
+const TimeOfDay = Type.String({ pattern: '^([01]\\d|2[0-3]):[0-5]\\d$|^24:00$' });
+
+export const ConfigurationValues = Type.Object(
+  {
+    prices: Type.Array(
+      Type.Object(
+        { size: LockerSize, perHour: Type.Integer({ minimum: 0, description: 'minor units' }), currency: Currency },
+        strict,
+      ),
+      { minItems: 1, maxItems: 4 },
+    ),
+    minimumMinutes: Type.Integer({ minimum: 1, maximum: MAX_RENTAL_MINUTES }),
+    maximumMinutes: Type.Integer({ minimum: 1, maximum: MAX_RENTAL_MINUTES }),
+    holdTtlS: Type.Integer({ minimum: 10, maximum: 86_400 }),
+    openingHours: Type.Array(
+      Type.Object({ weekday: Type.Integer({ minimum: 1, maximum: 7 }), opens: TimeOfDay, closes: TimeOfDay }, strict),
+      { maxItems: 28, description: 'in the time zone of the unit; empty: always open' },
+    ),
+    texts: Type.Record(
+      Type.String({ pattern: '^[a-z]{2}(-[A-Z]{2})?$' }),
+      Type.Record(
+        Type.String({ pattern: '^[A-Za-z][A-Za-z0-9._-]{0,63}$' }),
+        Type.String({ maxLength: MAX_CONFIGURED_TEXT_LENGTH }),
+        { maxProperties: MAX_TEXTS_PER_LANGUAGE },
+      ),
+      { maxProperties: MAX_LANGUAGES },
+    ),
+    pushIntervalMs: Type.Integer({ minimum: 50, maximum: 3_600_000 }),
+  },
+  strict,
+);
+export type ConfigurationValues = Static<typeof ConfigurationValues>;
+
+export const VersionedConfiguration = Type.Object({
+  version: Type.Integer({ minimum: 1 }),
+  hash: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+  values: ConfigurationValues,
+});
+export type VersionedConfiguration = Static<typeof VersionedConfiguration>;
+
+/** What a unit runs until somebody configures it. `holdTtlS` is the platform's setting. */
+export function defaultConfiguration(holdTtlS: number): VersionedConfiguration {
+  const values: ConfigurationValues = {
+    prices: [
+      { size: 'S', perHour: 200, currency: 'EUR' },
+      { size: 'M', perHour: 300, currency: 'EUR' },
+      { size: 'L', perHour: 450, currency: 'EUR' },
+      { size: 'XL', perHour: 600, currency: 'EUR' },
+    ],
+    minimumMinutes: 15,
+    maximumMinutes: 60 * 24 * 7,
+    holdTtlS,
+    openingHours: [],
+    texts: {},
+    pushIntervalMs: 1_000,
+  };
+  return { version: 1, hash: configurationHash(values), values };
+}
+
+/** Lower-case hex sha256 of the values as canonical JSON (keys sorted at every level, no white space). */
+export function configurationHash(values: ConfigurationValues): string {
+  return createHash('sha256').update(canonicalJson(values)).digest('hex');
+}
+
+function canonicalJson(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`;
+  if (value === null || typeof value !== 'object') return JSON.stringify(value);
+  const fields = Object.entries(value)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, field]) => `${JSON.stringify(key)}:${canonicalJson(field)}`);
+  return `{${fields.join(',')}}`;
+}

@@ -1,0 +1,93 @@
+import { Type } from '@sinclair/typebox';
+import { Instant, LockerId, LockerSize, Money, Text } from '../vocabulary.ts';
+import { event } from './define.ts';
+
+const ReservationId = Type.String({ description: '<unit>.<uuid>' });
+const reservation = { reservationId: ReservationId };
+
+export const OpenResult = Type.Union([
+  Type.Literal('opened'),
+  Type.Literal('failed'),
+  Type.Literal('refused'),
+  Type.Literal('unreachable'),
+]);
+
+export const bookingEvents = {
+  ReservationHeld: event(
+    'booking',
+    'A customer claims a locker for a period; the claim ends by itself unless it is confirmed.',
+    Type.Object({
+      ...reservation,
+      customer: Type.String({ description: 'random id of the customer' }),
+      locker: LockerId,
+      size: LockerSize,
+      from: Instant,
+      until: Instant,
+      holdExpiresAt: Instant,
+      price: Money,
+      configurationVersion: Type.Integer({ minimum: 1, description: 'the configuration that the price comes from' }),
+    }),
+  ),
+  ReservationConfirmed: event(
+    'booking',
+    'A hold was paid for.',
+    Type.Object({ ...reservation, paymentReference: Type.String() }),
+  ),
+  ReservationCancelled: event('booking', 'A customer gave a reservation up before using it.', Type.Object(reservation)),
+  ReservationExpired: event(
+    'booking',
+    'A hold was not confirmed in time, or a confirmed reservation was never used.',
+    Type.Object({ ...reservation, reason: Type.Union([Type.Literal('hold'), Type.Literal('no-show')]) }),
+  ),
+  ReservationAccepted: event('booking', 'The unit knows the reservation.', Type.Object(reservation)),
+  ReservationRejected: event(
+    'booking',
+    'The reservation cannot be kept.',
+    Type.Object({ ...reservation, reason: Text }),
+  ),
+  ReservationMoved: event(
+    'booking',
+    'The reservation has another locker.',
+    Type.Object({ ...reservation, fromLocker: LockerId, toLocker: LockerId, size: LockerSize, reason: Text }),
+  ),
+  ReservationStarted: event(
+    'booking',
+    'The customer took the locker.',
+    Type.Object({ ...reservation, locker: LockerId, startedAt: Instant }),
+  ),
+  ReservationCompleted: event(
+    'booking',
+    'The customer gave the locker back.',
+    Type.Object({
+      ...reservation,
+      endedAt: Instant,
+      endedBy: Type.Union([Type.Literal('customer'), Type.Literal('unit')]),
+    }),
+  ),
+  ReservationConflictDetected: event(
+    'booking',
+    'A rental at the screen took a reserved locker while the unit could not know better.',
+    Type.Object({
+      ...reservation,
+      locker: LockerId,
+      rentalId: Type.String(),
+      resolution: Type.Union([Type.Literal('moved'), Type.Literal('rejected')]),
+    }),
+  ),
+  LockerOpenRequested: event(
+    'booking',
+    'A customer asked from the phone to open a locker now.',
+    Type.Object({ ...reservation, locker: LockerId, commandId: Type.String(), expiresAt: Instant }),
+  ),
+  LockerOpenAnswered: event(
+    'booking',
+    'What came of a request to open.',
+    Type.Object({
+      ...reservation,
+      locker: LockerId,
+      commandId: Type.String(),
+      result: OpenResult,
+      reason: Type.Optional(Text),
+    }),
+  ),
+};

@@ -1,0 +1,65 @@
+import { Type } from '@sinclair/typebox';
+import { Instant, LockerId, Money, Text } from '../vocabulary.ts';
+import { event } from './define.ts';
+
+export const OpenCause = Type.Union([
+  Type.Literal('walk-up'),
+  Type.Literal('reservation'),
+  Type.Literal('command'),
+  Type.Literal('service'),
+]);
+export const DoorState = Type.Union([Type.Literal('open'), Type.Literal('closed'), Type.Literal('unknown')]);
+
+const commandId = Type.Optional(Type.String());
+const RentalRef = {
+  rentalId: Type.String(),
+  reservationId: Type.Optional(Type.String()),
+};
+
+/**
+ * What a unit reports. The locker stands in the subject of the event (`unit/locker`), and in the `locker` field of a
+ * batch, never in `data`. Fields that the platform does not know yet are kept.
+ */
+export const deviceEvents = {
+  LockerOpened: event('device', 'A door opened.', Type.Object({ cause: OpenCause, commandId })),
+  LockerClosed: event('device', 'A door closed.', Type.Object({})),
+  LockerOpenFailed: event('device', 'A door did not open.', Type.Object({ reason: Text, commandId })),
+  RentalStarted: event(
+    'device',
+    'A locker was taken, at the screen or with a reservation.',
+    Type.Object({ ...RentalRef, until: Instant, price: Type.Optional(Money) }),
+  ),
+  RentalEnded: event(
+    'device',
+    'A locker was given back.',
+    Type.Object({ ...RentalRef, reason: Type.Union([Type.Literal('given-back'), Type.Literal('released')]) }),
+  ),
+  ReservationRedeemed: event(
+    'device',
+    'A customer showed the token of a reservation at the screen.',
+    Type.Object({ reservationId: Type.String() }),
+  ),
+  HardwareErrorRaised: event('device', 'A part reports an error.', Type.Object({ code: Type.String(), message: Text })),
+  HardwareErrorCleared: event('device', 'A part works again.', Type.Object({ code: Type.String() })),
+  UnitRestarted: event('device', 'The unit booted.', Type.Object({ bootId: Type.String() })),
+  UnitStateReported: event(
+    'device',
+    'The state of every locker, at the start of an epoch or after a gap that cannot be closed.',
+    Type.Object({
+      reason: Type.Union([Type.Literal('new-epoch'), Type.Literal('gap')]),
+      configurationHash: Type.String(),
+      lockers: Type.Array(
+        Type.Object({
+          id: LockerId,
+          door: DoorState,
+          rental: Type.Optional(Type.Object({ ...RentalRef, startedAt: Instant, until: Instant })),
+        }),
+      ),
+    }),
+  ),
+  UnitEventRejected: event(
+    'device',
+    'Stands in the place of an event that could not be accepted.',
+    Type.Object({ reason: Text, rejectedType: Type.Optional(Type.String({ maxLength: 100 })) }),
+  ),
+};

@@ -1,0 +1,26 @@
+import { Type } from '@sinclair/typebox';
+import { Text } from '../vocabulary.ts';
+import { event } from './define.ts';
+
+const Epoch = Type.String();
+const Seq = Type.Integer({ minimum: 1 });
+const Gap = Type.Object({ epoch: Epoch, fromSeq: Seq, toSeq: Seq });
+
+export const logEvents = {
+  UnitLogGapDetected: event('log', 'Events of a unit are missing between those that arrived.', Gap),
+  UnitLogGapClosed: event(
+    'log',
+    'A gap ended: the events arrived, or can never arrive.',
+    Type.Object({ ...Gap.properties, lost: Type.Boolean() }),
+  ),
+  UnitBatchRejected: event(
+    'log',
+    'A batch could not be read at all.',
+    Type.Object({ reason: Text, bytes: Type.Integer({ minimum: 0 }) }),
+  ),
+  UnitEventRecovered: event(
+    'log',
+    'An event that was rejected has been accepted after all.',
+    Type.Object({ epoch: Epoch, seq: Seq, type: Type.String(), data: Type.Record(Type.String(), Type.Unknown()) }),
+  ),
+};

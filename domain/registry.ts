@@ -1,0 +1,95 @@
+/** The unit as the company registered it: what it is, what lockers it has, and the configuration wanted on it. */
+
+import type { VersionedConfiguration } from './configuration.ts';
+import type { EventDraft } from './envelope.ts';
+import type { EventOf, KnownEvent } from './events/catalogue.ts';
+import { Refusal } from './refusal.ts';
+import type { LockerSize } from './vocabulary.ts';
+
+export interface RegisteredLocker {
+  readonly id: string;
+  readonly size: LockerSize;
+  readonly inService: boolean;
+}
+
+type Registration = EventOf<'UnitRegistered'>;
+
+export type RegistryState =
+  | { readonly status: 'unregistered' }
+  | (Omit<Registration, 'lockers' | 'configuration'> & {
+      readonly status: 'registered' | 'retired';
+      readonly credentialsRevoked: boolean;
+      readonly lockers: readonly RegisteredLocker[];
+      /** What the platform wants the unit to run. */
+      readonly configuration: VersionedConfiguration;
+    });
+export type RegisteredUnit = Exclude<RegistryState, { status: 'unregistered' }>;
+
+export const NOT_REGISTERED: RegistryState = { status: 'unregistered' };
+
+export function evolveRegistry(state: RegistryState, event: KnownEvent): RegistryState {
+  if (event.type === 'UnitRegistered') {
+    return {
+      ...event.data,
+      lockers: event.data.lockers.map((locker) => ({ ...locker, inService: true })),
+      status: 'registered',
+      credentialsRevoked: false,
+    };
+  }
+  if (state.status === 'unregistered') return state;
+  switch (event.type) {
+    case 'UnitUpdated':
+      return { ...state, ...event.data };
+    case 'UnitCredentialsRotated':
+      return { ...state, ...event.data, credentialsRevoked: false };
+    case 'UnitCredentialsRevoked':
+      return { ...state, credentialsRevoked: true };
+    case 'LockerAdded':
+      return { ...state, lockers: [...state.lockers, { ...event.data, inService: true }] };
+    case 'LockerTakenOutOfService':
+      return { ...state, lockers: withService(state.lockers, event.data.id, false) };
+    case 'LockerReturnedToService':
+      return { ...state, lockers: withService(state.lockers, event.data.id, true) };
+    case 'UnitRetired':
+      return { ...state, status: 'retired' };
+    case 'ConfigurationChanged': {
+      const { version, hash, values } = event.data;
+      return { ...state, configuration: { version, hash, values } };
+    }
+    default:
+      return state;
+  }
+}
+
+function withService(lockers: readonly RegisteredLocker[], id: string, inService: boolean): RegisteredLocker[] {
+  return lockers.map((locker) => (locker.id === id ? { ...locker, inService } : locker));
+}
+
+/**
+ * Registers a unit. Names are for ever: the name of a retired unit is not given again, its log would be taken for the
+ * new one's.
+ */
+export function registerUnit(state: RegistryState, registration: Registration): EventDraft[] {
+  if (state.status !== 'unregistered') {
+    throw new Refusal('validation', `A unit named ${registration.name} exists already.`, [
+      { path: '/name', message: 'is taken' },
+    ]);
+  }
+  const seen = new Set<string>();
+  registration.lockers.forEach((locker, index) => {
+    if (seen.has(locker.id)) {
+      throw new Refusal('validation', 'Two lockers have the same id.', [
+        { path: `/lockers/${index}/id`, message: `${locker.id} stands twice` },
+      ]);
+    }
+    seen.add(locker.id);
+  });
+  return [{ type: 'UnitRegistered', data: registration }];
+}
+
+/** The unit, if it is registered and in use. */
+export function requireUnit(state: RegistryState): RegisteredUnit {
+  if (state.status === 'unregistered') throw new Refusal('not-found', 'There is no such unit.');
+  if (state.status === 'retired') throw new Refusal('not-found', 'This unit has left the platform.');
+  return state;
+}

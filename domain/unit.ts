@@ -1,0 +1,71 @@
+/**
+ * A unit, folded from all its subjects. Each part is a fold of its own subjects with its own sequence, so the order in
+ * which commits of different subjects arrive does not matter; a decision looks at all parts together.
+ */
+
+import { type Connectivity, evolveConnectivity, NEVER_SEEN } from './connectivity.ts';
+import { type DeviceState, evolveDevice, recordPlace, SILENT_DEVICE } from './device.ts';
+import { AGGREGATES, type Aggregate, type CloudEvent } from './envelope.ts';
+import { upcast } from './events/catalogue.ts';
+import { evolveRegistry, NOT_REGISTERED, type RegistryState } from './registry.ts';
+import { type BookingState, evolveBooking, NO_BOOKINGS } from './reservation.ts';
+
+/** Counts up whenever a fold changes its meaning or its shape: older snapshots are then not used. */
+export const UNIT_FOLD_VERSION = 1;
+
+export interface UnitState {
+  readonly name: string;
+  readonly registry: RegistryState;
+  readonly connectivity: Connectivity;
+  readonly booking: BookingState;
+  readonly device: DeviceState;
+  /** Stream sequence of the last folded commit of each subject, 0 if there is none: what an append expects. */
+  readonly sequences: Readonly<Record<Aggregate, number>>;
+}
+
+/** The part of a commit that a fold needs. */
+export interface FoldableCommit {
+  readonly aggregate: Aggregate;
+  readonly sequence: number;
+  readonly events: readonly CloudEvent[];
+}
+
+const NO_SEQUENCES = Object.fromEntries(AGGREGATES.map((aggregate) => [aggregate, 0])) as Record<Aggregate, number>;
+
+export function newUnitState(name: string): UnitState {
+  return {
+    name,
+    registry: NOT_REGISTERED,
+    connectivity: NEVER_SEEN,
+    booking: NO_BOOKINGS,
+    device: SILENT_DEVICE,
+    sequences: NO_SEQUENCES,
+  };
+}
+
+/** Folds one commit in. A commit that is folded already changes nothing. */
+export function evolveUnit(state: UnitState, commit: FoldableCommit): UnitState {
+  if (commit.sequence <= state.sequences[commit.aggregate]) return state;
+  const folded = commit.events.reduce((next, event) => evolvePart(next, commit.aggregate, event), state);
+  return { ...folded, sequences: { ...state.sequences, [commit.aggregate]: commit.sequence } };
+}
+
+function evolvePart(state: UnitState, aggregate: Aggregate, event: CloudEvent): UnitState {
+  const known = upcast(event);
+  if (aggregate === 'device') {
+    const device = recordPlace(state.device, event);
+    return { ...state, device: known === undefined ? device : evolveDevice(device, known) };
+  }
+  if (known === undefined) return state;
+  switch (aggregate) {
+    case 'registry':
+    case 'config':
+      return { ...state, registry: evolveRegistry(state.registry, known) };
+    case 'connectivity':
+      return { ...state, connectivity: evolveConnectivity(state.connectivity, known) };
+    case 'booking':
+      return { ...state, booking: evolveBooking(state.booking, known) };
+    default:
+      return state;
+  }
+}

@@ -1,0 +1,44 @@
+/** The words that every schema is built from: names, sizes, times and money. */
+
+import { type Static, Type } from '@sinclair/typebox';
+
+export const UNIT_NAME_PATTERN = '^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$';
+const LOCKER_ID_PATTERN = '^[A-Za-z0-9][A-Za-z0-9_-]{0,15}$';
+/** RFC 3339 in UTC, with or without fractions of a second. */
+const INSTANT_PATTERN = '^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d{1,9})?Z$';
+
+/** Longest free text (reasons, messages, names for people) that an event carries. */
+export const MAX_TEXT_LENGTH = 500;
+/** Most lockers that one unit may have. */
+export const MAX_LOCKERS_PER_UNIT = 1_000;
+
+export const UnitName = Type.String({ pattern: UNIT_NAME_PATTERN, description: 'unique name of a unit' });
+export const LockerId = Type.String({ pattern: LOCKER_ID_PATTERN, description: 'id of a locker, unique in its unit' });
+export const Instant = Type.String({ pattern: INSTANT_PATTERN, maxLength: 30, description: 'RFC 3339, UTC' });
+export const Uuid = Type.String({ pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' });
+export const Text = Type.String({ maxLength: MAX_TEXT_LENGTH });
+export const Currency = Type.String({ pattern: '^[A-Z]{3}$', description: 'ISO 4217' });
+export const LockerSize = Type.Union([Type.Literal('S'), Type.Literal('M'), Type.Literal('L'), Type.Literal('XL')]);
+export type LockerSize = Static<typeof LockerSize>;
+
+/** From small to large: whatever fits a size fits every later one. */
+export const LOCKER_SIZES: readonly LockerSize[] = ['S', 'M', 'L', 'XL'];
+
+export const Money = Type.Object({
+  amount: Type.Integer({ minimum: 0, description: 'minor units' }),
+  currency: Currency,
+});
+export type Money = Static<typeof Money>;
+
+export const Locker = Type.Object({ id: LockerId, size: LockerSize });
+export type Locker = Static<typeof Locker>;
+
+/** Milliseconds since 1970 of an RFC 3339 time. */
+export function toMs(instant: string): number {
+  return Date.parse(instant);
+}
+
+/** RFC 3339 UTC with milliseconds, the form in which the platform writes every time. */
+export function toInstant(ms: number): string {
+  return new Date(ms).toISOString();
+}

@@ -1,0 +1,106 @@
+/** The settings of every process: read once from the environment, checked together, listed in one message when wrong. */
+
+import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
+
+export const ROLES = ['api', 'ingest', 'fetch', 'reactor', 'config', 'pinger'] as const;
+export type Role = (typeof ROLES)[number];
+
+export interface Config {
+  readonly http: { readonly host: string; readonly port: number };
+  /** Absolute path: embedded services, keys, simulator state. */
+  readonly dataDir: string;
+  /** Undefined: the embedded one. `creds` is the path of a creds file. */
+  readonly nats: { readonly url: string | undefined; readonly credsFile: string | undefined };
+  readonly databaseUrl: string | undefined;
+  /** Undefined: the secret that was generated into `dataDir`. */
+  readonly auth: { readonly jwtSecret: string | undefined; readonly jwksUrl: string | undefined };
+  readonly pinger: {
+    readonly intervalMs: number;
+    readonly timeoutMs: number;
+    readonly failuresToOffline: number;
+    readonly threads: number;
+  };
+  readonly holdTtlS: number;
+  readonly sim: {
+    readonly units: number;
+    readonly lockers: number;
+    readonly seed: number;
+    readonly controlPort: number;
+  };
+  readonly roles: ReadonlySet<Role>;
+}
+
+/** Settings that do not hold; `mistakes` has a line for each. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+  readonly mistakes: readonly string[];
+
+  constructor(mistakes: readonly string[]) {
+    super(`These settings cannot be used:\n${mistakes.map((mistake) => `  ${mistake}`).join('\n')}`);
+    this.mistakes = mistakes;
+  }
+}
+
+/** @throws ConfigError with every mistake */
+export function loadConfig(env: Readonly<Record<string, string | undefined>>): Config {
+  const mistakes: string[] = [];
+  const text = (name: string): string | undefined => (env[name] === '' ? undefined : env[name]);
+  const integer = (name: string, fallback: number, minimum: number, maximum: number): number => {
+    const raw = text(name);
+    if (raw === undefined) return fallback;
+    const value = /^-?\d+$/.test(raw) ? Number(raw) : Number.NaN;
+    if (value >= minimum && value <= maximum) return value;
+    mistakes.push(`${name} must be a whole number from ${minimum} to ${maximum}, not "${raw}"`);
+    return fallback;
+  };
+  const url = (name: string, protocols: readonly string[]): string | undefined => {
+    const raw = text(name);
+    if (raw === undefined) return undefined;
+    const wrong = raw.split(',').some((part) => !protocols.includes(URL.parse(part)?.protocol ?? ''));
+    if (wrong) mistakes.push(`${name} must be a URL (${protocols.join(' or ')}), not "${raw}"`);
+    return raw;
+  };
+  const roles = (text('ROLES') ?? ROLES.join(',')).split(',').map((role) => role.trim());
+  for (const role of roles) {
+    if (!isRole(role)) mistakes.push(`ROLES knows ${ROLES.join(', ')}, not "${role}"`);
+  }
+  const config: Config = {
+    http: { host: text('HTTP_HOST') ?? '127.0.0.1', port: integer('HTTP_PORT', 3000, 0, 65_535) },
+    dataDir: resolve(text('DATA_DIR') ?? '.data'),
+    nats: { url: url('NATS_URL', ['nats:', 'tls:', 'ws:', 'wss:']), credsFile: text('NATS_CREDS') },
+    databaseUrl: url('DATABASE_URL', ['postgres:', 'postgresql:']),
+    auth: { jwtSecret: text('AUTH_JWT_SECRET'), jwksUrl: url('AUTH_JWKS_URL', ['http:', 'https:']) },
+    pinger: {
+      intervalMs: integer('PING_INTERVAL_MS', 10_000, 100, 3_600_000),
+      timeoutMs: integer('PING_TIMEOUT_MS', 2_000, 10, 60_000),
+      failuresToOffline: integer('PING_FAILURES_TO_OFFLINE', 3, 1, 100),
+      threads: integer('PINGER_THREADS', availableParallelism(), 1, 256),
+    },
+    holdTtlS: integer('HOLD_TTL_S', 600, 10, 86_400),
+    sim: {
+      units: integer('SIM_UNITS', 50, 0, 500_000),
+      lockers: integer('SIM_LOCKERS', 8, 1, 1_000),
+      seed: integer('SIM_SEED', 1, 0, 2_147_483_647),
+      controlPort: integer('SIM_CONTROL_PORT', 3900, 0, 65_535),
+    },
+    roles: new Set(roles.filter(isRole)),
+  };
+  if (config.auth.jwtSecret !== undefined && config.auth.jwksUrl !== undefined) {
+    mistakes.push('AUTH_JWT_SECRET and AUTH_JWKS_URL exclude each other');
+  }
+  if (config.auth.jwtSecret !== undefined && config.auth.jwtSecret.length < MIN_JWT_SECRET_LENGTH) {
+    mistakes.push(`AUTH_JWT_SECRET must have at least ${MIN_JWT_SECRET_LENGTH} characters`);
+  }
+  if (config.pinger.timeoutMs >= config.pinger.intervalMs) {
+    mistakes.push('PING_TIMEOUT_MS must be shorter than PING_INTERVAL_MS');
+  }
+  if (mistakes.length > 0) throw new ConfigError(mistakes);
+  return config;
+}
+
+const MIN_JWT_SECRET_LENGTH = 32;
+
+function isRole(text: string): text is Role {
+  return (ROLES as readonly string[]).includes(text);
+}

@@ -1,0 +1,165 @@
+/**
+ * The only door to the `nats` package: a connection with the few things that the rest needs. What it throws is ours:
+ * `NatsUnavailableError` for everything that may work later.
+ */
+
+import { connect, credsAuthenticator, Events, type Msg, type NatsConnection, headers as natsHeaders } from 'nats';
+import type { Log } from '../log.ts';
+
+/** How long a dropped connection waits between attempts to come back. */
+const RECONNECT_WAIT_MS = 250;
+/** How often the connection is probed, and how many answers may be missing before it is given up. */
+const PING_INTERVAL_MS = 5_000;
+const MAX_PINGS_OUT = 3;
+
+export type Headers = Readonly<Record<string, string>>;
+
+export interface NatsOptions {
+  /** Server URLs, separated by commas. */
+  readonly url: string;
+  /** The text of a creds file. */
+  readonly creds?: string;
+  /** What the connection is called in the server's monitoring. */
+  readonly name: string;
+  /** Prefix of the private inbox; needed where the account allows only that. */
+  readonly inboxPrefix?: string;
+  /** Keep trying when the first connection fails. @default false */
+  readonly waitOnFirstConnect?: boolean;
+  readonly log: Log;
+}
+
+/** NATS is not reachable, refuses, or did not answer in time. Retryable. */
+export class NatsUnavailableError extends Error {
+  override readonly name = 'NatsUnavailableError';
+}
+
+export interface NatsMessage {
+  readonly subject: string;
+  readonly reply: string | undefined;
+  readonly data: Uint8Array;
+  header(name: string): string | undefined;
+  respond(payload: string): void;
+}
+
+export class Nats {
+  /** The client itself, for the adapter files in this folder only. */
+  readonly client: NatsConnection;
+  #connected = true;
+  readonly #watchers = new Set<(connected: boolean) => void>();
+
+  private constructor(client: NatsConnection, log: Log) {
+    this.client = client;
+    void this.#watch(log);
+  }
+
+  /** @throws NatsUnavailableError */
+  static async connect(options: NatsOptions): Promise<Nats> {
+    const { url, creds, name, inboxPrefix, waitOnFirstConnect = false, log } = options;
+    try {
+      const client = await connect({
+        servers: url.split(','),
+        name,
+        ...(creds === undefined ? {} : { authenticator: credsAuthenticator(new TextEncoder().encode(creds)) }),
+        ...(inboxPrefix === undefined ? {} : { inboxPrefix }),
+        waitOnFirstConnect,
+        maxReconnectAttempts: -1,
+        reconnectTimeWait: RECONNECT_WAIT_MS,
+        pingInterval: PING_INTERVAL_MS,
+        maxPingOut: MAX_PINGS_OUT,
+      });
+      return new Nats(client, log);
+    } catch (error) {
+      throw new NatsUnavailableError(`no connection to NATS at ${url}: ${messageOf(error)}`, { cause: error });
+    }
+  }
+
+  get connected(): boolean {
+    return this.#connected && !this.client.isClosed();
+  }
+
+  /** Calls back whenever the connection is lost or has come back. Returns the way to stop that. */
+  onConnection(watcher: (connected: boolean) => void): () => void {
+    this.#watchers.add(watcher);
+    return () => this.#watchers.delete(watcher);
+  }
+
+  /** Sends without waiting for anything. @throws NatsUnavailableError when not connected */
+  publish(subject: string, payload: string | Uint8Array, headers?: Headers): void {
+    this.#requireConnection();
+    this.client.publish(subject, payload, headers === undefined ? {} : { headers: toNatsHeaders(headers) });
+  }
+
+  /** Sends and waits for one answer. @throws NatsUnavailableError */
+  async request(
+    subject: string,
+    payload: string | Uint8Array,
+    { timeoutMs, headers }: { readonly timeoutMs: number; readonly headers?: Headers },
+  ): Promise<NatsMessage> {
+    this.#requireConnection();
+    try {
+      const options = { timeout: timeoutMs, ...(headers === undefined ? {} : { headers: toNatsHeaders(headers) }) };
+      return toMessage(await this.client.request(subject, payload, options));
+    } catch (error) {
+      throw new NatsUnavailableError(`no answer on ${subject}: ${messageOf(error)}`, { cause: error });
+    }
+  }
+
+  /** Passes every message on a subject to `handle`, which must not throw. Returns the way to stop that. */
+  subscribe(subject: string, handle: (message: NatsMessage) => void): () => void {
+    const subscription = this.client.subscribe(subject, {
+      callback: (error, message) => {
+        if (error === null) handle(toMessage(message));
+      },
+    });
+    return () => subscription.unsubscribe();
+  }
+
+  /** Waits until the server has taken everything that was sent. */
+  async flush(): Promise<void> {
+    await this.client.flush();
+  }
+
+  async close(): Promise<void> {
+    await this.client.close();
+  }
+
+  #requireConnection(): void {
+    if (!this.connected) throw new NatsUnavailableError('the connection to NATS is down');
+  }
+
+  async #watch(log: Log): Promise<void> {
+    for await (const status of this.client.status()) {
+      if (status.type === Events.Disconnect) this.#tell(false, log);
+      if (status.type === Events.Reconnect) this.#tell(true, log);
+    }
+  }
+
+  #tell(connected: boolean, log: Log): void {
+    if (this.#connected === connected) return;
+    this.#connected = connected;
+    log[connected ? 'info' : 'warn'](connected ? 'NATS is back' : 'the connection to NATS is lost');
+    for (const watcher of this.#watchers) watcher(connected);
+  }
+}
+
+export function toNatsHeaders(headers: Headers) {
+  const result = natsHeaders();
+  for (const [name, value] of Object.entries(headers)) result.set(name, value);
+  return result;
+}
+
+export function toMessage(message: Msg): NatsMessage {
+  return {
+    subject: message.subject,
+    reply: message.reply,
+    data: message.data,
+    header: (name) => message.headers?.get(name) || undefined,
+    respond: (payload) => {
+      message.respond(payload);
+    },
+  };
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,59 @@
+/** Every NATS subject, in one place. The shard tokens stand in each, so that a subject tells its lane. */
+
+import { AGGREGATES, type Aggregate } from '../../domain/envelope.ts';
+import { laneOfTokens, shardTokens } from '../../domain/shard.ts';
+
+const AGGREGATE_NAMES: ReadonlySet<string> = new Set(AGGREGATES);
+
+/** `evt.<h1>.<h2>.<unit>.<aggregate>` */
+export function eventSubject(unit: string, aggregate: Aggregate): string {
+  return `evt.${shardTokens(unit)}.${unit}.${aggregate}`;
+}
+
+/** All event subjects of one unit. */
+export function unitEventsFilter(unit: string): string {
+  return `evt.${shardTokens(unit)}.${unit}.*`;
+}
+
+/** What a subject of `EVENTS` says, or `undefined` when it is not one of ours. */
+export function parseEventSubject(
+  subject: string,
+): { readonly unit: string; readonly aggregate: Aggregate; readonly lane: number } | undefined {
+  const [evt, h1, h2, unit, aggregate, ...rest] = subject.split('.');
+  if (evt !== 'evt' || h1 === undefined || h2 === undefined || unit === undefined || aggregate === undefined) {
+    return undefined;
+  }
+  const lane = laneOfTokens(h1, h2);
+  if (rest.length > 0 || !AGGREGATE_NAMES.has(aggregate) || Number.isNaN(lane)) return undefined;
+  return { unit, aggregate: aggregate as Aggregate, lane };
+}
+
+/** Where a unit publishes its batches: `unit.<h1>.<h2>.<unit>.events`. */
+export function unitPushSubject(unit: string): string {
+  return `unit.${shardTokens(unit)}.${unit}.events`;
+}
+
+/** Where a unit proves that it is there. */
+export function unitHeartbeatSubject(unit: string): string {
+  return `unit.${shardTokens(unit)}.${unit}.heartbeat`;
+}
+
+/** Where a unit takes commands as requests. */
+export function unitCommandsSubject(unit: string): string {
+  return `unit.${shardTokens(unit)}.${unit}.commands`;
+}
+
+/** The unit that a `unit.…` subject names. */
+export function unitOfUnitSubject(subject: string): string | undefined {
+  return subject.split('.')[3];
+}
+
+/** A timer of a unit; another one on the same subject replaces it. */
+export function timerSubject(unit: string, name: string): string {
+  return `timer.${shardTokens(unit)}.${unit}.${name}`;
+}
+
+/** A job for a unit. */
+export function jobSubject(unit: string, kind: string): string {
+  return `job.${shardTokens(unit)}.${unit}.${kind}`;
+}

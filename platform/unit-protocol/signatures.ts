@@ -1,0 +1,121 @@
+/**
+ * What the platform signs for units, as compact Ed25519 JWS (RFC 7515, `alg: EdDSA`): commands, requests for events, and
+ * the offline tokens that customers show as QR codes. A unit checks them with the public key it got at registration.
+ */
+
+import { type Static, type TSchema, Type } from '@sinclair/typebox';
+import { Value } from '@sinclair/typebox/value';
+import { CompactSign, type CryptoKey, compactVerify, importJWK, type JWK } from 'jose';
+import { COMMAND_SIGNATURE_TTL_S, Command, OfflineTokenClaims } from '../../domain/commands.ts';
+
+/** How far the clocks of a unit and the platform may differ before signatures stop being accepted. */
+export const CLOCK_TOLERANCE_S = 120;
+
+const MS_PER_S = 1_000;
+
+const CommandClaims = Type.Object({ aud: Type.String(), iat: Type.Number(), exp: Type.Number(), command: Command });
+const FetchClaims = Type.Object({
+  aud: Type.String(),
+  iat: Type.Number(),
+  exp: Type.Number(),
+  scope: Type.Literal('events'),
+});
+
+/** The signature is missing, forged, expired or for another unit. */
+export class SignatureError extends Error {
+  override readonly name = 'SignatureError';
+}
+
+export class PlatformSigner {
+  readonly #key: CryptoKey;
+
+  private constructor(key: CryptoKey) {
+    this.#key = key;
+  }
+
+  /** `jwk`: the platform's private Ed25519 key. */
+  static async create(jwk: JWK): Promise<PlatformSigner> {
+    return new PlatformSigner(await importKey(jwk));
+  }
+
+  /** Signs a command for one unit, valid for `COMMAND_SIGNATURE_TTL_S` seconds. */
+  command(unit: string, command: Command, nowMs: number): Promise<string> {
+    return this.#sign({ ...timed(unit, nowMs), command });
+  }
+
+  /** Signs the right to read a unit's log with `GET /events`, sent as a bearer token. */
+  fetch(unit: string, nowMs: number): Promise<string> {
+    return this.#sign({ ...timed(unit, nowMs), scope: 'events' });
+  }
+
+  /** Signs what a customer shows at a unit. The same claims give the same token. */
+  offlineToken(claims: OfflineTokenClaims): Promise<string> {
+    return this.#sign(claims);
+  }
+
+  #sign(payload: object): Promise<string> {
+    const bytes = new TextEncoder().encode(JSON.stringify(payload));
+    return new CompactSign(bytes).setProtectedHeader({ alg: 'EdDSA' }).sign(this.#key);
+  }
+}
+
+/** Checks the platform's signatures at one unit. Every method throws `SignatureError`. */
+export class UnitVerifier {
+  readonly #key: CryptoKey;
+  readonly #unit: string;
+
+  private constructor(key: CryptoKey, unit: string) {
+    this.#key = key;
+    this.#unit = unit;
+  }
+
+  /** `jwk`: the platform's public key, `platformPublicKey` of the unit's credentials. */
+  static async create(jwk: JWK, unit: string): Promise<UnitVerifier> {
+    return new UnitVerifier(await importKey(jwk), unit);
+  }
+
+  async command(jws: string, nowMs: number): Promise<Command> {
+    const claims = await this.#verify(CommandClaims, jws);
+    this.#checkTime(claims, nowMs);
+    return claims.command;
+  }
+
+  async fetch(jws: string, nowMs: number): Promise<void> {
+    this.#checkTime(await this.#verify(FetchClaims, jws), nowMs);
+  }
+
+  /** Says whose reservation it is; whether its period allows the use now is for the unit to decide. */
+  offlineToken(jws: string): Promise<OfflineTokenClaims> {
+    return this.#verify(OfflineTokenClaims, jws);
+  }
+
+  async #verify<S extends TSchema>(schema: S, jws: string): Promise<Static<S>> {
+    let claims: unknown;
+    try {
+      const { payload } = await compactVerify(jws, this.#key, { algorithms: ['EdDSA'] });
+      claims = JSON.parse(new TextDecoder().decode(payload));
+    } catch (error) {
+      throw new SignatureError('the signature does not hold', { cause: error });
+    }
+    if (!Value.Check(schema, claims)) throw new SignatureError('the signed content has another shape');
+    if ((claims as { aud: string }).aud !== this.#unit) throw new SignatureError('it is meant for another unit');
+    return claims;
+  }
+
+  #checkTime(claims: { readonly iat: number; readonly exp: number }, nowMs: number): void {
+    const nowS = nowMs / MS_PER_S;
+    if (nowS > claims.exp + CLOCK_TOLERANCE_S) throw new SignatureError('it has expired');
+    if (nowS < claims.iat - CLOCK_TOLERANCE_S) throw new SignatureError('it comes from the future');
+  }
+}
+
+function timed(unit: string, nowMs: number): { aud: string; iat: number; exp: number } {
+  const iat = Math.floor(nowMs / MS_PER_S);
+  return { aud: unit, iat, exp: iat + COMMAND_SIGNATURE_TTL_S };
+}
+
+async function importKey(jwk: JWK): Promise<CryptoKey> {
+  const key = await importJWK(jwk, 'EdDSA');
+  if (key instanceof Uint8Array) throw new TypeError('the key is not an Ed25519 key');
+  return key;
+}
