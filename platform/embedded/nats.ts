@@ -1,0 +1,82 @@
+import { chmod, mkdir, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import type { LineSink } from '../process/lines.ts';
+import { freePort } from '../process/ports.ts';
+import { ChildGaveUpError, type SupervisedChild, superviseChild } from '../process/supervise.ts';
+
+export interface EmbeddedNatsOptions {
+  /** Streams, configuration and process id live here; what is there is resumed. */
+  readonly dataDir: string;
+  /** A nats-server, see `ensureNatsServer`. */
+  readonly binary: string;
+  /** The text of nats-server's configuration file. Address, port and JetStream's folder are set beside it. */
+  readonly config: string;
+  /** A loopback port, or 0 for a free one. It stays the same when the server is started again after a crash. */
+  readonly port: number;
+  readonly log: LineSink;
+  /** Called when the server has crashed too often to be started again. @default logs it */
+  readonly onGiveUp?: (error: ChildGaveUpError) => void;
+}
+
+export interface EmbeddedNats {
+  readonly url: string;
+  /** The id of the process that runs now; undefined between two. */
+  readonly pid: number | undefined;
+  stop(bounds?: Parameters<SupervisedChild['stop']>[0]): Promise<void>;
+}
+
+const MAX_PORT_ATTEMPTS = 5;
+/** A large store is checked at start. */
+const READY_TIMEOUT_MS = 300_000;
+const STOP_GRACE_MS = 5_000;
+const PORT_TAKEN = /address already in use/;
+
+/**
+ * Starts nats-server with JetStream on loopback and starts it again when it crashes. One that an earlier start left
+ * behind on the same folder is stopped first.
+ * @returns once it accepts connections.
+ * @throws ChildGaveUpError when it does not start, with its last words.
+ */
+export async function startEmbeddedNats(options: EmbeddedNatsOptions): Promise<EmbeddedNats> {
+  const dataDir = resolve(options.dataDir);
+  await mkdir(dataDir, { recursive: true });
+  const configFile = join(dataDir, 'nats-server.conf');
+  await writeFile(configFile, options.config, { mode: 0o600 });
+  await chmod(configFile, 0o600);
+  for (let attempt = 1; ; attempt++) {
+    const port = options.port === 0 ? freePort() : options.port;
+    const child = natsServer(options, dataDir, configFile, port);
+    try {
+      await child.start();
+      return {
+        url: `nats://127.0.0.1:${port}`,
+        get pid() {
+          return child.pid;
+        },
+        stop: (bounds) => child.stop(bounds),
+      };
+    } catch (error) {
+      const lostRace = error instanceof ChildGaveUpError && PORT_TAKEN.test(error.message);
+      if (!lostRace || options.port !== 0 || attempt === MAX_PORT_ATTEMPTS) throw error;
+    }
+  }
+}
+
+function natsServer(options: EmbeddedNatsOptions, dataDir: string, config: string, port: number): SupervisedChild {
+  return superviseChild({
+    name: 'nats',
+    command: [
+      options.binary,
+      ...['--config', config, '--addr', '127.0.0.1', '--port', String(port)],
+      ...['--jetstream', '--store_dir', dataDir],
+    ],
+    cwd: dataDir,
+    pidFile: join(dataDir, 'nats-server.pid'),
+    readyWhen: { line: /Server is ready/ },
+    readyTimeoutMs: READY_TIMEOUT_MS,
+    maxCrashesBeforeReady: 1,
+    stop: { signal: 'SIGTERM', graceMs: STOP_GRACE_MS },
+    log: options.log,
+    onGiveUp: options.onGiveUp ?? ((error) => options.log(error.message)),
+  });
+}

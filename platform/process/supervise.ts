@@ -1,0 +1,171 @@
+import { rm } from 'node:fs/promises';
+import { type BackoffBounds, backoffMs, RESTART_BACKOFF } from './backoff.ts';
+import { type ChildCommand, type ExitReport, type RunningChild, spawnChild } from './child.ts';
+import { type StopBounds, stopLeftover, writePidFile } from './identity.ts';
+import type { LineSink } from './lines.ts';
+
+/**
+ * A supervised child lives like this:
+ *
+ *   starting ──ready──▶ running ──exit──▶ waiting (backoff) ──▶ starting …
+ *      │                                     │
+ *      └────── too many exits in a row ──────┴──▶ given up        stop(): from anywhere ──▶ stopped
+ *
+ * Invariants: at most one process at a time; no process after `stop` has resolved; an exit that nobody asked for
+ * ends in a restart or in `onGiveUp`, never in silence.
+ */
+export interface ChildSpec extends ChildCommand {
+  /** Where its process id is noted, so that a later start ends what a killed supervisor left behind. */
+  readonly pidFile?: string;
+  /** Runs before every start, for example to remove a stale lock. */
+  readonly beforeSpawn?: () => Promise<void>;
+  /** @default DEFAULT_STOP */
+  readonly stop?: Partial<StopBounds>;
+  /** How many exits it may have before it was ever ready. @default MAX_CRASHES_IN_A_ROW */
+  readonly maxCrashesBeforeReady?: number;
+  /** @default RESTART_BACKOFF */
+  readonly backoff?: BackoffBounds;
+  readonly log: LineSink;
+  /** Called once, when it has crashed too often after it had been ready. */
+  readonly onGiveUp: (error: ChildGaveUpError) => void;
+}
+
+export interface SupervisedChild {
+  readonly name: string;
+  /** The id of the process that runs now; undefined between two. */
+  readonly pid: number | undefined;
+  /**
+   * Starts it. Resolves when it is ready for the first time, or when it is stopped before.
+   * @throws ChildGaveUpError when it ended too often before it was ready.
+   */
+  start(): Promise<void>;
+  /** Ends it and everything that it started; afterwards it stays ended. */
+  stop(bounds?: Partial<StopBounds>): Promise<void>;
+}
+
+/** A child that has lived so long starts a new count of crashes. */
+export const STABLE_AFTER_MS = 10_000;
+export const MAX_CRASHES_IN_A_ROW = 8;
+const DEFAULT_STOP: StopBounds = { signal: 'SIGTERM', graceMs: 5_000 };
+
+export class ChildGaveUpError extends Error {
+  constructor(
+    readonly childName: string,
+    crashes: number,
+    readonly exit: ExitReport,
+  ) {
+    const words = exit.lastLines.length === 0 ? '' : `; its last words:\n  ${exit.lastLines.join('\n  ')}`;
+    super(`${childName} ${exit.how}${crashes > 1 ? `, ${crashes} times in a row` : ''}${words}`);
+    this.name = 'ChildGaveUpError';
+  }
+}
+
+/** Prepares a child; `start` starts it. */
+export function superviseChild(spec: ChildSpec): SupervisedChild {
+  return new Supervision(spec);
+}
+
+class Supervision implements SupervisedChild {
+  readonly name: string;
+  readonly #spec: ChildSpec;
+  readonly #stopped = Promise.withResolvers<void>();
+  #stopping = false;
+  #current: RunningChild | undefined;
+  #crashesInARow = 0;
+  #wasReady = false;
+  #life: Promise<void> | undefined;
+
+  constructor(spec: ChildSpec) {
+    this.#spec = spec;
+    this.name = spec.name;
+  }
+
+  get pid(): number | undefined {
+    return this.#current?.pid;
+  }
+
+  start(): Promise<void> {
+    const ready = Promise.withResolvers<void>();
+    this.#life = this.#live(ready.resolve).then(ready.resolve, (error: unknown) => {
+      if (this.#wasReady && error instanceof ChildGaveUpError) this.#spec.onGiveUp(error);
+      ready.reject(error);
+    });
+    return ready.promise;
+  }
+
+  async stop(bounds: Partial<StopBounds> = {}): Promise<void> {
+    this.#stopping = true;
+    this.#stopped.resolve();
+    await this.#current?.terminate({ ...DEFAULT_STOP, ...this.#spec.stop, ...bounds });
+    await this.#life;
+  }
+
+  /** Start, wait for the end, start again, until it is stopped or has crashed too often. */
+  async #live(onReady: () => void): Promise<void> {
+    while (!this.#stopping) {
+      const exit = await this.#runOnce(onReady);
+      if (this.#stopping) return;
+      this.#crashesInARow += 1;
+      const limit = this.#wasReady ? MAX_CRASHES_IN_A_ROW : (this.#spec.maxCrashesBeforeReady ?? MAX_CRASHES_IN_A_ROW);
+      if (this.#crashesInARow >= limit) throw new ChildGaveUpError(this.name, this.#crashesInARow, exit);
+      const waitMs = backoffMs(this.#crashesInARow, this.#spec.backoff ?? RESTART_BACKOFF);
+      this.#spec.log(`${exit.how}: starting it again in ${waitMs} ms`);
+      await this.#pause(waitMs);
+    }
+  }
+
+  async #runOnce(onReady: () => void): Promise<ExitReport> {
+    const { pidFile, log } = this.#spec;
+    if (pidFile !== undefined) await stopLeftover(pidFile, { ...DEFAULT_STOP, ...this.#spec.stop }, log);
+    await this.#spec.beforeSpawn?.();
+    if (this.#stopping) return { how: 'was not started', lastLines: [] };
+    const child = spawnChild(this.#spec, log);
+    this.#current = child;
+    const stable = setTimeout(() => {
+      this.#crashesInARow = 0;
+    }, STABLE_AFTER_MS);
+    try {
+      if (pidFile !== undefined) await writePidFile(pidFile, child.pid);
+      if (await child.ready) {
+        this.#wasReady = true;
+        onReady();
+      } else {
+        await child.terminate({ signal: 'SIGKILL', graceMs: 0 });
+      }
+      return await child.exited;
+    } finally {
+      clearTimeout(stable);
+      this.#current = undefined;
+      if (pidFile !== undefined) await rm(pidFile, { force: true });
+    }
+  }
+
+  async #pause(ms: number): Promise<void> {
+    const over = Promise.withResolvers<void>();
+    const timer = setTimeout(over.resolve, ms);
+    await Promise.race([over.promise, this.#stopped.promise]);
+    clearTimeout(timer);
+  }
+}
+
+/**
+ * Stops children one after another within a total: each may use an equal share of what is left, and what one does
+ * not need is there for the next.
+ * @param hurry when aborted, what still lives is killed at once.
+ */
+export async function stopInOrder(
+  children: readonly Pick<SupervisedChild, 'stop'>[],
+  totalMs: number,
+  hurry: AbortSignal,
+  nowMs: () => number,
+): Promise<void> {
+  const deadlineMs = nowMs() + totalMs;
+  for (const [index, child] of children.entries()) {
+    const graceMs = Math.max(0, (deadlineMs - nowMs()) / (children.length - index));
+    const stopping = child.stop(hurry.aborted ? { signal: 'SIGKILL', graceMs: 0 } : { graceMs });
+    const kill = () => void child.stop({ signal: 'SIGKILL', graceMs: 0 });
+    hurry.addEventListener('abort', kill);
+    await stopping;
+    hurry.removeEventListener('abort', kill);
+  }
+}
