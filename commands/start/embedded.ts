@@ -1,0 +1,78 @@
+import { join } from 'node:path';
+import type { Config } from '../../platform/config.ts';
+import { startEmbeddedNats } from '../../platform/embedded/nats.ts';
+import { ensureNatsServer } from '../../platform/embedded/nats-server-binary.ts';
+import { startEmbeddedPostgres } from '../../platform/embedded/postgres.ts';
+import type { LineSink } from '../../platform/process/lines.ts';
+import type { SupervisedChild } from '../../platform/process/supervise.ts';
+
+/** What an embedded NATS is configured with, and the credentials that the platform's own processes use there. */
+export interface NatsSetup {
+  readonly config: string;
+  readonly credsFile: string | undefined;
+}
+
+export interface ServiceOptions {
+  readonly config: Config;
+  readonly toolchainDir: string;
+  readonly path: string | undefined;
+  readonly natsSetup: (dataDir: string) => Promise<NatsSetup>;
+  readonly logFor: (name: string) => LineSink;
+  readonly onGiveUp: (error: Error) => void;
+  /** Ends the start of services that are not ready yet. */
+  readonly signal: AbortSignal;
+  /** Called for each service as soon as it runs, so that it is stopped even if the other one fails. */
+  readonly onStarted: (name: 'nats' | 'postgres', service: Pick<SupervisedChild, 'stop'>) => void;
+}
+
+/** Where the services are, as the settings of our own processes. */
+export type ServiceEnvironment = Readonly<Record<'NATS_URL' | 'NATS_CREDS' | 'DATABASE_URL', string | undefined>>;
+
+/** Starts the services that the settings do not name, both at once. */
+export async function startServices(options: ServiceOptions): Promise<ServiceEnvironment> {
+  const [nats, database] = await Promise.allSettled([natsEnvironment(options), databaseUrl(options)]);
+  if (nats.status === 'rejected') throw nats.reason;
+  if (database.status === 'rejected') throw database.reason;
+  return { ...nats.value, DATABASE_URL: database.value };
+}
+
+async function natsEnvironment(options: ServiceOptions) {
+  const { config, logFor, onGiveUp, signal } = options;
+  if (config.nats.url !== undefined) return { NATS_URL: config.nats.url, NATS_CREDS: config.nats.credsFile };
+  const log = logFor('nats');
+  const [binary, setup] = await Promise.all([
+    ensureNatsServer({ path: options.path, toolchainDir: options.toolchainDir, log, signal }),
+    options.natsSetup(config.dataDir),
+  ]);
+  const nats = await startEmbeddedNats({
+    dataDir: join(config.dataDir, 'nats'),
+    binary,
+    config: setup.config,
+    port: 0,
+    log: withoutChatter(log, / \[INF\] /),
+    onGiveUp,
+    signal,
+  });
+  options.onStarted('nats', nats);
+  return { NATS_URL: nats.url, NATS_CREDS: setup.credsFile };
+}
+
+async function databaseUrl(options: ServiceOptions): Promise<string> {
+  const { config, logFor, onGiveUp, signal } = options;
+  if (config.databaseUrl !== undefined) return config.databaseUrl;
+  const postgres = await startEmbeddedPostgres({
+    dataDir: join(config.dataDir, 'postgres'),
+    log: withoutChatter(logFor('postgres'), / LOG: /),
+    onGiveUp,
+    signal,
+  });
+  options.onStarted('postgres', postgres);
+  return postgres.url;
+}
+
+/** A service that only says that it is well is not worth a line in a terminal that five processes share. */
+function withoutChatter(log: LineSink, chatter: RegExp): LineSink {
+  return (line) => {
+    if (!chatter.test(line)) log(line);
+  };
+}

@@ -1,0 +1,37 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { LineSink } from '../../platform/process/lines.ts';
+
+/** Something that answers 200 on its URL once it is ready, and says before what it still waits for. */
+export interface ReadyCheck {
+  readonly name: string;
+  readonly url: string;
+}
+
+const POLL_INTERVAL_MS = 50;
+const ANSWER_TIMEOUT_MS = 2_000;
+const POLLS_BETWEEN_REPORTS = 100;
+const MAX_PROGRESS_CHARS = 300;
+
+/**
+ * Waits until all checks have passed in one round, and says now and then what is missing.
+ * @returns false when it was aborted before.
+ */
+export async function allReady(checks: readonly ReadyCheck[], aborted: AbortSignal, log: LineSink): Promise<boolean> {
+  for (let poll = 1; !aborted.aborted; poll++) {
+    const missing = (await Promise.all(checks.map(whatIsMissing))).filter((text) => text !== undefined);
+    if (missing.length === 0) return true;
+    if (poll % POLLS_BETWEEN_REPORTS === 0) log(`not ready yet: ${missing.join('; ')}`);
+    await sleep(POLL_INTERVAL_MS);
+  }
+  return false;
+}
+
+async function whatIsMissing({ name, url }: ReadyCheck): Promise<string | undefined> {
+  try {
+    const answer = await fetch(url, { signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS), keepalive: false });
+    const text = await answer.text();
+    return answer.status === 200 ? undefined : `${name} says ${answer.status} ${text.slice(0, MAX_PROGRESS_CHARS)}`;
+  } catch (error) {
+    return `${name} does not answer (${error instanceof Error ? error.message : String(error)})`;
+  }
+}

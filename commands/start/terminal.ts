@@ -1,0 +1,45 @@
+import { ConfigError } from '../../platform/config.ts';
+import { runSession, type SessionOptions, StartRefusedError } from './session.ts';
+
+/** A terminal sends one Ctrl-C to every process in it, and some of them pass it on: that is still one. */
+const SAME_CTRL_C_MS = 500;
+const EXIT_REFUSED = 2;
+const EXIT_KILLED = 130;
+
+/**
+ * Runs a session for this process: the first Ctrl-C, SIGTERM or closed terminal stops it in order, the second kills.
+ * @returns the exit code: 0 stopped, 1 a part gave up, 2 it could not start, 130 killed.
+ */
+export async function runInTerminal(
+  where: Pick<SessionOptions, 'root' | 'toolchainDir' | 'natsSetup'>,
+): Promise<number> {
+  const stop = new AbortController();
+  const kill = new AbortController();
+  let firstSignalMs = 0;
+  const onSignal = () => {
+    if (!stop.signal.aborted) {
+      firstSignalMs = performance.now();
+      process.stderr.write('\nstopping; once more to kill\n');
+      stop.abort();
+    } else if (performance.now() - firstSignalMs > SAME_CTRL_C_MS) {
+      kill.abort();
+    }
+  };
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
+  try {
+    await runSession({
+      ...where,
+      env: process.env,
+      say: (line) => process.stdout.write(`${line}\n`),
+      log: (line) => process.stderr.write(`${line}\n`),
+      colour: process.stderr.isTTY === true,
+      stop: stop.signal,
+      kill: kill.signal,
+      nowMs: () => performance.now(),
+    });
+    return kill.signal.aborted ? EXIT_KILLED : 0;
+  } catch (error) {
+    process.stderr.write(`lockfleet: ${error instanceof Error ? error.message : String(error)}\n`);
+    return error instanceof StartRefusedError || error instanceof ConfigError ? EXIT_REFUSED : 1;
+  }
+}

@@ -1,0 +1,4 @@
+import { noteStop } from '../life.ts';
+
+noteStop('projections');
+setInterval(() => undefined, 60_000);

@@ -1,0 +1,11 @@
+import { resolve } from 'node:path';
+import { runInTerminal } from '../../../commands/start/terminal.ts';
+
+/** `./run start` with programs that do nothing but live, crash and stop as a test wants. */
+process.exit(
+  await runInTerminal({
+    root: import.meta.dir,
+    toolchainDir: resolve(import.meta.dir, '..', '..', '..', '.toolchain'),
+    natsSetup: async () => ({ config: '', credsFile: undefined }),
+  }),
+);
