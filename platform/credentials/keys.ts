@@ -1,0 +1,96 @@
+/**
+ * The platform's own keys. They live in `DATA_DIR/keys`, readable by the owner only, and are made on the first start.
+ * Nothing secret is stored per unit: what a unit holds is derived or signed from these.
+ */
+
+import { hkdfSync, randomBytes } from 'node:crypto';
+import { chmodSync, existsSync, linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createAccount, createOperator } from '@nats-io/jwt';
+import { exportJWK, generateKeyPair, type JWK } from 'jose';
+
+const UNIT_KEY_BYTES = 32;
+const FLEET_KEY_BYTES = 32;
+const JWT_SECRET_BYTES = 48;
+const ACCESS_CODE_MODULUS = 1_000_000;
+const ACCESS_CODE_DIGITS = 6;
+
+export interface PlatformKeys {
+  /** Seeds of the NATS operator and its three accounts. */
+  readonly nats: {
+    readonly operator: string;
+    readonly system: string;
+    readonly platform: string;
+    readonly units: string;
+  };
+  /** What unit keys and access codes are derived from. */
+  readonly fleetKey: Uint8Array;
+  /** Private Ed25519 key that signs commands and offline tokens. */
+  readonly signingKey: JWK;
+  readonly jwtSecret: string;
+}
+
+/** Loads the keys, making those that are missing. Safe when several processes do it at once. */
+export async function loadKeys(dataDir: string): Promise<PlatformKeys> {
+  const folder = join(dataDir, 'keys');
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const key = (name: string, make: () => string) => readOrMake(join(folder, name), make);
+  const seed = (pair: { getSeed(): Uint8Array }) => new TextDecoder().decode(pair.getSeed());
+  const newSigningKey = JSON.stringify(await makeSigningKey());
+  return {
+    nats: {
+      operator: key('nats-operator.nk', () => seed(createOperator())),
+      system: key('nats-system.nk', () => seed(createAccount())),
+      platform: key('nats-platform.nk', () => seed(createAccount())),
+      units: key('nats-units.nk', () => seed(createAccount())),
+    },
+    fleetKey: Buffer.from(
+      key('fleet.key', () => randomBytes(FLEET_KEY_BYTES).toString('base64')),
+      'base64',
+    ),
+    signingKey: JSON.parse(key('signing.jwk', () => newSigningKey)) as JWK,
+    jwtSecret: key('jwt-secret', () => randomBytes(JWT_SECRET_BYTES).toString('base64url')),
+  };
+}
+
+/** The key of a unit's pings: HKDF-SHA256 of the fleet key, the name and the version of its credentials. */
+export function unitKey(fleetKey: Uint8Array, unit: string, keyVersion: number): Uint8Array {
+  return new Uint8Array(hkdfSync('sha256', fleetKey, unit, `lockfleet unit key ${keyVersion}`, UNIT_KEY_BYTES));
+}
+
+/** The six digits that open a reservation's locker at the screen: derived, so that no event and no table holds them. */
+export function accessCode(fleetKey: Uint8Array, reservationId: string): string {
+  const bytes = Buffer.from(hkdfSync('sha256', fleetKey, reservationId, 'lockfleet access code', 6));
+  return String(bytes.readUIntBE(0, 6) % ACCESS_CODE_MODULUS).padStart(ACCESS_CODE_DIGITS, '0');
+}
+
+/** The public half of the signing key, as units get it. */
+export function publicKey({ kty, crv, x }: JWK): JWK {
+  return {
+    ...(kty === undefined ? {} : { kty }),
+    ...(crv === undefined ? {} : { crv }),
+    ...(x === undefined ? {} : { x }),
+  };
+}
+
+async function makeSigningKey(): Promise<JWK> {
+  const { privateKey } = await generateKeyPair('EdDSA', { crv: 'Ed25519', extractable: true });
+  return exportJWK(privateKey);
+}
+
+/** Whoever links the file first has made the key; everybody else reads it. */
+function readOrMake(path: string, make: () => string): string {
+  if (!existsSync(path)) {
+    const draft = `${path}.${randomBytes(4).toString('hex')}`;
+    writeFileSync(draft, make(), { mode: 0o600 });
+    chmodSync(draft, 0o600);
+    try {
+      linkSync(draft, path);
+    } catch (error) {
+      if (!existsSync(path)) throw error;
+    } finally {
+      unlinkSync(draft);
+    }
+  }
+  return readFileSync(path, 'utf8').trim();
+}

@@ -1,0 +1,161 @@
+/**
+ * JetStream requests that the `nats` package has no API for: atomic batches, direct batch reads, and stream settings that
+ * are newer than it. They are headers and JSON on documented subjects (ADR-31, ADR-50).
+ */
+
+import { RequestStrategy } from 'nats';
+import type { Headers, Nats } from './connection.ts';
+import { messageOf, NatsUnavailableError } from './connection.ts';
+import { STREAMS, type StreamName } from './streams.ts';
+
+const API_TIMEOUT_MS = 5_000;
+const STREAM_EXISTS = 10058;
+
+/** Most messages in one atomic batch that the server takes. */
+export const MAX_ATOMIC_MESSAGES = 1_000;
+
+/** The server refused. `code` is its error code; what each means stands where it is handled. */
+export class JetStreamError extends Error {
+  override readonly name = 'JetStreamError';
+  readonly code: number;
+
+  constructor(code: number, message: string) {
+    super(`${message} (${code})`);
+    this.code = code;
+  }
+}
+
+export interface PubAck {
+  readonly seq: number;
+  readonly duplicate: boolean;
+}
+
+export interface OutgoingMessage {
+  readonly subject: string;
+  readonly payload: string;
+  readonly headers: Headers;
+}
+
+interface ApiAnswer {
+  readonly error?: { readonly err_code?: number; readonly description?: string };
+  readonly seq?: number;
+  readonly duplicate?: boolean;
+}
+
+/** Creates the streams that do not exist, and brings those that do to their present settings. */
+export async function ensureStreams(nats: Nats, replicas = 1): Promise<void> {
+  for (const name of Object.keys(STREAMS) as StreamName[]) {
+    const config = { name, num_replicas: replicas, ...STREAMS[name] };
+    try {
+      await api(nats, `STREAM.CREATE.${name}`, config);
+    } catch (error) {
+      if (!(error instanceof JetStreamError) || error.code !== STREAM_EXISTS) throw error;
+      await api(nats, `STREAM.UPDATE.${name}`, config);
+    }
+  }
+}
+
+/** A call of the JetStream API. @throws JetStreamError, NatsUnavailableError */
+export async function api<T = unknown>(nats: Nats, subject: string, body?: unknown): Promise<T> {
+  const payload = body === undefined ? '' : JSON.stringify(body);
+  const answer = await nats.request(`$JS.API.${subject}`, payload, { timeoutMs: API_TIMEOUT_MS });
+  return checked(JSON.parse(new TextDecoder().decode(answer.data)) as ApiAnswer) as T;
+}
+
+/** Publishes one message and waits until it is stored. @throws JetStreamError, NatsUnavailableError */
+export async function publishStored(nats: Nats, message: OutgoingMessage, timeoutMs: number): Promise<PubAck> {
+  const { subject, payload, headers } = message;
+  return pubAck((await nats.request(subject, payload, { timeoutMs, headers })).data);
+}
+
+/**
+ * Publishes messages as one atomic batch, all stored in one go or none. A subject may stand in it once.
+ * Gives the sequence of the first; the others follow it without gaps. @throws JetStreamError, NatsUnavailableError
+ */
+export async function publishAtomically(
+  nats: Nats,
+  messages: readonly OutgoingMessage[],
+  batchId: string,
+  timeoutMs: number,
+): Promise<number> {
+  const last = messages.length - 1;
+  const batchHeaders = (headers: Headers, index: number) => ({
+    ...headers,
+    'Nats-Batch-Id': batchId,
+    'Nats-Batch-Sequence': String(index + 1),
+  });
+  for (const [index, { subject, payload, headers }] of messages.slice(0, last).entries()) {
+    nats.publish(subject, payload, batchHeaders(headers, index));
+  }
+  const commit = messages[last];
+  if (commit === undefined) throw new RangeError('an atomic batch has at least one message');
+  const headers = { ...batchHeaders(commit.headers, last), 'Nats-Batch-Commit': '1' };
+  const answer = await nats.request(commit.subject, commit.payload, { timeoutMs, headers });
+  return pubAck(answer.data).seq - last;
+}
+
+export interface DirectMessage {
+  readonly sequence: number;
+  readonly subject: string;
+  readonly timestampMs: number;
+  readonly data: Uint8Array;
+  header(name: string): string | undefined;
+}
+
+/**
+ * Reads messages whose subject matches `filter` straight from the stream, from `sequence` on, at most `limit`.
+ * `more` tells that others follow. @throws NatsUnavailableError
+ */
+export async function readDirectly(
+  nats: Nats,
+  stream: StreamName,
+  { sequence, filter, limit }: { readonly sequence: number; readonly filter: string; readonly limit: number },
+): Promise<{ readonly messages: DirectMessage[]; readonly more: boolean }> {
+  if (!nats.connected) throw new NatsUnavailableError('the connection to NATS is down');
+  const body = JSON.stringify({ seq: sequence, next_by_subj: filter, batch: limit });
+  const messages: DirectMessage[] = [];
+  let pending = 0;
+  try {
+    const answers = await nats.client.requestMany(`$JS.API.DIRECT.GET.${stream}`, body, {
+      strategy: RequestStrategy.SentinelMsg,
+      maxWait: API_TIMEOUT_MS,
+      maxMessages: limit + 1,
+      noMux: true,
+    });
+    let finished = false;
+    for await (const message of answers) {
+      const found = message.headers?.get('Nats-Sequence');
+      if (!found) {
+        // 204 ends a batch, 404 says that nothing matches; anything else is no answer.
+        const code = message.headers?.code ?? 0;
+        if (code !== 204 && code !== 404) throw new NatsUnavailableError(`direct read refused with status ${code}`);
+        finished = true;
+        break;
+      }
+      pending = Number(message.headers?.get('Nats-Num-Pending') ?? 0);
+      messages.push({
+        sequence: Number(found),
+        subject: message.headers?.get('Nats-Subject') ?? '',
+        timestampMs: Date.parse(message.headers?.get('Nats-Time-Stamp') ?? ''),
+        data: message.data,
+        header: (name) => message.headers?.get(name) || undefined,
+      });
+    }
+    if (!finished) throw new NatsUnavailableError('the direct read broke off');
+  } catch (error) {
+    if (error instanceof NatsUnavailableError) throw error;
+    throw new NatsUnavailableError(`direct read of ${stream}: ${messageOf(error)}`, { cause: error });
+  }
+  return { messages, more: pending > 0 };
+}
+
+function pubAck(data: Uint8Array): PubAck {
+  const { seq, duplicate } = checked(JSON.parse(new TextDecoder().decode(data)) as ApiAnswer);
+  if (seq === undefined) throw new NatsUnavailableError('the answer is no publish acknowledgement');
+  return { seq, duplicate: duplicate === true };
+}
+
+function checked(answer: ApiAnswer): ApiAnswer {
+  if (answer.error === undefined) return answer;
+  throw new JetStreamError(answer.error.err_code ?? 0, answer.error.description ?? 'refused');
+}

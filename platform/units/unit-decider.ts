@@ -1,0 +1,273 @@
+/**
+ * Loads units, decides, and appends: the one way in which anything becomes an event.
+ *
+ * How it works. A unit's state is loaded once (snapshot, then the tail of its subjects) and kept. A follower reads the end
+ * of the store and folds what others append into the kept states, so that a warm decision reads nothing. Decisions for one
+ * unit are taken one after another; those of different units meet in the store's group commit.
+ *
+ * What holds. A state folds every subject in order, none twice. A decision is guarded by the sequence of its subject in the
+ * state that it saw: when another process was faster, the append fails, the state is brought up to date from the store and
+ * the decision is taken again. So a follower that lags makes decisions retry, it never makes them wrong; and what the
+ * platform could not yet know about a device is settled when it arrives.
+ */
+
+import {
+  type Aggregate,
+  type CloudEvent,
+  type DecisionContext,
+  type EventDraft,
+  envelop,
+} from '../../domain/envelope.ts';
+import { versionOf } from '../../domain/events/catalogue.ts';
+import { evolveUnit, type UnitState } from '../../domain/unit.ts';
+import { toInstant } from '../../domain/vocabulary.ts';
+import {
+  ConcurrencyError,
+  type EventStore,
+  GapError,
+  MalformedCommitError,
+  type StoredMessage,
+  StoreUnavailableError,
+} from '../event-store/store.ts';
+import type { Log } from '../log.ts';
+
+/** Units whose state is kept in memory; the one that was not used longest goes first. */
+export const MAX_CACHED_UNITS = 20_000;
+/** How often a decision is taken again after a lost race before it gives up. */
+export const MAX_DECISION_ATTEMPTS = 12;
+/** Pause before the n-th further attempt, times n, and as much again at random. */
+const RETRY_PAUSE_MS = 4;
+/** Decisions that may wait for one unit. */
+export const MAX_WAITING_DECISIONS_PER_UNIT = 1_000;
+/** Pause before a follower that broke off begins again. */
+const FOLLOW_RETRY_MS = 500;
+
+/** The last snapshot of a unit: everything up to the sequence `completeTo` is in `state`. */
+export interface UnitSnapshot {
+  readonly state: UnitState;
+  readonly completeTo: number;
+}
+
+export interface UnitDeciderOptions {
+  readonly store: EventStore;
+  /** Reads the last snapshot of a unit, an empty state when there is none. */
+  readonly loadSnapshot: (unit: string) => Promise<UnitSnapshot>;
+  readonly newId: () => string;
+  /** Milliseconds since 1970. */
+  readonly clock: () => number;
+  /** From 0 to 1. */
+  readonly random: () => number;
+  readonly sleep: (ms: number) => Promise<void>;
+  readonly log: Log;
+}
+
+export type DecisionMeta = Pick<DecisionContext, 'actor' | 'commandId' | 'source' | 'correlationId'>;
+
+export interface Decided {
+  /** The unit after the decision. */
+  readonly state: UnitState;
+  /** The sequence that a reader must have passed to see the outcome. */
+  readonly sequence: number;
+  /** Whether anything was appended; a decision that changes nothing is answered all the same. */
+  readonly appended: boolean;
+}
+
+interface Entry {
+  state: UnitState;
+  /** Everything up to here was folded when the state was loaded; what came later, the follower brought. */
+  completeTo: number;
+}
+
+export class UnitDecider {
+  readonly #options: UnitDeciderOptions;
+  readonly #entries = new Map<string, Entry>();
+  /** What the follower brought for units whose state is being read from the store, in order. */
+  readonly #arrivals = new Map<string, StoredMessage[]>();
+  readonly #loads = new Map<string, Promise<Entry>>();
+  readonly #queues = new Map<string, { tail: Promise<unknown>; waiting: number }>();
+  /** The follower has passed everything up to here; undefined until it runs, and then nothing is kept. */
+  #followedTo: number | undefined;
+
+  constructor(options: UnitDeciderOptions) {
+    this.#options = options;
+  }
+
+  /** The state of a unit, as fresh as this process knows it. @throws StoreUnavailableError */
+  async state(unit: string): Promise<UnitState> {
+    return (await this.#entry(unit)).state;
+  }
+
+  /**
+   * Decides on one subject of a unit and appends what the decision says.
+   *
+   * @throws Refusal what `decision` throws
+   * @throws StoreUnavailableError the store is out of reach, or the race was lost too often
+   */
+  decide(
+    unit: string,
+    aggregate: Aggregate,
+    meta: DecisionMeta,
+    decision: (state: UnitState) => readonly EventDraft[],
+  ): Promise<Decided> {
+    return this.record(unit, aggregate, meta.commandId, (state) => {
+      const time = toInstant(this.#options.clock());
+      return envelop(decision(state), { unit, time, ...meta }, versionOf, this.#options.newId);
+    });
+  }
+
+  /** As `decide`, for events that have their envelope: what a unit reported. */
+  record(
+    unit: string,
+    aggregate: Aggregate,
+    commandId: string,
+    events: (state: UnitState) => readonly CloudEvent[],
+  ): Promise<Decided> {
+    return this.#inTurn(unit, () => this.#attempt(unit, aggregate, commandId, events));
+  }
+
+  /**
+   * Keeps the states up to date until `signal` ends it. Goes on by itself after the store was away; a gap in the store is
+   * data loss and ends it with `GapError`.
+   */
+  async follow(signal: AbortSignal): Promise<void> {
+    const { store, log, sleep } = this.#options;
+    const onAlarm = (alarm: object) => log.error('a message in EVENTS is no commit', { ...alarm });
+    while (!signal.aborted) {
+      try {
+        this.#followedTo ??= await store.lastSequence();
+        for await (const message of store.read({ after: this.#followedTo, signal, onAlarm })) this.#arrive(message);
+      } catch (error) {
+        if (error instanceof GapError) throw error;
+        log.warn('following EVENTS broke off', { error });
+      }
+      if (!signal.aborted) await sleep(FOLLOW_RETRY_MS);
+    }
+  }
+
+  async #attempt(
+    unit: string,
+    aggregate: Aggregate,
+    commandId: string,
+    decide: (state: UnitState) => readonly CloudEvent[],
+  ): Promise<Decided> {
+    const { store, sleep, random } = this.#options;
+    for (let attempt = 1; attempt <= MAX_DECISION_ATTEMPTS; attempt += 1) {
+      const entry = await this.#entry(unit);
+      const { state } = entry;
+      const events = decide(state);
+      if (events.length === 0) return { state, sequence: lastSequenceOf(state), appended: false };
+      const expectedSequence = state.sequences[aggregate];
+      try {
+        const { sequence, duplicate } = await store.append({ unit, aggregate, expectedSequence, commandId, events });
+        if (duplicate) return { state: (await this.#refresh(unit, entry)).state, sequence, appended: false };
+        entry.state = evolveUnit(entry.state, { aggregate, sequence, events });
+        return { state: entry.state, sequence, appended: true };
+      } catch (error) {
+        if (!(error instanceof ConcurrencyError)) throw error;
+        // A replica may be stale right after a lost race, and two writers must not meet in step.
+        await sleep(RETRY_PAUSE_MS * attempt * (1 + random()));
+        await this.#refresh(unit, entry);
+      }
+    }
+    throw new StoreUnavailableError(`unit ${unit} is contended: ${MAX_DECISION_ATTEMPTS} races were lost`);
+  }
+
+  /** Runs the decisions of one unit one after another. */
+  async #inTurn<T>(unit: string, run: () => Promise<T>): Promise<T> {
+    const queue = this.#queues.get(unit) ?? { tail: Promise.resolve(), waiting: 0 };
+    if (queue.waiting >= MAX_WAITING_DECISIONS_PER_UNIT) {
+      throw new StoreUnavailableError(`${MAX_WAITING_DECISIONS_PER_UNIT} decisions wait for unit ${unit}`);
+    }
+    this.#queues.set(unit, queue);
+    queue.waiting += 1;
+    const turn = queue.tail.then(run);
+    queue.tail = turn.catch(() => undefined);
+    try {
+      return await turn;
+    } finally {
+      queue.waiting -= 1;
+      if (queue.waiting === 0) this.#queues.delete(unit);
+    }
+  }
+
+  async #entry(unit: string): Promise<Entry> {
+    const kept = this.#entries.get(unit);
+    if (kept !== undefined) {
+      this.#keep(unit, kept);
+      return kept;
+    }
+    return this.#loadOnce(unit, () => this.#options.loadSnapshot(unit));
+  }
+
+  /** Brings a state up to date from the store. */
+  #refresh(unit: string, entry: Entry): Promise<Entry> {
+    this.#entries.delete(unit);
+    const completeTo = Math.max(entry.completeTo, this.#followedTo ?? 0);
+    return this.#loadOnce(unit, async () => ({ state: entry.state, completeTo }));
+  }
+
+  #loadOnce(unit: string, base: () => Promise<UnitSnapshot>): Promise<Entry> {
+    const running = this.#loads.get(unit);
+    if (running !== undefined) return running;
+    const load = this.#load(unit, base).finally(() => this.#loads.delete(unit));
+    this.#loads.set(unit, load);
+    return load;
+  }
+
+  async #load(unit: string, base: () => Promise<UnitSnapshot>): Promise<Entry> {
+    const following = this.#followedTo !== undefined;
+    // What the follower brings between the read and the first use would be missed without a place to wait in.
+    const arrivals: StoredMessage[] = [];
+    this.#arrivals.set(unit, arrivals);
+    try {
+      const { state, completeTo } = await base();
+      const tail = await this.#options.store.tail(unit, completeTo);
+      const entry = {
+        state: [...tail, ...arrivals].reduce((next, message) => this.#fold(next, message), state),
+        completeTo: tail.at(-1)?.sequence ?? completeTo,
+      };
+      if (following) this.#keep(unit, entry);
+      return entry;
+    } finally {
+      this.#arrivals.delete(unit);
+    }
+  }
+
+  #arrive(message: StoredMessage): void {
+    this.#followedTo = message.sequence;
+    const arrivals = this.#arrivals.get(message.unit);
+    if (arrivals !== undefined) {
+      arrivals.push(message);
+      return;
+    }
+    const entry = this.#entries.get(message.unit);
+    if (entry !== undefined) entry.state = this.#fold(entry.state, message);
+  }
+
+  #fold(state: UnitState, message: StoredMessage): UnitState {
+    const { aggregate, sequence } = message;
+    if (sequence <= state.sequences[aggregate]) return state;
+    try {
+      return evolveUnit(state, { aggregate, sequence, events: message.events() });
+    } catch (error) {
+      if (!(error instanceof MalformedCommitError)) throw error;
+      this.#options.log.error('a message in EVENTS is no commit', { sequence, unit: message.unit, error });
+      return evolveUnit(state, { aggregate, sequence, events: [] });
+    }
+  }
+
+  /** Puts a state where the most recently used stand, and lets the least recently used go. */
+  #keep(unit: string, entry: Entry): void {
+    this.#entries.delete(unit);
+    this.#entries.set(unit, entry);
+    if (this.#entries.size <= MAX_CACHED_UNITS) return;
+    for (const oldest of this.#entries.keys()) {
+      this.#entries.delete(oldest);
+      return;
+    }
+  }
+}
+
+function lastSequenceOf(state: UnitState): number {
+  return Math.max(...Object.values(state.sequences));
+}
