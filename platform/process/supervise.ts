@@ -47,6 +47,8 @@ export interface SupervisedChild {
 export const STABLE_AFTER_MS = 10_000;
 export const MAX_CRASHES_IN_A_ROW = 8;
 const DEFAULT_STOP: StopBounds = { signal: 'SIGTERM', graceMs: 5_000 };
+/** A start that is broken off has nothing to lose. */
+const ABORTED_START_STOP = { graceMs: 2_000 };
 
 export class ChildGaveUpError extends Error {
   constructor(
@@ -102,6 +104,8 @@ class Supervision implements SupervisedChild {
 
   /** Start, wait for the end, start again, until it is stopped or has crashed too often. */
   async #live(onReady: () => void): Promise<void> {
+    const { pidFile, log } = this.#spec;
+    if (pidFile !== undefined) await stopLeftover(pidFile, { ...DEFAULT_STOP, ...this.#spec.stop }, log);
     while (!this.#stopping) {
       const exit = await this.#runOnce(onReady);
       if (this.#stopping) return;
@@ -116,14 +120,13 @@ class Supervision implements SupervisedChild {
 
   async #runOnce(onReady: () => void): Promise<ExitReport> {
     const { pidFile, log } = this.#spec;
-    if (pidFile !== undefined) await stopLeftover(pidFile, { ...DEFAULT_STOP, ...this.#spec.stop }, log);
     await this.#spec.beforeSpawn?.();
     if (this.#stopping) return { how: 'was not started', lastLines: [] };
     const child = spawnChild(this.#spec, log);
     this.#current = child;
     const stable = setTimeout(() => {
       this.#crashesInARow = 0;
-    }, STABLE_AFTER_MS);
+    }, STABLE_AFTER_MS).unref();
     try {
       if (pidFile !== undefined) await writePidFile(pidFile, child.pid);
       if (await child.ready) {
@@ -145,6 +148,23 @@ class Supervision implements SupervisedChild {
     const timer = setTimeout(over.resolve, ms);
     await Promise.race([over.promise, this.#stopped.promise]);
     clearTimeout(timer);
+  }
+}
+
+/**
+ * Starts a child, and stops it again when the signal comes before it is ready.
+ * @throws ChildGaveUpError, or the signal's reason.
+ */
+export async function startUnlessAborted(child: SupervisedChild, signal: AbortSignal | undefined): Promise<void> {
+  signal?.throwIfAborted();
+  const stopped = Promise.withResolvers<void>();
+  const stop = () => child.stop(ABORTED_START_STOP).then(stopped.resolve, stopped.reject);
+  signal?.addEventListener('abort', stop);
+  await child.start();
+  signal?.removeEventListener('abort', stop);
+  if (signal?.aborted === true) {
+    await stopped.promise;
+    throw signal.reason;
   }
 }
 

@@ -1,0 +1,48 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { commandLine, killGroup, processIdentity, sendSignal } from '../../platform/process/identity.ts';
+
+const POLL_MS = 50;
+const MAX_COMMAND_CHARS = 200;
+
+/**
+ * Ends the processes that still carry a mark in their environment: everything that a test started inherits it,
+ * whatever group or parent it has by now.
+ * @param graceMs how long they may take to end by themselves.
+ * @returns the command lines of those that had to be killed.
+ */
+export async function endLeftProcesses(mark: string, graceMs: number): Promise<string[]> {
+  for (let waitedMs = 0; waitedMs < graceMs && marked(mark).length > 0; waitedMs += POLL_MS) await sleep(POLL_MS);
+  const left = marked(mark);
+  const names = left.map((pid) => `${pid} ${(commandLine(pid) ?? '').slice(0, MAX_COMMAND_CHARS)}`);
+  for (const pid of left) {
+    if (sendSignal(pid, 'SIGKILL')) killGroup(pid);
+  }
+  return names;
+}
+
+function marked(mark: string): number[] {
+  const pids = existsSync('/proc/self/environ') ? markedInProc(mark) : markedInPs(mark);
+  return pids.filter((pid) => pid !== process.pid && processIdentity(pid) !== undefined);
+}
+
+function markedInProc(mark: string): number[] {
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  return pids.filter((pid) => environmentOf(pid).includes(mark)).map(Number);
+}
+
+function environmentOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, 'latin1');
+  } catch {
+    // It has ended since, or belongs to somebody else and so is none of ours.
+    return '';
+  }
+}
+
+function markedInPs(mark: string): number[] {
+  const { stdout } = spawnSync('ps', ['axeww', '-o', 'pid=,command='], { encoding: 'utf8' });
+  const lines = stdout.split('\n').filter((line) => line.includes(mark));
+  return lines.map((line) => Number.parseInt(line, 10));
+}

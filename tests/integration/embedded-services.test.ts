@@ -1,0 +1,146 @@
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import postgres from 'postgres';
+import { startEmbeddedNats } from '../../platform/embedded/nats.ts';
+import { ensureNatsServer, NatsServerMissingError } from '../../platform/embedded/nats-server-binary.ts';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../platform/embedded/postgres.ts';
+import { freePort, isPortFree } from '../../platform/process/ports.ts';
+import { temporaryFolder } from '../support/cleanup.ts';
+import { eventually } from '../support/eventually.ts';
+import { freshDatabase, natsServerBinary } from '../support/services.ts';
+
+const log = () => undefined;
+
+/** Runs one query on a connection of its own. */
+async function query(url: string, text: string): Promise<unknown[]> {
+  const sql = postgres(url, { max: 1, onnotice: log });
+  try {
+    return [...(await sql.unsafe(text))];
+  } finally {
+    await sql.end();
+  }
+}
+
+/** The greeting of whatever listens on a NATS URL. */
+async function natsGreeting(url: string): Promise<string> {
+  const greeting = Promise.withResolvers<string>();
+  const socket = await Bun.connect({
+    hostname: '127.0.0.1',
+    port: Number(new URL(url).port),
+    socket: { data: (_, bytes) => greeting.resolve(bytes.toString()), error: (_, error) => greeting.reject(error) },
+  });
+  const text = await greeting.promise;
+  socket.end();
+  return text;
+}
+
+describe('Postgres', () => {
+  let dataDir: string;
+  let server: EmbeddedPostgres;
+
+  beforeAll(async () => {
+    dataDir = join(await temporaryFolder('postgres'), 'a path with blanks');
+    server = await startEmbeddedPostgres({ dataDir, log });
+  });
+  afterAll(() => server.stop());
+
+  test('listens on loopback, durably, in UTF-8', async () => {
+    const settings = `select current_setting('listen_addresses') as at, current_setting('fsync') as fsync,
+      current_setting('server_encoding') as encoding, current_setting('max_connections') as connections`;
+    expect(await query(server.url, settings)).toEqual([
+      { at: '127.0.0.1', fsync: 'on', encoding: 'UTF8', connections: '200' },
+    ]);
+  });
+
+  test('keeps its password where nobody else reads it', async () => {
+    expect((await stat(join(dataDir, 'password'))).mode & 0o077).toBe(0);
+    await expect(query(server.url.replace(/:[^:@]+@/, ':wrong@'), 'select 1')).rejects.toThrow('password');
+  });
+
+  test('comes back by itself on the same address after kill -9, with what was committed', async () => {
+    await query(server.url, 'create table kept (n int)');
+    await query(server.url, 'insert into kept values (1)');
+    const killed = server.pid ?? 0;
+    process.kill(killed, 'SIGKILL');
+    const rows = await eventually(() => query(server.url, 'select n from kept'));
+    expect(rows).toEqual([{ n: 1 }]);
+    expect(server.pid).not.toBe(killed);
+  });
+
+  test('resumes after a stop, past a lock whose process id belongs to somebody else now', async () => {
+    await server.stop();
+    await writeFile(join(dataDir, 'cluster', 'postmaster.pid'), `${process.ppid}\n${dataDir}/cluster\n1\n5432\n\n\n`);
+    server = await startEmbeddedPostgres({ dataDir, log });
+    expect(await query(server.url, 'select n from kept')).toEqual([{ n: 1 }]);
+  });
+
+  test('says in its own words why it does not start', async () => {
+    const elsewhere = join(await temporaryFolder('postgres'), 'broken');
+    const start = startEmbeddedPostgres({ dataDir: elsewhere, settings: { shared_buffers: 'many' }, log });
+    await expect(start).rejects.toThrow('shared_buffers');
+  });
+
+  test('leaves a port that is taken to its owner', async () => {
+    const { port } = new URL(server.url);
+    const start = startEmbeddedPostgres({ dataDir: `${dataDir} too`, port: Number(port), log });
+    await expect(start).rejects.toThrow('Address already in use');
+  });
+
+  test('gives every test file a database of its own', async () => {
+    const [a, b] = [await freshDatabase(), await freshDatabase()];
+    await query(a, 'create table only_here (n int)');
+    await expect(query(b, 'select * from only_here')).rejects.toThrow('only_here');
+  });
+});
+
+describe('NATS', () => {
+  test('starts with JetStream on the port that was asked for, and is gone after its stop', async () => {
+    const [binary, dataDir] = [await natsServerBinary(), await temporaryFolder('nats with blanks')];
+    const port = freePort();
+    const nats = await startEmbeddedNats({ dataDir, binary, config: 'server_name: here', port, log });
+    expect(nats.url).toBe(`nats://127.0.0.1:${port}`);
+    expect(await natsGreeting(nats.url)).toContain('"server_name":"here"');
+    expect(await natsGreeting(nats.url)).toContain('"jetstream":true');
+    await nats.stop();
+    expect(isPortFree('127.0.0.1', port)).toBe(true);
+  });
+
+  test('comes back by itself on the same address after kill -9', async () => {
+    const [binary, dataDir] = [await natsServerBinary(), await temporaryFolder('nats')];
+    const nats = await startEmbeddedNats({ dataDir, binary, config: '', port: 0, log });
+    const killed = nats.pid ?? 0;
+    process.kill(killed, 'SIGKILL');
+    await eventually(() => nats.pid !== undefined && nats.pid !== killed);
+    expect(await eventually(() => natsGreeting(nats.url))).toContain('INFO');
+    await nats.stop();
+  });
+
+  test('says in its own words why it does not start', async () => {
+    const [binary, dataDir] = [await natsServerBinary(), await temporaryFolder('nats')];
+    const start = startEmbeddedNats({ dataDir, binary, config: 'nonsense { ', port: 0, log });
+    await expect(start).rejects.toThrow('Parse error on line 1');
+  });
+
+  test('a start that is broken off leaves nothing behind', async () => {
+    const [binary, dataDir] = [await natsServerBinary(), await temporaryFolder('nats')];
+    const signal = AbortSignal.abort(new Error('enough'));
+    await expect(startEmbeddedNats({ dataDir, binary, config: '', port: 0, log, signal })).rejects.toThrow('enough');
+  });
+});
+
+describe('the search for nats-server', () => {
+  test('passes by one that is too old', async () => {
+    const folder = await temporaryFolder('old-nats');
+    await writeFile(join(folder, 'nats-server'), '#!/bin/sh\necho "nats-server: v2.9.10"\n', { mode: 0o755 });
+    const found = await ensureNatsServer({ path: folder, toolchainDir: join(await natsServerBinary(), '..'), log });
+    expect(found).toBe(await natsServerBinary());
+  });
+
+  test('says what is missing, why and what to do', () => {
+    const { message } = new NatsServerMissingError('the PATH has none');
+    expect(message).toContain('2.15');
+    expect(message).toContain('why: the PATH has none');
+    expect(message).toContain('what to do: ');
+  });
+});

@@ -1,0 +1,153 @@
+import { afterEach, describe, expect, test } from 'bun:test';
+import { readFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { processIdentity } from '../../platform/process/identity.ts';
+import { eachLine } from '../../platform/process/lines.ts';
+import { freePort } from '../../platform/process/ports.ts';
+import { temporaryFolder } from '../support/cleanup.ts';
+import { eventually } from '../support/eventually.ts';
+
+const PROGRAM = resolve(import.meta.dir, '..', 'support', 'fixture-platform', 'start.ts');
+/** What the design promises for Ctrl-C. */
+const MAX_STOP_MS = 10_000;
+
+interface Session {
+  readonly pid: number;
+  readonly httpPort: number;
+  readonly out: string[];
+  readonly errors: string[];
+  readonly exited: Promise<number>;
+}
+
+interface About {
+  readonly pid: number;
+  readonly natsUrl: string;
+  readonly databaseUrl: string;
+}
+
+const running: Session[] = [];
+
+afterEach(async () => {
+  for (const session of running.splice(0)) {
+    if (processIdentity(session.pid) !== undefined) process.kill(session.pid, 'SIGTERM');
+    await session.exited;
+  }
+});
+
+/** Starts the fixture platform on a folder, as `./run start` would. */
+function start(dataDir: string, env: Readonly<Record<string, string>> = {}): Session {
+  const httpPort = Number(env.HTTP_PORT ?? freePort());
+  const child = Bun.spawn([process.execPath, '--no-env-file', PROGRAM], {
+    env: {
+      ...process.env,
+      ...{ DATA_DIR: dataDir, HTTP_PORT: String(httpPort), SIM_CONTROL_PORT: '0', SIM_UNITS: '3' },
+      ...env,
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const out: string[] = [];
+  const errors: string[] = [];
+  const ended = Promise.all([
+    child.exited,
+    eachLine(child.stdout, (line) => out.push(line)),
+    eachLine(child.stderr, (line) => errors.push(line)),
+  ]);
+  const session = { pid: child.pid, httpPort, out, errors, exited: ended.then(([code]) => code) };
+  running.push(session);
+  return session;
+}
+
+async function started(dataDir: string, env: Readonly<Record<string, string>> = {}): Promise<Session> {
+  const session = start(dataDir, env);
+  await eventually(() => session.out.includes(`ready http://127.0.0.1:${session.httpPort}`), { timeoutMs: 20_000 });
+  return session;
+}
+
+async function about(session: Session): Promise<About> {
+  const answer = await fetch(`http://127.0.0.1:${session.httpPort}/about`, { keepalive: false });
+  return (await answer.json()) as About;
+}
+
+async function stopped(session: Session, signal: NodeJS.Signals): Promise<number> {
+  const before = performance.now();
+  process.kill(session.pid, signal);
+  const code = await session.exited;
+  expect(performance.now() - before).toBeLessThan(MAX_STOP_MS);
+  return code;
+}
+
+const dataFolder = async () => join(await temporaryFolder('start'), 'data with blanks');
+
+describe('a session', () => {
+  test('says that it is ready and how to get a token, and stops in order', async () => {
+    const dataDir = await dataFolder();
+    const session = await started(dataDir);
+    expect(await eventually(() => session.out[1] ?? false)).toContain('./run token --role customer --sub alice');
+    const { natsUrl, databaseUrl } = await about(session);
+    expect(natsUrl).toStartWith('nats://127.0.0.1:');
+    expect(databaseUrl).toStartWith('postgres://');
+    expect(await stopped(session, 'SIGINT')).toBe(0);
+    expect(await readFile(join(dataDir, 'stops.txt'), 'utf8')).toBe('device-sim\nserver\nprojections\n');
+  });
+
+  test('starts a crashed program again', async () => {
+    const session = await started(await dataFolder());
+    const { pid } = await about(session);
+    process.kill(pid, 'SIGKILL');
+    const again = await eventually(() => about(session));
+    expect(again.pid).not.toBe(pid);
+    expect(await stopped(session, 'SIGTERM')).toBe(0);
+  });
+
+  test('refuses a second one on the same folder in one line', async () => {
+    const dataDir = await dataFolder();
+    const first = await started(dataDir);
+    const second = start(dataDir);
+    expect(await second.exited).toBe(2);
+    expect(second.errors).toEqual([`lockfleet: a platform runs already on DATA_DIR ${dataDir} (process ${first.pid})`]);
+  });
+
+  test('takes over from one that was killed, its children too', async () => {
+    const dataDir = await dataFolder();
+    const first = await started(dataDir);
+    const { pid, databaseUrl } = await about(first);
+    process.kill(first.pid, 'SIGKILL');
+    await eventually(() => processIdentity(first.pid) === undefined);
+    const second = await started(dataDir, { HTTP_PORT: String(first.httpPort) });
+    const now = await about(second);
+    expect(now.pid).not.toBe(pid);
+    expect(new URL(now.databaseUrl).password).toBe(new URL(databaseUrl).password);
+    expect(processIdentity(pid)).toBeUndefined();
+  });
+
+  test('says which ports are taken', async () => {
+    const first = await started(await dataFolder());
+    const second = start(await dataFolder(), { HTTP_PORT: String(first.httpPort) });
+    expect(await second.exited).toBe(2);
+    expect(second.errors.join('\n')).toContain(`taken by another program: HTTP_PORT ${first.httpPort} on 127.0.0.1`);
+  });
+
+  test('lists every wrong setting', async () => {
+    const session = start(await dataFolder(), { PING_TIMEOUT_MS: 'many', SIM_UNITS: '-1' });
+    expect(await session.exited).toBe(2);
+    expect(session.errors.join('\n')).toContain('PING_TIMEOUT_MS must be');
+    expect(session.errors.join('\n')).toContain('SIM_UNITS must be');
+  });
+
+  test('does without the services that the settings name, and without a fleet', async () => {
+    const services = await started(await dataFolder());
+    const { natsUrl, databaseUrl } = await about(services);
+    const dataDir = await dataFolder();
+    const session = await started(dataDir, { NATS_URL: natsUrl, DATABASE_URL: databaseUrl, SIM_UNITS: '0' });
+    expect(await about(session)).toMatchObject({ natsUrl, databaseUrl });
+    expect(await stopped(session, 'SIGTERM')).toBe(0);
+    expect(await readFile(join(dataDir, 'stops.txt'), 'utf8')).toBe('server\nprojections\n');
+  });
+
+  test('stopped while it starts, it leaves nothing behind', async () => {
+    const session = start(await dataFolder());
+    await eventually(() => session.errors.some((line) => line.includes('making a new Postgres cluster')));
+    expect(await stopped(session, 'SIGINT')).toBe(0);
+    expect(session.out).toEqual([]);
+  });
+});

@@ -1,0 +1,51 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export interface Patience {
+  /** @default 10_000 */
+  readonly timeoutMs?: number;
+  /** @default 20 */
+  readonly intervalMs?: number;
+}
+
+const TIMEOUT_MS = 10_000;
+const INTERVAL_MS = 20;
+
+/**
+ * Tries until it works: until `attempt` neither throws nor gives `false`.
+ * @returns what the attempt that worked gave.
+ * @throws at the deadline, with what the last attempt threw or gave, also when that attempt hangs.
+ */
+export async function eventually<T>(
+  attempt: () => T | false | Promise<T | false>,
+  { timeoutMs = TIMEOUT_MS, intervalMs = INTERVAL_MS }: Patience = {},
+): Promise<T> {
+  const over = Promise.withResolvers<never>();
+  let last: unknown = 'the first attempt has not ended';
+  const deadline = setTimeout(() => over.reject(new NeverHappenedError(timeoutMs, last)), timeoutMs);
+  try {
+    for (;;) {
+      try {
+        const value = await Promise.race([attempt(), over.promise]);
+        if (value !== false) return value;
+        last = 'it gave false';
+      } catch (error) {
+        if (error instanceof NeverHappenedError) throw error;
+        last = error;
+      }
+      await Promise.race([sleep(intervalMs), over.promise]);
+    }
+  } finally {
+    clearTimeout(deadline);
+  }
+}
+
+/** What was waited for did not happen in time. */
+export class NeverHappenedError extends Error {
+  override readonly name = 'NeverHappenedError';
+
+  constructor(timeoutMs: number, last: unknown) {
+    super(`not within ${timeoutMs} ms; at last: ${last instanceof Error ? last.message : String(last)}`, {
+      cause: last,
+    });
+  }
+}

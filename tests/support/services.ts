@@ -1,0 +1,78 @@
+import { resolve } from 'node:path';
+import postgres from 'postgres';
+import { type EmbeddedNats, startEmbeddedNats } from '../../platform/embedded/nats.ts';
+import { ensureNatsServer } from '../../platform/embedded/nats-server-binary.ts';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../platform/embedded/postgres.ts';
+import { atTheEnd, temporaryFolder } from './cleanup.ts';
+
+/** The services that the tests of one `bun test` process share. They start when they are first asked for. */
+export interface TestServices {
+  readonly nats: EmbeddedNats;
+  readonly postgres: EmbeddedPostgres;
+}
+
+/** Tests do not pull plugs: what a power cut would lose may stay in memory. */
+const FAST_SETTINGS = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' };
+const TOOLCHAIN_DIR = resolve(import.meta.dir, '..', '..', '.toolchain');
+
+let sharedNats: { readonly config: string; readonly started: Promise<EmbeddedNats> } | undefined;
+let sharedPostgres: Promise<EmbeddedPostgres> | undefined;
+let databases = 0;
+
+/** The path of a nats-server, for tests that start one of their own with `startEmbeddedNats`. */
+export function natsServerBinary(): Promise<string> {
+  return ensureNatsServer({ path: process.env.PATH, toolchainDir: TOOLCHAIN_DIR, log: console.error });
+}
+
+/**
+ * The NATS of this test process. Tests tell themselves apart by names of streams and units; whoever kills or fills a
+ * NATS starts one of its own.
+ * @param config the text of its configuration file: the same in all tests of a process.
+ */
+export function testNats(config: string): Promise<EmbeddedNats> {
+  sharedNats ??= { config, started: startNats(config) };
+  if (sharedNats.config !== config) throw new Error('the shared NATS runs with another configuration already');
+  return sharedNats.started;
+}
+
+async function startNats(config: string): Promise<EmbeddedNats> {
+  const [binary, dataDir] = await Promise.all([natsServerBinary(), temporaryFolder('nats')]);
+  const nats = await startEmbeddedNats({ dataDir, binary, config, port: 0, log: ignoreLog });
+  atTheEnd(() => nats.stop());
+  return nats;
+}
+
+/** The Postgres of this test process. Take a database of your own with `freshDatabase`. */
+export function testPostgres(): Promise<EmbeddedPostgres> {
+  sharedPostgres ??= startPostgres();
+  return sharedPostgres;
+}
+
+async function startPostgres(): Promise<EmbeddedPostgres> {
+  const dataDir = await temporaryFolder('postgres');
+  const server = await startEmbeddedPostgres({ dataDir, settings: FAST_SETTINGS, log: ignoreLog });
+  atTheEnd(() => server.stop());
+  return server;
+}
+
+/** Both, started at once. */
+export async function testServices(natsConfig: string): Promise<TestServices> {
+  const [nats, server] = await Promise.all([testNats(natsConfig), testPostgres()]);
+  return { nats, postgres: server };
+}
+
+/** A new, empty database in the shared Postgres. @returns its URL. */
+export async function freshDatabase(): Promise<string> {
+  const { url } = await testPostgres();
+  databases += 1;
+  const name = `test_${databases}`;
+  const sql = postgres(url, { max: 1 });
+  await sql`create database ${sql(name)}`;
+  await sql.end();
+  return Object.assign(new URL(url), { pathname: `/${name}` }).toString();
+}
+
+/** What a service has to say when it does not start stands in the error. */
+function ignoreLog(): void {
+  // Nobody reads the log of a service that is well.
+}
