@@ -1,6 +1,6 @@
 /** Which locker is free when: in service, not promised to anybody else, and not taken at the screen. */
 
-import type { DeviceLocker } from './device.ts';
+import type { DeviceLocker, DeviceState, Rental } from './device.ts';
 import type { RegisteredLocker, RegisteredUnit } from './registry.ts';
 import { isFinished, type Reservation } from './reservation.ts';
 import type { UnitState } from './unit.ts';
@@ -45,6 +45,24 @@ export function rentalPeriod(locker: DeviceLocker | undefined, nowMs: number): P
   const rental = locker?.rental;
   if (rental === undefined) return undefined;
   return { fromMs: toMs(rental.startedAt), untilMs: expectedEnd(toMs(rental.until), nowMs) };
+}
+
+/**
+ * The rental of somebody else that stands in the way of a reservation. `overdue`: it was to end before the reservation
+ * begins, so that its customer may be about to leave.
+ */
+export function conflictingRental(
+  device: DeviceState,
+  reservation: Reservation,
+  nowMs: number,
+): { readonly rental: Rental; readonly overdue: boolean } | undefined {
+  const locker = device.lockers[reservation.locker];
+  const occupied = rentalPeriod(locker, nowMs);
+  if (locker?.rental === undefined || occupied === undefined) return undefined;
+  if (locker.rental.reservationId === reservation.id) return undefined;
+  const period = periodOf(reservation);
+  if (period.untilMs <= nowMs || !overlaps(occupied, period)) return undefined;
+  return { rental: locker.rental, overdue: toMs(locker.rental.until) <= period.fromMs };
 }
 
 /**

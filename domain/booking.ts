@@ -6,16 +6,18 @@
  * decides nothing again.
  */
 
-import { freeLockers, type Period } from './allocation.ts';
+import { binds, conflictingRental, freeLockers, overlaps, type Period, periodOf } from './allocation.ts';
+import type { ReservationUse } from './device.ts';
 import type { EventDraft } from './envelope.ts';
 import type { EventOf } from './events/catalogue.ts';
 import { priceOf } from './price.ts';
 import { Refusal } from './refusal.ts';
 import { requireUnit } from './registry.ts';
-import type { Reservation } from './reservation.ts';
+import { isFinished, type Reservation } from './reservation.ts';
 import type { UnitState } from './unit.ts';
 import { type LockerSize, toInstant, toMs } from './vocabulary.ts';
 
+const MS_PER_S = 1_000;
 const MS_PER_MINUTE = 60_000;
 const MS_PER_DAY = 86_400_000;
 /** A phone's clock may be this far behind before its "from now on" counts as the past. */
@@ -41,7 +43,9 @@ export interface Hold extends CustomerCommand {
 
 /** Claims a locker. Refused: `validation` (period, locker), `no-locker-free`, `not-found` (unit). */
 export function hold(state: UnitState, command: Hold): EventDraft[] {
-  if (state.booking.reservations[command.reservationId]?.customer === command.customer) return [];
+  const earlier = state.booking.reservations[command.reservationId];
+  if (earlier?.customer === command.customer) return [];
+  if (earlier !== undefined) throw refusedIn(earlier, 'It exists already.');
   const unit = requireUnit(state.registry);
   const { values, version } = unit.configuration;
   const period = { fromMs: toMs(command.from), untilMs: toMs(command.until) };
@@ -73,7 +77,7 @@ export function hold(state: UnitState, command: Hold): EventDraft[] {
         size: locker.size,
         from: toInstant(period.fromMs),
         until: toInstant(period.untilMs),
-        holdExpiresAt: toInstant(command.nowMs + values.holdTtlS * 1_000),
+        holdExpiresAt: toInstant(Math.min(command.nowMs + values.holdTtlS * MS_PER_S, period.untilMs)),
         price,
         configurationVersion: version,
       },
@@ -113,9 +117,8 @@ export function confirm(state: UnitState, command: CustomerCommand & { paymentRe
       reservation.status === 'confirmed' ? 'It is confirmed already.' : 'It cannot be confirmed.',
     );
   }
-  if (command.nowMs >= toMs(reservation.holdExpiresAt)) {
-    throw refusedIn(reservation, `The hold ran out at ${reservation.holdExpiresAt}.`);
-  }
+  if (!binds(reservation, command.nowMs)) throw ranOut(reservation);
+  if (wasGivenAway(state, reservation)) throw refusedIn(reservation, 'Its locker was given to somebody else.');
   const { id, price } = reservation;
   return [
     {
@@ -136,7 +139,12 @@ export function cancel(state: UnitState, command: CustomerCommand): EventDraft[]
   const reservation = ownReservation(state, command);
   if (wasCarriedOut(reservation, command)) return [];
   const unused = reservation.status === 'held' || reservation.status === 'confirmed';
-  if (!unused || isInUse(state, reservation)) throw refusedIn(reservation, 'Only an unused one can be cancelled.');
+  if (!unused || useOf(state, reservation) !== undefined) {
+    throw refusedIn(reservation, 'Only an unused one can be cancelled.');
+  }
+  if (!binds(reservation, command.nowMs)) throw ranOut(reservation);
+  if (command.nowMs >= toMs(reservation.until))
+    throw refusedIn(reservation, `Its period ended at ${reservation.until}.`);
   return [{ type: 'ReservationCancelled', locker: reservation.locker, data: { reservationId: reservation.id } }];
 }
 
@@ -146,14 +154,22 @@ export function cancel(state: UnitState, command: CustomerCommand): EventDraft[]
  */
 export function requestOpen(state: UnitState, command: CustomerCommand): EventDraft[] {
   const reservation = ownReservation(state, command);
-  if (command.commandId in reservation.opens) return [];
-  const { status, from, until, locker } = reservation;
-  if (status !== 'confirmed' && status !== 'active')
+  if (Object.hasOwn(reservation.opens, command.commandId)) return [];
+  const { status, from, until } = reservation;
+  if (status !== 'confirmed' && status !== 'active') {
     throw refusedIn(reservation, 'Only a confirmed one opens its locker.');
-  if (command.nowMs < toMs(from)) throw new Refusal('not-yet', `The reservation begins at ${from}.`);
-  if (status === 'confirmed' && command.nowMs >= toMs(until) && !isInUse(state, reservation)) {
-    throw refusedIn(reservation, `Its period ended at ${until}.`);
   }
+  const use = useOf(state, reservation);
+  if (use?.endedAt !== undefined) throw refusedIn(reservation, `It was given back at ${use.endedAt}.`);
+  if (status === 'confirmed' && use === undefined) {
+    if (command.nowMs < toMs(from)) throw new Refusal('not-yet', `The reservation begins at ${from}.`);
+    if (command.nowMs >= toMs(until)) throw refusedIn(reservation, `Its period ended at ${until}.`);
+    // Somebody over time may be gone already, which the unit knows; everybody else's things are in there.
+    if (conflictingRental(state.device, reservation, command.nowMs)?.overdue === false) {
+      throw refusedIn(reservation, 'Its locker was taken at the screen.');
+    }
+  }
+  const locker = use?.locker ?? reservation.locker;
   return [
     {
       type: 'LockerOpenRequested',
@@ -179,7 +195,7 @@ export function answerOpen(
     readonly nowMs: number;
   },
 ): EventDraft[] {
-  const reservation = state.booking.reservations[answer.reservationId];
+  const reservation = reservationOf(state, answer.reservationId);
   // A door that could not be reached may be asked again with the same command; only that answer may change.
   const answered = reservation?.opens[answer.commandId];
   if (reservation === undefined || answered === undefined || answered === answer.result) return [];
@@ -188,10 +204,7 @@ export function answerOpen(
   const { commandId, result, reason } = answer;
   const data = { reservationId: id, locker, commandId, result, ...(reason === undefined ? {} : { reason }) };
   const drafts: EventDraft[] = [{ type: 'LockerOpenAnswered', locker, data }];
-  if (result === 'opened' && status === 'confirmed') {
-    const startedAt = toInstant(answer.nowMs);
-    drafts.push({ type: 'ReservationStarted', locker, data: { reservationId: id, locker, startedAt } });
-  }
+  if (result === 'opened' && status === 'confirmed') drafts.push(start(state, reservation, answer.nowMs));
   return drafts;
 }
 
@@ -199,41 +212,67 @@ export function answerOpen(
 export function end(state: UnitState, command: CustomerCommand): EventDraft[] {
   const reservation = ownReservation(state, command);
   if (wasCarriedOut(reservation, command)) return [];
-  const { id, locker, status } = reservation;
-  if (status !== 'active' && !(status === 'confirmed' && isInUse(state, reservation))) {
-    throw refusedIn(
-      reservation,
-      status === 'confirmed' ? 'It was not used yet; cancel it instead.' : 'It is not in use.',
-    );
+  const { id, status } = reservation;
+  const use = useOf(state, reservation);
+  if (status === 'confirmed' && use === undefined) {
+    throw refusedIn(reservation, 'It was not used yet; cancel it instead.');
+  }
+  if (status !== 'active' && status !== 'confirmed') throw refusedIn(reservation, 'It is not in use.');
+  const drafts = status === 'confirmed' ? [start(state, reservation, command.nowMs)] : [];
+  const locker = use?.locker ?? reservation.locker;
+  if (use?.endedAt !== undefined) {
+    const data = { reservationId: id, endedAt: use.endedAt, endedBy: 'unit' as const };
+    return [...drafts, { type: 'ReservationCompleted', locker, data }];
   }
   if (state.device.lockers[locker]?.door === 'open') {
     throw refusedIn(reservation, 'The door stands open; close it first.');
   }
-  const endedAt = toInstant(command.nowMs);
-  const drafts: EventDraft[] = [];
-  if (status === 'confirmed') {
-    const startedAt = state.device.uses[id]?.startedAt ?? endedAt;
-    drafts.push({ type: 'ReservationStarted', locker, data: { reservationId: id, locker, startedAt } });
-  }
-  return [
-    ...drafts,
-    { type: 'ReservationCompleted', locker, data: { reservationId: id, endedAt, endedBy: 'customer' } },
-  ];
+  const data = { reservationId: id, endedAt: toInstant(command.nowMs), endedBy: 'customer' as const };
+  return [...drafts, { type: 'ReservationCompleted', locker, data }];
 }
 
 /** The reservation, if it is this customer's: others' do not exist for anybody else. */
 export function ownReservation(state: UnitState, command: { reservationId: string; customer: string }): Reservation {
-  const reservation = state.booking.reservations[command.reservationId];
+  const reservation = reservationOf(state, command.reservationId);
   if (reservation === undefined || reservation.customer !== command.customer) {
     throw new Refusal('not-found', 'There is no such reservation.');
   }
   return reservation;
 }
 
-/** Whether the unit says that the customer took the locker, though the booking may not know yet. */
-function isInUse(state: UnitState, reservation: Reservation): boolean {
-  const use = state.device.uses[reservation.id];
-  return use !== undefined && use.endedAt === undefined;
+function reservationOf(state: UnitState, id: string): Reservation | undefined {
+  const { reservations } = state.booking;
+  return Object.hasOwn(reservations, id) ? reservations[id] : undefined;
+}
+
+/** What the unit says about the use of a reservation, though the booking may not know yet. */
+function useOf(state: UnitState, reservation: Reservation): ReservationUse | undefined {
+  return state.device.uses[reservation.id];
+}
+
+/** The start as the unit reported it, or else now, in the locker that was booked. */
+function start(state: UnitState, reservation: Reservation, nowMs: number): EventDraft {
+  const use = useOf(state, reservation);
+  const locker = use?.locker ?? reservation.locker;
+  const startedAt = use?.startedAt ?? toInstant(nowMs);
+  return { type: 'ReservationStarted', locker, data: { reservationId: reservation.id, locker, startedAt } };
+}
+
+/**
+ * Whether the locker of a hold was promised to another, by a process whose clock had seen the hold run out. Whoever came
+ * later has it; so has everybody who has confirmed.
+ */
+function wasGivenAway(state: UnitState, held: Reservation): boolean {
+  const reservations = Object.values(state.booking.reservations);
+  const place = reservations.findIndex(({ id }) => id === held.id);
+  return reservations.some(
+    (other, index) =>
+      other.id !== held.id &&
+      other.locker === held.locker &&
+      !isFinished(other) &&
+      (other.status !== 'held' || index > place) &&
+      overlaps(periodOf(other), periodOf(held)),
+  );
 }
 
 function wasCarriedOut(reservation: Reservation, command: CustomerCommand): boolean {
@@ -242,4 +281,8 @@ function wasCarriedOut(reservation: Reservation, command: CustomerCommand): bool
 
 function refusedIn(reservation: Reservation, why: string): Refusal {
   return new Refusal('reservation-state', `The reservation is ${reservation.status}. ${why}`);
+}
+
+function ranOut(reservation: Reservation): Refusal {
+  return refusedIn(reservation, `The hold ran out at ${reservation.holdExpiresAt}.`);
 }

@@ -7,9 +7,17 @@
 
 import { lockerOfSubject } from './envelope.ts';
 import type { EventOf, KnownEvent } from './events/catalogue.ts';
+import { toMs } from './vocabulary.ts';
 
-/** Reservations whose use is remembered after it ended: enough to settle every booking that can still be open. */
-const MAX_REMEMBERED_USES = 64;
+/** Uses that are remembered after they ended, however long ago that was. */
+const MIN_REMEMBERED_USES = 64;
+/** Most that are remembered, also when they all ended lately: as many as one batch of a unit can report. */
+const MAX_REMEMBERED_USES = 500;
+/**
+ * Uses that ended this long before the newest are old. Their bookings are closed: a confirmed reservation that is not
+ * known to be used is given up after as long (`NO_SHOW_GRACE_MS`).
+ */
+const USE_MEMORY_MS = 24 * 60 * 60_000;
 
 export interface Rental {
   readonly rentalId: string;
@@ -33,13 +41,13 @@ export interface ReservationUse {
 export interface DeviceState {
   /** Last recorded seq by epoch. */
   readonly epochs: Readonly<Record<string, number>>;
-  /** The epoch of the newest event. */
+  /** The epoch that was heard of last: the present one. */
   readonly epoch?: string;
   readonly lockers: Readonly<Record<string, DeviceLocker>>;
   readonly uses: Readonly<Record<string, ReservationUse>>;
   /** Hash of the configuration that the unit last said it runs. */
   readonly configurationHash?: string;
-  /** Time of the newest event, on the unit's clock. */
+  /** Time of the newest event of the present epoch, on the unit's clock. */
   readonly lastEventAt?: string;
 }
 
@@ -49,7 +57,12 @@ const UNKNOWN_LOCKER: DeviceLocker = { door: 'unknown' };
 
 /** The last recorded seq of an epoch, 0 if the platform has none of it. */
 export function recordedSeq(state: DeviceState, epoch: string): number {
-  return state.epochs[epoch] ?? 0;
+  return own(state.epochs, epoch) ?? 0;
+}
+
+/** Units choose the ids: what every object inherits is no entry. */
+function own<T>(record: Readonly<Record<string, T>>, id: string): T | undefined {
+  return Object.hasOwn(record, id) ? record[id] : undefined;
 }
 
 /**
@@ -62,16 +75,17 @@ export function recordPlace(
 ): DeviceState {
   const { unitepoch, unitseq } = place;
   if (unitepoch === undefined || unitseq === undefined) return state;
-  return {
-    ...state,
-    epochs: { ...state.epochs, [unitepoch]: Math.max(recordedSeq(state, unitepoch), unitseq) },
-    epoch: unitepoch,
-    lastEventAt: place.time,
-  };
+  const recorded = recordedSeq(state, unitepoch);
+  const epochs = { ...state.epochs, [unitepoch]: Math.max(recorded, unitseq) };
+  // An epoch never comes back: one that is known already, but not the present one, is history that arrives late.
+  if (recorded > 0 && unitepoch !== state.epoch) return { ...state, epochs };
+  return { ...state, epochs, epoch: unitepoch, lastEventAt: place.time };
 }
 
+/** Folds an event whose place is recorded. */
 export function evolveDevice(state: DeviceState, event: KnownEvent): DeviceState {
   const locker = lockerOfSubject(event.subject);
+  if (event.unitepoch !== undefined && event.unitepoch !== state.epoch) return recordPastUse(state, locker, event);
   switch (event.type) {
     case 'LockerOpened':
       return locker === undefined ? state : withDoor(state, locker, 'open');
@@ -89,7 +103,7 @@ export function evolveDevice(state: DeviceState, event: KnownEvent): DeviceState
 }
 
 function lockerState(state: DeviceState, locker: string): DeviceLocker {
-  return state.lockers[locker] ?? UNKNOWN_LOCKER;
+  return own(state.lockers, locker) ?? UNKNOWN_LOCKER;
 }
 
 function withDoor(state: DeviceState, locker: string, door: DeviceLocker['door']): DeviceState {
@@ -104,18 +118,43 @@ function startRental(state: DeviceState, locker: string, data: EventOf<'RentalSt
     until,
     ...(reservationId === undefined ? {} : { reservationId }),
   };
-  const lockers = { ...state.lockers, [locker]: { ...lockerState(state, locker), rental } };
-  if (reservationId === undefined) return { ...state, lockers };
-  return { ...state, lockers, uses: remember(state.uses, reservationId, { startedAt: time, locker }) };
+  const before = lockerState(state, locker);
+  const lockers = { ...state.lockers, [locker]: { ...before, rental } };
+  // A locker has one rental: whoever was in it before is gone, even if that was never told.
+  const uses =
+    before.rental?.rentalId === rentalId ? state.uses : endUse(state.uses, before.rental?.reservationId, time);
+  if (reservationId === undefined) return { ...state, lockers, uses };
+  return { ...state, lockers, uses: remember(uses, reservationId, { startedAt: time, locker }) };
 }
 
 function endRental(state: DeviceState, locker: string, data: EventOf<'RentalEnded'>, time: string): DeviceState {
   const { door, rental } = lockerState(state, locker);
   const ended = rental?.rentalId === data.rentalId;
   const lockers = ended ? { ...state.lockers, [locker]: { door } } : state.lockers;
-  if (data.reservationId === undefined) return { ...state, lockers };
-  const use = state.uses[data.reservationId] ?? { startedAt: time, locker };
-  return { ...state, lockers, uses: remember(state.uses, data.reservationId, { ...use, endedAt: time }) };
+  const reservationId = data.reservationId ?? (ended ? rental.reservationId : undefined);
+  if (reservationId === undefined) return { ...state, lockers };
+  const use = own(state.uses, reservationId) ?? { startedAt: time, locker };
+  return { ...state, lockers, uses: remember(state.uses, reservationId, { ...use, endedAt: time }) };
+}
+
+function endUse(uses: DeviceState['uses'], reservationId: string | undefined, time: string): DeviceState['uses'] {
+  const use = reservationId === undefined ? undefined : own(uses, reservationId);
+  if (reservationId === undefined || use === undefined || use.endedAt !== undefined) return uses;
+  return remember(uses, reservationId, { ...use, endedAt: time });
+}
+
+/**
+ * What a unit did before its store was wiped says nothing about its doors now, but it proves that a reservation was used.
+ * That use is over: what still runs, the new epoch has reported.
+ */
+function recordPastUse(state: DeviceState, locker: string | undefined, { type, data, time }: KnownEvent): DeviceState {
+  if (locker === undefined || (type !== 'RentalStarted' && type !== 'RentalEnded')) return state;
+  const { reservationId } = data;
+  if (reservationId === undefined) return state;
+  const known = own(state.uses, reservationId);
+  if (known !== undefined && (known.endedAt === undefined || type === 'RentalStarted')) return state;
+  const use = { startedAt: known?.startedAt ?? time, locker: known?.locker ?? locker, endedAt: time };
+  return { ...state, uses: remember(state.uses, reservationId, use) };
 }
 
 /** A state report replaces what was believed: a rental that it does not name is over. */
@@ -147,7 +186,7 @@ function withoutUndefined(rental: {
   return { rentalId, startedAt, until, ...(reservationId === undefined ? {} : { reservationId }) };
 }
 
-/** Keeps the newest uses; a use that still runs is never forgotten. */
+/** Puts a use last, and lets the first ones go beyond the bounds; a use that still runs is never forgotten. */
 function remember(
   uses: Readonly<Record<string, ReservationUse>>,
   reservationId: string,
@@ -155,7 +194,11 @@ function remember(
 ): Record<string, ReservationUse> {
   const { [reservationId]: _, ...others } = uses;
   const kept = { ...others, [reservationId]: use };
-  const ended = Object.keys(kept).filter((id) => kept[id]?.endedAt !== undefined);
-  for (const id of ended.slice(0, Math.max(0, ended.length - MAX_REMEMBERED_USES))) delete kept[id];
+  const ended = Object.entries(kept).filter(([, { endedAt }]) => endedAt !== undefined);
+  if (ended.length <= MIN_REMEMBERED_USES) return kept;
+  const oldMs = toMs(use.endedAt ?? use.startedAt) - USE_MEMORY_MS;
+  ended.slice(0, -MIN_REMEMBERED_USES).forEach(([id, { endedAt = '' }], index) => {
+    if (index < ended.length - MAX_REMEMBERED_USES || toMs(endedAt) < oldMs) delete kept[id];
+  });
   return kept;
 }

@@ -2,13 +2,14 @@
  * A reservation and the fold of a unit's `booking` events.
  *
  *   held ──confirm──▶ confirmed ──start──▶ active ──end──▶ completed
- *    │                    │
- *    ├──cancel──▶ cancelled ◀──cancel──┤
- *    ├──time────▶ expired ◀──no-show───┤
- *    └──conflict▶ rejected ◀─conflict──┘
+ *    │                    │                  ▲
+ *    ├──cancel──▶ cancelled ◀──cancel──┤     │
+ *    ├──time────▶ expired ◀──no-show───┤     ├── used at a unit that had not heard
+ *    └──conflict▶ rejected ◀─conflict──┘     │   (from each of these three, and from held)
+ *                     └──────────────────────┘
  */
 
-import type { KnownEvent } from './events/catalogue.ts';
+import type { EventDraft } from './envelope.ts';
 import type { LockerSize, Money } from './vocabulary.ts';
 
 /** Finished reservations that a unit's state still knows, so that a late command gets its reason and not a 404. */
@@ -24,7 +25,9 @@ export interface Reservation {
   readonly customer: string;
   readonly status: ReservationStatus;
   readonly locker: string;
+  /** Of the locker; larger than `bookedSize` after some moves. */
   readonly size: LockerSize;
+  readonly bookedSize: LockerSize;
   readonly from: string;
   readonly until: string;
   readonly holdExpiresAt: string;
@@ -34,13 +37,17 @@ export interface Reservation {
   readonly confirmedAt?: string;
   readonly startedAt?: string;
   readonly endedAt?: string;
-  /** Ids of the commands that changed it, oldest first. */
+  /** Ids of the commands that changed it, oldest first; those that open doors stand in `opens`. */
   readonly commands: readonly string[];
   /** What came of the requests to open it: by command id, `pending` until answered. */
   readonly opens: Readonly<Record<string, string>>;
 }
 
+/** What the fold needs of an event: the facts, when it occurred, and the command that caused it. */
+export type BookingFact = EventDraft & { readonly time: string; readonly causationid?: string };
+
 export interface BookingState {
+  /** By id. Those that still bind a locker in the order in which they were made, the finished as they finished. */
   readonly reservations: Readonly<Record<string, Reservation>>;
 }
 
@@ -52,7 +59,7 @@ export function isFinished(reservation: Reservation): boolean {
   return FINISHED.has(reservation.status);
 }
 
-export function evolveBooking(state: BookingState, event: KnownEvent): BookingState {
+export function evolveBooking(state: BookingState, event: BookingFact): BookingState {
   if (event.type === 'ReservationHeld') {
     const { reservationId, customer, locker, size, from, until, holdExpiresAt, price } = event.data;
     return withReservation(state, event, {
@@ -61,6 +68,7 @@ export function evolveBooking(state: BookingState, event: KnownEvent): BookingSt
       status: 'held',
       locker,
       size,
+      bookedSize: size,
       from,
       until,
       holdExpiresAt,
@@ -75,7 +83,7 @@ export function evolveBooking(state: BookingState, event: KnownEvent): BookingSt
   return reservation === undefined ? state : withReservation(state, event, evolveReservation(reservation, event));
 }
 
-function evolveReservation(reservation: Reservation, event: KnownEvent): Reservation {
+function evolveReservation(reservation: Reservation, event: BookingFact): Reservation {
   switch (event.type) {
     case 'ReservationConfirmed':
       return {
@@ -107,13 +115,27 @@ function evolveReservation(reservation: Reservation, event: KnownEvent): Reserva
   }
 }
 
-function withReservation(state: BookingState, event: KnownEvent, reservation: Reservation): BookingState {
-  const remembered =
-    event.causationid === undefined || reservation.commands.includes(event.causationid)
-      ? reservation
-      : { ...reservation, commands: [...reservation.commands, event.causationid].slice(-MAX_REMEMBERED_COMMANDS) };
-  const reservations = { ...state.reservations, [remembered.id]: remembered };
-  return { ...state, reservations: isFinished(remembered) ? withoutOldest(reservations) : reservations };
+function withReservation(state: BookingState, event: BookingFact, reservation: Reservation): BookingState {
+  const remembered = remembers(reservation, event) ? withCommand(reservation, event.causationid) : reservation;
+  const { id } = remembered;
+  const before = state.reservations[id];
+  if (!isFinished(remembered) || (before !== undefined && isFinished(before))) {
+    return { ...state, reservations: { ...state.reservations, [id]: remembered } };
+  }
+  const { [id]: _, ...others } = state.reservations;
+  return { ...state, reservations: withoutOldest({ ...others, [id]: remembered }) };
+}
+
+function remembers(
+  reservation: Reservation,
+  event: BookingFact,
+): event is BookingFact & { readonly causationid: string } {
+  if (event.causationid === undefined || reservation.commands.includes(event.causationid)) return false;
+  return event.type !== 'LockerOpenRequested' && event.type !== 'LockerOpenAnswered';
+}
+
+function withCommand(reservation: Reservation, commandId: string): Reservation {
+  return { ...reservation, commands: [...reservation.commands, commandId].slice(-MAX_REMEMBERED_COMMANDS) };
 }
 
 function withOpen(opens: Reservation['opens'], commandId: string, result: string): Reservation['opens'] {
@@ -121,7 +143,7 @@ function withOpen(opens: Reservation['opens'], commandId: string, result: string
   return Object.fromEntries(entries.slice(-MAX_REMEMBERED_COMMANDS));
 }
 
-/** Forgets the oldest finished reservations beyond the bound; one that still binds a locker is never forgotten. */
+/** Forgets the reservations that finished first beyond the bound; one that still binds a locker is never forgotten. */
 function withoutOldest(reservations: Record<string, Reservation>): Record<string, Reservation> {
   const finished = Object.values(reservations).filter(isFinished);
   const surplus = finished.length - MAX_FINISHED_RESERVATIONS;

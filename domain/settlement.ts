@@ -3,12 +3,12 @@
  * It is what the reactor takes after every fact and every timer. Taken twice, it finds nothing to do the second time.
  */
 
-import { freeLockers, overlaps, periodOf, rentalPeriod, smallestFitting } from './allocation.ts';
+import { conflictingRental, freeLockers, OVERDUE_ALLOWANCE_MS, periodOf, smallestFitting } from './allocation.ts';
 import type { EventDraft } from './envelope.ts';
 import type { RegisteredUnit } from './registry.ts';
-import type { Reservation } from './reservation.ts';
+import { evolveBooking, type Reservation } from './reservation.ts';
 import type { UnitState } from './unit.ts';
-import { toMs } from './vocabulary.ts';
+import { toInstant, toMs } from './vocabulary.ts';
 
 /**
  * A confirmed reservation that nobody used is given up this long after its period: a unit that was cut off may bring the
@@ -23,71 +23,96 @@ export function dueAtMs(reservation: Reservation): number | undefined {
   return undefined;
 }
 
-/** Expires what is due, follows what the unit reported, and resolves conflicts with rentals at the screen. */
+/**
+ * Follows what the unit reported, expires what is due, and then resolves conflicts with rentals at the screen: what has
+ * just ended makes room, and what has just moved takes it.
+ */
 export function settle(state: UnitState, nowMs: number): EventDraft[] {
-  if (state.registry.status === 'unregistered') return [];
-  const unit = state.registry;
-  // Two reservations that give way in one decision must not move to the same locker.
-  const claimed = new Set<string>();
-  return Object.values(state.booking.reservations).flatMap((reservation) =>
-    settleReservation(unit, state, reservation, claimed, nowMs),
+  const { registry } = state;
+  if (registry.status === 'unregistered') return [];
+  const settled = settleEach(
+    state,
+    nowMs,
+    (_, reservation) => followUnit(registry, state, reservation) ?? expire(reservation, nowMs),
   );
+  const resolved = settleEach(settled.state, nowMs, (present, reservation) =>
+    resolveConflict(registry, present, reservation, nowMs),
+  );
+  return [...settled.drafts, ...resolved.drafts];
 }
 
-function settleReservation(
-  unit: RegisteredUnit,
+/** Takes one decision after another, each on the state that those before it leave behind. */
+function settleEach(
   state: UnitState,
-  reservation: Reservation,
-  claimed: Set<string>,
   nowMs: number,
-): EventDraft[] {
+  decide: (state: UnitState, reservation: Reservation) => readonly EventDraft[],
+): { readonly state: UnitState; readonly drafts: readonly EventDraft[] } {
+  const time = toInstant(nowMs);
+  const drafts: EventDraft[] = [];
+  let present = state;
+  for (const reservation of Object.values(state.booking.reservations)) {
+    const more = decide(present, reservation);
+    if (more.length === 0) continue;
+    drafts.push(...more);
+    const booking = more.reduce((folded, draft) => evolveBooking(folded, { ...draft, time }), present.booking);
+    present = { ...present, booking };
+  }
+  return { state: present, drafts };
+}
+
+/**
+ * The unit is right about what was used where and when, whatever the platform had decided meanwhile: also a reservation
+ * that was given up here and redeemed there is in use. `undefined` when it says nothing about this one.
+ */
+function followUnit(unit: RegisteredUnit, state: UnitState, reservation: Reservation): EventDraft[] | undefined {
   const { id, locker, status } = reservation;
   const use = state.device.uses[id];
+  if (use === undefined || status === 'completed') return undefined;
   const drafts: EventDraft[] = [];
-  if (status === 'confirmed' && use !== undefined) {
+  if (status !== 'active') {
     const data = { reservationId: id, locker: use.locker, startedAt: use.startedAt };
     drafts.push({ type: 'ReservationStarted', locker: use.locker, data });
   }
-  if ((status === 'active' || status === 'confirmed') && use?.endedAt !== undefined) {
+  if (use.endedAt !== undefined) {
     const data = { reservationId: id, endedAt: use.endedAt, endedBy: 'unit' as const };
     drafts.push({ type: 'ReservationCompleted', locker: use.locker, data });
+  } else if (status === 'active' && use.locker !== locker) {
+    const size = unit.lockers.find((candidate) => candidate.id === use.locker)?.size ?? reservation.size;
+    const reason = `The unit gave locker ${use.locker}.`;
+    const data = { reservationId: id, fromLocker: locker, toLocker: use.locker, size, reason };
+    drafts.push({ type: 'ReservationMoved', locker: use.locker, data });
   }
-  if (drafts.length > 0) return drafts;
+  return drafts;
+}
 
+function expire(reservation: Reservation, nowMs: number): EventDraft[] {
+  const { id, locker, status } = reservation;
   const dueAt = dueAtMs(reservation);
-  if (dueAt !== undefined && nowMs >= dueAt) {
-    const reason = status === 'held' ? 'hold' : 'no-show';
-    return [{ type: 'ReservationExpired', locker, data: { reservationId: id, reason } }];
-  }
-  return status === 'held' || status === 'confirmed' ? resolveConflict(unit, state, reservation, claimed, nowMs) : [];
+  if (dueAt === undefined || nowMs < dueAt) return [];
+  const reason = status === 'held' ? 'hold' : 'no-show';
+  return [{ type: 'ReservationExpired', locker, data: { reservationId: id, reason } }];
 }
 
 /** The unit is right: a reservation whose locker was taken at the screen moves, or is given up. */
-function resolveConflict(
-  unit: RegisteredUnit,
-  state: UnitState,
-  reservation: Reservation,
-  claimed: Set<string>,
-  nowMs: number,
-): EventDraft[] {
-  const { id, locker, size } = reservation;
-  const occupant = state.device.lockers[locker];
-  const occupied = rentalPeriod(occupant, nowMs);
-  const period = periodOf(reservation);
-  if (occupant?.rental === undefined || occupied === undefined || occupant.rental.reservationId === id) return [];
-  if (period.untilMs <= nowMs || !overlaps(occupied, period)) return [];
+function resolveConflict(unit: RegisteredUnit, state: UnitState, { id }: Reservation, nowMs: number): EventDraft[] {
+  const reservation = state.booking.reservations[id];
+  if (reservation === undefined || (reservation.status !== 'held' && reservation.status !== 'confirmed')) return [];
+  const conflicting = conflictingRental(state.device, reservation, nowMs);
+  if (conflicting === undefined) return [];
 
-  const free = freeLockers(unit, state, period, nowMs, id).filter((candidate) => !claimed.has(candidate.id));
-  const target = smallestFitting(free, size);
-  const conflict = { reservationId: id, locker, rentalId: occupant.rental.rentalId };
+  const { locker, bookedSize } = reservation;
+  const period = periodOf(reservation);
+  const target = smallestFitting(freeLockers(unit, state, period, nowMs, id), bookedSize);
+  const conflict = { reservationId: id, locker, rentalId: conflicting.rental.rentalId };
   const reason = `Locker ${locker} was taken at the screen.`;
   if (target === undefined) {
+    // Whoever is over time may still go before it is too late; a reservation that was given up does not come back.
+    if (conflicting.overdue && nowMs < period.fromMs + OVERDUE_ALLOWANCE_MS) return [];
     return [
       { type: 'ReservationConflictDetected', locker, data: { ...conflict, resolution: 'rejected' } },
       { type: 'ReservationRejected', locker, data: { reservationId: id, reason } },
     ];
   }
-  claimed.add(target.id);
   return [
     { type: 'ReservationConflictDetected', locker, data: { ...conflict, resolution: 'moved' } },
     {
