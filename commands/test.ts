@@ -16,11 +16,11 @@ interface Kind {
 
 const MINUTE_MS = 60_000;
 const KINDS: readonly Kind[] = [
-  { name: 'unit', timeoutMs: 10_000, totalMs: 5 * MINUTE_MS },
-  { name: 'contract', timeoutMs: 30_000, totalMs: 5 * MINUTE_MS },
-  { name: 'integration', timeoutMs: 60_000, totalMs: 10 * MINUTE_MS },
-  { name: 'e2e', timeoutMs: 120_000, totalMs: 10 * MINUTE_MS },
-  { name: 'chaos', timeoutMs: 180_000, totalMs: 10 * MINUTE_MS },
+  { name: 'unit', timeoutMs: 10_000, totalMs: 3 * MINUTE_MS },
+  { name: 'contract', timeoutMs: 30_000, totalMs: 3 * MINUTE_MS },
+  { name: 'integration', timeoutMs: 60_000, totalMs: 6 * MINUTE_MS },
+  { name: 'e2e', timeoutMs: 120_000, totalMs: 7 * MINUTE_MS },
+  { name: 'chaos', timeoutMs: 180_000, totalMs: 7 * MINUTE_MS },
 ];
 /** What ends by itself after the runner, ends within this. */
 const LEFT_PROCESS_GRACE_MS = 3_000;
