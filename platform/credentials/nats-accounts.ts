@@ -37,11 +37,8 @@ interface Accounts {
   readonly units: KeyPair;
 }
 
-/** The text of a nats-server configuration with these accounts. Ports are the caller's: they are given as flags. */
-export async function natsServerConfig(
-  keys: PlatformKeys,
-  folders: { store: string; resolver: string },
-): Promise<string> {
+/** The text of a nats-server configuration with these accounts. Address, port and JetStream's folder are flags. */
+export async function natsServerConfig(keys: PlatformKeys, resolverFolder: string): Promise<string> {
   const accounts = pairs(keys);
   const systemKey = accounts.system.getPublicKey();
   const operatorJwt = await encodeOperator('lockfleet', accounts.operator, { system_account: systemKey });
@@ -53,12 +50,12 @@ export async function natsServerConfig(
   return [
     `operator: ${operatorJwt}`,
     `system_account: ${systemKey}`,
-    `resolver: { type: full, dir: ${JSON.stringify(folders.resolver)} }`,
+    `resolver: { type: full, dir: ${JSON.stringify(resolverFolder)} }`,
     'resolver_preload: {',
     ...preload.map(([account, jwt]) => `  ${account}: ${jwt}`),
     '}',
     // An acknowledged event survives a power cut.
-    `jetstream: { store_dir: ${JSON.stringify(folders.store)}, sync_interval: always }`,
+    'jetstream: { sync_interval: always }',
     'max_payload: 1MB',
     '',
   ].join('\n');

@@ -1,0 +1,260 @@
+/** What every event store promises, asked of each of them. */
+
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import type { Aggregate, CloudEvent } from '../../domain/envelope.ts';
+import { laneOf } from '../../domain/shard.ts';
+import { MemoryEventStore } from '../../platform/event-store/memory.ts';
+import {
+  type Append,
+  ConcurrencyError,
+  type EventStore,
+  MAX_COMMIT_BYTES,
+  MAX_COMMIT_EVENTS,
+  MalformedCommitError,
+  type StoredMessage,
+  StoreUnavailableError,
+} from '../../platform/event-store/store.ts';
+import type { Nats } from '../../platform/nats/connection.ts';
+import { NatsEventStore } from '../../platform/nats/event-store.ts';
+import { publishStored } from '../../platform/nats/jetstream.ts';
+import { eventSubject } from '../../platform/nats/subjects.ts';
+import { connectPlatform } from '../support/nats.ts';
+
+let units = 0;
+let commands = 0;
+
+/** Tests share a store: each takes units of its own. */
+function newUnit(): string {
+  units += 1;
+  return `T-${units}`;
+}
+
+function event(unit: string, data: Record<string, unknown> = {}): CloudEvent {
+  const id = crypto.randomUUID();
+  const type = 'UnitUpdated';
+  const time = '2026-07-01T10:00:00.000Z';
+  return { specversion: '1.0', id, source: '/test', type, subject: unit, time, dataschema: `${type}/1`, data };
+}
+
+function commit(unit: string, expectedSequence: number, more: Partial<Append> = {}): Append {
+  commands += 1;
+  const commandId = `command-${commands}-${crypto.randomUUID()}`;
+  return { unit, aggregate: 'registry', expectedSequence, commandId, events: [event(unit)], ...more };
+}
+
+async function readUntil(store: EventStore, after: number, last: number): Promise<StoredMessage[]> {
+  const messages: StoredMessage[] = [];
+  const stop = new AbortController();
+  const onAlarm = ({ reason }: { reason: string }) => {
+    throw new Error(reason);
+  };
+  for await (const message of store.read({ after, signal: stop.signal, onAlarm })) {
+    messages.push(message);
+    if (message.sequence >= last) break;
+  }
+  stop.abort();
+  return messages;
+}
+
+interface Subject {
+  readonly store: EventStore;
+  close(): Promise<void>;
+}
+
+const STORES: Readonly<Record<string, () => Promise<Subject>>> = {
+  memory: async () => ({ store: new MemoryEventStore(() => 1_000), close: async () => undefined }),
+  nats: async () => {
+    const nats = await connectPlatform();
+    return { store: new NatsEventStore(nats, () => crypto.randomUUID()), close: () => nats.close() };
+  },
+};
+
+describe.each(Object.keys(STORES))('the %s event store', (name) => {
+  let subject: Subject;
+  let store: EventStore;
+
+  beforeAll(async () => {
+    subject = await (STORES[name] ?? STORES.memory ?? (() => Promise.reject(new Error('no store'))))();
+    store = subject.store;
+  });
+  afterAll(() => subject.close());
+
+  test('keeps a commit as it was appended, and reads it as the tail of its unit', async () => {
+    const unit = newUnit();
+    const events = [event(unit, { a: 1, text: 'Gdańsk ✓' }), event(unit, { b: [true, null] })];
+    const append = commit(unit, 0, { events });
+    const { sequence, duplicate } = await store.append(append);
+    expect(duplicate).toBe(false);
+
+    const [stored, ...others] = await store.tail(unit, 0);
+    expect(others).toEqual([]);
+    expect(stored).toMatchObject({ sequence, unit, aggregate: 'registry', commandId: append.commandId });
+    expect(stored?.lane).toBe(laneOf(unit));
+    expect(stored?.events()).toEqual(events);
+    expect(await store.lastSequence()).toBe(sequence);
+  });
+
+  test('gives the commits of all subjects of a unit in order, and only those after a sequence', async () => {
+    const unit = newUnit();
+    const aggregates: Aggregate[] = ['registry', 'booking', 'device', 'booking', 'log'];
+    const sequences = new Map<Aggregate, number>();
+    const positions: number[] = [];
+    for (const aggregate of aggregates) {
+      const { sequence } = await store.append(commit(unit, sequences.get(aggregate) ?? 0, { aggregate }));
+      sequences.set(aggregate, sequence);
+      positions.push(sequence);
+      await store.append(commit(newUnit(), 0));
+    }
+    const tail = await store.tail(unit, 0);
+    expect(tail.map((message) => [message.sequence, message.aggregate])).toEqual(
+      positions.map((position, index) => [position, aggregates[index] ?? '']),
+    );
+    const later = await store.tail(unit, positions[2] ?? 0);
+    expect(later.map((message) => message.sequence)).toEqual(positions.slice(3));
+    expect(await store.tail(unit, positions.at(-1) ?? 0)).toEqual([]);
+  });
+
+  test('reads a tail that is longer than one page', async () => {
+    const unit = newUnit();
+    let last = 0;
+    for (let index = 0; index < 600; index += 1) last = (await store.append(commit(unit, last))).sequence;
+    const tail = await store.tail(unit, 0);
+    expect(tail).toHaveLength(600);
+    expect(tail.every((message, index) => index === 0 || message.sequence > (tail[index - 1]?.sequence ?? 0))).toBe(
+      true,
+    );
+  });
+
+  test('refuses an append that has not seen the last commit of its subject', async () => {
+    const unit = newUnit();
+    const { sequence } = await store.append(commit(unit, 0));
+    expect(store.append(commit(unit, 0))).rejects.toThrow(ConcurrencyError);
+    expect(store.append(commit(unit, sequence + 1_000))).rejects.toThrow(ConcurrencyError);
+    expect((await store.tail(unit, 0)).map((message) => message.sequence)).toEqual([sequence]);
+    await store.append(commit(unit, sequence));
+  });
+
+  test('guards each subject of a unit on its own', async () => {
+    const unit = newUnit();
+    await store.append(commit(unit, 0, { aggregate: 'device' }));
+    await store.append(commit(unit, 0, { aggregate: 'booking' }));
+    expect(await store.tail(unit, 0)).toHaveLength(2);
+  });
+
+  test('appends the same command once', async () => {
+    const unit = newUnit();
+    const append = commit(unit, 0);
+    const first = await store.append(append);
+    const again = await store.append(append);
+    expect(again).toEqual({ sequence: first.sequence, duplicate: true });
+    await store.append(commit(unit, first.sequence));
+    expect(await store.append(append)).toEqual({ sequence: first.sequence, duplicate: true });
+    expect(await store.tail(unit, 0)).toHaveLength(2);
+  });
+
+  test('lets one of many racing writers win', async () => {
+    const unit = newUnit();
+    const results = await Promise.allSettled(Array.from({ length: 50 }, () => store.append(commit(unit, 0))));
+    const won = results.filter(({ status }) => status === 'fulfilled');
+    const lost = results.flatMap((result) => (result.status === 'rejected' ? [result.reason] : []));
+    expect(won).toHaveLength(1);
+    expect(lost.every((reason) => reason instanceof ConcurrencyError)).toBe(true);
+    expect(await store.tail(unit, 0)).toHaveLength(1);
+  });
+
+  test('answers each of many appends at once for itself, winners, losers and repeats', async () => {
+    const taken = newUnit();
+    const done = commit(newUnit(), 0);
+    await store.append(commit(taken, 0));
+    const { sequence } = await store.append(done);
+    const fresh = Array.from({ length: 40 }, () => commit(newUnit(), 0));
+    const appends = [...fresh.slice(0, 20), commit(taken, 0), done, ...fresh.slice(20)];
+    const results = await Promise.allSettled(appends.map((append) => store.append(append)));
+    for (const [index, result] of results.entries()) {
+      if (index === 20) expect(result.status === 'rejected' && result.reason).toBeInstanceOf(ConcurrencyError);
+      else if (index === 21) expect(result).toMatchObject({ value: { sequence, duplicate: true } });
+      else expect(result).toMatchObject({ status: 'fulfilled', value: { duplicate: false } });
+    }
+    for (const { unit } of fresh) expect(await store.tail(unit, 0)).toHaveLength(1);
+  });
+
+  test('reads everything after a position in order, without holes, and what comes later', async () => {
+    const start = await store.lastSequence();
+    const appended = await Promise.all(Array.from({ length: 30 }, () => store.append(commit(newUnit(), 0))));
+    const reading = readUntil(store, start, start + 31);
+    const late = await store.append(commit(newUnit(), 0));
+    const messages = await reading;
+    expect(messages.map((message) => message.sequence)).toEqual(
+      Array.from({ length: messages.length }, (_, index) => start + 1 + index),
+    );
+    expect(appended.every(({ sequence }) => messages.some((message) => message.sequence === sequence))).toBe(true);
+    expect(messages.at(-1)?.sequence).toBe(late.sequence);
+  });
+
+  test('ends a reader that is told to stop while it waits', async () => {
+    const stop = new AbortController();
+    const after = await store.lastSequence();
+    const messages: StoredMessage[] = [];
+    const reading = (async () => {
+      for await (const message of store.read({ after, signal: stop.signal, onAlarm: () => undefined })) {
+        messages.push(message);
+        stop.abort();
+      }
+    })();
+    await store.append(commit(newUnit(), 0));
+    await reading;
+    expect(messages).toHaveLength(1);
+  });
+
+  test('refuses a commit beyond its bounds and stores nothing of it', async () => {
+    const unit = newUnit();
+    const tooMany = Array.from({ length: MAX_COMMIT_EVENTS + 1 }, () => event(unit));
+    const tooLarge = [event(unit, { text: 'x'.repeat(MAX_COMMIT_BYTES) })];
+    for (const events of [[], tooMany, tooLarge]) {
+      expect(store.append(commit(unit, 0, { events }))).rejects.toThrow(RangeError);
+    }
+    expect(await store.tail(unit, 0)).toEqual([]);
+    await store.append(commit(unit, 0, { events: tooMany.slice(1) }));
+  });
+});
+
+describe('the NATS event store alone', () => {
+  let nats: Nats;
+  let store: NatsEventStore;
+
+  beforeAll(async () => {
+    nats = await connectPlatform();
+    store = new NatsEventStore(nats, () => crypto.randomUUID());
+  });
+  afterAll(() => nats.close());
+
+  test('raises an alarm for a message on a subject that is none of ours, and goes on', async () => {
+    const after = await store.lastSequence();
+    const stray = await publishStored(nats, { subject: 'evt.stray', payload: '[]', headers: {} }, 5_000);
+    const { sequence } = await store.append(commit(newUnit(), 0));
+    const alarms: number[] = [];
+    const stop = new AbortController();
+    const onAlarm = (alarm: { sequence: number }) => alarms.push(alarm.sequence);
+    for await (const message of store.read({ after, signal: stop.signal, onAlarm })) {
+      expect(message.sequence).toBe(sequence);
+      break;
+    }
+    expect(alarms).toEqual([stray.seq]);
+  });
+
+  test('says that a message on a unit’s subject is no commit when its events are asked for', async () => {
+    const unit = newUnit();
+    await publishStored(nats, { subject: eventSubject(unit, 'log'), payload: '{"not":"a batch"}', headers: {} }, 5_000);
+    const [message] = await store.tail(unit, 0);
+    expect(() => message?.events()).toThrow(MalformedCommitError);
+  });
+
+  test('says that the store is unavailable when the connection is closed', async () => {
+    const closed = await connectPlatform();
+    const unreachable = new NatsEventStore(closed, () => crypto.randomUUID());
+    await closed.close();
+    expect(unreachable.append(commit(newUnit(), 0))).rejects.toThrow(StoreUnavailableError);
+    expect(unreachable.tail(newUnit(), 0)).rejects.toThrow(StoreUnavailableError);
+    expect(unreachable.lastSequence()).rejects.toThrow(StoreUnavailableError);
+  });
+});
