@@ -16,6 +16,8 @@ export interface NatsServerSearch {
   /** A folder of the checkout that keeps what was fetched. */
   readonly toolchainDir: string;
   readonly log: LineSink;
+  /** Ends the search. */
+  readonly signal?: AbortSignal;
 }
 
 /** What cannot be had, why, and what to do, in one message. */
@@ -36,7 +38,7 @@ export class NatsServerMissingError extends Error {
  * @returns the path of the binary.
  * @throws NatsServerMissingError
  */
-export async function ensureNatsServer({ path, toolchainDir, log }: NatsServerSearch): Promise<string> {
+export async function ensureNatsServer({ path, toolchainDir, log, signal }: NatsServerSearch): Promise<string> {
   const fetched = join(toolchainDir, 'nats-server');
   const onPath = (path ?? '').split(delimiter).filter((folder) => folder !== '');
   for (const candidate of [...onPath.map((folder) => join(folder, 'nats-server')), fetched]) {
@@ -46,7 +48,7 @@ export async function ensureNatsServer({ path, toolchainDir, log }: NatsServerSe
   await mkdir(toolchainDir, { recursive: true });
   const workDir = await mkdtemp(join(toolchainDir, 'fetch-'));
   try {
-    await fetchWithApt(workDir);
+    await fetchWithApt(workDir, signal);
     const binary = join(workDir, 'unpacked', 'usr', 'sbin', 'nats-server');
     if (!(await isNewEnough(binary))) throw new NatsServerMissingError('the one that was fetched does not run here');
     await rename(binary, fetched);
@@ -69,7 +71,7 @@ async function isNewEnough(binary: string): Promise<boolean> {
 }
 
 /** Leaves the unpacked package in `workDir/unpacked`, with package lists and caches of its own. */
-async function fetchWithApt(workDir: string): Promise<void> {
+async function fetchWithApt(workDir: string, signal: AbortSignal | undefined): Promise<void> {
   if (Bun.which('apt-get') === null || Bun.which('dpkg') === null) {
     throw new NatsServerMissingError('the PATH has none, and this system has no apt-get to fetch it with');
   }
@@ -104,16 +106,20 @@ async function fetchWithApt(workDir: string): Promise<void> {
     'apt-get',
     '-q',
   ];
-  await runToEnd([...apt, 'update'], workDir);
-  await runToEnd([...apt, 'download', 'nats-server'], workDir);
+  await runToEnd([...apt, 'update'], workDir, signal);
+  await runToEnd([...apt, 'download', 'nats-server'], workDir, signal);
   const archive = (await readdir(workDir)).find((name) => name.endsWith('.deb'));
   if (archive === undefined) throw new NatsServerMissingError('apt-get downloaded no package');
-  await runToEnd(['dpkg', '-x', archive, 'unpacked'], workDir);
+  await runToEnd(['dpkg', '-x', archive, 'unpacked'], workDir, signal);
 }
 
-async function runToEnd(command: string[], cwd: string): Promise<void> {
-  const child = Bun.spawn(command, { cwd, stdin: 'ignore', stdout: 'pipe', stderr: 'pipe' });
+async function runToEnd(command: string[], cwd: string, signal: AbortSignal | undefined): Promise<void> {
+  const child = Bun.spawn(command, {
+    ...{ cwd, stdin: 'ignore', stdout: 'pipe', stderr: 'pipe' },
+    ...(signal === undefined ? {} : { signal }),
+  });
   const [code, out, errors] = await Promise.all([child.exited, child.stdout.text(), child.stderr.text()]);
+  signal?.throwIfAborted();
   if (code !== 0) {
     const words = `${out}\n${errors}`.trim().slice(-MAX_REASON_CHARS);
     throw new NatsServerMissingError(`the PATH has none, and "${command.join(' ')}" failed: ${words}`);

@@ -2,7 +2,7 @@ import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { LineSink } from '../process/lines.ts';
 import { freePort } from '../process/ports.ts';
-import { ChildGaveUpError, type SupervisedChild, superviseChild } from '../process/supervise.ts';
+import { ChildGaveUpError, type SupervisedChild, startUnlessAborted, superviseChild } from '../process/supervise.ts';
 
 export interface EmbeddedNatsOptions {
   /** Streams, configuration and process id live here; what is there is resumed. */
@@ -16,6 +16,8 @@ export interface EmbeddedNatsOptions {
   readonly log: LineSink;
   /** Called when the server has crashed too often to be started again. @default logs it */
   readonly onGiveUp?: (error: ChildGaveUpError) => void;
+  /** Ends the start; what was started is stopped, and the start throws the signal's reason. */
+  readonly signal?: AbortSignal;
 }
 
 export interface EmbeddedNats {
@@ -47,7 +49,7 @@ export async function startEmbeddedNats(options: EmbeddedNatsOptions): Promise<E
     const port = options.port === 0 ? freePort() : options.port;
     const child = natsServer(options, dataDir, configFile, port);
     try {
-      await child.start();
+      await startUnlessAborted(child, options.signal);
       return {
         url: `nats://127.0.0.1:${port}`,
         get pid() {

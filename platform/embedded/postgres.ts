@@ -4,7 +4,7 @@ import { dirname, join, resolve } from 'node:path';
 import { commandLine, stopPid } from '../process/identity.ts';
 import type { LineSink } from '../process/lines.ts';
 import { freePort } from '../process/ports.ts';
-import { ChildGaveUpError, type SupervisedChild, superviseChild } from '../process/supervise.ts';
+import { ChildGaveUpError, type SupervisedChild, startUnlessAborted, superviseChild } from '../process/supervise.ts';
 import { choosePostgresRunner, type PostgresRunner } from './postgres-account.ts';
 
 export interface EmbeddedPostgresOptions {
@@ -17,6 +17,8 @@ export interface EmbeddedPostgresOptions {
   readonly log: LineSink;
   /** Called when the server has crashed too often to be started again. @default logs it */
   readonly onGiveUp?: (error: ChildGaveUpError) => void;
+  /** Ends the start; what was started is stopped, and the start throws the signal's reason. */
+  readonly signal?: AbortSignal;
 }
 
 export interface EmbeddedPostgres {
@@ -54,12 +56,12 @@ interface Cluster {
  * @throws ChildGaveUpError when it does not start, with its last words; Error when no account can run it.
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
-  const cluster = await prepareCluster(resolve(options.dataDir), options.log, options.settings?.fsync === 'off');
+  const cluster = await prepareCluster(options);
   for (let attempt = 1; ; attempt++) {
     const port = options.port ?? freePort();
     const child = postgresServer(options, cluster, port);
     try {
-      await child.start();
+      await startUnlessAborted(child, options.signal);
       return {
         url: `postgres://${DATABASE_USER}:${cluster.password}@127.0.0.1:${port}/postgres`,
         get pid() {
@@ -120,7 +122,8 @@ function binaryFolder(): string {
   }
 }
 
-async function prepareCluster(dataDir: string, log: LineSink, isThrowaway: boolean): Promise<Cluster> {
+async function prepareCluster({ dataDir: dir, log, settings, signal }: EmbeddedPostgresOptions): Promise<Cluster> {
+  const dataDir = resolve(dir);
   const folder = join(dataDir, 'cluster');
   const binaries = binaryFolder();
   const bin: Cluster['bin'] = (program) => join(binaries, program);
@@ -133,7 +136,7 @@ async function prepareCluster(dataDir: string, log: LineSink, isThrowaway: boole
     await chmod(passwordFile, 0o600);
     if (runner.owner !== undefined) await chown(passwordFile, runner.owner.uid, runner.owner.gid);
     log('making a new Postgres cluster');
-    await initialise({ folder, runner, bin, passwordFile, isThrowaway });
+    await initialise({ folder, runner, bin, passwordFile, isThrowaway: settings?.fsync === 'off', signal });
   }
   return { folder, password: (await readFile(passwordFile, 'utf8')).trim(), runner, bin };
 }
@@ -157,10 +160,11 @@ interface NewCluster extends Omit<Cluster, 'password'> {
   readonly passwordFile: string;
   /** A test's cluster is not worth the wait for the disk. */
   readonly isThrowaway: boolean;
+  readonly signal: AbortSignal | undefined;
 }
 
 /** Makes the cluster beside its place and moves it there when it is whole, so that a killed start leaves no half. */
-async function initialise({ folder, runner, bin, passwordFile, isThrowaway }: NewCluster): Promise<void> {
+async function initialise({ folder, runner, bin, passwordFile, isThrowaway, signal }: NewCluster): Promise<void> {
   const draft = `${folder}.new`;
   await rm(draft, { recursive: true, force: true });
   const initdb = Bun.spawn(
@@ -172,9 +176,14 @@ async function initialise({ folder, runner, bin, passwordFile, isThrowaway }: Ne
       ...['--encoding', 'UTF8', '--locale', 'C', '--locale-provider', 'builtin', '--builtin-locale', 'C.UTF-8'],
       ...(isThrowaway ? ['--no-sync'] : []),
     ),
-    { cwd: dirname(folder), ...(runner.user ?? {}), stdin: 'ignore', stdout: 'ignore', stderr: 'pipe' },
+    {
+      ...{ cwd: dirname(folder), stdin: 'ignore', stdout: 'ignore', stderr: 'pipe' },
+      ...(runner.user ?? {}),
+      ...(signal === undefined ? {} : { signal }),
+    },
   );
   const [code, errors] = await Promise.all([initdb.exited, initdb.stderr.text()]);
+  signal?.throwIfAborted();
   if (code !== 0) throw new Error(`initdb exited with code ${code}: ${errors.trim()}`);
   await rename(draft, folder);
 }
