@@ -14,6 +14,7 @@ import { priceOf } from './price.ts';
 import { Refusal } from './refusal.ts';
 import { requireUnit } from './registry.ts';
 import { isFinished, type Reservation } from './reservation.ts';
+import { followUnit } from './settlement.ts';
 import type { UnitState } from './unit.ts';
 import { type LockerSize, toInstant, toMs } from './vocabulary.ts';
 
@@ -171,6 +172,7 @@ export function requestOpen(state: UnitState, command: CustomerCommand): EventDr
   }
   const locker = use?.locker ?? reservation.locker;
   return [
+    ...(followUnit(state, reservation) ?? []),
     {
       type: 'LockerOpenRequested',
       locker,
@@ -218,17 +220,14 @@ export function end(state: UnitState, command: CustomerCommand): EventDraft[] {
     throw refusedIn(reservation, 'It was not used yet; cancel it instead.');
   }
   if (status !== 'active' && status !== 'confirmed') throw refusedIn(reservation, 'It is not in use.');
-  const drafts = status === 'confirmed' ? [start(state, reservation, command.nowMs)] : [];
+  const followed = followUnit(state, reservation) ?? [];
+  if (use?.endedAt !== undefined) return followed;
   const locker = use?.locker ?? reservation.locker;
-  if (use?.endedAt !== undefined) {
-    const data = { reservationId: id, endedAt: use.endedAt, endedBy: 'unit' as const };
-    return [...drafts, { type: 'ReservationCompleted', locker, data }];
-  }
   if (state.device.lockers[locker]?.door === 'open') {
     throw refusedIn(reservation, 'The door stands open; close it first.');
   }
   const data = { reservationId: id, endedAt: toInstant(command.nowMs), endedBy: 'customer' as const };
-  return [...drafts, { type: 'ReservationCompleted', locker, data }];
+  return [...followed, { type: 'ReservationCompleted', locker, data }];
 }
 
 /** The reservation, if it is this customer's: others' do not exist for anybody else. */

@@ -33,7 +33,7 @@ export function settle(state: UnitState, nowMs: number): EventDraft[] {
   const settled = settleEach(
     state,
     nowMs,
-    (_, reservation) => followUnit(registry, state, reservation) ?? expire(reservation, nowMs),
+    (_, reservation) => followUnit(state, reservation) ?? expire(reservation, nowMs),
   );
   const resolved = settleEach(settled.state, nowMs, (present, reservation) =>
     resolveConflict(registry, present, reservation, nowMs),
@@ -64,7 +64,7 @@ function settleEach(
  * The unit is right about what was used where and when, whatever the platform had decided meanwhile: also a reservation
  * that was given up here and redeemed there is in use. `undefined` when it says nothing about this one.
  */
-function followUnit(unit: RegisteredUnit, state: UnitState, reservation: Reservation): EventDraft[] | undefined {
+export function followUnit(state: UnitState, reservation: Reservation): EventDraft[] | undefined {
   const { id, locker, status } = reservation;
   const use = state.device.uses[id];
   if (use === undefined || status === 'completed') return undefined;
@@ -77,7 +77,8 @@ function followUnit(unit: RegisteredUnit, state: UnitState, reservation: Reserva
     const data = { reservationId: id, endedAt: use.endedAt, endedBy: 'unit' as const };
     drafts.push({ type: 'ReservationCompleted', locker: use.locker, data });
   } else if (status === 'active' && use.locker !== locker) {
-    const size = unit.lockers.find((candidate) => candidate.id === use.locker)?.size ?? reservation.size;
+    const lockers = state.registry.status === 'unregistered' ? [] : state.registry.lockers;
+    const size = lockers.find((candidate) => candidate.id === use.locker)?.size ?? reservation.size;
     const reason = `The unit gave locker ${use.locker}.`;
     const data = { reservationId: id, fromLocker: locker, toLocker: use.locker, size, reason };
     drafts.push({ type: 'ReservationMoved', locker: use.locker, data });

@@ -168,7 +168,10 @@ describe('open', () => {
   test('is asked of the locker that the customer really has', () => {
     given(registered, held(), confirmed(), taken('B', { fromMin: -1, untilMin: 60, reservationId: R1 }))
       .when((state) => requestOpen(state, command()))
-      .thenEvents([{ ...request, locker: 'B', data: { ...request.data, locker: 'B' } }]);
+      .thenEvents([
+        { type: 'ReservationStarted', locker: 'B', data: { reservationId: R1, locker: 'B', startedAt: at(-1) } },
+        { ...request, locker: 'B', data: { ...request.data, locker: 'B' } },
+      ]);
   });
 
   test('works to the end of the period, and after it for those who are in', () => {
@@ -181,7 +184,10 @@ describe('open', () => {
       .thenRefused('reservation-state', /period ended/);
     given(registered, held(), confirmed(), taken('A', { fromMin: 1, untilMin: 60, reservationId: R1 }))
       .when((state) => requestOpen(state, late))
-      .thenEvents([expect.objectContaining({ type: 'LockerOpenRequested' })]);
+      .thenEvents([
+        expect.objectContaining({ type: 'ReservationStarted' }),
+        expect.objectContaining({ type: 'LockerOpenRequested' }),
+      ]);
   });
 
   test('is refused when it was given back at the unit', () => {

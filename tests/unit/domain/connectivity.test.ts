@@ -1,0 +1,82 @@
+import { describe, expect, test } from 'bun:test';
+import type { Connectivity } from '../../../domain/connectivity.ts';
+import { goOffline, goOnline } from '../../../domain/connectivity.ts';
+import { given, type Past } from '../../support/given.ts';
+import { at, NOW_MS } from './scene.ts';
+
+const online: Past = { type: 'UnitWentOnline', atMs: NOW_MS, data: { evidence: 'ping' } };
+const offline: Past = { type: 'UnitWentOffline', atMs: NOW_MS, data: { lastProofAt: at(-1), missedPings: 3 } };
+
+const PASTS: Record<Connectivity['status'], readonly Past[]> = {
+  'never-seen': [],
+  online: [online],
+  offline: [online, offline],
+};
+
+test.each([
+  ['never-seen', { status: 'never-seen' }],
+  ['online', { status: 'online', since: at(0) }],
+  ['offline', { status: 'offline', since: at(0), lastProofAt: at(-1) }],
+] as const)('%s is folded from its events', (status, expected) => {
+  expect(given(...PASTS[status]).state.connectivity).toEqual(expected);
+});
+
+describe('a proof', () => {
+  test.each(['ping', 'heartbeat', 'command'] as const)(
+    'by %s takes a unit that nobody saw before online',
+    (evidence) => {
+      given()
+        .when(({ connectivity }) => goOnline(connectivity, evidence, NOW_MS))
+        .thenEvents([{ type: 'UnitWentOnline', data: { evidence } }]);
+    },
+  );
+
+  test('takes an offline unit online, and says how long nobody heard of it', () => {
+    given(...PASTS.offline)
+      .when(({ connectivity }) => goOnline(connectivity, 'ping', NOW_MS + 500))
+      .thenEvents([{ type: 'UnitWentOnline', data: { evidence: 'ping', awayMs: 60_500 } }]);
+  });
+
+  test('never counts a negative absence when clocks differ', () => {
+    given(...PASTS.offline)
+      .when(({ connectivity }) => goOnline(connectivity, 'ping', NOW_MS - 999_999))
+      .thenEvents([{ type: 'UnitWentOnline', data: { evidence: 'ping', awayMs: 0 } }]);
+  });
+
+  test('is no news of a unit that is online', () => {
+    given(online)
+      .when(({ connectivity }) => goOnline(connectivity, 'ping', NOW_MS))
+      .thenNothing();
+  });
+});
+
+describe('misses', () => {
+  test('take an online unit offline', () => {
+    given(online)
+      .when(({ connectivity }) => goOffline(connectivity, 3, at(-1)))
+      .thenEvents([{ type: 'UnitWentOffline', data: { missedPings: 3, lastProofAt: at(-1) } }]);
+  });
+
+  test.each(['never-seen', 'offline'] as const)('are no news of a unit that is %s', (status) => {
+    given(...PASTS[status])
+      .when(({ connectivity }) => goOffline(connectivity, 3, at(-1)))
+      .thenNothing();
+  });
+});
+
+test('transitions alternate, whatever the order of proofs and misses', () => {
+  const evidence = [true, true, false, false, true, false, false, true, true, false];
+  const past: Past[] = [];
+  for (const proof of evidence) {
+    const { connectivity } = given(...past).state;
+    past.push(...(proof ? goOnline(connectivity, 'ping', NOW_MS) : goOffline(connectivity, 3, at(0))));
+  }
+  expect(past.map(({ type }) => type)).toEqual([
+    'UnitWentOnline',
+    'UnitWentOffline',
+    'UnitWentOnline',
+    'UnitWentOffline',
+    'UnitWentOnline',
+    'UnitWentOffline',
+  ]);
+});
