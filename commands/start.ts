@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { platformNatsSetup } from './start/nats-setup.ts';
 import { runInTerminal } from './start/terminal.ts';
 
 const root = resolve(import.meta.dir, '..');
@@ -7,6 +8,6 @@ process.exit(
   await runInTerminal({
     root,
     toolchainDir: resolve(root, '.toolchain'),
-    natsSetup: async () => ({ config: '', credsFile: undefined }),
+    natsSetup: platformNatsSetup,
   }),
 );

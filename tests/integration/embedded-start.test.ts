@@ -10,6 +10,7 @@ import { eventually } from '../support/eventually.ts';
 const PROGRAM = resolve(import.meta.dir, '..', 'support', 'fixture-platform', 'start.ts');
 /** What the design promises for Ctrl-C. */
 const MAX_STOP_MS = 10_000;
+const READY_TIMEOUT_MS = 20_000;
 
 interface Session {
   readonly pid: number;
@@ -22,6 +23,7 @@ interface Session {
 interface About {
   readonly pid: number;
   readonly natsUrl: string;
+  readonly natsCreds: string;
   readonly databaseUrl: string;
 }
 
@@ -59,7 +61,11 @@ function start(dataDir: string, env: Readonly<Record<string, string>> = {}): Ses
 
 async function started(dataDir: string, env: Readonly<Record<string, string>> = {}): Promise<Session> {
   const session = start(dataDir, env);
-  await eventually(() => session.out.includes(`ready http://127.0.0.1:${session.httpPort}`), { timeoutMs: 20_000 });
+  const isReady = () => session.out.includes(`ready http://127.0.0.1:${session.httpPort}`);
+  const ended = session.exited.then((code) => {
+    if (!isReady()) throw new Error(`the session ended with code ${code}: ${session.errors.join('\n')}`);
+  });
+  await Promise.race([eventually(isReady, { timeoutMs: READY_TIMEOUT_MS }), ended]);
   return session;
 }
 
@@ -83,7 +89,8 @@ describe('a session', () => {
     const dataDir = await dataFolder();
     const session = await started(dataDir);
     expect(await eventually(() => session.out[1] ?? false)).toContain('./run token --role customer --sub alice');
-    const { natsUrl, databaseUrl } = await about(session);
+    const { natsUrl, natsCreds, databaseUrl } = await about(session);
+    expect(await readFile(natsCreds, 'utf8')).toContain('BEGIN NATS USER JWT');
     expect(natsUrl).toStartWith('nats://127.0.0.1:');
     expect(databaseUrl).toStartWith('postgres://');
     expect(await stopped(session, 'SIGINT')).toBe(0);
@@ -136,10 +143,15 @@ describe('a session', () => {
 
   test('does without the services that the settings name, and without a fleet', async () => {
     const services = await started(await dataFolder());
-    const { natsUrl, databaseUrl } = await about(services);
+    const { natsUrl, natsCreds, databaseUrl } = await about(services);
     const dataDir = await dataFolder();
-    const session = await started(dataDir, { NATS_URL: natsUrl, DATABASE_URL: databaseUrl, SIM_UNITS: '0' });
-    expect(await about(session)).toMatchObject({ natsUrl, databaseUrl });
+    const session = await started(dataDir, {
+      NATS_URL: natsUrl,
+      NATS_CREDS: natsCreds,
+      DATABASE_URL: databaseUrl,
+      SIM_UNITS: '0',
+    });
+    expect(await about(session)).toEqual({ pid: expect.any(Number), natsUrl, natsCreds, databaseUrl });
     expect(await stopped(session, 'SIGTERM')).toBe(0);
     expect(await readFile(join(dataDir, 'stops.txt'), 'utf8')).toBe('server\nprojections\n');
   });

@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { platformNatsSetup } from '../../../commands/start/nats-setup.ts';
 import { runInTerminal } from '../../../commands/start/terminal.ts';
 
 /** `./run start` with programs that do nothing but live, crash and stop as a test wants. */
@@ -6,6 +7,6 @@ process.exit(
   await runInTerminal({
     root: import.meta.dir,
     toolchainDir: resolve(import.meta.dir, '..', '..', '..', '.toolchain'),
-    natsSetup: async () => ({ config: '', credsFile: undefined }),
+    natsSetup: platformNatsSetup,
   }),
 );

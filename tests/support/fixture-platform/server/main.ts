@@ -1,13 +1,14 @@
 import { noteStop } from '../life.ts';
 
 noteStop('server');
-const { HTTP_PORT, NATS_URL, DATABASE_URL } = process.env;
+const { HTTP_PORT, NATS_URL, NATS_CREDS, DATABASE_URL } = process.env;
 Bun.serve({
   port: Number(HTTP_PORT),
   hostname: '127.0.0.1',
   routes: {
     '/readyz': new Response('{}'),
-    '/about': () => Response.json({ pid: process.pid, natsUrl: NATS_URL, databaseUrl: DATABASE_URL }),
+    '/about': () =>
+      Response.json({ pid: process.pid, natsUrl: NATS_URL, natsCreds: NATS_CREDS, databaseUrl: DATABASE_URL }),
   },
 });
 console.log('the server of the fixture listens');
