@@ -19,6 +19,7 @@ const FetchClaims = Type.Object({
   iat: Type.Number(),
   exp: Type.Number(),
   scope: Type.Literal('events'),
+  recorded: Type.Optional(Type.String({ maxLength: 64, description: 'EPOCH:SEQ' })),
 });
 
 /** The signature is missing, forged, expired or for another unit. */
@@ -43,9 +44,13 @@ export class PlatformSigner {
     return this.#sign({ ...timed(unit, nowMs), command });
   }
 
-  /** Signs the right to read a unit's log with `GET /events`, sent as a bearer token. */
-  fetch(unit: string, nowMs: number): Promise<string> {
-    return this.#sign({ ...timed(unit, nowMs), scope: 'events' });
+  /**
+   * Signs the right to read a unit's log with `GET /events`, sent as a bearer token. `recorded` (`EPOCH:SEQ`) is the place
+   * up to which the unit may delete: it is signed, because a query that is not would let anybody who sees the token empty
+   * the log.
+   */
+  fetch(unit: string, nowMs: number, recorded?: string): Promise<string> {
+    return this.#sign({ ...timed(unit, nowMs), scope: 'events', ...(recorded === undefined ? {} : { recorded }) });
   }
 
   /** Signs what a customer shows at a unit. The same claims give the same token. */
@@ -80,8 +85,10 @@ export class UnitVerifier {
     return claims.command;
   }
 
-  async fetch(jws: string, nowMs: number): Promise<void> {
-    this.#checkTime(await this.#verify(FetchClaims, jws), nowMs);
+  async fetch(jws: string, nowMs: number): Promise<{ recorded: string | undefined }> {
+    const claims = await this.#verify(FetchClaims, jws);
+    this.#checkTime(claims, nowMs);
+    return { recorded: claims.recorded };
   }
 
   /** Says whose reservation it is; whether its period allows the use now is for the unit to decide. */
