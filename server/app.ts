@@ -1,0 +1,61 @@
+/** The REST API: every controller, one way of reading bodies, one way of answering errors. */
+
+import { Elysia, NotFoundError, ValidationError } from 'elysia';
+import type { Log } from '../platform/log.ts';
+import { type ApiKeyDependencies, apiKeyRoutes } from './auth/routes.ts';
+import { type AvailabilityDependencies, availabilityRoutes } from './availability/routes.ts';
+import { type EventDependencies, eventRoutes } from './events/routes.ts';
+import { type HealthChecks, healthRoutes } from './health/routes.ts';
+import { readJson } from './http/body.ts';
+import { Problem, problemOf, problemResponse } from './http/problems.ts';
+import { fieldErrors } from './http/validation.ts';
+import { openapi } from './openapi.ts';
+import { type ReservationRouteDependencies, reservationRoutes } from './reservations/routes.ts';
+import { type UnitRouteDependencies, unitRoutes } from './units/routes.ts';
+
+/** Connections that say nothing for this long are closed. */
+const IDLE_TIMEOUT_S = 30;
+/** Bun refuses larger bodies before we see them; imports are streams of any length, so this is only a last resort. */
+const MAX_STREAM_BYTES = 1024 * 1024 * 1024;
+
+export type AppDependencies = ApiKeyDependencies &
+  AvailabilityDependencies &
+  EventDependencies &
+  ReservationRouteDependencies &
+  UnitRouteDependencies;
+
+export function createApp(deps: AppDependencies, checks: HealthChecks, log: Log) {
+  return new Elysia({
+    // An unknown field is an error, not something to drop in silence.
+    normalize: false,
+    serve: { idleTimeout: IDLE_TIMEOUT_S, maxRequestBodySize: MAX_STREAM_BYTES },
+  })
+    .onParse({ as: 'global' }, ({ request }) => readJson(request))
+    .onError({ as: 'global' }, ({ error, request }) => problemResponse(toProblem(error, request, log)))
+    .use(openapi())
+    .use(healthRoutes(checks))
+    .use(apiKeyRoutes(deps))
+    .use(unitRoutes(deps))
+    .use(availabilityRoutes(deps))
+    .use(reservationRoutes(deps))
+    .use(eventRoutes(deps));
+}
+
+function toProblem(error: unknown, request: Request, log: Log): Problem {
+  const problem = problemOf(error) ?? frameworkProblem(error);
+  if (problem !== undefined) return problem;
+  log.error('a request failed', { method: request.method, url: request.url, error });
+  return new Problem('unavailable', 500, 'Something went wrong on our side. It has been noted.');
+}
+
+function frameworkProblem(error: unknown): Problem | undefined {
+  if (error instanceof NotFoundError) return new Problem('not-found', 404, 'There is no such route.');
+  if (error instanceof ValidationError) {
+    const prefix = error.type === 'body' ? '' : `/${error.type}`;
+    const { validator, value } = error;
+    // Only TypeBox schemas are used here; the other kinds that Elysia takes have no list of errors.
+    const errors = 'Errors' in validator ? fieldErrors(validator.Errors(value), prefix) : [];
+    return new Problem('validation', 422, 'The request is not valid.', { errors });
+  }
+  return undefined;
+}

@@ -1,0 +1,92 @@
+/**
+ * Live commands: sent to a unit now, within a request, over HTTP at its address or as a NATS request. A command is signed,
+ * executed once per `commandId`, and refused after `expiresAt`, so that sending it again is always safe.
+ */
+
+import { request } from 'node:http';
+import { Value } from '@sinclair/typebox/value';
+import { type Command, CommandAnswer } from '../../domain/commands.ts';
+import type { RegisteredUnit } from '../../domain/registry.ts';
+import { messageOf, type Nats } from '../../platform/nats/connection.ts';
+import { unitCommandsSubject } from '../../platform/nats/subjects.ts';
+import type { PlatformSigner } from '../../platform/unit-protocol/signatures.ts';
+
+/** How long a unit may take to answer. */
+export const COMMAND_TIMEOUT_MS = 5_000;
+const MAX_ANSWER_BYTES = 64 * 1024;
+
+/** The unit did not answer, or what it answered is none. Whether it acted is not known. */
+export class UnitUnreachableError extends Error {
+  override readonly name = 'UnitUnreachableError';
+}
+
+export interface UnitCommandsOptions {
+  readonly nats: Nats;
+  readonly signer: PlatformSigner;
+  readonly clock: () => number;
+  /** Called when a unit has answered: a proof that it is online. */
+  readonly onAnswer: (unit: string) => void;
+}
+
+export class UnitCommands {
+  readonly #options: UnitCommandsOptions;
+
+  constructor(options: UnitCommandsOptions) {
+    this.#options = options;
+  }
+
+  /** Sends a command and waits for the answer, `COMMAND_TIMEOUT_MS` at most. @throws UnitUnreachableError */
+  async send(unit: RegisteredUnit, command: Command): Promise<CommandAnswer> {
+    const { nats, signer, clock, onAnswer } = this.#options;
+    const body = JSON.stringify({ jws: await signer.command(unit.name, command, clock()) });
+    let text: string;
+    try {
+      text =
+        unit.commandChannel === 'nats'
+          ? await overNats(nats, unit.name, body)
+          : await overHttp(`http://${unit.address}/commands`, body);
+    } catch (error) {
+      throw new UnitUnreachableError(`no answer from ${unit.name}: ${messageOf(error)}`, { cause: error });
+    }
+    const answer = readAnswer(text);
+    if (answer === undefined || answer.commandId !== command.commandId) {
+      throw new UnitUnreachableError(`${unit.name} answered something else`);
+    }
+    onAnswer(unit.name);
+    return answer;
+  }
+}
+
+async function overNats(nats: Nats, unit: string, body: string): Promise<string> {
+  const answer = await nats.request(unitCommandsSubject(unit), body, { timeoutMs: COMMAND_TIMEOUT_MS });
+  return new TextDecoder().decode(answer.data);
+}
+
+function overHttp(url: string, body: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const signal = AbortSignal.timeout(COMMAND_TIMEOUT_MS);
+    const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
+    // `fetch` has 256 places for the whole process: units that do not answer would take them from those that do.
+    const outgoing = request(url, { method: 'POST', headers, signal, agent: false }, (incoming) => {
+      let text = '';
+      incoming.setEncoding('utf8');
+      incoming.on('data', (chunk: string) => {
+        text += chunk;
+        if (text.length > MAX_ANSWER_BYTES) incoming.destroy(new Error('the answer is too long'));
+      });
+      incoming.on('end', () => resolve(text));
+      incoming.on('error', reject);
+    });
+    outgoing.on('error', reject);
+    outgoing.end(body);
+  });
+}
+
+function readAnswer(text: string): CommandAnswer | undefined {
+  try {
+    const answer: unknown = JSON.parse(text);
+    return Value.Check(CommandAnswer, answer) ? answer : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,67 @@
+/** Reads: read your own writes with `minPosition`, and the parameters that lists share. */
+
+import { type TSchema, Type } from '@sinclair/typebox';
+import { Problem, RETRY_AFTER_S } from './problems.ts';
+
+/** Longest wait for a position before a read is refused. */
+export const MIN_POSITION_TIMEOUT_MS = 2_000;
+export const DEFAULT_LIMIT = 50;
+export const MAX_LIMIT = 500;
+
+export const ListQuery = {
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: MAX_LIMIT, default: DEFAULT_LIMIT })),
+  cursor: Type.Optional(Type.String({ maxLength: 1_000, description: '`nextCursor` of the page before' })),
+  count: Type.Optional(Type.Boolean({ description: 'also answer with `total`' })),
+};
+
+/** What a list answers. */
+export function pageOf<S extends TSchema>(item: S) {
+  return Type.Object({
+    items: Type.Array(item),
+    nextCursor: Type.Union([Type.String(), Type.Null()]),
+    total: Type.Optional(Type.Integer()),
+  });
+}
+
+export const MinPosition = {
+  minPosition: Type.Optional(
+    Type.String({
+      pattern: '^\\d{1,15}(\\.\\d{1,4})?$',
+      description: 'wait until this position is shown: the `Lockfleet-Position` of a write',
+    }),
+  ),
+};
+
+/** Waits until the lanes that matter have passed a sequence; false when they had not in time. */
+export type PositionWaiter = (options: {
+  readonly projection: string;
+  /** A unit's lane, or every lane. */
+  readonly unit: string | undefined;
+  readonly sequence: number;
+  readonly timeoutMs: number;
+}) => Promise<boolean>;
+
+export class Reads {
+  readonly #waitFor: PositionWaiter;
+
+  constructor(waitFor: PositionWaiter) {
+    this.#waitFor = waitFor;
+  }
+
+  /** Throws 503 `unavailable` when the projection has not come so far within `MIN_POSITION_TIMEOUT_MS`. */
+  async wait(projection: string, minPosition: string | undefined, unit?: string): Promise<void> {
+    if (minPosition === undefined) return;
+    const sequence = Number.parseInt(minPosition, 10);
+    if (await this.#waitFor({ projection, unit, sequence, timeoutMs: MIN_POSITION_TIMEOUT_MS })) return;
+    throw new Problem('unavailable', 503, `What is shown has not reached position ${minPosition} yet.`, {
+      retryAfterS: RETRY_AFTER_S,
+    });
+  }
+}
+
+/** The header of a write that a client may repeat. */
+export const IdempotencyHeaders = Type.Object({
+  'idempotency-key': Type.Optional(
+    Type.String({ description: 'the same key and body get the same answer again, for 24 hours' }),
+  ),
+});

@@ -1,0 +1,43 @@
+/** The API documentation: the OpenAPI document and its page. The only file that knows which plugin makes them. */
+
+import { dirname, join } from 'node:path';
+import { swagger } from '@elysiajs/swagger';
+import { Elysia } from 'elysia';
+import packageJson from '../package.json';
+
+const SCALAR_PATH = '/swagger/scalar.js';
+
+/** `/swagger` and `/swagger/json`. Everything the page needs comes from here: it works without internet. */
+export function openapi() {
+  const script = Bun.file(
+    join(dirname(Bun.resolveSync('@scalar/api-reference/package.json', import.meta.dir)), 'dist/browser/standalone.js'),
+  );
+  return new Elysia()
+    .use(
+      swagger({
+        path: '/swagger',
+        scalarCDN: SCALAR_PATH,
+        scalarConfig: { withDefaultFonts: false },
+        exclude: [/^\/swagger/],
+        documentation: {
+          info: {
+            title: 'lockfleet',
+            version: packageJson.version,
+            description:
+              'Reserve, open and give back lockers; register units and see what happens at them. ' +
+              'Errors are problem documents (RFC 9457).',
+          },
+          components: {
+            securitySchemes: {
+              bearer: { type: 'http', scheme: 'bearer', description: 'a JWT, or an API key of an operator' },
+            },
+          },
+        },
+      }),
+    )
+    .get(
+      SCALAR_PATH,
+      () => new Response(script, { headers: { 'content-type': 'text/javascript', 'cache-control': 'max-age=86400' } }),
+      { detail: { hide: true } },
+    );
+}

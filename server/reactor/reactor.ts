@@ -1,0 +1,149 @@
+/**
+ * The reactor: the one process manager. A durable reader of `EVENTS`, at least once, that turns events into timers, jobs
+ * and follow-up decisions.
+ *
+ * Every handler folds and decides anew, so a repeat finds nothing to do, and a crash between an event and its consequence
+ * is made good when the message comes again. Timers are scheduled messages of `JOBS`: they survive every restart, and one
+ * that fell due while the platform was down fires when it is back.
+ */
+
+import type { KnownEvent } from '../../domain/events/catalogue.ts';
+import { upcast } from '../../domain/events/catalogue.ts';
+import { dueAtMs, settle } from '../../domain/settlement.ts';
+import type { UnitState } from '../../domain/unit.ts';
+import { decodeCommit, MalformedCommitError } from '../../platform/event-store/store.ts';
+import type { Log } from '../../platform/log.ts';
+import type { Nats } from '../../platform/nats/connection.ts';
+import { parseEventSubject, unitOfUnitSubject } from '../../platform/nats/subjects.ts';
+import { addJob } from '../../platform/nats/timers.ts';
+import { type WorkMessage, type WorkResult, work } from '../../platform/nats/work-queue.ts';
+import type { UnitDecider } from '../../platform/units/unit-decider.ts';
+import type { ReservationSync } from './reservation-sync.ts';
+import type { TimerWriter } from './timer-writer.ts';
+
+const MAX_EVENTS_UNDER_WAY = 512;
+const MAX_JOBS_UNDER_WAY = 128;
+/** A timer that fires this much early waits for its time instead of finding nothing to do. */
+const EARLY_TIMER_MS = 2_000;
+const SETTLE_JOB = 'settle';
+const SYNC_JOB = 'sync';
+
+/** What happens at a unit and may change a booking. */
+const DEVICE_FACTS: ReadonlySet<string> = new Set(['RentalStarted', 'RentalEnded', 'UnitStateReported']);
+/** What changes the list of reservations that a unit should keep. */
+const SYNCED_CHANGES: ReadonlySet<string> = new Set([
+  'ReservationConfirmed',
+  'ReservationCancelled',
+  'ReservationExpired',
+  'ReservationRejected',
+  'ReservationMoved',
+  'ReservationCompleted',
+]);
+
+export interface ReactorOptions {
+  readonly nats: Nats;
+  readonly decider: UnitDecider;
+  readonly timers: TimerWriter;
+  readonly sync: ReservationSync;
+  readonly newId: () => string;
+  readonly clock: () => number;
+  readonly signal: AbortSignal;
+  readonly sleep: (ms: number) => Promise<void>;
+  readonly log: Log;
+}
+
+/** Runs until `signal` ends it and what is under way is done. */
+export async function react(options: ReactorOptions): Promise<void> {
+  const { nats, signal, sleep, log, sync } = options;
+  const shared = { signal, sleep, log };
+  await Promise.all([
+    work(nats, {
+      ...shared,
+      stream: 'EVENTS',
+      durable: 'reactor',
+      filters: ['evt.*.*.*.booking', 'evt.*.*.*.device', 'evt.*.*.*.connectivity'],
+      maxPending: MAX_EVENTS_UNDER_WAY,
+      handle: (message) => reactTo(message, options),
+    }),
+    work(nats, {
+      ...shared,
+      stream: 'JOBS',
+      durable: 'reactor-settle',
+      filters: [`job.*.*.*.${SETTLE_JOB}`],
+      maxPending: MAX_JOBS_UNDER_WAY,
+      handle: (message) => onTimer(unitOf(message), options),
+    }),
+    work(nats, {
+      ...shared,
+      stream: 'JOBS',
+      durable: 'reactor-sync',
+      filters: [`job.*.*.*.${SYNC_JOB}`],
+      maxPending: MAX_JOBS_UNDER_WAY,
+      handle: (message) => sync.run(unitOf(message), message.deliveries),
+    }),
+  ]);
+}
+
+async function reactTo(message: WorkMessage, options: ReactorOptions): Promise<WorkResult> {
+  const subject = parseEventSubject(message.subject);
+  if (subject === undefined) return 'done';
+  const { unit, aggregate } = subject;
+  const events = eventsOf(message, options.log);
+  if (aggregate === 'booking') {
+    await setHoldTimers(unit, events, options);
+    if (events.some(({ type }) => SYNCED_CHANGES.has(type))) await addJob(options.nats, unit, SYNC_JOB);
+  }
+  if (aggregate === 'connectivity' && events.some(({ type }) => type === 'UnitWentOnline')) {
+    await addJob(options.nats, unit, SYNC_JOB);
+  }
+  if (aggregate === 'device' && events.some(({ type }) => DEVICE_FACTS.has(type))) await settleNow(unit, options);
+  return 'done';
+}
+
+/** A timer for each reservation that time alone will change. */
+async function setHoldTimers(unit: string, events: readonly KnownEvent[], { decider, timers }: ReactorOptions) {
+  const touched = new Set(
+    events.flatMap((event) =>
+      event.type === 'ReservationHeld' || event.type === 'ReservationConfirmed' ? [event.data.reservationId] : [],
+    ),
+  );
+  if (touched.size === 0) return;
+  const { booking } = await decider.state(unit);
+  await Promise.all(
+    [...touched].map(async (reservationId) => {
+      const reservation = booking.reservations[reservationId];
+      const due = reservation === undefined ? undefined : dueAtMs(reservation);
+      if (due === undefined) return;
+      const name = reservationId.slice(unit.length + 1);
+      await timers.set({ unit, name, job: SETTLE_JOB, dueAtMs: due });
+    }),
+  );
+}
+
+async function onTimer(unit: string, options: ReactorOptions): Promise<WorkResult> {
+  const state = await settleNow(unit, options);
+  const nowMs = options.clock();
+  const waits = Object.values(state.booking.reservations)
+    .map((reservation) => (dueAtMs(reservation) ?? Number.POSITIVE_INFINITY) - nowMs)
+    .filter((wait) => wait <= EARLY_TIMER_MS);
+  return waits.length === 0 ? 'done' : { retryInMs: Math.max(1, Math.ceil(Math.min(...waits))) };
+}
+
+async function settleNow(unit: string, { decider, newId, clock }: ReactorOptions): Promise<UnitState> {
+  const meta = { commandId: newId(), actor: 'platform:reactor', source: '/lockfleet/server' };
+  return (await decider.decide(unit, 'booking', meta, (state) => settle(state, clock()))).state;
+}
+
+function eventsOf(message: WorkMessage, log: Log): KnownEvent[] {
+  try {
+    return decodeCommit(new TextDecoder().decode(message.data)).flatMap((event) => upcast(event) ?? []);
+  } catch (error) {
+    if (!(error instanceof MalformedCommitError)) throw error;
+    log.error('a message in EVENTS is no commit', { sequence: message.sequence, error });
+    return [];
+  }
+}
+
+function unitOf(message: WorkMessage): string {
+  return unitOfUnitSubject(message.subject) ?? '';
+}

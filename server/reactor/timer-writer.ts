@@ -1,0 +1,36 @@
+/** Timers are an fsync each: those that come within a moment are written in one atomic batch. */
+
+import type { Nats } from '../../platform/nats/connection.ts';
+import { setTimers, type Timer } from '../../platform/nats/timers.ts';
+
+/** How long a timer waits for others to come along. */
+const GATHER_MS = 20;
+
+export class TimerWriter {
+  readonly #nats: Nats;
+  readonly #newId: () => string;
+  readonly #sleep: (ms: number) => Promise<void>;
+  #waiting: Timer[] = [];
+  #written: Promise<void> | undefined;
+
+  constructor(nats: Nats, newId: () => string, sleep: (ms: number) => Promise<void>) {
+    this.#nats = nats;
+    this.#newId = newId;
+    this.#sleep = sleep;
+  }
+
+  /** Resolves when the timer is stored durably. Bounded by what its callers have under way. */
+  set(timer: Timer): Promise<void> {
+    this.#waiting.push(timer);
+    this.#written ??= this.#write();
+    return this.#written;
+  }
+
+  async #write(): Promise<void> {
+    await this.#sleep(GATHER_MS);
+    const timers = this.#waiting;
+    this.#waiting = [];
+    this.#written = undefined;
+    await setTimers(this.#nats, timers, this.#newId);
+  }
+}

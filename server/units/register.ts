@@ -1,0 +1,117 @@
+/** Units join the platform: one at a time, or many as a stream of lines. */
+
+import { Value } from '@sinclair/typebox/value';
+import { defaultConfiguration } from '../../domain/configuration.ts';
+import { registerUnit } from '../../domain/registry.ts';
+import { type PlatformKeys, publicKey, unitKey } from '../../platform/credentials/keys.ts';
+import { unitNatsCredentials } from '../../platform/credentials/nats-accounts.ts';
+import type { UnitDecider } from '../../platform/units/unit-decider.ts';
+import { parseJson, readLines } from '../http/body.ts';
+import { invalidField, Problem, problemOf } from '../http/problems.ts';
+import { fieldErrors } from '../http/validation.ts';
+import type { Answer } from '../http/writes.ts';
+import { Registration } from './schema.ts';
+
+/** Lines of an import that are worked on at the same moment. */
+const MAX_IMPORTS_UNDER_WAY = 64;
+const FIRST_KEY_VERSION = 1;
+
+export interface RegisterDependencies {
+  readonly decider: UnitDecider;
+  readonly keys: PlatformKeys;
+  /** The NATS that units connect to. */
+  readonly natsUrl: string;
+  readonly holdTtlS: number;
+  readonly newId: () => string;
+}
+
+export class UnitRegistration {
+  readonly #deps: RegisterDependencies;
+
+  constructor(deps: RegisterDependencies) {
+    this.#deps = deps;
+  }
+
+  /** Registers a unit and makes its credentials, which are shown only in this answer. */
+  async register(commandId: string, actor: string, registration: Registration): Promise<Answer> {
+    const { decider, keys, natsUrl, holdTtlS } = this.#deps;
+    checkRegistration(registration);
+    const { creds, inboxPrefix, natsUser } = await unitNatsCredentials(keys, registration.name);
+    const { name } = registration;
+    const meta = { commandId, actor, source: '/lockfleet/server' };
+    const decided = await decider.decide(name, 'registry', meta, (state) =>
+      registerUnit(state.registry, {
+        displayName: name,
+        tags: [],
+        ...registration,
+        configuration: defaultConfiguration(holdTtlS),
+        keyVersion: FIRST_KEY_VERSION,
+        natsUser,
+      }),
+    );
+    const credentials = {
+      unitKey: Buffer.from(unitKey(keys.fleetKey, name, FIRST_KEY_VERSION)).toString('base64'),
+      natsUrl,
+      natsCreds: creds,
+      natsInboxPrefix: inboxPrefix,
+      platformPublicKey: publicKey(keys.signingKey),
+    };
+    return { status: 201, body: { name, credentials }, keptBody: { name }, position: decided.sequence };
+  }
+
+  /** Registers a unit a line; answers a line for each, in order, with the credentials or the problem. */
+  async *import(actor: string, request: Request): AsyncGenerator<string> {
+    const underWay: Promise<string>[] = [];
+    try {
+      for await (const line of readLines(request)) {
+        underWay.push(this.#importLine(actor, line));
+        const first = underWay.length >= MAX_IMPORTS_UNDER_WAY ? underWay.shift() : undefined;
+        if (first !== undefined) yield await first;
+      }
+    } catch (error) {
+      underWay.push(Promise.resolve(problemLine(undefined, error)));
+    }
+    for (const line of underWay) yield await line;
+  }
+
+  async #importLine(actor: string, line: string): Promise<string> {
+    let name: string | undefined;
+    try {
+      const registration = parseJson(line);
+      name = nameIn(registration);
+      if (!Value.Check(Registration, registration)) {
+        throw new Problem('validation', 422, 'The line is not valid.', {
+          errors: fieldErrors(Value.Errors(Registration, registration)),
+        });
+      }
+      const { body } = await this.register(this.#deps.newId(), actor, registration);
+      return `${JSON.stringify(body)}\n`;
+    } catch (error) {
+      return problemLine(name, error);
+    }
+  }
+}
+
+function checkRegistration({ timeZone, address, lockers }: Registration): void {
+  try {
+    new Intl.DateTimeFormat('en', { timeZone });
+  } catch {
+    throw invalidField('/timeZone', 'is not an IANA time zone');
+  }
+  const url = URL.parse(`http://${address}`);
+  if (url === null || url.host === '' || url.port === '' || url.pathname !== '/' || url.username !== '') {
+    throw invalidField('/address', 'must be HOST:PORT');
+  }
+  if (lockers.length === 0) throw invalidField('/lockers', 'must name at least one');
+}
+
+function nameIn(registration: unknown): string | undefined {
+  if (typeof registration !== 'object' || registration === null || !('name' in registration)) return undefined;
+  return typeof registration.name === 'string' ? registration.name : undefined;
+}
+
+function problemLine(name: string | undefined, error: unknown): string {
+  const problem = problemOf(error);
+  if (problem === undefined) throw error;
+  return `${JSON.stringify({ name: name ?? null, problem: problem.document })}\n`;
+}

@@ -1,0 +1,79 @@
+import { Elysia } from 'elysia';
+import type { Sql } from '../../platform/postgres/connection.ts';
+import { getUnit, listUnits } from '../../projections/units/queries.ts';
+import type { Guard } from '../auth/guard.ts';
+import { Problem } from '../http/problems.ts';
+import { DEFAULT_LIMIT, type Reads } from '../http/reads.ts';
+import type { Writes } from '../http/writes.ts';
+import { GET_ONE, IMPORT, LIST, NDJSON, REGISTER } from './contract.ts';
+import type { UnitRegistration } from './register.ts';
+
+/** A unit that nobody pinged for this many intervals is not known to be online. */
+const INTERVALS_TO_UNKNOWN = 3;
+
+export interface UnitRouteDependencies {
+  readonly guard: Guard;
+  readonly writes: Writes;
+  readonly reads: Reads;
+  readonly registration: UnitRegistration;
+  readonly sql: Sql;
+  readonly pingIntervalMs: number;
+  readonly clock: () => number;
+}
+
+export function unitRoutes(deps: UnitRouteDependencies) {
+  const { guard, writes, reads, registration, sql, clock } = deps;
+  const unknownAfterMs = deps.pingIntervalMs * INTERVALS_TO_UNKNOWN;
+  return new Elysia({ prefix: '/v1/units' })
+    .derive(async ({ headers }) => {
+      const principal = await guard.require(headers.authorization, 'ops');
+      return { principal, actor: `ops:${principal.sub}` };
+    })
+    .post(
+      '/',
+      ({ principal, actor, headers, body, set }) =>
+        writes.run({ principal, route: 'POST /v1/units', key: headers['idempotency-key'], body }, set, (commandId) =>
+          registration.register(commandId, actor, body),
+        ),
+      REGISTER,
+    )
+    .post(
+      '/import',
+      ({ actor, request }) =>
+        new Response(textStream(registration.import(actor, request)), { headers: { 'content-type': NDJSON } }),
+      IMPORT,
+    )
+    .get(
+      '/',
+      async ({ query: { minPosition, limit = DEFAULT_LIMIT, ...filter } }) => {
+        await reads.wait('units', minPosition);
+        return listUnits(sql, { ...filter, limit, nowMs: clock(), unknownAfterMs });
+      },
+      LIST,
+    )
+    .get(
+      '/:name',
+      async ({ params: { name }, query }) => {
+        await reads.wait('units', query.minPosition, name);
+        const unit = await getUnit(sql, { name, nowMs: clock(), unknownAfterMs });
+        if (unit === undefined) throw new Problem('not-found', 404, 'There is no such unit.');
+        return unit;
+      },
+      GET_ONE,
+    );
+}
+
+function textStream(lines: AsyncIterable<string>): ReadableStream<Uint8Array> {
+  const encoder = new TextEncoder();
+  const iterator = lines[Symbol.asyncIterator]();
+  return new ReadableStream({
+    async pull(controller) {
+      const { done, value } = await iterator.next();
+      if (done === true) controller.close();
+      else controller.enqueue(encoder.encode(value));
+    },
+    async cancel() {
+      await iterator.return?.();
+    },
+  });
+}
