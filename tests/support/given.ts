@@ -1,8 +1,9 @@
 import { expect } from 'bun:test';
+import { recordedSeq } from '../../domain/device.ts';
 import { type Aggregate, type EventDraft, envelop } from '../../domain/envelope.ts';
 import { definitionOf, versionOf } from '../../domain/events/catalogue.ts';
 import { Refusal, type RefusalKind } from '../../domain/refusal.ts';
-import { evolveUnit, newUnitState, type UnitState } from '../../domain/unit.ts';
+import { evolveUnit, type FoldableCommit, newUnitState, type UnitState } from '../../domain/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 
 /** The unit that all of this is about. */
@@ -23,6 +24,11 @@ export type Past = EventDraft & {
   /** Of what the unit reports. @default EPOCH */
   readonly epoch?: string;
 };
+
+export interface Command {
+  readonly commandId: string;
+  readonly atMs: number;
+}
 
 export interface Given {
   /** The unit after all of it. */
@@ -53,42 +59,45 @@ export function unitAfter(past: readonly Past[], start: UnitState = newUnitState
 
 /** Folds one more event in, as the next commit of the stream. */
 export function withPast(state: UnitState, past: Past): UnitState {
-  const { atMs, commandId, aggregate, epoch = EPOCH, ...draft } = past;
-  const sequence = 1 + Math.max(...Object.values(state.sequences));
-  const subject = aggregate ?? definitionOf(draft.type).aggregates[0];
-  if (subject === undefined) throw new Error(`${draft.type} belongs to no aggregate`);
-  const context = {
-    unit: state.name,
-    source: '/lockfleet/tests',
-    time: toInstant(atMs ?? LONG_AGO_MS + sequence * 1_000),
-    actor: 'ops:tests',
-    commandId: commandId ?? `command-${sequence}`,
-  };
-  const events = envelop([draft], context, versionOf, () => `event-${sequence}`);
-  if (subject !== 'device') return evolveUnit(state, { aggregate: subject, sequence, events });
-  const unitseq = 1 + (state.device.epochs[epoch] ?? 0);
-  const reported = events.map((event) => ({ ...event, unitepoch: epoch, unitseq }));
-  return evolveUnit(state, { aggregate: subject, sequence, events: reported });
+  return evolveUnit(state, commitOf(state, past));
 }
 
-/** Folds what a decision says in, as one commit of `booking`: what the shell does with it. */
-export function withDecision(
+/** Folds what a decision says in, as one commit: what the shell does with it. */
+export function withDecision(state: UnitState, drafts: readonly EventDraft[], command: Command): UnitState {
+  return drafts.length === 0 ? state : evolveUnit(state, decisionOf(state, drafts, command));
+}
+
+/** An event as the next commit of the stream. */
+export function commitOf(state: UnitState, past: Past): FoldableCommit {
+  const { atMs, commandId, aggregate, epoch = EPOCH, ...draft } = past;
+  const sequence = nextSequence(state);
+  const command = { commandId: commandId ?? `command-${sequence}`, atMs: atMs ?? LONG_AGO_MS + sequence * 1_000 };
+  const commit = decisionOf(state, [draft], command, aggregate ?? definitionOf(draft.type).aggregates[0]);
+  if (commit.aggregate !== 'device') return commit;
+  const unitseq = 1 + recordedSeq(state.device, epoch);
+  return { ...commit, events: commit.events.map((event) => ({ ...event, unitepoch: epoch, unitseq })) };
+}
+
+/** What was decided as the next commit of the stream. */
+export function decisionOf(
   state: UnitState,
   drafts: readonly EventDraft[],
-  { commandId, atMs }: { readonly commandId: string; readonly atMs: number },
+  { commandId, atMs }: Command,
   aggregate: Aggregate = 'booking',
-): UnitState {
-  if (drafts.length === 0) return state;
-  const sequence = 1 + Math.max(...Object.values(state.sequences));
+): FoldableCommit {
+  const sequence = nextSequence(state);
   const context = {
     unit: state.name,
     source: '/lockfleet/tests',
     time: toInstant(atMs),
-    actor: 'customer:tests',
+    actor: 'ops:tests',
     commandId,
   };
-  const events = envelop(drafts, context, versionOf, () => `event-${sequence}`);
-  return evolveUnit(state, { aggregate, sequence, events });
+  return { aggregate, sequence, events: envelop(drafts, context, versionOf, () => `event-${sequence}`) };
+}
+
+function nextSequence(state: UnitState): number {
+  return 1 + Math.max(...Object.values(state.sequences));
 }
 
 function outcomeOf(run: () => readonly EventDraft[]): Outcome {

@@ -1,0 +1,222 @@
+/** Arbitrary lives of a unit: commands of customers, facts from the unit, and settling, in any order. */
+
+import fc from 'fast-check';
+import { answerOpen, cancel, confirm, end, hold, requestOpen } from '../../../domain/booking.ts';
+import type { EventDraft } from '../../../domain/envelope.ts';
+import { Refusal } from '../../../domain/refusal.ts';
+import { settle } from '../../../domain/settlement.ts';
+import { evolveUnit, type FoldableCommit, newUnitState, type UnitState } from '../../../domain/unit.ts';
+import { toInstant, toMs } from '../../../domain/vocabulary.ts';
+import { commitOf, decisionOf, type Past, UNIT } from '../../support/given.ts';
+import { MINUTE_MS, NOW_MS, registered } from './scene.ts';
+
+const CUSTOMERS = ['ann', 'ben', 'cem'];
+const LOCKER_IDS = ['A', 'B', 'C'];
+const EPOCHS = ['018f0000-0000-7000-8000-00000000000a', '018f0000-0000-7000-8000-00000000000b'];
+
+/** Which reservation, of those that were made so far. */
+const which = fc.nat({ max: 40 });
+const locker = fc.constantFrom(...LOCKER_IDS);
+const skewMin = fc.integer({ min: -30, max: 30 });
+const step = fc.oneof(
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      do: fc.constant('hold' as const),
+      customer: fc.constantFrom(...CUSTOMERS),
+      wanted: fc.oneof(fc.record({ locker }), fc.record({ size: fc.constantFrom('S' as const, 'M' as const) })),
+      inMin: fc.integer({ min: 0, max: 120 }),
+      minutes: fc.integer({ min: 15, max: 120 }),
+      skewMin,
+    }),
+  },
+  { weight: 6, arbitrary: fc.record({ do: fc.constant('confirm' as const), which, skewMin }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('cancel' as const), which, skewMin }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('open' as const), which, skewMin }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('end' as const), which, skewMin }) },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('settle' as const), skewMin }) },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('pass' as const), minutes: fc.integer({ min: 1, max: 90 }) }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ do: fc.constant('walk-up' as const), locker, minutes: fc.integer({ min: 1, max: 120 }) }),
+  },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('redeem' as const), which, locker }) },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('give back' as const), locker, named: fc.boolean() }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('door' as const), locker, open: fc.boolean() }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constant('report' as const),
+      epoch: fc.constantFrom(...EPOCHS),
+      kept: fc.subarray(LOCKER_IDS),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('service' as const), locker, inService: fc.boolean() }) },
+);
+export type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
+
+export const steps = fc.array(step, { maxLength: 60, size: 'max' });
+
+/** A life as it went: every commit, and the unit after all of them. */
+export class Life {
+  readonly commits: FoldableCommit[] = [];
+  state: UnitState = newUnitState(UNIT);
+  nowMs = NOW_MS;
+  #made = 0;
+  #rentals = 0;
+  #epoch: string | undefined;
+  readonly #ids: string[] = [];
+
+  /** `oneClock`: every process reads the same time; otherwise each is off by what the step says. */
+  constructor(readonly oneClock: boolean) {
+    this.#commit(commitOf(this.state, registered));
+  }
+
+  take(action: Step): void {
+    this.nowMs += 1_000;
+    switch (action.do) {
+      case 'pass':
+        this.nowMs += action.minutes * MINUTE_MS;
+        break;
+      case 'hold':
+        this.#hold(action);
+        break;
+      case 'settle':
+        this.settle(this.#clock(action.skewMin));
+        break;
+      case 'confirm':
+      case 'cancel':
+      case 'open':
+      case 'end':
+        this.#command(action);
+        break;
+      case 'service': {
+        const type = action.inService ? 'LockerReturnedToService' : 'LockerTakenOutOfService';
+        this.#commit(commitOf(this.state, { type, data: { id: action.locker }, atMs: this.nowMs }));
+        break;
+      }
+      default:
+        this.#report(factOf(this, action));
+    }
+  }
+
+  settle(nowMs = this.nowMs): void {
+    this.#decide('settle', nowMs, (state) => settle(state, nowMs));
+  }
+
+  newRentalId(): string {
+    this.#rentals += 1;
+    return `rental-${this.#rentals}`;
+  }
+
+  reservationAt(index: number): string | undefined {
+    return this.#ids.length === 0 ? undefined : this.#ids[index % this.#ids.length];
+  }
+
+  /** The unit's store was wiped: what it reports from now on is of this epoch. */
+  enter(epoch: string): void {
+    this.#epoch = epoch;
+  }
+
+  #clock(offMin: number): number {
+    return this.nowMs + (this.oneClock ? 0 : offMin * MINUTE_MS);
+  }
+
+  #hold({ customer, wanted, inMin, minutes, skewMin: offMin }: Extract<Step, { do: 'hold' }>): void {
+    const reservationId = `${UNIT}.${this.#ids.length}`;
+    const fromMs = this.#clock(offMin) + inMin * MINUTE_MS;
+    const period = { from: toInstant(fromMs), until: toInstant(fromMs + minutes * MINUTE_MS) };
+    const nowMs = this.#clock(offMin);
+    this.#ids.push(reservationId);
+    this.#decide('hold', nowMs, (state, commandId) =>
+      hold(state, { commandId, reservationId, customer, nowMs, wanted, ...period }),
+    );
+  }
+
+  #command({ do: what, which: index, skewMin: offMin }: Extract<Step, { which: number; skewMin: number }>): void {
+    const reservationId = this.reservationAt(index);
+    const reservation = reservationId === undefined ? undefined : this.state.booking.reservations[reservationId];
+    if (reservationId === undefined || reservation === undefined) return;
+    const nowMs = this.#clock(offMin);
+    const { customer } = reservation;
+    if (what !== 'open') {
+      this.#decide(what, nowMs, (state, commandId) => {
+        const command = { commandId, reservationId, customer, nowMs };
+        if (what === 'confirm') return confirm(state, { ...command, paymentReference: 'p' });
+        return what === 'cancel' ? cancel(state, command) : end(state, command);
+      });
+      return;
+    }
+    const commandId = `open-${this.#made}`;
+    this.#decide('ask', nowMs, (state) => requestOpen(state, { commandId, reservationId, customer, nowMs }));
+    const result = index % 2 === 0 ? 'opened' : 'failed';
+    this.#decide('answer', nowMs, (state) => answerOpen(state, { reservationId, commandId, result, nowMs }));
+  }
+
+  #report(fact: Past | undefined): void {
+    if (fact === undefined) return;
+    const epoch = this.#epoch === undefined ? {} : { epoch: this.#epoch };
+    this.#commit(commitOf(this.state, { atMs: this.nowMs, ...epoch, ...fact }));
+  }
+
+  #decide(what: string, nowMs: number, decide: (state: UnitState, commandId: string) => EventDraft[]): void {
+    this.#made += 1;
+    const commandId = `${what}-${this.#made}`;
+    try {
+      const drafts = decide(this.state, commandId);
+      if (drafts.length > 0) this.#commit(decisionOf(this.state, drafts, { commandId, atMs: nowMs }));
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+    }
+  }
+
+  #commit(commit: FoldableCommit): void {
+    // What is stored is JSON.
+    const stored = JSON.parse(JSON.stringify(commit)) as FoldableCommit;
+    this.commits.push(stored);
+    this.state = evolveUnit(this.state, stored);
+  }
+}
+
+/** What the unit reports: it asks nobody, but it takes the end of a reservation from the reservation. */
+function factOf(
+  life: Life,
+  action: Extract<Step, { do: 'walk-up' | 'redeem' | 'give back' | 'door' | 'report' }>,
+): Past | undefined {
+  const { state, nowMs } = life;
+  switch (action.do) {
+    case 'walk-up': {
+      const until = toInstant(nowMs + action.minutes * MINUTE_MS);
+      return { type: 'RentalStarted', locker: action.locker, data: { rentalId: life.newRentalId(), until } };
+    }
+    case 'redeem': {
+      const reservationId = life.reservationAt(action.which);
+      const reservation = reservationId === undefined ? undefined : state.booking.reservations[reservationId];
+      if (reservation === undefined) return undefined;
+      const until = toInstant(Math.max(toMs(reservation.until), nowMs));
+      const data = { rentalId: life.newRentalId(), reservationId: reservation.id, until };
+      return { type: 'RentalStarted', locker: action.locker, data };
+    }
+    case 'give back': {
+      const rental = state.device.lockers[action.locker]?.rental;
+      if (rental === undefined) return undefined;
+      const { rentalId, reservationId } = rental;
+      const named = action.named && reservationId !== undefined ? { reservationId } : {};
+      return { type: 'RentalEnded', locker: action.locker, data: { rentalId, reason: 'given-back', ...named } };
+    }
+    case 'door':
+      return action.open
+        ? { type: 'LockerOpened', locker: action.locker, data: { cause: 'service' } }
+        : { type: 'LockerClosed', locker: action.locker, data: {} };
+    case 'report': {
+      life.enter(action.epoch);
+      const lockers = action.kept.map((id) => ({ id, door: 'closed' as const, ...rentalIn(state, id) }));
+      return { type: 'UnitStateReported', data: { reason: 'new-epoch', configurationHash: 'c', lockers } };
+    }
+  }
+}
+
+function rentalIn(state: UnitState, id: string) {
+  const rental = state.device.lockers[id]?.rental;
+  return rental === undefined ? {} : { rental };
+}
