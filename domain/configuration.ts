@@ -33,9 +33,9 @@ export const ConfigurationValues = Type.Object(
       Type.Record(
         Type.String({ pattern: '^[A-Za-z][A-Za-z0-9._-]{0,63}$' }),
         Type.String({ maxLength: MAX_CONFIGURED_TEXT_LENGTH }),
-        { maxProperties: MAX_TEXTS_PER_LANGUAGE },
+        { ...strict, maxProperties: MAX_TEXTS_PER_LANGUAGE },
       ),
-      { maxProperties: MAX_LANGUAGES },
+      { ...strict, maxProperties: MAX_LANGUAGES },
     ),
     pushIntervalMs: Type.Integer({ minimum: 50, maximum: 3_600_000 }),
   },

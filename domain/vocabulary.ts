@@ -4,8 +4,9 @@ import { type Static, Type } from '@sinclair/typebox';
 
 export const UNIT_NAME_PATTERN = '^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$';
 const LOCKER_ID_PATTERN = '^[A-Za-z0-9][A-Za-z0-9_-]{0,15}$';
-/** RFC 3339 in UTC, with or without fractions of a second. */
-const INSTANT_PATTERN = '^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d{1,9})?Z$';
+/** RFC 3339 in UTC, with or without fractions of a second: what passes, `Date.parse` can read. */
+const INSTANT_PATTERN =
+  '^\\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01])T([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,9})?Z$';
 
 /** Longest free text (reasons, messages, names for people) that an event carries. */
 export const MAX_TEXT_LENGTH = 500;
