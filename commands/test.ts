@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { ensureNatsServer } from '../platform/embedded/nats-server-binary.ts';
@@ -24,6 +24,7 @@ const KINDS: readonly Kind[] = [
 ];
 /** What ends by itself after the runner, ends within this. */
 const LEFT_PROCESS_GRACE_MS = 3_000;
+const EXIT_INTERRUPTED = 130;
 const MARK_VARIABLE = 'LOCKFLEET_TEST_RUN';
 /** Settings of a platform that runs for real must not reach the tests. */
 const SETTINGS = /^(HTTP|NATS|DATABASE|AUTH|PING|PINGER|CONFIG|FETCH|HOLD|SIM|METRICS)_|^(DATA_DIR|SHARDS|ROLES)$/;
@@ -32,13 +33,20 @@ const root = resolve(import.meta.dir, '..');
 const filters = process.argv.slice(2);
 const run = randomUUID();
 const mark = `${MARK_VARIABLE}=${run}`;
+/** Reports, and everything that tests put into a temporary folder: it goes, however they end. */
+const workDir = await mkdtemp(join(tmpdir(), 'lockfleet-test-'));
+// The account that runs Postgres for root must get in.
+await chmod(workDir, 0o755);
+
+const removeWorkDir = () => rm(workDir, { recursive: true, force: true });
 
 async function filesOf(kind: Kind): Promise<string[]> {
   const files = await Array.fromAsync(new Bun.Glob(`tests/${kind.name}/**/*.test.ts`).scan({ cwd: root }));
   return files.filter((file) => filters.length === 0 || filters.some((filter) => file.includes(filter))).sort();
 }
 
-async function runKind(kind: Kind, files: readonly string[], reportFile: string): Promise<Totals> {
+async function runKind(kind: Kind, files: readonly string[]): Promise<Totals> {
+  const reportFile = join(workDir, `${kind.name}.xml`);
   console.log(`\n── ${kind.name}: ${files.length} ${files.length === 1 ? 'file' : 'files'}\n`);
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !SETTINGS.test(name)));
   const runner = Bun.spawn(
@@ -49,7 +57,7 @@ async function runKind(kind: Kind, files: readonly string[], reportFile: string)
     ],
     {
       cwd: root,
-      env: { ...env, [MARK_VARIABLE]: run },
+      env: { ...env, [MARK_VARIABLE]: run, TMPDIR: workDir },
       stdio: ['ignore', 'inherit', 'inherit'],
       timeout: kind.totalMs,
       killSignal: 'SIGKILL',
@@ -68,7 +76,7 @@ async function readReport(path: string): Promise<JunitReport | undefined> {
   return (await file.exists()) ? readJunit(await file.text()) : undefined;
 }
 
-async function runAll(reports: string): Promise<Totals> {
+async function runAll(): Promise<Totals> {
   const plan = await Promise.all(KINDS.map(async (kind) => ({ kind, files: await filesOf(kind) })));
   // Fetched before the tests, so that no test waits for the network.
   if (plan.some(({ kind, files }) => kind.name !== 'unit' && files.length > 0)) {
@@ -76,25 +84,28 @@ async function runAll(reports: string): Promise<Totals> {
   }
   let totals = NO_TESTS;
   for (const { kind, files } of plan) {
-    if (files.length > 0) totals = addTotals(totals, await runKind(kind, files, join(reports, `${kind.name}.xml`)));
+    if (files.length > 0) totals = addTotals(totals, await runKind(kind, files));
   }
   return totals;
 }
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  process.on(signal, () => void endLeftProcesses(mark, 0).finally(() => process.exit(130)));
+  process.on(signal, async () => {
+    await endLeftProcesses(mark, 0);
+    await removeWorkDir();
+    process.exit(EXIT_INTERRUPTED);
+  });
 }
 
-const reports = await mkdtemp(join(tmpdir(), 'lockfleet-reports-'));
 let totals = NO_TESTS;
 try {
-  totals = await runAll(reports);
+  totals = await runAll();
   if (totals.passed + totals.failed === 0) console.log(`\nno test ran${filters.length > 0 ? ' with that filter' : ''}`);
 } catch (error) {
   console.error(`lockfleet: ${error instanceof Error ? error.message : String(error)}`);
   totals = addTotals(totals, { ...NO_TESTS, failed: 1 });
 } finally {
-  await rm(reports, { recursive: true, force: true });
+  await removeWorkDir();
 }
 console.log(`\n${summary(totals)}`);
 process.exit(totals.failed > 0 || totals.passed === 0 ? 1 : 0);

@@ -90,6 +90,8 @@ async function fetchWithApt(workDir: string, signal: AbortSignal | undefined): P
     'Dir::State::Lists': folder('lists'),
     'Dir::Cache': folder('cache'),
     'APT::Sandbox::User': 'root',
+    // Without this, an archive that does not answer is only a warning.
+    'APT::Update::Error-Mode': 'any',
     'Acquire::Languages': 'none',
     'Acquire::Retries': '2',
     'Acquire::http::Timeout': String(APT_TIMEOUT_S),
