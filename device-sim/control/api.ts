@@ -1,0 +1,190 @@
+/** The control API (DESIGN.md section 9): what tests, scenarios and curious people do to simulated units. */
+
+import { Type } from '@sinclair/typebox';
+import { LockerId } from '../../domain/vocabulary.ts';
+import { SignatureError } from '../../platform/unit-protocol/signatures.ts';
+import { FaultChange } from '../faults.ts';
+import type { EmulatedUnit } from '../fleet/emulated-unit.ts';
+import type { UnitAnswers } from '../transports/answers.ts';
+import { lockerOf, type Outcome } from '../unit/model.ts';
+import { close, giveBack, open, redeem, walkUp } from '../unit/screen.ts';
+import { ControlProblem, invalid, NoBody, readBody } from './problem.ts';
+
+const LOOPBACK = '127.0.0.1';
+const MAX_BODY_BYTES = 64 * 1024;
+/** Requests may wait for a commit, never for a customer. */
+const IDLE_TIMEOUT_S = 30;
+
+const strict = { additionalProperties: false };
+const WalkUpBody = Type.Object(
+  { locker: Type.Optional(LockerId), minutes: Type.Integer({ minimum: 1, maximum: 1_000_000 }) },
+  strict,
+);
+const RedeemBody = Type.Object({ token: Type.String({ minLength: 1, maxLength: 8_192 }) }, strict);
+
+export interface Readiness {
+  readonly ready: boolean;
+  readonly units: number;
+  readonly registered: number;
+  readonly connected: number;
+  readonly pinged: number;
+  /** Units that a fault keeps offline: nobody waits for them. */
+  readonly offline: number;
+  /** What keeps units from being registered, a line each, bounded. */
+  readonly problems: readonly string[];
+}
+
+export interface ControlDependencies {
+  readonly units: ReadonlyMap<string, { readonly unit: EmulatedUnit; readonly answers: UnitAnswers }>;
+  readonly readiness: () => Readiness;
+}
+
+/** Listens on loopback only. `port` 0 takes one that is free. */
+export function startControlApi(port: number, deps: ControlDependencies): { url: string; stop(): Promise<void> } {
+  const server = Bun.serve({
+    hostname: LOOPBACK,
+    port,
+    maxRequestBodySize: MAX_BODY_BYTES,
+    idleTimeout: IDLE_TIMEOUT_S,
+    fetch: async (request) => {
+      try {
+        return await answer(request, deps);
+      } catch (error) {
+        if (error instanceof ControlProblem) return error.toResponse();
+        throw error;
+      }
+    },
+    error: (error) => new ControlProblem('unavailable', error.message).toResponse(),
+  });
+  return { url: `http://${LOOPBACK}:${server.port}`, stop: () => server.stop(true) };
+}
+
+async function answer(request: Request, deps: ControlDependencies): Promise<Response> {
+  const [collection, name, ...rest] = pathOf(request);
+  if (collection === 'readyz' && name === undefined) {
+    const readiness = deps.readiness();
+    return Response.json(readiness, { status: readiness.ready ? 200 : 503 });
+  }
+  if (collection !== 'units') throw unknownPath(request);
+  if (name === undefined) {
+    if (request.method !== 'GET') throw unknownPath(request);
+    return Response.json([...deps.units.values()].map(({ unit }) => describe(unit)));
+  }
+  const found = deps.units.get(name);
+  if (found === undefined) throw new ControlProblem('not-found', `There is no unit ${name} in this simulator.`);
+  if (rest.length === 0 && request.method === 'GET') return Response.json(describe(found.unit));
+  if (request.method !== 'POST') throw unknownPath(request);
+  return rest[0] === 'lockers'
+    ? lockerAction(request, found.unit, rest.slice(1))
+    : unitAction(request, found.unit, found.answers, rest);
+}
+
+async function unitAction(
+  request: Request,
+  unit: EmulatedUnit,
+  answers: UnitAnswers,
+  [action, ...rest]: readonly string[],
+): Promise<Response> {
+  if (rest.length > 0) throw unknownPath(request);
+  switch (action) {
+    case 'faults': {
+      const change = await readBody(request, FaultChange);
+      const unknown = (change.jammed ?? []).flatMap((id, index) =>
+        lockerOf(unit.model, id) === undefined
+          ? [{ path: `/jammed/${index}`, message: `${unit.name} has no locker ${id}` }]
+          : [],
+      );
+      if (unknown.length > 0) throw invalid(unknown);
+      return Response.json(await unit.setFaults(change));
+    }
+    case 'walk-up': {
+      const { locker, minutes } = await readBody(request, WalkUpBody);
+      const order = { minutes, ...(locker === undefined ? {} : { locker }) };
+      return outcome(await unit.decide((model, around) => walkUp(model, order, around)));
+    }
+    case 'redeem': {
+      const { token } = await readBody(request, RedeemBody);
+      const claims = await readToken(answers, token);
+      return outcome(await unit.decide((model, around) => redeem(model, claims, around)));
+    }
+    case 'reboot':
+      await readBody(request, NoBody);
+      return Response.json(await unit.reboot());
+    case 'wipe':
+      await readBody(request, NoBody);
+      return Response.json(await unit.wipe());
+    default:
+      throw unknownPath(request);
+  }
+}
+
+async function lockerAction(
+  request: Request,
+  unit: EmulatedUnit,
+  [id, action, ...rest]: readonly string[],
+): Promise<Response> {
+  const decision = action === undefined ? undefined : LOCKER_ACTIONS.get(action);
+  if (id === undefined || decision === undefined || rest.length > 0) throw unknownPath(request);
+  await readBody(request, NoBody);
+  return outcome(await unit.decide((model, around) => decision(model, id, around)));
+}
+
+const LOCKER_ACTIONS = new Map<string, typeof open | typeof giveBack>([
+  ['open', open],
+  ['close', close],
+  ['give-back', giveBack],
+]);
+
+async function readToken(answers: UnitAnswers, token: string) {
+  const verifier = await answers.verifier();
+  if (verifier === undefined) {
+    throw new ControlProblem('unit-rejected', 'The unit is not registered yet: it cannot check a token.');
+  }
+  try {
+    return await verifier.offlineToken(token);
+  } catch (error) {
+    if (!(error instanceof SignatureError)) throw error;
+    throw new ControlProblem('unit-rejected', `The unit does not accept the token: ${error.message}.`, {
+      reason: 'signature',
+    });
+  }
+}
+
+function outcome(result: Outcome<object>): Response {
+  if (!result.done) {
+    const { reason, detail } = result;
+    throw new ControlProblem(reason === 'unknown-locker' ? 'not-found' : 'unit-rejected', detail, { reason });
+  }
+  const { done: _, ...answered } = result;
+  return Response.json(answered);
+}
+
+function describe({ name, address, faults, model }: EmulatedUnit): object {
+  const { configuration, lockers, log } = model;
+  return {
+    name,
+    address,
+    offline: faults.offline,
+    configuration,
+    lockers: lockers.map(({ id, size, door, rental }) => ({
+      id,
+      size,
+      door,
+      occupiedBy: rental?.reservationId ?? rental?.rentalId ?? null,
+    })),
+    log,
+  };
+}
+
+function pathOf(request: Request): string[] {
+  const { pathname } = new URL(request.url);
+  try {
+    return pathname.split('/').filter(Boolean).map(decodeURIComponent);
+  } catch {
+    throw unknownPath(request);
+  }
+}
+
+function unknownPath(request: Request): ControlProblem {
+  return new ControlProblem('not-found', `There is no ${request.method} ${new URL(request.url).pathname} here.`);
+}

@@ -1,0 +1,69 @@
+/** Errors of the control API, as RFC 9457 documents with the problem types of the platform. */
+
+import { type Static, type TSchema, Type } from '@sinclair/typebox';
+import { Value } from '@sinclair/typebox/value';
+
+/** Most mistakes that one answer names. */
+const MAX_FIELD_ERRORS = 20;
+
+const STATUS = { 'not-found': 404, 'unit-rejected': 409, validation: 422, unavailable: 503 } as const;
+
+export interface FieldError {
+  /** JSON pointer of the field, such as `/minutes`. */
+  readonly path: string;
+  readonly message: string;
+}
+
+export class ControlProblem extends Error {
+  override readonly name = 'ControlProblem';
+  readonly #kind: keyof typeof STATUS;
+  readonly #more: object;
+
+  constructor(kind: keyof typeof STATUS, detail: string, more: object = {}) {
+    super(detail);
+    this.#kind = kind;
+    this.#more = more;
+  }
+
+  toResponse(): Response {
+    const status = STATUS[this.#kind];
+    const body = { type: `/problems/${this.#kind}`, title: TITLES[this.#kind], status, detail: this.message };
+    return new Response(JSON.stringify({ ...body, ...this.#more }), {
+      status,
+      headers: { 'content-type': 'application/problem+json' },
+    });
+  }
+}
+
+const TITLES: Readonly<Record<keyof typeof STATUS, string>> = {
+  'not-found': 'There is no such thing',
+  'unit-rejected': 'The unit does not do that',
+  validation: 'The request is not valid',
+  unavailable: 'Not now',
+};
+
+/**
+ * Reads a JSON body. An empty body counts as `{}`.
+ * @throws ControlProblem 422 that names every field that does not hold
+ */
+export async function readBody<S extends TSchema>(request: Request, schema: S): Promise<Static<S>> {
+  const text = await request.text();
+  let body: unknown;
+  try {
+    body = text === '' ? {} : JSON.parse(text);
+  } catch {
+    throw invalid([{ path: '', message: 'is not JSON' }]);
+  }
+  if (Value.Check(schema, body)) return body;
+  const errors = [...Value.Errors(schema, body)].map(({ path, message }) => ({ path, message }));
+  throw invalid(errors);
+}
+
+/** A body without fields. */
+export const NoBody = Type.Object({}, { additionalProperties: false });
+
+export function invalid(errors: readonly FieldError[]): ControlProblem {
+  const named = errors.slice(0, MAX_FIELD_ERRORS);
+  const detail = named.map(({ path, message }) => `${path === '' ? 'the body' : path}: ${message}`).join('; ');
+  return new ControlProblem('validation', detail, { errors: named });
+}

@@ -1,0 +1,186 @@
+/**
+ * One unit at work: takes decisions one after another in memory, has them written, and lets nobody hear of anything that
+ * is not durable. What the platform and the control API see is always `model`, the state of the last commit.
+ */
+
+import type { UnitBatch } from '../../domain/batch.ts';
+import type { PingReply } from '../../domain/commands.ts';
+import type { VersionedConfiguration } from '../../domain/configuration.ts';
+import { toInstant } from '../../domain/vocabulary.ts';
+import type { Clock } from '../clock.ts';
+import { type FaultChange, type Faults, NO_FAULTS } from '../faults.ts';
+import type { Metrics } from '../metrics.ts';
+import type { FleetStore, StoredUnit } from '../store/fleet-store.ts';
+import { StoreError } from '../store/group-commit.ts';
+import { acknowledged, reboot, recorded, wipe } from '../unit/lifecycle.ts';
+import type { Decision, Surroundings, UnitModel } from '../unit/model.ts';
+import type { Credentials } from './credentials.ts';
+
+const MS_PER_S = 1_000;
+
+export type UnitChange = 'entries' | 'faults' | 'credentials';
+
+export interface UnitDependencies {
+  readonly store: FleetStore;
+  readonly clock: Clock;
+  readonly newId: () => string;
+  readonly metrics: Metrics;
+  /** What a unit runs before anybody configured it, and after its store was wiped. */
+  readonly factory: VersionedConfiguration;
+}
+
+export class EmulatedUnit {
+  readonly name: string;
+  readonly address: string;
+  readonly #id: number;
+  readonly #deps: UnitDependencies;
+  #credentials: Credentials | undefined;
+  #faults: Faults;
+  #latest: UnitModel;
+  #durable: UnitModel;
+  #cutOff = false;
+  #pinged = false;
+  readonly #watchers = new Set<(change: UnitChange) => void>();
+
+  constructor(stored: StoredUnit, deps: UnitDependencies) {
+    this.name = stored.model.name;
+    this.address = stored.address;
+    this.#id = stored.id;
+    this.#deps = deps;
+    this.#credentials = stored.credentials;
+    this.#faults = stored.faults;
+    this.#latest = stored.model;
+    this.#durable = stored.model;
+  }
+
+  /** As of the last commit. */
+  get model(): UnitModel {
+    return this.#durable;
+  }
+
+  get faults(): Faults {
+    return this.#faults;
+  }
+
+  get credentials(): Credentials | undefined {
+    return this.#credentials;
+  }
+
+  /** The platform has pinged it since the simulator started. */
+  get pinged(): boolean {
+    return this.#pinged;
+  }
+
+  /** The unit's own clock. */
+  nowMs(): number {
+    return this.#deps.clock.nowMs() + this.#faults.clockSkewMs;
+  }
+
+  /** What it tells about itself in a ping's answer and in a heartbeat. */
+  status(): PingReply {
+    const { bootId, bootedAtMs, configuration, log } = this.#durable;
+    const nowMs = this.nowMs();
+    return {
+      unit: this.name,
+      bootId,
+      uptimeS: Math.max(0, Math.floor((nowMs - bootedAtMs) / MS_PER_S)),
+      configurationHash: configuration.hash,
+      epoch: log.epoch,
+      lastSeq: log.lastSeq,
+      time: toInstant(nowMs),
+    };
+  }
+
+  /** Calls back after every commit that added to the log, and when faults or credentials have changed. */
+  watch(watcher: (change: UnitChange) => void): () => void {
+    this.#watchers.add(watcher);
+    return () => this.#watchers.delete(watcher);
+  }
+
+  /** Takes a decision. Resolves with its answer once everything that the answer rests on is durable. */
+  async decide<A>(decision: (unit: UnitModel, around: Surroundings) => Decision<A>): Promise<A> {
+    const { store, metrics } = this.#deps;
+    const before = this.#latest;
+    const taken = decision(before, this.#surroundings());
+    if (taken.unit === before) {
+      await store.settled();
+      return taken.answer;
+    }
+    this.#latest = taken.unit;
+    await store.saveDecision(this.#id, before, taken, () => {
+      this.#durable = taken.unit;
+      metrics.committed(before, taken.unit);
+      if (taken.entries.length > 0) this.#tell('entries');
+    });
+    return taken.answer;
+  }
+
+  reboot(): Promise<{ bootId: string }> {
+    return this.decide(reboot);
+  }
+
+  wipe(): Promise<{ epoch: string; bootId: string }> {
+    return this.decide((unit, around) => wipe(unit, this.#deps.factory, around));
+  }
+
+  /** The platform named a place recorded; nobody waits for the entries to go. */
+  noteRecorded(place: { readonly epoch: string; readonly seq: number }): Promise<void> {
+    return this.#note((unit) => recorded(unit, place));
+  }
+
+  noteAcknowledged(epoch: string, seq: number): Promise<void> {
+    return this.#note((unit) => acknowledged(unit, epoch, seq));
+  }
+
+  /** What others have can be told again: a store that cannot keep it any more has said so itself. */
+  async #note(decision: (unit: UnitModel) => Decision<null>): Promise<void> {
+    try {
+      await this.decide(decision);
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+    }
+  }
+
+  notePing(): void {
+    this.#pinged = true;
+  }
+
+  /** Whether the unit knows itself to be cut off: its events say so. */
+  noteCutOff(cutOff: boolean): void {
+    this.#cutOff = cutOff;
+  }
+
+  /** Sets the faults that are named and leaves the others. */
+  async setFaults(change: FaultChange): Promise<Faults> {
+    this.#faults = { ...NO_FAULTS, ...this.#faults, ...change };
+    this.#tell('faults');
+    await this.#deps.store.saveFaults(this.#id, this.#faults);
+    return this.#faults;
+  }
+
+  async setCredentials(credentials: Credentials): Promise<void> {
+    await this.#deps.store.saveCredentials(this.#id, credentials);
+    this.#credentials = credentials;
+    this.#tell('credentials');
+  }
+
+  /** Durable entries from `fromSeq` on, as JSON, in order. */
+  entries(fromSeq: number, limit: number): { readonly epoch: UnitBatch['epoch']; readonly bodies: string[] } {
+    return { epoch: this.#durable.log.epoch, bodies: this.#deps.store.readLog(this.#id, fromSeq, limit) };
+  }
+
+  #surroundings(): Surroundings {
+    const { jammed, declinePayments, offline } = this.#faults;
+    return {
+      nowMs: this.nowMs(),
+      newId: this.#deps.newId,
+      offline: offline || this.#cutOff,
+      jammed: new Set(jammed),
+      terminalDeclines: declinePayments,
+    };
+  }
+
+  #tell(change: UnitChange): void {
+    for (const watcher of this.#watchers) watcher(change);
+  }
+}

@@ -1,0 +1,242 @@
+/** A running fleet: its store, its units with their connections, its customers, its registration and its control API. */
+
+import type { VersionedConfiguration } from '../../domain/configuration.ts';
+import { createLog, type Log } from '../../platform/log.ts';
+import { type Clock, Timers } from '../clock.ts';
+import { type ControlDependencies, type Readiness, startControlApi } from '../control/api.ts';
+import { Customers } from '../customers/customers.ts';
+import type { Visit } from '../customers/scenarios.ts';
+import { NO_FAULTS } from '../faults.ts';
+import { Metrics } from '../metrics.ts';
+import { Random } from '../random.ts';
+import { type Channels, type PlatformApi, Registration } from '../registration.ts';
+import { FleetStore, type StoredUnit } from '../store/fleet-store.ts';
+import type { StoreError } from '../store/group-commit.ts';
+import { planAddresses } from '../transports/addresses.ts';
+import { UnitAnswers } from '../transports/answers.ts';
+import { Gate } from '../transports/gate.ts';
+import { listenForUnit } from '../transports/http.ts';
+import { NatsLink } from '../transports/nats-link.ts';
+import { Pusher } from '../transports/pusher.ts';
+import { firstBoot } from '../unit/lifecycle.ts';
+import { EmulatedUnit, type UnitDependencies } from './emulated-unit.ts';
+import { type PlannedUnit, planFleet } from './plan.ts';
+
+/** Units that connect to NATS at the same moment. */
+const MAX_UNITS_CONNECTING = 64;
+/** What one answer of `/readyz` says about units that cannot be registered. */
+const MAX_PROBLEMS_SHOWN = 5;
+const REPORT_INTERVAL_MS = 5_000;
+
+export const DEFAULT_CHANNELS: Channels = { probe: 'http', delivery: 'push', commandChannel: 'http' };
+
+export interface FleetOptions {
+  readonly units: number;
+  readonly lockers: number;
+  readonly seed: number;
+  /** The SQLite file of the fleet. */
+  readonly storePath: string;
+  readonly platform: PlatformApi;
+  /** What units run before anybody configured them. */
+  readonly factory: VersionedConfiguration;
+  /** Loopback port of the control API; 0 takes a free one, undefined: no control API. */
+  readonly controlPort: number | undefined;
+  /** Common port of the units; 0 takes a free one. A store that has units keeps theirs. */
+  readonly unitPort: number;
+  /** @default HTTP for pings and commands, NATS for events */
+  readonly channels?: Channels;
+  /** Who walks up on their own. Undefined: nobody. */
+  readonly customers?: { readonly walkUpsPerMinute: number; readonly visit: Visit };
+  readonly clock: Clock;
+  /** A new UUIDv7 at every call. */
+  readonly newId: () => string;
+  readonly log: Log;
+  /** The store cannot write: the process has to end. */
+  readonly onStoreFailure: (error: StoreError) => void;
+}
+
+interface Member {
+  readonly plan: PlannedUnit;
+  readonly unit: EmulatedUnit;
+  readonly answers: UnitAnswers;
+  readonly link: NatsLink;
+}
+
+export interface Fleet {
+  readonly units: ReadonlyMap<string, EmulatedUnit>;
+  /** URL of the control API, if it has one. */
+  readonly controlUrl: string | undefined;
+  readonly metrics: Metrics;
+  readonly customers: Customers;
+  readiness(): Readiness;
+  /** Closes every connection, then the store, in which everything that was answered stands. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts a fleet. Returns when its units listen and the control API answers; registration and connections go on behind,
+ * see `readiness`.
+ * @throws StoreError when another simulator has the store; ListenError when an address is taken
+ */
+export async function startFleet(options: FleetOptions): Promise<Fleet> {
+  const { clock, log, newId, factory, seed } = options;
+  const metrics = new Metrics();
+  const store = FleetStore.open(options.storePath, options.onStoreFailure);
+  const timers = new Timers(clock);
+  const listeners: { close(): void }[] = [];
+  try {
+    const plans = planFleet(options);
+    const stored = loadOrCreate(store, plans, options);
+    const deps: UnitDependencies = { store, clock, newId, metrics, factory };
+    const connect = connector(options, timers, metrics);
+    const members = plans.flatMap((plan): Member[] => {
+      const found = stored.get(plan.name);
+      return found === undefined ? [] : [{ plan, ...connect(new EmulatedUnit(found.stored, deps)) }];
+    });
+    for (const { unit } of members) metrics.leftOver(unit.model);
+    // The units have just been switched on: those that ran before say so.
+    await Promise.all(members.map(({ unit }) => (stored.get(unit.name)?.isNew === true ? undefined : unit.reboot())));
+    const http = { timers, random: new Random(seed, 'http'), log };
+    const listening = members.map(async ({ unit, answers }) => {
+      listeners.push(await listenForUnit(unit, answers, http));
+    });
+    for (const result of await Promise.allSettled(listening)) {
+      if (result.status === 'rejected') throw result.reason;
+    }
+    return run(options, { store, timers, metrics, members, listeners });
+  } catch (error) {
+    timers.stop();
+    for (const listener of listeners) listener.close();
+    store.close();
+    throw error;
+  }
+}
+
+/** The units of the plan as they are stored; those that are not are made, with the first entry of their log. */
+function loadOrCreate(
+  store: FleetStore,
+  plans: readonly PlannedUnit[],
+  { clock, newId, factory, unitPort }: FleetOptions,
+): Map<string, { readonly stored: StoredUnit; readonly isNew: boolean }> {
+  const known = store.loadUnits();
+  const knownPort = [...known.values()][0]?.address.split(':')[1];
+  const missing = plans.map((plan, index) => ({ plan, index })).filter(({ plan }) => !known.has(plan.name));
+  const addresses = missing.length === 0 ? undefined : planAddresses(Number(knownPort ?? unitPort), known.size > 0);
+  const around = { nowMs: clock.nowMs(), newId, offline: false, jammed: new Set<string>(), terminalDeclines: false };
+  const made = store.createUnits(
+    missing.map(({ plan, index }) => {
+      const { unit: model, entries } = firstBoot({ ...plan, configuration: factory }, around);
+      const address = addresses?.address(index) ?? '';
+      return { address, credentials: undefined, faults: NO_FAULTS, model, entries };
+    }),
+  );
+  const found = new Map<string, { readonly stored: StoredUnit; readonly isNew: boolean }>();
+  for (const [name, stored] of known) found.set(name, { stored, isNew: false });
+  for (const stored of made) found.set(stored.model.name, { stored, isNew: true });
+  return found;
+}
+
+/** Gives a unit its voices. */
+function connector(options: FleetOptions, timers: Timers, metrics: Metrics) {
+  const { seed, log, clock, channels = DEFAULT_CHANNELS } = options;
+  const gate = new Gate(MAX_UNITS_CONNECTING);
+  const random = new Random(seed, 'nats');
+  const connectionLog = createLog(() => undefined, clock.nowMs);
+  const takesCommands = channels.commandChannel === 'nats';
+  return (unit: EmulatedUnit) => {
+    const answers = new UnitAnswers(unit, metrics);
+    const link = new NatsLink(unit, answers, { timers, random, gate, log, connectionLog, takesCommands });
+    if (channels.delivery === 'push') {
+      const onFailure = (name: string, reason: string) => log.debug('a push failed', { unit: name, reason });
+      new Pusher(unit, link, { timers, random, metrics, onFailure }).start();
+    }
+    return { unit, answers, link };
+  };
+}
+
+function run(
+  options: FleetOptions,
+  parts: {
+    readonly store: FleetStore;
+    readonly timers: Timers;
+    readonly metrics: Metrics;
+    readonly members: readonly Member[];
+    readonly listeners: readonly { close(): void }[];
+  },
+): Fleet {
+  const { platform, channels = DEFAULT_CHANNELS, log, seed } = options;
+  const { store, timers, metrics, members, listeners } = parts;
+  const registration = new Registration({ platform, channels, timers, log });
+  const readiness = () => readinessOf(members, registration.problems);
+  const controlled: ControlDependencies['units'] = new Map(members.map((member) => [member.unit.name, member]));
+  const control =
+    options.controlPort === undefined
+      ? undefined
+      : startControlApi(options.controlPort, { units: controlled, readiness });
+  const units = members.map(({ unit }) => unit);
+  const visit = options.customers?.visit ?? { rentalMinutes: [15, 15], stepMs: [0, 0], reopenChance: 0 };
+  const customers = new Customers(visit, { units, timers, random: new Random(seed, 'customers'), metrics });
+  if (options.customers !== undefined) {
+    customers.setPace(options.customers.walkUpsPerMinute, visit);
+    customers.start();
+  }
+  for (const { link } of members) link.start();
+  const registering = registration.run(members);
+  reportConnections(readiness, timers, log);
+  return {
+    units: new Map(units.map((unit) => [unit.name, unit])),
+    controlUrl: control?.url,
+    metrics,
+    customers,
+    readiness,
+    stop: async () => {
+      customers.stop();
+      timers.stop();
+      registration.stop();
+      await control?.stop();
+      for (const listener of listeners) listener.close();
+      await Promise.all([registering, ...members.map(({ link }) => link.stop())]);
+      await store.settled();
+      store.close();
+    },
+  };
+}
+
+function readinessOf(members: readonly Member[], problems: ReadonlyMap<string, string>): Readiness {
+  let registered = 0;
+  let connected = 0;
+  let pinged = 0;
+  let offline = 0;
+  let missing = 0;
+  for (const { unit, link } of members) {
+    if (unit.credentials !== undefined) registered += 1;
+    if (link.connected) connected += 1;
+    if (unit.pinged) pinged += 1;
+    if (unit.faults.offline) offline += 1;
+    else if (!link.connected || !unit.pinged) missing += 1;
+  }
+  const units = members.length;
+  const shown = [...problems].slice(0, MAX_PROBLEMS_SHOWN).map(([name, why]) => `${name}: ${why}`);
+  return {
+    ready: registered === units && missing === 0,
+    units,
+    registered,
+    connected,
+    pinged,
+    offline,
+    problems: shown,
+  };
+}
+
+/** One line when the number of connected units has changed, instead of one from each. */
+function reportConnections(readiness: () => Readiness, timers: Timers, log: Log): void {
+  let last = '';
+  const report = () => {
+    const { ready: _, problems: __, ...counts } = readiness();
+    const line = JSON.stringify(counts);
+    if (line !== last) log.info('fleet', counts);
+    last = line;
+    timers.after(REPORT_INTERVAL_MS, report);
+  };
+  timers.after(REPORT_INTERVAL_MS, report);
+}

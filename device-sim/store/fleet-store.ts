@@ -1,0 +1,258 @@
+/**
+ * The memory of all units of a process, in one SQLite file: far cheaper than a file each, and one fsync serves everybody
+ * who waits (`group-commit.ts`). A change writes only the parts of a unit that are new values.
+ */
+
+import { Database } from 'bun:sqlite';
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import type { BatchEvent } from '../../domain/batch.ts';
+import type { Faults } from '../faults.ts';
+import type { Credentials } from '../fleet/credentials.ts';
+import type { AnsweredCommand, Decision, UnitModel } from '../unit/model.ts';
+import { GroupCommit, type StoreError } from './group-commit.ts';
+import { prepare } from './schema.ts';
+
+export interface StoredUnit {
+  readonly id: number;
+  /** host:port, as the platform knows it. */
+  readonly address: string;
+  readonly credentials: Credentials | undefined;
+  readonly faults: Faults;
+  readonly model: UnitModel;
+}
+
+interface UnitRow {
+  readonly id: number;
+  readonly name: string;
+  readonly address: string;
+  readonly credentials: string | null;
+  readonly faults: string;
+  readonly epoch: string;
+  readonly last_seq: number;
+  readonly acknowledged_seq: number;
+  readonly recorded_seq: number;
+  readonly boot_id: string;
+  readonly booted_at_ms: number;
+  readonly lockers: string;
+  readonly synced: string;
+  readonly spent: string;
+  readonly configuration: string;
+}
+
+interface AnsweredRow {
+  readonly unit: number;
+  readonly command_id: string;
+  readonly answer: string;
+  readonly forget_at_ms: number;
+}
+
+const ignore = (): null => null;
+
+export class FleetStore {
+  readonly #database: Database;
+  readonly #commits: GroupCommit;
+  readonly #statements: ReturnType<typeof prepareStatements>;
+
+  private constructor(database: Database, onFailure: (error: StoreError) => void) {
+    this.#database = database;
+    this.#commits = new GroupCommit(database, onFailure);
+    this.#statements = prepareStatements(database);
+  }
+
+  /**
+   * `onFailure`: a commit failed, and the process must end.
+   * @throws StoreError when another process has the file
+   */
+  static open(path: string, onFailure: (error: StoreError) => void): FleetStore {
+    mkdirSync(dirname(path), { recursive: true });
+    const database = new Database(path, { create: true, strict: true });
+    try {
+      prepare(database, path);
+    } catch (error) {
+      database.close();
+      throw error;
+    }
+    return new FleetStore(database, onFailure);
+  }
+
+  /** Every unit that was ever made here, by name. */
+  loadUnits(): Map<string, StoredUnit> {
+    const answered = new Map<number, Record<string, AnsweredCommand>>();
+    for (const row of this.#database.query<AnsweredRow, []>('select * from answered').iterate()) {
+      const commands = answered.get(row.unit) ?? {};
+      commands[row.command_id] = { answer: JSON.parse(row.answer), forgetAtMs: row.forget_at_ms };
+      answered.set(row.unit, commands);
+    }
+    const units = new Map<string, StoredUnit>();
+    for (const row of this.#database.query<UnitRow, []>('select * from unit').iterate()) {
+      units.set(row.name, toStoredUnit(row, answered.get(row.id) ?? {}));
+    }
+    return units;
+  }
+
+  /** Makes new units with the first entries of their logs, all in one transaction. */
+  createUnits(units: readonly (Omit<StoredUnit, 'id'> & { readonly entries: readonly BatchEvent[] })[]): StoredUnit[] {
+    return this.#database.transaction(() =>
+      units.map(({ entries, ...unit }) => {
+        const { model } = unit;
+        const { epoch, lastSeq, acknowledgedSeq, recordedSeq } = model.log;
+        const id = Number(
+          this.#statements.createUnit.run({
+            name: model.name,
+            address: unit.address,
+            faults: JSON.stringify(unit.faults),
+            epoch,
+            lastSeq,
+            acknowledgedSeq,
+            recordedSeq,
+            bootId: model.bootId,
+            bootedAtMs: model.bootedAtMs,
+            lockers: JSON.stringify(model.lockers),
+            synced: JSON.stringify(model.synced),
+            spent: JSON.stringify(model.spent),
+            configuration: JSON.stringify(model.configuration),
+          }).lastInsertRowid,
+        );
+        this.#insertEntries(id, entries);
+        return { id, ...unit };
+      }),
+    )();
+  }
+
+  /** Keeps what a decision changed. Resolves when it is durable; `committed` runs right before. */
+  saveDecision(
+    id: number,
+    before: UnitModel,
+    { unit: after, entries }: Pick<Decision<unknown>, 'unit' | 'entries'>,
+    committed: () => void,
+  ): Promise<void> {
+    return this.#commits.write(() => this.#writeChanges(id, before, after, entries), committed);
+  }
+
+  saveCredentials(id: number, credentials: Credentials): Promise<void> {
+    const text = JSON.stringify(credentials);
+    return this.#commits.write(() => this.#statements.setCredentials.run({ id, credentials: text }), ignore);
+  }
+
+  saveFaults(id: number, faults: Faults): Promise<void> {
+    const text = JSON.stringify(faults);
+    return this.#commits.write(() => this.#statements.setFaults.run({ id, faults: text }), ignore);
+  }
+
+  /** Resolves when everything that was saved so far is durable. */
+  settled(): Promise<void> {
+    return this.#commits.settled();
+  }
+
+  /** Durable entries of a unit's log as JSON, in order, from `fromSeq` on. */
+  readLog(id: number, fromSeq: number, limit: number): string[] {
+    return this.#statements.readLog.all({ id, fromSeq, limit }).map((row) => row.body);
+  }
+
+  close(): void {
+    this.#commits.close();
+    this.#database.close();
+  }
+
+  #writeChanges(id: number, before: UnitModel, after: UnitModel, entries: readonly BatchEvent[]): void {
+    const statements = this.#statements;
+    if (after.log !== before.log || after.bootId !== before.bootId) {
+      const { epoch, lastSeq, acknowledgedSeq, recordedSeq } = after.log;
+      const { bootId, bootedAtMs } = after;
+      statements.setPlaces.run({ id, epoch, lastSeq, acknowledgedSeq, recordedSeq, bootId, bootedAtMs });
+    }
+    if (after.lockers !== before.lockers) statements.setLockers.run({ id, lockers: JSON.stringify(after.lockers) });
+    if (after.synced !== before.synced) statements.setSynced.run({ id, synced: JSON.stringify(after.synced) });
+    if (after.spent !== before.spent) statements.setSpent.run({ id, spent: JSON.stringify(after.spent) });
+    if (after.configuration !== before.configuration) {
+      statements.setConfiguration.run({ id, configuration: JSON.stringify(after.configuration) });
+    }
+    if (after.answered !== before.answered) this.#writeAnswered(id, before.answered, after.answered);
+    if (after.log.epoch !== before.log.epoch) {
+      statements.deleteLog.run({ id, upTo: Number.MAX_SAFE_INTEGER });
+    } else if (after.log.recordedSeq !== before.log.recordedSeq) {
+      statements.deleteLog.run({ id, upTo: after.log.recordedSeq });
+    }
+    this.#insertEntries(id, entries);
+  }
+
+  #writeAnswered(id: number, before: UnitModel['answered'], after: UnitModel['answered']): void {
+    for (const commandId of Object.keys(before)) {
+      if (!Object.hasOwn(after, commandId)) this.#statements.forgetCommand.run({ id, commandId });
+    }
+    for (const [commandId, { answer, forgetAtMs }] of Object.entries(after)) {
+      if (Object.hasOwn(before, commandId)) continue;
+      this.#statements.rememberCommand.run({ id, commandId, answer: JSON.stringify(answer), forgetAtMs });
+    }
+  }
+
+  #insertEntries(id: number, entries: readonly BatchEvent[]): void {
+    for (const entry of entries) {
+      this.#statements.insertEntry.run({ id, seq: entry.seq, body: JSON.stringify(entry) });
+    }
+  }
+}
+
+interface Id {
+  readonly [column: string]: string | number;
+  readonly id: number;
+}
+
+function prepareStatements(database: Database) {
+  const change = (sql: string) => database.query<null, Id>(sql);
+  return {
+    createUnit: database.query<null, Record<string, string | number>>(
+      `insert into unit (name, address, faults, epoch, last_seq, acknowledged_seq, recorded_seq, boot_id, booted_at_ms,
+         lockers, synced, spent, configuration)
+       values ($name, $address, $faults, $epoch, $lastSeq, $acknowledgedSeq, $recordedSeq, $bootId, $bootedAtMs,
+         $lockers, $synced, $spent, $configuration)`,
+    ),
+    setPlaces: change(
+      `update unit set epoch = $epoch, last_seq = $lastSeq, acknowledged_seq = $acknowledgedSeq,
+         recorded_seq = $recordedSeq, boot_id = $bootId, booted_at_ms = $bootedAtMs where id = $id`,
+    ),
+    setLockers: change('update unit set lockers = $lockers where id = $id'),
+    setSynced: change('update unit set synced = $synced where id = $id'),
+    setSpent: change('update unit set spent = $spent where id = $id'),
+    setConfiguration: change('update unit set configuration = $configuration where id = $id'),
+    setCredentials: change('update unit set credentials = $credentials where id = $id'),
+    setFaults: change('update unit set faults = $faults where id = $id'),
+    insertEntry: change('insert into log (unit, seq, body) values ($id, $seq, $body)'),
+    deleteLog: change('delete from log where unit = $id and seq <= $upTo'),
+    readLog: database.query<{ body: string }, Id>(
+      'select body from log where unit = $id and seq >= $fromSeq order by seq limit $limit',
+    ),
+    rememberCommand: change(
+      `insert into answered (unit, command_id, answer, forget_at_ms)
+       values ($id, $commandId, $answer, $forgetAtMs)`,
+    ),
+    forgetCommand: change('delete from answered where unit = $id and command_id = $commandId'),
+  };
+}
+
+/** The file is this program's own: its JSON has the shape in which it was written. */
+function toStoredUnit(row: UnitRow, answered: UnitModel['answered']): StoredUnit {
+  return {
+    id: row.id,
+    address: row.address,
+    credentials: row.credentials === null ? undefined : JSON.parse(row.credentials),
+    faults: JSON.parse(row.faults),
+    model: {
+      name: row.name,
+      bootId: row.boot_id,
+      bootedAtMs: row.booted_at_ms,
+      lockers: JSON.parse(row.lockers),
+      synced: JSON.parse(row.synced),
+      spent: JSON.parse(row.spent),
+      configuration: JSON.parse(row.configuration),
+      answered,
+      log: {
+        epoch: row.epoch,
+        lastSeq: row.last_seq,
+        acknowledgedSeq: row.acknowledged_seq,
+        recordedSeq: row.recorded_seq,
+      },
+    },
+  };
+}

@@ -1,0 +1,165 @@
+/** What the platform tells the unit to do. Each command is carried out once; asked again, the unit answers the same. */
+
+import { overlaps, rentalPeriod } from '../../domain/allocation.ts';
+import type { Command, CommandAnswer, SyncedReservation } from '../../domain/commands.ts';
+import { configurationHash, type VersionedConfiguration } from '../../domain/configuration.ts';
+import { toInstant, toMs } from '../../domain/vocabulary.ts';
+import {
+  type Decision,
+  decided,
+  type EntryDraft,
+  lockerOf,
+  type Surroundings,
+  type UnitModel,
+  type UnitRental,
+  withLocker,
+} from './model.ts';
+import { endRental, openFailed } from './screen.ts';
+
+/** How long after its end a command is remembered: longer than any copy of its signature can pass for valid. */
+export const ANSWERED_RETENTION_MS = 10 * 60_000;
+/** Most commands that are remembered; a unit that is asked more refuses until the oldest may be forgotten. */
+export const MAX_ANSWERED_COMMANDS = 1_000;
+
+type Answer = Omit<CommandAnswer, 'commandId'>;
+type OpenLocker = Extract<Command, { openLocker: unknown }>['openLocker'];
+type SyncReservations = Extract<Command, { syncReservations: unknown }>['syncReservations'];
+
+/** Carries out a command whose signature holds, or answers what it answered before. */
+export function execute(unit: UnitModel, command: Command, around: Surroundings): Decision<CommandAnswer> {
+  const { commandId } = command;
+  const before = Object.hasOwn(unit.answered, commandId) ? unit.answered[commandId] : undefined;
+  if (before !== undefined) return { unit, entries: [], answer: before.answer };
+  const remembered = Object.entries(unit.answered).filter(([, { forgetAtMs }]) => forgetAtMs > around.nowMs);
+  if (remembered.length >= MAX_ANSWERED_COMMANDS) {
+    return { unit, entries: [], answer: { commandId, status: 'refused', reason: 'too-many-commands' } };
+  }
+  const carriedOut = carryOut(unit, command, around);
+  const answer = { commandId, ...carriedOut.answer };
+  const forgetAtMs = Math.max(toMs(command.expiresAt) || 0, around.nowMs) + ANSWERED_RETENTION_MS;
+  const answered = Object.fromEntries([...remembered, [commandId, { answer, forgetAtMs }]]);
+  return { unit: { ...carriedOut.unit, answered }, entries: carriedOut.entries, answer };
+}
+
+function carryOut(unit: UnitModel, command: Command, around: Surroundings): Decision<Answer> {
+  // Written so that a time which is none counts as passed.
+  const inTime = around.nowMs <= toMs(command.expiresAt);
+  if (!inTime) return decided(unit, around, [], { status: 'refused', reason: 'expired' });
+  if ('openLocker' in command) return openByCommand(unit, command.commandId, command.openLocker, around);
+  if ('applyConfiguration' in command) return applyConfiguration(unit, command.applyConfiguration, around);
+  return syncReservations(unit, command.syncReservations, around);
+}
+
+/** Opens a door. The first opening for a reservation starts its rental. */
+export function openByCommand(
+  unit: UnitModel,
+  commandId: string,
+  { locker: id, reservationId, until: given }: OpenLocker,
+  around: Surroundings,
+): Decision<Answer> {
+  const no = (status: 'failed' | 'refused', reason: string) => decided(unit, around, [], { status, reason });
+  const locker = lockerOf(unit, id);
+  if (locker === undefined) return no('refused', 'unknown-locker');
+  if (locker.rental !== undefined && locker.rental.reservationId !== reservationId) return no('failed', 'occupied');
+  // A walk-up's locker has a rental without a reservation: a command without one means somebody else, too.
+  if (locker.rental !== undefined && reservationId === undefined) return no('failed', 'occupied');
+  const starts = locker.rental === undefined && reservationId !== undefined;
+  if (starts && Object.hasOwn(unit.spent, reservationId)) return no('failed', 'given-back');
+  if (starts && unit.lockers.some((other) => other.rental?.reservationId === reservationId)) {
+    return no('failed', 'rents-another-locker');
+  }
+  const known = unit.synced.reservations.find((reservation) => reservation.reservationId === reservationId);
+  const until = given ?? known?.until;
+  if (starts && until === undefined) return no('refused', 'until-missing');
+  if (around.jammed.has(id)) {
+    return decided(unit, around, [openFailed(id, commandId)], { status: 'failed', reason: 'jammed' });
+  }
+  const opened: EntryDraft = {
+    type: 'LockerOpened',
+    locker: id,
+    causationId: commandId,
+    data: { cause: 'command', commandId },
+  };
+  const openDoor = { ...locker, door: 'open' } as const;
+  if (!starts || until === undefined) return decided(withLocker(unit, openDoor), around, [opened], { status: 'done' });
+  const rental: UnitRental = {
+    rentalId: around.newId(),
+    reservationId,
+    startedAt: toInstant(around.nowMs),
+    until,
+  };
+  const started: EntryDraft = {
+    type: 'RentalStarted',
+    locker: id,
+    causationId: commandId,
+    data: { rentalId: rental.rentalId, reservationId, until },
+  };
+  return decided(withLocker(unit, { ...openDoor, rental }), around, [started, opened], { status: 'done' });
+}
+
+/** Takes a configuration whole or not at all, and answers with the hash of what runs now. */
+export function applyConfiguration(
+  unit: UnitModel,
+  wanted: VersionedConfiguration,
+  around: Surroundings,
+): Decision<Answer> {
+  const why = whyNot(unit.configuration, wanted);
+  if (why !== undefined) {
+    return decided(unit, around, [], {
+      status: 'refused',
+      reason: why,
+      configurationHash: unit.configuration.hash,
+    });
+  }
+  const { version, hash, values } = wanted;
+  const configured = { ...unit, configuration: { version, hash, values } };
+  return decided(configured, around, [], { status: 'done', configurationHash: hash });
+}
+
+function whyNot(
+  running: VersionedConfiguration,
+  { version, hash, values }: VersionedConfiguration,
+): string | undefined {
+  if (hash !== configurationHash(values)) return 'hash';
+  if (version < running.version) return 'older-version';
+  if (values.minimumMinutes > values.maximumMinutes) return 'minimum-above-maximum';
+  return undefined;
+}
+
+/** Keeps the list of the platform. A rental whose reservation is missing from it is over once its door is closed. */
+export function syncReservations(
+  unit: UnitModel,
+  { version, reservations }: SyncReservations,
+  around: Surroundings,
+): Decision<Answer> {
+  if (version < unit.synced.version) return decided(unit, around, [], { status: 'done', rejected: [] });
+  const rejected = reservations.flatMap((reservation) => {
+    const reason = whyRejected(unit, reservation, around.nowMs);
+    return reason === undefined ? [] : [{ reservationId: reservation.reservationId, reason }];
+  });
+  const refusedIds = new Set(rejected.map(({ reservationId }) => reservationId));
+  const kept = reservations.filter(({ reservationId }) => !refusedIds.has(reservationId));
+  const named = new Set(reservations.map(({ reservationId }) => reservationId));
+  const drafts: EntryDraft[] = [];
+  let next: UnitModel = { ...unit, synced: { version, reservations: kept } };
+  for (const locker of unit.lockers) {
+    const { rental, door } = locker;
+    if (rental?.reservationId === undefined || named.has(rental.reservationId)) continue;
+    if (door === 'open') {
+      next = withLocker(next, { ...locker, rental: { ...rental, releaseOnClose: true } });
+    } else {
+      const released = endRental(next, locker, rental, 'released', around.nowMs);
+      next = released.unit;
+      drafts.push(released.draft);
+    }
+  }
+  return decided(next, around, drafts, { status: 'done', rejected });
+}
+
+function whyRejected(unit: UnitModel, wanted: SyncedReservation, nowMs: number): string | undefined {
+  const locker = lockerOf(unit, wanted.locker);
+  if (locker === undefined) return 'unknown-locker';
+  const rented = rentalPeriod(locker, nowMs);
+  if (rented === undefined || locker.rental?.reservationId !== undefined) return undefined;
+  return overlaps(rented, { fromMs: toMs(wanted.from), untilMs: toMs(wanted.until) }) ? 'occupied' : undefined;
+}
