@@ -1,0 +1,52 @@
+/** What Postgres and its client say when a query failed for a reason that may pass by itself. */
+
+/** Codes after which the same query may work later: those of the client and the system, then SQLSTATE. */
+const RETRYABLE_ERROR_CODES: Readonly<Record<string, string>> = {
+  // The connection.
+  CONNECTION_CLOSED: 'the server closed the connection',
+  CONNECTION_ENDED: 'the client was being closed',
+  CONNECTION_DESTROYED: 'the client was closed in the middle of a query',
+  CONNECT_TIMEOUT: 'the server did not answer in time',
+  ECONNREFUSED: 'nothing listens there',
+  ECONNRESET: 'the connection broke',
+  EPIPE: 'the connection broke while writing',
+  ETIMEDOUT: 'the network did not answer',
+  EHOSTUNREACH: 'there is no way to the host',
+  ENETUNREACH: 'there is no way to the network',
+  ENOTFOUND: 'the name of the host is not known, for now',
+  EAI_AGAIN: 'the name service did not answer',
+  '08000': 'connection exception',
+  '08001': 'the client could not connect',
+  '08003': 'the connection does not exist',
+  '08004': 'the server rejected the connection',
+  '08006': 'the connection failed',
+  // The server, on its way down or up.
+  '57P01': 'an administrator ended the connection',
+  '57P02': 'the server crashed',
+  '57P03': 'the server is starting or stopping',
+  '25006': 'the server became a standby',
+  // The server, out of something.
+  '53000': 'out of resources',
+  '53100': 'the disk is full',
+  '53200': 'out of memory',
+  '53300': 'too many connections',
+  // Two transactions that stood in each other's way, and limits of time.
+  '40001': 'it could not be ordered among other transactions',
+  '40P01': 'deadlock',
+  '55P03': 'a lock was not to be had',
+  '57014': 'it took too long',
+  '25P03': 'the transaction was idle for too long',
+};
+
+/** Why a query that failed may work later, in words; `undefined` when it would fail again. */
+export function passingReason(error: unknown): string | undefined {
+  const code = codeOf(error);
+  const reason = code === undefined ? undefined : RETRYABLE_ERROR_CODES[code];
+  return reason === undefined ? undefined : `${reason} (${code})`;
+}
+
+/** SQLSTATE, or the code of the client or the system. */
+export function codeOf(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !('code' in error)) return undefined;
+  return typeof error.code === 'string' ? error.code : undefined;
+}

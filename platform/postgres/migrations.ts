@@ -1,0 +1,68 @@
+/** Brings the schema `platform` up to date, once, whoever comes first. */
+
+import { createHash } from 'node:crypto';
+import { readdir } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import type { Log } from '../log.ts';
+import type { Postgres, Tx } from './connection.ts';
+
+/** Held while migrations are applied. Any number that nobody else in this database takes. */
+const MIGRATION_LOCK = 4_710_562_001;
+const FOLDER = new URL('./migrations/', import.meta.url);
+const FILE_NAME = /^(\d{3})-[a-z0-9-]+\.sql$/;
+
+export interface Migration {
+  /** `NNN-what-for`; applied in order. */
+  readonly name: string;
+  readonly sql: string;
+}
+
+/** A migration that was applied reads differently now. Terminal: nobody knows what the database looks like. */
+export class MigrationChangedError extends Error {
+  override readonly name = 'MigrationChangedError';
+}
+
+/** The migrations of this code, in order. */
+export async function loadMigrations(): Promise<Migration[]> {
+  const files = (await readdir(fileURLToPath(FOLDER))).filter((file) => FILE_NAME.test(file)).sort();
+  return Promise.all(
+    files.map(async (file) => ({
+      name: file.replace(/\.sql$/, ''),
+      sql: await Bun.file(new URL(file, FOLDER)).text(),
+    })),
+  );
+}
+
+/**
+ * Applies what is missing, in one transaction. Processes that start at once wait for the first of them.
+ *
+ * @throws MigrationChangedError; PostgresUnavailableError
+ */
+export async function migrate(postgres: Postgres, log: Log, migrations?: readonly Migration[]): Promise<void> {
+  const wanted = migrations ?? (await loadMigrations());
+  await postgres.transaction(async (tx) => {
+    await tx`select pg_advisory_xact_lock(${MIGRATION_LOCK}::bigint)`;
+    const applied = await appliedMigrations(tx);
+    for (const migration of wanted) {
+      const checksum = createHash('sha256').update(migration.sql).digest('hex');
+      const known = applied.get(migration.name);
+      if (known === checksum) continue;
+      if (known !== undefined) throw new MigrationChangedError(`${migration.name} was applied with another text`);
+      await tx.script(migration.sql);
+      await tx`insert into platform.migrations (name, checksum) values (${migration.name}, ${checksum})`;
+      log.info('migrated the database', { migration: migration.name });
+    }
+  });
+}
+
+async function appliedMigrations(tx: Tx): Promise<ReadonlyMap<string, string>> {
+  await tx.script(`
+    create schema if not exists platform;
+    create table if not exists platform.migrations (
+      name text primary key,
+      checksum text not null,
+      applied_at timestamptz not null default now()
+    );`);
+  const rows = await tx<{ name: string; checksum: string }[]>`select name, checksum from platform.migrations`;
+  return new Map(rows.map(({ name, checksum }) => [name, checksum]));
+}
