@@ -60,7 +60,14 @@ export function availabilityRoutes({ guard, reads, sql, clock }: AvailabilityDep
         checkPeriod({ fromMs: toMs(from), untilMs: toMs(until) }, ANY_LENGTH, nowMs);
         const where = placeOf(unit, near, radiusM);
         await reads.wait('reservations', minPosition, unit);
-        return availability(sql, { ...where, from, until, size, nowMs, limit: MAX_ITEMS });
+        return availability(sql, {
+          ...where,
+          ...(size === undefined ? {} : { size }),
+          from,
+          until,
+          nowMs,
+          limit: MAX_ITEMS,
+        });
       },
       {
         query: Type.Object(

@@ -6,6 +6,7 @@ import { TokenError } from '../../platform/auth/tokens.ts';
 import { StoreUnavailableError } from '../../platform/event-store/store.ts';
 import { NatsUnavailableError } from '../../platform/nats/connection.ts';
 import { PostgresUnavailableError } from '../../platform/postgres/connection.ts';
+import { CursorError } from '../../platform/postgres/cursor.ts';
 
 /** What a client should wait before it tries again when a part of the platform is out of reach. */
 export const RETRY_AFTER_S = 1;
@@ -79,6 +80,7 @@ export function problemOf(error: unknown): Problem | undefined {
   if (error instanceof Refusal) {
     return new Problem(error.kind, STATUS_OF_REFUSAL[error.kind], error.message, { errors: error.errors });
   }
+  if (error instanceof CursorError) return invalidField('/query/cursor', 'is not a cursor of this list');
   if (error instanceof TokenError) return new Problem('unauthenticated', 401, error.message);
   if (
     error instanceof StoreUnavailableError ||

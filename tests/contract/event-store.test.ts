@@ -107,7 +107,7 @@ describe.each(Object.keys(STORES))('the %s event store', (name) => {
     }
     const tail = await store.tail(unit, 0);
     expect(tail.map((message) => [message.sequence, message.aggregate])).toEqual(
-      positions.map((position, index) => [position, aggregates[index] ?? '']),
+      aggregates.map((aggregate, index) => [positions[index] ?? 0, aggregate]),
     );
     const later = await store.tail(unit, positions[2] ?? 0);
     expect(later.map((message) => message.sequence)).toEqual(positions.slice(3));

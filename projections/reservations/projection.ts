@@ -1,0 +1,188 @@
+/** `reservations`: what a customer has, and what is free. */
+
+import type { Aggregate } from '../../domain/envelope.ts';
+import { upcast } from '../../domain/events/catalogue.ts';
+import type { RegisteredUnit } from '../../domain/registry.ts';
+import { evolveBooking, type Reservation } from '../../domain/reservation.ts';
+import type { UnitState } from '../../domain/unit.ts';
+import type { Tx } from '../../platform/postgres/connection.ts';
+import type { Commit, Projection } from '../engine/projection.ts';
+import { foldUnitStates, versionWithFold } from '../unit-states.ts';
+
+/** What makes a place: where it is, what it asks, whether it answers, and who is in its lockers. */
+const PLACE_AGGREGATES: ReadonlySet<Aggregate> = new Set(['registry', 'config', 'connectivity', 'device']);
+
+export const reservations: Projection = {
+  name: 'reservations',
+  version: versionWithFold(1),
+
+  async createTables(tx, schema) {
+    await createReservationTable(tx, `${schema}.reservation`);
+    await createPlaceTables(tx, schema);
+  },
+
+  async apply(tx, schema, commits) {
+    await applyBookings(tx, `${schema}.reservation`, commits);
+    await applyPlaces(tx, schema, commits);
+  },
+};
+
+async function createReservationTable(tx: Tx, name: string): Promise<void> {
+  const table = tx(name);
+  await tx`
+    create table ${table} (
+      id text primary key,
+      unit text not null,
+      customer text not null,
+      locker text not null,
+      status text not null,
+      period tstzrange not null,
+      hold_expires_at timestamptz not null,
+      held_position bigint not null,
+      reservation jsonb not null
+    )`;
+  await tx`create index on ${table} (customer, held_position desc, id)`;
+  await tx`create index on ${table} (unit, locker) where status in ('held', 'confirmed', 'active')`;
+}
+
+async function createPlaceTables(tx: Tx, schema: string): Promise<void> {
+  const place = tx(`${schema}.place`);
+  await tx`
+    create table ${place} (
+      unit text primary key,
+      lat double precision not null,
+      lon double precision not null,
+      in_use boolean not null,
+      online boolean not null,
+      known_at timestamptz,
+      configuration jsonb not null,
+      state jsonb not null
+    )`;
+  await tx`create index on ${place} (lat, lon) where in_use`;
+  await tx`
+    create table ${tx(`${schema}.locker`)} (
+      unit text not null,
+      id text not null,
+      ordinal int not null,
+      size text not null,
+      in_service boolean not null,
+      rental_from timestamptz,
+      rental_until timestamptz,
+      primary key (unit, id)
+    )`;
+}
+
+interface Kept {
+  readonly reservation: Reservation;
+  readonly unit: string;
+  readonly heldPosition: number;
+}
+
+/** Folds the events of reservations, each on its own row, with the fold that decides. */
+async function applyBookings(tx: Tx, table: string, commits: readonly Commit[]): Promise<void> {
+  const events = commits
+    .filter(({ aggregate }) => aggregate === 'booking')
+    .flatMap(({ unit, sequence, events }) =>
+      events.flatMap((event) => {
+        const known = upcast(event);
+        const id = known !== undefined && 'reservationId' in known.data ? known.data.reservationId : undefined;
+        return known === undefined || id === undefined ? [] : [{ unit, sequence, id, event: known }];
+      }),
+    );
+  if (events.length === 0) return;
+  const ids = [...new Set(events.map(({ id }) => id))];
+  const rows = await tx<{ id: string; unit: string; held_position: number; reservation: Reservation }[]>`
+    select id, unit, held_position, reservation from ${tx(table)} where id = any(${ids}::text[])`;
+  const kept = new Map<string, Kept>(
+    rows.map(({ id, unit, held_position, reservation }) => [id, { unit, reservation, heldPosition: held_position }]),
+  );
+  for (const { unit, sequence, id, event } of events) {
+    const before = kept.get(id);
+    const state = { reservations: before === undefined ? {} : { [id]: before.reservation } };
+    const reservation = evolveBooking(state, event).reservations[id];
+    if (reservation !== undefined) kept.set(id, { unit, reservation, heldPosition: before?.heldPosition ?? sequence });
+  }
+  await saveReservations(tx, table, [...kept.values()]);
+}
+
+async function saveReservations(tx: Tx, table: string, kept: readonly Kept[]): Promise<void> {
+  if (kept.length === 0) return;
+  const column = <T>(value: (kept: Kept) => T): T[] => kept.map(value);
+  await tx`
+    insert into ${tx(table)} (id, unit, customer, locker, status, period, hold_expires_at, held_position, reservation)
+    select id, unit, customer, locker, status, tstzrange(from_at, until_at), hold_expires_at, held_position, reservation::jsonb
+    from unnest(
+      ${column(({ reservation }) => reservation.id)}::text[],
+      ${column(({ unit }) => unit)}::text[],
+      ${column(({ reservation }) => reservation.customer)}::text[],
+      ${column(({ reservation }) => reservation.locker)}::text[],
+      ${column(({ reservation }) => reservation.status)}::text[],
+      ${column(({ reservation }) => reservation.from)}::timestamptz[],
+      ${column(({ reservation }) => reservation.until)}::timestamptz[],
+      ${column(({ reservation }) => reservation.holdExpiresAt)}::timestamptz[],
+      ${column(({ heldPosition }) => heldPosition)}::bigint[],
+      ${column(({ reservation }) => JSON.stringify(reservation))}::text[]
+    ) as batch (id, unit, customer, locker, status, from_at, until_at, hold_expires_at, held_position, reservation)
+    on conflict (id) do update set
+      locker = excluded.locker, status = excluded.status, period = excluded.period,
+      hold_expires_at = excluded.hold_expires_at, reservation = excluded.reservation`;
+}
+
+async function applyPlaces(tx: Tx, schema: string, commits: readonly Commit[]): Promise<void> {
+  const states = await foldUnitStates(tx, `${schema}.place`, commits, PLACE_AGGREGATES);
+  const places = [...states.values()].flatMap((state) =>
+    state.registry.status === 'unregistered' ? [] : [{ state, unit: state.registry }],
+  );
+  if (places.length === 0) return;
+  await savePlaces(tx, `${schema}.place`, places);
+  await saveLockers(tx, `${schema}.locker`, places);
+}
+
+interface Place {
+  readonly state: UnitState;
+  readonly unit: RegisteredUnit;
+}
+
+async function savePlaces(tx: Tx, table: string, places: readonly Place[]): Promise<void> {
+  const column = <T>(value: (place: Place) => T): T[] => places.map(value);
+  await tx`
+    insert into ${tx(table)} (unit, lat, lon, in_use, online, known_at, configuration, state)
+    select unit, lat, lon, in_use, online, known_at, configuration::jsonb, state::jsonb
+    from unnest(
+      ${column(({ unit }) => unit.name)}::text[],
+      ${column(({ unit }) => unit.location.lat)}::double precision[],
+      ${column(({ unit }) => unit.location.lon)}::double precision[],
+      ${column(({ unit }) => unit.status === 'registered')}::boolean[],
+      ${column(({ state }) => state.connectivity.status === 'online')}::boolean[],
+      ${column(({ state }) => state.device.lastEventAt ?? null)}::timestamptz[],
+      ${column(({ unit }) => JSON.stringify(unit.configuration.values))}::text[],
+      ${column(({ state }) => JSON.stringify(state))}::text[]
+    ) as batch (unit, lat, lon, in_use, online, known_at, configuration, state)
+    on conflict (unit) do update set
+      lat = excluded.lat, lon = excluded.lon, in_use = excluded.in_use, online = excluded.online,
+      known_at = excluded.known_at, configuration = excluded.configuration, state = excluded.state`;
+}
+
+async function saveLockers(tx: Tx, table: string, places: readonly Place[]): Promise<void> {
+  const rows = places.flatMap(({ state, unit }) =>
+    unit.lockers.map((locker, ordinal) => {
+      const rental = state.device.lockers[locker.id]?.rental;
+      return { unit: unit.name, locker, ordinal, from: rental?.startedAt ?? null, until: rental?.until ?? null };
+    }),
+  );
+  await tx`
+    insert into ${tx(table)} as l (unit, id, ordinal, size, in_service, rental_from, rental_until)
+    select * from unnest(
+      ${rows.map(({ unit }) => unit)}::text[],
+      ${rows.map(({ locker }) => locker.id)}::text[],
+      ${rows.map(({ ordinal }) => ordinal)}::int[],
+      ${rows.map(({ locker }) => locker.size)}::text[],
+      ${rows.map(({ locker }) => locker.inService)}::boolean[],
+      ${rows.map(({ from }) => from)}::timestamptz[],
+      ${rows.map(({ until }) => until)}::timestamptz[]
+    )
+    on conflict (unit, id) do update set
+      in_service = excluded.in_service, rental_from = excluded.rental_from, rental_until = excluded.rental_until
+      where (l.in_service, l.rental_from, l.rental_until)
+        is distinct from (excluded.in_service, excluded.rental_from, excluded.rental_until)`;
+}

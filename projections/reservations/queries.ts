@@ -1,0 +1,161 @@
+import { OVERDUE_ALLOWANCE_MS } from '../../domain/allocation.ts';
+import type { ConfigurationValues } from '../../domain/configuration.ts';
+import { priceOf } from '../../domain/price.ts';
+import type { Reservation } from '../../domain/reservation.ts';
+import { type LockerSize, type Money, toInstant, toMs } from '../../domain/vocabulary.ts';
+import type { Sql } from '../../platform/postgres/connection.ts';
+import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
+import { servingRun } from '../engine/serving.ts';
+
+const METRES_PER_DEGREE = 111_320;
+const EARTH_RADIUS_M = 6_371_000;
+
+/** A reservation with its unit. */
+export type ShownReservation = Reservation & { readonly unit: string };
+
+interface Row {
+  readonly id: string;
+  readonly unit: string;
+  readonly held_position: number;
+  readonly reservation: Reservation;
+}
+
+/** A customer's reservation; others' are `undefined` like those that do not exist. */
+export async function reservationOf(
+  sql: Sql,
+  { id, customer }: { readonly id: string; readonly customer: string },
+): Promise<ShownReservation | undefined> {
+  const { schema } = await servingRun(sql, 'reservations');
+  const [row] = await sql<Row[]>`
+    select id, unit, held_position, reservation from ${sql(`${schema}.reservation`)}
+    where id = ${id} and customer = ${customer}`;
+  return row === undefined ? undefined : toShown(row);
+}
+
+/** A customer's reservations, the newest first. @throws CursorError */
+export async function customerReservations(
+  sql: Sql,
+  query: { readonly customer: string; readonly limit: number; readonly cursor?: string; readonly count?: boolean },
+): Promise<Page<ShownReservation>> {
+  const { customer, limit, cursor, count = false } = query;
+  const { schema } = await servingRun(sql, 'reservations');
+  const table = sql(`${schema}.reservation`);
+  const [position = 0, id = ''] = cursor === undefined ? [] : decodeCursor(cursor, 2);
+  const after =
+    cursor === undefined
+      ? sql.part``
+      : sql.part`and (-held_position, id) > (${-Number(position)}::bigint, ${String(id)})`;
+  const rows = await sql<Row[]>`
+    select id, unit, held_position, reservation from ${table}
+    where customer = ${customer} ${after}
+    order by held_position desc, id limit ${limit + 1}`;
+  const [counted] = count
+    ? await sql<{ total: number }[]>`select count(*)::bigint as total from ${table} where customer = ${customer}`
+    : [];
+  return toPage(rows, limit, toShown, (row) => [row.held_position, row.id], counted?.total);
+}
+
+export interface Availability {
+  readonly asOf: string;
+  readonly items: readonly {
+    readonly unit: string;
+    readonly locker: string;
+    readonly size: LockerSize;
+    readonly price: Money;
+    readonly confidence: { readonly source: 'unit' | 'platform'; readonly asOf: string | null };
+  }[];
+}
+
+interface FreeLocker {
+  readonly unit: string;
+  readonly locker: string;
+  readonly size: LockerSize;
+  readonly online: boolean;
+  readonly known_at: Date | null;
+  readonly last_online_at: Date | null;
+  readonly configuration: ConfigurationValues;
+}
+
+/**
+ * Lockers that are free for a whole period, at one unit or near a place (then the nearest units first), `limit` at most.
+ * The rules are those of the domain's `freeLockers`.
+ */
+export async function availability(
+  sql: Sql,
+  query: {
+    readonly unit?: string;
+    readonly near?: { readonly lat: number; readonly lon: number; readonly radiusM: number };
+    readonly from: string;
+    readonly until: string;
+    readonly size?: LockerSize;
+    readonly nowMs: number;
+    readonly limit: number;
+  },
+): Promise<Availability> {
+  const { from, until, nowMs, limit } = query;
+  const { schema } = await servingRun(sql, 'reservations');
+  const now = new Date(nowMs);
+  const overdueUntil = new Date(nowMs + OVERDUE_ALLOWANCE_MS);
+  const period = sql.part`tstzrange(${from}::timestamptz, ${until}::timestamptz)`;
+  // A use that should have ended lasts, for whoever plans, until it could end.
+  const expectedEnd = (planned: ReturnType<Sql['part']>) =>
+    sql.part`case when ${planned} > ${now} then ${planned} else ${overdueUntil} end`;
+  const rows = await sql<FreeLocker[]>`
+    select l.unit, l.id as locker, l.size, p.online, p.known_at, t.last_online_at, p.configuration
+    from ${sql(`${schema}.place`)} p
+    join ${sql(`${schema}.locker`)} l on l.unit = p.unit
+    left join platform.unit_telemetry t on t.unit = p.unit
+    where p.in_use and l.in_service and ${placeCondition(sql, query)}
+      ${query.size === undefined ? sql.part`` : sql.part`and l.size = ${query.size}`}
+      and (l.rental_from is null
+        or not tstzrange(l.rental_from, greatest(l.rental_from, ${expectedEnd(sql.part`l.rental_until`)})) && ${period})
+      and not exists (
+        select from ${sql(`${schema}.reservation`)} r
+        where r.unit = l.unit and r.locker = l.id and r.status in ('held', 'confirmed', 'active')
+          and (r.status <> 'held' or r.hold_expires_at > ${now})
+          and case when r.status = 'active'
+            then tstzrange(lower(r.period), greatest(lower(r.period), ${expectedEnd(sql.part`upper(r.period)`)})) && ${period}
+            else r.period && ${period} end)
+    order by ${distanceM(sql, query.near)}, l.unit, l.ordinal
+    limit ${limit}`;
+  return { asOf: toInstant(nowMs), items: rows.flatMap((row) => offer(row, from, until)) };
+}
+
+function placeCondition(sql: Sql, query: { unit?: string; near?: { lat: number; lon: number; radiusM: number } }) {
+  if (query.unit !== undefined) return sql.part`p.unit = ${query.unit}`;
+  if (query.near === undefined) return sql.part`true`;
+  const { lat, lon, radiusM } = query.near;
+  const latSpan = radiusM / METRES_PER_DEGREE;
+  const lonSpan = Math.min(180, latSpan / Math.max(0.01, Math.cos((lat * Math.PI) / 180)));
+  // The box is for the index, the distance for the truth; the box wraps around at the date line.
+  return sql.part`p.lat between ${lat - latSpan} and ${lat + latSpan}
+    and (p.lon between ${lon - lonSpan} and ${lon + lonSpan}
+      or p.lon - 360 between ${lon - lonSpan} and ${lon + lonSpan}
+      or p.lon + 360 between ${lon - lonSpan} and ${lon + lonSpan})
+    and ${distanceM(sql, query.near)} <= ${radiusM}`;
+}
+
+/** Great-circle distance in metres. */
+function distanceM(sql: Sql, near: { readonly lat: number; readonly lon: number } | undefined) {
+  if (near === undefined) return sql.part`0::double precision`;
+  const { lat, lon } = near;
+  return sql.part`(2 * ${EARTH_RADIUS_M}::double precision * asin(least(1, sqrt(
+    power(sin(radians(p.lat - ${lat}::double precision) / 2), 2)
+    + cos(radians(${lat}::double precision)) * cos(radians(p.lat))
+      * power(sin(radians(p.lon - ${lon}::double precision) / 2), 2)))))`;
+}
+
+/** A free locker with its price; the unit's limits of length and its price list decide whether it is for rent. */
+function offer(row: FreeLocker, from: string, until: string): Availability['items'] {
+  const { configuration, size, unit, locker, online } = row;
+  const minutes = (toMs(until) - toMs(from)) / 60_000;
+  if (minutes < configuration.minimumMinutes || minutes > configuration.maximumMinutes) return [];
+  const price = priceOf(configuration, size, toMs(from), toMs(until));
+  if (price === undefined) return [];
+  const asOf = (online ? (row.last_online_at ?? row.known_at) : row.known_at)?.toISOString() ?? null;
+  return [{ unit, locker, size, price, confidence: { source: online ? 'unit' : 'platform', asOf } }];
+}
+
+function toShown({ unit, reservation }: Row): ShownReservation {
+  return { ...reservation, unit };
+}

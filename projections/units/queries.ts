@@ -1,0 +1,201 @@
+import type { RegisteredUnit } from '../../domain/registry.ts';
+import type { UnitState } from '../../domain/unit.ts';
+import type { Sql } from '../../platform/postgres/connection.ts';
+import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
+import { servingRun } from '../engine/serving.ts';
+
+export type ShownState = 'never-seen' | 'online' | 'syncing' | 'offline' | 'unknown';
+export type UnitSort = 'name' | 'state' | 'lastOnlineAt' | 'lastResponseTimeMs';
+
+/** A row of the grid. Times are RFC 3339. */
+export interface GridRow {
+  readonly name: string;
+  readonly displayName: string;
+  /** How many. */
+  readonly lockers: number;
+  readonly state: ShownState;
+  readonly lastResponseTimeMs: number | null;
+  readonly lastOnlineAt: string | null;
+  readonly lastConfigPushedAt: string | null;
+  readonly configStatus: 'applied' | 'pending' | 'drifted';
+  /** Events at the unit that are not recorded yet. */
+  readonly backlog: number;
+}
+
+/** When the answer is given, and after how long without a ping a unit is not known to be online. */
+export interface Now {
+  readonly nowMs: number;
+  readonly unknownAfterMs: number;
+}
+
+export interface UnitFilter {
+  /** Part of the name or of the display name, in any case. */
+  readonly q?: string;
+  readonly state?: ShownState;
+  /** Prefix of the hash of the name. */
+  readonly shard?: string;
+}
+
+interface Row {
+  readonly unit: string;
+  readonly display_name: string;
+  readonly lockers: number;
+  readonly shown_state: ShownState;
+  readonly last_response_ms: number | null;
+  readonly last_online_at: Date | null;
+  readonly wanted_hash: string;
+  readonly reported_hash: string | null;
+  readonly backlog: number;
+}
+
+/** A page of the grid; retired units are not in it. @throws CursorError */
+export async function listUnits(
+  sql: Sql,
+  query: UnitFilter &
+    Now & { readonly sort?: UnitSort; readonly limit: number; readonly cursor?: string; readonly count?: boolean },
+): Promise<Page<GridRow>> {
+  const { limit, cursor, sort = 'name', count = false } = query;
+  const { schema } = await servingRun(sql, 'units');
+  const rows = grid(sql, schema, query);
+  const where = condition(sql, query);
+  const after = cursor === undefined ? sql.part`` : afterCursor(sql, sort, cursor);
+  const page = await sql<(Row & { readonly key: string | number | null })[]>`
+    select *, ${sortKey(sql, sort)} as key from (${rows}) grid
+    where ${where} ${after}
+    order by ${sortKey(sql, sort)}, unit
+    limit ${limit + 1}`;
+  const total = count ? await countOf(sql, rows, where) : undefined;
+  return toPage(page, limit, toGridRow, ({ key, unit }) => (sort === 'name' ? [unit] : [key, unit]), total);
+}
+
+/** One unit with its lockers, retired or not; `undefined` when there is none. */
+export async function getUnit(sql: Sql, query: Now & { readonly name: string }) {
+  const { schema } = await servingRun(sql, 'units');
+  const [row] = await sql<(Row & { readonly state: UnitState })[]>`
+    select grid.*, unit.state from (${grid(sql, schema, query, query.name)}) grid
+    join ${sql(`${schema}.unit`)} unit using (unit)`;
+  if (row === undefined || row.state.registry.status === 'unregistered') return undefined;
+  return { ...toGridRow(row), ...detailOf(row.state, row.state.registry) };
+}
+
+/** Units that are to be pinged, in the order of their names. */
+export async function pingTargets(
+  sql: Sql,
+  { afterName, limit }: { readonly afterName: string | undefined; readonly limit: number },
+) {
+  const { schema } = await servingRun(sql, 'units');
+  const rows = await sql<{ unit: string; state: UnitState }[]>`
+    select unit, state from ${sql(`${schema}.unit`)}
+    where not retired and unit > ${afterName ?? ''} order by unit limit ${limit}`;
+  return rows.flatMap(({ unit, state: { registry, device } }) => {
+    if (registry.status === 'unregistered') return [];
+    const { address, probe, keyVersion } = registry;
+    const seq = device.epoch === undefined ? undefined : device.epochs[device.epoch];
+    const recorded = device.epoch === undefined || seq === undefined ? {} : { recorded: { epoch: device.epoch, seq } };
+    return [{ name: unit, address, probe, keyVersion, ...recorded }];
+  });
+}
+
+/** What is shown of a unit, as a table: events and telemetry together. */
+function grid(sql: Sql, schema: string, { nowMs, unknownAfterMs }: Now, unit?: string) {
+  const unknownSince = new Date(nowMs - unknownAfterMs);
+  return sql.part`
+    select u.unit, u.hash, u.display_name, u.lockers, u.retired, u.wanted_hash, u.reported_hash,
+      t.last_response_ms, t.last_online_at, b.backlog,
+      case
+        when u.connectivity <> 'online' then u.connectivity
+        when t.at is null or t.at < ${unknownSince} then 'unknown'
+        when b.backlog > 0 then 'syncing'
+        else 'online'
+      end as shown_state
+    from ${sql(`${schema}.unit`)} u
+    left join platform.unit_telemetry t on t.unit = u.unit
+    cross join lateral (
+      select greatest(0, coalesce(t.last_seq, 0)
+        - case when t.epoch = u.recorded_epoch then u.recorded_seq else 0 end)::bigint as backlog
+    ) b
+    where ${unit === undefined ? sql.part`not u.retired` : sql.part`u.unit = ${unit}`}`;
+}
+
+function condition(sql: Sql, { q, state, shard }: UnitFilter) {
+  const none = sql.part``;
+  return sql.part`true
+    ${state === undefined ? none : sql.part`and shown_state = ${state}`}
+    ${shard === undefined ? none : sql.part`and hash like ${`${shard}%`}`}
+    ${q === undefined ? none : sql.part`and (strpos(lower(unit), lower(${q})) > 0 or strpos(lower(display_name), lower(${q})) > 0)`}`;
+}
+
+/** What a list is sorted by before the name. Never null, so that a cursor can stand anywhere; unknown values come last. */
+function sortKey(sql: Sql, sort: UnitSort) {
+  switch (sort) {
+    case 'name':
+      return sql.part`0`;
+    case 'state':
+      return sql.part`shown_state`;
+    case 'lastOnlineAt':
+      return sql.part`coalesce(-extract(epoch from last_online_at)::double precision, 'infinity')`;
+    case 'lastResponseTimeMs':
+      return sql.part`coalesce(last_response_ms, 'infinity')::double precision`;
+  }
+}
+
+function afterCursor(sql: Sql, sort: UnitSort, cursor: string) {
+  if (sort === 'name') {
+    const [unit = ''] = decodeCursor(cursor, 1);
+    return sql.part`and unit > ${String(unit)}`;
+  }
+  const [key, unit = ''] = decodeCursor(cursor, 2);
+  // JSON has no infinity: it travels as null.
+  const value = key === null ? 'infinity' : String(key);
+  const cast = sort === 'state' ? sql.part`${value}::text` : sql.part`${value}::double precision`;
+  return sql.part`and (${sortKey(sql, sort)}, unit) > (${cast}, ${String(unit)})`;
+}
+
+async function countOf(sql: Sql, rows: ReturnType<Sql['part']>, where: ReturnType<Sql['part']>): Promise<number> {
+  const [row] = await sql<{ total: number }[]>`select count(*)::bigint as total from (${rows}) grid where ${where}`;
+  return row?.total ?? 0;
+}
+
+function toGridRow(row: Row): GridRow {
+  return {
+    name: row.unit,
+    displayName: row.display_name,
+    lockers: row.lockers,
+    state: row.shown_state,
+    lastResponseTimeMs: row.last_response_ms,
+    lastOnlineAt: row.last_online_at?.toISOString() ?? null,
+    lastConfigPushedAt: null,
+    configStatus: configStatusOf(row),
+    backlog: row.backlog,
+  };
+}
+
+function configStatusOf({ wanted_hash, reported_hash }: Row): GridRow['configStatus'] {
+  if (reported_hash === null) return 'pending';
+  return reported_hash === wanted_hash ? 'applied' : 'drifted';
+}
+
+function detailOf({ connectivity, device }: UnitState, registry: RegisteredUnit) {
+  const { address, probe, delivery, commandChannel, location, timeZone, tags, status, configuration } = registry;
+  return {
+    status,
+    address,
+    probe,
+    delivery,
+    commandChannel,
+    location,
+    timeZone,
+    tags,
+    connectivity,
+    configuration: { version: configuration.version, hash: configuration.hash, values: configuration.values },
+    log: device.epoch === undefined ? null : { epoch: device.epoch, recordedSeq: device.epochs[device.epoch] ?? 0 },
+    lastEventAt: device.lastEventAt ?? null,
+    lockerDetails: registry.lockers.map(({ id, size, inService }) => ({
+      id,
+      size,
+      inService,
+      door: device.lockers[id]?.door ?? 'unknown',
+      rental: device.lockers[id]?.rental ?? null,
+    })),
+  };
+}
