@@ -1,0 +1,33 @@
+/** How far each lane of a run is applied. A position moves only from exactly the value that was read. */
+
+import type { Sql, Tx } from '../../platform/postgres/connection.ts';
+
+/** Somebody else has moved a lane. Retryable from where the lanes are now: the other one did the work. */
+export class FencedError extends Error {
+  override readonly name = 'FencedError';
+}
+
+/** Position by lane. */
+export type Positions = ReadonlyMap<number, number>;
+
+export async function readPositions(sql: Sql, runId: number, lanes: readonly number[]): Promise<Positions> {
+  const rows = await sql<{ lane: number; position: number }[]>`
+    select lane, position from platform.projection_checkpoints
+    where run_id = ${runId} and lane = any(${lanes}::smallint[])`;
+  return new Map(rows.map(({ lane, position }) => [lane, position]));
+}
+
+/**
+ * Moves lanes to one position, each from where it was when it was read, and holds them until the transaction ends.
+ *
+ * @throws FencedError when one is somewhere else
+ */
+export async function movePositions(tx: Tx, runId: number, from: Positions, to: number): Promise<void> {
+  if (from.size === 0) return;
+  const { count } = await tx`
+    update platform.projection_checkpoints c set position = ${to}
+    from unnest(${[...from.keys()]}::smallint[], ${[...from.values()]}::bigint[]) as read(lane, position)
+    where c.run_id = ${runId} and c.lane = read.lane and c.position = read.position`;
+  if (count !== from.size)
+    throw new FencedError(`${from.size - count} of ${from.size} lanes were moved by somebody else`);
+}
