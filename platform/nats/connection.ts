@@ -3,8 +3,9 @@
  * `NatsUnavailableError` for everything that may work later.
  */
 
-import { connect, credsAuthenticator, Events, type Msg, type NatsConnection, headers as natsHeaders } from 'nats';
+import { connect, Events, type Msg, type NatsConnection, headers as natsHeaders } from 'nats';
 import type { Log } from '../log.ts';
+import { credsAuthenticator } from './creds.ts';
 
 /** How long a dropped connection waits between attempts to come back. */
 const RECONNECT_WAIT_MS = 250;
@@ -59,7 +60,7 @@ export class Nats {
       const client = await connect({
         servers: url.split(','),
         name,
-        ...(creds === undefined ? {} : { authenticator: credsAuthenticator(new TextEncoder().encode(creds)) }),
+        ...(creds === undefined ? {} : { authenticator: credsAuthenticator(creds) }),
         ...(inboxPrefix === undefined ? {} : { inboxPrefix }),
         waitOnFirstConnect,
         maxReconnectAttempts: -1,

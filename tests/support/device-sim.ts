@@ -1,0 +1,209 @@
+/**
+ * What a simulated fleet needs of a platform, and no more: a NATS with its accounts and streams, an import that gives real
+ * credentials, and signed pings, commands and fetches. Nothing ingests: `inbox` shows what units have pushed.
+ */
+
+import { randomBytes } from 'node:crypto';
+import { request } from 'node:http';
+import { join } from 'node:path';
+import { type Clock, systemClock } from '../../device-sim/clock.ts';
+import { type Fleet, type FleetOptions, startFleet } from '../../device-sim/fleet/fleet.ts';
+import type { FetchedBatch, UnitBatch } from '../../domain/batch.ts';
+import type { Command, CommandAnswer, PingReply } from '../../domain/commands.ts';
+import { defaultConfiguration } from '../../domain/configuration.ts';
+import { publicKey, unitKey } from '../../platform/credentials/keys.ts';
+import { unitNatsCredentials } from '../../platform/credentials/nats-accounts.ts';
+import type { Nats } from '../../platform/nats/connection.ts';
+import { api, JetStreamError } from '../../platform/nats/jetstream.ts';
+import { unitCommandsSubject, unitPushSubject } from '../../platform/nats/subjects.ts';
+import { type PingRequest, pingPath } from '../../platform/unit-protocol/ping.ts';
+import { PlatformSigner } from '../../platform/unit-protocol/signatures.ts';
+import { temporaryFolder } from './cleanup.ts';
+import { connectPlatform, quietLog, testPlatform } from './nats.ts';
+
+const HOLD_TTL_S = 600;
+const KEY_VERSION = 1;
+const NO_MESSAGE = 10037;
+
+export const wallClock: Clock = systemClock(Date.now);
+
+interface Addressed {
+  readonly name: string;
+  readonly address: string;
+}
+
+export interface FieldPlatform {
+  /** Base URL of its API. */
+  readonly url: string;
+  readonly nats: Nats;
+  readonly signer: PlatformSigner;
+  /** Names that were registered, in order; clear it and the platform has forgotten them. */
+  readonly registered: Set<string>;
+  /** What `POST /v1/units/{name}/credentials/rotate` answers. */
+  rotation: 'works' | 'missing';
+  /** Requests to the API, such as `POST /v1/units/import`. */
+  readonly requests: string[];
+  ping(unit: Addressed, recorded?: PingRequest['recorded']): Promise<PingReply | undefined>;
+  command(unit: Addressed, command: Command): Promise<CommandAnswer>;
+  commandOverNats(unit: string, command: Command): Promise<CommandAnswer>;
+  fetch(unit: Addressed, query: string, recorded?: string): Promise<{ status: number; batch: FetchedBatch }>;
+  /** Every batch that a unit has pushed and JetStream has stored, oldest first. */
+  inbox(unit: string): Promise<UnitBatch[]>;
+  stop(): Promise<void>;
+}
+
+export async function startFieldPlatform(): Promise<FieldPlatform> {
+  const { url: natsUrl, keys } = await testPlatform();
+  const nats = await connectPlatform();
+  const signer = await PlatformSigner.create(keys.signingKey);
+  const registered = new Set<string>();
+  const requests: string[] = [];
+  const credentialsOf = async (name: string) => {
+    const { creds, inboxPrefix } = await unitNatsCredentials(keys, name);
+    return {
+      unitKey: Buffer.from(unitKey(keys.fleetKey, name, KEY_VERSION)).toString('base64'),
+      natsUrl,
+      natsCreds: creds,
+      natsInboxPrefix: inboxPrefix,
+      platformPublicKey: publicKey(keys.signingKey),
+    };
+  };
+  const server = Bun.serve({
+    hostname: '127.0.0.1',
+    port: 0,
+    fetch: async (incoming) => {
+      const { pathname } = new URL(incoming.url);
+      requests.push(`${incoming.method} ${pathname}`);
+      if (incoming.headers.get('authorization') !== 'Bearer ops') return new Response('', { status: 401 });
+      const [, name] = /^\/v1\/units\/(.+)\/credentials\/rotate$/.exec(pathname) ?? [];
+      if (name !== undefined && platform.rotation === 'works') {
+        return Response.json({ name, credentials: await credentialsOf(name) });
+      }
+      if (pathname !== '/v1/units/import') return Response.json({ status: 404 }, { status: 404 });
+      const lines = (await incoming.text()).split('\n').filter((line) => line !== '');
+      const answers = lines.map(async (line) => {
+        const { name: unit } = JSON.parse(line) as { name: string };
+        if (registered.has(unit)) return { name: unit, problem: { status: 409, detail: 'It is registered already.' } };
+        registered.add(unit);
+        return { name: unit, credentials: await credentialsOf(unit) };
+      });
+      return new Response((await Promise.all(answers)).map((answer) => `${JSON.stringify(answer)}\n`).join(''));
+    },
+  });
+  const keyOf = (unit: string) => unitKey(keys.fleetKey, unit, KEY_VERSION);
+  const platform: FieldPlatform = {
+    url: `http://127.0.0.1:${server.port}`,
+    nats,
+    signer,
+    registered,
+    requests,
+    rotation: 'missing',
+    ping: async ({ name, address }, recorded) => {
+      const ping = { unit: name, nonce: randomBytes(16).toString('hex'), clockMs: Date.now() };
+      const path = pingPath(keyOf(name), { ...ping, ...(recorded === undefined ? {} : { recorded }) });
+      const { status, text } = await call(`http://${address}${path}`);
+      return status === 200 ? (JSON.parse(text) as PingReply) : undefined;
+    },
+    command: async ({ name, address }, command) => {
+      const body = JSON.stringify({ jws: await signer.command(name, command, Date.now()) });
+      return JSON.parse((await call(`http://${address}/commands`, { method: 'POST', body })).text) as CommandAnswer;
+    },
+    commandOverNats: async (unit, command) => {
+      const body = JSON.stringify({ jws: await signer.command(unit, command, Date.now()) });
+      const answer = await nats.request(unitCommandsSubject(unit), body, { timeoutMs: 5_000 });
+      return JSON.parse(new TextDecoder().decode(answer.data)) as CommandAnswer;
+    },
+    fetch: async ({ name, address }, query, recorded) => {
+      const authorization = `Bearer ${await signer.fetch(name, Date.now(), recorded)}`;
+      const { status, text } = await call(`http://${address}/events?${query}`, { headers: { authorization } });
+      return { status, batch: JSON.parse(text) as FetchedBatch };
+    },
+    inbox: (unit) => readInbox(nats, unit),
+    stop: async () => {
+      await server.stop(true);
+      await nats.close();
+    },
+  };
+  return platform;
+}
+
+/** One HTTP request on a connection of its own. @throws what Node throws when the connection closes without an answer */
+export function call(
+  url: string,
+  {
+    method = 'GET',
+    body = '',
+    headers = {},
+  }: { method?: string; body?: string; headers?: Record<string, string> } = {},
+): Promise<{ status: number; text: string }> {
+  return new Promise((resolve, reject) => {
+    const outgoing = request(
+      url,
+      { method, agent: false, headers: { ...headers, 'content-length': Buffer.byteLength(body) } },
+      (incoming) => {
+        let text = '';
+        incoming.setEncoding('utf8');
+        incoming.on('data', (chunk: string) => {
+          text += chunk;
+        });
+        incoming.on('end', () => resolve({ status: incoming.statusCode ?? 0, text }));
+        incoming.on('error', reject);
+      },
+    );
+    outgoing.on('error', reject);
+    outgoing.end(body);
+  });
+}
+
+/** Options of a small fleet with a store of its own; `store` of an earlier one resumes it. */
+export async function fleetOptions(
+  platform: Pick<FieldPlatform, 'url'>,
+  changes: Partial<FleetOptions> = {},
+): Promise<FleetOptions> {
+  return {
+    units: 2,
+    lockers: 3,
+    seed: 1,
+    storePath: changes.storePath ?? join(await temporaryFolder('device-sim'), 'fleet.sqlite'),
+    platform: { url: platform.url, opsToken: () => Promise.resolve('ops') },
+    factory: fastConfiguration(),
+    controlPort: 0,
+    unitPort: 0,
+    clock: wallClock,
+    newId: () => Bun.randomUUIDv7(),
+    log: quietLog,
+    onStoreFailure: (error) => {
+      throw error;
+    },
+    ...changes,
+  };
+}
+
+/** Starts a fleet; the caller stops it. */
+export async function startTestFleet(
+  platform: Pick<FieldPlatform, 'url'>,
+  changes: Partial<FleetOptions> = {},
+): Promise<Fleet> {
+  return startFleet(await fleetOptions(platform, changes));
+}
+
+function fastConfiguration() {
+  return defaultConfiguration(HOLD_TTL_S);
+}
+
+async function readInbox(nats: Nats, unit: string): Promise<UnitBatch[]> {
+  const batches: UnitBatch[] = [];
+  for (let seq = 1; ; ) {
+    try {
+      const { message } = await api<{ message: { seq: number; data: string } }>(nats, 'STREAM.MSG.GET.UNIT_INBOX', {
+        seq,
+        next_by_subj: unitPushSubject(unit),
+      });
+      batches.push(JSON.parse(Buffer.from(message.data, 'base64').toString('utf8')) as UnitBatch);
+      seq = message.seq + 1;
+    } catch (error) {
+      if (error instanceof JetStreamError && error.code === NO_MESSAGE) return batches;
+      throw error;
+    }
+  }
+}
