@@ -99,6 +99,19 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
   return config;
 }
 
+/**
+ * Where NATS and Postgres are, for a process that does not bring its own.
+ * @throws ConfigError when one is missing
+ */
+export function requireServices(config: Config): { readonly natsUrl: string; readonly databaseUrl: string } {
+  const { nats, databaseUrl } = config;
+  if (nats.url !== undefined && databaseUrl !== undefined) return { natsUrl: nats.url, databaseUrl };
+  const missing = [nats.url === undefined ? 'NATS_URL' : '', databaseUrl === undefined ? 'DATABASE_URL' : ''];
+  throw new ConfigError(
+    missing.filter((name) => name !== '').map((name) => `${name} is missing; ./run start brings both services along`),
+  );
+}
+
 const MIN_JWT_SECRET_LENGTH = 32;
 
 function isRole(text: string): text is Role {

@@ -38,6 +38,11 @@ export function unitHeartbeatSubject(unit: string): string {
   return `unit.${shardTokens(unit)}.${unit}.heartbeat`;
 }
 
+/** The heartbeats of all units. */
+export function unitHeartbeatFilter(): string {
+  return 'unit.*.*.*.heartbeat';
+}
+
 /** Where a unit takes commands as requests. */
 export function unitCommandsSubject(unit: string): string {
   return `unit.${shardTokens(unit)}.${unit}.commands`;

@@ -87,12 +87,12 @@ export async function pingTargets(
   const rows = await sql<{ unit: string; state: UnitState }[]>`
     select unit, state from ${sql(`${schema}.unit`)}
     where not retired and unit > ${afterName ?? ''} order by unit limit ${limit}`;
-  return rows.flatMap(({ unit, state: { registry, device } }) => {
+  return rows.flatMap(({ unit, state: { registry, device, connectivity } }) => {
     if (registry.status === 'unregistered') return [];
     const { address, probe, keyVersion } = registry;
     const seq = device.epoch === undefined ? undefined : device.epochs[device.epoch];
     const recorded = device.epoch === undefined || seq === undefined ? {} : { recorded: { epoch: device.epoch, seq } };
-    return [{ name: unit, address, probe, keyVersion, ...recorded }];
+    return [{ name: unit, address, probe, keyVersion, connectivity: connectivity.status, ...recorded }];
   });
 }
 
