@@ -1,0 +1,60 @@
+/** As much of HTTP/1.1 as the answer to a ping needs: a status, and a body of known length, in chunks, or to the end. */
+
+/** Most bytes of an answer, head included. */
+export const MAX_RESPONSE_BYTES = 8 * 1024;
+
+const END_OF_HEAD = Buffer.from('\r\n\r\n');
+const END_OF_LINE = '\r\n';
+
+export interface HttpResponse {
+  readonly status: number;
+  readonly body: Buffer;
+}
+
+/**
+ * Reads what has arrived so far. `ended`: nothing more will come.
+ * @returns `more` while it is incomplete, `malformed` when it can never become an answer.
+ */
+export function readResponse(bytes: Buffer, ended: boolean): HttpResponse | 'more' | 'malformed' {
+  if (bytes.length > MAX_RESPONSE_BYTES) return 'malformed';
+  const incomplete = ended ? 'malformed' : 'more';
+  const headEnd = bytes.indexOf(END_OF_HEAD);
+  if (headEnd < 0) return incomplete;
+  const [statusLine = '', ...lines] = bytes.toString('latin1', 0, headEnd).split(END_OF_LINE);
+  const status = Number(/^HTTP\/1\.[01] (\d{3})(?: |$)/.exec(statusLine)?.[1]);
+  if (Number.isNaN(status)) return 'malformed';
+  const rest = bytes.subarray(headEnd + END_OF_HEAD.length);
+
+  if (headerOf(lines, 'transfer-encoding')?.toLowerCase() === 'chunked') {
+    const body = readChunks(rest);
+    return typeof body === 'string' ? (body === 'more' ? incomplete : body) : { status, body };
+  }
+  const length = headerOf(lines, 'content-length');
+  if (length === undefined) return ended ? { status, body: rest } : 'more';
+  if (!/^\d{1,6}$/.test(length)) return 'malformed';
+  return rest.length < Number(length) ? incomplete : { status, body: rest.subarray(0, Number(length)) };
+}
+
+function headerOf(lines: readonly string[], name: string): string | undefined {
+  for (const line of lines) {
+    const colon = line.indexOf(':');
+    if (colon === name.length && line.slice(0, colon).toLowerCase() === name) return line.slice(colon + 1).trim();
+  }
+  return undefined;
+}
+
+function readChunks(bytes: Buffer): Buffer | 'more' | 'malformed' {
+  const chunks: Buffer[] = [];
+  for (let place = 0; ; ) {
+    const lineEnd = bytes.indexOf(END_OF_LINE, place);
+    if (lineEnd < 0) return 'more';
+    const size = /^([0-9A-Fa-f]{1,5})(?:;|$)/.exec(bytes.toString('latin1', place, lineEnd))?.[1];
+    if (size === undefined) return 'malformed';
+    const length = Number.parseInt(size, 16);
+    const start = lineEnd + END_OF_LINE.length;
+    if (length === 0) return Buffer.concat(chunks);
+    if (bytes.length < start + length + END_OF_LINE.length) return 'more';
+    chunks.push(bytes.subarray(start, start + length));
+    place = start + length + END_OF_LINE.length;
+  }
+}

@@ -1,0 +1,77 @@
+/** What was counted lately: sums of the last seconds, and the worst lag in them. */
+
+const BUCKET_MS = 1_000;
+/** Seconds that are looked back on. */
+const MAX_BUCKETS = 30;
+
+export const COUNTED = ['pings', 'answered', 'missed', 'forged', 'discarded', 'skippedSlots'] as const;
+export type Counted = (typeof COUNTED)[number];
+
+interface Bucket {
+  readonly second: number;
+  readonly counts: Record<Counted, number>;
+  worstLagMs: number;
+}
+
+export class Meter {
+  readonly #monotonic: () => number;
+  readonly #startedMs: number;
+  readonly #totals = zeros();
+  #buckets: Bucket[] = [];
+
+  /** `monotonic`: milliseconds of a clock that never jumps. */
+  constructor(monotonic: () => number) {
+    this.#monotonic = monotonic;
+    this.#startedMs = monotonic();
+  }
+
+  count(what: Counted, by = 1): void {
+    this.#totals[what] += by;
+    this.#bucket().counts[what] += by;
+  }
+
+  lag(lagMs: number): void {
+    const bucket = this.#bucket();
+    bucket.worstLagMs = Math.max(bucket.worstLagMs, lagMs);
+  }
+
+  get totals(): Readonly<Record<Counted, number>> {
+    return { ...this.#totals };
+  }
+
+  /** Per second, over the last `MAX_BUCKETS` seconds. */
+  rates(): Record<Counted, number> {
+    const sums = zeros();
+    for (const { counts } of this.#recent()) for (const what of COUNTED) sums[what] += counts[what];
+    const seconds = Math.min(MAX_BUCKETS, Math.max(1, (this.#monotonic() - this.#startedMs) / BUCKET_MS));
+    for (const what of COUNTED) sums[what] /= seconds;
+    return sums;
+  }
+
+  worstLagMs(): number {
+    return Math.max(0, ...this.#recent().map((bucket) => bucket.worstLagMs));
+  }
+
+  #recent(): Bucket[] {
+    const oldest = this.#second() - MAX_BUCKETS;
+    this.#buckets = this.#buckets.filter(({ second }) => second > oldest);
+    return this.#buckets;
+  }
+
+  #bucket(): Bucket {
+    const second = this.#second();
+    const last = this.#buckets.at(-1);
+    if (last?.second === second) return last;
+    const bucket = { second, counts: zeros(), worstLagMs: 0 };
+    this.#recent().push(bucket);
+    return bucket;
+  }
+
+  #second(): number {
+    return Math.floor(this.#monotonic() / BUCKET_MS);
+  }
+}
+
+function zeros(): Record<Counted, number> {
+  return { pings: 0, answered: 0, missed: 0, forged: 0, discarded: 0, skippedSlots: 0 };
+}

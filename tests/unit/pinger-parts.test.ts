@@ -1,0 +1,248 @@
+import { describe, expect, test } from 'bun:test';
+import { type Address, parseAddress } from '../../pinger/address.ts';
+import { MAX_RESPONSE_BYTES, readResponse } from '../../pinger/http-response.ts';
+import { JOIN_RETRY_SLOTS, JoinQueue, MAX_JOIN_ATTEMPTS, MAX_JOIN_PINGS_PER_SLOT } from '../../pinger/joining.ts';
+import { Meter } from '../../pinger/meter.ts';
+import { slotIndexOf, slotsPerInterval } from '../../pinger/schedule.ts';
+import { MAX_TARGETS_PER_PAGE, type PingTarget, TargetList } from '../../pinger/targets.ts';
+import { decodeTelemetry, encodeTelemetry, MAX_TELEMETRY_RESULTS, telemetrySubject } from '../../platform/telemetry.ts';
+
+describe('an address', () => {
+  test.each<[string, Address | undefined]>([
+    ['127.0.0.2:8080', { host: '127.0.0.2', port: 8080 }],
+    ['unit-1.example.org:80', { host: 'unit-1.example.org', port: 80 }],
+    ['[::1]:9000', { host: '::1', port: 9000 }],
+    ['localhost:65535', { host: 'localhost', port: 65_535 }],
+    ['localhost:65536', undefined],
+    ['localhost:0', undefined],
+    ['localhost', undefined],
+    [':80', undefined],
+    ['::1:80', undefined],
+    ['a b:80', undefined],
+    ['a\r\nX: y:80', undefined],
+    ['http://a:80', undefined],
+    ['a.:80', undefined],
+    ['', undefined],
+  ])('%j', (text, address) => {
+    expect(parseAddress(text)).toEqual(address as Address);
+  });
+});
+
+describe('an HTTP response', () => {
+  const read = (text: string, ended = false) => {
+    const response = readResponse(Buffer.from(text, 'latin1'), ended);
+    return typeof response === 'string' ? response : { status: response.status, body: response.body.toString() };
+  };
+  const sized = 'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\ncontent-LENGTH: 5\r\n\r\nhello';
+  const chunked = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\n\r\n';
+  const toTheEnd = 'HTTP/1.0 200 OK\r\n\r\nhello';
+
+  test.each([sized, chunked])('is read once it is whole', (text) => {
+    for (let length = 0; length < text.length - 2; length += 1) {
+      const soFar = read(text.slice(0, length));
+      if (soFar !== 'more') expect(soFar).toEqual({ status: 200, body: 'hello' });
+    }
+    expect(read(text)).toEqual({ status: 200, body: 'hello' });
+  });
+
+  test('of unknown length ends with the connection', () => {
+    expect(read(toTheEnd)).toBe('more');
+    expect(read(toTheEnd, true)).toEqual({ status: 200, body: 'hello' });
+  });
+
+  test('takes no more than it announced', () => {
+    expect(read(`${sized}, world`)).toEqual({ status: 200, body: 'hello' });
+  });
+
+  test('without a body', () => {
+    expect(read('HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n')).toEqual({ status: 403, body: '' });
+  });
+
+  test.each([
+    ['is cut off in its head', 'HTTP/1.1 200', true],
+    ['is cut off in its body', sized.slice(0, -1), true],
+    ['is cut off in a chunk', chunked.slice(0, -8), true],
+    ['is not HTTP', 'SSH-2.0-OpenSSH\r\n\r\n', false],
+    ['has no status', 'HTTP/1.1 OK\r\n\r\n', false],
+    ['has a length that is none', 'HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n', false],
+    ['has a chunk that is none', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n', false],
+    ['never ends', `HTTP/1.1 200 OK\r\n\r\n${'x'.repeat(MAX_RESPONSE_BYTES)}`, false],
+  ])('that %s is none', (_, text, ended) => {
+    expect(read(text, ended)).toBe('malformed');
+  });
+});
+
+describe('units that join', () => {
+  test('are asked soon, a few times, with a pause', () => {
+    const queue = new JoinQueue();
+    queue.add('a');
+    const asked: number[] = [];
+    for (let slot = 100; slot < 300; slot += 1) for (const _ of queue.take(slot)) asked.push(slot);
+    expect(asked).toEqual(Array.from({ length: MAX_JOIN_ATTEMPTS }, (_, index) => 100 + index * JOIN_RETRY_SLOTS));
+  });
+
+  test('are not asked again once they were heard of', () => {
+    const queue = new JoinQueue();
+    queue.add('a');
+    expect(queue.take(1)).toEqual(['a']);
+    queue.remove('a');
+    expect(queue.take(100)).toEqual([]);
+  });
+
+  test('are no storm, and each gets its turn', () => {
+    const queue = new JoinQueue();
+    const units = Array.from({ length: 1_000 }, (_, index) => `u-${index}`);
+    for (const unit of units) queue.add(unit);
+    const asked: string[] = [];
+    for (let slot = 0; slot < 10; slot += 1) {
+      const due = queue.take(slot);
+      expect(due.length).toBeLessThanOrEqual(MAX_JOIN_PINGS_PER_SLOT);
+      asked.push(...due);
+    }
+    expect(asked.toSorted()).toEqual(units.toSorted());
+  });
+});
+
+describe('the meter', () => {
+  test('gives totals, rates of late, and the worst lag of late', () => {
+    let nowMs = 0;
+    const meter = new Meter(() => nowMs);
+    for (; nowMs < 100_000; nowMs += 100) {
+      meter.count('pings', 2);
+      meter.lag(nowMs === 95_000 ? 40 : 1);
+    }
+    meter.lag(3);
+    expect(meter.totals.pings).toBe(2_000);
+    // The last second has only begun.
+    expect(meter.rates().pings).toBeCloseTo((29 * 20) / 30, 1);
+    expect(meter.worstLagMs()).toBe(40);
+    nowMs += 60_000;
+    expect(meter.rates().pings).toBe(0);
+    expect(meter.worstLagMs()).toBe(0);
+    expect(meter.totals.pings).toBe(2_000);
+  });
+
+  test('does not divide the first second by thirty', () => {
+    let nowMs = 5_000;
+    const meter = new Meter(() => nowMs);
+    meter.count('answered', 50);
+    nowMs += 1_000;
+    expect(meter.rates().answered).toBe(50);
+  });
+});
+
+describe('the targets', () => {
+  const INTERVAL_MS = 10_000;
+  const unit = (name: string, changes: Partial<PingTarget> = {}): PingTarget => ({
+    name,
+    address: '127.0.0.2:80',
+    probe: 'http',
+    keyVersion: 1,
+    ...changes,
+  });
+  const { signal } = new AbortController();
+
+  function listOf(units: () => readonly PingTarget[]) {
+    const keys: string[] = [];
+    const pages: (string | undefined)[] = [];
+    const page = async (after: string | undefined, limit: number) => {
+      pages.push(after);
+      return units()
+        .filter(({ name }) => after === undefined || name > after)
+        .slice(0, limit);
+    };
+    const key = (name: string, version: number) => {
+      keys.push(`${name}/${version}`);
+      return new Uint8Array([version]);
+    };
+    return { list: new TargetList({ page }, key, INTERVAL_MS), keys, pages };
+  }
+
+  const namesIn = (list: TargetList) =>
+    Array.from({ length: slotsPerInterval(INTERVAL_MS) }, (_, slot) => [...list.inSlot(slot)])
+      .flat()
+      .map(({ target }) => target.name)
+      .toSorted();
+
+  test('are read to the last page and stand in their slots', async () => {
+    const names = Array.from({ length: 2 * MAX_TARGETS_PER_PAGE }, (_, index) => `u-${String(index).padStart(5, '0')}`);
+    const { list, pages } = listOf(() => names.map((name) => unit(name)));
+    const { joined, left } = await list.refresh(signal);
+    expect(joined).toEqual(names);
+    expect(left).toEqual([]);
+    expect(pages).toEqual([undefined, 'u-00999', 'u-01999']);
+    expect(list.size).toBe(names.length);
+    expect(namesIn(list)).toEqual(names);
+    const [first] = list.inSlot(slotIndexOf('u-00042', INTERVAL_MS));
+    expect(slotIndexOf(first?.target.name ?? '', INTERVAL_MS)).toBe(slotIndexOf('u-00042', INTERVAL_MS));
+  });
+
+  test('join, change and leave', async () => {
+    let units = [unit('a'), unit('b')];
+    const { list, keys } = listOf(() => units);
+    await list.refresh(signal);
+    units = [unit('b', { recorded: { epoch: 'e', seq: 7 } }), unit('c', { keyVersion: 2 })];
+    expect(await list.refresh(signal)).toEqual({ joined: ['c'], left: ['a'] });
+    expect(namesIn(list)).toEqual(['b', 'c']);
+    expect(list.get('b')?.ping).toMatchObject({ recorded: { epoch: 'e', seq: 7 } });
+    // Keys are derived when they are new, not at every reading.
+    expect(keys).toEqual(['a/1', 'b/1', 'c/2']);
+    units = [unit('b', { keyVersion: 2 }), unit('c', { keyVersion: 2 })];
+    await list.refresh(signal);
+    expect(keys.at(-1)).toBe('b/2');
+    expect(list.get('b')?.ping?.key).toEqual(new Uint8Array([2]));
+  });
+
+  test('stay as they are known when they cannot be read', async () => {
+    let broken = false;
+    const { list } = listOf(() => {
+      if (broken) throw new Error('the database is away');
+      return [unit('a')];
+    });
+    await list.refresh(signal);
+    broken = true;
+    expect(list.refresh(signal)).rejects.toThrow('away');
+    expect(namesIn(list)).toEqual(['a']);
+  });
+
+  test.each([
+    ['udp', { probe: 'udp' }],
+    ['nats', { probe: 'nats' }],
+    ['an address that is none', { address: 'nowhere' }],
+  ] as const)('with %s are watched, but not pinged', async (_, changes) => {
+    const { list, keys } = listOf(() => [unit('a', changes)]);
+    await list.refresh(signal);
+    expect(list.get('a')?.ping).toBeUndefined();
+    expect(namesIn(list)).toEqual(['a']);
+    expect(keys).toEqual([]);
+  });
+});
+
+describe('telemetry', () => {
+  const result = {
+    unit: 'PL-1000',
+    at: 1_780_315_200_123,
+    rttMs: 12.5,
+    epoch: 'e',
+    lastSeq: 7,
+    configurationHash: 'c',
+  };
+
+  test('comes back as it was', () => {
+    const results = [result, { unit: 'PL-1001', at: 1, rttMs: null }];
+    expect(decodeTelemetry(encodeTelemetry('p-1', results))).toEqual({ pingerId: 'p-1', results });
+    expect(telemetrySubject('p-1')).toBe('telemetry.p-1');
+  });
+
+  test.each([
+    ['no JSON', 'hello'],
+    ['null', 'null'],
+    ['no results', '{"pingerId":"p"}'],
+    ['a pinger that is no token', encodeTelemetry('a.b', [])],
+    ['a unit that is none', encodeTelemetry('p', [{ ...result, unit: 'a b' }])],
+    ['a negative time', encodeTelemetry('p', [{ ...result, rttMs: -1 }])],
+    ['too many', encodeTelemetry('p', new Array(MAX_TELEMETRY_RESULTS + 1).fill(result))],
+  ])('refuses %s', (_, json) => {
+    expect(decodeTelemetry(json)).toBeUndefined();
+  });
+});
