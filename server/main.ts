@@ -17,6 +17,7 @@ import { migrate } from '../platform/postgres/migrations.ts';
 import { PlatformSigner } from '../platform/unit-protocol/signatures.ts';
 import { UnitDecider } from '../platform/units/unit-decider.ts';
 import { loadSnapshot } from '../projections/bookings/queries.ts';
+import { PositionWatch } from '../projections/engine/queries.ts';
 import { pingTargets } from '../projections/units/queries.ts';
 import { createApp } from './app.ts';
 import { ApiKeys } from './auth/api-keys.ts';
@@ -88,7 +89,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
       apiKeys,
       customers: new Customers(sql, newId),
       writes: new Writes(idempotency, newId),
-      reads: new Reads(waitForPosition(sql)),
+      reads: new Reads(new PositionWatch(sql, () => performance.now())),
       reservations: new Reservations({ decider, commands, secrets, clock }),
       registration: new UnitRegistration({ decider, keys, natsUrl, holdTtlS: config.holdTtlS, newId }),
       sql,

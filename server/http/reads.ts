@@ -1,6 +1,8 @@
 /** Reads: read your own writes with `minPosition`, and the parameters that lists share. */
 
 import { type TSchema, Type } from '@sinclair/typebox';
+import { laneOf } from '../../domain/shard.ts';
+import type { PositionWatch } from '../../projections/engine/queries.ts';
 import { Problem, RETRY_AFTER_S } from './problems.ts';
 
 /** Longest wait for a position before a read is refused. */
@@ -32,27 +34,26 @@ export const MinPosition = {
   ),
 };
 
-/** Waits until the lanes that matter have passed a sequence; false when they had not in time. */
-export type PositionWaiter = (options: {
-  readonly projection: string;
-  /** A unit's lane, or every lane. */
-  readonly unit: string | undefined;
-  readonly sequence: number;
-  readonly timeoutMs: number;
-}) => Promise<boolean>;
-
 export class Reads {
-  readonly #waitFor: PositionWaiter;
+  readonly #positions: PositionWatch;
 
-  constructor(waitFor: PositionWaiter) {
-    this.#waitFor = waitFor;
+  constructor(positions: PositionWatch) {
+    this.#positions = positions;
   }
 
-  /** Throws 503 `unavailable` when the projection has not come so far within `MIN_POSITION_TIMEOUT_MS`. */
+  /**
+   * Waits until a projection shows a position: in the lane of a unit, or in every lane.
+   * Throws 503 `unavailable` when it has not come so far within `MIN_POSITION_TIMEOUT_MS`.
+   */
   async wait(projection: string, minPosition: string | undefined, unit?: string): Promise<void> {
     if (minPosition === undefined) return;
-    const sequence = Number.parseInt(minPosition, 10);
-    if (await this.#waitFor({ projection, unit, sequence, timeoutMs: MIN_POSITION_TIMEOUT_MS })) return;
+    const passed = await this.#positions.passed({
+      projections: [projection],
+      lanes: unit === undefined ? 'all' : [laneOf(unit)],
+      position: Number.parseInt(minPosition, 10),
+      timeoutMs: MIN_POSITION_TIMEOUT_MS,
+    });
+    if (passed) return;
     throw new Problem('unavailable', 503, `What is shown has not reached position ${minPosition} yet.`, {
       retryAfterS: RETRY_AFTER_S,
     });

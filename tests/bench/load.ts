@@ -6,6 +6,7 @@
  * response time counts from the moment when the request was due, so that a stalled server cannot hide its stall.
  */
 
+import { seededRandom } from '../support/random.ts';
 import { Latencies, type LatencySummary } from './latencies.ts';
 
 export interface LoadTask {
@@ -37,7 +38,7 @@ const DAYS_AHEAD = 300;
 const PERIOD_MINUTES = 15;
 
 export async function generate(task: LoadTask): Promise<LoadFindings> {
-  const random = mulberry32(task.seed);
+  const random = seededRandom(task.seed).next;
   const latencies = new Latencies();
   const statuses: Record<string, number> = {};
   let sent = 0;
@@ -164,17 +165,6 @@ class HttpClient {
     const length = Number(/content-length: (\d+)/i.exec(head)?.[1] ?? 0);
     if (this.#received.length >= headEnd + 4 + length) this.#answered?.resolve(Number(head.slice(9, 12)));
   }
-}
-
-/** A small seeded generator (mulberry32), so that a run can be repeated. */
-function mulberry32(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 if (import.meta.main) {

@@ -180,5 +180,6 @@ async function load(task: LoadTask): Promise<LoadFindings> {
     stdout: 'pipe',
     stderr: 'inherit',
   });
-  return (await child.stdout.json()) as LoadFindings;
+  const lines = (await child.stdout.text()).trim().split('\n');
+  return JSON.parse(lines.at(-1) ?? '') as LoadFindings;
 }
