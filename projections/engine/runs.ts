@@ -71,12 +71,17 @@ const SWAP_PATIENCE_MS = 2_000;
 const SWAP_POLL_MS = 20;
 
 /**
- * Lets a run that was built serve in the place of the old one, if it is level with it: a reader never goes back in time.
- * The old run is held still for that moment.
+ * Lets a run that was built serve in the place of the old one, if it has passed `end` and is level with the old one in
+ * every lane: a reader never goes back in time. The old run is held still for that moment.
  *
  * @returns whether it serves now
  */
-export function takeOver(postgres: Postgres, run: Run, sleep: (ms: number) => Promise<unknown>): Promise<boolean> {
+export function takeOver(
+  postgres: Postgres,
+  run: Run,
+  end: number,
+  sleep: (ms: number) => Promise<unknown>,
+): Promise<boolean> {
   return postgres.transaction(async (tx) => {
     const held = await tx<{ lane: number; position: number }[]>`
       select c.lane, c.position from platform.projection_checkpoints c
@@ -88,7 +93,7 @@ export function takeOver(postgres: Postgres, run: Run, sleep: (ms: number) => Pr
         select count(*) as lanes from platform.projection_checkpoints c
         join unnest(${held.map(({ lane }) => lane)}::int[], ${held.map(({ position }) => position)}::bigint[])
           as old(lane, position) on old.lane = c.lane
-        where c.run_id = ${run.id} and c.position < old.position`;
+        where c.run_id = ${run.id} and c.position < greatest(old.position, ${end})`;
       if (behind?.lanes === 0) break;
       if (waitedMs >= SWAP_PATIENCE_MS) return false;
       await sleep(SWAP_POLL_MS);

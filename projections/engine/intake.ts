@@ -1,0 +1,77 @@
+import type { StoredMessage } from '../../platform/event-store/store.ts';
+
+/** Messages that wait for one projection; when one intake is full, the reader waits. */
+const MAX_INTAKE_MESSAGES = 2_000;
+
+/** What the reader has brought and a projection has not applied yet. Messages come in the order of the store. */
+export class Intake {
+  readonly #messages: StoredMessage[] = [];
+  /** Everything up to here was brought, or was no commit. */
+  #seenTo: number;
+  #changed = Promise.withResolvers<void>();
+  #emptied = Promise.withResolvers<void>();
+
+  constructor(after: number) {
+    this.#seenTo = after;
+  }
+
+  get seenTo(): number {
+    return this.#seenTo;
+  }
+
+  get messages(): readonly StoredMessage[] {
+    return this.#messages;
+  }
+
+  get isFull(): boolean {
+    return this.#messages.length >= MAX_INTAKE_MESSAGES;
+  }
+
+  /** Takes the next message; one that was brought before is ignored. */
+  offer(message: StoredMessage): void {
+    if (message.sequence <= this.#seenTo) return;
+    this.#seenTo = message.sequence;
+    this.#messages.push(message);
+    this.wake();
+  }
+
+  /** Takes note that the store has nothing to apply up to a sequence. */
+  pass(sequence: number): void {
+    if (sequence <= this.#seenTo) return;
+    this.#seenTo = sequence;
+    this.wake();
+  }
+
+  /** Forgets the first messages: they are applied. */
+  drop(count: number): void {
+    this.#messages.splice(0, count);
+    if (this.isFull) return;
+    this.#emptied.resolve();
+    this.#emptied = Promise.withResolvers();
+  }
+
+  /** Ends all waiting. */
+  wake(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+  }
+
+  /** Waits until something comes, or until `timeoutMs` have passed. */
+  async change(timeoutMs?: number): Promise<void> {
+    const { promise } = this.#changed;
+    if (timeoutMs === undefined) return promise;
+    const timer = setTimeout(() => this.wake(), timeoutMs);
+    await promise;
+    clearTimeout(timer);
+  }
+
+  /** Waits until the intake is no longer full. */
+  async room(signal: AbortSignal): Promise<void> {
+    if (!this.isFull || signal.aborted) return;
+    const { promise, resolve } = this.#emptied;
+    const stop = () => resolve();
+    signal.addEventListener('abort', stop, { once: true });
+    await promise;
+    signal.removeEventListener('abort', stop);
+  }
+}

@@ -1,0 +1,161 @@
+/**
+ * Parked units. An event that cannot be applied stops its unit in that projection, and no other: the unit's later commits
+ * wait behind it in the store, in order, while its lane goes on. When the process starts again, with code that may know
+ * better, what waits is applied.
+ *
+ * What holds: whoever passes over a parked unit proves in the same transaction that it is parked, and whoever takes a unit
+ * out of the park holds its lane meanwhile. So two owners of a lane lose nothing between them.
+ */
+
+import { laneOf } from '../../domain/shard.ts';
+import { type EventStore, MalformedCommitError, type StoredMessage } from '../../platform/event-store/store.ts';
+import type { Postgres, Sql, Tx } from '../../platform/postgres/connection.ts';
+import { codeOf } from '../../platform/postgres/errors.ts';
+import { FencedError } from './checkpoints.ts';
+import { mayPass } from './patience.ts';
+import type { Commit, Projection } from './projection.ts';
+import type { Run } from './runs.ts';
+
+/** Events in one call of `apply`. */
+export const MAX_BATCH_EVENTS = 1_000;
+/** Longest reason that is kept. */
+const MAX_REASON_LENGTH = 1_000;
+
+/** SQLSTATE classes that speak of the values: data exception, integrity violation, program limit exceeded. */
+const VALUE_ERROR = /^(22|23|54)/;
+const SQLSTATE = /^[0-9A-Z]{5}$/;
+
+/** Where a unit stopped, and why. */
+export interface Poison {
+  readonly unit: string;
+  /** The commit that could not be applied. */
+  readonly position: number;
+  readonly reason: string;
+}
+
+/** Whether an error comes from what is in an event, and not from the state of the database or the engine. */
+export function isPoison(error: unknown): boolean {
+  if (mayPass(error) || error instanceof FencedError) return false;
+  const code = codeOf(error);
+  return code === undefined || !SQLSTATE.test(code) || VALUE_ERROR.test(code);
+}
+
+/** Parked units of some lanes, with the position at which each stopped. */
+export async function readParked(sql: Sql, runId: number, lanes: readonly number[]): Promise<Map<string, number>> {
+  const rows = await sql<{ unit: string; position: number }[]>`
+    select unit, position from platform.projection_parked
+    where run_id = ${runId} and lane = any(${lanes}::smallint[]) order by unit`;
+  return new Map(rows.map(({ unit, position }) => [unit, position]));
+}
+
+export async function park(tx: Tx, runId: number, { unit, position, reason }: Poison): Promise<void> {
+  await tx`
+    insert into platform.projection_parked (run_id, unit, lane, position, reason)
+    values (${runId}, ${unit}, ${laneOf(unit)}, ${position}, ${reason})
+    on conflict (run_id, unit) do update set position = excluded.position, reason = excluded.reason`;
+}
+
+/** @throws FencedError when one of the units is parked no longer */
+export async function requireParked(tx: Tx, runId: number, units: readonly string[]): Promise<void> {
+  if (units.length === 0) return;
+  const parked = await tx`
+    select 1 from platform.projection_parked where run_id = ${runId} and unit = any(${units}::text[]) for share`;
+  if (parked.length !== units.length) throw new FencedError('a parked unit was taken up by somebody else');
+}
+
+/**
+ * Applies a batch unit by unit, and one that fails commit by commit up to where it fails.
+ *
+ * @returns the units that could not be applied whole
+ */
+export async function applyCarefully(
+  tx: Tx,
+  projection: Projection,
+  schema: string,
+  batch: readonly Commit[],
+): Promise<Poison[]> {
+  const poisons: Poison[] = [];
+  for (const commits of Map.groupBy(batch, (commit) => commit.unit).values()) {
+    const whole = await attempt(tx, projection, schema, commits);
+    if (whole === undefined) continue;
+    for (const commit of commits) {
+      const reason = await attempt(tx, projection, schema, [commit]);
+      if (reason === undefined) continue;
+      poisons.push({ unit: commit.unit, position: commit.sequence, reason });
+      break;
+    }
+  }
+  return poisons;
+}
+
+/** Applies commits or nothing of them. @returns why they could not be applied */
+async function attempt(
+  tx: Tx,
+  projection: Projection,
+  schema: string,
+  commits: readonly Commit[],
+): Promise<string | undefined> {
+  try {
+    await tx.savepoint(() => projection.apply(tx, schema, commits));
+    return undefined;
+  } catch (error) {
+    if (!isPoison(error)) throw error;
+    return (error instanceof Error ? `${error.name}: ${error.message}` : String(error)).slice(0, MAX_REASON_LENGTH);
+  }
+}
+
+/**
+ * Applies what waits of a parked unit, up to where its lane is.
+ *
+ * @returns where it stopped again, if it did
+ */
+export function takeUp(
+  { postgres, store }: { readonly postgres: Postgres; readonly store: EventStore },
+  projection: Projection,
+  run: Run,
+  unit: string,
+): Promise<Poison | undefined> {
+  return postgres.transaction(async (tx) => {
+    const [lane] = await tx<{ position: number }[]>`
+      select position from platform.projection_checkpoints
+      where run_id = ${run.id} and lane = ${laneOf(unit)} for update`;
+    const [parked] = await tx<{ position: number }[]>`
+      select position from platform.projection_parked where run_id = ${run.id} and unit = ${unit}`;
+    if (lane === undefined || parked === undefined) return undefined;
+    const tail = await store.tail(unit, parked.position - 1);
+    const waiting = tail.filter((message) => message.sequence <= lane.position).flatMap((message) => toCommit(message));
+    for (const batch of inBatches(waiting)) {
+      const [poison] = await applyCarefully(tx, projection, run.schema, batch);
+      if (poison === undefined) continue;
+      await park(tx, run.id, poison);
+      return poison;
+    }
+    await tx`delete from platform.projection_parked where run_id = ${run.id} and unit = ${unit}`;
+    return undefined;
+  });
+}
+
+/** Parses a message; one that is no commit, of which an alarm has told, gives nothing. */
+function toCommit(message: StoredMessage): Commit[] {
+  try {
+    return [{ ...message, events: message.events() }];
+  } catch (error) {
+    if (error instanceof MalformedCommitError) return [];
+    throw error;
+  }
+}
+
+function* inBatches(commits: readonly Commit[]): Iterable<Commit[]> {
+  let batch: Commit[] = [];
+  let events = 0;
+  for (const commit of commits) {
+    if (batch.length > 0 && events + commit.events.length > MAX_BATCH_EVENTS) {
+      yield batch;
+      batch = [];
+      events = 0;
+    }
+    batch.push(commit);
+    events += commit.events.length;
+  }
+  if (batch.length > 0) yield batch;
+}

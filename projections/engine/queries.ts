@@ -1,0 +1,155 @@
+/** How far the projections are: for reads that wait for a write, and for operators. */
+
+import { setTimeout as pause } from 'node:timers/promises';
+import { LANE_COUNT, laneOf } from '../../domain/shard.ts';
+import type { Sql } from '../../platform/postgres/connection.ts';
+
+/** How often the checkpoints are read while somebody waits: once for all who wait. */
+const POLL_INTERVAL_MS = 15;
+/** Reads that may wait at the same time; a further one is told at once that it is too early. */
+const MAX_WAITING_READS = 10_000;
+
+export interface Awaited {
+  readonly projections: readonly string[];
+  /** The lanes that matter to the read. */
+  readonly lanes: 'all' | readonly number[];
+  /** The sequence that they must have passed. */
+  readonly position: number;
+  readonly timeoutMs: number;
+}
+
+interface Waiting extends Awaited {
+  readonly deadlineMs: number;
+  resolve(passed: boolean): void;
+  reject(error: unknown): void;
+}
+
+/** Positions of the runs that serve, by projection and lane. They only grow, so that what was read once stays true. */
+type Progress = Map<string, Map<number, number>>;
+
+/** Tells when the runs that serve have passed a position. Reads Postgres only while somebody waits. */
+export class PositionWatch {
+  readonly #sql: Sql;
+  readonly #clock: () => number;
+  readonly #waiting = new Set<Waiting>();
+  readonly #progress: Progress = new Map();
+  #isPolling = false;
+
+  /** `clock` gives milliseconds. */
+  constructor(sql: Sql, clock: () => number) {
+    this.#sql = sql;
+    this.#clock = clock;
+  }
+
+  /**
+   * Waits until the lanes have passed a position.
+   *
+   * @returns false when they had not in time
+   * @throws PostgresUnavailableError
+   */
+  passed(awaited: Awaited): Promise<boolean> {
+    if (this.#hasPassed(awaited)) return Promise.resolve(true);
+    if (this.#waiting.size >= MAX_WAITING_READS) return Promise.resolve(false);
+    const { promise, resolve, reject } = Promise.withResolvers<boolean>();
+    this.#waiting.add({ ...awaited, deadlineMs: this.#clock() + awaited.timeoutMs, resolve, reject });
+    if (!this.#isPolling) void this.#poll();
+    return promise;
+  }
+
+  async #poll(): Promise<void> {
+    this.#isPolling = true;
+    while (this.#waiting.size > 0) {
+      try {
+        await this.#readProgress();
+        this.#answer();
+      } catch (error) {
+        for (const waiting of this.#waiting) waiting.reject(error);
+        this.#waiting.clear();
+      }
+      if (this.#waiting.size > 0) await pause(POLL_INTERVAL_MS);
+    }
+    this.#isPolling = false;
+  }
+
+  async #readProgress(): Promise<void> {
+    const projections = new Set<string>();
+    const lanes = new Set<number>();
+    let isAll = false;
+    for (const waiting of this.#waiting) {
+      for (const projection of waiting.projections) projections.add(projection);
+      if (waiting.lanes === 'all') isAll = true;
+      else for (const lane of waiting.lanes) lanes.add(lane);
+    }
+    const rows = await this.#sql<{ projection: string; lane: number; position: number }[]>`
+      select r.projection, c.lane, c.position
+      from platform.projection_runs r join platform.projection_checkpoints c on c.run_id = r.id
+      where r.status = 'serving' and r.projection = any(${[...projections]}::text[])
+        and (${isAll}::boolean or c.lane = any(${[...lanes]}::smallint[]))`;
+    for (const { projection, lane, position } of rows) {
+      const known = this.#progress.get(projection) ?? new Map<number, number>();
+      this.#progress.set(projection, known.set(lane, position));
+    }
+  }
+
+  #answer(): void {
+    const nowMs = this.#clock();
+    for (const waiting of this.#waiting) {
+      const hasPassed = this.#hasPassed(waiting);
+      if (!hasPassed && nowMs < waiting.deadlineMs) continue;
+      this.#waiting.delete(waiting);
+      waiting.resolve(hasPassed);
+    }
+  }
+
+  #hasPassed({ projections, lanes, position }: Awaited): boolean {
+    return projections.every((projection) => {
+      const known = this.#progress.get(projection);
+      if (known === undefined) return false;
+      if (lanes === 'all') return known.size === LANE_COUNT && [...known.values()].every((at) => at >= position);
+      return lanes.every((lane) => (known.get(lane) ?? -1) >= position);
+    });
+  }
+}
+
+/** Waits for a unit's lane, or for every lane, of one projection: `PositionWatch` as the API asks it. */
+export function waitForPosition(sql: Sql, clock: () => number) {
+  const watch = new PositionWatch(sql, clock);
+  return ({
+    projection,
+    unit,
+    sequence,
+    timeoutMs,
+  }: {
+    readonly projection: string;
+    /** Undefined: every lane. */
+    readonly unit: string | undefined;
+    readonly sequence: number;
+    readonly timeoutMs: number;
+  }): Promise<boolean> => {
+    const lanes = unit === undefined ? 'all' : [laneOf(unit)];
+    return watch.passed({ projections: [projection], lanes, position: sequence, timeoutMs });
+  };
+}
+
+export interface RunStatus {
+  readonly projection: string;
+  readonly version: number;
+  readonly schema: string;
+  readonly status: 'building' | 'serving' | 'retired';
+  /** Of the lane that is furthest behind, and of the one that is ahead. */
+  readonly minPosition: number;
+  readonly maxPosition: number;
+  /** Units that wait because of an event that could not be applied. */
+  readonly parkedUnits: number;
+}
+
+/** All runs that are not retired, by projection. */
+export async function projectionStatus(sql: Sql): Promise<RunStatus[]> {
+  return sql<RunStatus[]>`
+    select r.projection, r.version, r.schema_name as schema, r.status,
+      min(c.position) as "minPosition", max(c.position) as "maxPosition",
+      (select count(*) from platform.projection_parked p where p.run_id = r.id) as "parkedUnits"
+    from platform.projection_runs r join platform.projection_checkpoints c on c.run_id = r.id
+    where r.status <> 'retired'
+    group by r.id order by r.projection, r.id`;
+}

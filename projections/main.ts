@@ -1,0 +1,83 @@
+/** The projections process: events to Postgres, and what pings tell. This file is the wiring diagram. */
+
+import { readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config.ts';
+import { createLog, type Log } from '../platform/log.ts';
+import { Nats, NatsUnavailableError } from '../platform/nats/connection.ts';
+import { NatsEventStore } from '../platform/nats/event-store.ts';
+import { ensureStreams } from '../platform/nats/jetstream.ts';
+import { Postgres } from '../platform/postgres/connection.ts';
+import { migrate } from '../platform/postgres/migrations.ts';
+import { PROJECTIONS } from './all.ts';
+import { runProjections } from './engine/engine.ts';
+import { type Patience, untilItWorks } from './engine/patience.ts';
+import { TelemetryRecorder } from './telemetry/recorder.ts';
+
+/** One for each projection, and some for telemetry, checks and a version that is built. */
+const POSTGRES_CONNECTIONS = PROJECTIONS.length * 2 + 2;
+const SERVICE_RETRY_MS = 250;
+/** Connections that are not closed by then are cut. */
+const CLOSE_GRACE_S = 1;
+/** This long after it was told to, the process is gone. */
+const STOP_GRACE_MS = 3_000;
+
+async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
+  const { natsUrl, databaseUrl } = requireServices(config);
+  const pause = (ms: number) => sleep(ms, undefined, { signal: stop }).catch(() => undefined);
+  const patience: Patience = { signal: stop, sleep: pause, log };
+  const creds = config.nats.credsFile === undefined ? {} : { creds: await readFile(config.nats.credsFile, 'utf8') };
+  const nats = await Nats.connect({ url: natsUrl, ...creds, name: 'projections', waitOnFirstConnect: true, log });
+  await untilStreams(nats, patience);
+  const postgres = new Postgres({
+    url: databaseUrl,
+    applicationName: 'lockfleet projections',
+    maxConnections: POSTGRES_CONNECTIONS,
+  });
+  try {
+    await untilItWorks('migrating the database', patience, () => migrate(postgres, log));
+    const recorder = new TelemetryRecorder(postgres.sql, log);
+    const unsubscribe = nats.subscribe('telemetry.>', ({ data }) => recorder.take(new TextDecoder().decode(data)));
+    const recording = recorder.run(patience);
+    const store = new NatsEventStore(nats, () => Bun.randomUUIDv7());
+    const onCaughtUp = () => console.log('ready');
+    await runProjections({ postgres, store, projections: PROJECTIONS, clock: Date.now, signal: stop, log, onCaughtUp });
+    unsubscribe();
+    await recording;
+  } finally {
+    await nats.close();
+    await postgres.close(CLOSE_GRACE_S);
+  }
+}
+
+async function untilStreams(nats: Nats, { signal, sleep: pause, log }: Patience): Promise<void> {
+  for (;;) {
+    try {
+      return await ensureStreams(nats);
+    } catch (error) {
+      if (!(error instanceof NatsUnavailableError) || signal.aborted) throw error;
+      log.info('waiting for JetStream', { error });
+      await pause(SERVICE_RETRY_MS);
+    }
+  }
+}
+
+async function main(): Promise<number> {
+  const log = createLog((line) => process.stderr.write(line), Date.now, { process: 'projections' });
+  const stop = new AbortController();
+  const end = () => {
+    stop.abort();
+    setTimeout(() => process.exit(0), STOP_GRACE_MS);
+  };
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, end);
+  try {
+    await run(loadConfig(process.env), log, stop.signal);
+    return 0;
+  } catch (error) {
+    if (error instanceof ConfigError) console.error(error.message);
+    else if (!stop.signal.aborted) log.error('the projections end', { error });
+    return stop.signal.aborted ? 0 : 1;
+  }
+}
+
+process.exit(await main());
