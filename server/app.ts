@@ -1,12 +1,12 @@
 /** The REST API: every controller, one way of reading bodies, one way of answering errors. */
 
-import { Elysia, NotFoundError, ValidationError } from 'elysia';
+import { Elysia, NotFoundError, ParseError, ValidationError } from 'elysia';
 import type { Log } from '../platform/log.ts';
 import { type ApiKeyDependencies, apiKeyRoutes } from './auth/routes.ts';
 import { type AvailabilityDependencies, availabilityRoutes } from './availability/routes.ts';
 import { type EventDependencies, eventRoutes } from './events/routes.ts';
 import { type HealthChecks, healthRoutes } from './health/routes.ts';
-import { readJson } from './http/body.ts';
+import { NDJSON, readJson } from './http/body.ts';
 import { Problem, problemOf, problemResponse } from './http/problems.ts';
 import { fieldErrors } from './http/validation.ts';
 import { openapi } from './openapi.ts';
@@ -30,7 +30,7 @@ export function createApp(deps: AppDependencies, checks: HealthChecks, log: Log)
     normalize: false,
     serve: { idleTimeout: IDLE_TIMEOUT_S, maxRequestBodySize: MAX_STREAM_BYTES },
   })
-    .onParse({ as: 'global' }, ({ request }) => readJson(request))
+    .onParse({ as: 'global' }, ({ request }, contentType) => (contentType === NDJSON ? undefined : readJson(request)))
     .onError({ as: 'global' }, ({ error, request }) => problemResponse(toProblem(error, request, log)))
     .use(openapi())
     .use(healthRoutes(checks))
@@ -42,7 +42,9 @@ export function createApp(deps: AppDependencies, checks: HealthChecks, log: Log)
 }
 
 function toProblem(error: unknown, request: Request, log: Log): Problem {
-  const problem = problemOf(error) ?? frameworkProblem(error);
+  // Elysia wraps what a body parser throws.
+  const thrown = error instanceof ParseError ? error.cause : error;
+  const problem = problemOf(thrown) ?? frameworkProblem(thrown);
   if (problem !== undefined) return problem;
   log.error('a request failed', { method: request.method, url: request.url, error });
   return new Problem('unavailable', 500, 'Something went wrong on our side. It has been noted.');

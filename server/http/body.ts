@@ -2,6 +2,8 @@
 
 import { Problem } from './problems.ts';
 
+/** The content type of streams of lines, which their routes read themselves. */
+export const NDJSON = 'application/x-ndjson';
 /** The largest body of any route but imports, which are read line by line. */
 export const MAX_BODY_BYTES = 256 * 1024;
 /** The longest line of an import. */

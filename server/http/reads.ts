@@ -1,6 +1,7 @@
 /** Reads: read your own writes with `minPosition`, and the parameters that lists share. */
 
 import { type TSchema, Type } from '@sinclair/typebox';
+import { t } from 'elysia';
 import { laneOf } from '../../domain/shard.ts';
 import type { PositionWatch } from '../../projections/engine/queries.ts';
 import { Problem, RETRY_AFTER_S } from './problems.ts';
@@ -11,9 +12,9 @@ export const DEFAULT_LIMIT = 50;
 export const MAX_LIMIT = 500;
 
 export const ListQuery = {
-  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: MAX_LIMIT, default: DEFAULT_LIMIT })),
+  limit: Type.Optional(t.Numeric({ minimum: 1, maximum: MAX_LIMIT, multipleOf: 1, default: DEFAULT_LIMIT })),
   cursor: Type.Optional(Type.String({ maxLength: 1_000, description: '`nextCursor` of the page before' })),
-  count: Type.Optional(Type.Boolean({ description: 'also answer with `total`' })),
+  count: Type.Optional(t.BooleanString({ description: 'also answer with `total`' })),
 };
 
 /** What a list answers. */

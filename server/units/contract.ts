@@ -2,6 +2,7 @@
 
 import { Type } from '@sinclair/typebox';
 import { UnitName } from '../../domain/vocabulary.ts';
+import { NDJSON } from '../http/body.ts';
 import { documented } from '../http/documented.ts';
 import { IdempotencyHeaders, ListQuery, MinPosition, pageOf } from '../http/reads.ts';
 import {
@@ -15,7 +16,6 @@ import {
 } from './schema.ts';
 
 const TAG = 'Units';
-export const NDJSON = 'application/x-ndjson';
 
 export const REGISTER = {
   headers: IdempotencyHeaders,
@@ -30,7 +30,6 @@ export const REGISTER = {
 };
 
 export const IMPORT = {
-  parse: 'none' as const,
   detail: documented({
     summary: 'Register many units',
     description: 'A unit a line, answered line by line and in order with the credentials or the problem of each.',

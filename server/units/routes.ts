@@ -2,10 +2,11 @@ import { Elysia } from 'elysia';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { getUnit, listUnits } from '../../projections/units/queries.ts';
 import type { Guard } from '../auth/guard.ts';
+import { NDJSON } from '../http/body.ts';
 import { Problem } from '../http/problems.ts';
 import { DEFAULT_LIMIT, type Reads } from '../http/reads.ts';
 import type { Writes } from '../http/writes.ts';
-import { GET_ONE, IMPORT, LIST, NDJSON, REGISTER } from './contract.ts';
+import { GET_ONE, IMPORT, LIST, REGISTER } from './contract.ts';
 import type { UnitRegistration } from './register.ts';
 
 /** A unit that nobody pinged for this many intervals is not known to be online. */
@@ -39,8 +40,12 @@ export function unitRoutes(deps: UnitRouteDependencies) {
     )
     .post(
       '/import',
-      ({ actor, request }) =>
-        new Response(textStream(registration.import(actor, request)), { headers: { 'content-type': NDJSON } }),
+      ({ actor, headers, request }) => {
+        if (!headers['content-type']?.startsWith(NDJSON)) {
+          throw new Problem('validation', 415, `The body must be lines of JSON, with Content-Type: ${NDJSON}.`);
+        }
+        return new Response(textStream(registration.import(actor, request)), { headers: { 'content-type': NDJSON } });
+      },
       IMPORT,
     )
     .get(
