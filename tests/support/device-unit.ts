@@ -1,0 +1,64 @@
+/** A pure unit for tables: made, steered and read without a store or a connection. */
+
+import { firstBoot } from '../../device-sim/unit/lifecycle.ts';
+import type { Decision, Surroundings, UnitModel } from '../../device-sim/unit/model.ts';
+import type { BatchEvent } from '../../domain/batch.ts';
+import { defaultConfiguration } from '../../domain/configuration.ts';
+import { toInstant } from '../../domain/vocabulary.ts';
+
+export const NOON_MS = Date.parse('2026-07-01T12:00:00.000Z');
+export const MINUTE_MS = 60_000;
+
+/** So many minutes after noon, as an instant. */
+export function noonPlus(minutes: number): string {
+  return toInstant(NOON_MS + minutes * MINUTE_MS);
+}
+
+/** Ids that count: `id-1`, `id-2`, … */
+export function countingIds(): () => string {
+  let made = 0;
+  return () => {
+    made += 1;
+    return `id-${made}`;
+  };
+}
+
+export function around(changes: Partial<Surroundings> = {}): Surroundings {
+  return {
+    nowMs: NOON_MS,
+    newId: countingIds(),
+    offline: false,
+    jammed: new Set(),
+    terminalDeclines: false,
+    ...changes,
+  };
+}
+
+/** A unit with the lockers A (S), B (M) and C (L), as it stands after its first boot. */
+export function newUnit(): UnitModel {
+  const made = {
+    name: 'PL-1000',
+    lockers: [
+      { id: 'A', size: 'S' },
+      { id: 'B', size: 'M' },
+      { id: 'C', size: 'L' },
+    ] as const,
+    configuration: defaultConfiguration(600),
+  };
+  return firstBoot(made, around({ newId: () => 'epoch-0' })).unit;
+}
+
+/** The unit after decisions were taken one after another, at noon unless they say otherwise. */
+export function after(unit: UnitModel, ...steps: ((unit: UnitModel) => Decision<unknown>)[]): UnitModel {
+  return steps.reduce((next, step) => step(next).unit, unit);
+}
+
+/** What an entry says, without its place and time. */
+export function told({ type, locker, causationId, data }: BatchEvent): object {
+  return {
+    type,
+    ...(locker === undefined ? {} : { locker }),
+    ...(causationId === undefined ? {} : { causationId }),
+    data,
+  };
+}
