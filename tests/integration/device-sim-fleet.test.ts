@@ -1,40 +1,274 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { join } from 'node:path';
+import { Value } from '@sinclair/typebox/value';
 import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
 import type { Fleet } from '../../device-sim/fleet/fleet.ts';
-import { type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
+import { FleetStore } from '../../device-sim/store/fleet-store.ts';
+import { StoreError } from '../../device-sim/store/group-commit.ts';
+import { CommandAnswer, PingReply } from '../../domain/commands.ts';
+import { configurationHash, defaultConfiguration } from '../../domain/configuration.ts';
+import { pingReplyMac } from '../../platform/unit-protocol/ping.ts';
+import { temporaryFolder } from '../support/cleanup.ts';
+import { call, type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
 
+const SOON_MS = 30_000;
+const soon = () => new Date(Date.now() + SOON_MS).toISOString();
+const newId = () => Bun.randomUUIDv7();
+
+let platform: FieldPlatform;
+beforeAll(async () => {
+  platform = await startFieldPlatform();
+});
+afterAll(() => platform.stop());
+
+function unitOf(fleet: Fleet, name: string): EmulatedUnit {
+  const unit = fleet.units.get(name);
+  if (unit === undefined) throw new Error(`there is no ${name}`);
+  return unit;
+}
+
+async function control(fleet: Fleet, path: string, body?: object): Promise<{ status: number; body: never }> {
+  const post = { method: 'POST', body: JSON.stringify(body) };
+  const response = await fetch(`${fleet.controlUrl}${path}`, body === undefined ? {} : post);
+  return { status: response.status, body: (await response.json()) as never };
+}
+
+async function connected(fleet: Fleet): Promise<void> {
+  await eventually(() => fleet.readiness().connected === fleet.units.size);
+}
+
 describe('a fleet', () => {
-  let platform: FieldPlatform;
   let fleet: Fleet;
-  const unit = (name: string): EmulatedUnit => {
-    const found = fleet.units.get(name);
-    if (found === undefined) throw new Error(`there is no ${name}`);
-    return found;
-  };
+  let unit: EmulatedUnit;
 
   beforeAll(async () => {
-    platform = await startFieldPlatform();
     fleet = await startTestFleet(platform);
+    unit = unitOf(fleet, 'PL-1000');
   });
-  afterAll(async () => {
-    await fleet.stop();
-    await platform.stop();
-  });
+  afterAll(() => fleet.stop());
 
   test('is ready once it is registered, connected and pinged', async () => {
-    await eventually(() => fleet.readiness().connected === 2);
-    expect((await fetch(`${fleet.controlUrl}/readyz`)).status).toBe(503);
-    for (const { name, address } of fleet.units.values()) {
-      expect(await platform.ping({ name, address })).toMatchObject({ unit: name });
-    }
-    const ready = await fetch(`${fleet.controlUrl}/readyz`);
-    expect(await ready.json()).toMatchObject({ ready: true, registered: 2, connected: 2, pinged: 2, units: 2 });
-    expect(ready.status).toBe(200);
+    await connected(fleet);
+    const before = await control(fleet, '/readyz');
+    expect(before).toMatchObject({ status: 503, body: { registered: 2, connected: 2, pinged: 0, units: 2 } });
+    for (const each of fleet.units.values()) expect(await platform.ping(each)).toMatchObject({ unit: each.name });
+    expect(await control(fleet, '/readyz')).toMatchObject({ status: 200, body: { ready: true, pinged: 2 } });
   });
 
-  test('pushes what happened', async () => {
-    await eventually(async () => (await platform.inbox('PL-1000')).length > 0);
-    console.log(JSON.stringify(await platform.inbox('PL-1000')), unit('PL-1000').model.log);
+  test('answers a ping with what the protocol says, and proves it', async () => {
+    const reply = (await platform.ping(unit)) as (PingReply & { nonce: string; mac: string }) | undefined;
+    if (reply === undefined || unit.credentials === undefined) throw new Error('no answer');
+    expect(Value.Check(PingReply, reply)).toBe(true);
+    const { epoch, lastSeq } = unit.model.log;
+    expect(reply).toMatchObject({ epoch, lastSeq, configurationHash: defaultConfiguration(600).hash });
+    const key = Buffer.from(unit.credentials.unitKey, 'base64');
+    expect(reply.mac).toBe(pingReplyMac(key, reply.nonce, reply));
   });
+
+  test('answers no ping that does not prove who asks', async () => {
+    const nonce = 'a'.repeat(32);
+    const url = `http://${unit.address}/ping?nonce=${nonce}&clock=1`;
+    expect(await call(`${url}&mac=${'0'.repeat(32)}`)).toEqual({ status: 403, text: '' });
+    expect(await call(url)).toEqual({ status: 403, text: '' });
+    expect((await call(`http://${unit.address}/ping?nonce=short&clock=1`)).status).toBe(400);
+    expect((await call(`${url}&recorded=nonsense`)).status).toBe(400);
+    expect((await call(`http://${unit.address}/nowhere`)).status).toBe(404);
+  });
+
+  test('pushes what happened, in order, and deletes only what a ping names recorded', async () => {
+    expect((await control(fleet, '/units/PL-1000/walk-up', { locker: 'A', minutes: 30 })).status).toBe(200);
+    await eventually(() => unit.model.log.acknowledgedSeq === unit.model.log.lastSeq);
+    const { epoch, lastSeq } = unit.model.log;
+    const pushed = (await platform.inbox('PL-1000')).filter((batch) => batch.epoch === epoch);
+    const events = pushed.flatMap((batch) => batch.events);
+    expect(events.map(({ seq }) => seq)).toEqual(Array.from({ length: lastSeq }, (_, index) => index + 1));
+    expect(events[0]).toMatchObject({ type: 'UnitStateReported', data: { reason: 'new-epoch' } });
+    expect(events.filter(({ offline }) => offline === true)).toEqual([]);
+
+    expect(unit.model.log.recordedSeq).toBe(0);
+    expect(unit.entries(1, 500).bodies).toHaveLength(lastSeq);
+    await platform.ping(unit, { epoch, seq: 3 });
+    await eventually(() => unit.model.log.recordedSeq === 3);
+    expect(unit.entries(1, 500).bodies).toHaveLength(lastSeq - 3);
+  });
+
+  test('gives its log page by page, and deletes only what the signature names', async () => {
+    const { epoch, lastSeq } = unit.model.log;
+    const first = await platform.fetch(unit, `after=${epoch}:3&limit=1`);
+    expect(first.status).toBe(200);
+    expect(first.batch).toMatchObject({ unit: 'PL-1000', epoch, firstAvailableSeq: 4, lastSeq, more: true });
+    expect(first.batch.events.map(({ seq }) => seq)).toEqual([4]);
+    const rest = await platform.fetch(unit, `after=${epoch}:4`);
+    expect(rest.batch.more).toBe(false);
+    expect(rest.batch.events.at(-1)?.seq).toBe(lastSeq);
+    expect(unit.model.log.recordedSeq).toBe(3);
+    await platform.fetch(unit, `after=${epoch}:4`, `${epoch}:4`);
+    expect(unit.model.log.recordedSeq).toBe(4);
+
+    const end = await platform.fetch(unit, `after=${epoch}:${lastSeq}`);
+    expect(end.batch).toMatchObject({ events: [], more: false });
+    const unknown = await platform.fetch(unit, `after=${newId()}:99`);
+    expect(unknown.batch.events[0]?.seq).toBe(5);
+    expect((await platform.fetch(unit, 'after=nonsense')).status).toBe(400);
+    expect((await platform.fetch(unit, `after=${epoch}:1&limit=501`)).status).toBe(400);
+    const forged = await call(`http://${unit.address}/events`, { headers: { authorization: 'Bearer x.y.z' } });
+    expect(forged).toEqual({ status: 401, text: '{"reason":"signature"}' });
+    expect((await call(`http://${unit.address}/events`)).status).toBe(401);
+    const foreign = await platform.signer.fetch('PL-1001', Date.now());
+    const headers = { authorization: `Bearer ${foreign}` };
+    expect((await call(`http://${unit.address}/events`, { headers })).status).toBe(401);
+  });
+
+  test('carries out a signed command once', async () => {
+    const command = {
+      commandId: newId(),
+      expiresAt: soon(),
+      openLocker: { locker: 'B', reservationId: 'PL-1000.r', until: soon() },
+    };
+    const first = await platform.command(unit, command);
+    expect(Value.Check(CommandAnswer, first)).toBe(true);
+    expect(first).toEqual({ commandId: command.commandId, status: 'done' });
+    const { lastSeq } = unit.model.log;
+    expect(await platform.command(unit, command)).toEqual(first);
+    expect(unit.model.log.lastSeq).toBe(lastSeq);
+    expect((await control(fleet, '/units/PL-1000')).body).toMatchObject({
+      lockers: [{ id: 'A' }, { id: 'B', door: 'open', occupiedBy: 'PL-1000.r' }, { id: 'C', occupiedBy: null }],
+    });
+  });
+
+  test('refuses commands that nobody signed for it', async () => {
+    const command = { commandId: newId(), expiresAt: soon(), openLocker: { locker: 'C' } };
+    const post = async (body: string) => {
+      const { status, text } = await call(`http://${unit.address}/commands`, { method: 'POST', body });
+      return { status, answer: JSON.parse(text) as object };
+    };
+    const foreign = await platform.signer.command('PL-1001', command, Date.now());
+    const { commandId } = command;
+    expect(await post(JSON.stringify({ jws: foreign }))).toEqual({
+      status: 200,
+      answer: { commandId, status: 'refused', reason: 'signature' },
+    });
+    const stale = await platform.signer.command('PL-1000', command, Date.now() - 3_600_000);
+    expect((await post(JSON.stringify({ jws: stale }))).answer).toMatchObject({ reason: 'signature' });
+    expect((await post('{"jws":"nothing"}')).answer).toEqual({ commandId: '', status: 'refused', reason: 'signature' });
+    expect(await post('not json')).toEqual({ status: 400, answer: { reason: 'malformed' } });
+    expect((await post(`{"jws":"${'x'.repeat(1_100_000)}"}`)).status).toBe(413);
+    expect(unit.model.lockers[2]?.door).toBe('closed');
+  });
+
+  test('applies a configuration, and runs the factory one after a wipe', async () => {
+    const values = { ...defaultConfiguration(600).values, pushIntervalMs: 100 };
+    const wanted = { version: 2, hash: configurationHash(values), values };
+    const other = unitOf(fleet, 'PL-1001');
+    const answer = await platform.command(other, { commandId: newId(), expiresAt: soon(), applyConfiguration: wanted });
+    expect(answer).toMatchObject({ status: 'done', configurationHash: wanted.hash });
+    expect((await platform.ping(other))?.configurationHash).toBe(wanted.hash);
+    const { epoch } = other.model.log;
+    const wiped = await control(fleet, '/units/PL-1001/wipe', {});
+    expect(wiped.status).toBe(200);
+    const reply = await platform.ping(other, { epoch, seq: 1 });
+    expect(reply?.epoch).not.toBe(epoch);
+    expect(reply).toMatchObject({ lastSeq: 1, configurationHash: defaultConfiguration(600).hash });
+  });
+});
+
+describe('a fleet that is started again', () => {
+  test('has its log, its credentials and its faults, and says that it was switched on', async () => {
+    const storePath = join(await temporaryFolder('device-sim'), 'fleet.sqlite');
+    const first = await startTestFleet(platform, { storePath, seed: 2 });
+    await connected(first);
+    await control(first, '/units/PM-1000/walk-up', { locker: 'A', minutes: 30 });
+    await control(first, '/units/PM-1001/faults', { offline: true, jammed: ['B'] });
+    const before = unitOf(first, 'PM-1000').model;
+    await first.stop();
+    const imports = platform.requests.length;
+
+    const second = await startTestFleet(platform, { storePath, seed: 2 });
+    try {
+      const unit = unitOf(second, 'PM-1000');
+      expect(unit.model.log).toMatchObject({ epoch: before.log.epoch, lastSeq: before.log.lastSeq + 1 });
+      expect(unit.model.lockers).toEqual(before.lockers);
+      expect(unit.model.bootId).not.toBe(before.bootId);
+      expect(JSON.parse(unit.entries(unit.model.log.lastSeq, 1).bodies[0] ?? '{}')).toMatchObject({
+        type: 'UnitRestarted',
+      });
+      expect(unitOf(second, 'PM-1001').faults).toMatchObject({ offline: true, jammed: ['B'] });
+      await eventually(() => second.readiness().connected === 1);
+      await platform.ping(unit);
+      expect(second.readiness()).toMatchObject({ ready: true, registered: 2, connected: 1, offline: 1 });
+      expect(platform.requests.length).toBe(imports);
+    } finally {
+      await second.stop();
+    }
+  });
+
+  test('grows, and keeps what it has', async () => {
+    const storePath = join(await temporaryFolder('device-sim'), 'fleet.sqlite');
+    const small = await startTestFleet(platform, { storePath, seed: 3, units: 1, lockers: 2 });
+    const { address } = unitOf(small, 'PN-1000');
+    await small.stop();
+    const large = await startTestFleet(platform, { storePath, seed: 3, units: 2, lockers: 5 });
+    expect(unitOf(large, 'PN-1000').address).toBe(address);
+    expect(unitOf(large, 'PN-1000').model.lockers).toHaveLength(2);
+    expect(unitOf(large, 'PN-1001').model.lockers).toHaveLength(5);
+    expect(unitOf(large, 'PN-1001').address.split(':')[1]).toBe(address.split(':')[1] ?? '');
+    await large.stop();
+  });
+
+  test('is refused the store of one that runs', async () => {
+    const storePath = join(await temporaryFolder('device-sim'), 'fleet.sqlite');
+    const store = FleetStore.open(storePath, () => undefined);
+    await expect(startTestFleet(platform, { storePath })).rejects.toThrow(StoreError);
+    store.close();
+  });
+});
+
+describe('registration', () => {
+  test('waits for a platform that is not there yet', async () => {
+    const fleet = await startTestFleet({ url: 'http://127.0.0.1:9' }, { seed: 4 });
+    expect(fleet.readiness()).toMatchObject({ ready: false, registered: 0, problems: [] });
+    await fleet.stop();
+  });
+
+  test('rotates what the platform knows and the store has lost, or says why it cannot', async () => {
+    platform.registered.add('PP-1000');
+    const fleet = await startTestFleet(platform, { seed: 5 });
+    await eventually(() => fleet.readiness().problems.length === 1);
+    expect(fleet.readiness()).toMatchObject({ registered: 1, ready: false });
+    expect(fleet.readiness().problems[0]).toMatch(/^PP-1000: the platform knows it already.*lost its credentials/);
+    await fleet.stop();
+
+    platform.rotation = 'works';
+    platform.registered.add('PQ-1000');
+    const rotated = await startTestFleet(platform, { seed: 6 });
+    await connected(rotated);
+    expect(rotated.readiness()).toMatchObject({ registered: 2, problems: [] });
+    await rotated.stop();
+    platform.rotation = 'missing';
+  });
+});
+
+test('a unit takes commands over NATS when that is its channel', async () => {
+  const fleet = await startTestFleet(platform, {
+    seed: 7,
+    channels: { probe: 'http', delivery: 'push', commandChannel: 'nats' },
+  });
+  await connected(fleet);
+  const command = { commandId: newId(), expiresAt: soon(), openLocker: { locker: 'A' } };
+  expect(await platform.commandOverNats('PR-1000', command)).toEqual({ commandId: command.commandId, status: 'done' });
+  expect(unitOf(fleet, 'PR-1000').model.lockers[0]?.door).toBe('open');
+  await fleet.stop();
+});
+
+test('a unit that is fetched from pushes nothing', async () => {
+  const fleet = await startTestFleet(platform, {
+    seed: 8,
+    channels: { probe: 'http', delivery: 'fetch', commandChannel: 'http' },
+  });
+  await connected(fleet);
+  const unit = unitOf(fleet, 'PS-1000');
+  expect((await platform.fetch(unit, '')).batch.events.map(({ type }) => type)).toEqual(['UnitStateReported']);
+  expect(fleet.metrics.pushes).toBe(0);
+  await fleet.stop();
 });

@@ -74,7 +74,8 @@ export async function startFieldPlatform(): Promise<FieldPlatform> {
     fetch: async (incoming) => {
       const { pathname } = new URL(incoming.url);
       requests.push(`${incoming.method} ${pathname}`);
-      if (incoming.headers.get('authorization') !== 'Bearer ops') return new Response('', { status: 401 });
+      if (incoming.headers.get('authorization')?.startsWith('Bearer ') !== true)
+        return new Response('', { status: 401 });
       const [, name] = /^\/v1\/units\/(.+)\/credentials\/rotate$/.exec(pathname) ?? [];
       if (name !== undefined && platform.rotation === 'works') {
         return Response.json({ name, credentials: await credentialsOf(name) });
