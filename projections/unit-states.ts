@@ -11,8 +11,9 @@ interface Row {
 }
 
 /**
- * The states of the units in a batch, after it. `table` has the columns `unit` and `state`; `aggregates` are the subjects
- * that the read model follows.
+ * The states of the units in a batch, after it. `table` has the columns `unit` and `state`, which is `json` and not
+ * `jsonb`: the folds know the oldest of what they keep by its place. `aggregates` are the subjects that the read model
+ * follows.
  */
 export async function foldUnitStates(
   tx: Tx,

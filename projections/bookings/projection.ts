@@ -17,7 +17,7 @@ export const bookings: Projection = {
         unit text primary key,
         fold_version int not null,
         position bigint not null,
-        state jsonb not null
+        state json not null
       )`;
   },
 
@@ -28,7 +28,7 @@ export const bookings: Projection = {
     const positions = new Map(commits.map((commit) => [commit.unit, commit.sequence]));
     await tx`
       insert into ${tx(table)} (unit, fold_version, position, state)
-      select unit, ${UNIT_FOLD_VERSION}, position, state::jsonb
+      select unit, ${UNIT_FOLD_VERSION}, position, state::json
       from unnest(
         ${[...states.keys()]}::text[],
         ${[...states.keys()].map((unit) => positions.get(unit) ?? 0)}::bigint[],

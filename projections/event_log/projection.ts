@@ -1,6 +1,7 @@
 /** `event_log`: every event as it is stored, for the event grid and for exports. */
 
 import { lockerOfSubject } from '../../domain/envelope.ts';
+import { toInstant, toMs } from '../../domain/vocabulary.ts';
 import type { Projection } from '../engine/projection.ts';
 
 export const eventLog: Projection = {
@@ -36,9 +37,17 @@ export const eventLog: Projection = {
         ${rows.map(({ commit }) => commit.unit)}::text[],
         ${rows.map(({ event }) => lockerOfSubject(event.subject) ?? null)}::text[],
         ${rows.map(({ event }) => event.type)}::text[],
-        ${rows.map(({ event }) => event.time)}::timestamptz[],
+        ${rows.map(({ event, commit }) => occurredAt(event.time, commit.recordedAtMs))}::timestamptz[],
         ${rows.map(({ commit }) => new Date(commit.recordedAtMs).toISOString())}::timestamptz[],
         ${rows.map(({ event }) => JSON.stringify(event))}::text[]
       )`;
   },
 };
+
+/** A unit's clock may say anything. What is no time that Postgres keeps is filed under the time of its recording. */
+function occurredAt(time: string, recordedAtMs: number): string {
+  const ms = toMs(time);
+  return toInstant(ms >= EARLIEST_MS ? ms : recordedAtMs);
+}
+
+const EARLIEST_MS = Date.parse('0001-01-01T00:00:00.000Z');

@@ -36,10 +36,11 @@ async function createReservationTable(tx: Tx, name: string): Promise<void> {
       customer text not null,
       locker text not null,
       status text not null,
-      period tstzrange not null,
+      from_at timestamptz not null,
+      until_at timestamptz not null,
       hold_expires_at timestamptz not null,
       held_position bigint not null,
-      reservation jsonb not null
+      reservation json not null
     )`;
   await tx`create index on ${table} (customer, held_position desc, id)`;
   await tx`create index on ${table} (unit, locker) where status in ('held', 'confirmed', 'active')`;
@@ -55,8 +56,8 @@ async function createPlaceTables(tx: Tx, schema: string): Promise<void> {
       in_use boolean not null,
       online boolean not null,
       known_at timestamptz,
-      configuration jsonb not null,
-      state jsonb not null
+      configuration json not null,
+      state json not null
     )`;
   await tx`create index on ${place} (lat, lon) where in_use`;
   await tx`
@@ -109,8 +110,9 @@ async function saveReservations(tx: Tx, table: string, kept: readonly Kept[]): P
   if (kept.length === 0) return;
   const column = <T>(value: (kept: Kept) => T): T[] => kept.map(value);
   await tx`
-    insert into ${tx(table)} (id, unit, customer, locker, status, period, hold_expires_at, held_position, reservation)
-    select id, unit, customer, locker, status, tstzrange(from_at, until_at), hold_expires_at, held_position, reservation::jsonb
+    insert into ${tx(table)}
+      (id, unit, customer, locker, status, from_at, until_at, hold_expires_at, held_position, reservation)
+    select id, unit, customer, locker, status, from_at, until_at, hold_expires_at, held_position, reservation::json
     from unnest(
       ${column(({ reservation }) => reservation.id)}::text[],
       ${column(({ unit }) => unit)}::text[],
@@ -124,7 +126,7 @@ async function saveReservations(tx: Tx, table: string, kept: readonly Kept[]): P
       ${column(({ reservation }) => JSON.stringify(reservation))}::text[]
     ) as batch (id, unit, customer, locker, status, from_at, until_at, hold_expires_at, held_position, reservation)
     on conflict (id) do update set
-      locker = excluded.locker, status = excluded.status, period = excluded.period,
+      locker = excluded.locker, status = excluded.status, from_at = excluded.from_at, until_at = excluded.until_at,
       hold_expires_at = excluded.hold_expires_at, reservation = excluded.reservation`;
 }
 
@@ -147,7 +149,7 @@ async function savePlaces(tx: Tx, table: string, places: readonly Place[]): Prom
   const column = <T>(value: (place: Place) => T): T[] => places.map(value);
   await tx`
     insert into ${tx(table)} (unit, lat, lon, in_use, online, known_at, configuration, state)
-    select unit, lat, lon, in_use, online, known_at, configuration::jsonb, state::jsonb
+    select unit, lat, lon, in_use, online, known_at, configuration::json, state::json
     from unnest(
       ${column(({ unit }) => unit.name)}::text[],
       ${column(({ unit }) => unit.location.lat)}::double precision[],

@@ -3,7 +3,7 @@ import type { ConfigurationValues } from '../../domain/configuration.ts';
 import { priceOf } from '../../domain/price.ts';
 import type { Reservation } from '../../domain/reservation.ts';
 import { type LockerSize, type Money, toInstant, toMs } from '../../domain/vocabulary.ts';
-import type { Sql } from '../../platform/postgres/connection.ts';
+import type { Fragment, Sql } from '../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
 import { servingRun } from '../engine/serving.ts';
 
@@ -96,9 +96,10 @@ export async function availability(
   const { schema } = await servingRun(sql, 'reservations');
   const now = new Date(nowMs);
   const overdueUntil = new Date(nowMs + OVERDUE_ALLOWANCE_MS);
-  const period = sql.part`tstzrange(${from}::timestamptz, ${until}::timestamptz)`;
+  const overlaps = (start: Fragment, end: Fragment) =>
+    sql.part`${start} < ${until}::timestamptz and ${from}::timestamptz < ${end}`;
   // A use that should have ended lasts, for whoever plans, until it could end.
-  const expectedEnd = (planned: ReturnType<Sql['part']>) =>
+  const expectedEnd = (planned: Fragment) =>
     sql.part`case when ${planned} > ${now} then ${planned} else ${overdueUntil} end`;
   const rows = await sql<FreeLocker[]>`
     select l.unit, l.id as locker, l.size, p.online, p.known_at, t.last_online_at, p.configuration
@@ -107,15 +108,15 @@ export async function availability(
     left join platform.unit_telemetry t on t.unit = p.unit
     where p.in_use and l.in_service and ${placeCondition(sql, query)}
       ${query.size === undefined ? sql.part`` : sql.part`and l.size = ${query.size}`}
-      and (l.rental_from is null
-        or not tstzrange(l.rental_from, greatest(l.rental_from, ${expectedEnd(sql.part`l.rental_until`)})) && ${period})
+      and (l.rental_from is null or not (${overlaps(sql.part`l.rental_from`, expectedEnd(sql.part`l.rental_until`))}))
       and not exists (
         select from ${sql(`${schema}.reservation`)} r
         where r.unit = l.unit and r.locker = l.id and r.status in ('held', 'confirmed', 'active')
           and (r.status <> 'held' or r.hold_expires_at > ${now})
-          and case when r.status = 'active'
-            then tstzrange(lower(r.period), greatest(lower(r.period), ${expectedEnd(sql.part`upper(r.period)`)})) && ${period}
-            else r.period && ${period} end)
+          and ${overlaps(
+            sql.part`r.from_at`,
+            sql.part`case when r.status = 'active' then ${expectedEnd(sql.part`r.until_at`)} else r.until_at end`,
+          )})
     order by ${distanceM(sql, query.near)}, l.unit, l.ordinal
     limit ${limit}`;
   return { asOf: toInstant(nowMs), items: rows.flatMap((row) => offer(row, from, until)) };

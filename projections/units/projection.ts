@@ -30,7 +30,7 @@ export const units: Projection = {
         wanted_hash text not null,
         reported_hash text,
         position bigint not null,
-        state jsonb not null
+        state json not null
       )`;
     await tx`create index on ${table} (hash)`;
     await tx`create index on ${table} (connectivity)`;
@@ -58,7 +58,7 @@ async function save(tx: Tx, table: string, rows: readonly Shown[]): Promise<void
     insert into ${tx(table)} (unit, hash, display_name, lockers, retired, connectivity, connectivity_since,
       recorded_epoch, recorded_seq, wanted_hash, reported_hash, position, state)
     select unit, hash, display_name, lockers, retired, connectivity, connectivity_since,
-      recorded_epoch, recorded_seq, wanted_hash, reported_hash, position, state::jsonb
+      recorded_epoch, recorded_seq, wanted_hash, reported_hash, position, state::json
     from unnest(
       ${column(({ state }) => state.name)}::text[],
       ${column(({ state }) => unitHash(state.name))}::text[],

@@ -62,7 +62,7 @@ export async function listUnits(
   const page = await sql<(Row & { readonly key: string | number | null })[]>`
     select *, ${sortKey(sql, sort)} as key from (${rows}) grid
     where ${where} ${after}
-    order by ${sortKey(sql, sort)}, unit
+    order by ${sort === 'name' ? sql.part`unit` : sql.part`${sortKey(sql, sort)}, unit`}
     limit ${limit + 1}`;
   const total = count ? await countOf(sql, rows, where) : undefined;
   return toPage(page, limit, toGridRow, ({ key, unit }) => (sort === 'name' ? [unit] : [key, unit]), total);
@@ -129,7 +129,7 @@ function condition(sql: Sql, { q, state, shard }: UnitFilter) {
 function sortKey(sql: Sql, sort: UnitSort) {
   switch (sort) {
     case 'name':
-      return sql.part`0`;
+      return sql.part`unit`;
     case 'state':
       return sql.part`shown_state`;
     case 'lastOnlineAt':

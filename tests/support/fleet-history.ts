@@ -1,0 +1,250 @@
+/** Random lives of many units, decided by the domain: what the projections are tested and measured with. */
+
+import { cancel, confirm, end, hold, requestOpen } from '../../domain/booking.ts';
+import { configurationHash, defaultConfiguration } from '../../domain/configuration.ts';
+import { goOffline, goOnline } from '../../domain/connectivity.ts';
+import { type Aggregate, type CloudEvent, type EventDraft, envelop } from '../../domain/envelope.ts';
+import { versionOf } from '../../domain/events/catalogue.ts';
+import { Refusal } from '../../domain/refusal.ts';
+import type { RegisteredUnit } from '../../domain/registry.ts';
+import { settle } from '../../domain/settlement.ts';
+import { evolveUnit, newUnitState, type UnitState } from '../../domain/unit.ts';
+import { LOCKER_SIZES, toInstant } from '../../domain/vocabulary.ts';
+import type { Append } from '../../platform/event-store/store.ts';
+import type { SeededRandom } from './random.ts';
+
+const START_MS = Date.parse('2026-06-01T08:00:00.000Z');
+const MINUTE_MS = 60_000;
+const CUSTOMERS = 25;
+
+/** What may happen, each as often as it stands here. */
+const ACTIONS = [
+  ...['hold', 'hold', 'hold', 'hold', 'confirm', 'confirm', 'confirm', 'cancel', 'open', 'end', 'settle', 'settle'],
+  ...['walk-up', 'walk-up', 'redeem', 'redeem', 'give-back', 'give-back', 'door', 'door', 'door', 'error'],
+  ...['online', 'offline', 'service', 'update', 'configure', 'report'],
+] as const;
+
+export class FleetHistory {
+  readonly #random: SeededRandom;
+  readonly #states = new Map<string, UnitState>();
+  readonly #names: string[];
+  readonly #lockers: number;
+  #sequence = 0;
+  #ids = 0;
+  nowMs = START_MS;
+
+  constructor(random: SeededRandom, { units, lockers }: { readonly units: number; readonly lockers: number }) {
+    this.#random = random;
+    this.#lockers = lockers;
+    this.#names = Array.from({ length: units }, (_, index) => `PL-${1000 + index}`);
+  }
+
+  get states(): ReadonlyMap<string, UnitState> {
+    return this.#states;
+  }
+
+  /** The next `count` commits. They are in the store's order: the first of all has sequence 1. */
+  take(count: number): Append[] {
+    const commits: Append[] = [];
+    while (commits.length < count) commits.push(...this.#step());
+    return commits.slice(0, count);
+  }
+
+  #step(): Append[] {
+    const name = this.#names[this.#random.below(this.#names.length)] ?? '';
+    const state = this.#states.get(name) ?? newUnitState(name);
+    this.nowMs += this.#random.below(20_000);
+    const { registry } = state;
+    if (registry.status === 'unregistered') return this.#append(state, 'registry', [this.#registration(name)], 'ops:a');
+    const action = ACTIONS[this.#random.below(ACTIONS.length)] ?? 'hold';
+    try {
+      return this.#act(action, state, registry);
+    } catch (error) {
+      if (error instanceof Refusal) return [];
+      throw error;
+    }
+  }
+
+  #act(action: (typeof ACTIONS)[number], state: UnitState, registry: RegisteredUnit): Append[] {
+    const { nowMs } = this;
+    switch (action) {
+      case 'online':
+        return this.#append(state, 'connectivity', goOnline(state.connectivity, 'ping', nowMs), 'platform:pinger');
+      case 'offline':
+        return this.#append(
+          state,
+          'connectivity',
+          goOffline(state.connectivity, 3, toInstant(nowMs - 30_000)),
+          'platform:pinger',
+        );
+      case 'settle':
+        return this.#append(state, 'booking', settle(state, nowMs), 'platform:reactor');
+      case 'service':
+      case 'update':
+      case 'configure':
+        return this.#operate(action, state, registry);
+      case 'hold':
+      case 'confirm':
+      case 'cancel':
+      case 'open':
+      case 'end':
+        return this.#book(action, state);
+      default:
+        return this.#report(action, state, registry);
+    }
+  }
+
+  #operate(action: 'service' | 'update' | 'configure', state: UnitState, registry: RegisteredUnit): Append[] {
+    if (action === 'update') {
+      const data = { displayName: `Renamed ${this.#next()}`, location: this.#location() };
+      return this.#append(state, 'registry', [{ type: 'UnitUpdated', data }], 'ops:a');
+    }
+    if (action === 'configure') {
+      const values = { ...registry.configuration.values, minimumMinutes: 5 + this.#random.below(30) };
+      const version = registry.configuration.version + 1;
+      const data = { version, hash: configurationHash(values), values, mode: 'queued' as const };
+      return this.#append(state, 'config', [{ type: 'ConfigurationChanged', data }], 'ops:a');
+    }
+    const locker = registry.lockers[this.#random.below(registry.lockers.length)];
+    if (locker === undefined) return [];
+    const type = locker.inService ? 'LockerTakenOutOfService' : 'LockerReturnedToService';
+    return this.#append(state, 'registry', [{ type, locker: locker.id, data: { id: locker.id } }], 'ops:a');
+  }
+
+  #book(action: 'hold' | 'confirm' | 'cancel' | 'open' | 'end', state: UnitState): Append[] {
+    const { nowMs } = this;
+    const commandId = this.#uuid();
+    const customer = `00000000-0000-4000-8000-${String(this.#random.below(CUSTOMERS)).padStart(12, '0')}`;
+    if (action === 'hold') {
+      const fromMs = nowMs + this.#random.below(240) * MINUTE_MS;
+      const untilMs = fromMs + (15 + this.#random.below(180)) * MINUTE_MS;
+      const size = LOCKER_SIZES[this.#random.below(LOCKER_SIZES.length)] ?? 'M';
+      const reservationId = `${state.name}.${commandId}`;
+      const period = { from: toInstant(fromMs), until: toInstant(untilMs) };
+      const drafts = hold(state, { commandId, reservationId, customer, nowMs, wanted: { size }, ...period });
+      return this.#append(state, 'booking', drafts, `customer:${customer}`, commandId);
+    }
+    const reservations = Object.values(state.booking.reservations);
+    const reservation = reservations[this.#random.below(reservations.length)];
+    if (reservation === undefined) return [];
+    const command = { commandId, reservationId: reservation.id, customer: reservation.customer, nowMs };
+    const drafts = {
+      confirm: () => confirm(state, { ...command, paymentReference: `pay-${commandId}` }),
+      cancel: () => cancel(state, command),
+      open: () => requestOpen(state, command),
+      end: () => end(state, command),
+    }[action]();
+    return this.#append(state, 'booking', drafts, `customer:${reservation.customer}`, commandId);
+  }
+
+  /** The unit reports one to three facts in a batch. */
+  #report(action: string, state: UnitState, registry: RegisteredUnit): Append[] {
+    const drafts: EventDraft[] = [];
+    for (let n = 1 + this.#random.below(3); n > 0; n--) {
+      const draft = this.#fact(drafts.length === 0 ? action : 'door', state, registry);
+      if (draft !== undefined) drafts.push(draft);
+    }
+    if (drafts.length === 0) return [];
+    const isNewEpoch = action === 'report' || state.device.epoch === undefined;
+    const epoch = isNewEpoch ? `0190${this.#uuid().slice(4)}` : (state.device.epoch ?? '');
+    const first = isNewEpoch ? 1 : (state.device.epochs[epoch] ?? 0) + 1;
+    return this.#append(state, 'device', drafts, `unit:${state.name}`, undefined, (event, index) => ({
+      ...event,
+      id: `${state.name}/${epoch}/${first + index}`,
+      unitepoch: epoch,
+      unitseq: first + index,
+    }));
+  }
+
+  #fact(action: string, state: UnitState, registry: RegisteredUnit): EventDraft | undefined {
+    const locker = registry.lockers[this.#random.below(registry.lockers.length)]?.id ?? 'L1';
+    const rental = state.device.lockers[locker]?.rental;
+    const until = toInstant(this.nowMs + (10 + this.#random.below(90)) * MINUTE_MS);
+    switch (action) {
+      case 'walk-up':
+        return { type: 'RentalStarted', locker, data: { rentalId: this.#uuid(), until } };
+      case 'redeem': {
+        const reservation = Object.values(state.booking.reservations).find(({ status }) => status === 'confirmed');
+        if (reservation === undefined) return undefined;
+        const data = { rentalId: this.#uuid(), reservationId: reservation.id, until };
+        return { type: 'RentalStarted', locker: reservation.locker, data };
+      }
+      case 'give-back': {
+        if (rental === undefined) return undefined;
+        const { rentalId, reservationId } = rental;
+        const used = reservationId === undefined ? {} : { reservationId };
+        return { type: 'RentalEnded', locker, data: { rentalId, reason: 'given-back', ...used } };
+      }
+      case 'error':
+        return {
+          type: 'HardwareErrorRaised',
+          data: { code: 'E7', message: 'a "quoted" \\ message with \u0000 in it' },
+        };
+      case 'report': {
+        const lockers = registry.lockers.map(({ id }) => ({ id, door: 'closed' as const }));
+        return { type: 'UnitStateReported', data: { reason: 'new-epoch', configurationHash: 'x', lockers } };
+      }
+      default:
+        return this.#random.below(2) === 0
+          ? { type: 'LockerOpened', locker, data: { cause: 'service' } }
+          : { type: 'LockerClosed', locker, data: {} };
+    }
+  }
+
+  #append(
+    state: UnitState,
+    aggregate: Aggregate,
+    drafts: readonly EventDraft[],
+    actor: string,
+    commandId = this.#uuid(),
+    finish: (event: CloudEvent, index: number) => CloudEvent = (event) => event,
+  ): Append[] {
+    if (drafts.length === 0) return [];
+    const context = { unit: state.name, source: '/lockfleet/tests', time: toInstant(this.nowMs), actor, commandId };
+    const events = envelop(drafts, context, versionOf, () => this.#uuid()).map(finish);
+    const expectedSequence = state.sequences[aggregate];
+    this.#sequence += 1;
+    this.#states.set(state.name, evolveUnit(state, { aggregate, sequence: this.#sequence, events }));
+    return [{ unit: state.name, aggregate, expectedSequence, commandId, events }];
+  }
+
+  #registration(name: string): EventDraft {
+    const lockers = Array.from({ length: this.#lockers }, (_, index) => ({
+      // Ids that look like numbers, too: JavaScript sorts them before all others.
+      id: index % 3 === 0 ? String(index + 1) : `L${index + 1}`,
+      size: LOCKER_SIZES[index % LOCKER_SIZES.length] ?? 'M',
+    }));
+    const data = {
+      name,
+      displayName: `Unit ${name}`,
+      address: '127.0.0.2:7800',
+      probe: 'udp' as const,
+      delivery: 'push' as const,
+      commandChannel: 'http' as const,
+      location: this.#location(),
+      timeZone: 'Europe/Warsaw',
+      tags: ['station'],
+      lockers,
+      configuration: defaultConfiguration(600),
+      keyVersion: 1,
+      natsUser: 'U',
+    };
+    return { type: 'UnitRegistered', data };
+  }
+
+  #location() {
+    return { lat: 54 + this.#random.next() * 0.2, lon: 18 + this.#random.next() * 0.2 };
+  }
+
+  #next(): number {
+    this.#ids += 1;
+    return this.#ids;
+  }
+
+  #uuid(): string {
+    const random = Math.floor(this.#random.next() * 2 ** 32)
+      .toString(16)
+      .padStart(8, '0');
+    return `${random}-0000-4000-8000-${this.#next().toString(16).padStart(12, '0')}`;
+  }
+}
