@@ -1,0 +1,110 @@
+import { afterAll, beforeAll, expect, test } from 'bun:test';
+import { join } from 'node:path';
+import { Timers } from '../../device-sim/clock.ts';
+import { SCENARIOS, scenarioNamed } from '../../device-sim/customers/scenarios.ts';
+import type { Fleet } from '../../device-sim/fleet/fleet.ts';
+import { drain, playScenario, report } from '../../device-sim/run-scenario.ts';
+import { temporaryFolder } from '../support/cleanup.ts';
+import { type FieldPlatform, startFieldPlatform, startTestFleet, wallClock } from '../support/device-sim.ts';
+import { eventually } from '../support/eventually.ts';
+
+let platform: FieldPlatform;
+beforeAll(async () => {
+  platform = await startFieldPlatform();
+});
+afterAll(() => platform.stop());
+
+const HASTY = { rentalMinutes: [15, 60], stepMs: [5, 20], reopenChance: 0.5 } as const;
+
+/** Names everything recorded that JetStream has acknowledged: what the ingest and the pinger do. */
+async function recordEverything(fleet: Fleet): Promise<void> {
+  for (const unit of fleet.units.values()) {
+    const { epoch, acknowledgedSeq } = unit.model.log;
+    if (acknowledgedSeq > 0 && !unit.faults.offline) await platform.ping(unit, { epoch, seq: acknowledgedSeq });
+  }
+}
+
+async function whilePinging<T>(fleet: Fleet, work: Promise<T>): Promise<T> {
+  const ended = new AbortController();
+  const pinging = (async () => {
+    while (!ended.signal.aborted) {
+      await recordEverything(fleet);
+      await Bun.sleep(20);
+    }
+  })();
+  try {
+    return await work;
+  } finally {
+    ended.abort();
+    await pinging;
+  }
+}
+
+for (const [index, { name }] of SCENARIOS.entries()) {
+  test(`${name}: what customers did is recorded, all of it`, async () => {
+    const fleet = await startTestFleet(platform, { seed: 30 + index, lockers: 2 });
+    const timers = new Timers(wallClock);
+    const scenario = scenarioNamed(name);
+    if (scenario === undefined) throw new Error(`there is no ${name}`);
+    await eventually(() => fleet.readiness().connected === 2);
+    const brisk = {
+      ...scenario,
+      visit: HASTY,
+      phases: scenario.phases.map((phase) => ({ ...phase, walkUpsPerUnitMinute: phase.walkUpsPerUnitMinute * 100 })),
+    };
+    await whilePinging(
+      fleet,
+      playScenario(fleet, brisk, 1_500, timers).then(() => drain(fleet, timers)),
+    );
+    const result = report(fleet, { scenario: name, seed: 30 + index, durationMs: 1_500 });
+    expect(result).toMatchObject({ ok: true, behind: [], events: { unrecorded: 0 } });
+    expect(result.customers.served).toBeGreaterThan(3);
+    expect(result.events.produced).toBeGreaterThan(20);
+    expect(result.events.recorded).toBe(result.events.produced);
+    expect(result.push.batches).toBeGreaterThan(0);
+    await fleet.stop();
+  });
+}
+
+test('what the platform never recorded makes the report say so', async () => {
+  const fleet = await startTestFleet(platform, { seed: 40 });
+  await eventually(() => fleet.metrics.acknowledged === 2);
+  const result = report(fleet, { scenario: 'steady', seed: 40, durationMs: 1 });
+  expect(result).toMatchObject({ ok: false, events: { produced: 2, acknowledged: 2, recorded: 0, unrecorded: 2 } });
+  expect(result.behind).toHaveLength(2);
+  await fleet.stop();
+});
+
+test('a customer whose locker outlived the simulator comes back to it; other rentals are left alone', async () => {
+  const storePath = join(await temporaryFolder('device-sim'), 'fleet.sqlite');
+  const customers = { walkUpsPerMinute: 60_000, visit: { ...HASTY, stepMs: [60_000, 60_000] } } as const;
+  const first = await startTestFleet(platform, { storePath, seed: 41, units: 1, lockers: 2, customers });
+  const [unit] = first.units.values();
+  if (unit === undefined) throw new Error('the fleet has no unit');
+  await eventually(() => unit.model.lockers.every(({ rental }) => rental?.byScenario === true));
+  await first.stop();
+
+  const second = await startTestFleet(platform, {
+    storePath,
+    seed: 41,
+    units: 1,
+    customers: { walkUpsPerMinute: 0, visit: HASTY },
+  });
+  const [again] = second.units.values();
+  if (again === undefined) throw new Error('the fleet has no unit');
+  await eventually(() => again.model.lockers.every(({ rental, door }) => rental === undefined && door === 'closed'));
+  await fetch(`${second.controlUrl}/units/${again.name}/walk-up`, { method: 'POST', body: '{"minutes":30}' });
+  await second.stop();
+
+  const third = await startTestFleet(platform, {
+    storePath,
+    seed: 41,
+    units: 1,
+    customers: { walkUpsPerMinute: 60_000, visit: HASTY },
+  });
+  const [last] = third.units.values();
+  if (last === undefined) throw new Error('the fleet has no unit');
+  await eventually(() => third.metrics.customersServed >= 3);
+  expect(last.model.lockers[0]).toMatchObject({ id: 'A', door: 'open', rental: {} });
+  await third.stop();
+});
