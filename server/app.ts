@@ -8,6 +8,7 @@ import { type EventDependencies, eventRoutes } from './events/routes.ts';
 import { type HealthChecks, healthRoutes } from './health/routes.ts';
 import { NDJSON, readJson } from './http/body.ts';
 import { Problem, problemOf, problemResponse } from './http/problems.ts';
+import { readParameters } from './http/reads.ts';
 import { fieldErrors } from './http/validation.ts';
 import { openapi } from './openapi.ts';
 import { type ReservationRouteDependencies, reservationRoutes } from './reservations/routes.ts';
@@ -31,6 +32,7 @@ export function createApp(deps: AppDependencies, checks: HealthChecks, log: Log)
     serve: { idleTimeout: IDLE_TIMEOUT_S, maxRequestBodySize: MAX_STREAM_BYTES },
   })
     .onParse({ as: 'global' }, ({ request }, contentType) => (contentType === NDJSON ? undefined : readJson(request)))
+    .onTransform({ as: 'global' }, ({ query }) => readParameters(query))
     .onError({ as: 'global' }, ({ error, request }) => problemResponse(toProblem(error, request, log)))
     .use(openapi())
     .use(healthRoutes(checks))

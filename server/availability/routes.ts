@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox';
-import { Elysia, t } from 'elysia';
+import { Elysia } from 'elysia';
 import { checkPeriod } from '../../domain/booking.ts';
 import { Instant, LockerId, LockerSize, Money, toMs, UnitName } from '../../domain/vocabulary.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
@@ -76,7 +76,7 @@ export function availabilityRoutes({ guard, reads, sql, clock }: AvailabilityDep
             near: Type.Optional(
               Type.String({ pattern: '^-?\\d{1,2}(\\.\\d+)?,-?\\d{1,3}(\\.\\d+)?$', examples: ['54.35,18.65'] }),
             ),
-            radiusM: Type.Optional(t.Numeric({ minimum: 1, maximum: MAX_RADIUS_M, default: DEFAULT_RADIUS_M })),
+            radiusM: Type.Optional(Type.Integer({ minimum: 1, maximum: MAX_RADIUS_M, default: DEFAULT_RADIUS_M })),
             from: Instant,
             until: Instant,
             size: Type.Optional(LockerSize),

@@ -1,7 +1,6 @@
 /** Reads: read your own writes with `minPosition`, and the parameters that lists share. */
 
 import { type TSchema, Type } from '@sinclair/typebox';
-import { t } from 'elysia';
 import { laneOf } from '../../domain/shard.ts';
 import type { PositionWatch } from '../../projections/engine/queries.ts';
 import { Problem, RETRY_AFTER_S } from './problems.ts';
@@ -12,10 +11,27 @@ export const DEFAULT_LIMIT = 50;
 export const MAX_LIMIT = 500;
 
 export const ListQuery = {
-  limit: Type.Optional(t.Numeric({ minimum: 1, maximum: MAX_LIMIT, multipleOf: 1, default: DEFAULT_LIMIT })),
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: MAX_LIMIT, default: DEFAULT_LIMIT })),
   cursor: Type.Optional(Type.String({ maxLength: 1_000, description: '`nextCursor` of the page before' })),
-  count: Type.Optional(t.BooleanString({ description: 'also answer with `total`' })),
+  count: Type.Optional(Type.Boolean({ description: 'also answer with `total`' })),
 };
+
+/** Parameters whose text stands for a number or a truth value; everything else in a query is text. */
+const NUMBERS: readonly string[] = ['limit', 'radiusM'];
+const TRUTHS: ReadonlyMap<unknown, boolean> = new Map([
+  ['true', true],
+  ['false', false],
+]);
+
+/** Turns those parameters into what they stand for. What stands for nothing stays, for the schema to refuse. */
+export function readParameters(query: Record<string, unknown>): void {
+  for (const name of NUMBERS) {
+    const value = query[name];
+    if (typeof value === 'string' && /^-?\d{1,15}$/.test(value)) query[name] = Number(value);
+  }
+  query.count = TRUTHS.get(query.count) ?? query.count;
+  if (query.count === undefined) delete query.count;
+}
 
 /** What a list answers. */
 export function pageOf<S extends TSchema>(item: S) {

@@ -80,7 +80,7 @@ describe('a rental from the phone', () => {
       const found = await eventsOf(unit, 'LockerOpenRequested');
       return found.length > 0 && found;
     });
-    const { commandId } = requested?.data as { commandId: string };
+    const { commandId } = (requested?.data ?? {}) as { commandId?: string };
     await eventually(async () =>
       (await eventsOf(unit, 'LockerOpened')).some(
         ({ subject, causationid, unitseq }) =>
@@ -149,7 +149,7 @@ describe('a rental from the phone', () => {
     expect(rented.status).toBeLessThan(300);
     const moved = await eventually(async () => {
       const now = await erin.get(`/v1/reservations/${id}`);
-      return now.body.locker !== locker && now;
+      return now.status === 200 && now.body.locker !== locker && now;
     });
     expect(moved.body).toMatchObject({ status: 'held' });
     const conflicts = await eventually(async () => {
@@ -408,6 +408,7 @@ describe('operators', () => {
     ];
     const imported = await fetch(`${platform.api}/v1/units/import`, {
       method: 'POST',
+      keepalive: false,
       headers: { authorization: await platform.token('ops', 'operator'), 'content-type': 'application/x-ndjson' },
       body: lines.join('\n'),
     });
@@ -473,9 +474,9 @@ describe('documentation', () => {
       if (route.security !== undefined)
         expect([name, statuses]).toEqual([name, expect.arrayContaining(['401', '403', '503'])]);
     }
-    const page = await (await fetch(`${platform.api}/swagger`)).text();
+    const page = await (await fetch(`${platform.api}/swagger`, { keepalive: false })).text();
     expect(page).not.toMatch(/(src|href)="https?:/);
-    const script = await fetch(`${platform.api}/swagger/scalar.js`);
+    const script = await fetch(`${platform.api}/swagger/scalar.js`, { keepalive: false });
     expect(script.headers.get('content-type')).toContain('javascript');
     expect((await script.text()).length).toBeGreaterThan(100_000);
   });

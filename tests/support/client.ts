@@ -36,6 +36,8 @@ export class Client {
       raw ?? (body === undefined ? undefined : { body: JSON.stringify(body), contentType: 'application/json' });
     const response = await fetch(`${this.#api}${path}`, {
       method,
+      // Tests are watched for connections that they leave open.
+      keepalive: false,
       headers: {
         ...(this.#authorization === undefined ? {} : { authorization: this.#authorization }),
         ...(content === undefined ? {} : { 'content-type': content.contentType }),

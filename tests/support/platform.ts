@@ -132,7 +132,7 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
   });
   const api = `http://127.0.0.1:${ports.api}`;
   const sim = `http://127.0.0.1:${ports.sim}`;
-  const ready = async (url: string) => (await fetch(`${url}/readyz`)).status === 200;
+  const ready = async (url: string) => (await fetch(`${url}/readyz`, { keepalive: false })).status === 200;
   await eventually(() => ready(api), { timeoutMs: READY_TIMEOUT_MS });
   if (deviceSim !== undefined) await eventually(() => ready(sim), { timeoutMs: READY_TIMEOUT_MS });
   const secret = options.env?.AUTH_JWT_SECRET ?? keys.jwtSecret;
