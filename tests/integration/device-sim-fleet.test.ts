@@ -232,7 +232,7 @@ describe('registration', () => {
   });
 
   test('rotates what the platform knows and the store has lost, or says why it cannot', async () => {
-    platform.registered.add('PP-1000');
+    platform.registered.set('PP-1000', 'nowhere:1');
     const fleet = await startTestFleet(platform, { seed: 5 });
     await eventually(() => fleet.readiness().problems.length === 1);
     expect(fleet.readiness()).toMatchObject({ registered: 1, ready: false });
@@ -240,7 +240,7 @@ describe('registration', () => {
     await fleet.stop();
 
     platform.rotation = 'works';
-    platform.registered.add('PQ-1000');
+    platform.registered.set('PQ-1000', 'nowhere:1');
     const rotated = await startTestFleet(platform, { seed: 6 });
     await connected(rotated);
     expect(rotated.readiness()).toMatchObject({ registered: 2, problems: [] });

@@ -37,8 +37,8 @@ export interface FieldPlatform {
   readonly url: string;
   readonly nats: Nats;
   readonly signer: PlatformSigner;
-  /** Names that were registered, in order; clear it and the platform has forgotten them. */
-  readonly registered: Set<string>;
+  /** Addresses of the units that it knows, by name. */
+  readonly registered: Map<string, string>;
   /** What `POST /v1/units/{name}/credentials/rotate` answers. */
   rotation: 'works' | 'missing';
   /** Requests to the API, such as `POST /v1/units/import`. */
@@ -56,7 +56,7 @@ export async function startFieldPlatform(): Promise<FieldPlatform> {
   const { url: natsUrl, keys } = await testPlatform();
   const nats = await connectPlatform();
   const signer = await PlatformSigner.create(keys.signingKey);
-  const registered = new Set<string>();
+  const registered = new Map<string, string>();
   const requests: string[] = [];
   const credentialsOf = async (name: string) => {
     const { creds, inboxPrefix } = await unitNatsCredentials(keys, name);
@@ -83,9 +83,9 @@ export async function startFieldPlatform(): Promise<FieldPlatform> {
       if (pathname !== '/v1/units/import') return Response.json({ status: 404 }, { status: 404 });
       const lines = (await incoming.text()).split('\n').filter((line) => line !== '');
       const answers = lines.map(async (line) => {
-        const { name: unit } = JSON.parse(line) as { name: string };
+        const { name: unit, address } = JSON.parse(line) as Addressed;
         if (registered.has(unit)) return { name: unit, problem: { status: 409, detail: 'It is registered already.' } };
-        registered.add(unit);
+        registered.set(unit, address);
         return { name: unit, credentials: await credentialsOf(unit) };
       });
       return new Response((await Promise.all(answers)).map((answer) => `${JSON.stringify(answer)}\n`).join(''));

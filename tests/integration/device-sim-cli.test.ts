@@ -1,0 +1,82 @@
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { join, resolve } from 'node:path';
+import type { Report } from '../../device-sim/run-scenario.ts';
+import { temporaryFolder } from '../support/cleanup.ts';
+import { type FieldPlatform, startFieldPlatform } from '../support/device-sim.ts';
+
+const ROOT = resolve(import.meta.dir, '..', '..');
+
+let platform: FieldPlatform;
+beforeAll(async () => {
+  platform = await startFieldPlatform();
+});
+afterAll(() => platform.stop());
+
+async function sim(...args: string[]): Promise<{ code: number; out: string; errors: string }> {
+  const child = Bun.spawn([process.execPath, join(ROOT, 'device-sim', 'cli.ts'), ...args], {
+    env: {
+      ...process.env,
+      DATA_DIR: await temporaryFolder('device-sim-cli'),
+      HTTP_PORT: new URL(platform.url).port,
+      AUTH_JWT_SECRET: 's'.repeat(32),
+    },
+    stdin: 'ignore',
+    stdout: 'pipe',
+    stderr: 'pipe',
+  });
+  const [out, errors, code] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  return { code, out, errors };
+}
+
+test('runs a scenario, waits until everything is recorded, and reports', async () => {
+  const over = new AbortController();
+  const pinging = (async () => {
+    while (!over.signal.aborted) {
+      for (const [name, address] of platform.registered) {
+        const last = (await platform.inbox(name)).at(-1);
+        const seq = last?.events.at(-1)?.seq;
+        try {
+          await platform.ping(
+            { name, address },
+            last === undefined || seq === undefined ? undefined : { epoch: last.epoch, seq },
+          );
+        } catch {
+          // The simulator has ended, or has not started: nobody answers.
+        }
+      }
+      await Bun.sleep(50);
+    }
+  })();
+  const args = ['--units', '3', '--lockers', '4', '--seed', '60', '--scenario', 'steady', '--duration', '4s', '--json'];
+  const { code, out, errors } = await sim(...args);
+  over.abort();
+  await pinging;
+  expect(errors).toBe('');
+  const report = JSON.parse(out) as Report;
+  expect(report).toMatchObject({ scenario: 'steady', seed: 60, units: 3, durationMs: 4_000, ok: true, problems: [] });
+  expect(report.events.recorded).toBe(report.events.produced);
+  expect(report.push.p99Ms).toBeGreaterThan(0);
+  expect(code).toBe(0);
+}, 30_000);
+
+describe('what cannot be run is refused', () => {
+  const table = [
+    { args: ['--scenario', 'doomsday'], says: /there is no scenario "doomsday"; there is steady, rush-hour, blackout/ },
+    { args: ['--units', '0'], says: /--units must be a whole number from 1/ },
+    { args: ['--lockers', 'many'], says: /--lockers must be a whole number/ },
+    { args: ['--duration', 'soon'], says: /--duration must be a time/ },
+    { args: ['--frobnicate'], says: /frobnicate/ },
+  ];
+  for (const { args, says } of table) {
+    test(args.join(' '), async () => {
+      const { code, out, errors } = await sim(...args);
+      expect(errors).toMatch(says);
+      expect(errors).toContain('usage: ./run sim');
+      expect({ code, out }).toEqual({ code: 2, out: '' });
+    });
+  }
+});
