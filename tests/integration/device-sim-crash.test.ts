@@ -1,6 +1,7 @@
 import { Database } from 'bun:sqlite';
 import { afterAll, beforeAll, expect, test } from 'bun:test';
 import { join, resolve } from 'node:path';
+import type { Subprocess } from 'bun';
 import { freePort } from '../../platform/process/ports.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 import { type FieldPlatform, startFieldPlatform } from '../support/device-sim.ts';
@@ -16,7 +17,14 @@ let platform: FieldPlatform;
 beforeAll(async () => {
   platform = await startFieldPlatform();
 });
-afterAll(() => platform.stop());
+afterAll(async () => {
+  // What a failed test has left running.
+  for (const child of children) child.kill('SIGKILL');
+  await Promise.all([...children].map((child) => child.exited));
+  await platform.stop();
+});
+
+const children = new Set<Subprocess>();
 
 interface Simulator {
   readonly url: string;
@@ -43,6 +51,7 @@ async function startSimulator(dataDir: string, changes: Record<string, string> =
     stdout: 'pipe',
     stderr: 'pipe',
   });
+  children.add(child);
   const reader = child.stdout.getReader();
   const { value } = await reader.read();
   const errors = new Response(child.stderr).text();
