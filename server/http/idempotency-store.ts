@@ -4,7 +4,7 @@ import type { Sql } from '../../platform/postgres/connection.ts';
 import type { Answer } from './writes.ts';
 
 /** A request that has not finished after this long has died; the next one with its key takes its place. */
-const LEASE_S = 60;
+const LEASE_S = 30;
 const KEEP_HOURS = 24;
 
 export interface KeyId {
