@@ -62,7 +62,7 @@ export type Result<Rows extends readonly object[]> = Rows & { readonly count: nu
 /**
  * Queries as tagged templates: `` sql<Row[]>`select … where id = ${id}` ``. `sql(name)` is an identifier, `sql.part` makes a
  * piece of a query. Rows travel as columns: `unnest(${texts}::text[], ${flags}::boolean[])`; JSON as text that is cast where
- * it is used.
+ * it is used. Arrays are not read: `to_json` makes one readable.
  *
  * bigint and count come back as numbers, times as Date. What fails is `PostgresUnavailableError`, or Postgres' own error.
  */
@@ -203,7 +203,9 @@ export class Postgres {
       backoff: () => 0,
       onnotice: () => undefined,
       onclose: onClose,
-      types: { bigint: BIGINT, text: TEXT },
+      types: { bigint: BIGINT, text: TEXT, ...ARRAYS },
+      // The package would ask every new connection for the types of arrays, and crash the process when that fails.
+      fetch_types: false,
       connection: {
         application_name: applicationName,
         statement_timeout: statementTimeoutMs,
@@ -301,7 +303,35 @@ const BIGINT = {
 const TEXT = {
   to: 25,
   from: [],
-  // The one character that Postgres cannot keep in a text.
-  serialize: (value: string) => String(value).replaceAll('\0', '\uFFFD'),
+  serialize: (value: string) => withoutNul(String(value)),
   parse: (text: string) => text,
 };
+
+/** The types of arrays that queries take, by the OIDs that Postgres gives them. */
+const ARRAYS = Object.fromEntries(
+  Object.entries({
+    'boolean[]': BOOLEAN_ARRAY_OID,
+    'smallint[]': 1005,
+    'int[]': 1007,
+    'text[]': 1009,
+    'varchar[]': 1015,
+    'bigint[]': 1016,
+    'double precision[]': 1022,
+    'timestamptz[]': 1185,
+    'uuid[]': 2951,
+  }).map(([name, oid]) => [name, { to: oid, from: [], serialize: arrayLiteral, parse: (text: string) => text }]),
+) as Record<never, never>;
+
+function arrayLiteral(values: readonly (string | number | boolean | null)[]): string {
+  return `{${values.map(elementLiteral).join(',')}}`;
+}
+
+function elementLiteral(value: string | number | boolean | null): string {
+  if (value === null) return 'NULL';
+  return typeof value === 'string' ? `"${withoutNul(value).replace(/["\\]/g, '\\$&')}"` : String(value);
+}
+
+/** NUL is the one character that Postgres cannot keep in a text. */
+function withoutNul(text: string): string {
+  return text.replaceAll('\0', '\uFFFD');
+}
