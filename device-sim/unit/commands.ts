@@ -126,7 +126,11 @@ function whyNot(
   return undefined;
 }
 
-/** Keeps the list of the platform. A rental whose reservation is missing from it is over once its door is closed. */
+/**
+ * Keeps the list of the platform. A rental whose reservation was in the list before and is no longer is over once its door
+ * is closed. One that was in no list yet stays: this list may have been made before the reservation was, and its customer
+ * was faster with the QR code.
+ */
 export function syncReservations(
   unit: UnitModel,
   { version, reservations }: SyncReservations,
@@ -140,11 +144,13 @@ export function syncReservations(
   const refusedIds = new Set(rejected.map(({ reservationId }) => reservationId));
   const kept = reservations.filter(({ reservationId }) => !refusedIds.has(reservationId));
   const named = new Set(reservations.map(({ reservationId }) => reservationId));
+  const namedBefore = new Set(unit.synced.reservations.map(({ reservationId }) => reservationId));
   const drafts: EntryDraft[] = [];
   let next: UnitModel = { ...unit, synced: { version, reservations: kept } };
   for (const locker of unit.lockers) {
     const { rental, door } = locker;
     if (rental?.reservationId === undefined || named.has(rental.reservationId)) continue;
+    if (!namedBefore.has(rental.reservationId)) continue;
     if (door === 'open') {
       next = withLocker(next, { ...locker, rental: { ...rental, releaseOnClose: true } });
     } else {

@@ -313,8 +313,15 @@ describe('syncReservations', () => {
     expect(redeem(decision.unit, claims, around()).answer).toMatchObject({ done: false, reason: 'spent' });
   });
 
+  test('keeps a rental whose reservation was in no list yet: the list may be older than it', () => {
+    const unit = after(newUnit(), does(syncOf(1)), does(openB), shut('B'));
+    const decision = execute(unit, orderOf(syncOf(2)), around());
+    expect(decision.entries).toEqual([]);
+    expect(decision.unit.lockers[1]?.rental).toMatchObject({ reservationId: R1 });
+  });
+
   test('releases it only when its door has closed', () => {
-    const unit = after(newUnit(), does(openB));
+    const unit = after(newUnit(), does(syncOf(1, reservation())), does(openB));
     const decision = execute(unit, orderOf(syncOf(2)), around());
     expect(decision.entries).toEqual([]);
     const closed = close(decision.unit, 'B', around());
