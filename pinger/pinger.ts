@@ -100,7 +100,8 @@ class RunningPinger implements Pinger {
     const { targets, unitKey, decider, newId, clock, config, log } = options;
     this.#options = options;
     this.#units = new TargetList(targets, unitKey, config.intervalMs);
-    this.#pool = new PingPool({ threads: config.threads, timeoutMs: config.timeoutMs, log });
+    const worker = new URL('./worker.ts', import.meta.url);
+    this.#pool = new PingPool({ worker, threads: config.threads, timeoutMs: config.timeoutMs, log });
     this.#meter = new Meter(clock.monotonic);
     this.#reading = new Outage('reading which units to ping', log);
     this.#publishing = new Outage('publishing response times', log);

@@ -3,8 +3,9 @@
  * slowest unit.
  *
  * `atomics: 'disabled'`: with the default, the event loop of an idle thread stands still, and with it every open socket.
- * A thread that dies takes its tasks with it: piscina starts another one, and they are run once more. A task that hangs is
- * aborted, which ends its thread.
+ * A thread that dies takes its tasks with it: piscina starts another one, and they are run once more. When a task hangs,
+ * all threads are started anew. Tasks have no abort signal: piscina gives an abortable task a thread of its own, and units
+ * that do not answer would make the others wait.
  */
 
 import { Piscina } from 'piscina';
@@ -20,7 +21,17 @@ const TASK_GRACE_MS = 3_000;
 /** How often a task is run when its thread dies. */
 const MAX_TASK_ATTEMPTS = 2;
 
+class HungTaskError extends Error {
+  override readonly name = 'HungTaskError';
+
+  constructor() {
+    super('the task did not end in time');
+  }
+}
+
 export interface PingPoolOptions {
+  /** The file that a thread runs; it exports `pingSlot`. */
+  readonly worker: URL;
   readonly threads: number;
   readonly timeoutMs: number;
   readonly log: Log;
@@ -29,6 +40,8 @@ export interface PingPoolOptions {
 export class PingPool {
   readonly #options: PingPoolOptions;
   #piscina: Piscina<SlotTask, SlotResult>;
+  /** Threads that are on their way out. */
+  readonly #ending = new Set<Promise<void>>();
   #underWay = 0;
   #stopped = false;
   #replaced = 0;
@@ -68,15 +81,16 @@ export class PingPool {
 
   async #attempt(targets: readonly SlotTarget[], attempt: number): Promise<SlotResult | undefined> {
     const { timeoutMs, log } = this.#options;
-    const abort = new AbortController();
-    const deadline = setTimeout(() => abort.abort(), timeoutMs + TASK_GRACE_MS);
+    const piscina = this.#piscina;
+    const hung = Promise.withResolvers<never>();
+    const deadline = setTimeout(() => hung.reject(new HungTaskError()), timeoutMs + TASK_GRACE_MS);
     try {
-      return await this.#piscina.run({ timeoutMs, targets }, { signal: abort.signal });
+      return await Promise.race([piscina.run({ timeoutMs, targets }), hung.promise]);
     } catch (error) {
       if (this.#stopped) return undefined;
       log.warn('a thread of the pinger did not finish its slot', { attempt, units: targets.length, error });
-      // Threads that fail while they start are not replaced by piscina: without one, it is started anew.
-      if (this.#piscina.threads.length === 0) this.#piscina = this.#start();
+      // Threads that fail while they start are not replaced by piscina.
+      if (error instanceof HungTaskError || piscina.threads.length === 0) this.#startAnew(piscina);
       return undefined;
     } finally {
       clearTimeout(deadline);
@@ -86,13 +100,21 @@ export class PingPool {
   /** Ends the threads; tasks under way give `undefined`. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    await this.#piscina.destroy();
+    await Promise.all([this.#piscina.destroy(), ...this.#ending]);
+  }
+
+  /** Replaces the threads, unless somebody has done it already. */
+  #startAnew(old: Piscina<SlotTask, SlotResult>): void {
+    if (old !== this.#piscina) return;
+    this.#piscina = this.#start();
+    const ending = old.destroy().finally(() => this.#ending.delete(ending));
+    this.#ending.add(ending);
   }
 
   #start(): Piscina<SlotTask, SlotResult> {
-    const { threads, log } = this.#options;
+    const { worker, threads, log } = this.#options;
     const piscina = new Piscina<SlotTask, SlotResult>({
-      filename: new URL('./worker.ts', import.meta.url).href,
+      filename: worker.href,
       name: 'pingSlot',
       minThreads: threads,
       maxThreads: threads,

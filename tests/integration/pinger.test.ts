@@ -1,0 +1,326 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test';
+import { randomBytes, randomUUID } from 'node:crypto';
+import type { CloudEvent } from '../../domain/envelope.ts';
+import { newUnitState } from '../../domain/unit.ts';
+import { type Pinger, type PingerOptions, startPinger } from '../../pinger/pinger.ts';
+import { slotIndexOf } from '../../pinger/schedule.ts';
+import type { PingTarget } from '../../pinger/targets.ts';
+import { MemoryEventStore } from '../../platform/event-store/memory.ts';
+import { createLog } from '../../platform/log.ts';
+import { MAX_TELEMETRY_RESULTS, type PingResult } from '../../platform/telemetry.ts';
+import { UnitDecider } from '../../platform/units/unit-decider.ts';
+import { eventually } from '../support/eventually.ts';
+import { FakeUnit, type Manners } from '../support/fake-unit.ts';
+import { LOCKERS, registration } from '../unit/domain/scene.ts';
+
+const INTERVAL_MS = 500;
+const TIMEOUT_MS = 250;
+const FAILURES = 3;
+const SLOW_MS = 100;
+/**
+ * How much more than the delay a typical response may take here: the machine is shared, the units run in this process, and
+ * the first pings, of all units at once, meet cold code.
+ */
+const RTT_SLACK_MS = 40;
+
+const units: FakeUnit[] = [];
+const lines: string[] = [];
+const log = createLog((line) => lines.push(line), Date.now);
+const EPOCH = '018f0000-0000-7000-8000-000000000001';
+
+function unit(index: number): FakeUnit {
+  const found = units[index];
+  if (found === undefined) throw new RangeError(`there is no unit ${index}`);
+  return found;
+}
+
+const LIARS: readonly Manners[] = ['wrong-mac', 'old-nonce', 'other-unit', 'no-json'];
+const good = () => units.slice(0, 30);
+const slow = () => units.slice(30, 35);
+const silent = () => units.slice(35, 40);
+const refusing = () => units.slice(40, 42);
+const liars = () => units.slice(42, 46);
+const strange = () => units.slice(46, 50);
+
+beforeAll(async () => {
+  for (let index = 0; index < 50; index += 1) {
+    units.push(new FakeUnit(`PL-${index}`, `127.77.0.${index + 1}`, randomBytes(32)));
+  }
+  await Promise.all(units.map((each) => each.up()));
+});
+
+afterAll(async () => {
+  await Promise.all(units.map((each) => each.down()));
+});
+
+interface World {
+  readonly pinger: Pinger;
+  readonly targets: Map<string, PingTarget>;
+  readonly telemetry: PingResult[];
+  readonly batches: number[];
+  transitions(name: string): Promise<readonly CloudEvent[]>;
+}
+
+const running: Pinger[] = [];
+
+afterEach(async () => {
+  await Promise.all(running.splice(0).map((pinger) => pinger.stop()));
+  for (const each of units) {
+    each.manners = 'good';
+    each.delayMs = 0;
+    each.pingedAtMs.length = 0;
+    each.strangers = 0;
+    if (!each.isUp) await each.up();
+  }
+});
+
+/** A pinger over a platform in memory, where every unit is registered. */
+async function start(watched: readonly FakeUnit[], changes: Partial<PingerOptions> = {}): Promise<World> {
+  const store = new MemoryEventStore(Date.now);
+  const decider = new UnitDecider({
+    store,
+    loadSnapshot: async (name) => ({ state: newUnitState(name), completeTo: 0 }),
+    newId: randomUUID,
+    clock: Date.now,
+    random: Math.random,
+    sleep: Bun.sleep,
+    log,
+  });
+  const targets = new Map<string, PingTarget>();
+  for (const { name, address } of watched) {
+    const meta = { commandId: `register-${name}`, actor: 'ops:tests', source: '/lockfleet/tests' };
+    await decider.decide(name, 'registry', meta, () => [
+      { type: 'UnitRegistered', data: { ...registration(LOCKERS), name, address } },
+    ]);
+    targets.set(name, { name, address, probe: 'http', keyVersion: 1, recorded: { epoch: EPOCH, seq: 1 } });
+  }
+  const keys = new Map(watched.map(({ name, key }) => [name, key]));
+  const telemetry: PingResult[] = [];
+  const batches: number[] = [];
+  const pinger = startPinger({
+    targets: {
+      page: async (after, limit) =>
+        [...targets.values()]
+          .toSorted((a, b) => (a.name < b.name ? -1 : 1))
+          .filter(({ name }) => after === undefined || name > after)
+          .slice(0, limit),
+    },
+    unitKey: (name) => keys.get(name) ?? new Uint8Array(32),
+    decider,
+    publishTelemetry: (results) => {
+      telemetry.push(...results);
+      batches.push(results.length);
+    },
+    heartbeatsArrive: () => true,
+    newId: randomUUID,
+    clock: { now: Date.now, monotonic: () => performance.now() },
+    config: { intervalMs: INTERVAL_MS, timeoutMs: TIMEOUT_MS, failuresToOffline: FAILURES, threads: 2 },
+    log,
+    ...changes,
+  });
+  running.push(pinger);
+  const transitions = async (name: string) =>
+    (await store.tail(name, 0)).filter(({ aggregate }) => aggregate === 'connectivity').flatMap((m) => m.events());
+  return { pinger, targets, telemetry, batches, transitions };
+}
+
+const typesOf = async (world: World, { name }: FakeUnit) => (await world.transitions(name)).map(({ type }) => type);
+
+/** Waits until a unit was pinged so many more times. */
+async function pinged(each: FakeUnit, times: number): Promise<void> {
+  const before = each.pingedAtMs.length;
+  await eventually(() => each.pingedAtMs.length >= before + times, { timeoutMs: INTERVAL_MS * (times + 5) });
+}
+
+describe('a mixed fleet', () => {
+  test('each is what it is, and nobody delays another', async () => {
+    for (const each of slow()) each.delayMs = SLOW_MS;
+    for (const each of silent()) each.manners = 'silent';
+    for (const each of refusing()) await each.down();
+    liars().forEach((each, index) => {
+      each.manners = LIARS[index] ?? 'wrong-mac';
+    });
+    for (const each of strange().slice(0, 2)) each.manners = 'error';
+    for (const each of strange().slice(2)) each.manners = 'no-http';
+    const world = await start(units);
+
+    await eventually(() => world.pinger.status().states.online === good().length + slow().length);
+    await pinged(unit(0), 4);
+
+    for (const each of [...good(), ...slow()]) expect(await typesOf(world, each)).toEqual(['UnitWentOnline']);
+    for (const each of [...silent(), ...refusing(), ...liars(), ...strange()]) {
+      expect(await world.transitions(each.name)).toEqual([]);
+    }
+    expect(units.map(({ strangers }) => strangers)).toEqual(units.map(() => 0));
+
+    const { states, totals, scheduleLagMs, units: watched } = world.pinger.status();
+    expect(watched).toBe(units.length);
+    expect(states.offline).toBe(0);
+    expect(totals.forged).toBeGreaterThanOrEqual(LIARS.length * 3);
+    expect(totals.discarded).toBe(0);
+    // Units that hold their pings for the whole time-out, in the same threads, do not shift the others.
+    expect(scheduleLagMs).toBeLessThan(150);
+    for (const each of good()) expect(offScheduleMs(each)).toBeLessThan(150);
+  }, 20_000);
+
+  /** How far the pings of a unit, but for those of its joining, lie from its slot at worst. */
+  function offScheduleMs(each: FakeUnit): number {
+    const origin = Date.now() - performance.now();
+    const slotMs = slotIndexOf(each.name, INTERVAL_MS) * 100;
+    const offsets = each.pingedAtMs.slice(-3).map((atMs) => {
+      const offMs = (((atMs + origin - slotMs) % INTERVAL_MS) + INTERVAL_MS) % INTERVAL_MS;
+      return Math.min(offMs, INTERVAL_MS - offMs);
+    });
+    return Math.max(...offsets);
+  }
+
+  test('response times are what the units make them, from the send on', async () => {
+    for (const each of slow()) each.delayMs = SLOW_MS;
+    for (const each of silent()) each.manners = 'silent';
+    const watched = [...good(), ...slow(), ...silent()];
+    const world = await start(watched);
+    await eventually(() => world.pinger.status().states.online === good().length + slow().length);
+    await pinged(unit(0), 3);
+
+    const of = (group: readonly FakeUnit[]) =>
+      world.telemetry.filter((result) => group.some(({ name }) => name === result.unit));
+    expect(of(good()).length).toBeGreaterThan(good().length * 2);
+    const timesOf = (group: readonly FakeUnit[]) =>
+      of(group)
+        .flatMap(({ rttMs }) => rttMs ?? [])
+        .toSorted((a, b) => a - b);
+    const typical = (times: readonly number[]) => times[Math.floor(times.length / 2)];
+    expect(timesOf(slow())[0]).toBeGreaterThanOrEqual(SLOW_MS - 1);
+    expect(typical(timesOf(slow()))).toBeLessThan(SLOW_MS + RTT_SLACK_MS);
+    expect(timesOf(good())[0]).toBeGreaterThan(0);
+    expect(typical(timesOf(good()))).toBeLessThan(RTT_SLACK_MS);
+    expect(of(silent()).length).toBeGreaterThan(0);
+    for (const { rttMs } of of(silent())) expect(rttMs).toBeNull();
+    expect(of(good())[0]).toMatchObject({ epoch: EPOCH, lastSeq: 7, configurationHash: 'c'.repeat(64) });
+    expect(Math.max(...world.batches)).toBeLessThanOrEqual(MAX_TELEMETRY_RESULTS);
+    for (const { at } of world.telemetry) expect(Math.abs(at - Date.now())).toBeLessThan(30_000);
+  }, 20_000);
+});
+
+describe('a unit that goes and comes', () => {
+  test('makes one event each time', async () => {
+    const [still, goes, falls] = [unit(0), unit(1), unit(2)];
+    const world = await start([still, goes, falls]);
+    await eventually(() => world.pinger.status().states.online === 3);
+    for (let round = 1; round <= 2; round += 1) {
+      await goes.down();
+      falls.manners = 'silent';
+      await eventually(() => world.pinger.status().states.offline === 2);
+      await pinged(still, 2);
+      await goes.up();
+      falls.manners = 'good';
+      await eventually(() => world.pinger.status().states.online === 3);
+    }
+    const alternating = ['UnitWentOnline', 'UnitWentOffline', 'UnitWentOnline', 'UnitWentOffline', 'UnitWentOnline'];
+    for (const each of [goes, falls]) expect(await typesOf(world, each)).toEqual(alternating);
+    expect(await typesOf(world, still)).toEqual(['UnitWentOnline']);
+    const [, offline, online] = await world.transitions(goes.name);
+    expect(offline?.data).toMatchObject({ missedPings: FAILURES });
+    expect(Number(online?.data.awayMs)).toBeGreaterThan((FAILURES - 1) * INTERVAL_MS);
+  }, 30_000);
+
+  test('is offline within so many intervals and the time-out, not sooner', async () => {
+    const each = unit(3);
+    const world = await start([each]);
+    await eventually(() => world.pinger.status().states.online === 1);
+    await pinged(each, 1);
+    const lastProofMs = Date.now();
+    each.manners = 'silent';
+    await eventually(() => world.pinger.status().states.offline === 1);
+    const took = Date.now() - lastProofMs;
+    expect(took).toBeGreaterThan((FAILURES - 1) * INTERVAL_MS);
+    expect(took).toBeLessThan(FAILURES * INTERVAL_MS + TIMEOUT_MS + 500);
+    const offline = (await world.transitions(each.name)).at(-1);
+    const provenMs = Date.parse(String(offline?.data.lastProofAt));
+    expect(Math.abs(provenMs - lastProofMs)).toBeLessThan(INTERVAL_MS);
+  }, 20_000);
+});
+
+describe('targets', () => {
+  test('join, say what is recorded, move and leave while it runs', async () => {
+    const [first, second] = [unit(5), unit(6)];
+    const world = await start([first, second]);
+    const mine = world.targets.get(second.name);
+    if (mine === undefined) throw new Error('the unit is no target');
+    world.targets.delete(second.name);
+    await eventually(() => world.pinger.status().states.online === 1 && world.pinger.status().units === 1);
+
+    second.pingedAtMs.length = 0;
+    world.targets.set(second.name, { ...mine, recorded: { epoch: EPOCH, seq: 42 } });
+    await eventually(() => second.recorded?.seq === 42);
+    await eventually(() => world.pinger.status().states.online === 2);
+
+    world.targets.delete(second.name);
+    await eventually(() => world.pinger.status().units === 1);
+    expect(world.pinger.status().states).toEqual({ unknown: 0, 'never-seen': 0, online: 1, offline: 0 });
+    await pinged(first, 1);
+    const pings = second.pingedAtMs.length;
+    await pinged(first, 2);
+    expect(second.pingedAtMs.length).toBe(pings);
+  }, 20_000);
+
+  test('of another probe are not pinged, and live from their heartbeats', async () => {
+    const [pingable, beyond] = [unit(7), unit(8)];
+    const page = async (): Promise<PingTarget[]> => [
+      { name: pingable.name, address: pingable.address, probe: 'http', keyVersion: 1 },
+      { name: beyond.name, address: beyond.address, probe: 'nats', keyVersion: 1 },
+    ];
+    lines.length = 0;
+    const world = await start([pingable, beyond], { targets: { page } });
+    await eventually(() => world.pinger.status().states.online === 1);
+    expect(world.pinger.status().notPinged).toEqual({ nats: 1, udp: 0, badAddress: 0 });
+    expect(lines.filter((line) => line.includes('by their heartbeats alone'))).toHaveLength(1);
+    world.pinger.prove(beyond.name, 'heartbeat', Date.now());
+    await eventually(() => world.pinger.status().states.online === 2);
+    await pinged(pingable, FAILURES + 1);
+    expect(world.pinger.status().states.online).toBe(2);
+    expect(await world.transitions(beyond.name)).toMatchObject([{ data: { evidence: 'heartbeat' } }]);
+  }, 20_000);
+
+  test('that cannot be read stop nothing', async () => {
+    const each = unit(9);
+    let away = false;
+    const page = async () => {
+      if (away) throw new Error('the database is away');
+      return [{ name: each.name, address: each.address, probe: 'http' as const, keyVersion: 1 }];
+    };
+    lines.length = 0;
+    const world = await start([each], { targets: { page } });
+    await eventually(() => world.pinger.status().states.online === 1);
+    away = true;
+    await eventually(() => lines.some((line) => line.includes('which units to ping: fails')));
+    await pinged(each, 2);
+    away = false;
+    await eventually(() => lines.some((line) => line.includes('which units to ping: works again')));
+    expect(world.pinger.status()).toMatchObject({ units: 1, states: { online: 1 } });
+  }, 20_000);
+});
+
+test('telemetry that cannot be published costs nothing else', async () => {
+  const each = unit(10);
+  lines.length = 0;
+  const publishTelemetry = () => {
+    throw new Error('NATS is away');
+  };
+  const world = await start([each], { publishTelemetry });
+  await eventually(() => world.pinger.status().states.online === 1);
+  await pinged(each, 2);
+  expect(lines.filter((line) => line.includes('publishing response times: fails'))).toHaveLength(1);
+});
+
+test('a pinger that has stopped asks nobody any more', async () => {
+  const each = unit(11);
+  const world = await start([each]);
+  await eventually(() => world.pinger.status().states.online === 1);
+  each.manners = 'silent';
+  await pinged(each, 1);
+  await world.pinger.stop();
+  const pings = each.pingedAtMs.length;
+  await Bun.sleep(2 * INTERVAL_MS);
+  expect(each.pingedAtMs.length).toBe(pings);
+});
