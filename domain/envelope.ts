@@ -70,12 +70,6 @@ export function envelop(
   }));
 }
 
-/** The unit that a CloudEvents subject names. */
-export function unitOfSubject(subject: string): string {
-  const slash = subject.indexOf('/');
-  return slash < 0 ? subject : subject.slice(0, slash);
-}
-
 /** The locker that a CloudEvents subject names, if it names one. */
 export function lockerOfSubject(subject: string): string | undefined {
   const slash = subject.indexOf('/');

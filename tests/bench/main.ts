@@ -3,9 +3,13 @@
 import { runCleanups } from '../support/cleanup.ts';
 import { benchAppend } from './append.ts';
 import { type BenchReport, format } from './report.ts';
+import { benchReserve } from './reserve.ts';
+import { benchStart } from './start.ts';
 
 const BENCHES: Readonly<Record<string, () => Promise<BenchReport>>> = {
   append: benchAppend,
+  reserve: benchReserve,
+  start: benchStart,
 };
 
 async function run(args: readonly string[]): Promise<number> {

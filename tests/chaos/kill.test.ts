@@ -16,7 +16,7 @@ let ops: Client;
 
 beforeAll(async () => {
   const env = { PING_INTERVAL_MS: '1000', PING_TIMEOUT_MS: '500', SIM_LOCKERS: '8' };
-  platform = await startPlatform({ purpose: 'chaos', units: UNITS, env });
+  platform = await startPlatform({ purpose: 'chaos', units: UNITS, env, durable: true });
   ops = new Client(platform.api, await platform.token('ops', 'operator'));
 }, 60_000);
 

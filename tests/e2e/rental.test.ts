@@ -1,40 +1,21 @@
 /** The main job, end to end: a phone rents a locker, and everything that happened stands in the log. */
 
 import { beforeAll, describe, expect, test } from 'bun:test';
-import { Client, fields, items, period, text } from '../support/client.ts';
+import { Client, items, period, text } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
+import { type Free, fleet, freeAt, newCustomer, operator } from './fleet.ts';
 
 let platform: Platform;
 let ops: Client;
 
 beforeAll(async () => {
-  platform = await startPlatform({
-    purpose: 'rental',
-    units: 4,
-    env: { PING_INTERVAL_MS: '1000', PING_TIMEOUT_MS: '500' },
-  });
-  ops = new Client(platform.api, await platform.token('ops', 'operator'));
+  platform = await fleet();
+  ops = await operator();
 }, 60_000);
-
-let customers = 0;
-async function customer(): Promise<Client> {
-  customers += 1;
-  return new Client(platform.api, await platform.token('customer', `customer-${customers}`));
-}
 
 function sim(path: string, body?: unknown) {
   return new Client(platform.sim).post(path, body);
-}
-
-interface Free {
-  readonly locker: string;
-  readonly size: string;
-}
-
-async function freeAt(client: Client, unit: string, when: { from: string; until: string }): Promise<Free[]> {
-  const query = new URLSearchParams({ unit, ...when });
-  return items(await client.get(`/v1/availability?${query}`)) as unknown as Free[];
 }
 
 async function holdOne(client: Client, unit: string, when = period(0, 60)) {
@@ -57,7 +38,7 @@ async function eventsOf(unit: string, type?: string): Promise<Record<string, unk
 
 describe('a rental from the phone', () => {
   test('hold, confirm, open, close, end: each shows in the read models and in the log', async () => {
-    const alice = await customer();
+    const alice = await newCustomer();
     const unit = 'PL-1000';
     const { id, locker, position, answer } = await holdOne(alice, unit);
     expect(answer.body).toMatchObject({ unit, locker, status: 'held', unitAck: 'pending' });
@@ -116,7 +97,7 @@ describe('a rental from the phone', () => {
   });
 
   test('a customer with the token redeems at the screen, and the reservation becomes active', async () => {
-    const bob = await customer();
+    const bob = await newCustomer();
     const { id } = await holdOne(bob, 'PL-1001');
     const confirmed = await bob.post(`/v1/reservations/${id}/confirm`, { paymentReference: 'pay_2' });
     const redeemed = await sim('/units/PL-1001/redeem', { token: text(confirmed, 'offlineToken') });
@@ -125,14 +106,14 @@ describe('a rental from the phone', () => {
   });
 
   test('the unit hears of a confirmed reservation and accepts it', async () => {
-    const carol = await customer();
+    const carol = await newCustomer();
     const { id } = await holdOne(carol, 'PL-1001', period(600, 60));
     await carol.post(`/v1/reservations/${id}/confirm`, { paymentReference: 'pay_3' });
     await eventually(async () => (await carol.get(`/v1/reservations/${id}`)).body.unitAck === 'accepted');
   });
 
   test('a walk-up rental takes its locker from what is free', async () => {
-    const dave = await customer();
+    const dave = await newCustomer();
     const rented = await sim('/units/PL-1002/walk-up', { minutes: 60 });
     const locker = text(rented, 'locker');
     await eventually(async () =>
@@ -143,7 +124,7 @@ describe('a rental from the phone', () => {
   });
 
   test('a walk-up rental that takes a reserved locker moves the reservation: the unit is right', async () => {
-    const erin = await customer();
+    const erin = await newCustomer();
     const { id, locker } = await holdOne(erin, 'PL-1003', period(30, 60));
     const rented = await sim('/units/PL-1003/walk-up', { locker, minutes: 60 });
     expect(rented.status).toBeLessThan(300);
@@ -160,7 +141,7 @@ describe('a rental from the phone', () => {
   });
 
   test('a unit that is cut off answers 503 unit-offline, and the door stays closed', async () => {
-    const frank = await customer();
+    const frank = await newCustomer();
     const { id, locker } = await holdOne(frank, 'PL-1002');
     await frank.post(`/v1/reservations/${id}/confirm`, { paymentReference: 'pay_4' });
     await sim('/units/PL-1002/faults', { offline: true });
@@ -176,7 +157,7 @@ describe('a rental from the phone', () => {
   });
 
   test('a jammed door is the unit’s no', async () => {
-    const gina = await customer();
+    const gina = await newCustomer();
     const { id, locker } = await holdOne(gina, 'PL-1001');
     await gina.post(`/v1/reservations/${id}/confirm`, { paymentReference: 'pay_5' });
     await sim('/units/PL-1001/faults', { jammed: [locker] });
@@ -190,7 +171,7 @@ describe('a rental from the phone', () => {
 
 describe('states that do not allow it', () => {
   test('a second confirm, an open before the period, a cancel after the end: 409 with the reason', async () => {
-    const hugo = await customer();
+    const hugo = await newCustomer();
     const { id } = await holdOne(hugo, 'PL-1000', period(120, 60));
     const confirm = () => hugo.post(`/v1/reservations/${id}/confirm`, { paymentReference: 'pay_6' });
     expect((await confirm()).status).toBe(200);
@@ -207,7 +188,7 @@ describe('states that do not allow it', () => {
   });
 
   test('others’ reservations do not exist', async () => {
-    const [ivy, jack] = [await customer(), await customer()];
+    const [ivy, jack] = [await newCustomer(), await newCustomer()];
     const { id, position } = await holdOne(ivy, 'PL-1000', period(300, 60));
     expect((await jack.get(`/v1/reservations/${id}?minPosition=${position}`)).status).toBe(404);
     for (const action of ['cancel', 'open', 'end']) {
@@ -219,7 +200,7 @@ describe('states that do not allow it', () => {
 
 describe('races', () => {
   test('of 200 customers who want one locker, one has it', async () => {
-    const clients = await Promise.all(Array.from({ length: 200 }, customer));
+    const clients = await Promise.all(Array.from({ length: 200 }, newCustomer));
     const when = period(24 * 60, 60);
     const [free] = await freeAt(clients[0] ?? ops, 'PL-1002', when);
     const wish = { unit: 'PL-1002', locker: free?.locker, ...when };
@@ -236,7 +217,7 @@ describe('races', () => {
 
 describe('idempotency', () => {
   test('the same key and body get the same answer; another body is refused', async () => {
-    const kim = await customer();
+    const kim = await newCustomer();
     const when = period(48 * 60, 60);
     const wish = { unit: 'PL-1003', size: (await freeAt(kim, 'PL-1003', when))[0]?.size, ...when };
     const key = { 'idempotency-key': `key-${crypto.randomUUID()}` };
@@ -247,12 +228,12 @@ describe('idempotency', () => {
     expect(again.headers.get('lockfleet-position')).toBe(first.headers.get('lockfleet-position'));
     const other = await kim.post('/v1/reservations', { ...wish, ...period(72 * 60, 60) }, key);
     expect(other).toMatchObject({ status: 422, body: { type: '/problems/idempotency-key-reused' } });
-    const leo = await customer();
+    const leo = await newCustomer();
     expect((await leo.post('/v1/reservations', wish, key)).body.id).not.toBe(first.body.id);
   });
 
   test('a refusal is answered again, too', async () => {
-    const mia = await customer();
+    const mia = await newCustomer();
     const { id } = await holdOne(mia, 'PL-1003', period(96 * 60, 60));
     const key = { 'idempotency-key': 'open-too-early' };
     const first = await mia.post(`/v1/reservations/${id}/end`, undefined, key);
@@ -288,196 +269,4 @@ describe('holds end', () => {
     const late = await nina.post(`/v1/reservations/${id}/confirm`, { paymentReference: 'late' });
     expect(late).toMatchObject({ status: 409, body: { type: '/problems/reservation-state' } });
   }, 90_000);
-});
-
-describe('bad input is named and nothing is recorded', () => {
-  const valid = { unit: 'PL-1000', size: 'M', ...period(10_000, 60) };
-  const cases: [string, unknown, number, string][] = [
-    ['an unknown field', { ...valid, colour: 'red' }, 422, '/colour'],
-    ['a wrong type', { ...valid, size: 7 }, 422, '/size'],
-    ['an unknown size', { ...valid, size: 'XXL' }, 422, '/size'],
-    ['a missing field', { size: 'M', ...period(10_000, 60) }, 422, '/unit'],
-    ['a period that ends before it starts', { ...valid, until: valid.from }, 422, '/until'],
-    ['a period in the past', { ...valid, ...period(-120, 60) }, 422, '/from'],
-    ['a period that is too short', { ...valid, ...period(10_000, 1) }, 422, '/until'],
-    ['a time that is none', { ...valid, from: 'tomorrow' }, 422, '/from'],
-    ['an unknown locker', { unit: 'PL-1000', locker: 'ZZ', ...period(10_000, 60) }, 422, '/locker'],
-    ['size and locker at once', { ...valid, locker: 'A' }, 422, '/locker'],
-    ['neither size nor locker', { unit: 'PL-1000', ...period(10_000, 60) }, 422, '/size'],
-  ];
-
-  test.each(cases)('%s', async (_name, body, status, field) => {
-    const before = (await ops.get('/v1/events?limit=1&type=ReservationHeld&count=true')).body.total;
-    const answer = await (await customer()).post('/v1/reservations', body);
-    expect(answer.status).toBe(status);
-    expect(answer.headers.get('content-type')).toContain('application/problem+json');
-    expect(answer.body.type).toBe('/problems/validation');
-    expect(fields(answer)).toContain(field);
-    expect((await ops.get('/v1/events?limit=1&type=ReservationHeld&count=true')).body.total).toBe(before);
-  });
-
-  test('an unknown unit is not found', async () => {
-    const answer = await (await customer()).post('/v1/reservations', { ...valid, unit: 'NO-SUCH' });
-    expect(answer).toMatchObject({ status: 404, body: { type: '/problems/not-found' } });
-  });
-
-  test('an oversized body, invalid UTF-8, broken JSON and another content type', async () => {
-    const client = await customer();
-    const send = (body: string | Uint8Array, contentType = 'application/json') =>
-      client.send('POST', '/v1/reservations', { raw: { body, contentType } });
-    expect(await send(`"${'x'.repeat(300_000)}"`)).toMatchObject({
-      status: 413,
-      body: { type: '/problems/validation' },
-    });
-    expect(await send(new Uint8Array([123, 34, 0xff, 0xfe, 34, 125]))).toMatchObject({ status: 400 });
-    expect(await send('{"unit":')).toMatchObject({ status: 400, body: { type: '/problems/validation' } });
-    expect(await send(JSON.stringify(valid), 'text/plain')).toMatchObject({ status: 415 });
-  });
-
-  test('a token that is missing, unsigned, foreign, expired or of the other role', async () => {
-    const { signToken } = await import('../../platform/auth/tokens.ts');
-    const secret = 'a secret that is not the platform’s own one at all';
-    const foreign = await signToken({ secret, sub: 'eve', role: 'customer', ttlS: 60, nowMs: Date.now() });
-    const expired = await platform.expiredToken('customer', 'eve');
-    const unsigned = `${btoa('{"alg":"none"}')}.${btoa('{"sub":"eve","role":"ops","exp":9999999999}')}.`;
-    for (const token of [
-      undefined,
-      'Bearer',
-      'Basic abc',
-      `Bearer ${foreign}`,
-      expired,
-      `Bearer ${unsigned}`,
-      'Bearer x.y.z',
-    ]) {
-      const answer = await new Client(platform.api, token).post('/v1/reservations', valid);
-      expect(answer).toMatchObject({ status: 401, body: { type: '/problems/unauthenticated' } });
-      expect(answer.headers.get('www-authenticate')).toBe('Bearer');
-    }
-    expect(await (await customer()).get('/v1/events')).toMatchObject({
-      status: 403,
-      body: { type: '/problems/forbidden' },
-    });
-    expect(await ops.get('/v1/reservations')).toMatchObject({ status: 403 });
-  });
-
-  test('lists: a foreign cursor, a limit out of bounds, an unknown filter', async () => {
-    expect(fields(await ops.get('/v1/events?cursor=nonsense'))).toEqual(['/query/cursor']);
-    expect(fields(await ops.get('/v1/units?limit=100000'))).toEqual(['/query/limit']);
-    expect(fields(await ops.get('/v1/units?colour=red'))).toEqual(['/query/colour']);
-    expect(await ops.get('/v1/nothing')).toMatchObject({ status: 404, body: { type: '/problems/not-found' } });
-    expect(await ops.get('/v1/units/NO-SUCH')).toMatchObject({ status: 404 });
-  });
-
-  test('a position that is not reached yet is 503 with Retry-After', async () => {
-    const answer = await ops.get('/v1/events?minPosition=999999999');
-    expect(answer).toMatchObject({ status: 503, body: { type: '/problems/unavailable' } });
-    expect(answer.headers.get('retry-after')).not.toBeNull();
-  });
-});
-
-describe('operators', () => {
-  test('register, import and list units; names are for ever', async () => {
-    const unit = (name: string) => ({
-      name,
-      address: '127.0.0.1:9',
-      probe: 'http',
-      delivery: 'push',
-      commandChannel: 'http',
-      location: { lat: 52.5, lon: 13.4 },
-      timeZone: 'Europe/Berlin',
-      lockers: [{ id: 'A', size: 'M' }],
-    });
-    const registered = await ops.post('/v1/units', unit('OPS-1'), { 'idempotency-key': 'register-ops-1' });
-    expect(registered.status).toBe(201);
-    expect(registered.body.credentials).toMatchObject({
-      natsInboxPrefix: expect.any(String),
-      unitKey: expect.any(String),
-    });
-    const repeated = await ops.post('/v1/units', unit('OPS-1'), { 'idempotency-key': 'register-ops-1' });
-    expect(repeated).toMatchObject({ status: 201, body: { name: 'OPS-1' } });
-    expect(repeated.body.credentials).toBeUndefined();
-    expect(fields(await ops.post('/v1/units', unit('OPS-1')))).toEqual(['/name']);
-    expect(fields(await ops.post('/v1/units', { ...unit('OPS-2'), timeZone: 'Mars/Base' }))).toEqual(['/timeZone']);
-    expect(fields(await ops.post('/v1/units', { ...unit('OPS-2'), address: 'nowhere' }))).toEqual(['/address']);
-
-    const lines = [
-      JSON.stringify(unit('OPS-3')),
-      '{"broken',
-      JSON.stringify({ ...unit('OPS-4'), probe: 'smoke' }),
-      JSON.stringify(unit('OPS-5')),
-    ];
-    const imported = await fetch(`${platform.api}/v1/units/import`, {
-      method: 'POST',
-      keepalive: false,
-      headers: { authorization: await platform.token('ops', 'operator'), 'content-type': 'application/x-ndjson' },
-      body: lines.join('\n'),
-    });
-    const answers = (await imported.text())
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line));
-    expect(answers).toHaveLength(4);
-    expect(answers[0]).toMatchObject({ name: 'OPS-3', credentials: {} });
-    expect(answers[1]).toMatchObject({ name: null, problem: { status: 400 } });
-    expect(answers[2]).toMatchObject({ name: 'OPS-4', problem: { errors: [{ path: '/probe' }] } });
-    expect(answers[3]).toMatchObject({ name: 'OPS-5', credentials: {} });
-
-    const seen = await eventually(async () => {
-      const list = await ops.get('/v1/units?q=ops-&count=true');
-      return list.body.total === 3 && list;
-    });
-    expect(items(seen).map(({ name }) => name)).toEqual(['OPS-1', 'OPS-3', 'OPS-5']);
-    expect(items(seen)[0]).toMatchObject({ lockers: 1, state: 'never-seen', backlog: 0 });
-  });
-
-  test('pages of every list join without loss or repeat', async () => {
-    for (const sort of ['name', 'state', 'lastOnlineAt', 'lastResponseTimeMs']) {
-      const whole = items(await ops.get(`/v1/units?limit=100&sort=${sort}`)).map(({ name }) => name);
-      const paged: unknown[] = [];
-      for (let cursor = ''; ; ) {
-        const page = await ops.get(`/v1/units?limit=2&sort=${sort}${cursor === '' ? '' : `&cursor=${cursor}`}`);
-        paged.push(...items(page).map(({ name }) => name));
-        if (page.body.nextCursor === null) break;
-        cursor = String(page.body.nextCursor);
-      }
-      expect(paged.toSorted()).toEqual(whole.toSorted());
-      expect(new Set(paged).size).toBe(paged.length);
-    }
-  });
-
-  test('an API key works until it is revoked', async () => {
-    const made = await ops.post('/v1/api-keys', { name: 'export' });
-    expect(made.status).toBe(201);
-    const robot = new Client(platform.api, `Bearer ${text(made, 'key')}`);
-    expect((await robot.get('/v1/units')).status).toBe(200);
-    expect((await ops.send('DELETE', `/v1/api-keys/${text(made, 'id')}`)).status).toBe(204);
-    expect((await robot.get('/v1/units')).status).toBe(401);
-  });
-});
-
-describe('documentation', () => {
-  test('every route has a summary, its answers and its errors; the page needs nothing from elsewhere', async () => {
-    const document = (await new Client(platform.api).get('/swagger/json')).body as {
-      paths: Record<
-        string,
-        Record<string, { summary?: string; responses?: Record<string, { content?: object }>; security?: unknown }>
-      >;
-    };
-    const routes = Object.entries(document.paths).flatMap(([path, methods]) =>
-      Object.entries(methods).map(([method, route]) => ({ name: `${method} ${path}`, route })),
-    );
-    expect(routes.length).toBeGreaterThan(15);
-    for (const { name, route } of routes) {
-      expect([name, route.summary === undefined]).toEqual([name, false]);
-      const statuses = Object.keys(route.responses ?? {});
-      expect([name, statuses.some((status) => status.startsWith('2'))]).toEqual([name, true]);
-      if (route.security !== undefined)
-        expect([name, statuses]).toEqual([name, expect.arrayContaining(['401', '403', '503'])]);
-    }
-    const page = await (await fetch(`${platform.api}/swagger`, { keepalive: false })).text();
-    expect(page).not.toMatch(/(src|href)="https?:/);
-    const script = await fetch(`${platform.api}/swagger/scalar.js`, { keepalive: false });
-    expect(script.headers.get('content-type')).toContain('javascript');
-    expect((await script.text()).length).toBeGreaterThan(100_000);
-  });
 });

@@ -1,0 +1,122 @@
+/** What operators do over REST, and what the documentation says of it all. */
+
+import { beforeAll, describe, expect, test } from 'bun:test';
+import { Client, fields, items, text } from '../support/client.ts';
+import { eventually } from '../support/eventually.ts';
+import type { Platform } from '../support/platform.ts';
+import { fleet, operator } from './fleet.ts';
+
+let platform: Platform;
+let ops: Client;
+
+beforeAll(async () => {
+  platform = await fleet();
+  ops = await operator();
+}, 60_000);
+
+describe('operators', () => {
+  test('register, import and list units; names are for ever', async () => {
+    const unit = (name: string) => ({
+      name,
+      address: '127.0.0.1:9',
+      probe: 'http',
+      delivery: 'push',
+      commandChannel: 'http',
+      location: { lat: 52.5, lon: 13.4 },
+      timeZone: 'Europe/Berlin',
+      lockers: [{ id: 'A', size: 'M' }],
+    });
+    const registered = await ops.post('/v1/units', unit('OPS-1'), { 'idempotency-key': 'register-ops-1' });
+    expect(registered.status).toBe(201);
+    expect(registered.body.credentials).toMatchObject({
+      natsInboxPrefix: expect.any(String),
+      unitKey: expect.any(String),
+    });
+    const repeated = await ops.post('/v1/units', unit('OPS-1'), { 'idempotency-key': 'register-ops-1' });
+    expect(repeated).toMatchObject({ status: 201, body: { name: 'OPS-1' } });
+    expect(repeated.body.credentials).toBeUndefined();
+    expect(fields(await ops.post('/v1/units', unit('OPS-1')))).toEqual(['/name']);
+    expect(fields(await ops.post('/v1/units', { ...unit('OPS-2'), timeZone: 'Mars/Base' }))).toEqual(['/timeZone']);
+    expect(fields(await ops.post('/v1/units', { ...unit('OPS-2'), address: 'nowhere' }))).toEqual(['/address']);
+
+    const lines = [
+      JSON.stringify(unit('OPS-3')),
+      '{"broken',
+      JSON.stringify({ ...unit('OPS-4'), probe: 'smoke' }),
+      JSON.stringify(unit('OPS-5')),
+    ];
+    const imported = await fetch(`${platform.api}/v1/units/import`, {
+      method: 'POST',
+      keepalive: false,
+      headers: { authorization: await platform.token('ops', 'operator'), 'content-type': 'application/x-ndjson' },
+      body: lines.join('\n'),
+    });
+    const answers = (await imported.text())
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(answers).toHaveLength(4);
+    expect(answers[0]).toMatchObject({ name: 'OPS-3', credentials: {} });
+    expect(answers[1]).toMatchObject({ name: null, problem: { status: 400 } });
+    expect(answers[2]).toMatchObject({ name: 'OPS-4', problem: { errors: [{ path: '/probe' }] } });
+    expect(answers[3]).toMatchObject({ name: 'OPS-5', credentials: {} });
+
+    const seen = await eventually(async () => {
+      const list = await ops.get('/v1/units?q=ops-&count=true');
+      return list.body.total === 3 && list;
+    });
+    expect(items(seen).map(({ name }) => name)).toEqual(['OPS-1', 'OPS-3', 'OPS-5']);
+    expect(items(seen)[0]).toMatchObject({ lockers: 1, state: 'never-seen', backlog: 0 });
+  });
+
+  test('pages of every list join without loss or repeat', async () => {
+    for (const sort of ['name', 'state', 'lastOnlineAt', 'lastResponseTimeMs']) {
+      const whole = items(await ops.get(`/v1/units?limit=100&sort=${sort}`)).map(({ name }) => name);
+      const paged: unknown[] = [];
+      for (let cursor = ''; ; ) {
+        const page = await ops.get(`/v1/units?limit=2&sort=${sort}${cursor === '' ? '' : `&cursor=${cursor}`}`);
+        paged.push(...items(page).map(({ name }) => name));
+        if (page.body.nextCursor === null) break;
+        cursor = String(page.body.nextCursor);
+      }
+      expect(paged.toSorted()).toEqual(whole.toSorted());
+      expect(new Set(paged).size).toBe(paged.length);
+    }
+  });
+
+  test('an API key works until it is revoked', async () => {
+    const made = await ops.post('/v1/api-keys', { name: 'export' });
+    expect(made.status).toBe(201);
+    const robot = new Client(platform.api, `Bearer ${text(made, 'key')}`);
+    expect((await robot.get('/v1/units')).status).toBe(200);
+    expect((await ops.send('DELETE', `/v1/api-keys/${text(made, 'id')}`)).status).toBe(204);
+    expect((await robot.get('/v1/units')).status).toBe(401);
+  });
+});
+
+describe('documentation', () => {
+  test('every route has a summary, its answers and its errors; the page needs nothing from elsewhere', async () => {
+    const document = (await new Client(platform.api).get('/swagger/json')).body as {
+      paths: Record<
+        string,
+        Record<string, { summary?: string; responses?: Record<string, { content?: object }>; security?: unknown }>
+      >;
+    };
+    const routes = Object.entries(document.paths).flatMap(([path, methods]) =>
+      Object.entries(methods).map(([method, route]) => ({ name: `${method} ${path}`, route })),
+    );
+    expect(routes.length).toBeGreaterThan(15);
+    for (const { name, route } of routes) {
+      expect([name, route.summary === undefined]).toEqual([name, false]);
+      const statuses = Object.keys(route.responses ?? {});
+      expect([name, statuses.some((status) => status.startsWith('2'))]).toEqual([name, true]);
+      if (route.security !== undefined)
+        expect([name, statuses]).toEqual([name, expect.arrayContaining(['401', '403', '503'])]);
+    }
+    const page = await (await fetch(`${platform.api}/swagger`, { keepalive: false })).text();
+    expect(page).not.toMatch(/(src|href)="https?:/);
+    const script = await fetch(`${platform.api}/swagger/scalar.js`, { keepalive: false });
+    expect(script.headers.get('content-type')).toContain('javascript');
+    expect((await script.text()).length).toBeGreaterThan(100_000);
+  });
+});
