@@ -1,0 +1,219 @@
+import { describe, expect, test } from 'bun:test';
+import { answerOpen, end } from '../../../domain/booking.ts';
+import { given, type Past, withDecision } from '../../support/given.ts';
+import {
+  at,
+  command,
+  completed,
+  confirmed,
+  givenBack,
+  held,
+  NOW_MS,
+  R1,
+  R2,
+  registered,
+  started,
+  taken,
+} from './scene.ts';
+
+const opened = (commandId: string, result: 'opened' | 'unreachable' = 'opened'): Past => ({
+  type: 'LockerOpenAnswered',
+  data: { reservationId: R1, locker: 'A', commandId, result },
+});
+
+const asked = (commandId: string, locker = 'A'): Past => ({
+  type: 'LockerOpenRequested',
+  data: { reservationId: R1, locker, commandId, expiresAt: at(1) },
+});
+
+describe('the answer to an open', () => {
+  const answer = (result: 'opened' | 'failed' | 'refused' | 'unreachable', reason?: string) => ({
+    reservationId: R1,
+    commandId: 'o1',
+    result,
+    nowMs: NOW_MS,
+    ...(reason === undefined ? {} : { reason }),
+  });
+  const recorded = (result: 'opened' | 'failed' | 'refused' | 'unreachable') => ({
+    type: 'LockerOpenAnswered' as const,
+    locker: 'A',
+    data: { reservationId: R1, locker: 'A', commandId: 'o1', result },
+  });
+
+  test('starts the rental when the door has opened for the first time', () => {
+    given(registered, held(), confirmed(), asked('o1'))
+      .when((state) => answerOpen(state, answer('opened')))
+      .thenEvents([
+        recorded('opened'),
+        { type: 'ReservationStarted', locker: 'A', data: { reservationId: R1, locker: 'A', startedAt: at(0) } },
+      ]);
+  });
+
+  test('starts nothing when the rental runs', () => {
+    given(registered, held(), confirmed(), started(), asked('o1'))
+      .when((state) => answerOpen(state, answer('opened')))
+      .thenEvents([recorded('opened')]);
+  });
+
+  test.each(['failed', 'refused', 'unreachable'] as const)('starts nothing when it is %s', (result) => {
+    given(registered, held(), confirmed(), asked('o1'))
+      .when((state) => answerOpen(state, answer(result)))
+      .thenEvents([recorded(result)]);
+  });
+
+  test('keeps the reason', () => {
+    given(registered, held(), confirmed(), asked('o1'))
+      .when((state) => answerOpen(state, answer('failed', 'jammed')))
+      .thenEvents([{ ...recorded('failed'), data: { ...recorded('failed').data, reason: 'jammed' } }]);
+  });
+
+  test.each([
+    ['opened', 'failed'],
+    ['failed', 'opened'],
+    ['refused', 'opened'],
+    ['opened', 'opened'],
+    ['unreachable', 'unreachable'],
+  ] as const)('that was %s is not changed to %s', (before, after) => {
+    given(registered, held(), confirmed(), asked('o1'), {
+      type: 'LockerOpenAnswered',
+      data: { reservationId: R1, locker: 'A', commandId: 'o1', result: before },
+    })
+      .when((state) => answerOpen(state, answer(after)))
+      .thenNothing();
+  });
+
+  test('may still come when the unit seemed out of reach', () => {
+    given(registered, held(), confirmed(), asked('o1'), opened('o1', 'unreachable'))
+      .when((state) => answerOpen(state, answer('opened')))
+      .thenEvents([recorded('opened'), expect.objectContaining({ type: 'ReservationStarted' })]);
+  });
+
+  test('nobody asked for is passed over', () => {
+    given(registered, held(), confirmed())
+      .when((state) => answerOpen(state, answer('opened')))
+      .thenNothing();
+    for (const reservationId of [R2, 'constructor']) {
+      given(registered, held(), confirmed())
+        .when((state) => answerOpen(state, { ...answer('opened'), reservationId }))
+        .thenNothing();
+    }
+  });
+
+  test('starts from when and where the unit says', () => {
+    given(registered, held(), confirmed(), asked('o1'), taken('B', { fromMin: -1, untilMin: 60, reservationId: R1 }))
+      .when((state) => answerOpen(state, answer('opened')))
+      .thenEvents([
+        expect.objectContaining({ type: 'LockerOpenAnswered' }),
+        { type: 'ReservationStarted', locker: 'B', data: { reservationId: R1, locker: 'B', startedAt: at(-1) } },
+      ]);
+  });
+
+  test('starts nothing that was given up meanwhile', () => {
+    given(registered, held(), confirmed(), asked('o1'), {
+      type: 'ReservationCancelled',
+      data: { reservationId: R1 },
+    })
+      .when((state) => answerOpen(state, answer('opened')))
+      .thenEvents([recorded('opened')]);
+  });
+});
+
+describe('end', () => {
+  const ended = (changes: object = {}) => ({
+    type: 'ReservationCompleted' as const,
+    locker: 'A',
+    data: { reservationId: R1, endedAt: at(0), endedBy: 'customer' as const, ...changes },
+  });
+
+  test('gives the locker back', () => {
+    given(registered, held(), confirmed(), started())
+      .when((state) => end(state, command()))
+      .thenEvents([ended()]);
+  });
+
+  test('records the start too when only the unit knew of it', () => {
+    given(registered, held(), confirmed(), taken('A', { fromMin: -9, untilMin: 60, reservationId: R1 }))
+      .when((state) => end(state, command()))
+      .thenEvents([
+        { type: 'ReservationStarted', locker: 'A', data: { reservationId: R1, locker: 'A', startedAt: at(-9) } },
+        ended(),
+      ]);
+  });
+
+  test('speaks of the locker that the unit gave, not of the one that was booked', () => {
+    const past = [registered, held(), confirmed(), taken('B', { fromMin: -9, untilMin: 60, reservationId: R1 })];
+    given(...past)
+      .when((state) => end(state, command()))
+      .thenEvents([
+        { type: 'ReservationStarted', locker: 'B', data: { reservationId: R1, locker: 'B', startedAt: at(-9) } },
+        { ...ended(), locker: 'B' },
+      ]);
+    given(...past, { type: 'LockerOpened', locker: 'B', data: { cause: 'reservation' } })
+      .when((state) => end(state, command()))
+      .thenRefused('reservation-state', /door stands open/);
+    given(...past, { type: 'LockerOpened', locker: 'A', data: { cause: 'service' } })
+      .when((state) => end(state, command()))
+      .thenEvents([expect.objectContaining({ type: 'ReservationStarted' }), { ...ended(), locker: 'B' }]);
+  });
+
+  test('ended when the unit says it was given back', () => {
+    const past = [
+      registered,
+      held(),
+      confirmed(),
+      taken('A', { fromMin: -9, untilMin: 60, reservationId: R1 }),
+      givenBack('A', -2, R1),
+    ];
+    const byUnit = ended({ endedAt: at(-2), endedBy: 'unit' });
+    given(...past)
+      .when((state) => end(state, command()))
+      .thenEvents([expect.objectContaining({ type: 'ReservationStarted' }), byUnit]);
+    given(...past, started())
+      .when((state) => end(state, command()))
+      .thenEvents([byUnit]);
+  });
+
+  test.each([
+    ['open', /door stands open/],
+    ['closed', undefined],
+    ['unknown', undefined],
+  ] as const)('with the door %s', (door, message) => {
+    const doors: Past[] =
+      door === 'unknown'
+        ? []
+        : [
+            {
+              type: door === 'open' ? 'LockerOpened' : 'LockerClosed',
+              locker: 'A',
+              data: { cause: 'reservation' },
+            } as Past,
+          ];
+    const outcome = given(registered, held(), confirmed(), started(), ...doors).when((state) => end(state, command()));
+    if (message === undefined) outcome.thenEvents([ended()]);
+    else outcome.thenRefused('reservation-state', message);
+  });
+
+  test('is refused before the first use', () => {
+    given(registered, held(), confirmed())
+      .when((state) => end(state, command()))
+      .thenRefused('reservation-state', /not used yet; cancel/);
+  });
+
+  test('is recognised when repeated, however long the reservation lasted', () => {
+    // The unit forgets finished reservations, the ones that ended first before the others: this one was made long ago.
+    const others = Array.from({ length: 40 }, (_, index) => {
+      const reservationId = `r-${index}`;
+      const other = held({ reservationId, locker: 'B', from: at(index), until: at(index + 1) });
+      return [other, { type: 'ReservationCancelled' as const, data: { reservationId } }];
+    }).flat();
+    const { state } = given(registered, held(), confirmed(), started(), ...others);
+    const done = withDecision(state, end(state, command()), { commandId: 'now', atMs: NOW_MS });
+    expect(end(done, command())).toEqual([]);
+  });
+
+  test('of a completed one is refused', () => {
+    given(registered, held(), confirmed(), started(), completed())
+      .when((state) => end(state, command()))
+      .thenRefused('reservation-state', /completed/);
+  });
+});

@@ -1,0 +1,230 @@
+import { describe, expect, test } from 'bun:test';
+import { binds, OVERDUE_ALLOWANCE_MS, overlaps, periodOf } from '../../../domain/allocation.ts';
+import type { EventDraft } from '../../../domain/envelope.ts';
+import { NO_SHOW_GRACE_MS, settle } from '../../../domain/settlement.ts';
+import type { UnitState } from '../../../domain/unit.ts';
+import { from, given, withDecision } from '../../support/given.ts';
+import {
+  ALICE,
+  at,
+  atMs,
+  BOB,
+  confirmed,
+  givenBack,
+  HOUR_MS,
+  held,
+  MINUTE_MS,
+  NOW_MS,
+  R1,
+  R2,
+  registered,
+  registeredWith,
+  taken,
+} from './scene.ts';
+
+const now = (state: UnitState) => settle(state, NOW_MS);
+
+const later = (minutes: number) => (state: UnitState) => settle(state, atMs(minutes));
+
+const expired = (reason: 'hold' | 'no-show'): EventDraft => ({
+  type: 'ReservationExpired',
+  locker: 'A',
+  data: { reservationId: R1, reason },
+});
+
+const conflict = (resolution: 'moved' | 'rejected', reservationId = R1): EventDraft => ({
+  type: 'ReservationConflictDetected',
+  locker: 'A',
+  data: { reservationId, locker: 'A', rentalId: 'rental-A', resolution },
+});
+
+const moved = (toLocker: string, size: 'S' | 'M' | 'L' | 'XL', reservationId = R1): EventDraft => ({
+  type: 'ReservationMoved',
+  locker: toLocker,
+  data: { reservationId, fromLocker: 'A', toLocker, size, reason: 'Locker A was taken at the screen.' },
+});
+
+const rejected = (reservationId = R1): EventDraft => ({
+  type: 'ReservationRejected',
+  locker: 'A',
+  data: { reservationId, reason: 'Locker A was taken at the screen.' },
+});
+
+describe('a locker that was taken at the screen', () => {
+  const walkUp = taken('A', { fromMin: -20, untilMin: 30 });
+
+  test.each([
+    ['held', []],
+    ['confirmed', [confirmed()]],
+  ])('moves a %s reservation to a free one of the same size', (_, past) => {
+    given(registered, held(), ...past, walkUp)
+      .when(now)
+      .thenEvents([conflict('moved'), moved('B', 'S')]);
+  });
+
+  test('moves it to the smallest that is larger when there is no other', () => {
+    given(
+      registeredWith({ id: 'A', size: 'S' }, { id: 'X', size: 'XL' }, { id: 'L', size: 'L' }),
+      held(),
+      confirmed(),
+      walkUp,
+    )
+      .when(now)
+      .thenEvents([conflict('moved'), moved('L', 'L')]);
+  });
+
+  test('never moves it to a smaller one', () => {
+    given(registeredWith({ id: 'A', size: 'M' }, { id: 'B', size: 'S' }), held({ size: 'M' }), confirmed(), walkUp)
+      .when(now)
+      .thenEvents([conflict('rejected'), rejected()]);
+  });
+
+  test('moves it back to its own size when the larger one is taken too', () => {
+    given(
+      registeredWith({ id: 'A', size: 'S' }, { id: 'B', size: 'S' }, { id: 'C', size: 'M' }),
+      held(),
+      confirmed(),
+      { type: 'ReservationMoved', data: { reservationId: R1, fromLocker: 'B', toLocker: 'C', size: 'M', reason: '' } },
+      taken('A', { fromMin: -20, untilMin: 30 }),
+      taken('C', { fromMin: -20, untilMin: 30 }),
+    )
+      .when(now)
+      .thenEvents([
+        expect.objectContaining({ type: 'ReservationConflictDetected' }),
+        expect.objectContaining({ data: expect.objectContaining({ fromLocker: 'C', toLocker: 'B', size: 'S' }) }),
+      ]);
+  });
+
+  test('costs the reservation when nothing is free', () => {
+    given(registeredWith({ id: 'A', size: 'S' }), held(), confirmed(), walkUp)
+      .when(now)
+      .thenEvents([conflict('rejected'), rejected()]);
+  });
+
+  test.each([
+    ['out of service', [{ type: 'LockerTakenOutOfService', data: { id: 'B' } }]],
+    ['promised to another', [held({ reservationId: R2, locker: 'B' }), confirmed(R2, 'B')]],
+    ['taken at the screen too', [taken('B', { fromMin: -9, untilMin: 30 })]],
+  ] as const)('does not move it to one that is %s', (_, past) => {
+    const { state } = given(
+      registeredWith({ id: 'A', size: 'S' }, { id: 'B', size: 'S' }),
+      held(),
+      confirmed(),
+      walkUp,
+      ...past,
+    );
+    from(state)
+      .when(now)
+      .thenEvents([conflict('rejected'), rejected()]);
+  });
+
+  test('moves two reservations to two lockers', () => {
+    const past = [held(), confirmed(), held({ reservationId: R2, from: at(20), until: at(80) }), confirmed(R2)];
+    given(registered, ...past, walkUp)
+      .when(now)
+      .thenEvents([conflict('moved'), moved('B', 'S'), conflict('moved', R2), moved('C', 'M', R2)]);
+  });
+
+  test('moves two that follow one another to the same locker', () => {
+    const long = taken('A', { fromMin: -20, untilMin: 90 });
+    const past = [held(), confirmed(), held({ reservationId: R2, from: at(60), until: at(120) }), confirmed(R2)];
+    given(registered, ...past, long)
+      .when(now)
+      .thenEvents([conflict('moved'), moved('B', 'S'), conflict('moved', R2), moved('B', 'S', R2)]);
+  });
+
+  test('moves one and gives the other up when only one place is left', () => {
+    const past = [held(), confirmed(), held({ reservationId: R2, from: at(20), until: at(80) }), confirmed(R2)];
+    given(registeredWith({ id: 'A', size: 'S' }, { id: 'B', size: 'S' }), ...past, walkUp)
+      .when(now)
+      .thenEvents([conflict('moved'), moved('B', 'S'), conflict('rejected', R2), rejected(R2)]);
+  });
+
+  test('moves it to the place that another has just left, as the same log tells', () => {
+    given(
+      registeredWith({ id: 'A', size: 'S' }, { id: 'B', size: 'S' }),
+      held(),
+      confirmed(),
+      held({ reservationId: R2, customer: BOB, locker: 'B', from: at(-60), until: at(60) }),
+      confirmed(R2, 'B'),
+      taken('B', { fromMin: -50, untilMin: 60, reservationId: R2 }),
+      givenBack('B', -1, R2),
+      walkUp,
+    )
+      .when(now)
+      .thenEvents([
+        expect.objectContaining({ type: 'ReservationStarted' }),
+        expect.objectContaining({ type: 'ReservationCompleted' }),
+        conflict('moved'),
+        moved('B', 'S'),
+      ]);
+  });
+
+  test.each([
+    ['ends before it begins', held({ from: at(30), until: at(90) }), walkUp],
+    ['is its own', held(), taken('A', { fromMin: -1, untilMin: 60, reservationId: R1 })],
+    ['ended already', held(), [walkUp, givenBack('A', -2)]],
+  ] as const)('is no conflict when the rental %s', (_, reservation, rental) => {
+    const { state } = given(registered, reservation, confirmed(), ...[rental].flat());
+    expect(settle(state, NOW_MS).filter(({ type }) => type === 'ReservationConflictDetected')).toEqual([]);
+  });
+
+  test('is no conflict for a period that has passed', () => {
+    given(registered, held(), confirmed(), taken('A', { fromMin: -20, untilMin: 600 }))
+      .when(later(60))
+      .thenNothing();
+  });
+
+  test('ends a hold that has run out rather than moving it', () => {
+    given(registered, held({ holdExpiresAt: at(0) }), walkUp)
+      .when(now)
+      .thenEvents([expired('hold')]);
+  });
+});
+
+describe('somebody over time', () => {
+  const late = taken('A', { fromMin: -60, untilMin: -1 });
+
+  test('makes a reservation move as soon as it is in the way', () => {
+    given(registered, held(), confirmed(), late)
+      .when(now)
+      .thenEvents([conflict('moved'), moved('B', 'S')]);
+  });
+
+  test('costs nobody the reservation before the allowance is over', () => {
+    const { state } = given(registeredWith({ id: 'A', size: 'S' }), held(), confirmed(), late);
+    const allowanceMin = OVERDUE_ALLOWANCE_MS / MINUTE_MS;
+    from(state).when(now).thenNothing();
+    from(state)
+      .when(later(allowanceMin - 1))
+      .thenNothing();
+    from(state)
+      .when(later(allowanceMin))
+      .thenEvents([conflict('rejected'), rejected()]);
+  });
+});
+
+test('what was settled leaves no two reservations in one locker at one time', () => {
+  const busy = Array.from({ length: 6 }, (_, index) => {
+    const reservationId = `r-${index}`;
+    const half = held({
+      reservationId,
+      customer: ALICE,
+      from: at(index * 30),
+      until: at(index * 30 + 60),
+      locker: index % 2 === 0 ? 'A' : 'B',
+    });
+    return [half, confirmed(reservationId, half.data.locker)];
+  }).flat();
+  const { state } = given(registered, ...busy, taken('A', { fromMin: -5, untilMin: 200 }));
+  const after = withDecision(state, now(state), { commandId: 's', atMs: NOW_MS });
+  const left = Object.values(after.booking.reservations).filter((reservation) => binds(reservation, NOW_MS));
+  expect(left.length).toBeGreaterThan(3);
+  for (const one of left) {
+    for (const other of left) {
+      if (one === other || one.locker !== other.locker) continue;
+      expect(overlaps(periodOf(one), periodOf(other))).toBe(false);
+    }
+  }
+  expect(NO_SHOW_GRACE_MS).toBeGreaterThan(HOUR_MS);
+});
