@@ -43,8 +43,8 @@ export class UnitAnswers {
 
   async #execute(verifier: UnitVerifier, jws: string): Promise<CommandAnswer> {
     try {
-      const command = await verifier.command(jws, this.#unit.nowMs());
-      return await this.#unit.decide((unit, around) => execute(unit, command, around));
+      const signed = await verifier.command(jws, this.#unit.nowMs());
+      return await this.#unit.decide((unit, around) => execute(unit, signed, around));
     } catch (error) {
       if (!(error instanceof SignatureError)) throw error;
       return { commandId: claimedCommandId(jws), status: 'refused', reason: 'signature' };

@@ -21,12 +21,22 @@ export const ANSWERED_RETENTION_MS = 10 * 60_000;
 /** Most commands that are remembered; a unit that is asked more refuses until the oldest may be forgotten. */
 export const MAX_ANSWERED_COMMANDS = 1_000;
 
+const MS_PER_S = 1_000;
+
 type Answer = Omit<CommandAnswer, 'commandId'>;
 type OpenLocker = Extract<Command, { openLocker: unknown }>['openLocker'];
 type SyncReservations = Extract<Command, { syncReservations: unknown }>['syncReservations'];
 
-/** Carries out a command whose signature holds, or answers what it answered before. */
-export function execute(unit: UnitModel, command: Command, around: Surroundings): Decision<CommandAnswer> {
+/** A command whose signature holds. */
+export interface SignedOrder {
+  readonly command: Command;
+  /** When the platform signed it, on its clock and to the second. */
+  readonly issuedAtMs: number;
+}
+
+/** Carries out a command, or answers what it answered before. */
+export function execute(unit: UnitModel, order: SignedOrder, around: Surroundings): Decision<CommandAnswer> {
+  const { command } = order;
   const { commandId } = command;
   const before = Object.hasOwn(unit.answered, commandId) ? unit.answered[commandId] : undefined;
   if (before !== undefined) return { unit, entries: [], answer: before.answer };
@@ -34,20 +44,20 @@ export function execute(unit: UnitModel, command: Command, around: Surroundings)
   if (remembered.length >= MAX_ANSWERED_COMMANDS) {
     return { unit, entries: [], answer: { commandId, status: 'refused', reason: 'too-many-commands' } };
   }
-  const carriedOut = carryOut(unit, command, around);
+  const carriedOut = carryOut(unit, order, around);
   const answer = { commandId, ...carriedOut.answer };
   const forgetAtMs = Math.max(toMs(command.expiresAt) || 0, around.nowMs) + ANSWERED_RETENTION_MS;
   const answered = Object.fromEntries([...remembered, [commandId, { answer, forgetAtMs }]]);
   return { unit: { ...carriedOut.unit, answered }, entries: carriedOut.entries, answer };
 }
 
-function carryOut(unit: UnitModel, command: Command, around: Surroundings): Decision<Answer> {
+function carryOut(unit: UnitModel, { command, issuedAtMs }: SignedOrder, around: Surroundings): Decision<Answer> {
   // Written so that a time which is none counts as passed.
   const inTime = around.nowMs <= toMs(command.expiresAt);
   if (!inTime) return decided(unit, around, [], { status: 'refused', reason: 'expired' });
   if ('openLocker' in command) return openByCommand(unit, command.commandId, command.openLocker, around);
   if ('applyConfiguration' in command) return applyConfiguration(unit, command.applyConfiguration, around);
-  return syncReservations(unit, command.syncReservations, around);
+  return syncReservations(unit, command.syncReservations, issuedAtMs, around);
 }
 
 /** Opens a door. The first opening for a reservation starts its rental. */
@@ -127,13 +137,13 @@ function whyNot(
 }
 
 /**
- * Keeps the list of the platform. A rental whose reservation was in the list before and is no longer is over once its door
- * is closed. One that was in no list yet stays: this list may have been made before the reservation was, and its customer
- * was faster with the QR code.
+ * Keeps the list of the platform. A rental whose reservation is no longer in it is over once its door is closed. A list
+ * that was made before the rental began, and never named its reservation, says nothing about it: the customer was faster.
  */
 export function syncReservations(
   unit: UnitModel,
   { version, reservations }: SyncReservations,
+  issuedAtMs: number,
   around: Surroundings,
 ): Decision<Answer> {
   if (version < unit.synced.version) return decided(unit, around, [], { status: 'done', rejected: [] });
@@ -142,15 +152,20 @@ export function syncReservations(
     return reason === undefined ? [] : [{ reservationId: reservation.reservationId, reason }];
   });
   const refusedIds = new Set(rejected.map(({ reservationId }) => reservationId));
-  const kept = reservations.filter(({ reservationId }) => !refusedIds.has(reservationId));
+  const taken = reservations.filter(({ reservationId }) => !refusedIds.has(reservationId));
   const named = new Set(reservations.map(({ reservationId }) => reservationId));
   const namedBefore = new Set(unit.synced.reservations.map(({ reservationId }) => reservationId));
   const drafts: EntryDraft[] = [];
-  let next: UnitModel = { ...unit, synced: { version, reservations: kept } };
+  let next: UnitModel = { ...unit, synced: { version, reservations: taken } };
   for (const locker of unit.lockers) {
     const { rental, door } = locker;
-    if (rental?.reservationId === undefined || named.has(rental.reservationId)) continue;
-    if (!namedBefore.has(rental.reservationId)) continue;
+    if (rental?.reservationId === undefined) continue;
+    if (named.has(rental.reservationId)) {
+      if (rental.releaseOnClose === true) next = withLocker(next, { ...locker, rental: kept(rental) });
+      continue;
+    }
+    const startedAtS = Math.floor(toMs(rental.startedAt) / MS_PER_S);
+    if (!namedBefore.has(rental.reservationId) && issuedAtMs / MS_PER_S < startedAtS) continue;
     if (door === 'open') {
       next = withLocker(next, { ...locker, rental: { ...rental, releaseOnClose: true } });
     } else {
@@ -160,6 +175,11 @@ export function syncReservations(
     }
   }
   return decided(next, around, drafts, { status: 'done', rejected });
+}
+
+/** A rental that is to go on after all. */
+function kept({ releaseOnClose: _, ...rental }: UnitRental): UnitRental {
+  return rental;
 }
 
 function whyRejected(unit: UnitModel, wanted: SyncedReservation, nowMs: number): string | undefined {

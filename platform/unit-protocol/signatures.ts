@@ -79,10 +79,11 @@ export class UnitVerifier {
     return new UnitVerifier(await importKey(jwk), unit);
   }
 
-  async command(jws: string, nowMs: number): Promise<Command> {
+  /** The command, and when the platform signed it, on its clock and to the second. */
+  async command(jws: string, nowMs: number): Promise<{ command: Command; issuedAtMs: number }> {
     const claims = await this.#verify(CommandClaims, jws);
     this.#checkTime(claims, nowMs);
-    return claims.command;
+    return { command: claims.command, issuedAtMs: claims.iat * MS_PER_S };
   }
 
   async fetch(jws: string, nowMs: number): Promise<{ recorded: string | undefined }> {

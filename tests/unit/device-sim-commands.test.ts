@@ -1,6 +1,10 @@
 import { describe, expect, test } from 'bun:test';
-import { ANSWERED_RETENTION_MS, execute, MAX_ANSWERED_COMMANDS } from '../../device-sim/unit/commands.ts';
-import type { UnitModel } from '../../device-sim/unit/model.ts';
+import {
+  ANSWERED_RETENTION_MS,
+  execute as executeSigned,
+  MAX_ANSWERED_COMMANDS,
+} from '../../device-sim/unit/commands.ts';
+import type { Surroundings, UnitModel } from '../../device-sim/unit/model.ts';
 import { close, giveBack, redeem, walkUp } from '../../device-sim/unit/screen.ts';
 import type { Command, SyncedReservation } from '../../domain/commands.ts';
 import { configurationHash, defaultConfiguration } from '../../domain/configuration.ts';
@@ -19,6 +23,11 @@ function orderOf(
   commandId = nextCommandId(),
 ): Command {
   return { commandId, expiresAt: noonPlus(1), ...order };
+}
+
+/** Signed at noon, unless it says otherwise. */
+function execute(unit: UnitModel, command: Command, at: Surroundings, issuedAtMs = NOON_MS) {
+  return executeSigned(unit, { command, issuedAtMs }, at);
 }
 
 const openB = { openLocker: { locker: 'B', reservationId: R1, until: noonPlus(60) } };
@@ -313,11 +322,22 @@ describe('syncReservations', () => {
     expect(redeem(decision.unit, claims, around()).answer).toMatchObject({ done: false, reason: 'spent' });
   });
 
-  test('keeps a rental whose reservation was in no list yet: the list may be older than it', () => {
-    const unit = after(newUnit(), does(syncOf(1)), does(openB), shut('B'));
-    const decision = execute(unit, orderOf(syncOf(2)), around());
+  const never = after(newUnit(), does(syncOf(1)), does(openB), shut('B'));
+
+  test('keeps a rental that no list has named when the list was made before it began', () => {
+    const decision = execute(never, orderOf(syncOf(2)), around(), NOON_MS - 1_000);
     expect(decision.entries).toEqual([]);
     expect(decision.unit.lockers[1]?.rental).toMatchObject({ reservationId: R1 });
+  });
+
+  test('releases a rental that no list has named when the list was made since', () => {
+    const { entries } = execute(never, orderOf(syncOf(2)), around());
+    expect(entries.map(({ type }) => type)).toEqual(['RentalEnded']);
+  });
+
+  test('lets a rental go on that a newer list names again before its door closed', () => {
+    const unit = after(newUnit(), does(openB), does(syncOf(2)), does(syncOf(3, reservation())));
+    expect(close(unit, 'B', around()).entries.map(({ type }) => type)).toEqual(['LockerClosed']);
   });
 
   test('releases it only when its door has closed', () => {

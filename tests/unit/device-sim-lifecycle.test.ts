@@ -6,6 +6,7 @@ import { acknowledged, reboot, recorded, wipe } from '../../device-sim/unit/life
 import type { Decision, Surroundings, UnitModel } from '../../device-sim/unit/model.ts';
 import { close, giveBack, open, redeem, walkUp } from '../../device-sim/unit/screen.ts';
 import { BatchEvent } from '../../domain/batch.ts';
+import type { Command } from '../../domain/commands.ts';
 import { defaultConfiguration } from '../../domain/configuration.ts';
 import { type DeviceState, evolveDevice, SILENT_DEVICE } from '../../domain/device.ts';
 import type { CloudEvent } from '../../domain/envelope.ts';
@@ -118,6 +119,7 @@ function take(unit: UnitModel, happened: Happening, at: Surroundings, version: n
   const { locker, reservation, listed } = happened;
   const period = { from: noonPlus(-60), until: noonPlus(600) };
   const command = { commandId: `command-${version}`, expiresAt: noonPlus(600) };
+  const signed = (order: Command) => ({ command: order, issuedAtMs: at.nowMs });
   switch (happened.what) {
     case 'walk-up':
       return walkUp(unit, { locker, minutes: 60 }, at);
@@ -130,7 +132,11 @@ function take(unit: UnitModel, happened: Happening, at: Surroundings, version: n
     case 'redeem':
       return redeem(unit, { aud: 'PL-1000', sub: reservation, locker, ...period }, at);
     case 'command':
-      return execute(unit, { ...command, openLocker: { locker, reservationId: reservation, until: period.until } }, at);
+      return execute(
+        unit,
+        signed({ ...command, openLocker: { locker, reservationId: reservation, until: period.until } }),
+        at,
+      );
     case 'sync': {
       const reservations = listed.map((reservationId) => ({
         reservationId,
@@ -139,7 +145,7 @@ function take(unit: UnitModel, happened: Happening, at: Surroundings, version: n
         ...period,
         accessCode: '000000',
       }));
-      return execute(unit, { ...command, syncReservations: { version, reservations } }, at);
+      return execute(unit, signed({ ...command, syncReservations: { version, reservations } }), at);
     }
     case 'reboot':
       return reboot(unit, at);

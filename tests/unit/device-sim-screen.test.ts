@@ -28,7 +28,7 @@ const shut = (locker: string) => (unit: UnitModel) => close(unit, locker, around
 const sync =
   (version: number, ...reservations: SyncedReservation[]) =>
   (unit: UnitModel) =>
-    syncReservations(unit, { version, reservations }, around());
+    syncReservations(unit, { version, reservations }, NOON_MS, around());
 const useToken = (unit: UnitModel) => redeem(unit, CLAIMS, around());
 
 function refusalOf({ unit, entries, answer }: Decision<Outcome<object>>, before: UnitModel): string {
