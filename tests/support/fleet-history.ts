@@ -33,10 +33,14 @@ export class FleetHistory {
   #ids = 0;
   nowMs = START_MS;
 
-  constructor(random: SeededRandom, { units, lockers }: { readonly units: number; readonly lockers: number }) {
+  /** Units are called `prefix-1000` and so on. */
+  constructor(
+    random: SeededRandom,
+    { units, lockers, prefix = 'PL' }: { readonly units: number; readonly lockers: number; readonly prefix?: string },
+  ) {
     this.#random = random;
     this.#lockers = lockers;
-    this.#names = Array.from({ length: units }, (_, index) => `PL-${1000 + index}`);
+    this.#names = Array.from({ length: units }, (_, index) => `${prefix}-${1000 + index}`);
   }
 
   get states(): ReadonlyMap<string, UnitState> {

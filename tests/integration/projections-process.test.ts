@@ -1,0 +1,131 @@
+import { afterAll, beforeAll, expect, test } from 'bun:test';
+import { writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import type { Nats } from '../../platform/nats/connection.ts';
+import { NatsEventStore } from '../../platform/nats/event-store.ts';
+import { Postgres } from '../../platform/postgres/connection.ts';
+import { encodeTelemetry, telemetrySubject } from '../../platform/telemetry.ts';
+import { projectionStatus } from '../../projections/engine/queries.ts';
+import { listEvents } from '../../projections/event_log/queries.ts';
+import { temporaryFolder } from '../support/cleanup.ts';
+import { eventually } from '../support/eventually.ts';
+import { FleetHistory } from '../support/fleet-history.ts';
+import { connectPlatform, testPlatform } from '../support/nats.ts';
+import { seededRandom } from '../support/random.ts';
+import { freshDatabase } from '../support/services.ts';
+
+const ROOT = resolve(import.meta.dir, '..', '..');
+const STOP_LIMIT_MS = 3_500;
+
+let env: Record<string, string>;
+let nats: Nats;
+let postgres: Postgres;
+let store: NatsEventStore;
+const running = new Set<Bun.Subprocess>();
+
+beforeAll(async () => {
+  const [platform, url, folder] = await Promise.all([testPlatform(), freshDatabase(), temporaryFolder('projections')]);
+  const creds = join(folder, 'platform.creds');
+  await writeFile(creds, platform.creds);
+  env = {
+    NATS_URL: platform.url,
+    NATS_CREDS: creds,
+    DATABASE_URL: url,
+    DATA_DIR: folder,
+    PATH: process.env.PATH ?? '',
+  };
+  nats = await connectPlatform();
+  store = new NatsEventStore(nats, () => Bun.randomUUIDv7());
+  postgres = new Postgres({ url, applicationName: 'tests', maxConnections: 2 });
+}, 60_000);
+
+afterAll(async () => {
+  for (const child of running) child.kill('SIGKILL');
+  await Promise.all([...running].map((child) => child.exited));
+  await nats.close();
+  await postgres.close(1);
+});
+
+/** Starts the process and waits until it says that it is ready. */
+async function start() {
+  const child = Bun.spawn([process.execPath, 'projections/main.ts'], {
+    cwd: ROOT,
+    env,
+    stdout: 'pipe',
+    stderr: 'pipe',
+  });
+  running.add(child);
+  void child.exited.then(() => running.delete(child));
+  const errors = child.stderr.text();
+  const ready = Promise.withResolvers<void>();
+  void (async () => {
+    for await (const chunk of child.stdout) if (new TextDecoder().decode(chunk).includes('ready')) ready.resolve();
+    ready.reject(new Error(`it ended before it was ready: ${await errors}`));
+  })();
+  await ready.promise;
+  return child;
+}
+
+function cli(...args: string[]) {
+  return Bun.spawnSync([process.execPath, 'projections/cli.ts', ...args], { cwd: ROOT, env });
+}
+
+test('the process follows the stream, survives kill -9, writes telemetry, and stops in order', async () => {
+  const prefix = `P${Date.now().toString(36)}`;
+  const random = seededRandom();
+  const history = new FleetHistory(random, { units: 5, lockers: 3, prefix });
+  const unit = `${prefix}-1000`;
+  const append = async (commits: number) => {
+    for (const commit of history.take(commits))
+      await store.append({ ...commit, expectedSequence: await lastOf(commit) });
+  };
+  const recorded = async () =>
+    (await store.tail(unit, 0)).reduce((events, message) => events + message.events().length, 0);
+  const shown = async () => (await listEvents(postgres.sql, { unit, limit: 1, count: true })).total;
+
+  await append(40);
+  const first = await start();
+  expect(await shown()).toBe(await recorded());
+  await append(40);
+  await eventually(async () => expect(await shown()).toBe(await recorded()));
+
+  first.kill('SIGKILL');
+  await first.exited;
+  await append(40);
+  const second = await start();
+  expect(await shown()).toBe(await recorded());
+
+  const at = Date.now();
+  nats.publish(telemetrySubject('test'), encodeTelemetry('test', [{ unit, at, rttMs: 12.5, epoch: 'e', lastSeq: 7 }]));
+  await eventually(async () => {
+    const rows =
+      await postgres.sql`select at, last_response_ms, last_seq from platform.unit_telemetry where unit = ${unit}`;
+    expect([...rows]).toEqual([{ at: new Date(at), last_response_ms: 12.5, last_seq: 7 }]);
+  });
+
+  const status = cli('status');
+  expect(status.exitCode).toBe(0);
+  const table = status.stdout.toString();
+  for (const { projection, schema } of await projectionStatus(postgres.sql)) {
+    expect(table).toMatch(new RegExp(`^${projection} +\\d+ +${schema} +serving +\\d+ +\\d+ +\\d+ +0$`, 'm'));
+  }
+
+  const beforeMs = performance.now();
+  second.kill('SIGTERM');
+  expect(await second.exited).toBe(0);
+  expect(performance.now() - beforeMs).toBeLessThan(STOP_LIMIT_MS);
+}, 90_000);
+
+test('what the command line does not know, it says', () => {
+  for (const args of [[], ['rebuild', 'units'], ['status', 'units']]) {
+    const { exitCode, stderr } = cli(...args);
+    expect(exitCode).toBe(2);
+    expect(stderr.toString()).toContain('usage: ./run projections status');
+  }
+});
+
+/** The sequences of a shared stream are not those of the history. */
+async function lastOf({ unit, aggregate }: { readonly unit: string; readonly aggregate: string }): Promise<number> {
+  const own = (await store.tail(unit, 0)).filter((message) => message.aggregate === aggregate);
+  return own.at(-1)?.sequence ?? 0;
+}
