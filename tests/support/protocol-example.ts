@@ -1,0 +1,106 @@
+/** The worked example of `docs/unit-protocol.md`, computed: every line that stands in a code block there comes from here. */
+
+import { createHash, createPrivateKey } from 'node:crypto';
+import type { JWK } from 'jose';
+import { batchText } from '../../device-sim/transports/batches.ts';
+import type { Command, OfflineTokenClaims, PingReply } from '../../domain/commands.ts';
+import { defaultConfiguration } from '../../domain/configuration.ts';
+import { unitHeartbeatSubject, unitPushSubject } from '../../platform/nats/subjects.ts';
+import { pingPath, pingReplyMac } from '../../platform/unit-protocol/ping.ts';
+import { PlatformSigner } from '../../platform/unit-protocol/signatures.ts';
+
+export const UNIT = 'PL-1000';
+export const NOW_MS = Date.parse('2026-07-01T12:00:00.000Z');
+const EPOCH = '0197c5ed-3a00-7b1e-8f00-0a1b2c3d4e5f';
+const NONCE = '000102030405060708090a0b0c0d0e0f';
+const RESERVATION = 'PL-1000.0197c5ec-0000-7000-8000-000000000001';
+const PKCS8_HEAD = Buffer.from('302e020100300506032b657004220420', 'hex');
+
+/** Keys that anybody can make again, and nobody should use. */
+const sha256 = (text: string) => createHash('sha256').update(text).digest();
+export const UNIT_KEY = sha256('lockfleet example unit key');
+
+function platformKey(): JWK {
+  const der = Buffer.concat([PKCS8_HEAD, sha256('lockfleet example platform key')]);
+  return createPrivateKey({ key: der, format: 'der', type: 'pkcs8' }).export({ format: 'jwk' }) as JWK;
+}
+
+export function publicPlatformKey(): JWK {
+  const { kty, crv, x } = platformKey();
+  if (kty === undefined || crv === undefined || x === undefined) throw new Error('the key has no public half');
+  return { kty, crv, x };
+}
+
+export const COMMAND: Command = {
+  commandId: '0197c5ed-4000-7000-8000-000000000002',
+  expiresAt: '2026-07-01T12:00:10.000Z',
+  openLocker: { locker: 'B', reservationId: RESERVATION, until: '2026-07-01T14:00:00.000Z' },
+};
+
+export const TOKEN_CLAIMS: OfflineTokenClaims = {
+  aud: UNIT,
+  sub: RESERVATION,
+  locker: 'B',
+  from: '2026-07-01T12:00:00.000Z',
+  until: '2026-07-01T14:00:00.000Z',
+};
+
+const EVENTS = [
+  {
+    seq: 42,
+    v: 1,
+    type: 'RentalStarted',
+    time: '2026-07-01T12:00:01.250Z',
+    locker: 'B',
+    causationId: COMMAND.commandId,
+    data: {
+      rentalId: '0197c5ed-44e2-7000-8000-000000000003',
+      reservationId: RESERVATION,
+      until: '2026-07-01T14:00:00.000Z',
+    },
+  },
+  {
+    seq: 43,
+    v: 1,
+    type: 'LockerOpened',
+    time: '2026-07-01T12:00:01.250Z',
+    locker: 'B',
+    causationId: COMMAND.commandId,
+    data: { cause: 'command', commandId: COMMAND.commandId },
+  },
+] as const;
+
+/** Everything that the document shows, by name. */
+export async function protocolExample(): Promise<Record<string, string>> {
+  const signer = await PlatformSigner.create(platformKey());
+  const reply: PingReply = {
+    unit: UNIT,
+    bootId: '8f0011223344556a',
+    uptimeS: 86_400,
+    configurationHash: defaultConfiguration(600).hash,
+    epoch: EPOCH,
+    lastSeq: 41,
+    time: '2026-07-01T12:00:00.040Z',
+  };
+  const ping = { unit: UNIT, nonce: NONCE, recorded: { epoch: EPOCH, seq: 40 }, clockMs: NOW_MS };
+  const bodies = EVENTS.map((event) => JSON.stringify(event));
+  return {
+    unitKey: UNIT_KEY.toString('base64'),
+    platformPublicKey: JSON.stringify(publicPlatformKey()),
+    pushSubject: unitPushSubject(UNIT),
+    heartbeatSubject: unitHeartbeatSubject(UNIT),
+    pingMacInput: [UNIT, NONCE, `${EPOCH}:40`, String(NOW_MS)].join('\n'),
+    ping: `GET ${pingPath(UNIT_KEY, ping)}`,
+    pingReply: JSON.stringify({ ...reply, nonce: NONCE, mac: pingReplyMac(UNIT_KEY, NONCE, reply) }),
+    heartbeat: JSON.stringify(reply),
+    command: JSON.stringify(COMMAND),
+    commandBody: JSON.stringify({ jws: await signer.command(UNIT, COMMAND, NOW_MS) }),
+    commandAnswer: JSON.stringify({ commandId: COMMAND.commandId, status: 'done' }),
+    batch: batchText(UNIT, EPOCH, bodies),
+    fetch: `GET /events?after=${EPOCH}:41&limit=500`,
+    fetchToken: `Authorization: Bearer ${await signer.fetch(UNIT, NOW_MS, `${EPOCH}:41`)}`,
+    fetched: batchText(UNIT, EPOCH, bodies, { firstAvailableSeq: 42, lastSeq: 43, more: false }),
+    tokenClaims: JSON.stringify(TOKEN_CLAIMS),
+    offlineToken: await signer.offlineToken(TOKEN_CLAIMS),
+  };
+}
