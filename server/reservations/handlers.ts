@@ -71,8 +71,12 @@ export class Reservations {
       earlier === undefined || earlier === 'pending' || earlier === 'unreachable'
         ? await this.#openDoor(state, reservation, request.commandId)
         : { result: earlier as OpenOutcome['result'] };
-    const decided = await this.#decide(request, (current, command) =>
-      answerOpen(current, { ...command, ...outcome, nowMs: this.#deps.clock() }),
+    // A commit of its own: under the id of the request the store would take it for a repeat and keep nothing.
+    const answerId = `${request.commandId}.${outcome.result}`;
+    const decided = await this.#decide(
+      request,
+      (current, command) => answerOpen(current, { ...command, ...outcome, nowMs: this.#deps.clock() }),
+      answerId,
     );
     if (outcome.result === 'unreachable') {
       throw new Problem('unit-offline', 503, 'The unit did not answer in time.', { retryAfterS: UNIT_RETRY_AFTER_S });
@@ -95,8 +99,9 @@ export class Reservations {
   #decide(
     { commandId, customer, reservationId }: Request,
     decision: (state: UnitState, command: Request & { nowMs: number }) => ReturnType<typeof hold>,
+    commitId = commandId,
   ): Promise<Decided> {
-    const meta: DecisionMeta = { commandId, source: SOURCE, actor: `customer:${customer}` };
+    const meta: DecisionMeta = { commandId: commitId, source: SOURCE, actor: `customer:${customer}` };
     return this.#deps.decider.decide(unitOfReservation(reservationId), 'booking', meta, (state) =>
       decision(state, { commandId, customer, reservationId, nowMs: this.#deps.clock() }),
     );

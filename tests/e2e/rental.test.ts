@@ -87,6 +87,7 @@ describe('a rental from the phone', () => {
       'PaymentSucceeded',
       'ReservationConfirmed',
       'LockerOpenRequested',
+      'LockerOpenAnswered',
       'ReservationStarted',
     ];
     for (const type of [...inOrder, 'ReservationCompleted', 'RentalStarted', 'LockerClosed'])
