@@ -216,6 +216,29 @@ describe('a fleet that is started again', () => {
     await large.stop();
   });
 
+  test('says which address is taken, keeps it for its units, and lets go of everything else', async () => {
+    const storePath = join(await temporaryFolder('device-sim'), 'fleet.sqlite');
+    const first = await startTestFleet(platform, { storePath, seed: 9 });
+    const { address } = unitOf(first, 'PT-1001');
+    await first.stop();
+    const [hostname = '', port = ''] = address.split(':');
+    const squatter = Bun.listen({ hostname, port: Number(port), socket: { data: () => undefined } });
+    await expect(startTestFleet(platform, { storePath, seed: 9 })).rejects.toThrow(`cannot listen on ${address}`);
+    squatter.stop(true);
+    const second = await startTestFleet(platform, { storePath, seed: 9 });
+    expect(unitOf(second, 'PT-1001').address).toBe(address);
+    await second.stop();
+  });
+
+  test('takes another port at its first start when the wanted one is taken', async () => {
+    const squatter = Bun.listen({ hostname: '127.64.0.1', port: 0, socket: { data: () => undefined } });
+    const fleet = await startTestFleet(platform, { seed: 10, unitPort: squatter.port });
+    expect(unitOf(fleet, 'PU-1000').address).toMatch(/^127\.64\.0\.1:\d+$/);
+    expect(unitOf(fleet, 'PU-1000').address).not.toEndWith(`:${squatter.port}`);
+    await fleet.stop();
+    squatter.stop(true);
+  });
+
   test('is refused the store of one that runs', async () => {
     const storePath = join(await temporaryFolder('device-sim'), 'fleet.sqlite');
     const store = FleetStore.open(storePath, () => undefined);
