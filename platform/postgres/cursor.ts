@@ -11,19 +11,29 @@ export function encodeCursor(keys: readonly Key[]): string {
   return Buffer.from(JSON.stringify(keys)).toString('base64url');
 }
 
-/** @throws CursorError when it has not `count` keys */
-export function decodeCursor(cursor: string, count: number): Key[] {
+/** What a key of a cursor must be: clients may send anything. A key that is no finite number travels as null. */
+const KINDS = {
+  text: (key: unknown): key is string => typeof key === 'string',
+  integer: (key: unknown): key is number => Number.isSafeInteger(key),
+  number: (key: unknown): key is number | null => key === null || typeof key === 'number',
+};
+type Kind = keyof typeof KINDS;
+type KeyOf<K extends Kind> = (typeof KINDS)[K] extends (key: unknown) => key is infer T ? T : never;
+
+/** The keys of a cursor, which must be of these kinds. @throws CursorError */
+export function decodeCursor<const Kinds extends readonly Kind[]>(
+  cursor: string,
+  kinds: Kinds,
+): { -readonly [I in keyof Kinds]: KeyOf<Kinds[I]> } {
   let keys: unknown;
   try {
     keys = JSON.parse(Buffer.from(cursor, 'base64url').toString('utf8'));
   } catch {
     throw new CursorError('The cursor is not one of ours.');
   }
-  const isKey = (key: unknown): key is Key => key === null || typeof key === 'string' || typeof key === 'number';
-  if (!Array.isArray(keys) || keys.length !== count || !keys.every(isKey)) {
-    throw new CursorError('The cursor is not one of this list.');
-  }
-  return keys;
+  const fits = Array.isArray(keys) && keys.length === kinds.length && kinds.every((kind, i) => KINDS[kind](keys[i]));
+  if (!fits) throw new CursorError('The cursor is not one of this list.');
+  return keys as { -readonly [I in keyof Kinds]: KeyOf<Kinds[I]> };
 }
 
 export interface Page<T> {

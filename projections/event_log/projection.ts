@@ -4,6 +4,9 @@ import { lockerOfSubject } from '../../domain/envelope.ts';
 import { toInstant, toMs } from '../../domain/vocabulary.ts';
 import type { Projection } from '../engine/projection.ts';
 
+/** The first moment that both JavaScript and Postgres can write as a year. */
+export const EARLIEST_MS = Date.parse('0001-01-01T00:00:00.000Z');
+
 export const eventLog: Projection = {
   name: 'event_log',
   version: 1,
@@ -49,5 +52,3 @@ function occurredAt(time: string, recordedAtMs: number): string {
   const ms = toMs(time);
   return toInstant(ms >= EARLIEST_MS ? ms : recordedAtMs);
 }
-
-const EARLIEST_MS = Date.parse('0001-01-01T00:00:00.000Z');

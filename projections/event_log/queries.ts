@@ -1,7 +1,10 @@
 import type { CloudEvent } from '../../domain/envelope.ts';
+import { Refusal } from '../../domain/refusal.ts';
+import { toInstant, toMs } from '../../domain/vocabulary.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
 import { servingRun } from '../engine/serving.ts';
+import { EARLIEST_MS } from './projection.ts';
 
 export interface EventFilter {
   readonly unit?: string;
@@ -23,7 +26,7 @@ interface Row {
   readonly event: string;
 }
 
-/** A page of the log, the newest first. @throws CursorError */
+/** A page of the log, the newest first. @throws CursorError, Refusal when `from` or `until` is no time */
 export async function listEvents(
   sql: Sql,
   query: EventFilter & { readonly limit: number; readonly cursor?: string; readonly count?: boolean },
@@ -55,13 +58,21 @@ function condition(sql: Sql, { unit, locker, type, from, until }: EventFilter) {
     ${unit === undefined ? none : sql.part`and unit = ${unit}`}
     ${locker === undefined ? none : sql.part`and locker = ${locker}`}
     ${type === undefined ? none : sql.part`and type = ${type}`}
-    ${from === undefined ? none : sql.part`and time >= ${from}::timestamptz`}
-    ${until === undefined ? none : sql.part`and time < ${until}::timestamptz`}`;
+    ${from === undefined ? none : sql.part`and time >= ${momentOf('/from', from)}::timestamptz`}
+    ${until === undefined ? none : sql.part`and time < ${momentOf('/until', until)}::timestamptz`}`;
+}
+
+/** A time that Postgres can compare with. @throws Refusal when it looks like a time and is none */
+function momentOf(path: string, instant: string): string {
+  const ms = toMs(instant);
+  if (Number.isNaN(ms))
+    throw new Refusal('validation', 'The period is not valid.', [{ path, message: 'is not a time' }]);
+  return toInstant(Math.max(ms, EARLIEST_MS));
 }
 
 function beforeCursor(sql: Sql, cursor: string) {
-  const [sequence = 0, index = 0] = decodeCursor(cursor, 2).map(Number);
-  return sql.part`and (sequence, index) < (${sequence}::bigint, ${index}::smallint)`;
+  const [sequence, index] = decodeCursor(cursor, ['integer', 'integer']);
+  return sql.part`and (sequence, index) < (${sequence}::bigint, ${index}::bigint)`;
 }
 
 function toEvent({ sequence, index, recorded_at, event }: Row): RecordedEvent {

@@ -40,11 +40,8 @@ export async function customerReservations(
   const { customer, limit, cursor, count = false } = query;
   const { schema } = await servingRun(sql, 'reservations');
   const table = sql(`${schema}.reservation`);
-  const [position = 0, id = ''] = cursor === undefined ? [] : decodeCursor(cursor, 2);
-  const after =
-    cursor === undefined
-      ? sql.part``
-      : sql.part`and (-held_position, id) > (${-Number(position)}::bigint, ${String(id)})`;
+  const [position, id] = cursor === undefined ? [0, ''] : decodeCursor(cursor, ['integer', 'text']);
+  const after = cursor === undefined ? sql.part`` : sql.part`and (-held_position, id) > (${-position}::bigint, ${id})`;
   const rows = await sql<Row[]>`
     select id, unit, held_position, reservation from ${table}
     where customer = ${customer} ${after}

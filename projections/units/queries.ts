@@ -140,15 +140,21 @@ function sortKey(sql: Sql, sort: UnitSort) {
 }
 
 function afterCursor(sql: Sql, sort: UnitSort, cursor: string) {
-  if (sort === 'name') {
-    const [unit = ''] = decodeCursor(cursor, 1);
-    return sql.part`and unit > ${String(unit)}`;
+  switch (sort) {
+    case 'name': {
+      const [unit] = decodeCursor(cursor, ['text']);
+      return sql.part`and unit > ${unit}`;
+    }
+    case 'state': {
+      const [state, unit] = decodeCursor(cursor, ['text', 'text']);
+      return sql.part`and (shown_state, unit) > (${state}, ${unit})`;
+    }
+    default: {
+      // JSON has no infinity: it travels as null.
+      const [key, unit] = decodeCursor(cursor, ['number', 'text']);
+      return sql.part`and (${sortKey(sql, sort)}, unit) > (${key ?? 'infinity'}::double precision, ${unit})`;
+    }
   }
-  const [key, unit = ''] = decodeCursor(cursor, 2);
-  // JSON has no infinity: it travels as null.
-  const value = key === null ? 'infinity' : String(key);
-  const cast = sort === 'state' ? sql.part`${value}::text` : sql.part`${value}::double precision`;
-  return sql.part`and (${sortKey(sql, sort)}, unit) > (${cast}, ${String(unit)})`;
 }
 
 async function countOf(sql: Sql, rows: ReturnType<Sql['part']>, where: ReturnType<Sql['part']>): Promise<number> {
