@@ -4,7 +4,7 @@ import type { DeviceLocker, DeviceState, Rental } from './device.ts';
 import type { RegisteredLocker, RegisteredUnit } from './registry.ts';
 import { isFinished, type Reservation } from './reservation.ts';
 import type { UnitState } from './unit.ts';
-import { LOCKER_SIZES, type LockerSize, toMs } from './vocabulary.ts';
+import { LOCKER_SIZES, type LockerSize, toInstant, toMs } from './vocabulary.ts';
 
 /** A rental that is over its time still sits in its locker; this much longer, nobody else is promised it. */
 export const OVERDUE_ALLOWANCE_MS = 30 * 60_000;
@@ -77,7 +77,12 @@ export function freeLockers(
   except?: string,
 ): RegisteredLocker[] {
   const taken = new Set<string>();
+  const [from, until] = [toInstant(period.fromMs), toInstant(period.untilMs)];
   for (const reservation of Object.values(state.booking.reservations)) {
+    // Reservations carry the platform's own form of time, whose order as text is its order in time: most of a busy unit's
+    // reservations lie elsewhere, and are passed over without reading a clock.
+    const isElsewhere = reservation.from >= until || reservation.until <= from;
+    if (isElsewhere && reservation.status !== 'active') continue;
     if (reservation.id === except || !binds(reservation, nowMs)) continue;
     if (overlaps(bindingPeriod(reservation, nowMs), period)) taken.add(reservation.locker);
   }

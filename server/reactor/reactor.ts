@@ -21,7 +21,8 @@ import type { UnitDecider } from '../../platform/units/unit-decider.ts';
 import type { ReservationSync } from './reservation-sync.ts';
 import type { TimerWriter } from './timer-writer.ts';
 
-const MAX_EVENTS_UNDER_WAY = 512;
+/** Enough to fill the timers of one gathering, and bounded in memory. */
+const MAX_EVENTS_UNDER_WAY = 2_000;
 const MAX_JOBS_UNDER_WAY = 128;
 /** A timer that fires this much early waits for its time instead of finding nothing to do. */
 const EARLY_TIMER_MS = 2_000;

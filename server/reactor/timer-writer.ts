@@ -3,8 +3,9 @@
 import type { Nats } from '../../platform/nats/connection.ts';
 import { setTimers, type Timer } from '../../platform/nats/timers.ts';
 
-/** How long a timer waits for others to come along. */
-const GATHER_MS = 20;
+/** How long a timer waits for others to come along, unless there are many. No hold is that short. */
+const GATHER_MS = 200;
+const MAX_GATHERED_TIMERS = 500;
 
 export class TimerWriter {
   readonly #nats: Nats;
@@ -12,6 +13,7 @@ export class TimerWriter {
   readonly #sleep: (ms: number) => Promise<void>;
   #waiting: Timer[] = [];
   #written: Promise<void> | undefined;
+  #full = Promise.withResolvers<void>();
 
   constructor(nats: Nats, newId: () => string, sleep: (ms: number) => Promise<void>) {
     this.#nats = nats;
@@ -23,11 +25,14 @@ export class TimerWriter {
   set(timer: Timer): Promise<void> {
     this.#waiting.push(timer);
     this.#written ??= this.#write();
-    return this.#written;
+    const written = this.#written;
+    if (this.#waiting.length >= MAX_GATHERED_TIMERS) this.#full.resolve();
+    return written;
   }
 
   async #write(): Promise<void> {
-    await this.#sleep(GATHER_MS);
+    await Promise.race([this.#sleep(GATHER_MS), this.#full.promise]);
+    this.#full = Promise.withResolvers();
     const timers = this.#waiting;
     this.#waiting = [];
     this.#written = undefined;
