@@ -201,7 +201,7 @@ describe('the targets', () => {
     });
     await list.refresh(signal);
     broken = true;
-    expect(list.refresh(signal)).rejects.toThrow('away');
+    await expect(list.refresh(signal)).rejects.toThrow('away');
     expect(namesIn(list)).toEqual(['a']);
   });
 
