@@ -9,13 +9,13 @@ import { NatsEventStore } from '../platform/nats/event-store.ts';
 import { ensureStreams } from '../platform/nats/jetstream.ts';
 import { Postgres } from '../platform/postgres/connection.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
-import { PROJECTIONS } from './all.ts';
+import { createProjections } from './all.ts';
 import { runProjections } from './engine/engine.ts';
 import { type Patience, untilItWorks } from './engine/patience.ts';
 import { TelemetryRecorder } from './telemetry/recorder.ts';
 
-/** One for each projection, and some for telemetry, checks and a version that is built. */
-const POSTGRES_CONNECTIONS = PROJECTIONS.length * 2 + 2;
+/** One for each projection and each version that is built, and some for telemetry and checks. */
+const POSTGRES_CONNECTIONS = 12;
 const SERVICE_RETRY_MS = 250;
 /** Connections that are not closed by then are cut. */
 const CLOSE_GRACE_S = 1;
@@ -41,7 +41,8 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     const recording = recorder.run(patience);
     const store = new NatsEventStore(nats, () => Bun.randomUUIDv7());
     const onCaughtUp = () => console.log('ready');
-    await runProjections({ postgres, store, projections: PROJECTIONS, clock: Date.now, signal: stop, log, onCaughtUp });
+    const projections = createProjections();
+    await runProjections({ postgres, store, projections, clock: Date.now, signal: stop, log, onCaughtUp });
     unsubscribe();
     await recording;
   } finally {

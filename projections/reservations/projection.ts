@@ -1,31 +1,36 @@
 /** `reservations`: what a customer has, and what is free. */
 
+import type { Rental } from '../../domain/device.ts';
 import type { Aggregate } from '../../domain/envelope.ts';
 import { upcast } from '../../domain/events/catalogue.ts';
-import type { RegisteredUnit } from '../../domain/registry.ts';
+import type { RegisteredLocker, RegisteredUnit } from '../../domain/registry.ts';
 import { evolveBooking, type Reservation } from '../../domain/reservation.ts';
 import type { UnitState } from '../../domain/unit.ts';
 import type { Tx } from '../../platform/postgres/connection.ts';
 import type { Commit, Projection } from '../engine/projection.ts';
-import { foldUnitStates, versionWithFold } from '../unit-states.ts';
+import { type FoldedUnit, UnitStates, versionWithFold, withoutUses } from '../unit-states.ts';
 
 /** What makes a place: where it is, what it asks, whether it answers, and who is in its lockers. */
 const PLACE_AGGREGATES: ReadonlySet<Aggregate> = new Set(['registry', 'config', 'connectivity', 'device']);
 
-export const reservations: Projection = {
-  name: 'reservations',
-  version: versionWithFold(1),
+export function createReservations(): Projection {
+  const unitStates = new UnitStates({ aggregates: PLACE_AGGREGATES, isFromRegistration: true, keep: withoutUses });
+  return {
+    name: 'reservations',
+    version: versionWithFold(1),
 
-  async createTables(tx, schema) {
-    await createReservationTable(tx, `${schema}.reservation`);
-    await createPlaceTables(tx, schema);
-  },
+    async createTables(tx, schema) {
+      await createReservationTable(tx, `${schema}.reservation`);
+      await unitStates.createTable(tx, schema);
+      await createPlaceTables(tx, schema);
+    },
 
-  async apply(tx, schema, commits) {
-    await applyBookings(tx, `${schema}.reservation`, commits);
-    await applyPlaces(tx, schema, commits);
-  },
-};
+    async apply(tx, schema, commits) {
+      await applyBookings(tx, `${schema}.reservation`, commits);
+      await applyPlaces(tx, schema, await unitStates.fold(tx, schema, commits));
+    },
+  };
+}
 
 async function createReservationTable(tx: Tx, name: string): Promise<void> {
   const table = tx(name);
@@ -54,11 +59,12 @@ async function createPlaceTables(tx: Tx, schema: string): Promise<void> {
       lat double precision not null,
       lon double precision not null,
       in_use boolean not null,
-      online boolean not null,
+      online boolean not null default false,
       known_at timestamptz,
-      configuration json not null,
-      state json not null
-    )`;
+      minimum_minutes int not null,
+      maximum_minutes int not null,
+      configuration json not null
+    ) with (fillfactor = 70)`;
   await tx`create index on ${place} (lat, lon) where in_use`;
   await tx`
     create table ${tx(`${schema}.locker`)} (
@@ -130,61 +136,87 @@ async function saveReservations(tx: Tx, table: string, kept: readonly Kept[]): P
       hold_expires_at = excluded.hold_expires_at, reservation = excluded.reservation`;
 }
 
-async function applyPlaces(tx: Tx, schema: string, commits: readonly Commit[]): Promise<void> {
-  const states = await foldUnitStates(tx, `${schema}.place`, commits, PLACE_AGGREGATES);
-  const places = [...states.values()].flatMap((state) =>
-    state.registry.status === 'unregistered' ? [] : [{ state, unit: state.registry }],
-  );
-  if (places.length === 0) return;
-  await savePlaces(tx, `${schema}.place`, places);
-  await saveLockers(tx, `${schema}.locker`, places);
-}
-
 interface Place {
+  readonly before: UnitState;
   readonly state: UnitState;
   readonly unit: RegisteredUnit;
 }
 
+async function applyPlaces(tx: Tx, schema: string, folded: readonly FoldedUnit[]): Promise<void> {
+  if (folded.length === 0) return;
+  const places = folded.map(({ before, after }): Place => {
+    if (after.registry.status === 'unregistered') throw new Error(`${after.name} was folded before it was registered`);
+    return { before, state: after, unit: after.registry };
+  });
+  const changed = places.filter(({ before, state }) => before.registry !== state.registry);
+  if (changed.length > 0) await savePlaces(tx, `${schema}.place`, changed);
+  await saveNews(tx, `${schema}.place`, places);
+  await saveLockers(tx, `${schema}.locker`, places.flatMap(changedLockers));
+}
+
+/** Where a unit is and what it asks. */
 async function savePlaces(tx: Tx, table: string, places: readonly Place[]): Promise<void> {
   const column = <T>(value: (place: Place) => T): T[] => places.map(value);
   await tx`
-    insert into ${tx(table)} (unit, lat, lon, in_use, online, known_at, configuration, state)
-    select unit, lat, lon, in_use, online, known_at, configuration::json, state::json
+    insert into ${tx(table)} (unit, lat, lon, in_use, minimum_minutes, maximum_minutes, configuration)
+    select unit, lat, lon, in_use, minimum_minutes, maximum_minutes, configuration::json
     from unnest(
       ${column(({ unit }) => unit.name)}::text[],
       ${column(({ unit }) => unit.location.lat)}::double precision[],
       ${column(({ unit }) => unit.location.lon)}::double precision[],
       ${column(({ unit }) => unit.status === 'registered')}::boolean[],
-      ${column(({ state }) => state.connectivity.status === 'online')}::boolean[],
-      ${column(({ state }) => state.device.lastEventAt ?? null)}::timestamptz[],
-      ${column(({ unit }) => JSON.stringify(unit.configuration.values))}::text[],
-      ${column(({ state }) => JSON.stringify(state))}::text[]
-    ) as batch (unit, lat, lon, in_use, online, known_at, configuration, state)
+      ${column(({ unit }) => unit.configuration.values.minimumMinutes)}::int[],
+      ${column(({ unit }) => unit.configuration.values.maximumMinutes)}::int[],
+      ${column(({ unit }) => JSON.stringify(unit.configuration.values))}::text[]
+    ) as batch (unit, lat, lon, in_use, minimum_minutes, maximum_minutes, configuration)
     on conflict (unit) do update set
-      lat = excluded.lat, lon = excluded.lon, in_use = excluded.in_use, online = excluded.online,
-      known_at = excluded.known_at, configuration = excluded.configuration, state = excluded.state`;
+      lat = excluded.lat, lon = excluded.lon, in_use = excluded.in_use, minimum_minutes = excluded.minimum_minutes,
+      maximum_minutes = excluded.maximum_minutes, configuration = excluded.configuration`;
 }
 
-async function saveLockers(tx: Tx, table: string, places: readonly Place[]): Promise<void> {
-  const rows = places.flatMap(({ state, unit }) =>
-    unit.lockers.map((locker, ordinal) => {
-      const rental = state.device.lockers[locker.id]?.rental;
-      return { unit: unit.name, locker, ordinal, from: rental?.startedAt ?? null, until: rental?.until ?? null };
-    }),
-  );
+/** Whether a unit answers, and what it told last. */
+async function saveNews(tx: Tx, table: string, places: readonly Place[]): Promise<void> {
   await tx`
-    insert into ${tx(table)} as l (unit, id, ordinal, size, in_service, rental_from, rental_until)
+    update ${tx(table)} p set online = batch.online, known_at = batch.known_at
+    from unnest(
+      ${places.map(({ unit }) => unit.name)}::text[],
+      ${places.map(({ state }) => state.connectivity.status === 'online')}::boolean[],
+      ${places.map(({ state }) => state.device.lastEventAt ?? null)}::timestamptz[]
+    ) as batch (unit, online, known_at)
+    where p.unit = batch.unit`;
+}
+
+interface LockerRow {
+  readonly unit: string;
+  readonly locker: RegisteredLocker;
+  readonly ordinal: number;
+  readonly rental: Rental | undefined;
+}
+
+/** The lockers whose row is new or another one than before. */
+function changedLockers({ before, state, unit }: Place): LockerRow[] {
+  const known = before.registry.status === 'unregistered' ? [] : before.registry.lockers;
+  return unit.lockers.flatMap((locker, ordinal) => {
+    const rental = state.device.lockers[locker.id]?.rental;
+    const isSame =
+      known[ordinal]?.inService === locker.inService && before.device.lockers[locker.id]?.rental === rental;
+    return isSame ? [] : [{ unit: unit.name, locker, ordinal, rental }];
+  });
+}
+
+async function saveLockers(tx: Tx, table: string, rows: readonly LockerRow[]): Promise<void> {
+  if (rows.length === 0) return;
+  await tx`
+    insert into ${tx(table)} (unit, id, ordinal, size, in_service, rental_from, rental_until)
     select * from unnest(
       ${rows.map(({ unit }) => unit)}::text[],
       ${rows.map(({ locker }) => locker.id)}::text[],
       ${rows.map(({ ordinal }) => ordinal)}::int[],
       ${rows.map(({ locker }) => locker.size)}::text[],
       ${rows.map(({ locker }) => locker.inService)}::boolean[],
-      ${rows.map(({ from }) => from)}::timestamptz[],
-      ${rows.map(({ until }) => until)}::timestamptz[]
+      ${rows.map(({ rental }) => rental?.startedAt ?? null)}::timestamptz[],
+      ${rows.map(({ rental }) => rental?.until ?? null)}::timestamptz[]
     )
     on conflict (unit, id) do update set
-      in_service = excluded.in_service, rental_from = excluded.rental_from, rental_until = excluded.rental_until
-      where (l.in_service, l.rental_from, l.rental_until)
-        is distinct from (excluded.in_service, excluded.rental_from, excluded.rental_until)`;
+      in_service = excluded.in_service, rental_from = excluded.rental_from, rental_until = excluded.rental_until`;
 }

@@ -9,6 +9,7 @@ import { servingRun } from '../engine/serving.ts';
 
 const METRES_PER_DEGREE = 111_320;
 const EARTH_RADIUS_M = 6_371_000;
+const MS_PER_MINUTE = 60_000;
 
 /** A reservation with its unit. */
 export type ShownReservation = Reservation & { readonly unit: string };
@@ -75,7 +76,7 @@ interface FreeLocker {
 
 /**
  * Lockers that are free for a whole period, at one unit or near a place (then the nearest units first), `limit` at most.
- * The rules are those of the domain's `freeLockers`.
+ * The rules are those of the domain's `freeLockers`; the unit's limits of length and its price list decide what is for rent.
  */
 export async function availability(
   sql: Sql,
@@ -104,6 +105,8 @@ export async function availability(
     join ${sql(`${schema}.locker`)} l on l.unit = p.unit
     left join platform.unit_telemetry t on t.unit = p.unit
     where p.in_use and l.in_service and ${placeCondition(sql, query)}
+      and ${(toMs(until) - toMs(from)) / MS_PER_MINUTE}::double precision between p.minimum_minutes and p.maximum_minutes
+      and exists (select from json_array_elements(p.configuration -> 'prices') price where price ->> 'size' = l.size)
       ${query.size === undefined ? sql.part`` : sql.part`and l.size = ${query.size}`}
       and (l.rental_from is null or not (${overlaps(sql.part`l.rental_from`, expectedEnd(sql.part`l.rental_until`))}))
       and not exists (
@@ -143,11 +146,9 @@ function distanceM(sql: Sql, near: { readonly lat: number; readonly lon: number 
       * power(sin(radians(p.lon - ${lon}::double precision) / 2), 2)))))`;
 }
 
-/** A free locker with its price; the unit's limits of length and its price list decide whether it is for rent. */
+/** A free locker with its price. */
 function offer(row: FreeLocker, from: string, until: string): Availability['items'] {
   const { configuration, size, unit, locker, online } = row;
-  const minutes = (toMs(until) - toMs(from)) / 60_000;
-  if (minutes < configuration.minimumMinutes || minutes > configuration.maximumMinutes) return [];
   const price = priceOf(configuration, size, toMs(from), toMs(until));
   if (price === undefined) return [];
   const asOf = (online ? (row.last_online_at ?? row.known_at) : row.known_at)?.toISOString() ?? null;

@@ -3,6 +3,7 @@ import type { UnitState } from '../../domain/unit.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
 import { servingRun } from '../engine/serving.ts';
+import { type StateRow, stateOf } from '../unit-states.ts';
 
 export type ShownState = 'never-seen' | 'online' | 'syncing' | 'offline' | 'unknown';
 export type UnitSort = 'name' | 'state' | 'lastOnlineAt' | 'lastResponseTimeMs';
@@ -71,11 +72,14 @@ export async function listUnits(
 /** One unit with its lockers, retired or not; `undefined` when there is none. */
 export async function getUnit(sql: Sql, query: Now & { readonly name: string }) {
   const { schema } = await servingRun(sql, 'units');
-  const [row] = await sql<(Row & { readonly state: UnitState })[]>`
-    select grid.*, unit.state from (${grid(sql, schema, query, query.name)}) grid
-    join ${sql(`${schema}.unit`)} unit using (unit)`;
-  if (row === undefined || row.state.registry.status === 'unregistered') return undefined;
-  return { ...toGridRow(row), ...detailOf(row.state, row.state.registry) };
+  const [row] = await sql<(Row & StateRow)[]>`
+    select grid.*, s.registry, s.connectivity, s.booking, s.device, s.sequences
+    from (${grid(sql, schema, query, query.name)}) grid join ${sql(`${schema}.unit_state`)} s using (unit)`;
+  if (row === undefined) return undefined;
+  const state = stateOf(row.unit, row);
+  return state.registry.status === 'unregistered'
+    ? undefined
+    : { ...toGridRow(row), ...detailOf(state, state.registry) };
 }
 
 /** Units that are to be pinged, in the order of their names. */
@@ -84,16 +88,27 @@ export async function pingTargets(
   { afterName, limit }: { readonly afterName: string | undefined; readonly limit: number },
 ) {
   const { schema } = await servingRun(sql, 'units');
-  const rows = await sql<{ unit: string; state: UnitState }[]>`
-    select unit, state from ${sql(`${schema}.unit`)}
+  const rows = await sql<PingRow[]>`
+    select unit, address, probe, key_version, connectivity, recorded_epoch, recorded_seq from ${sql(`${schema}.unit`)}
     where not retired and unit > ${afterName ?? ''} order by unit limit ${limit}`;
-  return rows.flatMap(({ unit, state: { registry, device, connectivity } }) => {
-    if (registry.status === 'unregistered') return [];
-    const { address, probe, keyVersion } = registry;
-    const seq = device.epoch === undefined ? undefined : device.epochs[device.epoch];
-    const recorded = device.epoch === undefined || seq === undefined ? {} : { recorded: { epoch: device.epoch, seq } };
-    return [{ name: unit, address, probe, keyVersion, connectivity: connectivity.status, ...recorded }];
-  });
+  return rows.map(({ unit, address, probe, key_version, connectivity, recorded_epoch: epoch, recorded_seq: seq }) => ({
+    name: unit,
+    address,
+    probe,
+    keyVersion: key_version,
+    connectivity,
+    ...(epoch === null ? {} : { recorded: { epoch, seq } }),
+  }));
+}
+
+interface PingRow {
+  readonly unit: string;
+  readonly address: string;
+  readonly probe: RegisteredUnit['probe'];
+  readonly key_version: number;
+  readonly connectivity: UnitState['connectivity']['status'];
+  readonly recorded_epoch: string | null;
+  readonly recorded_seq: number;
 }
 
 /** What is shown of a unit, as a table: events and telemetry together. */

@@ -5,7 +5,7 @@ import type { EventStore } from '../../platform/event-store/store.ts';
 import { createLog } from '../../platform/log.ts';
 import { Postgres } from '../../platform/postgres/connection.ts';
 import { migrate } from '../../platform/postgres/migrations.ts';
-import { PROJECTIONS } from '../../projections/all.ts';
+import { createProjections } from '../../projections/all.ts';
 import { runProjections } from '../../projections/engine/engine.ts';
 import type { Projection } from '../../projections/engine/projection.ts';
 import type { FleetHistory } from './fleet-history.ts';
@@ -57,7 +57,7 @@ export function fill(
   const ended = runProjections({
     postgres,
     store,
-    projections: options.projections ?? PROJECTIONS,
+    projections: options.projections ?? createProjections(),
     ...(options.lanes === undefined ? {} : { lanes: options.lanes }),
     clock: Date.now,
     signal: stop.signal,
