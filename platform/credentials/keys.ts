@@ -6,8 +6,8 @@
 import { hkdfSync, randomBytes } from 'node:crypto';
 import { chmodSync, existsSync, linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createAccount, createOperator } from '@nats-io/jwt';
 import { exportJWK, generateKeyPair, type JWK } from 'jose';
+import { type KeyKind, newKeyPair } from '../nats/nkeys.ts';
 
 const UNIT_KEY_BYTES = 32;
 const FLEET_KEY_BYTES = 32;
@@ -35,14 +35,14 @@ export async function loadKeys(dataDir: string): Promise<PlatformKeys> {
   const folder = join(dataDir, 'keys');
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const key = (name: string, make: () => string) => readOrMake(join(folder, name), make);
-  const seed = (pair: { getSeed(): Uint8Array }) => new TextDecoder().decode(pair.getSeed());
+  const seed = (kind: KeyKind) => new TextDecoder().decode(newKeyPair(kind).getSeed());
   const newSigningKey = JSON.stringify(await makeSigningKey());
   return {
     nats: {
-      operator: key('nats-operator.nk', () => seed(createOperator())),
-      system: key('nats-system.nk', () => seed(createAccount())),
-      platform: key('nats-platform.nk', () => seed(createAccount())),
-      units: key('nats-units.nk', () => seed(createAccount())),
+      operator: key('nats-operator.nk', () => seed('operator')),
+      system: key('nats-system.nk', () => seed('account')),
+      platform: key('nats-platform.nk', () => seed('account')),
+      units: key('nats-units.nk', () => seed('account')),
     },
     fleetKey: Buffer.from(
       key('fleet.key', () => randomBytes(FLEET_KEY_BYTES).toString('base64')),

@@ -3,8 +3,9 @@
  * that names `evt.…` as the reply subject of its push reaches nothing, because that subject lives in the other account.
  */
 
-import { createUser, encodeAccount, encodeOperator, encodeUser, fmtCreds, fromSeed, type KeyPair } from '@nats-io/jwt';
+import { encodeAccount, encodeOperator, encodeUser, fmtCreds, type KeyPair } from '@nats-io/jwt';
 import { MAX_BATCH_BYTES } from '../../domain/batch.ts';
+import { keyPairOf, newKeyPair } from '../nats/nkeys.ts';
 import { unitCommandsSubject, unitHeartbeatSubject, unitPushSubject } from '../nats/subjects.ts';
 import type { PlatformKeys } from './keys.ts';
 
@@ -63,8 +64,8 @@ export async function natsServerConfig(keys: PlatformKeys, resolverFolder: strin
 
 /** A creds file for a process of the platform. */
 export async function platformCreds(keys: PlatformKeys, name: string): Promise<string> {
-  const user = createUser();
-  const { platform } = pairs(keys);
+  const user = newKeyPair('user');
+  const platform = keyPairOf(keys.nats.platform);
   const jwt = await encodeUser(name, user, platform, NATS_LIMITS);
   return new TextDecoder().decode(fmtCreds(jwt, user));
 }
@@ -79,8 +80,8 @@ export interface UnitNatsCredentials {
 
 /** A user that may publish on its own two subjects, answer its own commands, and nothing else. */
 export async function unitNatsCredentials(keys: PlatformKeys, unit: string): Promise<UnitNatsCredentials> {
-  const user = createUser();
-  const { units } = pairs(keys);
+  const user = newKeyPair('user');
+  const units = keyPairOf(keys.nats.units);
   const inboxPrefix = `_INBOX_${unit}`;
   const jwt = await encodeUser(unit, user, units, {
     data: UNLIMITED,
@@ -128,11 +129,10 @@ function accountJwt(
 }
 
 function pairs({ nats }: PlatformKeys): Accounts {
-  const pair = (seed: string) => fromSeed(new TextEncoder().encode(seed));
   return {
-    operator: pair(nats.operator),
-    system: pair(nats.system),
-    platform: pair(nats.platform),
-    units: pair(nats.units),
+    operator: keyPairOf(nats.operator),
+    system: keyPairOf(nats.system),
+    platform: keyPairOf(nats.platform),
+    units: keyPairOf(nats.units),
   };
 }
