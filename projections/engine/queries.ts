@@ -1,7 +1,7 @@
 /** How far the projections are: for reads that wait for a write, and for operators. */
 
 import { setTimeout as pause } from 'node:timers/promises';
-import { LANE_COUNT, laneOf } from '../../domain/shard.ts';
+import { LANE_COUNT } from '../../domain/shard.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 
 /** How often the checkpoints are read while somebody waits: once for all who wait. */
@@ -109,26 +109,6 @@ export class PositionWatch {
       return lanes.every((lane) => (known.get(lane) ?? -1) >= position);
     });
   }
-}
-
-/** Waits for a unit's lane, or for every lane, of one projection: `PositionWatch` as the API asks it. */
-export function waitForPosition(sql: Sql, clock: () => number) {
-  const watch = new PositionWatch(sql, clock);
-  return ({
-    projection,
-    unit,
-    sequence,
-    timeoutMs,
-  }: {
-    readonly projection: string;
-    /** Undefined: every lane. */
-    readonly unit: string | undefined;
-    readonly sequence: number;
-    readonly timeoutMs: number;
-  }): Promise<boolean> => {
-    const lanes = unit === undefined ? 'all' : [laneOf(unit)];
-    return watch.passed({ projections: [projection], lanes, position: sequence, timeoutMs });
-  };
 }
 
 export interface RunStatus {

@@ -1,0 +1,116 @@
+import { describe, expect, test } from 'bun:test';
+import type { StoredMessage } from '../../platform/event-store/store.ts';
+import { PostgresUnavailableError } from '../../platform/postgres/connection.ts';
+import { FencedError } from '../../projections/engine/checkpoints.ts';
+import { Intake } from '../../projections/engine/intake.ts';
+import { isPoison } from '../../projections/engine/parking.ts';
+import { statusTable } from '../../projections/engine/status-table.ts';
+import { type UnitPings, withResult } from '../../projections/telemetry/recorder.ts';
+
+function message(sequence: number): StoredMessage {
+  return { sequence, unit: 'PL-1000', aggregate: 'device', lane: 7, recordedAtMs: 0, commandId: 'c', events: () => [] };
+}
+
+describe('an intake', () => {
+  test('takes each message once, in order, and passes what is none', () => {
+    const intake = new Intake(10);
+    for (const sequence of [9, 10, 11, 12, 11, 12, 14]) intake.offer(message(sequence));
+    intake.pass(15);
+    intake.pass(3);
+    expect(intake.messages.map(({ sequence }) => sequence)).toEqual([11, 12, 14]);
+    expect(intake.seenTo).toBe(15);
+  });
+
+  test('holds up its reader while it is full, until it is emptied or the process stops', async () => {
+    const intake = new Intake(0);
+    for (let sequence = 1; !intake.isFull; sequence++) intake.offer(message(sequence));
+    const stop = new AbortController();
+    let hasRoom = false;
+    const waiting = intake.room(stop.signal).then(() => {
+      hasRoom = true;
+    });
+    await Promise.resolve();
+    expect(hasRoom).toBe(false);
+    intake.drop(1);
+    await waiting;
+    intake.offer(message(1_000_000));
+    const stopped = intake.room(stop.signal);
+    stop.abort();
+    await stopped;
+  });
+
+  test('wakes who waits when something comes, when it is woken, and when the time is over', async () => {
+    const intake = new Intake(0);
+    for (const wake of [() => intake.offer(message(1)), () => intake.pass(2), () => intake.wake()]) {
+      const change = intake.change();
+      wake();
+      await change;
+    }
+    await intake.change(1);
+  });
+});
+
+test('poison is what is wrong with a value, not with the database or the engine', () => {
+  const withCode = (code: string) => Object.assign(new Error(code), { code });
+  const poison = [
+    new TypeError('x'),
+    new RangeError('x'),
+    withCode('22008'),
+    withCode('23502'),
+    withCode('UNDEFINED_VALUE'),
+  ];
+  const other = [
+    new FencedError('x'),
+    new PostgresUnavailableError('x'),
+    withCode('42P01'),
+    withCode('3F000'),
+    withCode('XX000'),
+  ];
+  expect(poison.map(isPoison)).toEqual(poison.map(() => true));
+  expect(other.map(isPoison)).toEqual(other.map(() => false));
+});
+
+test('the status is a table', () => {
+  const run = { projection: 'units', version: 1001, schema: 'units_v1001_r1', status: 'serving' as const };
+  const table = statusTable(
+    [
+      { ...run, minPosition: 90, maxPosition: 100, parkedUnits: 0 },
+      {
+        ...run,
+        projection: 'event_log',
+        schema: 'event_log_v1_r4',
+        version: 1,
+        minPosition: 7,
+        maxPosition: 7,
+        parkedUnits: 2,
+      },
+    ],
+    100,
+  );
+  expect(table).toBe(
+    [
+      'projection  version  schema           status   from   to  lag  parked',
+      'units          1001  units_v1001_r1   serving    90  100   10       0',
+      'event_log         1  event_log_v1_r4  serving     7    7   93       2',
+      '',
+    ].join('\n'),
+  );
+});
+
+describe('pings of a unit', () => {
+  const answer = (at: number, rttMs = 5) => ({ unit: 'PL-1000', at, rttMs });
+  const miss = (at: number) => ({ unit: 'PL-1000', at, rttMs: null });
+  const after = (...results: readonly Parameters<typeof withResult>[1][]) =>
+    results.reduce<UnitPings | undefined>((pings, result) => withResult(pings, result), undefined);
+
+  test('are the newest, the newest answer, and the misses since', () => {
+    expect(after(answer(1))).toEqual({ newest: answer(1), answer: answer(1), missed: 0 });
+    expect(after(miss(1), miss(2))).toEqual({ newest: miss(2), answer: undefined, missed: 2 });
+    expect(after(miss(1), answer(2), miss(3))).toEqual({ newest: miss(3), answer: answer(2), missed: 1 });
+    expect(after(answer(1), miss(2), answer(3, 9))).toEqual({ newest: answer(3, 9), answer: answer(3, 9), missed: 0 });
+  });
+
+  test('that come late change nothing', () => {
+    expect(after(miss(5), answer(4))).toEqual({ newest: miss(5), answer: undefined, missed: 1 });
+  });
+});
