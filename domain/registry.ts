@@ -19,6 +19,8 @@ export type RegistryState =
   | (Omit<Registration, 'lockers' | 'configuration'> & {
       readonly status: 'registered' | 'retired';
       readonly credentialsRevoked: boolean;
+      /** Id of the command that registered it. */
+      readonly registeredBy: string;
       readonly lockers: readonly RegisteredLocker[];
       /** What the platform wants the unit to run. */
       readonly configuration: VersionedConfiguration;
@@ -34,6 +36,7 @@ export function evolveRegistry(state: RegistryState, event: KnownEvent): Registr
       lockers: event.data.lockers.map((locker) => ({ ...locker, inService: true })),
       status: 'registered',
       credentialsRevoked: false,
+      registeredBy: event.causationid ?? '',
     };
   }
   if (state.status === 'unregistered') return state;
@@ -69,8 +72,9 @@ function withService(lockers: readonly RegisteredLocker[], id: string, inService
  * Registers a unit. Names are for ever: the name of a retired unit is not given again, its log would be taken for the
  * new one's.
  */
-export function registerUnit(state: RegistryState, registration: Registration): EventDraft[] {
+export function registerUnit(state: RegistryState, registration: Registration, commandId: string): EventDraft[] {
   if (state.status !== 'unregistered') {
+    if (state.registeredBy === commandId) return [];
     throw new Refusal('validation', `A unit named ${registration.name} exists already.`, [
       { path: '/name', message: 'is taken' },
     ]);

@@ -83,11 +83,6 @@ export class ConnectivityTracker {
     this.#units.delete(unit);
   }
 
-  /** Whether nothing at all was heard of a unit yet. */
-  isUnheard(unit: string): boolean {
-    return this.#units.get(unit)?.watch.lastProof === undefined;
-  }
-
   /** What the read model says of a unit; where that is not what is believed here, the log is asked again. */
   hint(unit: string, status: Connectivity['status']): void {
     const entry = this.#units.get(unit);

@@ -1,5 +1,5 @@
 /**
- * Units that nobody has heard of yet, because they or this process are new: they are pinged soon instead of at their own
+ * Units that were not pinged yet, because they or this process are new: they are pinged soon instead of at their own
  * instant, a few times. Bounded per slot, so that a start with many units is no storm.
  */
 
@@ -18,7 +18,7 @@ export class JoinQueue {
     if (!this.#waiting.has(unit)) this.#waiting.set(unit, { attempts: 0, dueSlot: 0 });
   }
 
-  /** It was heard of, or it has left. */
+  /** It answered, or it has left. */
   remove(unit: string): void {
     this.#waiting.delete(unit);
   }

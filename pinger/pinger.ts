@@ -123,7 +123,7 @@ class RunningPinger implements Pinger {
   }
 
   prove(unit: string, evidence: Evidence, atMs: number): void {
-    this.#joining.remove(unit);
+    if (evidence === 'ping') this.#joining.remove(unit);
     this.#tracker.prove(unit, evidence, atMs);
   }
 
@@ -260,7 +260,8 @@ class RunningPinger implements Pinger {
     if (watched === undefined) return;
     const { name } = watched.target;
     this.#tracker.add(name);
-    if (watched.ping !== undefined && this.#tracker.isUnheard(name)) this.#joining.add(name);
+    // Also one that is known to be online by its heartbeat: how fast it answers should not wait for its own instant.
+    if (watched.ping !== undefined) this.#joining.add(name);
   }
 
   #forget(unit: string): void {

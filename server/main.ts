@@ -14,6 +14,7 @@ import { ensureStreams } from '../platform/nats/jetstream.ts';
 import { unitHeartbeatFilter, unitOfUnitSubject } from '../platform/nats/subjects.ts';
 import { Postgres, type Sql } from '../platform/postgres/connection.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
+import { encodeTelemetry, telemetrySubject } from '../platform/telemetry.ts';
 import { PlatformSigner } from '../platform/unit-protocol/signatures.ts';
 import { UnitDecider } from '../platform/units/unit-decider.ts';
 import { loadSnapshot } from '../projections/bookings/queries.ts';
@@ -133,7 +134,7 @@ function createPinger({ config, keys, nats, sql, decider, log }: PingerParts): P
     targets: { page: (afterName, limit) => pingTargets(sql, { afterName, limit }) },
     unitKey: (name, keyVersion) => unitKey(keys.fleetKey, name, keyVersion),
     decider,
-    publishTelemetry: (results) => nats.publish(`telemetry.${pingerId}`, JSON.stringify({ pingerId, results })),
+    publishTelemetry: (results) => nats.publish(telemetrySubject(pingerId), encodeTelemetry(pingerId, results)),
     heartbeatsArrive: () => nats.connected,
     newId: () => Bun.randomUUIDv7(),
     clock: { now: Date.now, monotonic: () => performance.now() },

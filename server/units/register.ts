@@ -38,17 +38,15 @@ export class UnitRegistration {
     checkRegistration(registration);
     const { creds, inboxPrefix, natsUser } = await unitNatsCredentials(keys, registration.name);
     const { name } = registration;
+    const unit = { displayName: name, tags: [], ...registration };
+    const configuration = defaultConfiguration(holdTtlS);
     const meta = { commandId, actor, source: '/lockfleet/server' };
     const decided = await decider.decide(name, 'registry', meta, (state) =>
-      registerUnit(state.registry, {
-        displayName: name,
-        tags: [],
-        ...registration,
-        configuration: defaultConfiguration(holdTtlS),
-        keyVersion: FIRST_KEY_VERSION,
-        natsUser,
-      }),
+      registerUnit(state.registry, { ...unit, configuration, keyVersion: FIRST_KEY_VERSION, natsUser }, commandId),
     );
+    const position = decided.sequence;
+    // The command was carried out before and its answer got lost: so are the credentials that it showed.
+    if (!decided.appended) return { status: 201, body: { name }, position };
     const credentials = {
       unitKey: Buffer.from(unitKey(keys.fleetKey, name, FIRST_KEY_VERSION)).toString('base64'),
       natsUrl,
@@ -56,7 +54,7 @@ export class UnitRegistration {
       natsInboxPrefix: inboxPrefix,
       platformPublicKey: publicKey(keys.signingKey),
     };
-    return { status: 201, body: { name, credentials }, keptBody: { name }, position: decided.sequence };
+    return { status: 201, body: { name, credentials }, keptBody: { name }, position };
   }
 
   /** Registers a unit a line; answers a line for each, in order, with the credentials or the problem. */

@@ -4,18 +4,19 @@ import { given, type Past } from '../../support/given.ts';
 import { configured, LOCKERS, registered, registration } from './scene.ts';
 
 const register = registration(LOCKERS);
+const COMMAND = 'register-again';
 const retired: Past = { type: 'UnitRetired', data: { reason: 'sold' } };
 
 describe('registering', () => {
   test('a new unit', () => {
     given()
-      .when(({ registry }) => registerUnit(registry, register))
+      .when(({ registry }) => registerUnit(registry, register, COMMAND))
       .thenEvents([{ type: 'UnitRegistered', data: register }]);
   });
 
   test('a unit without lockers', () => {
     given()
-      .when(({ registry }) => registerUnit(registry, registration([])))
+      .when(({ registry }) => registerUnit(registry, registration([]), COMMAND))
       .thenEvents([{ type: 'UnitRegistered', data: registration([]) }]);
   });
 
@@ -24,13 +25,21 @@ describe('registering', () => {
     ['has left', [registered, retired]],
   ] as const)('a name that %s is refused', (_, past) => {
     given(...past)
-      .when(({ registry }) => registerUnit(registry, register))
+      .when(({ registry }) => registerUnit(registry, register, COMMAND))
       .thenRefused('validation', /exists already/, ['/name']);
+  });
+
+  test('the same command again decides nothing', () => {
+    given(registered)
+      .when(({ registry }) =>
+        registerUnit(registry, register, registry.status === 'registered' ? registry.registeredBy : ''),
+      )
+      .thenNothing();
   });
 
   test('two lockers of one id are refused, and the second is named', () => {
     given()
-      .when(({ registry }) => registerUnit(registry, registration([...LOCKERS, { id: 'B', size: 'L' }])))
+      .when(({ registry }) => registerUnit(registry, registration([...LOCKERS, { id: 'B', size: 'L' }]), COMMAND))
       .thenRefused('validation', /same id/, ['/lockers/3/id']);
   });
 });
