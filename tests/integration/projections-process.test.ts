@@ -1,8 +1,12 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test';
 import { writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import type { Nats } from '../../platform/nats/connection.ts';
+import { natsServerConfig } from '../../platform/credentials/nats-accounts.ts';
+import { startEmbeddedNats } from '../../platform/embedded/nats.ts';
+import { startEmbeddedPostgres } from '../../platform/embedded/postgres.ts';
+import { Nats } from '../../platform/nats/connection.ts';
 import { NatsEventStore } from '../../platform/nats/event-store.ts';
+import { ensureStreams } from '../../platform/nats/jetstream.ts';
 import { Postgres } from '../../platform/postgres/connection.ts';
 import { encodeTelemetry, telemetrySubject } from '../../platform/telemetry.ts';
 import { projectionStatus } from '../../projections/engine/queries.ts';
@@ -10,9 +14,9 @@ import { listEvents } from '../../projections/event_log/queries.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 import { eventually } from '../support/eventually.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
-import { connectPlatform, testPlatform } from '../support/nats.ts';
+import { connectPlatform, quietLog, testPlatform } from '../support/nats.ts';
 import { seededRandom } from '../support/random.ts';
-import { freshDatabase } from '../support/services.ts';
+import { freshDatabase, natsServerBinary } from '../support/services.ts';
 
 const ROOT = resolve(import.meta.dir, '..', '..');
 const STOP_LIMIT_MS = 3_500;
@@ -47,10 +51,10 @@ afterAll(async () => {
 });
 
 /** Starts the process and waits until it says that it is ready. */
-async function start() {
+async function start(other: Readonly<Record<string, string>> = {}) {
   const child = Bun.spawn([process.execPath, 'projections/main.ts'], {
     cwd: ROOT,
-    env,
+    env: { ...env, ...other },
     stdout: 'pipe',
     stderr: 'pipe',
   });
@@ -115,6 +119,63 @@ test('the process follows the stream, survives kill -9, writes telemetry, and st
   expect(await second.exited).toBe(0);
   expect(performance.now() - beforeMs).toBeLessThan(STOP_LIMIT_MS);
 }, 90_000);
+
+test('NATS and Postgres crash under it, and it goes on by itself', async () => {
+  const keys = (await testPlatform()).keys;
+  const folder = await temporaryFolder('projections-crash');
+  const [ownNats, ownPostgres] = await Promise.all([
+    startEmbeddedNats({
+      dataDir: join(folder, 'nats'),
+      binary: await natsServerBinary(),
+      config: await natsServerConfig(keys, join(folder, 'accounts')),
+      port: 0,
+      log: () => undefined,
+    }),
+    startEmbeddedPostgres({ dataDir: join(folder, 'postgres'), log: () => undefined }),
+  ]);
+  const creds = (await testPlatform()).creds;
+  const own = await Nats.connect({ url: ownNats.url, creds, name: 'tests', log: quietLog });
+  const pool = new Postgres({ url: ownPostgres.url, applicationName: 'tests', maxConnections: 2 });
+  try {
+    await ensureStreams(own);
+    const ownStore = new NatsEventStore(own, () => Bun.randomUUIDv7());
+    const history = new FleetHistory(seededRandom(), { units: 5, lockers: 3 });
+    let events = 0;
+    const append = async (commits: number) => {
+      for (const commit of history.take(commits)) {
+        events += commit.events.length;
+        await eventually(async () => {
+          const expected = (await ownStore.tail(commit.unit, 0)).filter(
+            ({ aggregate }) => aggregate === commit.aggregate,
+          );
+          await ownStore.append({ ...commit, expectedSequence: expected.at(-1)?.sequence ?? 0 });
+        });
+      }
+    };
+    const isShown = () =>
+      eventually(async () => expect((await listEvents(pool.sql, { limit: 1, count: true })).total).toBe(events), {
+        timeoutMs: 30_000,
+      });
+    const child = await start({ NATS_URL: ownNats.url, DATABASE_URL: ownPostgres.url });
+    for (let round = 0; round < 3; round++) {
+      await append(20);
+      await isShown();
+      process.kill(ownNats.pid ?? 0, 'SIGKILL');
+      await append(20);
+      await isShown();
+      process.kill(ownPostgres.pid ?? 0, 'SIGKILL');
+      await append(20);
+      await isShown();
+    }
+    expect(child.exitCode).toBeNull();
+    child.kill('SIGTERM');
+    expect(await child.exited).toBe(0);
+  } finally {
+    await own.close();
+    await pool.close(1);
+    await Promise.all([ownNats.stop(), ownPostgres.stop()]);
+  }
+}, 120_000);
 
 test('what the command line does not know, it says', () => {
   for (const args of [[], ['rebuild', 'units'], ['status', 'units']]) {
