@@ -42,7 +42,15 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     const store = new NatsEventStore(nats, () => Bun.randomUUIDv7());
     const onCaughtUp = () => console.log('ready');
     const projections = createProjections();
-    await runProjections({ postgres, store, projections, clock: Date.now, signal: stop, log, onCaughtUp });
+    await runProjections({
+      postgres,
+      store,
+      projections,
+      clock: () => performance.now(),
+      signal: stop,
+      log,
+      onCaughtUp,
+    });
     unsubscribe();
     await recording;
   } finally {

@@ -5,7 +5,7 @@ import type { Projection } from '../engine/projection.ts';
 import { UnitStates, versionWithFold } from '../unit-states.ts';
 
 /** Snapshots of another version are folded by other rules, and of no use to a decision. */
-export const BOOKINGS_VERSION = versionWithFold(1);
+export const BOOKINGS_VERSION = versionWithFold(2);
 
 export function createBookings(): Projection {
   const unitStates = new UnitStates({

@@ -28,7 +28,7 @@ export interface EngineOptions extends Pick<Patience, 'signal' | 'log'> {
   readonly projections: readonly Projection[];
   /** The lanes of this process. @default ALL_LANES */
   readonly lanes?: readonly number[];
-  /** Milliseconds since 1970. */
+  /** Milliseconds of a clock that nobody sets. */
   readonly clock: () => number;
   /** Called once, when everything that was in the store at the start is applied in every run. */
   readonly onCaughtUp?: () => void;

@@ -40,7 +40,7 @@ export interface RunnerOptions extends Patience {
   readonly projection: Projection;
   readonly run: Run;
   readonly lanes: readonly number[];
-  /** Milliseconds since 1970. */
+  /** Milliseconds of a clock that nobody sets. */
   readonly clock: () => number;
   /** Called once for each message that is no commit. */
   readonly onMalformed: (message: StoredMessage, reason: string) => void;
@@ -65,7 +65,7 @@ export class Runner {
   #positions = new Map<number, number>();
   #parked = new Map<string, number>();
   #isStale = false;
-  #idleAdvancedAtMs = 0;
+  #idleAdvancedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: RunnerOptions) {
     this.#options = options;

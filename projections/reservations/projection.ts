@@ -17,7 +17,7 @@ export function createReservations(): Projection {
   const unitStates = new UnitStates({ aggregates: PLACE_AGGREGATES, isFromRegistration: true, keep: withoutUses });
   return {
     name: 'reservations',
-    version: versionWithFold(1),
+    version: versionWithFold(2),
 
     async createTables(tx, schema) {
       await createReservationTable(tx, `${schema}.reservation`);

@@ -14,7 +14,7 @@ export function createUnits(): Projection {
   const unitStates = new UnitStates({ aggregates: FOLLOWED, isFromRegistration: true, keep: withoutUses });
   return {
     name: 'units',
-    version: versionWithFold(1),
+    version: versionWithFold(2),
     async createTables(tx, schema) {
       await unitStates.createTable(tx, schema);
       await createGrid(tx, schema);

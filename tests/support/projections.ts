@@ -59,7 +59,7 @@ export function fill(
     store,
     projections: options.projections ?? createProjections(),
     ...(options.lanes === undefined ? {} : { lanes: options.lanes }),
-    clock: Date.now,
+    clock: () => performance.now(),
     signal: stop.signal,
     log: silentLog,
     onCaughtUp: caughtUp.resolve,
