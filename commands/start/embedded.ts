@@ -1,9 +1,11 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Config } from '../../platform/config.ts';
 import { startEmbeddedNats } from '../../platform/embedded/nats.ts';
 import { ensureNatsServer } from '../../platform/embedded/nats-server-binary.ts';
 import { startEmbeddedPostgres } from '../../platform/embedded/postgres.ts';
 import type { LineSink } from '../../platform/process/lines.ts';
+import { freePort } from '../../platform/process/ports.ts';
 import type { SupervisedChild } from '../../platform/process/supervise.ts';
 
 /** What an embedded NATS is configured with, and the credentials that the platform's own processes use there. */
@@ -44,17 +46,29 @@ async function natsEnvironment(options: ServiceOptions) {
     ensureNatsServer({ path: options.path, toolchainDir: options.toolchainDir, log, signal }),
     options.natsSetup(config.dataDir),
   ]);
+  const dataDir = join(config.dataDir, 'nats');
   const nats = await startEmbeddedNats({
-    dataDir: join(config.dataDir, 'nats'),
+    dataDir,
     binary,
     config: setup.config,
-    port: 0,
+    port: await settledPort(dataDir),
     log: withoutChatter(log, / \[INF\] /),
     onGiveUp,
     signal,
   });
   options.onStarted('nats', nats);
   return { NATS_URL: nats.url, NATS_CREDS: setup.credsFile };
+}
+
+/** The port of the first start, for ever: it stands in the credentials that units hold. */
+async function settledPort(dataDir: string): Promise<number> {
+  const file = join(dataDir, 'port');
+  const settled = await readFile(file, 'utf8').catch(() => undefined);
+  if (settled !== undefined) return Number(settled);
+  const port = freePort();
+  await mkdir(dataDir, { recursive: true });
+  await writeFile(file, String(port));
+  return port;
 }
 
 async function databaseUrl(options: ServiceOptions): Promise<string> {

@@ -39,7 +39,7 @@ async function secondsToReady(dataDir: string): Promise<number> {
     output += new TextDecoder().decode(chunk);
     if (Number.isNaN(seconds) && /^ready http/m.test(output)) {
       seconds = (performance.now() - start) / 1_000;
-      child.kill('SIGINT');
+      child.kill('SIGTERM');
     }
   }
   await child.exited;
