@@ -1,7 +1,7 @@
 /** Which locker is free when: in service, not promised to anybody else, and not taken at the screen. */
 
 import type { DeviceLocker, DeviceState, Rental } from './device.ts';
-import type { RegisteredLocker, RegisteredUnit } from './registry.ts';
+import type { RegisteredLocker } from './registry.ts';
 import { isFinished, type Reservation } from './reservation.ts';
 import type { UnitState } from './unit.ts';
 import { LOCKER_SIZES, type LockerSize, toInstant, toMs } from './vocabulary.ts';
@@ -66,28 +66,28 @@ export function conflictingRental(
 }
 
 /**
- * The lockers that are free for a whole period, in the order in which the unit lists them.
+ * Which of some lockers of a unit are free for a whole period, in their order.
  * `except` names a reservation that is not counted against itself.
  */
 export function freeLockers(
-  unit: RegisteredUnit,
+  candidates: readonly RegisteredLocker[],
   state: UnitState,
   period: Period,
   nowMs: number,
   except?: string,
 ): RegisteredLocker[] {
-  const taken = new Set<string>();
+  const free = new Map(candidates.filter(({ inService }) => inService).map((locker) => [locker.id, locker]));
   const [from, until] = [toInstant(period.fromMs), toInstant(period.untilMs)];
   for (const reservation of Object.values(state.booking.reservations)) {
+    if (!free.has(reservation.locker)) continue;
     // Reservations carry the platform's own form of time, whose order as text is its order in time: most of a busy unit's
     // reservations lie elsewhere, and are passed over without reading a clock.
     const isElsewhere = reservation.from >= until || reservation.until <= from;
     if (isElsewhere && reservation.status !== 'active') continue;
     if (reservation.id === except || !binds(reservation, nowMs)) continue;
-    if (overlaps(bindingPeriod(reservation, nowMs), period)) taken.add(reservation.locker);
+    if (overlaps(bindingPeriod(reservation, nowMs), period)) free.delete(reservation.locker);
   }
-  return unit.lockers.filter((locker) => {
-    if (!locker.inService || taken.has(locker.id)) return false;
+  return [...free.values()].filter((locker) => {
     const device = state.device.lockers[locker.id];
     if (except !== undefined && device?.rental?.reservationId === except) return true;
     const rental = rentalPeriod(device, nowMs);

@@ -58,9 +58,10 @@ export function hold(state: UnitState, command: Hold): EventDraft[] {
       { path: '/locker', message: 'is not a locker of this unit' },
     ]);
   }
-  const locker = freeLockers(unit, state, period, command.nowMs).find((free) =>
-    'locker' in wanted ? free.id === wanted.locker : free.size === wanted.size,
+  const fitting = unit.lockers.filter((locker) =>
+    'locker' in wanted ? locker.id === wanted.locker : locker.size === wanted.size,
   );
+  const [locker] = freeLockers(fitting, state, period, command.nowMs);
   if (locker === undefined) {
     const what = 'locker' in wanted ? `Locker ${wanted.locker} is not` : `No locker of size ${wanted.size} is`;
     throw new Refusal('no-locker-free', `${what} free from ${command.from} until ${command.until}.`);

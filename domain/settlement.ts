@@ -103,7 +103,7 @@ function resolveConflict(unit: RegisteredUnit, state: UnitState, { id }: Reserva
 
   const { locker, bookedSize } = reservation;
   const period = periodOf(reservation);
-  const target = smallestFitting(freeLockers(unit, state, period, nowMs, id), bookedSize);
+  const target = smallestFitting(freeLockers(unit.lockers, state, period, nowMs, id), bookedSize);
   const conflict = { reservationId: id, locker, rentalId: conflicting.rental.rentalId };
   const reason = `Locker ${locker} was taken at the screen.`;
   if (target === undefined) {

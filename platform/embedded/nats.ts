@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path';
 import type { LineSink } from '../process/lines.ts';
 import { freePort } from '../process/ports.ts';
 import { ChildGaveUpError, type SupervisedChild, startUnlessAborted, superviseChild } from '../process/supervise.ts';
+import { keepStagingInMemory } from './nats-staging.ts';
 
 export interface EmbeddedNatsOptions {
   /** Streams, configuration and process id live here; what is there is resumed. */
@@ -50,12 +51,16 @@ export async function startEmbeddedNats(options: EmbeddedNatsOptions): Promise<E
     const child = natsServer(options, dataDir, configFile, port);
     try {
       await startUnlessAborted(child, options.signal);
+      const staging = await keepStagingInMemory(dataDir);
       return {
         url: `nats://127.0.0.1:${port}`,
         get pid() {
           return child.pid;
         },
-        stop: (bounds) => child.stop(bounds),
+        stop: async (bounds) => {
+          await child.stop(bounds);
+          await staging.stop();
+        },
       };
     } catch (error) {
       const lostRace = error instanceof ChildGaveUpError && PORT_TAKEN.test(error.message);

@@ -145,7 +145,7 @@ export class Nats {
 
 export function toNatsHeaders(headers: Headers) {
   const result = natsHeaders();
-  for (const [name, value] of Object.entries(headers)) result.set(name, value);
+  for (const [name, value] of Object.entries(headers)) result.append(name, value);
   return result;
 }
 

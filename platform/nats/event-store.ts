@@ -160,7 +160,10 @@ function toStored(
     ...parsed,
     sequence,
     recordedAtMs,
-    commandId: content.header('Nats-Msg-Id') ?? '',
+    // Few readers ask for it, and headers are costly to parse.
+    get commandId() {
+      return content.header('Nats-Msg-Id') ?? '';
+    },
     events: () => {
       events ??= decodeCommit(new TextDecoder().decode(content.data));
       return events;

@@ -17,7 +17,11 @@ export async function benchStart(): Promise<BenchReport> {
   for (const name of ['a new data folder', 'the same data folder again']) {
     figures.push({ name: `ready, ${name}`, value: await secondsToReady(dataDir), unit: 's', goal: { atMost: GOAL_S } });
   }
-  return { bench: 'start', conditions: [`${UNITS} simulated units, toolchain there, embedded NATS and Postgres`], figures };
+  return {
+    bench: 'start',
+    conditions: [`${UNITS} simulated units, toolchain there, embedded NATS and Postgres`],
+    figures,
+  };
 }
 
 async function secondsToReady(dataDir: string): Promise<number> {

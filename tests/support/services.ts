@@ -5,12 +5,6 @@ import { ensureNatsServer } from '../../platform/embedded/nats-server-binary.ts'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../platform/embedded/postgres.ts';
 import { atTheEnd, temporaryFolder } from './cleanup.ts';
 
-/** The services that the tests of one `bun test` process share. They start when they are first asked for. */
-export interface TestServices {
-  readonly nats: EmbeddedNats;
-  readonly postgres: EmbeddedPostgres;
-}
-
 /** Tests do not pull plugs: what a power cut would lose may stay in memory. */
 const FAST_SETTINGS = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' };
 const TOOLCHAIN_DIR = resolve(import.meta.dir, '..', '..', '.toolchain');
@@ -53,12 +47,6 @@ async function startPostgres(): Promise<EmbeddedPostgres> {
   const server = await startEmbeddedPostgres({ dataDir, settings: FAST_SETTINGS, log: ignoreLog });
   atTheEnd(() => server.stop());
   return server;
-}
-
-/** Both, started at once. */
-export async function testServices(natsConfig: string): Promise<TestServices> {
-  const [nats, server] = await Promise.all([testNats(natsConfig), testPostgres()]);
-  return { nats, postgres: server };
 }
 
 /** A new, empty database in the shared Postgres. @returns its URL. */

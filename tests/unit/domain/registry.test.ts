@@ -52,6 +52,7 @@ describe('what is registered', () => {
       ...register,
       status: 'registered',
       credentialsRevoked: false,
+      registeredBy: expect.any(String),
       lockers: LOCKERS.map((locker) => ({ ...locker, inService: true })),
     });
   });
