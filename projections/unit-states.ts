@@ -56,8 +56,9 @@ export class UnitStates {
         position bigint not null,
         registry json,
         connectivity json,
-        booking json,
-        device json,
+        -- Rewritten often: compressing a busy unit's bookings would cost three times what writing them does.
+        booking json storage external,
+        device json storage external,
         sequences json
       ) with (fillfactor = 70)`;
   }

@@ -63,7 +63,7 @@ describe('operators', () => {
 
     const seen = await eventually(async () => {
       const list = await ops.get('/v1/units?q=ops-&count=true');
-      return list.body.total === 3 && list;
+      return list.body.total === 3 && items(list).length === 3 && list;
     });
     expect(items(seen).map(({ name }) => name)).toEqual(['OPS-1', 'OPS-3', 'OPS-5']);
     expect(items(seen)[0]).toMatchObject({ lockers: 1, state: 'never-seen', backlog: 0 });
