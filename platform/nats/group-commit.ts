@@ -18,7 +18,7 @@ const MAX_GROUP_MESSAGES = 256;
 const MAX_GROUP_BYTES = 1024 * 1024;
 /** More appends than this may not wait: the store is then too slow for what is asked of it. */
 export const MAX_WAITING_APPENDS = 20_000;
-export const APPEND_TIMEOUT_MS = 5_000;
+export const APPEND_TIMEOUT_MS = 4_000;
 
 interface Waiting {
   readonly message: OutgoingMessage;

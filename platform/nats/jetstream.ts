@@ -3,12 +3,14 @@
  * are newer than it. They are headers and JSON on documented subjects (ADR-31, ADR-50).
  */
 
-import { RequestStrategy } from 'nats';
+import { createInbox, type Msg } from 'nats';
 import type { Headers, Nats } from './connection.ts';
 import { messageOf, NatsUnavailableError } from './connection.ts';
 import { STREAMS, type StreamName } from './streams.ts';
 
 const API_TIMEOUT_MS = 5_000;
+/** A direct read takes milliseconds; a server that stands still should be known soon. */
+const DIRECT_READ_TIMEOUT_MS = 2_000;
 const STREAM_EXISTS = 10058;
 
 /** Most messages in one atomic batch that the server takes. */
@@ -102,6 +104,11 @@ export interface DirectMessage {
   header(name: string): string | undefined;
 }
 
+interface DirectPage {
+  readonly messages: readonly DirectMessage[];
+  readonly more: boolean;
+}
+
 /**
  * Reads messages whose subject matches `filter` straight from the stream, from `sequence` on, at most `limit`.
  * `more` tells that others follow. @throws NatsUnavailableError
@@ -110,43 +117,49 @@ export async function readDirectly(
   nats: Nats,
   stream: StreamName,
   { sequence, filter, limit }: { readonly sequence: number; readonly filter: string; readonly limit: number },
-): Promise<{ readonly messages: DirectMessage[]; readonly more: boolean }> {
+): Promise<DirectPage> {
   if (!nats.connected) throw new NatsUnavailableError('the connection to NATS is down');
-  const body = JSON.stringify({ seq: sequence, next_by_subj: filter, batch: limit });
+  const { client } = nats;
+  const inbox = createInbox();
+  const { promise, resolve, reject } = Promise.withResolvers<DirectPage>();
+  const fail = (reason: string) => reject(new NatsUnavailableError(`direct read of ${stream}: ${reason}`));
   const messages: DirectMessage[] = [];
   let pending = 0;
-  try {
-    const answers = await nats.client.requestMany(`$JS.API.DIRECT.GET.${stream}`, body, {
-      strategy: RequestStrategy.SentinelMsg,
-      maxWait: API_TIMEOUT_MS,
-      maxMessages: limit + 1,
-      noMux: true,
-    });
-    let finished = false;
-    for await (const message of answers) {
-      const found = message.headers?.get('Nats-Sequence');
-      if (!found) {
+  const subscription = client.subscribe(inbox, {
+    callback: (error, message) => {
+      if (error !== null) return fail(messageOf(error));
+      if (!message.headers?.has('Nats-Sequence')) {
         // 204 ends a batch, 404 says that nothing matches; anything else is no answer.
         const code = message.headers?.code ?? 0;
-        if (code !== 204 && code !== 404) throw new NatsUnavailableError(`direct read refused with status ${code}`);
-        finished = true;
-        break;
+        return code === 204 || code === 404 ? resolve({ messages, more: pending > 0 }) : fail(`status ${code}`);
       }
-      pending = Number(message.headers?.get('Nats-Num-Pending') ?? 0);
-      messages.push({
-        sequence: Number(found),
-        subject: message.headers?.get('Nats-Subject') ?? '',
-        timestampMs: Date.parse(message.headers?.get('Nats-Time-Stamp') ?? ''),
-        data: message.data,
-        header: (name) => message.headers?.get(name) || undefined,
-      });
-    }
-    if (!finished) throw new NatsUnavailableError('the direct read broke off');
+      pending = Number(message.headers.get('Nats-Num-Pending'));
+      messages.push(toDirectMessage(message));
+    },
+  });
+  // The package's own request for many answers begins to count only with the first of them.
+  const timer = setTimeout(() => fail(`no answer within ${DIRECT_READ_TIMEOUT_MS} ms`), DIRECT_READ_TIMEOUT_MS);
+  try {
+    const body = JSON.stringify({ seq: sequence, next_by_subj: filter, batch: limit });
+    client.publish(`$JS.API.DIRECT.GET.${stream}`, body, { reply: inbox });
+    return await promise;
   } catch (error) {
     if (error instanceof NatsUnavailableError) throw error;
     throw new NatsUnavailableError(`direct read of ${stream}: ${messageOf(error)}`, { cause: error });
+  } finally {
+    clearTimeout(timer);
+    subscription.unsubscribe();
   }
-  return { messages, more: pending > 0 };
+}
+
+function toDirectMessage({ headers, data }: Msg): DirectMessage {
+  return {
+    sequence: Number(headers?.get('Nats-Sequence')),
+    subject: headers?.get('Nats-Subject') ?? '',
+    timestampMs: Date.parse(headers?.get('Nats-Time-Stamp') ?? ''),
+    data,
+    header: (name) => headers?.get(name) || undefined,
+  };
 }
 
 function pubAck(data: Uint8Array): PubAck {

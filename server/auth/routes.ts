@@ -22,7 +22,7 @@ export function apiKeyRoutes({ guard, apiKeys, newId, randomBytes }: ApiKeyDepen
   return new Elysia({ prefix: '/v1/api-keys' })
     .derive(async ({ headers }) => ({ principal: await guard.require(headers.authorization, 'ops') }))
     .post(
-      '/',
+      '',
       async ({ principal, body, set }) => {
         set.status = 201;
         return apiKeys.create(newId(), body.name, principal.sub, randomBytes(SECRET_BYTES));

@@ -53,7 +53,7 @@ export function availabilityRoutes({ guard, reads, sql, clock }: AvailabilityDep
   return new Elysia({ prefix: '/v1/availability' })
     .derive(async ({ headers }) => ({ principal: await guard.require(headers.authorization, 'customer') }))
     .get(
-      '/',
+      '',
       async ({ query }) => {
         const { unit, near, radiusM = DEFAULT_RADIUS_M, from, until, size, minPosition } = query;
         const nowMs = clock();

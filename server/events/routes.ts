@@ -55,7 +55,7 @@ export function eventRoutes({ guard, reads, sql }: EventDependencies) {
   return new Elysia({ prefix: '/v1/events' })
     .derive(async ({ headers }) => ({ principal: await guard.require(headers.authorization, 'ops') }))
     .get(
-      '/',
+      '',
       async ({ query }) => {
         const { minPosition, limit = DEFAULT_LIMIT, ...filter } = query;
         await reads.wait('event_log', minPosition, filter.unit);

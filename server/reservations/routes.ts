@@ -29,7 +29,7 @@ export function reservationRoutes(deps: ReservationRouteDependencies) {
       return { customer: await customers.idOf(principal.sub), write };
     })
     .post(
-      '/',
+      '',
       ({ customer, write, body, set }) =>
         writes.run(write(body), set, (commandId) => reservations.hold(commandId, customer, body)),
       HOLD,
@@ -71,7 +71,7 @@ export function reservationRoutes(deps: ReservationRouteDependencies) {
       GET_ONE,
     )
     .get(
-      '/',
+      '',
       async ({ customer, query: { minPosition, limit = DEFAULT_LIMIT, ...page } }) => {
         await reads.wait('reservations', minPosition);
         const found = await customerReservations(sql, { customer, limit, ...page });

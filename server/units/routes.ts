@@ -31,7 +31,7 @@ export function unitRoutes(deps: UnitRouteDependencies) {
       return { principal, actor: `ops:${principal.sub}` };
     })
     .post(
-      '/',
+      '',
       ({ principal, actor, headers, body, set }) =>
         writes.run({ principal, route: 'POST /v1/units', key: headers['idempotency-key'], body }, set, (commandId) =>
           registration.register(commandId, actor, body),
@@ -49,7 +49,7 @@ export function unitRoutes(deps: UnitRouteDependencies) {
       IMPORT,
     )
     .get(
-      '/',
+      '',
       async ({ query: { minPosition, limit = DEFAULT_LIMIT, ...filter } }) => {
         await reads.wait('units', minPosition);
         return listUnits(sql, { ...filter, limit, nowMs: clock(), unknownAfterMs });

@@ -18,7 +18,10 @@ import type { Nats } from '../../platform/nats/connection.ts';
 import { NatsEventStore } from '../../platform/nats/event-store.ts';
 import { publishStored } from '../../platform/nats/jetstream.ts';
 import { eventSubject } from '../../platform/nats/subjects.ts';
-import { connectPlatform } from '../support/nats.ts';
+import { connectPlatform, testPlatform } from '../support/nats.ts';
+
+/** The time-outs of an append and of the look for it afterwards, and a busy machine. */
+const STANDSTILL_BOUND_MS = 12_000;
 
 let units = 0;
 let commands = 0;
@@ -256,5 +259,27 @@ describe('the NATS event store alone', () => {
     expect(unreachable.append(commit(newUnit(), 0))).rejects.toThrow(StoreUnavailableError);
     expect(unreachable.tail(newUnit(), 0)).rejects.toThrow(StoreUnavailableError);
     expect(unreachable.lastSequence()).rejects.toThrow(StoreUnavailableError);
+  });
+
+  test('says so within its bounds when the server stands still, and goes on when it comes back', async () => {
+    const { natsPid = 0 } = await testPlatform();
+    const unit = newUnit();
+    const append = commit(unit, 0);
+    const overdue = Promise.withResolvers<never>();
+    const deadline = setTimeout(() => overdue.reject(new Error('it still waits')), STANDSTILL_BOUND_MS);
+    process.kill(natsPid, 'SIGSTOP');
+    try {
+      const asked = [store.append(append), store.tail(unit, 0), store.lastSequence()];
+      const results = await Promise.race([Promise.allSettled(asked), overdue.promise]);
+      for (const result of results) {
+        expect(result.status === 'rejected' && result.reason).toBeInstanceOf(StoreUnavailableError);
+      }
+    } finally {
+      clearTimeout(deadline);
+      process.kill(natsPid, 'SIGCONT');
+    }
+    // What the server had received meanwhile may be stored now; the same command again is the same commit.
+    const { sequence } = await store.append(append);
+    expect((await store.tail(unit, 0)).map((message) => message.sequence)).toEqual([sequence]);
   });
 });

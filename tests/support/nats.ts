@@ -20,6 +20,8 @@ export interface TestPlatform {
   /** Holds `keys/`. */
   readonly dataDir: string;
   readonly creds: string;
+  /** Of the nats-server, for tests that let it stand still. */
+  readonly natsPid: number | undefined;
 }
 
 let platform: Promise<TestPlatform> | undefined;
@@ -33,12 +35,12 @@ export function testPlatform(): Promise<TestPlatform> {
 async function startPlatform(): Promise<TestPlatform> {
   const dataDir = await temporaryFolder('platform');
   const keys = await loadKeys(dataDir);
-  const { url } = await testNats(await natsServerConfig(keys, join(dataDir, 'accounts')));
+  const { url, pid: natsPid } = await testNats(await natsServerConfig(keys, join(dataDir, 'accounts')));
   const creds = await platformCreds(keys, 'tests');
   const nats = await Nats.connect({ url, creds, name: 'tests', log: quietLog });
   await ensureStreams(nats);
   await nats.close();
-  return { url, keys, dataDir, creds };
+  return { url, keys, dataDir, creds, natsPid };
 }
 
 /** A connection of the platform; the caller closes it. */
