@@ -92,7 +92,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
       writes: new Writes(idempotency, newId),
       reads: new Reads(new PositionWatch(sql, () => performance.now())),
       reservations: new Reservations({ decider, commands, secrets, clock }),
-      registration: new UnitRegistration({ decider, keys, natsUrl, holdTtlS: config.holdTtlS, newId }),
+      registration: new UnitRegistration({ decider, keys, natsUrl, holdTtlS: config.holdTtlS, newId, log }),
       sql,
       pingIntervalMs: config.pinger.intervalMs,
       newId,

@@ -5,6 +5,7 @@ import { defaultConfiguration } from '../../domain/configuration.ts';
 import { registerUnit } from '../../domain/registry.ts';
 import { type PlatformKeys, publicKey, unitKey } from '../../platform/credentials/keys.ts';
 import { unitNatsCredentials } from '../../platform/credentials/nats-accounts.ts';
+import type { Log } from '../../platform/log.ts';
 import type { UnitDecider } from '../../platform/units/unit-decider.ts';
 import { parseJson, readLines } from '../http/body.ts';
 import { invalidField, Problem, problemOf } from '../http/problems.ts';
@@ -15,6 +16,7 @@ import { Registration } from './schema.ts';
 /** Lines of an import that are worked on at the same moment. */
 const MAX_IMPORTS_UNDER_WAY = 64;
 const FIRST_KEY_VERSION = 1;
+const MAX_PORT = 65_535;
 
 export interface RegisterDependencies {
   readonly decider: UnitDecider;
@@ -23,6 +25,7 @@ export interface RegisterDependencies {
   readonly natsUrl: string;
   readonly holdTtlS: number;
   readonly newId: () => string;
+  readonly log: Log;
 }
 
 export class UnitRegistration {
@@ -67,7 +70,7 @@ export class UnitRegistration {
         if (first !== undefined) yield await first;
       }
     } catch (error) {
-      underWay.push(Promise.resolve(problemLine(undefined, error)));
+      underWay.push(Promise.resolve(this.#problemLine(undefined, error)));
     }
     for (const line of underWay) yield await line;
   }
@@ -85,8 +88,17 @@ export class UnitRegistration {
       const { body } = await this.register(this.#deps.newId(), actor, registration);
       return `${JSON.stringify(body)}\n`;
     } catch (error) {
-      return problemLine(name, error);
+      return this.#problemLine(name, error);
     }
+  }
+
+  /** What became of a line that failed. Whoever sent it may have left: nobody waits for an error that is thrown here. */
+  #problemLine(name: string | undefined, error: unknown): string {
+    const problem = problemOf(error);
+    if (problem === undefined) this.#deps.log.error('a unit could not be imported', { unit: name, error });
+    const { document } =
+      problem ?? new Problem('unavailable', 500, 'Something went wrong on our side. It has been noted.');
+    return `${JSON.stringify({ name: name ?? null, problem: document })}\n`;
   }
 }
 
@@ -96,8 +108,10 @@ function checkRegistration({ timeZone, address, lockers }: Registration): void {
   } catch {
     throw invalidField('/timeZone', 'is not an IANA time zone');
   }
+  // A URL leaves out the port that its scheme implies, so the port is read from the text.
+  const port = Number(/:(\d{1,5})$/.exec(address)?.[1] ?? 0);
   const url = URL.parse(`http://${address}`);
-  if (url === null || url.host === '' || url.port === '' || url.pathname !== '/' || url.username !== '') {
+  if (url === null || url.host === '' || url.pathname !== '/' || url.username !== '' || port < 1 || port > MAX_PORT) {
     throw invalidField('/address', 'must be HOST:PORT');
   }
   if (lockers.length === 0) throw invalidField('/lockers', 'must name at least one');
@@ -106,10 +120,4 @@ function checkRegistration({ timeZone, address, lockers }: Registration): void {
 function nameIn(registration: unknown): string | undefined {
   if (typeof registration !== 'object' || registration === null || !('name' in registration)) return undefined;
   return typeof registration.name === 'string' ? registration.name : undefined;
-}
-
-function problemLine(name: string | undefined, error: unknown): string {
-  const problem = problemOf(error);
-  if (problem === undefined) throw error;
-  return `${JSON.stringify({ name: name ?? null, problem: problem.document })}\n`;
 }

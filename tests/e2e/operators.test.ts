@@ -18,7 +18,7 @@ describe('operators', () => {
   test('register, import and list units; names are for ever', async () => {
     const unit = (name: string) => ({
       name,
-      address: '127.0.0.1:9',
+      address: '127.0.0.1:80',
       probe: 'http',
       delivery: 'push',
       commandChannel: 'http',
@@ -37,7 +37,9 @@ describe('operators', () => {
     expect(repeated.body.credentials).toBeUndefined();
     expect(fields(await ops.post('/v1/units', unit('OPS-1')))).toEqual(['/name']);
     expect(fields(await ops.post('/v1/units', { ...unit('OPS-2'), timeZone: 'Mars/Base' }))).toEqual(['/timeZone']);
-    expect(fields(await ops.post('/v1/units', { ...unit('OPS-2'), address: 'nowhere' }))).toEqual(['/address']);
+    for (const address of ['nowhere', 'host:0', 'host:70000', 'host:80/path', 'a@host:80', ':80']) {
+      expect(fields(await ops.post('/v1/units', { ...unit('OPS-2'), address }))).toEqual(['/address']);
+    }
 
     const lines = [
       JSON.stringify(unit('OPS-3')),
