@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { signToken, TOKEN_ROLES, type TokenRole } from '../platform/auth/tokens.ts';
 import { ConfigError, loadConfig } from '../platform/config.ts';
 import { loadKeys } from '../platform/credentials/keys.ts';
+import { messageOf } from '../platform/message-of.ts';
 
 const DEFAULT_TTL_S = 24 * 60 * 60;
 const MAX_TTL_S = 365 * 24 * 60 * 60;
@@ -25,7 +26,7 @@ function wanted(args: readonly string[]): Wanted | string {
       allowPositionals: false,
     }).values;
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return messageOf(error);
   }
   const role = TOKEN_ROLES.find((known) => known === values.role);
   if (role === undefined) return `--role must be one of ${TOKEN_ROLES.join(', ')}`;

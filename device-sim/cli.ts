@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { defaultConfiguration } from '../domain/configuration.ts';
 import { type Config, ConfigError, loadConfig } from '../platform/config.ts';
 import { createLog } from '../platform/log.ts';
+import { messageOf } from '../platform/message-of.ts';
 import { systemClock, Timers } from './clock.ts';
 import { SCENARIOS, type Scenario, scenarioNamed } from './customers/scenarios.ts';
 import { type Fleet, startFleet } from './fleet/fleet.ts';
@@ -56,7 +57,7 @@ function wanted(args: readonly string[], { sim }: Config): Wanted | string {
       allowPositionals: false,
     }).values;
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return messageOf(error);
   }
   const units = wholeNumber(values.units, sim.units, MAX_UNITS);
   const lockers = wholeNumber(values.lockers, sim.lockers, MAX_LOCKERS);

@@ -6,6 +6,7 @@
 import { type Static, Type } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
 import type { Log } from '../platform/log.ts';
+import { messageOf } from '../platform/message-of.ts';
 import type { Timers } from './clock.ts';
 import { Credentials } from './fleet/credentials.ts';
 import type { EmulatedUnit } from './fleet/emulated-unit.ts';
@@ -168,7 +169,7 @@ export class Registration {
         keepalive: false,
       });
     } catch (error) {
-      throw new PlatformUnavailableError(error instanceof Error ? error.message : String(error), { cause: error });
+      throw new PlatformUnavailableError(messageOf(error), { cause: error });
     }
   }
 }

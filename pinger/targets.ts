@@ -1,8 +1,8 @@
 /** The units to watch: read page by page from whoever knows them, and kept by the slot in which they are pinged. */
 
+import { parseAddress } from '../domain/address.ts';
 import type { Connectivity } from '../domain/connectivity.ts';
 import type { EventOf } from '../domain/events/catalogue.ts';
-import { parseAddress } from './address.ts';
 import { slotIndexOf, slotsPerInterval } from './schedule.ts';
 import type { SlotTarget } from './tasks.ts';
 

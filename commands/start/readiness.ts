@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { messageOf } from '../../platform/message-of.ts';
 import type { LineSink } from '../../platform/process/lines.ts';
 
 /** Something that answers 200 on its URL once it is ready, and says before what it still waits for. */
@@ -32,6 +33,6 @@ async function whatIsMissing({ name, url }: ReadyCheck): Promise<string | undefi
     const text = await answer.text();
     return answer.status === 200 ? undefined : `${name} says ${answer.status} ${text.slice(0, MAX_PROGRESS_CHARS)}`;
   } catch (error) {
-    return `${name} does not answer (${error instanceof Error ? error.message : String(error)})`;
+    return `${name} does not answer (${messageOf(error)})`;
   }
 }

@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Config, loadConfig } from '../../platform/config.ts';
+import { messageOf } from '../../platform/message-of.ts';
 import { LockHeldError, stopLeftover, takeLock } from '../../platform/process/identity.ts';
 import { type LineSink, prefixedLogs } from '../../platform/process/lines.ts';
 import { freePort, isPortFree } from '../../platform/process/ports.ts';
@@ -200,8 +201,4 @@ function untilAborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) resolve();
   signal.addEventListener('abort', () => resolve());
   return promise;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -1,4 +1,5 @@
 import { ConfigError } from '../../platform/config.ts';
+import { messageOf } from '../../platform/message-of.ts';
 import { runSession, type SessionOptions, StartRefusedError } from './session.ts';
 
 /** A terminal sends one Ctrl-C to every process in it, and some of them pass it on: that is still one. */
@@ -39,7 +40,7 @@ export async function runInTerminal(
     });
     return kill.signal.aborted ? EXIT_KILLED : 0;
   } catch (error) {
-    process.stderr.write(`lockfleet: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.stderr.write(`lockfleet: ${messageOf(error)}\n`);
     return error instanceof StartRefusedError || error instanceof ConfigError ? EXIT_REFUSED : 1;
   }
 }

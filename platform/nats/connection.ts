@@ -5,6 +5,7 @@
 
 import { connect, Events, type Msg, type NatsConnection, headers as natsHeaders } from 'nats';
 import type { Log } from '../log.ts';
+import { messageOf } from '../message-of.ts';
 import { credsAuthenticator } from './creds.ts';
 
 /** How long a dropped connection waits between attempts to come back. */
@@ -159,8 +160,4 @@ export function toMessage(message: Msg): NatsMessage {
       message.respond(payload);
     },
   };
-}
-
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

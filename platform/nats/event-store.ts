@@ -15,7 +15,8 @@ import {
   type StoredMessage,
   StoreUnavailableError,
 } from '../event-store/store.ts';
-import { messageOf, type Nats, NatsUnavailableError } from './connection.ts';
+import { messageOf } from '../message-of.ts';
+import { type Nats, NatsUnavailableError } from './connection.ts';
 import { GroupCommit, StoreOverloadedError } from './group-commit.ts';
 import { api, JetStreamError, readDirectly } from './jetstream.ts';
 import { eventSubject, parseEventSubject, unitEventsFilter } from './subjects.ts';

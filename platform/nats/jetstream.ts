@@ -4,8 +4,9 @@
  */
 
 import { createInbox, type Msg } from 'nats';
+import { messageOf } from '../message-of.ts';
 import type { Headers, Nats } from './connection.ts';
-import { messageOf, NatsUnavailableError } from './connection.ts';
+import { NatsUnavailableError } from './connection.ts';
 import { STREAMS, type StreamName } from './streams.ts';
 
 const API_TIMEOUT_MS = 5_000;

@@ -2,7 +2,8 @@
 
 import { AckPolicy, type ConsumerConfig, type ConsumerMessages, DeliverPolicy, type JsMsg } from 'nats';
 import type { Log } from '../log.ts';
-import { messageOf, type Nats } from './connection.ts';
+import { messageOf } from '../message-of.ts';
+import type { Nats } from './connection.ts';
 import { api } from './jetstream.ts';
 import type { StreamName } from './streams.ts';
 

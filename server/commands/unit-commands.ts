@@ -7,7 +7,8 @@ import { request } from 'node:http';
 import { Value } from '@sinclair/typebox/value';
 import { type Command, CommandAnswer } from '../../domain/commands.ts';
 import type { RegisteredUnit } from '../../domain/registry.ts';
-import { messageOf, type Nats } from '../../platform/nats/connection.ts';
+import { messageOf } from '../../platform/message-of.ts';
+import type { Nats } from '../../platform/nats/connection.ts';
 import { unitCommandsSubject } from '../../platform/nats/subjects.ts';
 import type { PlatformSigner } from '../../platform/unit-protocol/signatures.ts';
 

@@ -1,6 +1,7 @@
 /** Units join the platform: one at a time, or many as a stream of lines. */
 
 import { Value } from '@sinclair/typebox/value';
+import { parseAddress } from '../../domain/address.ts';
 import { defaultConfiguration } from '../../domain/configuration.ts';
 import { registerUnit } from '../../domain/registry.ts';
 import { type PlatformKeys, publicKey, unitKey } from '../../platform/credentials/keys.ts';
@@ -16,7 +17,6 @@ import { Registration } from './schema.ts';
 /** Lines of an import that are worked on at the same moment. */
 const MAX_IMPORTS_UNDER_WAY = 64;
 const FIRST_KEY_VERSION = 1;
-const MAX_PORT = 65_535;
 
 export interface RegisterDependencies {
   readonly decider: UnitDecider;
@@ -102,19 +102,13 @@ export class UnitRegistration {
   }
 }
 
-function checkRegistration({ timeZone, address, lockers }: Registration): void {
+function checkRegistration({ timeZone, address }: Registration): void {
   try {
     new Intl.DateTimeFormat('en', { timeZone });
   } catch {
     throw invalidField('/timeZone', 'is not an IANA time zone');
   }
-  // A URL leaves out the port that its scheme implies, so the port is read from the text.
-  const port = Number(/:(\d{1,5})$/.exec(address)?.[1] ?? 0);
-  const url = URL.parse(`http://${address}`);
-  if (url === null || url.host === '' || url.pathname !== '/' || url.username !== '' || port < 1 || port > MAX_PORT) {
-    throw invalidField('/address', 'must be HOST:PORT');
-  }
-  if (lockers.length === 0) throw invalidField('/lockers', 'must name at least one');
+  if (parseAddress(address) === undefined) throw invalidField('/address', 'must be HOST:PORT');
 }
 
 function nameIn(registration: unknown): string | undefined {

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { randomBytes } from 'node:crypto';
 import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
 import type { Fleet } from '../../device-sim/fleet/fleet.ts';
-import { parseAddress } from '../../pinger/address.ts';
+import { parseAddress } from '../../domain/address.ts';
 import { HttpProber } from '../../pinger/probe-http.ts';
 import { OUTCOME, type SlotTarget } from '../../pinger/tasks.ts';
 import { type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';

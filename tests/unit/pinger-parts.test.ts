@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { type Address, parseAddress } from '../../pinger/address.ts';
+import { type Address, parseAddress } from '../../domain/address.ts';
 import { MAX_RESPONSE_BYTES, readResponse } from '../../pinger/http-response.ts';
 import { JOIN_RETRY_SLOTS, JoinQueue, MAX_JOIN_ATTEMPTS, MAX_JOIN_PINGS_PER_SLOT } from '../../pinger/joining.ts';
 import { Meter } from '../../pinger/meter.ts';
