@@ -148,6 +148,7 @@ function inWords({ events, customers, push, behind, problems, ok, ...run }: Repo
     `commands   ${run.commands}`,
     ...problems.map((problem) => `problem    ${problem}`),
     ok ? 'everything was recorded' : `NOT recorded: ${events.unrecorded} events; behind: ${behind.join(', ')}`,
+    ...(events.dropped === 0 ? [] : [`dropped    ${events.dropped} events: logs were full`]),
     '',
   ].join('\n');
 }

@@ -8,7 +8,7 @@ const MAX_LATENCY_MS = 60_000;
 const MAX_CLOCK_SKEW_MS = 366 * 86_400_000;
 
 const settings = {
-  offline: Type.Boolean({ description: 'no NATS connection, no answer over HTTP; customers go on' }),
+  offline: Type.Boolean({ description: 'no NATS connection, no answer over HTTP or UDP; customers go on' }),
   latencyMs: Type.Integer({ minimum: 0, maximum: MAX_LATENCY_MS, description: 'added to every answer and push' }),
   jitterMs: Type.Integer({ minimum: 0, maximum: MAX_LATENCY_MS, description: 'at most so much more' }),
   lossRate: Type.Number({ minimum: 0, maximum: 1, description: 'of requests, and of answers' }),

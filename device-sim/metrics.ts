@@ -1,6 +1,6 @@
 /** What the simulator did, counted: for its report, for `/readyz` and for the log. */
 
-import type { UnitModel } from './unit/model.ts';
+import { firstAvailableSeq, type UnitLog, type UnitModel } from './unit/model.ts';
 
 /** Each bucket of the histogram is so much wider than the one before: errors of a percentile stay below 5 %. */
 const BUCKET_GROWTH = 1.05;
@@ -44,6 +44,8 @@ export class Metrics {
   recorded = 0;
   /** Entries that went with a wiped store before the platform had recorded them. */
   wipedUnrecorded = 0;
+  /** Entries that went because a log was full, before the platform had recorded them. */
+  droppedUnrecorded = 0;
   pushes = 0;
   failedPushes = 0;
   commands = 0;
@@ -55,18 +57,27 @@ export class Metrics {
   committed({ log: before }: UnitModel, { log: after }: UnitModel): void {
     if (before === after) return;
     if (before.epoch !== after.epoch) {
-      this.wipedUnrecorded += before.lastSeq - before.recordedSeq;
+      this.wipedUnrecorded += before.lastSeq + 1 - firstAvailableSeq(before);
       this.produced += after.lastSeq;
       return;
     }
     this.produced += after.lastSeq - before.lastSeq;
     this.acknowledged += after.acknowledgedSeq - before.acknowledgedSeq;
-    this.recorded += after.recordedSeq - before.recordedSeq;
+    // A platform that goes on behind a gap has not recorded what was dropped in it.
+    const skipped = after.recordedSeq > before.droppedSeq ? unrecordedDrop(before) : 0;
+    this.recorded += after.recordedSeq - before.recordedSeq - skipped;
+    this.droppedUnrecorded += unrecordedDrop(after) - unrecordedDrop(before) + skipped;
   }
 
   /** Counts what an earlier run left: it is to be recorded in this one. */
   leftOver({ log }: UnitModel): void {
     this.produced += log.lastSeq - log.recordedSeq;
     this.acknowledged += log.acknowledgedSeq - log.recordedSeq;
+    this.droppedUnrecorded += unrecordedDrop(log);
   }
+}
+
+/** Entries that a full log has let go and the platform has not named recorded. */
+function unrecordedDrop({ droppedSeq, recordedSeq }: UnitLog): number {
+  return Math.max(0, droppedSeq - recordedSeq);
 }

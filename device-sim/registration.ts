@@ -22,6 +22,7 @@ const RETRIES_BETWEEN_REPORTS = 40;
 /** A unit that the platform refuses is tried again this much later: somebody may have put it right. */
 const REFUSED_RETRY_MS = 30_000;
 const CONFLICT = 409;
+const SERVER_ERROR = 500;
 
 /** How a unit is reached and reaches the platform; the same for a whole fleet. */
 export interface Channels {
@@ -113,26 +114,32 @@ export class Registration {
     const { channels } = this.#deps;
     const body = chunk.map(({ plan, unit }) => `${JSON.stringify({ ...plan, address: unit.address, ...channels })}\n`);
     const response = await this.#post('/v1/units/import', IMPORT_TIMEOUT_MS, body.join(''), 'application/x-ndjson');
-    if (!response.ok || response.body === null) throw await unavailable(response);
+    if (!response.ok || response.body === null) throw await unavailableAnswer(response);
     let index = 0;
+    // Every line is read before anything is tried again: credentials are shown only once.
+    let unavailable: string | undefined;
     for await (const line of lines(response.body)) {
       const candidate = chunk[index];
       index += 1;
       if (candidate === undefined) break;
-      await this.#take(candidate, line);
+      unavailable = (await this.#take(candidate, line)) ?? unavailable;
     }
+    if (unavailable !== undefined) throw new PlatformUnavailableError(unavailable);
     if (index < chunk.length) throw new PlatformUnavailableError('the answer to the import broke off');
   }
 
-  async #take({ unit }: Candidate, line: string): Promise<void> {
+  /** @returns why the platform could not do it now, if that is what it says */
+  async #take({ unit }: Candidate, line: string): Promise<string | undefined> {
     const answer = parse(ImportLine, line);
-    if (answer === undefined) return this.#refuse(unit, `the platform answered something else: ${line.slice(0, 200)}`);
-    if (answer.credentials !== undefined) {
+    const status = answer?.problem?.status ?? 0;
+    if (status >= SERVER_ERROR) return `the import answered ${describeProblem(answer?.problem)}`;
+    if (answer === undefined) this.#refuse(unit, `the platform answered something else: ${line.slice(0, 200)}`);
+    else if (answer.credentials !== undefined) {
       this.problems.delete(unit.name);
-      return unit.setCredentials(answer.credentials);
-    }
-    if (answer.problem?.status === CONFLICT) return this.#rotate(unit);
-    this.#refuse(unit, `the platform refused it: ${describeProblem(answer.problem)}`);
+      await unit.setCredentials(answer.credentials);
+    } else if (status === CONFLICT) await this.#rotate(unit);
+    else this.#refuse(unit, `the platform refused it: ${describeProblem(answer.problem)}`);
+    return undefined;
   }
 
   /** The platform knows the unit, and this store has no credentials for it: it gets new ones, if that is possible. */
@@ -174,7 +181,7 @@ export class Registration {
   }
 }
 
-async function unavailable(response: Response): Promise<PlatformUnavailableError> {
+async function unavailableAnswer(response: Response): Promise<PlatformUnavailableError> {
   const text = (await response.text()).slice(0, 200);
   return new PlatformUnavailableError(`the import answered ${response.status} ${text}`);
 }

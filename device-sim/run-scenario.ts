@@ -19,6 +19,8 @@ export interface Report {
     readonly recorded: number;
     /** What the platform had not named recorded when the wait for it ended. */
     readonly unrecorded: number;
+    /** What units let go because their log was full. */
+    readonly dropped: number;
   };
   readonly customers: { readonly served: number; readonly turnedAway: number };
   readonly push: {
@@ -78,7 +80,8 @@ export function report(
       produced: metrics.produced,
       acknowledged: metrics.acknowledged,
       recorded: metrics.recorded,
-      unrecorded: metrics.produced - metrics.recorded - metrics.wipedUnrecorded,
+      unrecorded: metrics.produced - metrics.recorded - metrics.wipedUnrecorded - metrics.droppedUnrecorded,
+      dropped: metrics.droppedUnrecorded,
     },
     customers: { served: metrics.customersServed, turnedAway: metrics.customersTurnedAway },
     push: {
@@ -90,7 +93,7 @@ export function report(
     commands: metrics.commands,
     behind: behind.slice(0, MAX_BEHIND_SHOWN),
     problems: fleet.readiness().problems,
-    ok: behind.length === 0,
+    ok: behind.length === 0 && metrics.droppedUnrecorded === 0,
   };
 }
 

@@ -7,7 +7,6 @@
  */
 
 import { binds, conflictingRental, freeLockers, overlaps, type Period, periodOf } from './allocation.ts';
-import type { ReservationUse } from './device.ts';
 import type { EventDraft } from './envelope.ts';
 import type { EventOf } from './events/catalogue.ts';
 import { priceOf } from './price.ts';
@@ -15,7 +14,7 @@ import { Refusal } from './refusal.ts';
 import { requireUnit } from './registry.ts';
 import { isFinished, type Reservation } from './reservation.ts';
 import { followUnit } from './settlement.ts';
-import type { UnitState } from './unit.ts';
+import { type UnitState, useOf } from './unit.ts';
 import { type LockerSize, toInstant, toMs } from './vocabulary.ts';
 
 const MS_PER_S = 1_000;
@@ -141,7 +140,7 @@ export function cancel(state: UnitState, command: CustomerCommand): EventDraft[]
   const reservation = ownReservation(state, command);
   if (wasCarriedOut(reservation, command)) return [];
   const unused = reservation.status === 'held' || reservation.status === 'confirmed';
-  if (!unused || useOf(state, reservation) !== undefined) {
+  if (!unused || useOf(state, reservation.id) !== undefined) {
     throw refusedIn(reservation, 'Only an unused one can be cancelled.');
   }
   if (!binds(reservation, command.nowMs)) throw ranOut(reservation);
@@ -161,7 +160,7 @@ export function requestOpen(state: UnitState, command: CustomerCommand): EventDr
   if (status !== 'confirmed' && status !== 'active') {
     throw refusedIn(reservation, 'Only a confirmed one opens its locker.');
   }
-  const use = useOf(state, reservation);
+  const use = useOf(state, reservation.id);
   if (use?.endedAt !== undefined) throw refusedIn(reservation, `It was given back at ${use.endedAt}.`);
   if (status === 'confirmed' && use === undefined) {
     if (command.nowMs < toMs(from)) throw new Refusal('not-yet', `The reservation begins at ${from}.`);
@@ -216,7 +215,7 @@ export function end(state: UnitState, command: CustomerCommand): EventDraft[] {
   const reservation = ownReservation(state, command);
   if (wasCarriedOut(reservation, command)) return [];
   const { id, status } = reservation;
-  const use = useOf(state, reservation);
+  const use = useOf(state, reservation.id);
   if (status === 'confirmed' && use === undefined) {
     throw refusedIn(reservation, 'It was not used yet; cancel it instead.');
   }
@@ -245,14 +244,9 @@ function reservationOf(state: UnitState, id: string): Reservation | undefined {
   return Object.hasOwn(reservations, id) ? reservations[id] : undefined;
 }
 
-/** What the unit says about the use of a reservation, though the booking may not know yet. */
-function useOf(state: UnitState, reservation: Reservation): ReservationUse | undefined {
-  return state.device.uses[reservation.id];
-}
-
 /** The start as the unit reported it, or else now, in the locker that was booked. */
 function start(state: UnitState, reservation: Reservation, nowMs: number): EventDraft {
-  const use = useOf(state, reservation);
+  const use = useOf(state, reservation.id);
   const locker = use?.locker ?? reservation.locker;
   const startedAt = use?.startedAt ?? toInstant(nowMs);
   return { type: 'ReservationStarted', locker, data: { reservationId: reservation.id, locker, startedAt } };

@@ -2,7 +2,7 @@
 
 import { type Static, Type } from '@sinclair/typebox';
 import { VersionedConfiguration } from './configuration.ts';
-import { Instant, LockerId, LockerSize, Text } from './vocabulary.ts';
+import { Instant, LockerId, LockerSize, Text, Token, UnitName } from './vocabulary.ts';
 
 /** How long the signature of a command is valid after it was made. */
 export const COMMAND_SIGNATURE_TTL_S = 30;
@@ -63,14 +63,14 @@ export const CommandAnswer = Type.Object({
 });
 export type CommandAnswer = Static<typeof CommandAnswer>;
 
-/** What a unit answers to a ping over HTTP or NATS: the content of the UDP reply as JSON. */
+/** What a unit answers to a ping over HTTP or NATS: the content of the UDP reply as JSON. A heartbeat says the same. */
 export const PingReply = Type.Object({
-  unit: Type.String(),
-  bootId: Type.String(),
+  unit: UnitName,
+  bootId: Token,
   uptimeS: Type.Integer({ minimum: 0 }),
-  configurationHash: Type.String(),
-  epoch: Type.String(),
-  lastSeq: Type.Integer({ minimum: 0 }),
+  configurationHash: Token,
+  epoch: Token,
+  lastSeq: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
   time: Instant,
 });
 export type PingReply = Static<typeof PingReply>;

@@ -74,7 +74,7 @@ export function configurationHash(values: ConfigurationValues): string {
   return createHash('sha256').update(canonicalJson(values)).digest('hex');
 }
 
-function canonicalJson(value: unknown): string {
+export function canonicalJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`;
   if (value === null || typeof value !== 'object') return JSON.stringify(value);
   const fields = Object.entries(value)

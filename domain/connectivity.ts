@@ -10,6 +10,9 @@ import type { EventDraft } from './envelope.ts';
 import type { EventOf, KnownEvent } from './events/catalogue.ts';
 import { toMs } from './vocabulary.ts';
 
+/** How often units prove that they are there when nobody asks. */
+export const HEARTBEAT_INTERVAL_MS = 30_000;
+
 export type Connectivity =
   | { readonly status: 'never-seen' }
   | { readonly status: 'online'; readonly since: string }

@@ -3,10 +3,13 @@
  *
  * The log identity is (epoch, seq). The last recorded seq of every epoch is kept for ever, so that a replay of any age is
  * recognised; a unit has few epochs, one for each time its store was wiped.
+ *
+ * Times are the platform's: what a wrong clock said is corrected by the offset that its event carries (`clock.ts`).
  */
 
+import { occurredAt, type Stamped, withoutOffset } from './clock.ts';
 import { lockerOfSubject } from './envelope.ts';
-import type { EventOf, KnownEvent } from './events/catalogue.ts';
+import type { EventOf, EventType, KnownEvent } from './events/catalogue.ts';
 import { toMs } from './vocabulary.ts';
 
 /** Uses that are remembered after they ended, however long ago that was. */
@@ -47,11 +50,13 @@ export interface DeviceState {
   readonly uses: Readonly<Record<string, ReservationUse>>;
   /** Hash of the configuration that the unit last said it runs. */
   readonly configurationHash?: string;
-  /** Time of the newest event of the present epoch, on the unit's clock. */
+  /** When the newest event of the present epoch occurred. */
   readonly lastEventAt?: string;
 }
 
 export const SILENT_DEVICE: DeviceState = { epochs: {}, lockers: {}, uses: {} };
+
+type Known<T extends EventType> = Extract<KnownEvent, { readonly type: T }>;
 
 const UNKNOWN_LOCKER: DeviceLocker = { door: 'unknown' };
 
@@ -71,15 +76,25 @@ function own<T>(record: Readonly<Record<string, T>>, id: string): T | undefined 
  */
 export function recordPlace(
   state: DeviceState,
-  place: { readonly unitepoch?: string; readonly unitseq?: number; readonly time: string },
+  place: Stamped & { readonly unitepoch?: string; readonly unitseq?: number; readonly type: string },
 ): DeviceState {
-  const { unitepoch, unitseq } = place;
+  const { unitepoch, unitseq, type } = place;
   if (unitepoch === undefined || unitseq === undefined) return state;
   const recorded = recordedSeq(state, unitepoch);
   const epochs = { ...state.epochs, [unitepoch]: Math.max(recorded, unitseq) };
-  // An epoch never comes back: one that is known already, but not the present one, is history that arrives late.
-  if (recorded > 0 && unitepoch !== state.epoch) return { ...state, epochs };
-  return { ...state, epochs, epoch: unitepoch, lastEventAt: place.time };
+  if (unitepoch !== state.epoch && !begins(state, { unitepoch, unitseq, type })) return { ...state, epochs };
+  return { ...state, epochs, epoch: unitepoch, lastEventAt: occurredAt(place) };
+}
+
+/**
+ * Whether an event of another epoch begins the present one: the first of an epoch that is new does. An epoch never comes
+ * back: what arrives late of one that is known is history, and so is what is left of one whose beginning is lost. The report
+ * of the unit's state that follows on a loss makes such an epoch the present one, if by the time in its id it is newer.
+ */
+function begins(state: DeviceState, event: { unitepoch: string; unitseq: number; type: string }): boolean {
+  if (state.epoch === undefined) return true;
+  if (event.unitseq === 1) return recordedSeq(state, event.unitepoch) === 0;
+  return event.type === 'UnitStateReported' && event.unitepoch > state.epoch;
 }
 
 /** Folds an event whose place is recorded. */
@@ -92,11 +107,11 @@ export function evolveDevice(state: DeviceState, event: KnownEvent): DeviceState
     case 'LockerClosed':
       return locker === undefined ? state : withDoor(state, locker, 'closed');
     case 'RentalStarted':
-      return locker === undefined ? state : startRental(state, locker, event.data, event.time);
+      return locker === undefined ? state : startRental(state, locker, event);
     case 'RentalEnded':
-      return locker === undefined ? state : endRental(state, locker, event.data, event.time);
+      return locker === undefined ? state : endRental(state, locker, event.data, occurredAt(event));
     case 'UnitStateReported':
-      return reportState(state, event.data, event.time);
+      return reportState(state, event);
     default:
       return state;
   }
@@ -110,14 +125,10 @@ function withDoor(state: DeviceState, locker: string, door: DeviceLocker['door']
   return { ...state, lockers: { ...state.lockers, [locker]: { ...lockerState(state, locker), door } } };
 }
 
-function startRental(state: DeviceState, locker: string, data: EventOf<'RentalStarted'>, time: string): DeviceState {
-  const { rentalId, reservationId, until } = data;
-  const rental: Rental = {
-    rentalId,
-    startedAt: time,
-    until,
-    ...(reservationId === undefined ? {} : { reservationId }),
-  };
+function startRental(state: DeviceState, locker: string, event: Known<'RentalStarted'>): DeviceState {
+  const { rentalId, reservationId, until } = event.data;
+  const time = occurredAt(event);
+  const rental = rentalOf({ rentalId, reservationId, startedAt: event.time, until }, event);
   const before = lockerState(state, locker);
   const lockers = { ...state.lockers, [locker]: { ...before, rental } };
   // A locker has one rental: whoever was in it before is gone, even if that was never told.
@@ -147,22 +158,26 @@ function endUse(uses: DeviceState['uses'], reservationId: string | undefined, ti
  * What a unit did before its store was wiped says nothing about its doors now, but it proves that a reservation was used.
  * That use is over: what still runs, the new epoch has reported.
  */
-function recordPastUse(state: DeviceState, locker: string | undefined, { type, data, time }: KnownEvent): DeviceState {
-  if (locker === undefined || (type !== 'RentalStarted' && type !== 'RentalEnded')) return state;
-  const { reservationId } = data;
+function recordPastUse(state: DeviceState, locker: string | undefined, event: KnownEvent): DeviceState {
+  if (locker === undefined || (event.type !== 'RentalStarted' && event.type !== 'RentalEnded')) return state;
+  const { reservationId } = event.data;
+  const time = occurredAt(event);
   if (reservationId === undefined) return state;
   const known = own(state.uses, reservationId);
-  if (known !== undefined && (known.endedAt === undefined || type === 'RentalStarted')) return state;
+  if (known !== undefined && (known.endedAt === undefined || event.type === 'RentalStarted')) return state;
   const use = { startedAt: known?.startedAt ?? time, locker: known?.locker ?? locker, endedAt: time };
   return { ...state, uses: remember(state.uses, reservationId, use) };
 }
 
 /** A state report replaces what was believed: a rental that it does not name is over. */
-function reportState(state: DeviceState, data: EventOf<'UnitStateReported'>, time: string): DeviceState {
+function reportState(state: DeviceState, event: Known<'UnitStateReported'>): DeviceState {
+  const { data } = event;
+  const time = occurredAt(event);
   const lockers: Record<string, DeviceLocker> = {};
   let uses = state.uses;
-  for (const { id, door, rental } of data.lockers) {
-    lockers[id] = rental === undefined ? { door } : { door, rental: withoutUndefined(rental) };
+  for (const { id, door, rental: reported } of data.lockers) {
+    const rental = reported === undefined ? undefined : rentalOf(reported, event);
+    lockers[id] = rental === undefined ? { door } : { door, rental };
     if (rental?.reservationId !== undefined) {
       uses = remember(uses, rental.reservationId, { startedAt: rental.startedAt, locker: id });
     }
@@ -176,14 +191,20 @@ function reportState(state: DeviceState, data: EventOf<'UnitStateReported'>, tim
   return { ...state, lockers, uses, configurationHash: data.configurationHash };
 }
 
-function withoutUndefined(rental: {
-  rentalId: string;
-  reservationId?: string | undefined;
-  startedAt: string;
-  until: string;
-}): Rental {
-  const { rentalId, reservationId, startedAt, until } = rental;
-  return { rentalId, startedAt, until, ...(reservationId === undefined ? {} : { reservationId }) };
+/** A rental that an event tells of. The end of a reservation's came from the platform, and needs no correction. */
+function rentalOf(
+  told: {
+    readonly rentalId: string;
+    readonly reservationId?: string | undefined;
+    readonly startedAt: string;
+    readonly until: string;
+  },
+  event: Stamped,
+): Rental {
+  const { rentalId, reservationId } = told;
+  const startedAt = withoutOffset(told.startedAt, event);
+  if (reservationId === undefined) return { rentalId, startedAt, until: withoutOffset(told.until, event) };
+  return { rentalId, startedAt, until: told.until, reservationId };
 }
 
 /** Puts a use last, and lets the first ones go beyond the bounds; a use that still runs is never forgotten. */

@@ -12,6 +12,8 @@ export type Aggregate = (typeof AGGREGATES)[number];
  *
  * `id` is a UUIDv7, or `UNIT/EPOCH/SEQ` for what a unit reports. `subject` is the unit, or `unit/locker`. `time` is when
  * it occurred, on its source's clock. `dataschema` is `TYPE/VERSION`. `causationid` is the id of the command.
+ * `clockoffsetms` is by how much the clock of a unit was ahead when the event was recorded; it stands only where that was
+ * more than `CLOCK_OFFSET_TOLERANCE_MS`. `occurredAt` makes of both what the platform's clock would have said.
  */
 export interface CloudEvent {
   readonly specversion: '1.0';
@@ -29,6 +31,9 @@ export interface CloudEvent {
   readonly unitepoch?: string;
   readonly unitseq?: number;
   readonly offline?: boolean;
+  readonly clockoffsetms?: number;
+  /** Fields of what a unit reported that this code does not know, as the JSON of an object. */
+  readonly unitextra?: string;
 }
 
 /** What a decision answers with: a fact without an envelope. The shell adds id, time, actor and causation. */

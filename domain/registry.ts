@@ -14,13 +14,20 @@ export interface RegisteredLocker {
 
 type Registration = EventOf<'UnitRegistered'>;
 
+/** Times that a unit's credentials can be rotated: each leaves a former user behind, here and in the list of revocations. */
+export const MAX_ROTATIONS_PER_UNIT = 1_000;
+
 export type RegistryState =
   | { readonly status: 'unregistered' }
   | (Omit<Registration, 'lockers' | 'configuration'> & {
       readonly status: 'registered' | 'retired';
       readonly credentialsRevoked: boolean;
+      /** The NATS users that it had before `natsUser`, oldest first. */
+      readonly formerNatsUsers: readonly string[];
       /** Id of the command that registered it. */
       readonly registeredBy: string;
+      /** Id of the command that issued the present credentials. */
+      readonly issuedBy: string;
       readonly lockers: readonly RegisteredLocker[];
       /** What the platform wants the unit to run. */
       readonly configuration: VersionedConfiguration;
@@ -36,7 +43,9 @@ export function evolveRegistry(state: RegistryState, event: KnownEvent): Registr
       lockers: event.data.lockers.map((locker) => ({ ...locker, inService: true })),
       status: 'registered',
       credentialsRevoked: false,
+      formerNatsUsers: [],
       registeredBy: event.causationid ?? '',
+      issuedBy: event.causationid ?? '',
     };
   }
   if (state.status === 'unregistered') return state;
@@ -44,7 +53,13 @@ export function evolveRegistry(state: RegistryState, event: KnownEvent): Registr
     case 'UnitUpdated':
       return { ...state, ...event.data };
     case 'UnitCredentialsRotated':
-      return { ...state, ...event.data, credentialsRevoked: false };
+      return {
+        ...state,
+        ...event.data,
+        credentialsRevoked: false,
+        formerNatsUsers: [...state.formerNatsUsers, state.natsUser],
+        issuedBy: event.causationid ?? '',
+      };
     case 'UnitCredentialsRevoked':
       return { ...state, credentialsRevoked: true };
     case 'LockerAdded':
@@ -89,6 +104,33 @@ export function registerUnit(state: RegistryState, registration: Registration, c
     seen.add(locker.id);
   });
   return [{ type: 'UnitRegistered', data: registration }];
+}
+
+/** Gives a unit new credentials, also one whose credentials were revoked; those that it had end. */
+export function rotateCredentials(
+  state: RegistryState,
+  natsUser: string,
+  commandId: string,
+): Extract<EventDraft, { type: 'UnitCredentialsRotated' }>[] {
+  const { keyVersion, issuedBy, formerNatsUsers } = requireUnit(state);
+  if (issuedBy === commandId) return [];
+  if (formerNatsUsers.length >= MAX_ROTATIONS_PER_UNIT) {
+    throw new Refusal('validation', `The credentials of a unit can be rotated ${MAX_ROTATIONS_PER_UNIT} times.`);
+  }
+  return [{ type: 'UnitCredentialsRotated', data: { keyVersion: keyVersion + 1, natsUser } }];
+}
+
+/** Ends the credentials of a unit, until they are rotated. */
+export function revokeCredentials(state: RegistryState, reason: string | undefined): EventDraft[] {
+  if (requireUnit(state).credentialsRevoked) return [];
+  return [{ type: 'UnitCredentialsRevoked', data: reason === undefined ? {} : { reason } }];
+}
+
+/** The NATS users of a unit whose credentials have ended. */
+export function endedNatsUsers(state: RegistryState): readonly string[] {
+  if (state.status === 'unregistered') return [];
+  const ended = state.credentialsRevoked || state.status === 'retired';
+  return ended ? [...state.formerNatsUsers, state.natsUser] : state.formerNatsUsers;
 }
 
 /** The unit, if it is registered and in use. */

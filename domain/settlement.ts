@@ -7,7 +7,7 @@ import { conflictingRental, freeLockers, OVERDUE_ALLOWANCE_MS, periodOf, smalles
 import type { EventDraft } from './envelope.ts';
 import type { RegisteredUnit } from './registry.ts';
 import { evolveBooking, type Reservation } from './reservation.ts';
-import type { UnitState } from './unit.ts';
+import { type UnitState, useOf } from './unit.ts';
 import { toInstant, toMs } from './vocabulary.ts';
 
 /**
@@ -66,7 +66,7 @@ function settleEach(
  */
 export function followUnit(state: UnitState, reservation: Reservation): EventDraft[] | undefined {
   const { id, locker, status } = reservation;
-  const use = state.device.uses[id];
+  const use = useOf(state, id);
   if (use === undefined || status === 'completed') return undefined;
   const drafts: EventDraft[] = [];
   if (status !== 'active') {

@@ -4,14 +4,15 @@
  */
 
 import { type Connectivity, evolveConnectivity, NEVER_SEEN } from './connectivity.ts';
-import { type DeviceState, evolveDevice, recordPlace, SILENT_DEVICE } from './device.ts';
+import { type DeviceState, evolveDevice, type ReservationUse, recordPlace, SILENT_DEVICE } from './device.ts';
 import { AGGREGATES, type Aggregate, type CloudEvent } from './envelope.ts';
 import { upcast } from './events/catalogue.ts';
 import { evolveRegistry, NOT_REGISTERED, type RegistryState } from './registry.ts';
 import { type BookingState, evolveBooking, NO_BOOKINGS } from './reservation.ts';
+import { evolveUnitLog, UNBROKEN_LOG, type UnitLogState } from './unit-log.ts';
 
 /** Counts up whenever a fold changes its meaning or its shape: older snapshots are then not used. */
-export const UNIT_FOLD_VERSION = 1;
+export const UNIT_FOLD_VERSION = 6;
 
 export interface UnitState {
   readonly name: string;
@@ -19,6 +20,7 @@ export interface UnitState {
   readonly connectivity: Connectivity;
   readonly booking: BookingState;
   readonly device: DeviceState;
+  readonly log: UnitLogState;
   /** Stream sequence of the last folded commit of each subject, 0 if there is none: what an append expects. */
   readonly sequences: Readonly<Record<Aggregate, number>>;
 }
@@ -39,6 +41,7 @@ export function newUnitState(name: string): UnitState {
     connectivity: NEVER_SEEN,
     booking: NO_BOOKINGS,
     device: SILENT_DEVICE,
+    log: UNBROKEN_LOG,
     sequences: NO_SEQUENCES,
   };
 }
@@ -65,7 +68,25 @@ function evolvePart(state: UnitState, aggregate: Aggregate, event: CloudEvent): 
       return { ...state, connectivity: evolveConnectivity(state.connectivity, known) };
     case 'booking':
       return { ...state, booking: evolveBooking(state.booking, known) };
+    case 'log':
+      return { ...state, log: evolveUnitLog(state.log, known) };
     default:
       return state;
   }
+}
+
+/**
+ * How a reservation was used at the unit, as far as anything tells: its beginning may stand in the unit's log and its end
+ * be known from a recovered event only, or the other way round.
+ */
+export function useOf({ device, log }: UnitState, reservationId: string): ReservationUse | undefined {
+  const reported = device.uses[reservationId];
+  const recovered = log.uses[reservationId];
+  if (reported === undefined || recovered === undefined) return reported ?? recovered;
+  return { ...recovered, ...reported };
+}
+
+/** The sequence of the last commit that is folded, of whichever subject. */
+export function lastSequenceOf({ sequences }: UnitState): number {
+  return Math.max(...Object.values(sequences));
 }

@@ -4,9 +4,12 @@ import { type Static, Type } from '@sinclair/typebox';
 
 export const UNIT_NAME_PATTERN = '^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$';
 const LOCKER_ID_PATTERN = '^[A-Za-z0-9][A-Za-z0-9_-]{0,15}$';
-/** RFC 3339 in UTC, with or without fractions of a second: what passes, `Date.parse` can read. */
-const INSTANT_PATTERN =
-  '^\\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01])T([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,9})?Z$';
+/** Days that there are: of every year, and the 29th of February of leap years. Postgres keeps no other, and no year 0. */
+const DAY_PATTERN =
+  '(?!0000)\\d{4}-((0[13578]|1[02])-(0[1-9]|[12]\\d|3[01])|(0[469]|11)-(0[1-9]|[12]\\d|30)|02-(0[1-9]|1\\d|2[0-8]))';
+const LEAP_DAY_PATTERN = '(\\d\\d(0[48]|[2468][048]|[13579][26])|(0[48]|[2468][048]|[13579][26])00)-02-29';
+/** RFC 3339 in UTC, with or without fractions of a second: what passes, `Date.parse` can read and Postgres can keep. */
+const INSTANT_PATTERN = `^(${DAY_PATTERN}|${LEAP_DAY_PATTERN})T([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,9})?Z$`;
 
 /** Longest free text (reasons, messages, names for people) that an event carries. */
 export const MAX_TEXT_LENGTH = 500;
@@ -16,7 +19,12 @@ export const MAX_LOCKERS_PER_UNIT = 1_000;
 export const UnitName = Type.String({ pattern: UNIT_NAME_PATTERN, description: 'unique name of a unit' });
 export const LockerId = Type.String({ pattern: LOCKER_ID_PATTERN, description: 'id of a locker, unique in its unit' });
 export const Instant = Type.String({ pattern: INSTANT_PATTERN, maxLength: 30, description: 'RFC 3339, UTC' });
-export const Uuid = Type.String({ pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' });
+export const Uuid = Type.String({
+  pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$',
+  description: 'a UUID in lower case',
+});
+/** What a machine chose as a name for something: an epoch, a boot, a hash. */
+export const Token = Type.String({ pattern: '^[!-~]{1,100}$' });
 export const Text = Type.String({ maxLength: MAX_TEXT_LENGTH });
 export const Currency = Type.String({ pattern: '^[A-Z]{3}$', description: 'ISO 4217' });
 export const LockerSize = Type.Union([Type.Literal('S'), Type.Literal('M'), Type.Literal('L'), Type.Literal('XL')]);
@@ -33,6 +41,13 @@ export type Money = Static<typeof Money>;
 
 export const Locker = Type.Object({ id: LockerId, size: LockerSize });
 export type Locker = Static<typeof Locker>;
+
+const INSTANT = new RegExp(INSTANT_PATTERN);
+
+/** Whether this is an RFC 3339 time in UTC as units and clients write it. */
+export function isInstant(text: unknown): text is string {
+  return typeof text === 'string' && INSTANT.test(text);
+}
 
 /** Milliseconds since 1970 of an RFC 3339 time. */
 export function toMs(instant: string): number {

@@ -6,7 +6,7 @@
  * decision that fails is not queued: the next evidence asks for it again.
  */
 
-import { type Connectivity, goOffline, goOnline } from '../domain/connectivity.ts';
+import { type Connectivity, goOffline, goOnline, HEARTBEAT_INTERVAL_MS } from '../domain/connectivity.ts';
 import type { EventDraft } from '../domain/envelope.ts';
 import type { UnitState } from '../domain/unit.ts';
 import { toInstant, toMs } from '../domain/vocabulary.ts';
@@ -27,8 +27,6 @@ import {
   wanted,
 } from './watch.ts';
 
-/** How often units prove that they are there when nobody asks. */
-export const HEARTBEAT_INTERVAL_MS = 30_000;
 /** Decisions that are under way at a moment. What comes beyond waits for its next evidence. */
 const MAX_DECISIONS_UNDER_WAY = 256;
 /** Units that prove themselves before the list of targets names them. */

@@ -4,7 +4,16 @@ const BUCKET_MS = 1_000;
 /** Seconds that are looked back on. */
 const MAX_BUCKETS = 30;
 
-export const COUNTED = ['pings', 'answered', 'missed', 'forged', 'discarded', 'skippedSlots'] as const;
+export const COUNTED = [
+  'pings',
+  'answered',
+  'missed',
+  'forged',
+  'discarded',
+  'skippedSlots',
+  'heartbeats',
+  'unreadableHeartbeats',
+] as const;
 export type Counted = (typeof COUNTED)[number];
 
 interface Bucket {
@@ -73,5 +82,14 @@ export class Meter {
 }
 
 function zeros(): Record<Counted, number> {
-  return { pings: 0, answered: 0, missed: 0, forged: 0, discarded: 0, skippedSlots: 0 };
+  return {
+    pings: 0,
+    answered: 0,
+    missed: 0,
+    forged: 0,
+    discarded: 0,
+    skippedSlots: 0,
+    heartbeats: 0,
+    unreadableHeartbeats: 0,
+  };
 }

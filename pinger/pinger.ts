@@ -6,14 +6,15 @@
  * that comes too late or finds no place is left out and counted: then nothing is known about its units, and nothing is held
  * against them.
  *
- * Units with another probe than `http` are not pinged yet; they live from their heartbeats.
+ * Units with another probe than `http` are not pinged yet; they live from their heartbeats (`heartbeats.ts`).
  */
 
 import type { Config } from '../platform/config.ts';
 import type { Log } from '../platform/log.ts';
-import { MAX_TELEMETRY_RESULTS, type PingResult } from '../platform/telemetry.ts';
+import { MAX_TELEMETRY_RESULTS, type TelemetryResult } from '../platform/telemetry.ts';
 import type { UnitDecider } from '../platform/units/unit-decider.ts';
 import { ConnectivityTracker } from './connectivity.ts';
+import { Heartbeats } from './heartbeats.ts';
 import { JoinQueue } from './joining.ts';
 import { type Counted, Meter } from './meter.ts';
 import { Outage } from './outage.ts';
@@ -41,7 +42,7 @@ export interface PingerOptions {
   readonly unitKey: (name: string, keyVersion: number) => Uint8Array;
   readonly decider: Pick<UnitDecider, 'decide'>;
   /** Takes `MAX_TELEMETRY_RESULTS` at most. May throw: then they are lost. */
-  readonly publishTelemetry: (results: readonly PingResult[]) => void;
+  readonly publishTelemetry: (results: readonly TelemetryResult[]) => void;
   /** Whether heartbeats can be heard now. Silence counts only while they can. */
   readonly heartbeatsArrive: () => boolean;
   readonly newId: () => string;
@@ -68,6 +69,8 @@ export interface PingerStatus {
 export interface Pinger {
   /** A unit has proved elsewhere that it is there. `atMs`: milliseconds since 1970. */
   prove(unit: string, evidence: Evidence, atMs: number): void;
+  /** A heartbeat has arrived on the subject of `unit`. `atMs`: milliseconds since 1970. */
+  heartbeat(unit: string, content: Uint8Array, atMs: number): void;
   status(): PingerStatus;
   stop(): Promise<void>;
 }
@@ -85,6 +88,7 @@ class RunningPinger implements Pinger {
   readonly #pool: PingPool;
   readonly #joining = new JoinQueue();
   readonly #meter: Meter;
+  readonly #heartbeats: Heartbeats;
   readonly #reading: Outage;
   readonly #publishing: Outage;
   readonly #stop = new AbortController();
@@ -103,8 +107,14 @@ class RunningPinger implements Pinger {
     const worker = new URL('./worker.ts', import.meta.url);
     this.#pool = new PingPool({ worker, threads: config.threads, timeoutMs: config.timeoutMs, log });
     this.#meter = new Meter(clock.monotonic);
+    this.#heartbeats = new Heartbeats({
+      tell: (results) => this.#publish(results),
+      onUnreadable: () => this.#meter.count('unreadableHeartbeats'),
+      monotonic: clock.monotonic,
+      log,
+    });
     this.#reading = new Outage('reading which units to ping', log);
-    this.#publishing = new Outage('publishing response times', log);
+    this.#publishing = new Outage('publishing what was heard of units', log);
     this.#lastSlot = slotAt(clock.now(), config.intervalMs);
     this.#tickedMs = clock.monotonic();
     this.#tracker = new ConnectivityTracker({
@@ -127,6 +137,12 @@ class RunningPinger implements Pinger {
     this.#tracker.prove(unit, evidence, atMs);
   }
 
+  heartbeat(unit: string, content: Uint8Array, atMs: number): void {
+    this.#meter.count('heartbeats');
+    this.prove(unit, 'heartbeat', atMs);
+    this.#heartbeats.take(unit, content, atMs);
+  }
+
   status(): PingerStatus {
     return {
       units: this.#units.size,
@@ -144,6 +160,7 @@ class RunningPinger implements Pinger {
     this.#stop.abort();
     clearTimeout(this.#slotTimer);
     clearTimeout(this.#refreshTimer);
+    this.#heartbeats.stop();
     await this.#pool.stop();
     await Promise.all(this.#underWay);
     await this.#tracker.stop();
@@ -201,19 +218,19 @@ class RunningPinger implements Pinger {
   }
 
   #apply(targets: readonly SlotTarget[], result: SlotResult, onMiss: (unit: string, sentAtMs: number) => void): void {
-    const telemetry: PingResult[] = [];
+    const telemetry: TelemetryResult[] = [];
     targets.forEach(({ unit }, index) => {
       const at = Math.round(result.sentAtMs[index] ?? 0);
       switch (result.outcomes[index]) {
         case OUTCOME.answered:
           this.#meter.count('answered');
-          telemetry.push({ unit, at, rttMs: result.rttMs[index] ?? null, ...result.replies[index] });
+          telemetry.push({ heard: 'answer', unit, at, rttMs: result.rttMs[index] ?? 0, ...result.replies[index] });
           this.prove(unit, 'ping', at);
           break;
         case OUTCOME.missed:
         case OUTCOME.forged:
           this.#meter.count(result.outcomes[index] === OUTCOME.forged ? 'forged' : 'missed');
-          telemetry.push({ unit, at, rttMs: null });
+          telemetry.push({ heard: 'nothing', unit, at });
           onMiss(unit, at);
           break;
         default:
@@ -223,7 +240,7 @@ class RunningPinger implements Pinger {
     this.#publish(telemetry);
   }
 
-  #publish(results: readonly PingResult[]): void {
+  #publish(results: readonly TelemetryResult[]): void {
     try {
       for (let first = 0; first < results.length; first += MAX_TELEMETRY_RESULTS) {
         this.#options.publishTelemetry(results.slice(first, first + MAX_TELEMETRY_RESULTS));
@@ -266,6 +283,7 @@ class RunningPinger implements Pinger {
 
   #forget(unit: string): void {
     this.#tracker.remove(unit);
+    this.#heartbeats.forget(unit);
     this.#joining.remove(unit);
   }
 

@@ -7,6 +7,7 @@
 
 import { connect } from 'node:net';
 import { Value } from '@sinclair/typebox/value';
+import { clockOffsetOfAnswerMs } from '../domain/clock.ts';
 import { PingReply } from '../domain/commands.ts';
 import { pingPath, pingReplyMac, sameMac } from '../platform/unit-protocol/ping.ts';
 import { type HttpResponse, readResponse } from './http-response.ts';
@@ -79,7 +80,7 @@ export class HttpProber {
       const read = (ended: boolean) => {
         const rttMs = monotonic() - sentMs;
         const response = readResponse(received, ended);
-        if (response !== 'more') finish(judge(target, nonce, response, rttMs));
+        if (response !== 'more') finish(judge(target, nonce, response, { sentAtMs, rttMs }));
       };
       socket.on('connect', () => {
         sentAtMs = now();
@@ -114,7 +115,7 @@ function judge(
   { unit, key }: SlotTarget,
   nonce: string,
   response: HttpResponse | 'malformed',
-  rttMs: number,
+  { sentAtMs, rttMs }: { readonly sentAtMs: number; readonly rttMs: number },
 ): Omit<Probe, 'sentAtMs'> {
   if (response === 'malformed' || response.status !== HTTP_OK) return { outcome: OUTCOME.missed, rttMs: Number.NaN };
   const answer = parseJson(response.body);
@@ -123,8 +124,10 @@ function judge(
   }
   // The MAC is over the nonce that was sent: an answer to another ping does not pass.
   if (!sameMac(answer.mac, pingReplyMac(key, nonce, answer))) return { outcome: OUTCOME.forged, rttMs: Number.NaN };
-  const { epoch, lastSeq, configurationHash } = answer;
-  return { outcome: OUTCOME.answered, rttMs, reply: { epoch, lastSeq, configurationHash } };
+  const { epoch, lastSeq, configurationHash, time } = answer;
+  const clockOffsetMs = clockOffsetOfAnswerMs(time, sentAtMs, rttMs);
+  const clock = clockOffsetMs === undefined ? {} : { clockOffsetMs };
+  return { outcome: OUTCOME.answered, rttMs, reply: { epoch, lastSeq, configurationHash, ...clock } };
 }
 
 function parseJson(body: Buffer): unknown {

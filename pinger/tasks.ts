@@ -33,6 +33,8 @@ export interface UnitReply {
   readonly epoch: string;
   readonly lastSeq: number;
   readonly configurationHash: string;
+  /** By how many milliseconds its clock is ahead, where the answer came soon enough to tell. */
+  readonly clockOffsetMs?: number;
 }
 
 /** The results of a task; every list has an entry for each of its targets, in their order. */

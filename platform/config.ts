@@ -2,6 +2,7 @@
 
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
+import { parsePrefixes } from './shards/prefixes.ts';
 
 export const ROLES = ['api', 'ingest', 'fetch', 'reactor', 'config', 'pinger'] as const;
 export type Role = (typeof ROLES)[number];
@@ -21,6 +22,10 @@ export interface Config {
     readonly failuresToOffline: number;
     readonly threads: number;
   };
+  /** The hash prefixes that this process is fixed to. Undefined: shards are dealt. */
+  readonly shards: readonly string[] | undefined;
+  /** How often units of `delivery: "fetch"` are asked for their log. */
+  readonly fetchIntervalMs: number;
   readonly holdTtlS: number;
   readonly sim: {
     readonly units: number;
@@ -61,6 +66,10 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     if (wrong) mistakes.push(`${name} must be a URL (${protocols.join(' or ')}), not "${raw}"`);
     return raw;
   };
+  const prefixes = (name: string): readonly string[] | undefined => {
+    const raw = text(name);
+    return raw === undefined ? undefined : parsePrefixes(raw, (mistake) => mistakes.push(`${name} ${mistake}`));
+  };
   const roles = (text('ROLES') ?? ROLES.join(',')).split(',').map((role) => role.trim());
   for (const role of roles) {
     if (!isRole(role)) mistakes.push(`ROLES knows ${ROLES.join(', ')}, not "${role}"`);
@@ -77,6 +86,8 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       failuresToOffline: integer('PING_FAILURES_TO_OFFLINE', 3, 1, 100),
       threads: integer('PINGER_THREADS', availableParallelism(), 1, 256),
     },
+    shards: prefixes('SHARDS'),
+    fetchIntervalMs: integer('FETCH_INTERVAL_MS', 60_000, 1_000, 86_400_000),
     holdTtlS: integer('HOLD_TTL_S', 600, 10, 86_400),
     sim: {
       units: integer('SIM_UNITS', 50, 0, 500_000),

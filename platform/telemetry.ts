@@ -1,33 +1,60 @@
 /**
- * What the pinger tells about single pings: published on `telemetry.<pingerId>`, kept for minutes, never an event. Lost
- * messages cost a point in a graph.
+ * What the pinger tells about single pings and heartbeats: published on `telemetry.<pingerId>`, kept for minutes, never an
+ * event. Lost messages cost a point in a graph.
  */
 
 import { type Static, Type } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
-import { UnitName } from '../domain/vocabulary.ts';
+import { Token, UnitName } from '../domain/vocabulary.ts';
 
 /** Most results in one message. */
 export const MAX_TELEMETRY_RESULTS = 1_000;
 /** A token of a NATS subject. */
 const PINGER_ID_PATTERN = '^[A-Za-z0-9_-]{1,64}$';
+/** The end of the year 9999, milliseconds since 1970. */
+const MAX_TIME_MS = 253_402_300_799_999;
 
-const PingResult = Type.Object({
+const head = {
   unit: UnitName,
-  at: Type.Integer({ description: 'when it was sent, milliseconds since 1970' }),
-  rttMs: Type.Union([Type.Number({ minimum: 0 }), Type.Null()], { description: 'null: no answer' }),
-  epoch: Type.Optional(Type.String()),
-  lastSeq: Type.Optional(Type.Integer({ minimum: 0 })),
-  configurationHash: Type.Optional(Type.String()),
-});
-/** One ping: when it was sent, how long the answer took, and what the unit said about itself. */
-export type PingResult = Static<typeof PingResult>;
+  at: Type.Integer({
+    minimum: 0,
+    maximum: MAX_TIME_MS,
+    description: 'when the ping was sent or the heartbeat arrived, milliseconds since 1970',
+  }),
+};
+const said = {
+  epoch: Type.Optional(Token),
+  lastSeq: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })),
+  configurationHash: Type.Optional(Token),
+  clockOffsetMs: Type.Optional(
+    Type.Integer({
+      minimum: -MAX_TIME_MS,
+      maximum: MAX_TIME_MS,
+      description: 'by how much the unit’s clock is ahead',
+    }),
+  ),
+};
+
+const TelemetryResult = Type.Union([
+  Type.Object({ heard: Type.Literal('answer'), ...head, rttMs: Type.Number({ minimum: 0 }), ...said }),
+  Type.Object({ heard: Type.Literal('nothing'), ...head }),
+  Type.Object({ heard: Type.Literal('heartbeat'), ...head, ...said }),
+]);
+/** What was heard of a unit: the answer to a ping and how long it took, nothing though it was pinged, or a heartbeat. */
+export type TelemetryResult = Static<typeof TelemetryResult>;
+export type Heard<H extends TelemetryResult['heard']> = Extract<TelemetryResult, { readonly heard: H }>;
 
 const TelemetryMessage = Type.Object({
   pingerId: Type.String({ pattern: PINGER_ID_PATTERN }),
-  results: Type.Array(PingResult, { maxItems: MAX_TELEMETRY_RESULTS }),
+  results: Type.Array(Type.Unknown(), { maxItems: MAX_TELEMETRY_RESULTS }),
 });
-export type TelemetryMessage = Static<typeof TelemetryMessage>;
+
+export interface TelemetryMessage {
+  readonly pingerId: string;
+  readonly results: readonly TelemetryResult[];
+  /** How many results that could not be read; they are left out, and the others count. */
+  readonly unreadable: number;
+}
 
 /** Where a pinger publishes. */
 export function telemetrySubject(pingerId: string): string {
@@ -35,7 +62,7 @@ export function telemetrySubject(pingerId: string): string {
 }
 
 /** The JSON of a message. `results`: at most `MAX_TELEMETRY_RESULTS`. */
-export function encodeTelemetry(pingerId: string, results: readonly PingResult[]): string {
+export function encodeTelemetry(pingerId: string, results: readonly TelemetryResult[]): string {
   return JSON.stringify({ pingerId, results });
 }
 
@@ -43,7 +70,9 @@ export function encodeTelemetry(pingerId: string, results: readonly PingResult[]
 export function decodeTelemetry(json: string): TelemetryMessage | undefined {
   try {
     const message: unknown = JSON.parse(json);
-    return Value.Check(TelemetryMessage, message) ? message : undefined;
+    if (!Value.Check(TelemetryMessage, message)) return undefined;
+    const results = message.results.filter((result) => Value.Check(TelemetryResult, result));
+    return { pingerId: message.pingerId, results, unreadable: message.results.length - results.length };
   } catch {
     return undefined;
   }

@@ -1,6 +1,7 @@
 /** The projections process: events to Postgres, and what pings tell. This file is the wiring diagram. */
 
 import { readFile } from 'node:fs/promises';
+import { constants, setPriority } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config.ts';
 import { createLog, type Log } from '../platform/log.ts';
@@ -72,6 +73,8 @@ async function untilStreams(nats: Nats, { signal, sleep: pause, log }: Patience)
 }
 
 async function main(): Promise<number> {
+  // Read models may lag, what people and units wait for may not.
+  setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
   const log = createLog((line) => process.stderr.write(line), Date.now, { process: 'projections' });
   const stop = new AbortController();
   const end = () => {

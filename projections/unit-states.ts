@@ -59,6 +59,7 @@ export class UnitStates {
         -- Rewritten often: compressing a busy unit's bookings would cost three times what writing them does.
         booking json storage external,
         device json storage external,
+        log json,
         sequences json
       ) with (fillfactor = 70)`;
   }
@@ -104,7 +105,7 @@ export class UnitStates {
     }
     if (missing.length === 0) return known;
     const read = await tx<({ unit: string; position: number } & StateRow)[]>`
-      select unit, position, registry, connectivity, booking, device, sequences from ${table}
+      select unit, position, registry, connectivity, booking, device, log, sequences from ${table}
       where unit = any(${missing}::text[])`;
     for (const row of read) known.set(row.unit, { state: stateOf(row.unit, row), position: row.position });
     return known;
@@ -122,13 +123,14 @@ export class UnitStates {
 
 /** The state that a row of `unit_state` holds. */
 export function stateOf(unit: string, row: StateRow): UnitState {
-  const { registry, connectivity, booking, device, sequences } = newUnitState(unit);
+  const { registry, connectivity, booking, device, log, sequences } = newUnitState(unit);
   return {
     name: unit,
     registry: row.registry ?? registry,
     connectivity: row.connectivity ?? connectivity,
     booking: row.booking ?? booking,
     device: row.device ?? device,
+    log: row.log ?? log,
     sequences: row.sequences ?? sequences,
   };
 }
@@ -141,8 +143,8 @@ async function save(
   const part = (name: StatePart) =>
     folded.map(({ before, after }) => (before[name] === after[name] ? null : JSON.stringify(after[name])));
   await tx`
-    insert into ${tx(`${schema}.unit_state`)} as s (unit, position, registry, connectivity, booking, device, sequences)
-    select unit, position, registry::json, connectivity::json, booking::json, device::json, sequences::json
+    insert into ${tx(`${schema}.unit_state`)} as s (unit, position, registry, connectivity, booking, device, log, sequences)
+    select unit, position, registry::json, connectivity::json, booking::json, device::json, log::json, sequences::json
     from unnest(
       ${folded.map(({ after }) => after.name)}::text[],
       ${folded.map(({ position }) => position)}::bigint[],
@@ -150,14 +152,16 @@ async function save(
       ${part('connectivity')}::text[],
       ${part('booking')}::text[],
       ${part('device')}::text[],
+      ${part('log')}::text[],
       ${part('sequences')}::text[]
-    ) as batch (unit, position, registry, connectivity, booking, device, sequences)
+    ) as batch (unit, position, registry, connectivity, booking, device, log, sequences)
     on conflict (unit) do update set
       position = excluded.position,
       registry = coalesce(excluded.registry, s.registry),
       connectivity = coalesce(excluded.connectivity, s.connectivity),
       booking = coalesce(excluded.booking, s.booking),
       device = coalesce(excluded.device, s.device),
+      log = coalesce(excluded.log, s.log),
       sequences = coalesce(excluded.sequences, s.sequences)`;
 }
 

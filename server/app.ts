@@ -2,8 +2,10 @@
 
 import { Elysia, NotFoundError, ParseError, ValidationError } from 'elysia';
 import type { Log } from '../platform/log.ts';
+import { asyncApiRoutes } from './asyncapi/routes.ts';
 import { type ApiKeyDependencies, apiKeyRoutes } from './auth/routes.ts';
 import { type AvailabilityDependencies, availabilityRoutes } from './availability/routes.ts';
+import { type DeadLetterRouteDependencies, deadLetterRoutes } from './dead-letters/routes.ts';
 import { type EventDependencies, eventRoutes } from './events/routes.ts';
 import { type HealthChecks, healthRoutes } from './health/routes.ts';
 import { NDJSON, readJson } from './http/body.ts';
@@ -21,6 +23,7 @@ const MAX_STREAM_BYTES = 1024 * 1024 * 1024;
 
 export type AppDependencies = ApiKeyDependencies &
   AvailabilityDependencies &
+  DeadLetterRouteDependencies &
   EventDependencies &
   ReservationRouteDependencies &
   UnitRouteDependencies;
@@ -35,12 +38,14 @@ export function createApp(deps: AppDependencies, checks: HealthChecks, log: Log)
     .onTransform({ as: 'global' }, ({ query }) => readParameters(query))
     .onError({ as: 'global' }, ({ error, request }) => problemResponse(toProblem(error, request, log)))
     .use(openapi())
+    .use(asyncApiRoutes())
     .use(healthRoutes(checks))
     .use(apiKeyRoutes(deps))
     .use(unitRoutes(deps))
     .use(availabilityRoutes(deps))
     .use(reservationRoutes(deps))
-    .use(eventRoutes(deps));
+    .use(eventRoutes(deps))
+    .use(deadLetterRoutes(deps));
 }
 
 function toProblem(error: unknown, request: Request, log: Log): Problem {

@@ -7,33 +7,47 @@ import { type Pinger, startPinger } from '../pinger/pinger.ts';
 import { jwksVerifier, secretVerifier, type TokenVerifier } from '../platform/auth/tokens.ts';
 import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config.ts';
 import { loadKeys, type PlatformKeys, unitKey } from '../platform/credentials/keys.ts';
+import { UnitRevocations } from '../platform/credentials/revocations.ts';
 import { createLog, type Log } from '../platform/log.ts';
 import { Nats } from '../platform/nats/connection.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
 import { ensureStreams } from '../platform/nats/jetstream.ts';
 import { unitHeartbeatFilter, unitOfUnitSubject } from '../platform/nats/subjects.ts';
 import { Postgres, type Sql } from '../platform/postgres/connection.ts';
+import { withLock } from '../platform/postgres/locks.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
+import { untilAborted } from '../platform/process/until-aborted.ts';
+import { joinShards, type Shards } from '../platform/shards/join.ts';
 import { encodeTelemetry, telemetrySubject } from '../platform/telemetry.ts';
 import { PlatformSigner } from '../platform/unit-protocol/signatures.ts';
 import { UnitDecider } from '../platform/units/unit-decider.ts';
 import { loadSnapshot } from '../projections/bookings/queries.ts';
 import { PositionWatch } from '../projections/engine/queries.ts';
-import { pingTargets } from '../projections/units/queries.ts';
+import { clockOffsets as readClockOffsets } from '../projections/telemetry/queries.ts';
+import { fetchTargets, pingTargets } from '../projections/units/queries.ts';
 import { createApp } from './app.ts';
 import { ApiKeys } from './auth/api-keys.ts';
 import { Customers } from './auth/customers.ts';
 import { Guard } from './auth/guard.ts';
 import { UnitCommands } from './commands/unit-commands.ts';
+import { DeadLetters } from './dead-letters/dead-letters.ts';
+import { DeadLetterDesk } from './dead-letters/handlers.ts';
+import { FETCH_SHARD_LETTERS, fetchLogs } from './fetch/fetch.ts';
+import { UnitLogReader } from './fetch/unit-log-reader.ts';
 import { IdempotencyStore } from './http/idempotency-store.ts';
 import { Reads } from './http/reads.ts';
 import { Writes } from './http/writes.ts';
-import { ingest } from './ingest/ingest.ts';
+import { ClockOffsets } from './ingest/clock-offsets.ts';
+import { NatsInbox } from './ingest/inbox.ts';
+import { INGEST_SHARD_LETTERS, ingest } from './ingest/ingest.ts';
+import { BatchRecorder } from './ingest/recorder.ts';
+import { endCredentials } from './reactor/ended-credentials.ts';
 import { react } from './reactor/reactor.ts';
 import { ReservationSync } from './reactor/reservation-sync.ts';
 import { TimerWriter } from './reactor/timer-writer.ts';
 import { Reservations } from './reservations/handlers.ts';
 import { ReservationSecrets } from './reservations/secrets.ts';
+import { UnitCredentials } from './units/credentials.ts';
 import { UnitRegistration } from './units/register.ts';
 
 /** Connections of the API; each serves one query at a time. */
@@ -50,37 +64,35 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const creds = config.nats.credsFile === undefined ? {} : { creds: await readFile(config.nats.credsFile, 'utf8') };
   const nats = await Nats.connect({ url: natsUrl, ...creds, name: 'server', waitOnFirstConnect: true, log });
   await ensureStreams(nats);
-  const postgres = new Postgres({
-    url: databaseUrl,
-    applicationName: 'lockfleet server',
-    maxConnections: POSTGRES_CONNECTIONS,
-  });
+  const postgres = createPostgres(databaseUrl);
   const { sql } = postgres;
   await migrate(postgres, log);
 
-  const decider = new UnitDecider({
-    store: new NatsEventStore(nats, newId),
-    loadSnapshot: (unit) => loadSnapshot(sql, unit),
-    newId,
-    clock,
-    random: Math.random,
-    sleep: pause,
-    log,
-  });
+  const decider = createDecider({ nats, sql, newId, clock, pause, log });
   const signer = await PlatformSigner.create(keys.signingKey);
   const secrets = new ReservationSecrets(keys.fleetKey, signer);
   const pinger = config.roles.has('pinger') ? createPinger({ config, keys, nats, sql, decider, log }) : undefined;
   const onAnswer = (unit: string) => pinger?.prove(unit, 'command', clock());
   const commands = new UnitCommands({ nats, signer, clock, onAnswer });
 
-  const shared = { nats, decider, signal: stop, sleep: pause, log };
-  const workers: Promise<void>[] = [decider.follow(stop)];
-  if (config.roles.has('ingest')) workers.push(ingest(shared));
-  if (config.roles.has('reactor')) {
-    const timers = new TimerWriter(nats, newId, pause);
-    const sync = new ReservationSync({ decider, commands, secrets, newId, clock, log });
-    workers.push(react({ ...shared, timers, sync, newId, clock }));
-  }
+  const exclusively = <T>(change: () => Promise<T>) => withLock(postgres, 'unit revocations', change);
+  const revocations = new UnitRevocations({ url: natsUrl, keys, exclusively, clock, log });
+
+  const deadLetters = new DeadLetters(sql);
+  const clockOffsets = new ClockOffsets({ read: () => readClockOffsets(sql), log });
+  const recorder = new BatchRecorder({ decider, deadLetters, clockOffsets, newId, log });
+  const recording = { recorder, clockOffsets, newId, clock, pause, stop, log };
+  const workers = await startWorkers({
+    ...recording,
+    config,
+    nats,
+    sql,
+    decider,
+    signer,
+    commands,
+    secrets,
+    revocations,
+  });
 
   const idempotency = new IdempotencyStore(sql);
   const apiKeys = new ApiKeys(sql, clock);
@@ -93,13 +105,20 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
       reads: new Reads(new PositionWatch(sql, () => performance.now())),
       reservations: new Reservations({ decider, commands, secrets, clock }),
       registration: new UnitRegistration({ decider, keys, natsUrl, holdTtlS: config.holdTtlS, newId, log }),
+      credentials: new UnitCredentials({ decider, keys, natsUrl, revocations }),
+      deadLetters,
+      deadLetterDesk: new DeadLetterDesk({ deadLetters, decider, recorder, clock }),
       sql,
       pingIntervalMs: config.pinger.intervalMs,
       newId,
       randomBytes,
       clock,
     },
-    { nats: async () => nats.connected, postgres: async () => (await sql`select 1`).length === 1 },
+    {
+      nats: async () => nats.connected,
+      postgres: async () => (await sql`select 1`).length === 1,
+      readModels: () => readModelsServe(sql),
+    },
     log,
   );
   if (config.roles.has('api')) {
@@ -109,14 +128,112 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   }
   try {
     // A worker that ends before it is told to has met what no retry mends.
-    await Promise.race([aborted(stop), ...workers.map((worker) => worker.then(() => aborted(stop)))]);
+    await Promise.race([untilAborted(stop), ...workers.map((worker) => worker.then(() => untilAborted(stop)))]);
   } finally {
     if (config.roles.has('api')) await app.stop();
     await pinger?.stop();
     await Promise.allSettled(stop.aborted ? workers : []);
+    await revocations.close();
     await nats.close();
     await postgres.close();
   }
+}
+
+function createPostgres(url: string): Postgres {
+  return new Postgres({ url, applicationName: 'lockfleet server', maxConnections: POSTGRES_CONNECTIONS });
+}
+
+type DeciderParts = Pick<WorkerParts, 'nats' | 'sql' | 'newId' | 'clock' | 'pause' | 'log'>;
+
+function createDecider({ nats, sql, newId, clock, pause, log }: DeciderParts): UnitDecider {
+  return new UnitDecider({
+    store: new NatsEventStore(nats, newId),
+    loadSnapshot: (unit) => loadSnapshot(sql, unit),
+    newId,
+    clock,
+    random: Math.random,
+    sleep: pause,
+    log,
+  });
+}
+
+interface WorkerParts {
+  readonly config: Config;
+  readonly nats: Nats;
+  readonly sql: Sql;
+  readonly decider: UnitDecider;
+  readonly signer: PlatformSigner;
+  readonly commands: UnitCommands;
+  readonly secrets: ReservationSecrets;
+  readonly revocations: UnitRevocations;
+  readonly recorder: BatchRecorder;
+  readonly clockOffsets: ClockOffsets;
+  readonly newId: () => string;
+  readonly clock: () => number;
+  readonly pause: (ms: number) => Promise<void>;
+  readonly stop: AbortSignal;
+  readonly log: Log;
+}
+
+/** What works beside the API, by the roles of this process. Each ends when it is told to stop. */
+async function startWorkers(parts: WorkerParts): Promise<Promise<void>[]> {
+  const { config, nats, sql, decider, signer, commands, secrets, revocations, recorder, clockOffsets } = parts;
+  const { newId, clock, pause, stop, log } = parts;
+  const shared = { nats, decider, signal: stop, sleep: pause, log };
+  const workers = [decider.follow(stop)];
+  const join = (group: string, shardLetters: number) => joinGroup({ group, shardLetters, config, nats, stop, log });
+
+  const inbox = new NatsInbox(nats);
+  // Before the first batch: its events may be those of a clock that is wrong.
+  await clockOffsets.refresh();
+  workers.push(clockOffsets.run(stop, pause));
+  if (config.roles.has('ingest')) {
+    const shards = join('ingest', INGEST_SHARD_LETTERS);
+    workers.push(ingest({ ...shared, shards, recorder, inbox, clock }).finally(() => shards.leave()));
+  }
+  if (config.roles.has('fetch')) {
+    const shards = join('fetch', FETCH_SHARD_LETTERS);
+    const reader = new UnitLogReader({ nats, signer, clock });
+    const targets = (afterName: string | undefined, limit: number) => fetchTargets(sql, { afterName, limit });
+    const owns = (unit: string) => shards.owns(unit);
+    const fetching = { ...shared, recorder, reader, inbox, targets, owns, clock, intervalMs: config.fetchIntervalMs };
+    workers.push(fetchLogs(fetching).finally(() => shards.leave()));
+  }
+  if (config.roles.has('reactor')) {
+    const timers = new TimerWriter(nats, newId, pause);
+    const sync = new ReservationSync({ decider, commands, secrets, newId, clock, log });
+    workers.push(react({ ...shared, timers, sync, newId, clock }), endCredentials({ ...shared, revocations }));
+  }
+  return workers;
+}
+
+/** Whether the read models that decisions and the API begin with have tables: a new database has none for a moment. */
+async function readModelsServe(sql: Sql): Promise<boolean> {
+  await Promise.all([loadSnapshot(sql, 'any'), pingTargets(sql, { afterName: undefined, limit: 1 })]);
+  return true;
+}
+
+interface GroupParts {
+  readonly group: string;
+  readonly shardLetters: number;
+  readonly config: Config;
+  readonly nats: Nats;
+  readonly stop: AbortSignal;
+  readonly log: Log;
+}
+
+function joinGroup({ group, shardLetters, config, nats, stop, log }: GroupParts): Shards {
+  return joinShards({
+    nats,
+    group,
+    shardLetters,
+    fixed: config.shards,
+    memberId: Bun.randomUUIDv7(),
+    monotonic: () => performance.now(),
+    pause: (ms, until) => sleep(ms, undefined, { signal: until }).catch(() => undefined),
+    log,
+    signal: stop,
+  });
 }
 
 interface PingerParts {
@@ -141,9 +258,9 @@ function createPinger({ config, keys, nats, sql, decider, log }: PingerParts): P
     config: config.pinger,
     log,
   });
-  nats.subscribe(unitHeartbeatFilter(), ({ subject }) => {
+  nats.subscribe(unitHeartbeatFilter(), ({ subject, data }) => {
     const unit = unitOfUnitSubject(subject);
-    if (unit !== undefined) pinger.prove(unit, 'heartbeat', Date.now());
+    if (unit !== undefined) pinger.heartbeat(unit, data, Date.now());
   });
   return pinger;
 }
@@ -168,11 +285,6 @@ async function sweep(
       log.warn('old idempotency keys stay for now', { error });
     }
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
 }
 
 async function main(): Promise<number> {

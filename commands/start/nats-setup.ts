@@ -2,6 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { loadKeys } from '../../platform/credentials/keys.ts';
 import { natsServerConfig, platformCreds } from '../../platform/credentials/nats-accounts.ts';
+import { openFilesLimit } from '../../platform/process/open-files.ts';
 import type { NatsSetup } from './embedded.ts';
 
 /** The accounts of the embedded NATS, and fresh credentials for the platform's own processes in `DATA_DIR/keys`. */
@@ -11,5 +12,5 @@ export async function platformNatsSetup(dataDir: string): Promise<NatsSetup> {
   await mkdir(resolver, { recursive: true });
   const credsFile = join(dataDir, 'keys', 'platform.creds');
   await writeFile(credsFile, await platformCreds(keys, 'platform'), { mode: 0o600 });
-  return { config: await natsServerConfig(keys, resolver), credsFile };
+  return { config: await natsServerConfig(keys, resolver, openFilesLimit()), credsFile };
 }

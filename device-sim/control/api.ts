@@ -160,7 +160,8 @@ function outcome(result: Outcome<object>): Response {
 }
 
 function describe({ name, address, faults, model }: EmulatedUnit): object {
-  const { configuration, lockers, log } = model;
+  const { configuration, lockers } = model;
+  const { epoch, lastSeq, acknowledgedSeq, recordedSeq } = model.log;
   return {
     name,
     address,
@@ -172,7 +173,7 @@ function describe({ name, address, faults, model }: EmulatedUnit): object {
       door,
       occupiedBy: rental?.reservationId ?? rental?.rentalId ?? null,
     })),
-    log,
+    log: { epoch, lastSeq, acknowledgedSeq, recordedSeq },
   };
 }
 

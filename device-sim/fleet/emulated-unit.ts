@@ -13,6 +13,7 @@ import type { Metrics } from '../metrics.ts';
 import type { FleetStore, StoredUnit } from '../store/fleet-store.ts';
 import { StoreError } from '../store/group-commit.ts';
 import { acknowledged, reboot, recorded, wipe } from '../unit/lifecycle.ts';
+import { withinBound } from '../unit/log-bound.ts';
 import type { Decision, Surroundings, UnitModel } from '../unit/model.ts';
 import type { Credentials } from './credentials.ts';
 
@@ -27,6 +28,8 @@ export interface UnitDependencies {
   readonly metrics: Metrics;
   /** What a unit runs before anybody configured it, and after its store was wiped. */
   readonly factory: VersionedConfiguration;
+  /** Most events that a unit keeps for a platform that has not recorded them. */
+  readonly maxUnrecordedEvents: number;
 }
 
 export class EmulatedUnit {
@@ -99,9 +102,10 @@ export class EmulatedUnit {
 
   /** Takes a decision. Resolves with its answer once everything that the answer rests on is durable. */
   async decide<A>(decision: (unit: UnitModel, around: Surroundings) => Decision<A>): Promise<A> {
-    const { store, metrics } = this.#deps;
+    const { store, metrics, maxUnrecordedEvents } = this.#deps;
     const before = this.#latest;
-    const taken = decision(before, this.#surroundings());
+    const around = this.#surroundings();
+    const taken = withinBound(decision(before, around), around, maxUnrecordedEvents);
     if (taken.unit === before) {
       await store.settled();
       return taken.answer;

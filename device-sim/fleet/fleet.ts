@@ -18,7 +18,9 @@ import { Gate } from '../transports/gate.ts';
 import { listenForUnit } from '../transports/http.ts';
 import { NatsLink } from '../transports/nats-link.ts';
 import { Pusher } from '../transports/pusher.ts';
+import { listenForDatagrams } from '../transports/udp.ts';
 import { firstBoot } from '../unit/lifecycle.ts';
+import { DEFAULT_MAX_UNRECORDED_EVENTS, MIN_UNRECORDED_EVENTS } from '../unit/log-bound.ts';
 import { EmulatedUnit, type UnitDependencies } from './emulated-unit.ts';
 import { type PlannedUnit, planFleet } from './plan.ts';
 
@@ -45,8 +47,12 @@ export interface FleetOptions {
   readonly unitPort: number;
   /** @default HTTP for pings and commands, NATS for events */
   readonly channels?: Channels;
+  /** How often units prove that they are there. @default HEARTBEAT_INTERVAL_MS */
+  readonly heartbeatIntervalMs?: number;
   /** Who walks up on their own. Undefined: nobody. */
   readonly customers?: { readonly walkUpsPerMinute: number; readonly visit: Visit };
+  /** Most events that each unit keeps while nobody records them. @default 100,000 */
+  readonly maxUnrecordedEvents?: number;
   readonly clock: Clock;
   /** A new UUIDv7 at every call. */
   readonly newId: () => string;
@@ -79,7 +85,10 @@ export interface Fleet {
  * @throws StoreError when another simulator has the store; ListenError when an address is taken
  */
 export async function startFleet(options: FleetOptions): Promise<Fleet> {
-  const { clock, log, newId, factory, seed } = options;
+  const { clock, log, newId, factory, seed, maxUnrecordedEvents = DEFAULT_MAX_UNRECORDED_EVENTS } = options;
+  if (maxUnrecordedEvents < MIN_UNRECORDED_EVENTS) {
+    throw new RangeError(`a unit keeps at least ${MIN_UNRECORDED_EVENTS} events, not ${maxUnrecordedEvents}`);
+  }
   const metrics = new Metrics();
   const store = FleetStore.open(options.storePath, options.onStoreFailure);
   const timers = new Timers(clock);
@@ -87,7 +96,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   try {
     const plans = planFleet(options);
     const stored = loadOrCreate(store, plans, options);
-    const deps: UnitDependencies = { store, clock, newId, metrics, factory };
+    const deps: UnitDependencies = { store, clock, newId, metrics, factory, maxUnrecordedEvents };
     const connect = connector(options, timers, metrics);
     const members = plans.flatMap((plan): Member[] => {
       const found = stored.get(plan.name);
@@ -103,6 +112,8 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     for (const result of await Promise.allSettled(listening)) {
       if (result.status === 'rejected') throw result.reason;
     }
+    const isProbe = options.channels?.probe === 'udp';
+    listeners.push(await listenForDatagrams(members, { timers, random: new Random(seed, 'udp'), log, isProbe }));
     return run(options, { store, timers, metrics, members, listeners });
   } catch (error) {
     timers.stop();
@@ -138,14 +149,15 @@ function loadOrCreate(
 
 /** Gives a unit its voices. */
 function connector(options: FleetOptions, timers: Timers, metrics: Metrics) {
-  const { seed, log, clock, channels = DEFAULT_CHANNELS } = options;
+  const { seed, log, clock, channels = DEFAULT_CHANNELS, heartbeatIntervalMs } = options;
   const gate = new Gate(MAX_UNITS_CONNECTING);
   const random = new Random(seed, 'nats');
   const connectionLog = createLog(() => undefined, clock.nowMs);
-  const takesCommands = channels.commandChannel === 'nats';
+  const takesRequests = channels.commandChannel === 'nats';
+  const pace = heartbeatIntervalMs === undefined ? {} : { heartbeatIntervalMs };
   return (unit: EmulatedUnit) => {
     const answers = new UnitAnswers(unit, metrics);
-    const link = new NatsLink(unit, answers, { timers, random, gate, log, connectionLog, takesCommands });
+    const link = new NatsLink(unit, answers, { timers, random, gate, log, connectionLog, takesRequests, ...pace });
     if (channels.delivery === 'push') {
       const onFailure = (name: string, reason: string) => log.debug('a push failed', { unit: name, reason });
       new Pusher(unit, link, { timers, random, metrics, onFailure }).start();

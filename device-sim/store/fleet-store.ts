@@ -9,7 +9,7 @@ import { dirname } from 'node:path';
 import type { BatchEvent } from '../../domain/batch.ts';
 import type { Faults } from '../faults.ts';
 import type { Credentials } from '../fleet/credentials.ts';
-import type { AnsweredCommand, Decision, UnitModel } from '../unit/model.ts';
+import { type AnsweredCommand, type Decision, firstAvailableSeq, type UnitModel } from '../unit/model.ts';
 import { GroupCommit, type StoreError } from './group-commit.ts';
 import { prepare } from './schema.ts';
 
@@ -32,6 +32,8 @@ interface UnitRow {
   readonly last_seq: number;
   readonly acknowledged_seq: number;
   readonly recorded_seq: number;
+  readonly dropped_seq: number;
+  readonly checkpoint_seq: number;
   readonly boot_id: string;
   readonly booted_at_ms: number;
   readonly lockers: string;
@@ -96,16 +98,12 @@ export class FleetStore {
     return this.#database.transaction(() =>
       units.map(({ entries, ...unit }) => {
         const { model } = unit;
-        const { epoch, lastSeq, acknowledgedSeq, recordedSeq } = model.log;
         const id = Number(
           this.#statements.createUnit.run({
             name: model.name,
             address: unit.address,
             faults: JSON.stringify(unit.faults),
-            epoch,
-            lastSeq,
-            acknowledgedSeq,
-            recordedSeq,
+            ...model.log,
             bootId: model.bootId,
             bootedAtMs: model.bootedAtMs,
             lockers: JSON.stringify(model.lockers),
@@ -158,9 +156,8 @@ export class FleetStore {
   #writeChanges(id: number, before: UnitModel, after: UnitModel, entries: readonly BatchEvent[]): void {
     const statements = this.#statements;
     if (after.log !== before.log || after.bootId !== before.bootId) {
-      const { epoch, lastSeq, acknowledgedSeq, recordedSeq } = after.log;
       const { bootId, bootedAtMs } = after;
-      statements.setPlaces.run({ id, epoch, lastSeq, acknowledgedSeq, recordedSeq, bootId, bootedAtMs });
+      statements.setPlaces.run({ id, ...after.log, bootId, bootedAtMs });
     }
     if (after.lockers !== before.lockers) statements.setLockers.run({ id, lockers: JSON.stringify(after.lockers) });
     if (after.synced !== before.synced) statements.setSynced.run({ id, synced: JSON.stringify(after.synced) });
@@ -169,12 +166,11 @@ export class FleetStore {
       statements.setConfiguration.run({ id, configuration: JSON.stringify(after.configuration) });
     }
     if (after.answered !== before.answered) this.#writeAnswered(id, before.answered, after.answered);
-    if (after.log.epoch !== before.log.epoch) {
-      statements.deleteLog.run({ id, upTo: Number.MAX_SAFE_INTEGER });
-    } else if (after.log.recordedSeq !== before.log.recordedSeq) {
-      statements.deleteLog.run({ id, upTo: after.log.recordedSeq });
-    }
+    const isNewEpoch = after.log.epoch !== before.log.epoch;
+    if (isNewEpoch) statements.deleteLog.run({ id, upTo: Number.MAX_SAFE_INTEGER });
     this.#insertEntries(id, entries);
+    const first = firstAvailableSeq(after.log);
+    if (first > (isNewEpoch ? 1 : firstAvailableSeq(before.log))) statements.deleteLog.run({ id, upTo: first - 1 });
   }
 
   #writeAnswered(id: number, before: UnitModel['answered'], after: UnitModel['answered']): void {
@@ -203,14 +199,14 @@ function prepareStatements(database: Database) {
   const change = (sql: string) => database.query<null, Id>(sql);
   return {
     createUnit: database.query<null, Record<string, string | number>>(
-      `insert into unit (name, address, faults, epoch, last_seq, acknowledged_seq, recorded_seq, boot_id, booted_at_ms,
-         lockers, synced, spent, configuration)
-       values ($name, $address, $faults, $epoch, $lastSeq, $acknowledgedSeq, $recordedSeq, $bootId, $bootedAtMs,
-         $lockers, $synced, $spent, $configuration)`,
+      `insert into unit (name, address, faults, epoch, last_seq, acknowledged_seq, recorded_seq, dropped_seq,
+         checkpoint_seq, boot_id, booted_at_ms, lockers, synced, spent, configuration)
+       values ($name, $address, $faults, $epoch, $lastSeq, $acknowledgedSeq, $recordedSeq, $droppedSeq,
+         $checkpointSeq, $bootId, $bootedAtMs, $lockers, $synced, $spent, $configuration)`,
     ),
     setPlaces: change(
       `update unit set epoch = $epoch, last_seq = $lastSeq, acknowledged_seq = $acknowledgedSeq,
-         recorded_seq = $recordedSeq, boot_id = $bootId, booted_at_ms = $bootedAtMs where id = $id`,
+         recorded_seq = $recordedSeq, dropped_seq = $droppedSeq, checkpoint_seq = $checkpointSeq, boot_id = $bootId, booted_at_ms = $bootedAtMs where id = $id`,
     ),
     setLockers: change('update unit set lockers = $lockers where id = $id'),
     setSynced: change('update unit set synced = $synced where id = $id'),
@@ -252,6 +248,8 @@ function toStoredUnit(row: UnitRow, answered: UnitModel['answered']): StoredUnit
         lastSeq: row.last_seq,
         acknowledgedSeq: row.acknowledged_seq,
         recordedSeq: row.recorded_seq,
+        droppedSeq: row.dropped_seq,
+        checkpointSeq: row.checkpoint_seq,
       },
     },
   };

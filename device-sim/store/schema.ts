@@ -3,9 +3,6 @@
 import type { Database } from 'bun:sqlite';
 import { StoreError } from './group-commit.ts';
 
-/** Counts up with every change of a table. A store of another version is refused: it is a simulator's. */
-const SCHEMA_VERSION = 1;
-
 const TABLES = `
   create table unit (
     id integer primary key,
@@ -38,11 +35,18 @@ const TABLES = `
     primary key (unit, command_id)
   ) without rowid;
 `;
+const BOUNDED_LOG = `
+  alter table unit add column dropped_seq integer not null default 0;
+  alter table unit add column checkpoint_seq integer not null default 0;
+`;
+
+/** What each version has changed, the first one first: a store of an older version is brought up to the last. */
+const VERSIONS = [TABLES, BOUNDED_LOG];
 
 /**
- * Takes the file for this process alone and makes the tables in a new one. Every commit is synced to the disk: a unit
+ * Takes the file for this process alone, and makes the tables or brings them up to date. Every commit is synced to the disk: a unit
  * must never use a place in its log twice, not even after a power cut.
- * @throws StoreError when another process has it, or another version made it
+ * @throws StoreError when another process has it, or a newer version made it
  */
 export function prepare(database: Database, path: string): void {
   try {
@@ -51,13 +55,13 @@ export function prepare(database: Database, path: string): void {
     database.run('pragma synchronous = full');
     const row = database.query<{ user_version: number }, []>('pragma user_version').get();
     const version = row?.user_version ?? 0;
-    if (version !== 0 && version !== SCHEMA_VERSION) {
-      throw new StoreError(`${path} has the tables of version ${version}; this simulator needs ${SCHEMA_VERSION}`);
+    if (version > VERSIONS.length) {
+      throw new StoreError(`${path} has the tables of version ${version}; this simulator needs ${VERSIONS.length}`);
     }
-    if (version === 0) {
+    if (version < VERSIONS.length) {
       database.transaction(() => {
-        database.run(TABLES);
-        database.run(`pragma user_version = ${SCHEMA_VERSION}`);
+        for (const changes of VERSIONS.slice(version)) database.run(changes);
+        database.run(`pragma user_version = ${VERSIONS.length}`);
       })();
     }
   } catch (error) {

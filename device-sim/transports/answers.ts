@@ -1,14 +1,17 @@
 /** What a unit answers, whatever carried the question: commands, pings, and requests for its log. */
 
 import { Value } from '@sinclair/typebox/value';
-import { MAX_BATCH_EVENTS } from '../../domain/batch.ts';
-import { type CommandAnswer, SignedCommand } from '../../domain/commands.ts';
-import { parsePlace, pingMac, pingReplyMac, sameMac } from '../../platform/unit-protocol/ping.ts';
+import { FetchRequest, MAX_BATCH_EVENTS } from '../../domain/batch.ts';
+import { type CommandAnswer, type PingReply, SignedCommand } from '../../domain/commands.ts';
+import { toMs } from '../../domain/vocabulary.ts';
+import { decodePing, encodePingReply } from '../../platform/unit-protocol/datagram.ts';
+import { type PingRequest, parsePlace, pingMac, pingReplyMac, sameMac } from '../../platform/unit-protocol/ping.ts';
 import { SignatureError, UnitVerifier } from '../../platform/unit-protocol/signatures.ts';
 import type { Credentials } from '../fleet/credentials.ts';
 import type { EmulatedUnit } from '../fleet/emulated-unit.ts';
 import type { Metrics } from '../metrics.ts';
 import { execute } from '../unit/commands.ts';
+import { firstAvailableSeq } from '../unit/model.ts';
 import { batchText, nextBatch } from './batches.ts';
 
 const MAX_COMMAND_ID_LENGTH = 100;
@@ -32,10 +35,26 @@ export class UnitAnswers {
   }
 
   /** `POST /commands`: always 200 with a `CommandAnswer`, except for what is no signed command at all. */
-  async command(body: Uint8Array): Promise<Answer> {
+  command(body: Uint8Array): Promise<Answer> {
+    return this.#command(parseJson(body));
+  }
+
+  /**
+   * A request on the unit's `.commands` subject. What the platform signed says what it is: a token with the scope `events`
+   * asks for the log, everything else is a command. Whether the signature holds is looked at by whoever it is for.
+   */
+  request(body: Uint8Array): Promise<Answer> {
+    const asked = parseJson(body);
+    const jws = Value.Check(SignedCommand, asked) ? asked.jws : '';
+    const claims = claimsOf(jws);
+    return claims !== undefined && 'scope' in claims && claims.scope === 'events'
+      ? this.#fetch(jws, asked)
+      : this.#command(asked);
+  }
+
+  async #command(signed: unknown): Promise<Answer> {
     const verifier = await this.verifier();
     if (verifier === undefined) return problem(503, 'unregistered');
-    const signed = parseJson(body);
     if (!Value.Check(SignedCommand, signed)) return problem(400, 'malformed');
     this.#metrics.commands += 1;
     return json(200, await this.#execute(verifier, signed.jws));
@@ -62,47 +81,71 @@ export class UnitAnswers {
     const readable =
       /^[0-9a-f]{32}$/.test(nonce) && /^\d{1,15}$/.test(clock) && (place === null) === (recorded === undefined);
     if (!readable) return problem(400, 'malformed');
-    const key = Buffer.from(credentials.unitKey, 'base64');
+    const key = keyOf(credentials);
     const request = { unit: name, nonce, clockMs: Number(clock), ...(recorded === undefined ? {} : { recorded }) };
     if (!sameMac(query.get('mac') ?? '', pingMac(key, request))) return { status: 403, body: '' };
-    this.#unit.notePing();
-    if (recorded !== undefined) void this.#unit.noteRecorded(recorded);
-    const reply = this.#unit.status();
+    const reply = this.#pinged(recorded);
     return json(200, { ...reply, nonce, mac: pingReplyMac(key, nonce, reply) });
   }
 
+  /** The ping as a datagram. `undefined`: no reply, since nobody who has the unit's key has asked. */
+  datagram(request: Buffer): Buffer | undefined {
+    const { credentials } = this.#unit;
+    const key = credentials === undefined ? undefined : keyOf(credentials);
+    const asked = key === undefined ? undefined : decodePing(key, request);
+    if (key === undefined || asked === undefined) return undefined;
+    const { time, ...reply } = this.#pinged(asked.recorded);
+    return encodePingReply(key, asked.nonce, { ...reply, flags: 0, clockMs: Math.max(0, toMs(time)) });
+  }
+
+  /** The platform has pinged: what it has recorded may go, and what the unit says of itself is the answer. */
+  #pinged(recorded: PingRequest['recorded']): PingReply {
+    this.#unit.notePing();
+    if (recorded !== undefined) void this.#unit.noteRecorded(recorded);
+    return this.#unit.status();
+  }
+
+  /** `GET /events`: what the query asks for, with the token that the header bears. */
+  events(query: URLSearchParams, authorization: string | undefined): Promise<Answer> {
+    const jws = authorization?.startsWith(BEARER) === true ? authorization.slice(BEARER.length) : undefined;
+    const after = query.get('after');
+    const limit = query.get('limit');
+    const asked = { jws, ...(after === null ? {} : { after }), ...(limit === null ? {} : { limit: Number(limit) }) };
+    return this.#fetch(jws, asked);
+  }
+
   /**
-   * `GET /events`: a page of the log after a place. Asked after a place in another epoch, the unit answers from the start of
-   * its present one. Only what the signed token names recorded is deleted: the query is not signed.
+   * A page of the log after a place. Asked after a place in another epoch, the unit answers from the start of its present
+   * one. Only what the signed token names recorded is deleted: the rest of the request is not signed.
    */
-  async events(query: URLSearchParams, authorization: string | undefined): Promise<Answer> {
+  async #fetch(jws: string | undefined, asked: unknown): Promise<Answer> {
     const verifier = await this.verifier();
     if (verifier === undefined) return problem(503, 'unregistered');
-    if (authorization === undefined || !authorization.startsWith(BEARER)) return problem(401, 'signature');
+    if (jws === undefined) return problem(401, 'signature');
     let named: string | undefined;
     try {
-      named = (await verifier.fetch(authorization.slice(BEARER.length), this.#unit.nowMs())).recorded;
+      named = (await verifier.fetch(jws, this.#unit.nowMs())).recorded;
     } catch (error) {
       if (error instanceof SignatureError) return problem(401, 'signature');
       throw error;
     }
-    const after = query.get('after');
-    const place = after === null ? undefined : parsePlace(after);
-    const limit = Number(query.get('limit') ?? MAX_BATCH_EVENTS);
-    const limitHolds = Number.isInteger(limit) && limit >= 1 && limit <= MAX_BATCH_EVENTS;
-    if ((after === null) !== (place === undefined) || !limitHolds) return problem(400, 'malformed');
+    if (!Value.Check(FetchRequest, asked)) return problem(400, 'malformed');
+    const { after, limit = MAX_BATCH_EVENTS } = asked;
+    const place = after === undefined ? undefined : parsePlace(after);
+    if ((after === undefined) !== (place === undefined)) return problem(400, 'malformed');
     const recorded = named === undefined ? undefined : parsePlace(named);
     if (recorded !== undefined) await this.#unit.noteRecorded(recorded);
     return { status: 200, body: this.#page(place, limit) };
   }
 
   #page(place: { epoch: string; seq: number } | undefined, limit: number): string {
-    const { epoch, lastSeq, recordedSeq } = this.#unit.model.log;
-    const firstAvailableSeq = recordedSeq + 1;
-    const fromSeq = place?.epoch === epoch ? Math.max(place.seq + 1, firstAvailableSeq) : firstAvailableSeq;
+    const { log } = this.#unit.model;
+    const { epoch, lastSeq } = log;
+    const first = firstAvailableSeq(log);
+    const fromSeq = place?.epoch === epoch ? Math.max(place.seq + 1, first) : first;
     const batch = nextBatch(this.#unit, fromSeq, limit);
     const more = batch !== undefined && batch.toSeq < lastSeq;
-    return batchText(this.#unit.name, epoch, batch?.bodies ?? [], { firstAvailableSeq, lastSeq, more });
+    return batchText(this.#unit.name, epoch, batch?.bodies ?? [], { firstAvailableSeq: first, lastSeq, more });
   }
 
   /** Checks the platform's signatures; `undefined` before the unit was registered. */
@@ -114,6 +157,10 @@ export class UnitAnswers {
     }
     return this.#verifier.ready;
   }
+}
+
+function keyOf({ unitKey }: Credentials): Buffer {
+  return Buffer.from(unitKey, 'base64');
 }
 
 /** An error of the request itself: `{reason}`. */
@@ -135,9 +182,15 @@ function parseJson(bytes: Uint8Array): unknown {
 
 /** Which command a rejected signature claims to be, so that its sender can tell the answer; empty when it says nothing. */
 function claimedCommandId(jws: string): string {
-  const claims = parseJson(Buffer.from(jws.split('.')[1] ?? '', 'base64url'));
-  if (typeof claims !== 'object' || claims === null || !('command' in claims)) return '';
+  const claims = claimsOf(jws);
+  if (claims === undefined || !('command' in claims)) return '';
   const { command } = claims;
   if (typeof command !== 'object' || command === null || !('commandId' in command)) return '';
   return typeof command.commandId === 'string' ? command.commandId.slice(0, MAX_COMMAND_ID_LENGTH) : '';
+}
+
+/** What a JWS claims, whoever signed it. */
+function claimsOf(jws: string): object | undefined {
+  const claims = parseJson(Buffer.from(jws.split('.')[1] ?? '', 'base64url'));
+  return typeof claims === 'object' && claims !== null ? claims : undefined;
 }

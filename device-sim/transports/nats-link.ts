@@ -4,6 +4,7 @@
  * credentials close it for good.
  */
 
+import { HEARTBEAT_INTERVAL_MS } from '../../domain/connectivity.ts';
 import type { Log } from '../../platform/log.ts';
 import { Nats, NatsUnavailableError } from '../../platform/nats/connection.ts';
 import { unitCommandsSubject, unitHeartbeatSubject } from '../../platform/nats/subjects.ts';
@@ -15,7 +16,6 @@ import type { Random } from '../random.ts';
 import type { UnitAnswers } from './answers.ts';
 import type { Gate } from './gate.ts';
 
-export const HEARTBEAT_INTERVAL_MS = 30_000;
 /** Waits between attempts to connect: doubled from the first to the longest, each with up to half of it more. */
 const FIRST_REDIAL_MS = 500;
 const LONGEST_REDIAL_MS = 15_000;
@@ -28,7 +28,10 @@ export interface LinkDependencies {
   readonly log: Log;
   /** What connections say when they come and go: thousands of them say it at once. */
   readonly connectionLog: Log;
-  readonly takesCommands: boolean;
+  /** Listens for commands and fetches: the unit cannot be reached at an address. */
+  readonly takesRequests: boolean;
+  /** @default HEARTBEAT_INTERVAL_MS */
+  readonly heartbeatIntervalMs?: number;
 }
 
 export class NatsLink {
@@ -59,8 +62,8 @@ export class NatsLink {
       if (change === 'credentials') void this.#renew();
     });
     this.#reconcile();
-    const { timers, random } = this.#deps;
-    timers.after(random.between(0, HEARTBEAT_INTERVAL_MS), () => this.#beat());
+    const { timers, random, heartbeatIntervalMs = HEARTBEAT_INTERVAL_MS } = this.#deps;
+    timers.after(random.between(0, heartbeatIntervalMs), () => this.#beat());
   }
 
   /** Calls back each time the connection is there. */
@@ -162,7 +165,7 @@ export class NatsLink {
       this.#unit.noteCutOff(!connected);
       if (connected) this.#tellUp();
     });
-    if (this.#deps.takesCommands) {
+    if (this.#deps.takesRequests) {
       nats.subscribe(unitCommandsSubject(this.#unit.name), (message) => {
         void this.#answer(message.data, message.respond);
       });
@@ -178,11 +181,11 @@ export class NatsLink {
     const waitMs = delayMs(faults, random);
     try {
       await timers.pause(waitMs / 2);
-      const answer = await this.#answers.command(request);
+      const answer = await this.#answers.request(request);
       await timers.pause(waitMs / 2);
       if (this.connected && !isLost(faults, random)) respond(answer.body);
     } catch (error) {
-      log.error('a command could not be answered', { unit: this.#unit.name, error });
+      log.error('a request could not be answered', { unit: this.#unit.name, error });
     }
   }
 
@@ -191,8 +194,8 @@ export class NatsLink {
   }
 
   #beat(): void {
-    const { timers, random } = this.#deps;
-    timers.after(HEARTBEAT_INTERVAL_MS, () => this.#beat());
+    const { timers, random, heartbeatIntervalMs = HEARTBEAT_INTERVAL_MS } = this.#deps;
+    timers.after(heartbeatIntervalMs, () => this.#beat());
     const nats = this.#nats;
     if (nats === undefined) return;
     if (!nats.connected) {

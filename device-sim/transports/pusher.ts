@@ -11,6 +11,7 @@ import { delayMs, isLost } from '../faults.ts';
 import type { EmulatedUnit } from '../fleet/emulated-unit.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Random } from '../random.ts';
+import { firstAvailableSeq } from '../unit/model.ts';
 import { type Batch, batchText, nextBatch, reordered } from './batches.ts';
 import type { NatsLink } from './nats-link.ts';
 
@@ -72,8 +73,9 @@ export class Pusher {
   }
 
   async #push(): Promise<void> {
-    const { acknowledgedSeq, lastSeq } = this.#unit.model.log;
-    const batch = nextBatch(this.#unit, acknowledgedSeq + 1);
+    const { log } = this.#unit.model;
+    const { lastSeq } = log;
+    const batch = nextBatch(this.#unit, Math.max(log.acknowledgedSeq + 1, firstAvailableSeq(log)));
     if (batch === undefined || !this.#link.connected) return;
     const { timers, metrics, random } = this.#deps;
     this.#inFlight = true;

@@ -32,7 +32,7 @@ export function firstBoot(
     answered: {},
     log: newLog(around),
   };
-  return decided(unit, around, [stateReport(unit)], null);
+  return decided(unit, around, [stateReport(unit, 'new-epoch')], null);
 }
 
 /** Switched off and on again: everything that was stored is still there. */
@@ -62,7 +62,7 @@ export function wipe(
     log: newLog(around),
   };
   const { bootId, log } = wiped;
-  return decided(wiped, around, [stateReport(wiped)], { epoch: log.epoch, bootId });
+  return decided(wiped, around, [stateReport(wiped, 'new-epoch')], { epoch: log.epoch, bootId });
 }
 
 /** JetStream has everything up to `seq`: it need not be pushed again. */
@@ -90,14 +90,15 @@ function newBoot({ newId, nowMs }: Surroundings): { bootId: string; bootedAtMs: 
 }
 
 function newLog({ newId }: Surroundings): UnitModel['log'] {
-  return { epoch: newId(), lastSeq: 0, acknowledgedSeq: 0, recordedSeq: 0 };
+  return { epoch: newId(), lastSeq: 0, acknowledgedSeq: 0, recordedSeq: 0, droppedSeq: 0, checkpointSeq: 0 };
 }
 
-function stateReport({ lockers, configuration }: UnitModel): EntryDraft {
+/** The state of every locker. */
+export function stateReport({ lockers, configuration }: UnitModel, reason: 'new-epoch' | 'gap'): EntryDraft {
   return {
     type: 'UnitStateReported',
     data: {
-      reason: 'new-epoch',
+      reason,
       configurationHash: configuration.hash,
       lockers: lockers.map(({ id, door, rental }) => {
         if (rental === undefined) return { id, door };

@@ -38,6 +38,15 @@ export interface UnitLog {
   readonly acknowledgedSeq: number;
   /** Named recorded by the platform: entries up to here are deleted. */
   readonly recordedSeq: number;
+  /** Deleted, recorded or not, because the log was full (`log-bound.ts`): the entries up to here. 0: none ever was. */
+  readonly droppedSeq: number;
+  /** The newest state report at which the log can begin when it is full. 0: none was needed yet. */
+  readonly checkpointSeq: number;
+}
+
+/** The oldest entry that the unit still has, or will have when it writes the next one. */
+export function firstAvailableSeq({ recordedSeq, droppedSeq }: UnitLog): number {
+  return Math.max(recordedSeq, droppedSeq) + 1;
 }
 
 /** A signed command that was answered: it is answered the same way again, and carried out never again. */

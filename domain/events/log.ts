@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox';
-import { Text } from '../vocabulary.ts';
+import { Instant, Text } from '../vocabulary.ts';
 import { event } from './define.ts';
 
 const Epoch = Type.String();
@@ -20,7 +20,24 @@ export const logEvents = {
   ),
   UnitEventRecovered: event(
     'log',
-    'An event that was rejected has been accepted after all.',
-    Type.Object({ epoch: Epoch, seq: Seq, type: Type.String(), data: Type.Record(Type.String(), Type.Unknown()) }),
+    'An event that was rejected has been accepted after all. `time` is when it happened, on the clock of the unit.',
+    Type.Object({
+      epoch: Epoch,
+      seq: Seq,
+      type: Type.String(),
+      v: Type.Integer({ minimum: 1 }),
+      time: Instant,
+      data: Type.Record(Type.String(), Type.Unknown()),
+      offline: Type.Optional(Type.Boolean()),
+      causationId: Type.Optional(Type.String()),
+      extra: Type.Optional(
+        Type.Record(Type.String(), Type.Unknown(), { description: 'fields that are not known yet' }),
+      ),
+      clockOffsetMs: Type.Optional(
+        Type.Integer({
+          description: 'by how much the clock of the unit was ahead when the event came, if it was known to be wrong',
+        }),
+      ),
+    }),
   ),
 };

@@ -5,9 +5,15 @@ import { event } from './define.ts';
 
 const MAX_TAGS = 50;
 
-export const Probe = Type.Union([Type.Literal('udp'), Type.Literal('http'), Type.Literal('nats')]);
-export const Delivery = Type.Union([Type.Literal('push'), Type.Literal('fetch')]);
-export const CommandChannel = Type.Union([Type.Literal('http'), Type.Literal('nats')]);
+export const Probe = Type.Union([Type.Literal('udp'), Type.Literal('http'), Type.Literal('nats')], {
+  description: 'how it is pinged; `nats`: not at all, its heartbeats say that it is there',
+});
+export const Delivery = Type.Union([Type.Literal('push'), Type.Literal('fetch')], {
+  description: 'how its log comes: it pushes batches, or is asked for pages at an interval',
+});
+export const CommandChannel = Type.Union([Type.Literal('http'), Type.Literal('nats')], {
+  description: 'where commands and fetches go: to its address, or over NATS',
+});
 export const Location = Type.Object(
   { lat: Type.Number({ minimum: -90, maximum: 90 }), lon: Type.Number({ minimum: -180, maximum: 180 }) },
   { additionalProperties: false },
@@ -17,7 +23,11 @@ export const Tags = Type.Array(Type.String({ minLength: 1, maxLength: 64 }), { m
 /** What an operator says about a unit and may change later. */
 export const UnitProperties = {
   displayName: Type.String({ minLength: 1, maxLength: 200 }),
-  address: Type.String({ minLength: 1, maxLength: 260, description: 'host:port of the unit' }),
+  address: Type.String({
+    minLength: 1,
+    maxLength: 260,
+    description: 'host:port of the unit; nobody asks there with probe and commandChannel `nats`',
+  }),
   probe: Probe,
   delivery: Delivery,
   commandChannel: CommandChannel,

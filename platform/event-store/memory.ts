@@ -9,6 +9,7 @@ import {
   decodeCommit,
   type EventStore,
   encodeCommit,
+  type Notice,
   type ReadOptions,
   type StoredMessage,
 } from './store.ts';
@@ -46,6 +47,7 @@ export class MemoryEventStore implements EventStore {
       lane: laneOf(append.unit),
       recordedAtMs: this.#clock(),
       commandId: append.commandId,
+      bytes: Buffer.byteLength(json),
       events: () => decodeCommit(json),
     });
     this.#lastOfSubject.set(subject, sequence);
@@ -73,6 +75,10 @@ export class MemoryEventStore implements EventStore {
         await Promise.race([this.#arrivals.promise, aborted]);
       }
     }
+  }
+
+  watch(options: ReadOptions): AsyncIterable<Notice> {
+    return this.read(options);
   }
 }
 

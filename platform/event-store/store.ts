@@ -20,6 +20,8 @@ export interface Append {
   readonly commandId: string;
   /** 1 to `MAX_COMMIT_EVENTS`, at most `MAX_COMMIT_BYTES` as JSON. */
   readonly events: readonly CloudEvent[];
+  /** Nobody waits for it: commits that somebody waits for go first. @default false */
+  readonly patient?: boolean;
 }
 
 export interface Appended {
@@ -39,6 +41,8 @@ export interface StoredMessage {
   /** When the store took it, milliseconds since 1970. */
   readonly recordedAtMs: number;
   readonly commandId: string;
+  /** Of the commit, as it is stored. */
+  readonly bytes: number;
   /** The events, in order. Throws `MalformedCommitError` when the message is no commit. */
   events(): readonly CloudEvent[];
 }
@@ -71,7 +75,13 @@ export interface EventStore {
    * @throws GapError a message that must be there is missing: data loss.
    */
   read(options: ReadOptions): AsyncIterable<StoredMessage>;
+
+  /** As `read`, but only that there is a commit, and of what: its events stay where they are. @throws GapError */
+  watch(options: ReadOptions): AsyncIterable<Notice>;
 }
+
+/** That there is a commit. */
+export type Notice = Pick<StoredMessage, 'sequence' | 'unit' | 'aggregate'>;
 
 export interface ReadOptions {
   readonly after: number;

@@ -1,7 +1,5 @@
 /** The event store in JetStream: one commit is one message of the stream `EVENTS`, guarded by its subject's sequence. */
 
-import type { Consumer, ConsumerMessages, JsMsg } from 'nats';
-import { DeliverPolicy } from 'nats';
 import type { CloudEvent } from '../../domain/envelope.ts';
 import {
   type Append,
@@ -11,6 +9,7 @@ import {
   type EventStore,
   encodeCommit,
   GapError,
+  type Notice,
   type ReadOptions,
   type StoredMessage,
   StoreUnavailableError,
@@ -19,14 +18,16 @@ import { messageOf } from '../message-of.ts';
 import { type Nats, NatsUnavailableError } from './connection.ts';
 import { GroupCommit, StoreOverloadedError } from './group-commit.ts';
 import { api, JetStreamError, readDirectly } from './jetstream.ts';
+import { type PullBounds, readStream, type StreamMessage, type StreamReading } from './stream-reader.ts';
 import { eventSubject, parseEventSubject, unitEventsFilter } from './subjects.ts';
 
 const CONTENT_TYPE = 'application/cloudevents-batch+json';
 /** Messages that one direct read brings; a longer tail is read in several. */
 const TAIL_READ_MESSAGES = 256;
-/** Messages that the reader asks for ahead of the one it works on. */
-const READ_AHEAD_MESSAGES = 2_000;
-const NS_PER_MS = 1_000_000;
+/** What the reader has ahead of the one it works on. */
+const READ_AHEAD: PullBounds = { messages: 2_000, bytes: 8 * 1024 * 1024 };
+/** The same where messages come without their events. */
+const WATCH_AHEAD: PullBounds = { messages: 4_000, bytes: 4 * 1024 * 1024 };
 
 /** The expected last sequence of the subject does not match; on an unreplicated stream also for a repeated append. */
 const WRONG_LAST_SEQUENCE = 10071;
@@ -40,7 +41,7 @@ export class NatsEventStore implements EventStore {
   /** `newId` makes ids of atomic batches, unique in the stream. */
   constructor(nats: Nats, newId: () => string) {
     this.#nats = nats;
-    this.#commits = new GroupCommit(nats, newId);
+    this.#commits = new GroupCommit(nats, newId, () => performance.now());
   }
 
   async append(append: Append): Promise<Appended> {
@@ -54,7 +55,7 @@ export class NatsEventStore implements EventStore {
       },
     };
     try {
-      const { seq, duplicate } = await this.#commits.store(message);
+      const { seq, duplicate } = await this.#commits.store(message, append.patient === true);
       return { sequence: seq, duplicate };
     } catch (error) {
       if (error instanceof StoreOverloadedError) throw new StoreUnavailableError(error.message, { cause: error });
@@ -109,43 +110,41 @@ export class NatsEventStore implements EventStore {
     }
   }
 
-  async *read({ after, signal, onAlarm }: ReadOptions): AsyncIterable<StoredMessage> {
-    const messages = await this.#follow(after);
-    const stop = () => messages.stop();
-    signal.addEventListener('abort', stop, { once: true });
-    if (signal.aborted) stop();
-    let expected = after + 1;
-    try {
-      for await (const message of messages) {
-        if (message.seq !== expected) throw new GapError(`EVENTS ${expected} is missing, ${message.seq} came instead`);
-        expected += 1;
-        const stored = fromJsMsg(message);
-        if (stored === undefined) onAlarm({ sequence: message.seq, reason: `no commit subject: ${message.subject}` });
-        else yield stored;
-      }
-    } finally {
-      signal.removeEventListener('abort', stop);
-      stop();
-    }
+  read(options: ReadOptions): AsyncIterable<StoredMessage> {
+    return this.#each(options, { headersOnly: false, pull: READ_AHEAD }, (message) =>
+      toStored(message.sequence, message.subject, message.timestampMs, message),
+    );
   }
 
-  async #follow(after: number): Promise<ConsumerMessages> {
+  watch(options: ReadOptions): AsyncIterable<Notice> {
+    return this.#each(options, { headersOnly: true, pull: WATCH_AHEAD }, noticeOf);
+  }
+
+  async *#each<M>(
+    { after, signal, onAlarm }: ReadOptions,
+    how: Pick<StreamReading, 'headersOnly' | 'pull'>,
+    toMessage: (message: StreamMessage) => M | undefined,
+  ): AsyncIterable<M> {
+    let expected = after + 1;
     try {
-      const consumer: Consumer = await this.#nats.client
-        .jetstream()
-        .consumers.get('EVENTS', { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: after + 1 });
-      return await consumer.consume({ max_messages: READ_AHEAD_MESSAGES });
+      for await (const message of readStream(this.#nats, 'EVENTS', { after, signal, ...how })) {
+        const { sequence, subject } = message;
+        if (sequence !== expected) throw new GapError(`EVENTS ${expected} is missing, ${sequence} came instead`);
+        expected += 1;
+        const stored = toMessage(message);
+        if (stored === undefined) onAlarm({ sequence, reason: `no commit subject: ${subject}` });
+        else yield stored;
+      }
     } catch (error) {
+      if (!(error instanceof NatsUnavailableError) && !(error instanceof JetStreamError)) throw error;
       throw new StoreUnavailableError(`EVENTS cannot be read: ${messageOf(error)}`, { cause: error });
     }
   }
 }
 
-function fromJsMsg(message: JsMsg): StoredMessage | undefined {
-  return toStored(message.seq, message.subject, Math.floor(message.info.timestampNanos / NS_PER_MS), {
-    data: message.data,
-    header: (name) => message.headers?.get(name) || undefined,
-  });
+function noticeOf({ subject, sequence }: StreamMessage): Notice | undefined {
+  const parsed = parseEventSubject(subject);
+  return parsed === undefined ? undefined : { ...parsed, sequence };
 }
 
 function toStored(
@@ -161,6 +160,7 @@ function toStored(
     ...parsed,
     sequence,
     recordedAtMs,
+    bytes: content.data.length,
     // Few readers ask for it, and headers are costly to parse.
     get commandId() {
       return content.header('Nats-Msg-Id') ?? '';

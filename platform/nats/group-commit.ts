@@ -6,6 +6,10 @@
  * as much as several single messages. A larger group is one atomic batch, one message a subject. When the server refuses
  * the batch, because one append in it lost its race or had been stored before, each is published on its own and gets its
  * own answer.
+ *
+ * Appends that somebody waits for go first. What is patient (the facts of units, thousands of events a second) fills what is
+ * left of a group. While appends that hurry come, it makes small groups, and leaves the store alone between two of them for as
+ * long as the last one took: whoever comes then finds it free.
  */
 
 import type { Nats } from './connection.ts';
@@ -14,8 +18,13 @@ import { JetStreamError, type OutgoingMessage, type PubAck, publishAtomically, p
 /** Below this many, single messages are faster: an atomic batch stages its messages in a store of its own, at 2 to 3 ms. */
 const MIN_ATOMIC_MESSAGES = 12;
 const MAX_GROUP_MESSAGES = 256;
-/** Larger groups would hold up the appends behind them (p99 of single appends, FACTS of the store). */
+/** Larger groups would hold up the appends behind them. */
 const MAX_GROUP_BYTES = 1024 * 1024;
+/** The same for what is patient, while nobody hurries and while somebody does. */
+const MAX_PATIENT_GROUP_BYTES = 512 * 1024;
+const MAX_YIELDING_GROUP_BYTES = 128 * 1024;
+/** After an append that hurried, the next one is expected for so long. */
+const HURRY_MS = 1_000;
 /** More appends than this may not wait: the store is then too slow for what is asked of it. */
 export const MAX_WAITING_APPENDS = 20_000;
 export const APPEND_TIMEOUT_MS = 4_000;
@@ -35,21 +44,32 @@ export class StoreOverloadedError extends Error {
 export class GroupCommit {
   readonly #nats: Nats;
   readonly #newId: () => string;
-  #waiting: Waiting[] = [];
+  readonly #monotonic: () => number;
+  #hurried: Waiting[] = [];
+  #patient: Waiting[] = [];
   #busy = false;
+  #hurriedAtMs = Number.NEGATIVE_INFINITY;
+  /** What is patient waits until then. */
+  #yieldUntilMs = 0;
+  #hurry = Promise.withResolvers<void>();
 
-  constructor(nats: Nats, newId: () => string) {
+  /** `monotonic`: milliseconds of a clock that never jumps. */
+  constructor(nats: Nats, newId: () => string, monotonic: () => number) {
     this.#nats = nats;
     this.#newId = newId;
+    this.#monotonic = monotonic;
   }
 
-  /** Stores a message. @throws JetStreamError, NatsUnavailableError, StoreOverloadedError */
-  store(message: OutgoingMessage): Promise<PubAck> {
-    if (this.#waiting.length >= MAX_WAITING_APPENDS) {
+  /** Stores a message. `patient`: others go first. @throws JetStreamError, NatsUnavailableError, StoreOverloadedError */
+  store(message: OutgoingMessage, patient = false): Promise<PubAck> {
+    const queue = patient ? this.#patient : this.#hurried;
+    if (!patient) this.#hurriedAtMs = this.#monotonic();
+    if (queue.length >= MAX_WAITING_APPENDS) {
       return Promise.reject(new StoreOverloadedError(`${MAX_WAITING_APPENDS} appends are waiting`));
     }
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ message, bytes: Buffer.byteLength(message.payload), resolve, reject });
+      queue.push({ message, bytes: Buffer.byteLength(message.payload), resolve, reject });
+      if (!patient) this.#hurry.resolve();
       if (!this.#busy) void this.#work();
     });
   }
@@ -58,29 +78,30 @@ export class GroupCommit {
     this.#busy = true;
     // Appends that are made in the same turn of the event loop belong together.
     await Promise.resolve();
-    while (this.#waiting.length > 0) await this.#commit(this.#takeGroup());
+    while (this.#hurried.length + this.#patient.length > 0) {
+      const startedMs = this.#monotonic();
+      const isYielding = startedMs - this.#hurriedAtMs < HURRY_MS;
+      const group = new Group();
+      this.#hurried = group.fill(this.#hurried, MAX_GROUP_BYTES);
+      if (!isYielding) this.#patient = group.fill(this.#patient, MAX_PATIENT_GROUP_BYTES);
+      else if (startedMs >= this.#yieldUntilMs) this.#patient = group.fill(this.#patient, MAX_YIELDING_GROUP_BYTES);
+      if (group.members.length === 0) {
+        await this.#pause(this.#yieldUntilMs - startedMs);
+        continue;
+      }
+      await this.#commit(group.members);
+      const nowMs = this.#monotonic();
+      if (startedMs >= this.#yieldUntilMs) this.#yieldUntilMs = nowMs + (nowMs - startedMs);
+    }
     this.#busy = false;
   }
 
-  /** The waiting appends that fit in one group; of a subject only the first, the others keep their order. */
-  #takeGroup(): Waiting[] {
-    const group: Waiting[] = [];
-    const left: Waiting[] = [];
-    const subjects = new Set<string>();
-    let bytes = 0;
-    for (const waiting of this.#waiting) {
-      const full = group.length > 0 && (group.length >= MAX_GROUP_MESSAGES || bytes + waiting.bytes > MAX_GROUP_BYTES);
-      if (full || subjects.has(waiting.message.subject)) {
-        left.push(waiting);
-        subjects.add(waiting.message.subject);
-        continue;
-      }
-      subjects.add(waiting.message.subject);
-      bytes += waiting.bytes;
-      group.push(waiting);
-    }
-    this.#waiting = left;
-    return group;
+  /** Waits, but not for what hurries. */
+  async #pause(ms: number): Promise<void> {
+    this.#hurry = Promise.withResolvers<void>();
+    const timer = setTimeout(this.#hurry.resolve, ms);
+    await this.#hurry.promise;
+    clearTimeout(timer);
   }
 
   async #commit(group: readonly Waiting[]): Promise<void> {
@@ -101,5 +122,30 @@ export class GroupCommit {
         publishStored(this.#nats, message, APPEND_TIMEOUT_MS).then(resolve, reject),
       ),
     );
+  }
+}
+
+/** Appends that are committed together: of a subject only the first, so that the others keep their order. */
+class Group {
+  readonly members: Waiting[] = [];
+  readonly #subjects = new Set<string>();
+  #bytes = 0;
+
+  /** Takes what fits. @returns what is left, in order */
+  fill(queue: readonly Waiting[], maxBytes: number): Waiting[] {
+    const left: Waiting[] = [];
+    for (const waiting of queue) {
+      const { subject } = waiting.message;
+      const full =
+        this.members.length > 0 &&
+        (this.members.length >= MAX_GROUP_MESSAGES || this.#bytes + waiting.bytes > maxBytes);
+      if (full || this.#subjects.has(subject)) left.push(waiting);
+      else {
+        this.#bytes += waiting.bytes;
+        this.members.push(waiting);
+      }
+      this.#subjects.add(subject);
+    }
+    return left;
   }
 }

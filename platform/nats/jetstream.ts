@@ -48,14 +48,27 @@ interface ApiAnswer {
 /** Creates the streams that do not exist, and brings those that do to their present settings. */
 export async function ensureStreams(nats: Nats, replicas = 1): Promise<void> {
   for (const name of Object.keys(STREAMS) as StreamName[]) {
-    const config = { name, num_replicas: replicas, ...STREAMS[name] };
-    try {
-      await api(nats, `STREAM.CREATE.${name}`, config);
-    } catch (error) {
-      if (!(error instanceof JetStreamError) || error.code !== STREAM_EXISTS) throw error;
-      await api(nats, `STREAM.UPDATE.${name}`, config);
-    }
+    if (await createStream(nats, name, replicas)) continue;
+    await api(nats, `STREAM.UPDATE.${name}`, streamConfig(name, replicas));
   }
+}
+
+/**
+ * Creates a stream where there is none.
+ * @returns false when it exists with other settings, which it keeps. @throws JetStreamError, NatsUnavailableError
+ */
+export async function createStream(nats: Nats, name: StreamName, replicas = 1): Promise<boolean> {
+  try {
+    await api(nats, `STREAM.CREATE.${name}`, streamConfig(name, replicas));
+    return true;
+  } catch (error) {
+    if (error instanceof JetStreamError && error.code === STREAM_EXISTS) return false;
+    throw error;
+  }
+}
+
+function streamConfig(name: StreamName, replicas: number) {
+  return { name, num_replicas: replicas, ...STREAMS[name] };
 }
 
 /** A call of the JetStream API. @throws JetStreamError, NatsUnavailableError */

@@ -1,6 +1,7 @@
 /** The streams of DESIGN.md section 7, created at start where they do not exist. */
 
-const MINUTE_NS = 60 * 1_000_000_000;
+const SECOND_NS = 1_000_000_000;
+const MINUTE_NS = 60 * SECOND_NS;
 const MIB = 1024 * 1024;
 
 /** Most batches of one unit that wait in `UNIT_INBOX`; a unit that sends more is refused until it has drained. */
@@ -8,6 +9,9 @@ export const MAX_INBOX_BATCHES_PER_UNIT = 64;
 /** How long pings are kept, in memory. */
 const TELEMETRY_MAX_AGE_MINUTES = 5;
 const TELEMETRY_MAX_BYTES = 64 * MIB;
+/** How long the bucket `members` keeps what a member said last: three heartbeats of `platform/shards`. */
+const MEMBERS_TTL_S = 3;
+const MEMBERS_MAX_BYTES = 16 * MIB;
 
 /** Streams by name, as the JetStream API takes them. */
 export const STREAMS = {
@@ -30,6 +34,7 @@ export const STREAMS = {
     discard: 'new',
     discard_new_per_subject: true,
     max_msgs_per_subject: MAX_INBOX_BATCHES_PER_UNIT,
+    allow_direct: true,
     // Units send no message ids; the shortest window the server takes.
     duplicate_window: 100_000_000,
   },
@@ -50,6 +55,21 @@ export const STREAMS = {
     discard: 'old',
     max_age: TELEMETRY_MAX_AGE_MINUTES * MINUTE_NS,
     max_bytes: TELEMETRY_MAX_BYTES,
+  },
+  // The key-value bucket `members`, with the settings by which clients know a bucket (ADR-8).
+  KV_members: {
+    subjects: ['$KV.members.>'],
+    storage: 'memory',
+    retention: 'limits',
+    discard: 'new',
+    max_msgs_per_subject: 1,
+    max_age: MEMBERS_TTL_S * SECOND_NS,
+    max_bytes: MEMBERS_MAX_BYTES,
+    deny_delete: true,
+    allow_rollup_hdrs: true,
+    allow_direct: true,
+    // No longer than the entries live, says the server.
+    duplicate_window: MEMBERS_TTL_S * SECOND_NS,
   },
 } as const;
 

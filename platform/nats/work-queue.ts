@@ -4,11 +4,11 @@ import { AckPolicy, type ConsumerConfig, type ConsumerMessages, DeliverPolicy, t
 import type { Log } from '../log.ts';
 import { messageOf } from '../message-of.ts';
 import type { Nats } from './connection.ts';
-import { api } from './jetstream.ts';
+import { api, JetStreamError } from './jetstream.ts';
+import type { OrderedAcks } from './ordered-acks.ts';
 import type { StreamName } from './streams.ts';
 
-/** After this long without an acknowledgement a message is delivered again. */
-const ACK_WAIT_MS = 30_000;
+const DEFAULT_ACK_WAIT_MS = 30_000;
 /** Pause before a message that could not be handled comes again. */
 const RETRY_DELAY_MS = 1_000;
 /** Pause before a consumer that broke off begins again. */
@@ -33,8 +33,25 @@ export interface WorkerOptions {
   readonly stream: StreamName;
   readonly durable: string;
   readonly filters: readonly string[];
-  /** Messages under way at once: delivered, not acknowledged. */
+  /** After this long without an acknowledgement a message is delivered again. @default 30_000 */
+  readonly ackWaitMs?: number;
+  /** Messages that are worked on at once. */
   readonly maxPending: number;
+  /** Leave the payloads where they are: `data` is empty. @default false */
+  readonly headersOnly?: boolean;
+  /**
+   * Messages that are delivered and not acknowledged: those that are worked on, and those that were put off.
+   * @default maxPending
+   */
+  readonly maxPutOff?: number;
+  /**
+   * Keep the consumer's own state in memory: its file costs several syncs each time, beside those of the messages. For streams
+   * that delete what is acknowledged: after NATS was started again, what is left comes again, and counts as new.
+   * @default false
+   */
+  readonly forgetful?: boolean;
+  /** Acknowledges in the order of the stream, for all the consumers that share it. @default each message when it is done */
+  readonly acks?: OrderedAcks;
   /** Must not keep anything of the message when it throws: the message comes again. */
   readonly handle: (message: WorkMessage) => Promise<WorkResult>;
   readonly signal: AbortSignal;
@@ -77,7 +94,7 @@ async function consume(nats: Nats, options: WorkerOptions, underWay: Set<Promise
   }
 }
 
-async function handleOne(message: JsMsg, { handle, log, durable }: WorkerOptions): Promise<void> {
+async function handleOne(message: JsMsg, { handle, log, durable, acks }: WorkerOptions): Promise<void> {
   try {
     const result = await handle({
       subject: message.subject,
@@ -87,22 +104,42 @@ async function handleOne(message: JsMsg, { handle, log, durable }: WorkerOptions
       storedAtMs: Math.floor(message.info.timestampNanos / NS_PER_MS),
       header: (name) => message.headers?.get(name) || undefined,
     });
-    if (result === 'done') message.ack();
-    else message.nak(result.retryInMs);
+    if (result !== 'done') message.nak(result.retryInMs);
+    else if (acks === undefined) message.ack();
+    else acks.add(message);
   } catch (error) {
     log.warn(`${durable} could not handle a message, it comes again`, { sequence: message.seq, error });
     message.nak(RETRY_DELAY_MS);
   }
 }
 
-async function ensureConsumer(nats: Nats, { stream, durable, filters, maxPending }: WorkerOptions): Promise<void> {
+async function ensureConsumer(nats: Nats, options: WorkerOptions): Promise<void> {
+  const {
+    stream,
+    durable,
+    filters,
+    maxPending,
+    maxPutOff = maxPending,
+    forgetful = false,
+    headersOnly = false,
+  } = options;
   const config: Partial<ConsumerConfig> = {
     durable_name: durable,
     ack_policy: AckPolicy.Explicit,
     deliver_policy: DeliverPolicy.All,
-    ack_wait: ACK_WAIT_MS * NS_PER_MS,
-    max_ack_pending: maxPending,
+    ack_wait: (options.ackWaitMs ?? DEFAULT_ACK_WAIT_MS) * NS_PER_MS,
+    max_ack_pending: Math.max(maxPending, maxPutOff),
     filter_subjects: [...filters],
+    mem_storage: forgetful,
+    headers_only: headersOnly,
   };
-  await api(nats, `CONSUMER.CREATE.${stream}.${durable}`, { stream_name: stream, config });
+  const create = () => api(nats, `CONSUMER.CREATE.${stream}.${durable}`, { stream_name: stream, config });
+  try {
+    await create();
+  } catch (error) {
+    if (!forgetful || !(error instanceof JetStreamError)) throw error;
+    // Where a consumer keeps its state cannot be changed. One that may forget can be made anew.
+    await api(nats, `CONSUMER.DELETE.${stream}.${durable}`);
+    await create();
+  }
 }

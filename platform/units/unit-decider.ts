@@ -1,9 +1,10 @@
 /**
  * Loads units, decides, and appends: the one way in which anything becomes an event.
  *
- * How it works. A unit's state is loaded once (snapshot, then the tail of its subjects) and kept. A follower reads the end
- * of the store and folds what others append into the kept states, so that a warm decision reads nothing. Decisions for one
- * unit are taken one after another; those of different units meet in the store's group commit.
+ * How it works. A unit's state is loaded once (snapshot, then the tail of its subjects) and kept. A follower hears of every
+ * commit in the store; where it is one that others made, the kept state is behind, and reads what it lacks before its next
+ * decision. A warm decision reads nothing. Decisions on one subject are taken one after another; those on different subjects
+ * meet in the store's group commit, also those of one unit: what a customer wants never waits for what the unit reports.
  *
  * What holds. A state folds every subject in order, none twice. A decision is guarded by the sequence of its subject in the
  * state that it saw: when another process was faster, the append fails, the state is brought up to date from the store and
@@ -19,13 +20,14 @@ import {
   envelop,
 } from '../../domain/envelope.ts';
 import { versionOf } from '../../domain/events/catalogue.ts';
-import { evolveUnit, type UnitState } from '../../domain/unit.ts';
+import { evolveUnit, lastSequenceOf, type UnitState } from '../../domain/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import {
   ConcurrencyError,
   type EventStore,
   GapError,
   MalformedCommitError,
+  type Notice,
   type StoredMessage,
   StoreUnavailableError,
 } from '../event-store/store.ts';
@@ -37,8 +39,10 @@ export const MAX_CACHED_UNITS = 20_000;
 export const MAX_DECISION_ATTEMPTS = 12;
 /** Pause before the n-th further attempt, times n, and as much again at random. */
 const RETRY_PAUSE_MS = 4;
-/** Decisions that may wait for one unit. */
-export const MAX_WAITING_DECISIONS_PER_UNIT = 1_000;
+/** Decisions that may wait for one subject. */
+export const MAX_WAITING_DECISIONS_PER_SUBJECT = 1_000;
+/** What comes from thousands of units at once, and nobody waits for: people's decisions go first. */
+const PATIENT: ReadonlySet<Aggregate> = new Set(['device', 'connectivity', 'log']);
 /** Pause before a follower that broke off begins again. */
 const FOLLOW_RETRY_MS = 500;
 
@@ -74,15 +78,17 @@ export interface Decided {
 
 interface Entry {
   state: UnitState;
-  /** Everything up to here was folded when the state was loaded; what came later, the follower brought. */
-  completeTo: number;
+  /** Everything up to here was folded when the state was loaded; what it lacks of what came later stands in `behind`. */
+  readonly completeTo: number;
+  /** The first and the last sequence that others appended since. */
+  behind?: { readonly from: number; readonly to: number } | undefined;
 }
 
 export class UnitDecider {
   readonly #options: UnitDeciderOptions;
   readonly #entries = new Map<string, Entry>();
-  /** What the follower brought for units whose state is being read from the store, in order. */
-  readonly #arrivals = new Map<string, StoredMessage[]>();
+  /** What the follower told of units whose state is being read from the store, in order. */
+  readonly #arrivals = new Map<string, Notice[]>();
   readonly #loads = new Map<string, Promise<Entry>>();
   readonly #queues = new Map<string, { tail: Promise<unknown>; waiting: number }>();
   /** The follower has passed everything up to here; undefined until it runs, and then nothing is kept. */
@@ -109,20 +115,27 @@ export class UnitDecider {
     meta: DecisionMeta,
     decision: (state: UnitState) => readonly EventDraft[],
   ): Promise<Decided> {
-    return this.record(unit, aggregate, meta.commandId, (state) => {
-      const time = toInstant(this.#options.clock());
-      return envelop(decision(state), { unit, time, ...meta }, versionOf, this.#options.newId);
-    });
+    const commandId = () => meta.commandId;
+    return this.#inTurn(unit, aggregate, () =>
+      this.#attempt(unit, aggregate, commandId, (state) => {
+        const time = toInstant(this.#options.clock());
+        return envelop(decision(state), { unit, time, ...meta }, versionOf, this.#options.newId);
+      }),
+    );
   }
 
-  /** As `decide`, for events that have their envelope: what a unit reported. */
-  record(
-    unit: string,
-    aggregate: Aggregate,
-    commandId: string,
-    events: (state: UnitState) => readonly CloudEvent[],
-  ): Promise<Decided> {
-    return this.#inTurn(unit, () => this.#attempt(unit, aggregate, commandId, events));
+  /**
+   * As `decide`, for what a unit reported: events that have their envelope. What identifies the commit is what stands in it,
+   * from the first to the last event: the rest of a batch, recorded later, is another commit.
+   */
+  record(unit: string, aggregate: Aggregate, events: (state: UnitState) => readonly CloudEvent[]): Promise<Decided> {
+    return this.#inTurn(unit, aggregate, () => this.#attempt(unit, aggregate, idOfReported, events));
+  }
+
+  /** The state of a unit as the store has it now, whatever this process knew. @throws StoreUnavailableError */
+  async fresh(unit: string): Promise<UnitState> {
+    const entry = await this.#entry(unit);
+    return (await this.#refresh(unit, entry)).state;
   }
 
   /**
@@ -135,7 +148,7 @@ export class UnitDecider {
     while (!signal.aborted) {
       try {
         this.#followedTo ??= await store.lastSequence();
-        for await (const message of store.read({ after: this.#followedTo, signal, onAlarm })) this.#arrive(message);
+        for await (const notice of store.watch({ after: this.#followedTo, signal, onAlarm })) this.#arrive(notice);
       } catch (error) {
         if (error instanceof GapError) throw error;
         log.warn('following EVENTS broke off', { error });
@@ -147,7 +160,7 @@ export class UnitDecider {
   async #attempt(
     unit: string,
     aggregate: Aggregate,
-    commandId: string,
+    commandIdOf: (events: readonly CloudEvent[]) => string,
     decide: (state: UnitState) => readonly CloudEvent[],
   ): Promise<Decided> {
     const { store, sleep, random } = this.#options;
@@ -157,10 +170,15 @@ export class UnitDecider {
       const events = decide(state);
       if (events.length === 0) return { state, sequence: lastSequenceOf(state), appended: false };
       const expectedSequence = state.sequences[aggregate];
+      const commandId = commandIdOf(events);
       try {
-        const { sequence, duplicate } = await store.append({ unit, aggregate, expectedSequence, commandId, events });
+        const patient = PATIENT.has(aggregate);
+        const append = { unit, aggregate, expectedSequence, commandId, events, patient };
+        const { sequence, duplicate } = await store.append(append);
         if (duplicate) return { state: (await this.#refresh(unit, entry)).state, sequence, appended: false };
         entry.state = evolveUnit(entry.state, { aggregate, sequence, events });
+        // The follower may have told of it first.
+        if (entry.behind?.from === sequence && entry.behind.to === sequence) entry.behind = undefined;
         return { state: entry.state, sequence, appended: true };
       } catch (error) {
         if (!(error instanceof ConcurrencyError)) throw error;
@@ -172,13 +190,14 @@ export class UnitDecider {
     throw new StoreUnavailableError(`unit ${unit} is contended: ${MAX_DECISION_ATTEMPTS} races were lost`);
   }
 
-  /** Runs the decisions of one unit one after another. */
-  async #inTurn<T>(unit: string, run: () => Promise<T>): Promise<T> {
-    const queue = this.#queues.get(unit) ?? { tail: Promise.resolve(), waiting: 0 };
-    if (queue.waiting >= MAX_WAITING_DECISIONS_PER_UNIT) {
-      throw new StoreUnavailableError(`${MAX_WAITING_DECISIONS_PER_UNIT} decisions wait for unit ${unit}`);
+  /** Runs the decisions on one subject one after another. */
+  async #inTurn<T>(unit: string, aggregate: Aggregate, run: () => Promise<T>): Promise<T> {
+    const subject = `${unit}/${aggregate}`;
+    const queue = this.#queues.get(subject) ?? { tail: Promise.resolve(), waiting: 0 };
+    if (queue.waiting >= MAX_WAITING_DECISIONS_PER_SUBJECT) {
+      throw new StoreUnavailableError(`${MAX_WAITING_DECISIONS_PER_SUBJECT} decisions wait for ${subject}`);
     }
-    this.#queues.set(unit, queue);
+    this.#queues.set(subject, queue);
     queue.waiting += 1;
     const turn = queue.tail.then(run);
     queue.tail = turn.catch(() => undefined);
@@ -186,12 +205,13 @@ export class UnitDecider {
       return await turn;
     } finally {
       queue.waiting -= 1;
-      if (queue.waiting === 0) this.#queues.delete(unit);
+      if (queue.waiting === 0) this.#queues.delete(subject);
     }
   }
 
   async #entry(unit: string): Promise<Entry> {
     const kept = this.#entries.get(unit);
+    if (kept?.behind !== undefined) return this.#refresh(unit, kept);
     if (kept !== undefined) {
       this.#keep(unit, kept);
       return kept;
@@ -201,9 +221,13 @@ export class UnitDecider {
 
   /** Brings a state up to date from the store. */
   #refresh(unit: string, entry: Entry): Promise<Entry> {
+    const kept = this.#entries.get(unit);
     this.#entries.delete(unit);
-    const completeTo = Math.max(entry.completeTo, this.#followedTo ?? 0);
-    return this.#loadOnce(unit, async () => ({ state: entry.state, completeTo }));
+    // Somebody may have replaced the entry meanwhile: the follower tells only of what those that are kept lack.
+    const base = kept ?? entry;
+    const followedTo = kept === undefined ? 0 : (this.#followedTo ?? 0);
+    const completeTo = Math.min(Math.max(base.completeTo, followedTo), missingFrom(base) - 1);
+    return this.#loadOnce(unit, async () => ({ state: base.state, completeTo }));
   }
 
   #loadOnce(unit: string, base: () => Promise<UnitSnapshot>): Promise<Entry> {
@@ -216,16 +240,17 @@ export class UnitDecider {
 
   async #load(unit: string, base: () => Promise<UnitSnapshot>): Promise<Entry> {
     const following = this.#followedTo !== undefined;
-    // What the follower brings between the read and the first use would be missed without a place to wait in.
-    const arrivals: StoredMessage[] = [];
+    // What the follower tells between the read and the first use would be missed without a place to wait in.
+    const arrivals: Notice[] = [];
     this.#arrivals.set(unit, arrivals);
     try {
       const { state, completeTo } = await base();
-      const tail = await this.#options.store.tail(unit, completeTo);
-      const entry = {
-        state: [...tail, ...arrivals].reduce((next, message) => this.#fold(next, message), state),
-        completeTo: tail.at(-1)?.sequence ?? completeTo,
-      };
+      let entry = await this.#read(unit, state, completeTo);
+      for (const notice of arrivals) note(entry, notice);
+      // What came meanwhile was told before the state was asked for, as far as anybody can know.
+      const known = Math.min(entry.completeTo, missingFrom(entry) - 1);
+      if (entry.behind !== undefined) entry = await this.#read(unit, entry.state, known);
+      for (const notice of arrivals) note(entry, notice);
       if (following) this.#keep(unit, entry);
       return entry;
     } finally {
@@ -233,15 +258,27 @@ export class UnitDecider {
     }
   }
 
-  #arrive(message: StoredMessage): void {
-    this.#followedTo = message.sequence;
-    const arrivals = this.#arrivals.get(message.unit);
-    if (arrivals !== undefined) {
-      arrivals.push(message);
-      return;
-    }
-    const entry = this.#entries.get(message.unit);
-    if (entry !== undefined) entry.state = this.#fold(entry.state, message);
+  async #read(unit: string, state: UnitState, completeTo: number): Promise<Entry> {
+    const tail = await this.#options.store.tail(unit, completeTo);
+    return {
+      state: tail.reduce((next, message) => this.#fold(next, message), state),
+      completeTo: tail.at(-1)?.sequence ?? completeTo,
+    };
+  }
+
+  /**
+   * Tells of a commit that somebody has heard of in another way, perhaps before the follower, and before the answer to whoever
+   * appended it: the next decision on its unit knows it.
+   */
+  tell(notice: Notice): void {
+    this.#arrivals.get(notice.unit)?.push(notice);
+    const entry = this.#entries.get(notice.unit);
+    if (entry !== undefined) note(entry, notice);
+  }
+
+  #arrive(notice: Notice): void {
+    this.#followedTo = notice.sequence;
+    this.tell(notice);
   }
 
   #fold(state: UnitState, message: StoredMessage): UnitState {
@@ -268,6 +305,19 @@ export class UnitDecider {
   }
 }
 
-function lastSequenceOf(state: UnitState): number {
-  return Math.max(...Object.values(state.sequences));
+/** Notes that a state lacks a commit, unless it has it. */
+function note(entry: Entry, { aggregate, sequence }: Notice): void {
+  if (sequence <= entry.state.sequences[aggregate]) return;
+  const { from = sequence, to = sequence } = entry.behind ?? {};
+  entry.behind = { from: Math.min(from, sequence), to: Math.max(to, sequence) };
+}
+
+/** The first commit that a state is known to lack. */
+function missingFrom({ behind }: Entry): number {
+  return behind?.from ?? Number.POSITIVE_INFINITY;
+}
+
+/** `UNIT/EPOCH/FIRST-LAST` */
+function idOfReported(events: readonly CloudEvent[]): string {
+  return `${events[0]?.id}-${events.at(-1)?.unitseq}`;
 }

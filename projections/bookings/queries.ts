@@ -21,7 +21,7 @@ export async function loadSnapshot(sql: Sql, unit: string): Promise<UnitSnapshot
   const { runId, schema } = await servingRun(sql, 'bookings');
   const [row] = await sql<Row[]>`
     select r.version, c.position as lane_position, p.position as parked_from,
-      s.registry, s.connectivity, s.booking, s.device, s.sequences
+      s.registry, s.connectivity, s.booking, s.device, s.log, s.sequences
     from platform.projection_checkpoints c
     join platform.projection_runs r on r.id = c.run_id
     left join platform.projection_parked p on p.run_id = c.run_id and p.unit = ${unit}

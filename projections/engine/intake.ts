@@ -1,11 +1,14 @@
 import type { StoredMessage } from '../../platform/event-store/store.ts';
 
-/** Messages that wait for one projection; when one intake is full, the reader waits. */
+/** Messages, and their bytes, that wait for one projection; when one intake is full, the reader waits. */
 const MAX_INTAKE_MESSAGES = 2_000;
+/** Parsed, they take some five times as much memory. */
+const MAX_INTAKE_BYTES = 8 * 1024 * 1024;
 
 /** What the reader has brought and a projection has not applied yet. Messages come in the order of the store. */
 export class Intake {
   readonly #messages: StoredMessage[] = [];
+  #bytes = 0;
   /** Everything up to here was brought, or was no commit. */
   #seenTo: number;
   #changed = Promise.withResolvers<void>();
@@ -24,7 +27,7 @@ export class Intake {
   }
 
   get isFull(): boolean {
-    return this.#messages.length >= MAX_INTAKE_MESSAGES;
+    return this.#messages.length >= MAX_INTAKE_MESSAGES || this.#bytes >= MAX_INTAKE_BYTES;
   }
 
   /** Takes the next message; one that was brought before is ignored. */
@@ -32,6 +35,7 @@ export class Intake {
     if (message.sequence <= this.#seenTo) return;
     this.#seenTo = message.sequence;
     this.#messages.push(message);
+    this.#bytes += message.bytes;
     this.wake();
   }
 
@@ -44,7 +48,7 @@ export class Intake {
 
   /** Forgets the first messages: they are applied. */
   drop(count: number): void {
-    this.#messages.splice(0, count);
+    for (const { bytes } of this.#messages.splice(0, count)) this.#bytes -= bytes;
     if (this.isFull) return;
     this.#emptied.resolve();
     this.#emptied = Promise.withResolvers();

@@ -1,7 +1,8 @@
 /** `event_log`: every event as it is stored, for the event grid and for exports. */
 
+import { occurredAtMs, type Stamped } from '../../domain/clock.ts';
 import { lockerOfSubject } from '../../domain/envelope.ts';
-import { toInstant, toMs } from '../../domain/vocabulary.ts';
+import { toInstant } from '../../domain/vocabulary.ts';
 import type { Projection } from '../engine/projection.ts';
 
 /** The first moment that both JavaScript and Postgres can write as a year. */
@@ -9,7 +10,7 @@ export const EARLIEST_MS = Date.parse('0001-01-01T00:00:00.000Z');
 
 export const eventLog: Projection = {
   name: 'event_log',
-  version: 1,
+  version: 2,
 
   async createTables(tx, schema) {
     const table = tx(`${schema}.event`);
@@ -20,6 +21,7 @@ export const eventLog: Projection = {
         unit text not null,
         locker text,
         type text not null,
+        -- When it occurred: without the offset of a clock that is wrong.
         time timestamptz not null,
         recorded_at timestamptz not null,
         event text not null,
@@ -40,7 +42,7 @@ export const eventLog: Projection = {
         ${rows.map(({ commit }) => commit.unit)}::text[],
         ${rows.map(({ event }) => lockerOfSubject(event.subject) ?? null)}::text[],
         ${rows.map(({ event }) => event.type)}::text[],
-        ${rows.map(({ event, commit }) => occurredAt(event.time, commit.recordedAtMs))}::timestamptz[],
+        ${rows.map(({ event, commit }) => filedUnder(event, commit.recordedAtMs))}::timestamptz[],
         ${rows.map(({ commit }) => new Date(commit.recordedAtMs).toISOString())}::timestamptz[],
         ${rows.map(({ event }) => JSON.stringify(event))}::text[]
       )`;
@@ -48,7 +50,7 @@ export const eventLog: Projection = {
 };
 
 /** A unit's clock may say anything. What is no time that Postgres keeps is filed under the time of its recording. */
-function occurredAt(time: string, recordedAtMs: number): string {
-  const ms = toMs(time);
+function filedUnder(event: Stamped, recordedAtMs: number): string {
+  const ms = occurredAtMs(event);
   return toInstant(ms >= EARLIEST_MS ? ms : recordedAtMs);
 }

@@ -1,3 +1,4 @@
+import { occurredAt } from '../../domain/clock.ts';
 import type { CloudEvent } from '../../domain/envelope.ts';
 import { Refusal } from '../../domain/refusal.ts';
 import { toInstant, toMs } from '../../domain/vocabulary.ts';
@@ -10,14 +11,19 @@ export interface EventFilter {
   readonly unit?: string;
   readonly locker?: string;
   readonly type?: string;
-  /** RFC 3339: when it occurred, inclusive. */
+  /** RFC 3339: when it occurred, by the platform's clock, inclusive. */
   readonly from?: string;
-  /** RFC 3339: when it occurred, exclusive. */
+  /** RFC 3339: when it occurred, by the platform's clock, exclusive. */
   readonly until?: string;
 }
 
 /** A CloudEvent as stored, with where and when it was recorded. */
-export type RecordedEvent = CloudEvent & { readonly position: string; readonly recordedAt: string };
+export type RecordedEvent = CloudEvent & {
+  readonly position: string;
+  readonly recordedAt: string;
+  /** RFC 3339: when it occurred, where the clock that told `time` is known to have been wrong. */
+  readonly correctedTime?: string;
+};
 
 interface Row {
   readonly sequence: number;
@@ -76,9 +82,11 @@ function beforeCursor(sql: Sql, cursor: string) {
 }
 
 function toEvent({ sequence, index, recorded_at, event }: Row): RecordedEvent {
+  const stored = JSON.parse(event) as CloudEvent;
   return {
     position: `${sequence}.${index}`,
     recordedAt: recorded_at.toISOString(),
-    ...(JSON.parse(event) as CloudEvent),
+    ...stored,
+    ...(stored.clockoffsetms === undefined ? {} : { correctedTime: occurredAt(stored) }),
   };
 }

@@ -6,8 +6,10 @@ import { upcast } from '../../domain/events/catalogue.ts';
 import type { RegisteredLocker, RegisteredUnit } from '../../domain/registry.ts';
 import { evolveBooking, type Reservation } from '../../domain/reservation.ts';
 import type { UnitState } from '../../domain/unit.ts';
+import { toInstant, toMs } from '../../domain/vocabulary.ts';
 import type { Tx } from '../../platform/postgres/connection.ts';
 import type { Commit, Projection } from '../engine/projection.ts';
+import { EARLIEST_MS } from '../event_log/projection.ts';
 import { type FoldedUnit, UnitStates, versionWithFold, withoutUses } from '../unit-states.ts';
 
 /** What makes a place: where it is, what it asks, whether it answers, and who is in its lockers. */
@@ -181,7 +183,7 @@ async function saveNews(tx: Tx, table: string, places: readonly Place[]): Promis
     from unnest(
       ${places.map(({ unit }) => unit.name)}::text[],
       ${places.map(({ state }) => state.connectivity.status === 'online')}::boolean[],
-      ${places.map(({ state }) => state.device.lastEventAt ?? null)}::timestamptz[]
+      ${places.map(({ state }) => storable(state.device.lastEventAt))}::timestamptz[]
     ) as batch (unit, online, known_at)
     where p.unit = batch.unit`;
 }
@@ -214,9 +216,14 @@ async function saveLockers(tx: Tx, table: string, rows: readonly LockerRow[]): P
       ${rows.map(({ ordinal }) => ordinal)}::int[],
       ${rows.map(({ locker }) => locker.size)}::text[],
       ${rows.map(({ locker }) => locker.inService)}::boolean[],
-      ${rows.map(({ rental }) => rental?.startedAt ?? null)}::timestamptz[],
-      ${rows.map(({ rental }) => rental?.until ?? null)}::timestamptz[]
+      ${rows.map(({ rental }) => storable(rental?.startedAt))}::timestamptz[],
+      ${rows.map(({ rental }) => storable(rental?.until))}::timestamptz[]
     )
     on conflict (unit, id) do update set
       in_service = excluded.in_service, rental_from = excluded.rental_from, rental_until = excluded.rental_until`;
+}
+
+/** A time on a unit's clock as Postgres can keep it: days that there are not, such as 30 February, were recorded once. */
+function storable(time: string | undefined): string | null {
+  return time === undefined ? null : toInstant(Math.max(toMs(time), EARLIEST_MS));
 }

@@ -1,41 +1,28 @@
 /**
- * Keeps what pings tell of units, in bulk: at most every half second, the newest of each unit. It is no projection: what is
- * lost is not told again, and the next ping makes up for it.
+ * Keeps what pings and heartbeats tell of units, in bulk: at most every half second, the newest of each unit. It is no
+ * projection: what is lost is not told again, and the next ping or heartbeat makes up for it.
  */
 
+import { isClockWrong } from '../../domain/clock.ts';
+import { toInstant } from '../../domain/vocabulary.ts';
 import type { Log } from '../../platform/log.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
-import { decodeTelemetry, type PingResult } from '../../platform/telemetry.ts';
+import { decodeTelemetry } from '../../platform/telemetry.ts';
+import { clockOf, joined, PING_CLOCK_PRECEDENCE_MS, proofOf, type UnitNews, withResult } from './news.ts';
 
 const WRITE_INTERVAL_MS = 500;
-/** Units whose newest result is kept in memory; results of further units are dropped until the next write. */
+/** Units whose news are kept in memory; results of further units are dropped until the next write. */
 const MAX_BUFFERED_UNITS = 500_000;
 /** Rows in one statement. */
 const MAX_ROWS_PER_WRITE = 5_000;
-
-/** What is to be written of a unit: its newest ping, its newest answer, and how many it missed since then. */
-export interface UnitPings {
-  readonly newest: PingResult;
-  readonly answer: PingResult | undefined;
-  readonly missed: number;
-}
-
-/** Takes a result in. Results of one unit may come in any order. */
-export function withResult(pings: UnitPings | undefined, result: PingResult): UnitPings {
-  const isAnswer = result.rttMs !== null;
-  if (pings === undefined) {
-    return { newest: result, answer: isAnswer ? result : undefined, missed: isAnswer ? 0 : 1 };
-  }
-  if (result.at < pings.newest.at) return pings;
-  if (isAnswer) return { newest: result, answer: result, missed: 0 };
-  return { ...pings, newest: result, missed: pings.missed + 1 };
-}
+const MS_PER_S = 1_000;
 
 export class TelemetryRecorder {
   readonly #sql: Sql;
   readonly #log: Log;
-  #buffer = new Map<string, UnitPings>();
+  #buffer = new Map<string, UnitNews>();
   #dropped = 0;
+  #unreadable = 0;
 
   constructor(sql: Sql, log: Log) {
     this.#sql = sql;
@@ -49,6 +36,7 @@ export class TelemetryRecorder {
       this.#log.warn('a telemetry message cannot be read');
       return;
     }
+    this.#unreadable += message.unreadable;
     for (const result of message.results) {
       const known = this.#buffer.get(result.unit);
       if (known === undefined && this.#buffer.size >= MAX_BUFFERED_UNITS) this.#dropped += 1;
@@ -66,16 +54,15 @@ export class TelemetryRecorder {
 
   /** Writes what there is; what could not be written stays for the next time, unless there is something newer. */
   async flush(): Promise<void> {
-    if (this.#dropped > 0) this.#log.warn('telemetry was dropped: too many units at once', { results: this.#dropped });
-    this.#dropped = 0;
+    this.#sayWhatWasLost();
     const taken = this.#buffer;
     this.#buffer = new Map();
     const rows = [...taken.values()];
     try {
       for (let start = 0; start < rows.length; start += MAX_ROWS_PER_WRITE) {
         const chunk = rows.slice(start, start + MAX_ROWS_PER_WRITE);
-        await writePings(this.#sql, chunk);
-        for (const { newest } of chunk) taken.delete(newest.unit);
+        await writeNews(this.#sql, chunk);
+        for (const { unit } of chunk) taken.delete(unit);
       }
     } catch (error) {
       this.#log.warn('telemetry could not be written', { error, units: taken.size });
@@ -83,40 +70,97 @@ export class TelemetryRecorder {
     }
   }
 
-  #putBack(taken: ReadonlyMap<string, UnitPings>): void {
+  #putBack(taken: ReadonlyMap<string, UnitNews>): void {
     for (const [unit, older] of taken) {
       const newer = this.#buffer.get(unit);
       if (newer === undefined) this.#buffer.set(unit, older);
-      else if (newer.answer === undefined) {
-        this.#buffer.set(unit, { ...newer, answer: older.answer, missed: older.missed + newer.missed });
-      }
+      else this.#buffer.set(unit, joined(newer, older));
     }
+  }
+
+  #sayWhatWasLost(): void {
+    if (this.#dropped > 0) this.#log.warn('telemetry was dropped: too many units at once', { results: this.#dropped });
+    if (this.#unreadable > 0) this.#log.warn('telemetry cannot be read', { results: this.#unreadable });
+    this.#dropped = 0;
+    this.#unreadable = 0;
   }
 }
 
-async function writePings(sql: Sql, rows: readonly UnitPings[]): Promise<void> {
-  const column = <T>(value: (row: UnitPings) => T): T[] => rows.map(value);
+/**
+ * Each part moves on by itself and only forward, so that it does not matter in which order results come and how they are
+ * dealt to writes.
+ */
+async function writeNews(sql: Sql, news: readonly UnitNews[]): Promise<void> {
+  const rows = news.map(toRow);
+  const column = <T>(value: (row: Row) => T): T[] => rows.map(value);
+  const moments = (value: (row: Row) => number | undefined) =>
+    column((row) => {
+      const ms = value(row);
+      return ms === undefined ? null : toInstant(ms);
+    });
+  const isLaterProof = sql.part`excluded.last_online_at >= coalesce(known.last_online_at, '-infinity')`;
+  // As in `clockOf`: the newest ping tells the clock, unless a heartbeat is newer by the precedence of pings.
+  const precedence = sql.part`make_interval(secs => ${PING_CLOCK_PRECEDENCE_MS / MS_PER_S}::double precision)`;
+  const isBetterClock = sql.part`case when excluded.clock_pinged_at is not null
+    then excluded.clock_pinged_at >= coalesce(known.clock_pinged_at, '-infinity')
+      and coalesce(known.clock_at, '-infinity') <= excluded.clock_pinged_at + ${precedence}
+    else excluded.clock_at >= coalesce(known.clock_at, '-infinity')
+      and excluded.clock_at > coalesce(known.clock_pinged_at, '-infinity') + ${precedence} end`;
   await sql`
     insert into platform.unit_telemetry as known
-      (unit, at, last_response_ms, last_online_at, missed_in_a_row, epoch, last_seq, configuration_hash)
+      (unit, at, pinged_at, answered_at, last_response_ms, last_online_at, epoch, last_seq, configuration_hash,
+        clock_at, clock_pinged_at, clock_offset_ms, clock_wrong)
     select * from unnest(
-      ${column(({ newest }) => newest.unit)}::text[],
-      ${column(({ newest }) => new Date(newest.at).toISOString())}::timestamptz[],
+      ${column(({ unit }) => unit)}::text[],
+      ${moments(({ atMs }) => atMs)}::timestamptz[],
+      ${moments(({ pingedAtMs }) => pingedAtMs)}::timestamptz[],
+      ${moments(({ answer }) => answer?.at)}::timestamptz[],
       ${column(({ answer }) => answer?.rttMs ?? null)}::double precision[],
-      ${column(({ answer }) => (answer === undefined ? null : new Date(answer.at).toISOString()))}::timestamptz[],
-      ${column(({ missed }) => missed)}::int[],
-      ${column(({ answer }) => answer?.epoch ?? null)}::text[],
-      ${column(({ answer }) => answer?.lastSeq ?? null)}::bigint[],
-      ${column(({ answer }) => answer?.configurationHash ?? null)}::text[]
+      ${moments(({ proof }) => proof?.at)}::timestamptz[],
+      ${column(({ proof }) => proof?.epoch ?? null)}::text[],
+      ${column(({ proof }) => proof?.lastSeq ?? null)}::bigint[],
+      ${column(({ proof }) => proof?.configurationHash ?? null)}::text[],
+      ${moments(({ clock }) => clock?.atMs)}::timestamptz[],
+      ${moments(({ clock }) => (clock?.isOfPing === true ? clock.atMs : undefined))}::timestamptz[],
+      ${column(({ clock }) => clock?.offsetMs ?? null)}::bigint[],
+      ${column(({ clock }) => clock !== undefined && isClockWrong(clock.offsetMs))}::boolean[]
     )
     on conflict (unit) do update set
-      at = excluded.at,
-      last_response_ms = coalesce(excluded.last_response_ms, known.last_response_ms),
-      last_online_at = coalesce(excluded.last_online_at, known.last_online_at),
-      missed_in_a_row = excluded.missed_in_a_row
-        + case when excluded.last_online_at is null then known.missed_in_a_row else 0 end,
-      epoch = coalesce(excluded.epoch, known.epoch),
-      last_seq = coalesce(excluded.last_seq, known.last_seq),
-      configuration_hash = coalesce(excluded.configuration_hash, known.configuration_hash)
-    where excluded.at >= known.at`;
+      at = greatest(known.at, excluded.at),
+      pinged_at = greatest(known.pinged_at, excluded.pinged_at),
+      answered_at = greatest(known.answered_at, excluded.answered_at),
+      last_response_ms = case when excluded.answered_at >= coalesce(known.answered_at, '-infinity')
+        then excluded.last_response_ms else known.last_response_ms end,
+      last_online_at = greatest(known.last_online_at, excluded.last_online_at),
+      epoch = case when ${isLaterProof} then coalesce(excluded.epoch, known.epoch) else known.epoch end,
+      last_seq = case when ${isLaterProof} then coalesce(excluded.last_seq, known.last_seq) else known.last_seq end,
+      configuration_hash = case when ${isLaterProof}
+        then coalesce(excluded.configuration_hash, known.configuration_hash) else known.configuration_hash end,
+      clock_at = case when ${isBetterClock} then excluded.clock_at else known.clock_at end,
+      clock_pinged_at = greatest(known.clock_pinged_at, excluded.clock_pinged_at),
+      clock_offset_ms = case when ${isBetterClock} then excluded.clock_offset_ms else known.clock_offset_ms end,
+      clock_wrong = case when ${isBetterClock} then excluded.clock_wrong else known.clock_wrong end`;
+}
+
+interface Row {
+  readonly unit: string;
+  readonly atMs: number;
+  readonly pingedAtMs: number | undefined;
+  readonly answer: UnitNews['answer'];
+  readonly proof: ReturnType<typeof proofOf>;
+  readonly clock: ReturnType<typeof clockOf>;
+}
+
+function toRow(news: UnitNews): Row {
+  const { unit, answer, miss } = news;
+  const proof = proofOf(news);
+  const pingedAtMs = latest(answer?.at, miss?.at);
+  // News without any result are never made.
+  const atMs = latest(pingedAtMs, proof?.at) ?? 0;
+  return { unit, atMs, pingedAtMs, answer, proof, clock: clockOf(news) };
+}
+
+function latest(...moments: readonly (number | undefined)[]): number | undefined {
+  const known = moments.filter((moment) => moment !== undefined);
+  return known.length === 0 ? undefined : Math.max(...known);
 }

@@ -8,13 +8,13 @@ import type { Tx } from '../../platform/postgres/connection.ts';
 import type { Projection } from '../engine/projection.ts';
 import { type FoldedUnit, UnitStates, versionWithFold, withoutUses } from '../unit-states.ts';
 
-const FOLLOWED: ReadonlySet<Aggregate> = new Set(['registry', 'config', 'connectivity', 'device']);
+const FOLLOWED: ReadonlySet<Aggregate> = new Set(['registry', 'config', 'connectivity', 'device', 'log']);
 
 export function createUnits(): Projection {
   const unitStates = new UnitStates({ aggregates: FOLLOWED, isFromRegistration: true, keep: withoutUses });
   return {
     name: 'units',
-    version: versionWithFold(2),
+    version: versionWithFold(4),
     async createTables(tx, schema) {
       await unitStates.createTable(tx, schema);
       await createGrid(tx, schema);
@@ -37,12 +37,16 @@ async function createGrid(tx: Tx, schema: string): Promise<void> {
       address text not null,
       probe text not null,
       key_version int not null,
+      delivery text not null,
+      command_channel text not null,
+      credentials_revoked boolean not null,
       lockers int not null,
       retired boolean not null,
       connectivity text not null,
       connectivity_since timestamptz,
       recorded_epoch text,
       recorded_seq bigint not null,
+      has_gap boolean not null,
       wanted_hash text not null,
       reported_hash text
     ) with (fillfactor = 70)`;
@@ -62,8 +66,9 @@ function shown({ after }: FoldedUnit): Shown {
 async function saveRows(tx: Tx, table: string, rows: readonly Shown[]): Promise<void> {
   const column = <T>(value: (row: Shown) => T): T[] => rows.map(value);
   await tx`
-    insert into ${tx(table)} (unit, hash, display_name, address, probe, key_version, lockers, retired,
-      connectivity, connectivity_since, recorded_epoch, recorded_seq, wanted_hash, reported_hash)
+    insert into ${tx(table)} (unit, hash, display_name, address, probe, key_version, delivery,
+      command_channel, credentials_revoked, lockers, retired,
+      connectivity, connectivity_since, recorded_epoch, recorded_seq, has_gap, wanted_hash, reported_hash)
     select * from unnest(
       ${column(({ state }) => state.name)}::text[],
       ${column(({ state }) => unitHash(state.name))}::text[],
@@ -71,19 +76,24 @@ async function saveRows(tx: Tx, table: string, rows: readonly Shown[]): Promise<
       ${column(({ registered }) => registered.address)}::text[],
       ${column(({ registered }) => registered.probe)}::text[],
       ${column(({ registered }) => registered.keyVersion)}::int[],
+      ${column(({ registered }) => registered.delivery)}::text[],
+      ${column(({ registered }) => registered.commandChannel)}::text[],
+      ${column(({ registered }) => registered.credentialsRevoked)}::boolean[],
       ${column(({ registered }) => registered.lockers.length)}::int[],
       ${column(({ registered }) => registered.status === 'retired')}::boolean[],
       ${column(({ state }) => state.connectivity.status)}::text[],
       ${column(({ state: { connectivity } }) => ('since' in connectivity ? connectivity.since : null))}::timestamptz[],
       ${column(({ state }) => state.device.epoch ?? null)}::text[],
       ${column(({ state: { device } }) => (device.epoch === undefined ? 0 : (device.epochs[device.epoch] ?? 0)))}::bigint[],
+      ${column(({ state }) => Object.keys(state.log.gaps).length > 0)}::boolean[],
       ${column(({ registered }) => registered.configuration.hash)}::text[],
       ${column(({ state }) => state.device.configurationHash ?? null)}::text[]
     )
     on conflict (unit) do update set
       display_name = excluded.display_name, address = excluded.address, probe = excluded.probe,
-      key_version = excluded.key_version, lockers = excluded.lockers, retired = excluded.retired,
+      key_version = excluded.key_version, delivery = excluded.delivery, command_channel = excluded.command_channel,
+      credentials_revoked = excluded.credentials_revoked, lockers = excluded.lockers, retired = excluded.retired,
       connectivity = excluded.connectivity, connectivity_since = excluded.connectivity_since,
       recorded_epoch = excluded.recorded_epoch, recorded_seq = excluded.recorded_seq,
-      wanted_hash = excluded.wanted_hash, reported_hash = excluded.reported_hash`;
+      has_gap = excluded.has_gap, wanted_hash = excluded.wanted_hash, reported_hash = excluded.reported_hash`;
 }

@@ -1,9 +1,16 @@
+import { HEARTBEAT_INTERVAL_MS } from '../../domain/connectivity.ts';
 import type { RegisteredUnit } from '../../domain/registry.ts';
 import type { UnitState } from '../../domain/unit.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
 import { servingRun } from '../engine/serving.ts';
 import { type StateRow, stateOf } from '../unit-states.ts';
+
+/**
+ * A unit that is not pinged is not known to be online when so many heartbeats did not come: one more than make it offline, so
+ * that whoever listens has said so before.
+ */
+const HEARTBEATS_TO_UNKNOWN = 4;
 
 export type ShownState = 'never-seen' | 'online' | 'syncing' | 'offline' | 'unknown';
 export type UnitSort = 'name' | 'state' | 'lastOnlineAt' | 'lastResponseTimeMs';
@@ -21,9 +28,13 @@ export interface GridRow {
   readonly configStatus: 'applied' | 'pending' | 'drifted';
   /** Events at the unit that are not recorded yet. */
   readonly backlog: number;
+  /** By how much the unit's clock is ahead, null when nobody has heard it. */
+  readonly clockOffsetMs: number | null;
+  /** Whether that is more than is tolerated: its events then carry the offset. */
+  readonly clockWrong: boolean;
 }
 
-/** When the answer is given, and after how long without a ping a unit is not known to be online. */
+/** When the answer is given, and after how long without a ping a unit that is pinged is not known to be online. */
 export interface Now {
   readonly nowMs: number;
   readonly unknownAfterMs: number;
@@ -47,6 +58,8 @@ interface Row {
   readonly wanted_hash: string;
   readonly reported_hash: string | null;
   readonly backlog: number;
+  readonly clock_offset_ms: number | null;
+  readonly clock_wrong: boolean;
 }
 
 /** A page of the grid; retired units are not in it. @throws CursorError */
@@ -73,7 +86,7 @@ export async function listUnits(
 export async function getUnit(sql: Sql, query: Now & { readonly name: string }) {
   const { schema } = await servingRun(sql, 'units');
   const [row] = await sql<(Row & StateRow)[]>`
-    select grid.*, s.registry, s.connectivity, s.booking, s.device, s.sequences
+    select grid.*, s.registry, s.connectivity, s.booking, s.device, s.log, s.sequences
     from (${grid(sql, schema, query, query.name)}) grid join ${sql(`${schema}.unit_state`)} s using (unit)`;
   if (row === undefined) return undefined;
   const state = stateOf(row.unit, row);
@@ -82,7 +95,7 @@ export async function getUnit(sql: Sql, query: Now & { readonly name: string }) 
     : { ...toGridRow(row), ...detailOf(state, state.registry) };
 }
 
-/** Units that are to be pinged, in the order of their names. */
+/** Units that are to be pinged, in the order of their names: neither retired ones nor those whose credentials are revoked. */
 export async function pingTargets(
   sql: Sql,
   { afterName, limit }: { readonly afterName: string | undefined; readonly limit: number },
@@ -90,7 +103,7 @@ export async function pingTargets(
   const { schema } = await servingRun(sql, 'units');
   const rows = await sql<PingRow[]>`
     select unit, address, probe, key_version, connectivity, recorded_epoch, recorded_seq from ${sql(`${schema}.unit`)}
-    where not retired and unit > ${afterName ?? ''} order by unit limit ${limit}`;
+    where not retired and not credentials_revoked and unit > ${afterName ?? ''} order by unit limit ${limit}`;
   return rows.map(({ unit, address, probe, key_version, connectivity, recorded_epoch: epoch, recorded_seq: seq }) => ({
     name: unit,
     address,
@@ -111,15 +124,62 @@ interface PingRow {
   readonly recorded_seq: number;
 }
 
+/**
+ * Units that may have to be asked for their log, in the order of their names: those that wait to be asked, those that are not
+ * pinged, and those that push and say more than is recorded, or of which something is missing.
+ */
+export async function fetchTargets(
+  sql: Sql,
+  { afterName, limit }: { readonly afterName: string | undefined; readonly limit: number },
+) {
+  const { schema } = await servingRun(sql, 'units');
+  const rows = await sql<FetchRow[]>`
+    select u.unit, u.delivery, u.connectivity = 'online' as online, u.probe = 'http' as pinged, u.has_gap,
+      u.recorded_epoch, u.recorded_seq, t.epoch as reported_epoch, t.last_seq as reported_seq
+    from ${sql(`${schema}.unit`)} u left join platform.unit_telemetry t on t.unit = u.unit
+    where not u.retired and not u.credentials_revoked and u.unit > ${afterName ?? ''}
+      and (u.delivery = 'fetch' or u.probe <> 'http' or u.has_gap
+        or t.epoch is distinct from u.recorded_epoch or t.last_seq > u.recorded_seq)
+    order by u.unit limit ${limit}`;
+  return rows.map(
+    ({ unit, delivery, online, pinged, has_gap, recorded_epoch, recorded_seq, reported_epoch, reported_seq }) => ({
+      name: unit,
+      delivery,
+      online,
+      pinged,
+      hasGap: has_gap,
+      recorded: recorded_epoch === null ? undefined : { epoch: recorded_epoch, seq: recorded_seq },
+      reported: reported_epoch === null ? undefined : { epoch: reported_epoch, seq: reported_seq ?? 0 },
+    }),
+  );
+}
+
+interface FetchRow {
+  readonly unit: string;
+  readonly delivery: RegisteredUnit['delivery'];
+  readonly online: boolean;
+  readonly pinged: boolean;
+  readonly has_gap: boolean;
+  readonly recorded_epoch: string | null;
+  readonly recorded_seq: number;
+  readonly reported_epoch: string | null;
+  readonly reported_seq: number | null;
+}
+
 /** What is shown of a unit, as a table: events and telemetry together. */
 function grid(sql: Sql, schema: string, { nowMs, unknownAfterMs }: Now, unit?: string) {
   const unknownSince = new Date(nowMs - unknownAfterMs);
+  // What is not pinged is heard of more rarely.
+  const silentAfterMs = Math.max(unknownAfterMs, HEARTBEATS_TO_UNKNOWN * HEARTBEAT_INTERVAL_MS);
+  const silentSince = new Date(nowMs - silentAfterMs);
   return sql.part`
     select u.unit, u.hash, u.display_name, u.lockers, u.retired, u.wanted_hash, u.reported_hash,
-      t.last_response_ms, t.last_online_at, b.backlog,
+      t.last_response_ms, t.last_online_at, t.clock_offset_ms,
+      coalesce(t.clock_wrong, false) as clock_wrong, b.backlog,
       case
         when u.connectivity <> 'online' then u.connectivity
-        when t.at is null or t.at < ${unknownSince} then 'unknown'
+        when t.at is null then 'unknown'
+        when t.at < case when t.pinged_at >= ${silentSince} then ${unknownSince} else ${silentSince} end then 'unknown'
         when b.backlog > 0 then 'syncing'
         else 'online'
       end as shown_state
@@ -188,6 +248,8 @@ function toGridRow(row: Row): GridRow {
     lastConfigPushedAt: null,
     configStatus: configStatusOf(row),
     backlog: row.backlog,
+    clockOffsetMs: row.clock_offset_ms,
+    clockWrong: row.clock_wrong,
   };
 }
 
@@ -196,10 +258,11 @@ function configStatusOf({ wanted_hash, reported_hash }: Row): GridRow['configSta
   return reported_hash === wanted_hash ? 'applied' : 'drifted';
 }
 
-function detailOf({ connectivity, device }: UnitState, registry: RegisteredUnit) {
+function detailOf({ connectivity, device, log }: UnitState, registry: RegisteredUnit) {
   const { address, probe, delivery, commandChannel, location, timeZone, tags, status, configuration } = registry;
   return {
     status,
+    credentialsRevoked: registry.credentialsRevoked,
     address,
     probe,
     delivery,
@@ -210,6 +273,8 @@ function detailOf({ connectivity, device }: UnitState, registry: RegisteredUnit)
     connectivity,
     configuration: { version: configuration.version, hash: configuration.hash, values: configuration.values },
     log: device.epoch === undefined ? null : { epoch: device.epoch, recordedSeq: device.epochs[device.epoch] ?? 0 },
+    gaps: Object.entries(log.gaps).map(([epoch, range]) => ({ epoch, ...range })),
+    lost: Object.entries(log.lost).map(([epoch, range]) => ({ epoch, ...range })),
     lastEventAt: device.lastEventAt ?? null,
     lockerDetails: registry.lockers.map(({ id, size, inService }) => ({
       id,

@@ -3,7 +3,6 @@
  * executed once per `commandId`, and refused after `expiresAt`, so that sending it again is always safe.
  */
 
-import { request } from 'node:http';
 import { Value } from '@sinclair/typebox/value';
 import { type Command, CommandAnswer } from '../../domain/commands.ts';
 import type { RegisteredUnit } from '../../domain/registry.ts';
@@ -11,6 +10,7 @@ import { messageOf } from '../../platform/message-of.ts';
 import type { Nats } from '../../platform/nats/connection.ts';
 import { unitCommandsSubject } from '../../platform/nats/subjects.ts';
 import type { PlatformSigner } from '../../platform/unit-protocol/signatures.ts';
+import { askOverHttp } from './unit-http.ts';
 
 /** How long a unit may take to answer. */
 export const COMMAND_TIMEOUT_MS = 5_000;
@@ -39,6 +39,8 @@ export class UnitCommands {
   /** Sends a command and waits for the answer, `COMMAND_TIMEOUT_MS` at most. @throws UnitUnreachableError */
   async send(unit: RegisteredUnit, command: Command): Promise<CommandAnswer> {
     const { nats, signer, clock, onAnswer } = this.#options;
+    // Whoever answers at its address need not be the unit any more.
+    if (unit.credentialsRevoked) throw new UnitUnreachableError(`the credentials of ${unit.name} are revoked`);
     const body = JSON.stringify({ jws: await signer.command(unit.name, command, clock()) });
     let text: string;
     try {
@@ -63,24 +65,15 @@ async function overNats(nats: Nats, unit: string, body: string): Promise<string>
   return new TextDecoder().decode(answer.data);
 }
 
-function overHttp(url: string, body: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const signal = AbortSignal.timeout(COMMAND_TIMEOUT_MS);
-    const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
-    // `fetch` has 256 places for the whole process: units that do not answer would take them from those that do.
-    const outgoing = request(url, { method: 'POST', headers, signal, agent: false }, (incoming) => {
-      let text = '';
-      incoming.setEncoding('utf8');
-      incoming.on('data', (chunk: string) => {
-        text += chunk;
-        if (text.length > MAX_ANSWER_BYTES) incoming.destroy(new Error('the answer is too long'));
-      });
-      incoming.on('end', () => resolve(text));
-      incoming.on('error', reject);
-    });
-    outgoing.on('error', reject);
-    outgoing.end(body);
+async function overHttp(url: string, body: string): Promise<string> {
+  const answer = await askOverHttp(url, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body,
+    timeoutMs: COMMAND_TIMEOUT_MS,
+    maxBytes: MAX_ANSWER_BYTES,
   });
+  return new TextDecoder().decode(answer.body);
 }
 
 function readAnswer(text: string): CommandAnswer | undefined {

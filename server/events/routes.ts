@@ -19,6 +19,12 @@ const RecordedEvent = Type.Object(
     time: Instant,
     dataschema: Type.String(),
     data: Type.Object({}, { additionalProperties: true }),
+    clockoffsetms: Type.Optional(
+      Type.Integer({
+        description: 'by how much the unit’s clock was ahead; it stands only where that was more than 2 s',
+      }),
+    ),
+    correctedTime: Type.Optional({ ...Instant, description: '`time` without that offset' }),
   },
   { additionalProperties: true, description: 'a CloudEvent as stored, with where and when it was recorded' },
 );
@@ -40,6 +46,23 @@ const EXAMPLE = {
       causationid: '0197d5a8-5f3e-7c1a-9a57-2f1f0c9b1e56',
       unitepoch: '0197d5a8-5f3e-7c1a-9a57-2f1f0c9b1e55',
       unitseq: 17,
+    },
+    {
+      position: '1201.0',
+      recordedAt: '2026-07-01T09:58:00.400Z',
+      specversion: '1.0',
+      id: 'PL-1007/0197d5a8-5f3e-7c1a-9a57-2f1f0c9b1f02/5',
+      source: '/lockfleet/units/PL-1007',
+      type: 'LockerClosed',
+      subject: 'PL-1007/A',
+      time: '2026-07-01T10:57:59.900Z',
+      dataschema: 'LockerClosed/1',
+      data: {},
+      actor: 'unit:PL-1007',
+      unitepoch: '0197d5a8-5f3e-7c1a-9a57-2f1f0c9b1f02',
+      unitseq: 5,
+      clockoffsetms: 3_600_000,
+      correctedTime: '2026-07-01T09:57:59.900Z',
     },
   ],
   nextCursor: null,
@@ -76,7 +99,8 @@ export function eventRoutes({ guard, reads, sql }: EventDependencies) {
         ),
         detail: documented({
           summary: 'The event log, newest first',
-          description: '`from` and `until` mean when an event occurred; the order is that in which they were recorded.',
+          description:
+            '`from` and `until` mean when an event occurred; the order is that in which they were recorded. `time` is what the clock of the unit said. Where that was wrong by more than 2 s, `correctedTime` stands beside it, and counts for `from` and `until`.',
           tag: 'Events',
           answers: {
             200: {

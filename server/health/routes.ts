@@ -45,14 +45,14 @@ export function healthRoutes(checks: HealthChecks) {
           secured: false,
           answers: {
             200: {
-              description: 'NATS, Postgres and what runs in this process are there',
+              description: 'NATS, Postgres and the read models are there',
               schema: Type.Object({ status: Type.String(), checks: Type.Record(Type.String(), Type.Boolean()) }),
-              example: { status: 'ready', checks: { nats: true, postgres: true } },
+              example: { status: 'ready', checks: { nats: true, postgres: true, readModels: true } },
             },
             503: {
               description: 'Something is missing',
               schema: Type.Object({ status: Type.String(), checks: Type.Record(Type.String(), Type.Boolean()) }),
-              example: { status: 'not-ready', checks: { nats: false, postgres: true } },
+              example: { status: 'not-ready', checks: { nats: false, postgres: true, readModels: true } },
             },
           },
         }),

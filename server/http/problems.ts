@@ -22,6 +22,7 @@ const TITLES = {
   'unit-offline': 'The unit cannot be reached',
   'unit-rejected': 'The unit said no',
   'idempotency-key-reused': 'The Idempotency-Key cannot be used',
+  'precondition-failed': 'A precondition does not hold',
   unavailable: 'A part of the platform cannot be reached',
 } as const;
 export type ProblemName = keyof typeof TITLES;

@@ -3,12 +3,20 @@
  * accepted is replaced in its place, and what comes after a gap waits.
  */
 
-import { Value } from '@sinclair/typebox/value';
-import { BatchEvent, BatchHead, deviceEventId, MAX_BATCH_BYTES } from '../../domain/batch.ts';
-import { type DeviceState, recordedSeq } from '../../domain/device.ts';
+import { type BatchEvent, type BatchHead, deviceEventId, unknownFields } from '../../domain/batch.ts';
+import type { DeviceState } from '../../domain/device.ts';
 import type { CloudEvent } from '../../domain/envelope.ts';
-import { definitionOf, isEventType, versionOf } from '../../domain/events/catalogue.ts';
-import { MAX_TEXT_LENGTH } from '../../domain/vocabulary.ts';
+import { versionOf } from '../../domain/events/catalogue.ts';
+import { nextSeq, type UnitLogState } from '../../domain/unit-log.ts';
+import { isInstant, toInstant } from '../../domain/vocabulary.ts';
+import { MAX_COMMIT_BYTES } from '../../platform/event-store/store.ts';
+import { eventProblem, headProblem, printable, sizeProblem } from './checks.ts';
+import { eventTexts } from './event-texts.ts';
+
+/** A batch of so many bytes fits into a commit, whatever its events become with their envelopes, and has no large event. */
+const FITTING_BYTES = 64 * 1024;
+/** The longest type that a rejected event is told to have had. */
+const MAX_TYPE_LENGTH = 100;
 
 /** The batch cannot be read at all: nothing in it has a place in the unit's log. */
 export class UnreadableBatchError extends Error {
@@ -19,27 +27,88 @@ export class UnreadableBatchError extends Error {
 export interface ReadBatch {
   readonly unit: string;
   readonly epoch: string;
+  /** In the order of their seq. */
   readonly events: readonly PlacedEvent[];
+  /** Of the whole batch. */
+  readonly bytes: number;
+  /** The JSON of the event at an index of the batch, as it came. */
+  readonly textOf: (index: number) => string;
 }
 
 interface PlacedEvent {
   readonly seq: number;
   readonly content: unknown;
+  /** Where it stands in the batch. */
+  readonly index: number;
+  /** Another event of the batch, which came first, has its seq. */
+  readonly isDouble: boolean;
 }
 
 /** Reads a batch that `unit` sent. @throws UnreadableBatchError */
 export function readBatch(unit: string, data: Uint8Array): ReadBatch {
-  if (data.length > MAX_BATCH_BYTES) {
-    throw new UnreadableBatchError(`it has ${data.length} bytes, more than the ${MAX_BATCH_BYTES} of a batch`);
+  const text = textIn(data);
+  return placeEvents(unit, parse(text), text);
+}
+
+/**
+ * As `readBatch`, for JSON that has been parsed from `text`. `firstSeq`: where it begins if no event in it says so.
+ * @throws UnreadableBatchError
+ */
+export function placeEvents(unit: string, batch: unknown, text: string, firstSeq?: number): ReadBatch {
+  const problem = headProblem(batch);
+  if (problem !== undefined) throw new UnreadableBatchError(problem);
+  const head = batch as BatchHead;
+  if (head.unit !== unit) throw new UnreadableBatchError(`it names unit ${head.unit}`);
+  let texts: readonly string[] | undefined;
+  const textOf = (index: number) => {
+    texts ??= eventTexts(text);
+    return texts[index] ?? '';
+  };
+  const seqs = placesOf(head.events, firstSeq);
+  const events = head.events.map((content, index): PlacedEvent => {
+    return { seq: seqs[index] ?? 0, content, index, isDouble: false };
+  });
+  const bytes = Buffer.byteLength(text);
+  if (seqs.every((seq, index) => index === 0 || seq > (seqs[index - 1] ?? 0))) {
+    return { unit, epoch: head.epoch, events, bytes, textOf };
   }
-  const batch = parse(data);
-  if (!Value.Check(BatchHead, batch)) throw new UnreadableBatchError(describe(Value.Errors(BatchHead, batch)));
-  if (batch.unit !== unit) throw new UnreadableBatchError(`it names unit ${batch.unit}`);
-  const events = batch.events.map((content) => ({ seq: seqOf(content), content }));
-  if (!events.every((event): event is PlacedEvent => event.seq !== undefined)) {
-    throw new UnreadableBatchError('an event in it has no seq');
+  return { unit, epoch: head.epoch, events: inOrder(events, textOf), bytes, textOf };
+}
+
+/**
+ * The seq of each event. One that names none has the place that its neighbours leave it, if they agree: without a place
+ * nothing could stand in its stead, and the log would never go on behind it.
+ */
+function placesOf(events: readonly unknown[], firstSeq: number | undefined): number[] {
+  const named = events.map(seqOf);
+  if (named.every((seq) => seq !== undefined)) return named;
+  const at = named.findIndex((seq) => seq !== undefined);
+  const first = at < 0 ? (firstSeq ?? 0) : (named[at] ?? 0) - at;
+  if (first < 1 || named.some((seq, index) => seq !== undefined && seq !== first + index)) {
+    throw new UnreadableBatchError('an event in it has no seq, and the others do not tell its place');
   }
-  return { unit, epoch: batch.epoch, events: [...events].sort((a, b) => a.seq - b.seq) };
+  return events.map((_, index) => first + index);
+}
+
+/** By seq. Of several that share one, the first to come counts, and stands behind the others; mere copies go. */
+function inOrder(events: readonly PlacedEvent[], textOf: ReadBatch['textOf']): PlacedEvent[] {
+  const bySeq = [...Map.groupBy(events, ({ seq }) => seq)].sort(([a], [b]) => a - b);
+  return bySeq.flatMap(([, [first, ...others]]) => {
+    if (first === undefined) return [];
+    const text = others.length === 0 ? '' : textOf(first.index);
+    const doubles = others.filter(({ index }) => textOf(index) !== text);
+    return [...doubles.map((event) => ({ ...event, isDouble: true })), first];
+  });
+}
+
+/** An event that cannot be accepted: its content is to be kept whole before its place is taken. */
+export interface Rejection {
+  readonly seq: number;
+  readonly reason: string;
+  /** JSON, as it came. */
+  readonly content: string;
+  /** Its place is taken by another event of the batch. */
+  readonly isDouble: boolean;
 }
 
 export interface Accepted {
@@ -47,46 +116,84 @@ export interface Accepted {
   readonly events: readonly CloudEvent[];
   /** The first seq that cannot be appended yet, because events before it are missing. */
   readonly waitingFrom: number | undefined;
+  /** Rejected events that nobody has kept yet: the first of them ends what can be appended now. */
+  readonly toKeep: ReadonlyMap<number, Rejection>;
+  /** One commit does not hold all of it: the rest is to follow. */
+  readonly isPart: boolean;
 }
 
-/** What follows from a batch, given what is recorded of the unit. */
-export function acceptBatch(batch: ReadBatch, device: DeviceState): Accepted {
+export interface Acceptance {
+  /** When the platform got the batch, milliseconds since 1970: the time of a rejected event that names none. */
+  readonly receivedAtMs: number;
+  /** Indexes of the rejected events whose content is kept. */
+  readonly kept: ReadonlySet<number>;
+  /** By how much the unit's clock is ahead, if it is known to be wrong. */
+  readonly clockOffsetMs?: number | undefined;
+}
+
+/** What follows from a batch, given what is recorded of the unit. `toKeep` is by index. */
+export function acceptBatch(
+  batch: ReadBatch,
+  { device, log }: { readonly device: DeviceState; readonly log: UnitLogState },
+  { receivedAtMs, kept, clockOffsetMs }: Acceptance,
+): Accepted {
   const events: CloudEvent[] = [];
-  let next = recordedSeq(device, batch.epoch) + 1;
-  for (const { seq, content } of batch.events) {
+  const toKeep = new Map<number, Rejection>();
+  // Brackets, then each event with a comma.
+  let roomBytes = MAX_COMMIT_BYTES - 1;
+  let next = nextSeq(log, device, batch.epoch);
+  for (const placed of batch.events) {
+    const { seq, content, index, isDouble } = placed;
     if (seq < next) continue;
-    if (seq > next) return { events, waitingFrom: seq };
-    events.push(toCloudEvent(batch, seq, content));
-    next += 1;
+    if (seq > next) return { events, waitingFrom: seq, toKeep, isPart: false };
+    if (!isDouble) next += 1;
+    const reason = problemOf(batch, placed);
+    if (reason !== undefined && !kept.has(index)) {
+      toKeep.set(index, { seq, reason, content: batch.textOf(index), isDouble });
+    }
+    if (toKeep.size > 0 || isDouble) continue;
+    // A type or a version that this code does not know is recorded as it came.
+    const event =
+      reason === undefined
+        ? reported(batch, content as BatchEvent)
+        : rejected(batch, seq, content, reason, receivedAtMs);
+    const recorded = withClockOffset(event, content, clockOffsetMs);
+    if (batch.bytes > FITTING_BYTES) roomBytes -= Buffer.byteLength(JSON.stringify(recorded)) + 1;
+    if (roomBytes < 1) return { events, waitingFrom: undefined, toKeep, isPart: true };
+    events.push(recorded);
   }
-  return { events, waitingFrom: undefined };
+  return { events, waitingFrom: undefined, toKeep, isPart: false };
 }
 
-function toCloudEvent(batch: ReadBatch, seq: number, content: unknown): CloudEvent {
-  if (!Value.Check(BatchEvent, content)) {
-    return rejected(batch, seq, content, describe(Value.Errors(BatchEvent, content)));
-  }
-  const { type, v, data } = content;
-  if (isEventType(type) && v === versionOf(type)) {
-    const { aggregates, schema } = definitionOf(type);
-    if (!aggregates.includes('device')) return rejected(batch, seq, content, `${type} is not for units to report`);
-    if (!Value.Check(schema, data)) return rejected(batch, seq, content, describe(Value.Errors(schema, data)));
-  }
-  // A type or a version that this code does not know is recorded as it came.
-  return placed(batch, content, type, v, data);
+function problemOf(batch: ReadBatch, { content, index, isDouble }: PlacedEvent): string | undefined {
+  if (isDouble) return 'another event of the batch has the same seq';
+  const problem = eventProblem(content);
+  if (problem !== undefined || batch.bytes <= FITTING_BYTES) return problem;
+  return sizeProblem(content, Buffer.byteLength(batch.textOf(index)));
+}
+
+/** A time that the platform has put in says nothing about the unit's clock. */
+function withClockOffset(event: CloudEvent, content: unknown, clockOffsetMs: number | undefined): CloudEvent {
+  if (clockOffsetMs === undefined || event.time !== fieldsOf(content).time) return event;
+  return { ...event, clockoffsetms: clockOffsetMs };
+}
+
+function reported(batch: ReadBatch, event: BatchEvent): CloudEvent {
+  const extra = unknownFields(event);
+  const recorded = placed(batch, event, event.type, event.v, event.data);
+  return extra === undefined ? recorded : { ...recorded, unitextra: JSON.stringify(extra) };
 }
 
 /** Stands in the place of an event that cannot be accepted: the log goes on behind it. */
-function rejected(batch: ReadBatch, seq: number, content: unknown, reason: string): CloudEvent {
-  const fields = typeof content === 'object' && content !== null ? (content as Record<string, unknown>) : {};
-  const type = typeof fields.type === 'string' ? fields.type.slice(0, 100) : undefined;
-  const time = typeof fields.time === 'string' && !Number.isNaN(Date.parse(fields.time)) ? fields.time : EPOCH_START;
-  const data = { reason: reason.slice(0, MAX_TEXT_LENGTH), ...(type === undefined ? {} : { rejectedType: type }) };
-  return placed(batch, { seq, time }, 'UnitEventRejected', versionOf('UnitEventRejected'), data);
+function rejected(batch: ReadBatch, seq: number, content: unknown, reason: string, receivedAtMs: number): CloudEvent {
+  const { type, time } = fieldsOf(content);
+  const data = {
+    reason,
+    ...(typeof type === 'string' ? { rejectedType: printable(type.slice(0, MAX_TYPE_LENGTH)) } : {}),
+  };
+  const place = { seq, time: isInstant(time) ? time : toInstant(receivedAtMs) };
+  return placed(batch, place, 'UnitEventRejected', versionOf('UnitEventRejected'), data);
 }
-
-/** The time of a rejected event that has none. */
-const EPOCH_START = '1970-01-01T00:00:00.000Z';
 
 function placed(
   { unit, epoch }: ReadBatch,
@@ -113,21 +220,27 @@ function placed(
   };
 }
 
-function parse(data: Uint8Array): unknown {
+function textIn(data: Uint8Array): string {
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(data));
+    return new TextDecoder('utf-8', { fatal: true }).decode(data);
+  } catch {
+    throw new UnreadableBatchError('it is not UTF-8');
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
   } catch {
     throw new UnreadableBatchError('it is not JSON');
   }
 }
 
 function seqOf(content: unknown): number | undefined {
-  if (typeof content !== 'object' || content === null || !('seq' in content)) return undefined;
-  const { seq } = content;
+  const { seq } = fieldsOf(content);
   return typeof seq === 'number' && Number.isSafeInteger(seq) && seq > 0 ? seq : undefined;
 }
 
-function describe(errors: Iterable<{ readonly path: string; readonly message: string }>): string {
-  for (const { path, message } of errors) return `${path || 'it'}: ${message}`.slice(0, MAX_TEXT_LENGTH);
-  return 'it has another shape';
+function fieldsOf(content: unknown): Readonly<Record<string, unknown>> {
+  return typeof content === 'object' && content !== null ? (content as Record<string, unknown>) : {};
 }

@@ -23,6 +23,9 @@ import type { TimerWriter } from './timer-writer.ts';
 
 /** Enough to fill the timers of one gathering, and bounded in memory. */
 const MAX_EVENTS_UNDER_WAY = 2_000;
+const MAX_FACTS_UNDER_WAY = 256;
+/** Pause before what follows from a fact. */
+const FACT_PAUSE_MS = 20;
 const MAX_JOBS_UNDER_WAY = 128;
 /** A timer that fires this much early waits for its time instead of finding nothing to do. */
 const EARLY_TIMER_MS = 2_000;
@@ -62,9 +65,23 @@ export async function react(options: ReactorOptions): Promise<void> {
       ...shared,
       stream: 'EVENTS',
       durable: 'reactor',
-      filters: ['evt.*.*.*.booking', 'evt.*.*.*.device', 'evt.*.*.*.connectivity'],
+      filters: ['evt.*.*.*.booking', 'evt.*.*.*.log', 'evt.*.*.*.connectivity'],
       maxPending: MAX_EVENTS_UNDER_WAY,
       handle: (message) => reactTo(message, options),
+    }),
+    work(nats, {
+      ...shared,
+      stream: 'EVENTS',
+      durable: 'reactor-facts',
+      filters: ['evt.*.*.*.device'],
+      // Which fact it was does not matter: the unit is folded.
+      headersOnly: true,
+      maxPending: MAX_FACTS_UNDER_WAY,
+      handle: async (message) => {
+        // By then whoever appended it in this process has its answer, and nothing need be read.
+        await sleep(FACT_PAUSE_MS);
+        return reactToFact(message, options);
+      },
     }),
     work(nats, {
       ...shared,
@@ -85,10 +102,20 @@ export async function react(options: ReactorOptions): Promise<void> {
   ]);
 }
 
+async function reactToFact({ subject, sequence }: WorkMessage, options: ReactorOptions): Promise<WorkResult> {
+  const parsed = parseEventSubject(subject);
+  if (parsed === undefined) return 'done';
+  options.decider.tell({ ...parsed, sequence });
+  await settleNow(parsed.unit, options);
+  return 'done';
+}
+
 async function reactTo(message: WorkMessage, options: ReactorOptions): Promise<WorkResult> {
   const subject = parseEventSubject(message.subject);
   if (subject === undefined) return 'done';
   const { unit, aggregate } = subject;
+  // What is decided from here on knows this commit.
+  options.decider.tell({ unit, aggregate, sequence: message.sequence });
   const events = eventsOf(message, options.log);
   if (aggregate === 'booking') {
     await setHoldTimers(unit, events, options);
@@ -97,8 +124,13 @@ async function reactTo(message: WorkMessage, options: ReactorOptions): Promise<W
   if (aggregate === 'connectivity' && events.some(({ type }) => type === 'UnitWentOnline')) {
     await addJob(options.nats, unit, SYNC_JOB);
   }
-  if (aggregate === 'device' && events.some(({ type }) => DEVICE_FACTS.has(type))) await settleNow(unit, options);
+  if (aggregate === 'log' && events.some(tellsOfUse)) await settleNow(unit, options);
   return 'done';
+}
+
+/** Whether an event says that something happened at the unit after all. */
+function tellsOfUse(event: KnownEvent): boolean {
+  return event.type === 'UnitEventRecovered' && DEVICE_FACTS.has(event.data.type);
 }
 
 /** A timer for each reservation that time alone will change. */

@@ -1,7 +1,7 @@
 /** What each route of units takes and answers: schemas, examples, errors. */
 
 import { Type } from '@sinclair/typebox';
-import { UnitName } from '../../domain/vocabulary.ts';
+import { Text, UnitName } from '../../domain/vocabulary.ts';
 import { NDJSON } from '../http/body.ts';
 import { documented } from '../http/documented.ts';
 import { IdempotencyHeaders, ListQuery, MinPosition, pageOf } from '../http/reads.ts';
@@ -9,10 +9,13 @@ import {
   CREDENTIALS_EXAMPLE,
   GRID_EXAMPLE,
   GridRow,
+  Named,
   Registered,
   Registration,
+  UNIT_EXAMPLE,
   UNIT_SORTS,
   UNIT_STATES,
+  UnitDetails,
 } from './schema.ts';
 
 const TAG = 'Units';
@@ -22,7 +25,10 @@ export const REGISTER = {
   body: Registration,
   detail: documented({
     summary: 'Register a unit',
-    description: 'The credentials are shown only in this answer; a repeated request does not show them again.',
+    description:
+      'The credentials are shown only in this answer; a repeated request does not show them again. Reads show the unit a ' +
+      'moment later, or at once with `minPosition` and the `Lockfleet-Position` of this answer. How the unit is to use what ' +
+      'it gets stands in docs/unit-protocol.md.',
     tag: TAG,
     answers: { 201: { description: 'The unit’s credentials', schema: Registered, example: CREDENTIALS_EXAMPLE } },
     errors: ['validation', 'idempotency-key-reused'],
@@ -81,10 +87,43 @@ export const GET_ONE = {
     answers: {
       200: {
         description: 'The unit',
-        schema: Type.Intersect([GridRow, Type.Object({}, { additionalProperties: true })]),
-        example: GRID_EXAMPLE.items[0],
+        schema: Type.Intersect([GridRow, UnitDetails]),
+        example: UNIT_EXAMPLE,
       },
     },
     errors: ['validation', 'not-found'],
+  }),
+};
+
+export const ROTATE_CREDENTIALS = {
+  headers: IdempotencyHeaders,
+  params: Type.Object({ name: UnitName }),
+  detail: documented({
+    summary: 'Give a unit new credentials',
+    description:
+      'The old ones end with this answer, and the connection that the unit has with them is cut. Also gives credentials to ' +
+      'a unit whose credentials were revoked. They are shown only in this answer; a repeated request does not show them ' +
+      'again, and whoever has lost them rotates once more under another key.',
+    tag: TAG,
+    answers: { 200: { description: 'The new credentials', schema: Registered, example: CREDENTIALS_EXAMPLE } },
+    errors: ['validation', 'not-found', 'idempotency-key-reused'],
+  }),
+};
+
+export const REVOKE_CREDENTIALS = {
+  headers: IdempotencyHeaders,
+  params: Type.Object({ name: UnitName }),
+  body: Type.Optional(
+    Type.Object({ reason: Type.Optional(Text) }, { additionalProperties: false, examples: [{ reason: 'stolen' }] }),
+  ),
+  detail: documented({
+    summary: 'Take a unit’s credentials away',
+    description:
+      'With this answer its connection is cut and it can open no other. It is sent no commands and no pings any more, so that ' +
+      'its `state` becomes `unknown`. Its log goes on when it is given new credentials. Revoking twice changes nothing. ' +
+      'The body may be left out.',
+    tag: TAG,
+    answers: { 200: { description: 'They have ended', schema: Named, example: { name: 'PL-1000' } } },
+    errors: ['validation', 'not-found', 'idempotency-key-reused'],
   }),
 };

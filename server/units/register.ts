@@ -4,25 +4,21 @@ import { Value } from '@sinclair/typebox/value';
 import { parseAddress } from '../../domain/address.ts';
 import { defaultConfiguration } from '../../domain/configuration.ts';
 import { registerUnit } from '../../domain/registry.ts';
-import { type PlatformKeys, publicKey, unitKey } from '../../platform/credentials/keys.ts';
-import { unitNatsCredentials } from '../../platform/credentials/nats-accounts.ts';
 import type { Log } from '../../platform/log.ts';
 import type { UnitDecider } from '../../platform/units/unit-decider.ts';
 import { parseJson, readLines } from '../http/body.ts';
 import { invalidField, Problem, problemOf } from '../http/problems.ts';
 import { fieldErrors } from '../http/validation.ts';
 import type { Answer } from '../http/writes.ts';
+import { type IssueDependencies, issueCredentials } from './issue.ts';
 import { Registration } from './schema.ts';
 
 /** Lines of an import that are worked on at the same moment. */
 const MAX_IMPORTS_UNDER_WAY = 64;
 const FIRST_KEY_VERSION = 1;
 
-export interface RegisterDependencies {
+export interface RegisterDependencies extends IssueDependencies {
   readonly decider: UnitDecider;
-  readonly keys: PlatformKeys;
-  /** The NATS that units connect to. */
-  readonly natsUrl: string;
   readonly holdTtlS: number;
   readonly newId: () => string;
   readonly log: Log;
@@ -37,10 +33,10 @@ export class UnitRegistration {
 
   /** Registers a unit and makes its credentials, which are shown only in this answer. */
   async register(commandId: string, actor: string, registration: Registration): Promise<Answer> {
-    const { decider, keys, natsUrl, holdTtlS } = this.#deps;
+    const { decider, holdTtlS } = this.#deps;
     checkRegistration(registration);
-    const { creds, inboxPrefix, natsUser } = await unitNatsCredentials(keys, registration.name);
     const { name } = registration;
+    const { natsUser, shown } = await issueCredentials(this.#deps, name);
     const unit = { displayName: name, tags: [], ...registration };
     const configuration = defaultConfiguration(holdTtlS);
     const meta = { commandId, actor, source: '/lockfleet/server' };
@@ -50,13 +46,7 @@ export class UnitRegistration {
     const position = decided.sequence;
     // The command was carried out before and its answer got lost: so are the credentials that it showed.
     if (!decided.appended) return { status: 201, body: { name }, position };
-    const credentials = {
-      unitKey: Buffer.from(unitKey(keys.fleetKey, name, FIRST_KEY_VERSION)).toString('base64'),
-      natsUrl,
-      natsCreds: creds,
-      natsInboxPrefix: inboxPrefix,
-      platformPublicKey: publicKey(keys.signingKey),
-    };
+    const credentials = shown(FIRST_KEY_VERSION);
     return { status: 201, body: { name, credentials }, keptBody: { name }, position };
   }
 

@@ -6,10 +6,11 @@ import { NDJSON } from '../http/body.ts';
 import { Problem } from '../http/problems.ts';
 import { DEFAULT_LIMIT, type Reads } from '../http/reads.ts';
 import type { Writes } from '../http/writes.ts';
-import { GET_ONE, IMPORT, LIST, REGISTER } from './contract.ts';
+import { GET_ONE, IMPORT, LIST, REGISTER, REVOKE_CREDENTIALS, ROTATE_CREDENTIALS } from './contract.ts';
+import type { UnitCredentials } from './credentials.ts';
 import type { UnitRegistration } from './register.ts';
 
-/** A unit that nobody pinged for this many intervals is not known to be online. */
+/** A unit that is pinged, and nobody pinged or heard for this many intervals, is not known to be online. */
 const INTERVALS_TO_UNKNOWN = 3;
 
 export interface UnitRouteDependencies {
@@ -17,13 +18,14 @@ export interface UnitRouteDependencies {
   readonly writes: Writes;
   readonly reads: Reads;
   readonly registration: UnitRegistration;
+  readonly credentials: UnitCredentials;
   readonly sql: Sql;
   readonly pingIntervalMs: number;
   readonly clock: () => number;
 }
 
 export function unitRoutes(deps: UnitRouteDependencies) {
-  const { guard, writes, reads, registration, sql, clock } = deps;
+  const { guard, writes, reads, registration, credentials, sql, clock } = deps;
   const unknownAfterMs = deps.pingIntervalMs * INTERVALS_TO_UNKNOWN;
   return new Elysia({ prefix: '/v1/units' })
     .derive(async ({ headers }) => {
@@ -47,6 +49,25 @@ export function unitRoutes(deps: UnitRouteDependencies) {
         return new Response(textStream(registration.import(actor, request)), { headers: { 'content-type': NDJSON } });
       },
       IMPORT,
+    )
+    .post(
+      '/:name/credentials/rotate',
+      ({ principal, actor, headers, path, params: { name }, set }) =>
+        writes.run(
+          { principal, route: `POST ${path}`, key: headers['idempotency-key'], body: null },
+          set,
+          (commandId) => credentials.rotate({ commandId, actor, name }),
+        ),
+      ROTATE_CREDENTIALS,
+    )
+    .post(
+      '/:name/credentials/revoke',
+      ({ principal, actor, headers, path, params: { name }, body, set }) => {
+        const said = body ?? {};
+        const write = { principal, route: `POST ${path}`, key: headers['idempotency-key'], body: said };
+        return writes.run(write, set, (commandId) => credentials.revoke({ commandId, actor, name }, said.reason));
+      },
+      REVOKE_CREDENTIALS,
     )
     .get(
       '',

@@ -1,7 +1,6 @@
 /** `append`: single decisions through the decider, beside the same publishes without our code. */
 
 import { hold } from '../../domain/booking.ts';
-import { defaultConfiguration } from '../../domain/configuration.ts';
 import { newUnitState } from '../../domain/unit.ts';
 import type { Nats } from '../../platform/nats/connection.ts';
 import { NatsEventStore } from '../../platform/nats/event-store.ts';
@@ -9,6 +8,7 @@ import { publishAtomically } from '../../platform/nats/jetstream.ts';
 import { eventSubject } from '../../platform/nats/subjects.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
 import { connectPlatform, quietLog } from '../support/nats.ts';
+import { registration } from '../support/registration.ts';
 import { Latencies, type LatencySummary } from './latencies.ts';
 import type { BenchReport, Figure } from './report.ts';
 
@@ -67,28 +67,10 @@ export async function benchAppend(): Promise<BenchReport> {
 
 async function registerUnits(decider: UnitDecider): Promise<string[]> {
   const units = Array.from({ length: UNITS }, (_, index) => `APPEND-${index}`);
-  const configuration = defaultConfiguration(600);
   await Promise.all(
     units.map((name) =>
       decider.decide(name, 'registry', { actor: 'ops:bench', source: '/bench', commandId: `register-${name}` }, () => [
-        {
-          type: 'UnitRegistered',
-          data: {
-            name,
-            displayName: name,
-            address: '127.0.0.1:1',
-            probe: 'http',
-            delivery: 'push',
-            commandChannel: 'http',
-            location: { lat: 0, lon: 0 },
-            timeZone: 'UTC',
-            tags: [],
-            lockers: [{ id: 'A', size: 'M' }],
-            configuration,
-            keyVersion: 1,
-            natsUser: 'none',
-          },
-        },
+        { type: 'UnitRegistered', data: { ...registration(name), lockers: [{ id: 'A', size: 'M' }] } },
       ]),
     ),
   );

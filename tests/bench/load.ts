@@ -2,6 +2,8 @@
  * A load generator of its own process: keep-alive connections, one request at a time on each, over loopback only.
  * Reads its task as JSON from standard input and writes its findings as JSON to standard output.
  *
+ * It ends after its duration, or earlier at SIGTERM.
+ *
  * Closed loop: every client sends as soon as it has its answer. Open loop: requests are due at a fixed rate, and a
  * response time counts from the moment when the request was due, so that a stalled server cannot hide its stall.
  */
@@ -47,6 +49,11 @@ export async function generate(task: LoadTask): Promise<LoadFindings> {
   const cpu = process.cpuUsage();
   const start = performance.now();
   const end = start + task.durationMs;
+  let stopped = false;
+  process.once('SIGTERM', () => {
+    stopped = true;
+  });
+  const over = (now: number) => stopped || now >= end;
   const one = async (client: HttpClient, due: number) => {
     sent += 1;
     const status = await client.send(reservation(task, random, sent));
@@ -56,12 +63,12 @@ export async function generate(task: LoadTask): Promise<LoadFindings> {
   if (task.rate === undefined) {
     await Promise.all(
       clients.map(async (client) => {
-        for (let now = performance.now(); now < end && sent < MAX_REQUESTS; now = performance.now())
+        for (let now = performance.now(); !over(now) && sent < MAX_REQUESTS; now = performance.now())
           await one(client, now);
       }),
     );
   } else {
-    late = await openLoop(clients, task.rate, start, end, one);
+    late = await openLoop(clients, task.rate, start, over, one);
   }
   const elapsedS = (performance.now() - start) / 1_000;
   const { user, system } = process.cpuUsage(cpu);
@@ -79,7 +86,7 @@ async function openLoop(
   clients: readonly HttpClient[],
   rate: number,
   start: number,
-  end: number,
+  over: (now: number) => boolean,
   one: (client: HttpClient, due: number) => Promise<void>,
 ): Promise<number> {
   const free = [...clients];
@@ -96,7 +103,7 @@ async function openLoop(
     });
     underWay.add(request);
   };
-  for (let now = performance.now(); now < end; now = performance.now()) {
+  for (let now = performance.now(); !over(now); now = performance.now()) {
     for (; start + (issued * 1_000) / rate <= now; issued += 1) {
       const due = start + (issued * 1_000) / rate;
       const client = free.pop();

@@ -2,12 +2,14 @@
 
 import { runCleanups } from '../support/cleanup.ts';
 import { benchAppend } from './append.ts';
+import { benchIngest } from './ingest.ts';
 import { type BenchReport, format } from './report.ts';
 import { benchReserve } from './reserve.ts';
 import { benchStart } from './start.ts';
 
 const BENCHES: Readonly<Record<string, () => Promise<BenchReport>>> = {
   append: benchAppend,
+  ingest: () => benchIngest(),
   reserve: benchReserve,
   start: benchStart,
 };

@@ -96,13 +96,17 @@ describe('operators', () => {
   });
 });
 
+interface DocumentedRoute {
+  readonly summary?: string;
+  readonly requestBody?: { readonly content?: object };
+  readonly responses?: Record<string, { readonly content?: object }>;
+  readonly security?: unknown;
+}
+
 describe('documentation', () => {
   test('every route has a summary, its answers and its errors; the page needs nothing from elsewhere', async () => {
     const document = (await new Client(platform.api).get('/swagger/json')).body as {
-      paths: Record<
-        string,
-        Record<string, { summary?: string; responses?: Record<string, { content?: object }>; security?: unknown }>
-      >;
+      paths: Record<string, Record<string, DocumentedRoute>>;
     };
     const routes = Object.entries(document.paths).flatMap(([path, methods]) =>
       Object.entries(methods).map(([method, route]) => ({ name: `${method} ${path}`, route })),
@@ -110,6 +114,10 @@ describe('documentation', () => {
     expect(routes.length).toBeGreaterThan(15);
     for (const { name, route } of routes) {
       expect([name, route.summary === undefined]).toEqual([name, false]);
+      // Every other kind of body is answered 415.
+      for (const type of Object.keys(route.requestBody?.content ?? {})) {
+        expect([name, type]).toEqual([name, expect.stringMatching(/^application\/(json|x-ndjson)$/)]);
+      }
       const statuses = Object.keys(route.responses ?? {});
       expect([name, statuses.some((status) => status.startsWith('2'))]).toEqual([name, true]);
       if (route.security !== undefined)
@@ -120,5 +128,12 @@ describe('documentation', () => {
     const script = await fetch(`${platform.api}/swagger/scalar.js`, { keepalive: false });
     expect(script.headers.get('content-type')).toContain('javascript');
     expect((await script.text()).length).toBeGreaterThan(100_000);
+  });
+
+  test('what travels over NATS is described beside it, for anybody', async () => {
+    const document = await new Client(platform.api).get('/asyncapi/json');
+    expect(document).toMatchObject({ status: 200, body: { asyncapi: '3.0.0' } });
+    const page = await fetch(`${platform.api}/asyncapi`, { keepalive: false });
+    expect([page.status, page.headers.get('content-type')]).toEqual([200, 'text/html; charset=utf-8']);
   });
 });

@@ -272,18 +272,6 @@ describe('registration', () => {
   });
 });
 
-test('a unit takes commands over NATS when that is its channel', async () => {
-  const fleet = await startTestFleet(platform, {
-    seed: 7,
-    channels: { probe: 'http', delivery: 'push', commandChannel: 'nats' },
-  });
-  await connected(fleet);
-  const command = { commandId: newId(), expiresAt: soon(), openLocker: { locker: 'A' } };
-  expect(await platform.commandOverNats('PR-1000', command)).toEqual({ commandId: command.commandId, status: 'done' });
-  expect(unitOf(fleet, 'PR-1000').model.lockers[0]?.door).toBe('open');
-  await fleet.stop();
-});
-
 test('a unit that is fetched from pushes nothing', async () => {
   const fleet = await startTestFleet(platform, {
     seed: 8,

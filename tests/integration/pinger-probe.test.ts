@@ -10,6 +10,7 @@ import { eventually } from '../support/eventually.ts';
 
 const TIMEOUT_MS = 400;
 const LATENCY_MS = 80;
+const HOUR_MS = 3_600_000;
 
 let platform: FieldPlatform;
 let fleet: Fleet;
@@ -55,6 +56,14 @@ describe('the probe of a simulated unit', () => {
     expect(probe).toMatchObject({ outcome: OUTCOME.answered, reply: { epoch, lastSeq } });
     expect(probe.rttMs).toBeGreaterThan(0);
     expect(Math.abs(probe.sentAtMs - Date.now())).toBeLessThan(5_000);
+  });
+
+  test('measures the clock of the unit, also when the answer takes its time', async () => {
+    expect(Math.abs((await prober.ping(target())).reply?.clockOffsetMs ?? Number.NaN)).toBeLessThan(200);
+    await faults({ clockSkewMs: -HOUR_MS, latencyMs: LATENCY_MS });
+    const offsetMs = (await prober.ping(target())).reply?.clockOffsetMs ?? Number.NaN;
+    await faults({ clockSkewMs: 0, latencyMs: 0 });
+    expect(Math.abs(offsetMs + HOUR_MS)).toBeLessThan(200);
   });
 
   test('lets the unit forget what is recorded', async () => {

@@ -7,7 +7,7 @@ import { SLOT_WIDTH_MS, slotIndexOf } from '../../pinger/schedule.ts';
 import type { PingTarget } from '../../pinger/targets.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import { createLog } from '../../platform/log.ts';
-import { MAX_TELEMETRY_RESULTS, type PingResult } from '../../platform/telemetry.ts';
+import { MAX_TELEMETRY_RESULTS, type TelemetryResult } from '../../platform/telemetry.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
 import { eventually } from '../support/eventually.ts';
 import { FakeUnit, type Manners } from '../support/fake-unit.ts';
@@ -17,6 +17,7 @@ const INTERVAL_MS = 500;
 const TIMEOUT_MS = 250;
 const FAILURES = 3;
 const SLOW_MS = 100;
+const HOUR_MS = 3_600_000;
 /**
  * How much more than the delay a typical response may take here: the machine is shared, the units run in this process, and
  * the first pings, of all units at once, meet cold code.
@@ -56,7 +57,7 @@ afterAll(async () => {
 interface World {
   readonly pinger: Pinger;
   readonly targets: Map<string, PingTarget>;
-  readonly telemetry: PingResult[];
+  readonly telemetry: TelemetryResult[];
   readonly batches: number[];
   transitions(name: string): Promise<readonly CloudEvent[]>;
 }
@@ -95,7 +96,7 @@ async function start(watched: readonly FakeUnit[], changes: Partial<PingerOption
     targets.set(name, { name, address, probe: 'http', keyVersion: 1, recorded: { epoch: EPOCH, seq: 1 } });
   }
   const keys = new Map(watched.map(({ name, key }) => [name, key]));
-  const telemetry: PingResult[] = [];
+  const telemetry: TelemetryResult[] = [];
   const batches: number[] = [];
   const pinger = startPinger({
     targets: {
@@ -122,6 +123,20 @@ async function start(watched: readonly FakeUnit[], changes: Partial<PingerOption
   const transitions = async (name: string) =>
     (await store.tail(name, 0)).filter(({ aggregate }) => aggregate === 'connectivity').flatMap((m) => m.events());
   return { pinger, targets, telemetry, batches, transitions };
+}
+
+function heartbeatOf({ name, lastSeq }: FakeUnit, clockMs: number): Uint8Array {
+  const time = new Date(clockMs).toISOString();
+  const reply = {
+    unit: name,
+    bootId: 'boot',
+    uptimeS: 1,
+    configurationHash: 'c'.repeat(64),
+    epoch: EPOCH,
+    lastSeq,
+    time,
+  };
+  return new TextEncoder().encode(JSON.stringify(reply));
 }
 
 const typesOf = async (world: World, { name }: FakeUnit) => (await world.transitions(name)).map(({ type }) => type);
@@ -190,7 +205,7 @@ describe('a mixed fleet', () => {
     expect(of(good()).length).toBeGreaterThan(good().length * 2);
     const timesOf = (group: readonly FakeUnit[]) =>
       of(group)
-        .flatMap(({ rttMs }) => rttMs ?? [])
+        .flatMap((result) => (result.heard === 'answer' ? result.rttMs : []))
         .toSorted((a, b) => a - b);
     const typical = (times: readonly number[]) => times[Math.floor(times.length / 2)];
     expect(timesOf(slow())[0]).toBeGreaterThanOrEqual(SLOW_MS - 1);
@@ -198,7 +213,7 @@ describe('a mixed fleet', () => {
     expect(timesOf(good())[0]).toBeGreaterThan(0);
     expect(typical(timesOf(good()))).toBeLessThan(RTT_SLACK_MS);
     expect(of(silent()).length).toBeGreaterThan(0);
-    for (const { rttMs } of of(silent())) expect(rttMs).toBeNull();
+    for (const { heard } of of(silent())) expect(heard).toBe('nothing');
     expect(of(good())[0]).toMatchObject({ epoch: EPOCH, lastSeq: 7, configurationHash: 'c'.repeat(64) });
     expect(Math.max(...world.batches)).toBeLessThanOrEqual(MAX_TELEMETRY_RESULTS);
     for (const { at } of world.telemetry) expect(Math.abs(at - Date.now())).toBeLessThan(30_000);
@@ -278,11 +293,35 @@ describe('targets', () => {
     await eventually(() => world.pinger.status().states.online === 1);
     expect(world.pinger.status().notPinged).toEqual({ nats: 1, udp: 0, badAddress: 0 });
     expect(lines.filter((line) => line.includes('by their heartbeats alone'))).toHaveLength(1);
-    world.pinger.prove(beyond.name, 'heartbeat', Date.now());
+    const heardMs = Date.now();
+    world.pinger.heartbeat(beyond.name, heartbeatOf(beyond, heardMs + HOUR_MS), heardMs);
     await eventually(() => world.pinger.status().states.online === 2);
+    expect(await eventually(() => world.telemetry.find((result) => result.unit === beyond.name) ?? false)).toEqual({
+      heard: 'heartbeat',
+      unit: beyond.name,
+      at: heardMs,
+      epoch: EPOCH,
+      lastSeq: 7,
+      configurationHash: 'c'.repeat(64),
+      clockOffsetMs: HOUR_MS,
+    });
     await pinged(pingable, FAILURES + 1);
     expect(world.pinger.status().states.online).toBe(2);
     expect(await world.transitions(beyond.name)).toMatchObject([{ data: { evidence: 'heartbeat' } }]);
+  }, 20_000);
+
+  test('whose heartbeats are garbage are there all the same', async () => {
+    const beyond = unit(8);
+    const page = async (): Promise<PingTarget[]> => [
+      { name: beyond.name, address: beyond.address, probe: 'nats', keyVersion: 1 },
+    ];
+    const world = await start([beyond], { targets: { page } });
+    const heardMs = Date.now();
+    world.pinger.heartbeat(beyond.name, heartbeatOf(unit(7), heardMs), heardMs);
+    await eventually(() => world.pinger.status().states.online === 1);
+    expect(world.pinger.status().totals).toMatchObject({ heartbeats: 1, unreadableHeartbeats: 1 });
+    await world.pinger.stop();
+    expect(world.telemetry).toEqual([{ heard: 'heartbeat', unit: beyond.name, at: heardMs }]);
   }, 20_000);
 
   test('that cannot be read stop nothing', async () => {
@@ -313,7 +352,7 @@ test('telemetry that cannot be published costs nothing else', async () => {
   const world = await start([each], { publishTelemetry });
   await eventually(() => world.pinger.status().states.online === 1);
   await pinged(each, 2);
-  expect(lines.filter((line) => line.includes('publishing response times: fails'))).toHaveLength(1);
+  expect(lines.filter((line) => line.includes('publishing what was heard of units: fails'))).toHaveLength(1);
 });
 
 test('a pinger that has stopped asks nobody any more', async () => {

@@ -259,6 +259,7 @@ describe('what ends the process', () => {
       append: store.append.bind(store),
       tail: store.tail.bind(store),
       lastSequence: store.lastSequence.bind(store),
+      watch: store.watch.bind(store),
       async *read(options: Parameters<MemoryEventStore['read']>[0]) {
         for await (const message of store.read(options)) {
           if (message.sequence === 20 && failures < 3) {
@@ -361,6 +362,7 @@ function withBroken(store: MemoryEventStore, sequence: number) {
     append: store.append.bind(store),
     tail: store.tail.bind(store),
     lastSequence: store.lastSequence.bind(store),
+    watch: store.watch.bind(store),
     async *read(options: Parameters<MemoryEventStore['read']>[0]): AsyncIterable<StoredMessage> {
       for await (const message of store.read(options)) {
         const events = () => {

@@ -100,7 +100,8 @@ test('the process follows the stream, survives kill -9, writes telemetry, and st
   expect(await shown()).toBe(await recorded());
 
   const at = Date.now();
-  nats.publish(telemetrySubject('test'), encodeTelemetry('test', [{ unit, at, rttMs: 12.5, epoch: 'e', lastSeq: 7 }]));
+  const result = { heard: 'answer' as const, unit, at, rttMs: 12.5, epoch: 'e', lastSeq: 7 };
+  nats.publish(telemetrySubject('test'), encodeTelemetry('test', [result]));
   await eventually(async () => {
     const rows =
       await postgres.sql`select at, last_response_ms, last_seq from platform.unit_telemetry where unit = ${unit}`;

@@ -334,7 +334,7 @@ async function tellPings(): Promise<void> {
     const { at, rttMs, isBehind } = pingOf(name);
     const recorded = device.epoch === undefined ? 0 : (device.epochs[device.epoch] ?? 0);
     const log = device.epoch === undefined ? {} : { epoch: device.epoch, lastSeq: recorded + (isBehind ? 5 : 0) };
-    return { unit: name, at, rttMs, ...log };
+    return { heard: 'answer' as const, unit: name, at, rttMs, ...log };
   });
   recorder.take(encodeTelemetry('test', results));
   await recorder.flush();

@@ -19,11 +19,13 @@ import { unitCommandsSubject, unitPushSubject } from '../../platform/nats/subjec
 import { type PingRequest, pingPath } from '../../platform/unit-protocol/ping.ts';
 import { PlatformSigner } from '../../platform/unit-protocol/signatures.ts';
 import { temporaryFolder } from './cleanup.ts';
+import { eventually } from './eventually.ts';
 import { connectPlatform, quietLog, testPlatform } from './nats.ts';
 
 const HOLD_TTL_S = 600;
 const KEY_VERSION = 1;
 const NO_MESSAGE = 10037;
+const REGISTRATION_TIMEOUT_MS = 30_000;
 
 export const wallClock: Clock = systemClock(Date.now);
 
@@ -47,6 +49,8 @@ export interface FieldPlatform {
   command(unit: Addressed, command: Command): Promise<CommandAnswer>;
   commandOverNats(unit: string, command: Command): Promise<CommandAnswer>;
   fetch(unit: Addressed, query: string, recorded?: string): Promise<{ status: number; batch: FetchedBatch }>;
+  /** `asked`: `after` and `limit`. Answers with the body, whatever it is. */
+  fetchOverNats(unit: string, asked?: object, recorded?: string): Promise<unknown>;
   /** Every batch that a unit has pushed and JetStream has stored, oldest first. */
   inbox(unit: string): Promise<UnitBatch[]>;
   stop(): Promise<void>;
@@ -92,6 +96,10 @@ export async function startFieldPlatform(): Promise<FieldPlatform> {
     },
   });
   const keyOf = (unit: string) => unitKey(keys.fleetKey, unit, KEY_VERSION);
+  const ask = async (unit: string, body: object): Promise<unknown> => {
+    const { data } = await nats.request(unitCommandsSubject(unit), JSON.stringify(body), { timeoutMs: 5_000 });
+    return JSON.parse(new TextDecoder().decode(data));
+  };
   const platform: FieldPlatform = {
     url: `http://127.0.0.1:${server.port}`,
     nats,
@@ -109,11 +117,10 @@ export async function startFieldPlatform(): Promise<FieldPlatform> {
       const body = JSON.stringify({ jws: await signer.command(name, command, Date.now()) });
       return JSON.parse((await call(`http://${address}/commands`, { method: 'POST', body })).text) as CommandAnswer;
     },
-    commandOverNats: async (unit, command) => {
-      const body = JSON.stringify({ jws: await signer.command(unit, command, Date.now()) });
-      const answer = await nats.request(unitCommandsSubject(unit), body, { timeoutMs: 5_000 });
-      return JSON.parse(new TextDecoder().decode(answer.data)) as CommandAnswer;
-    },
+    commandOverNats: async (unit, command) =>
+      (await ask(unit, { jws: await signer.command(unit, command, Date.now()) })) as CommandAnswer,
+    fetchOverNats: async (unit, asked = {}, recorded) =>
+      ask(unit, { jws: await signer.fetch(unit, Date.now(), recorded), ...asked }),
     fetch: async ({ name, address }, query, recorded) => {
       const authorization = `Bearer ${await signer.fetch(name, Date.now(), recorded)}`;
       const { status, text } = await call(`http://${address}/events?${query}`, { headers: { authorization } });
@@ -186,6 +193,20 @@ export async function startTestFleet(
   changes: Partial<FleetOptions> = {},
 ): Promise<Fleet> {
   return startFleet(await fleetOptions(platform, changes));
+}
+
+/**
+ * Waits until the units of a fleet are registered, and has them reach NATS at another address than the one that they were
+ * told, such as a fault proxy's.
+ */
+export async function connectThrough(fleet: Fleet, natsUrl: string): Promise<void> {
+  const { units } = fleet;
+  await eventually(() => fleet.readiness().registered === units.size, { timeoutMs: REGISTRATION_TIMEOUT_MS });
+  await Promise.all(
+    [...units.values()].map(async (unit) => {
+      if (unit.credentials !== undefined) await unit.setCredentials({ ...unit.credentials, natsUrl });
+    }),
+  );
 }
 
 function fastConfiguration() {

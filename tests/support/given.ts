@@ -3,7 +3,7 @@ import { recordedSeq } from '../../domain/device.ts';
 import { type Aggregate, type EventDraft, envelop } from '../../domain/envelope.ts';
 import { definitionOf, versionOf } from '../../domain/events/catalogue.ts';
 import { Refusal, type RefusalKind } from '../../domain/refusal.ts';
-import { evolveUnit, type FoldableCommit, newUnitState, type UnitState } from '../../domain/unit.ts';
+import { evolveUnit, type FoldableCommit, lastSequenceOf, newUnitState, type UnitState } from '../../domain/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 
 /** The unit that all of this is about. */
@@ -23,6 +23,8 @@ export type Past = EventDraft & {
   readonly aggregate?: Aggregate;
   /** Of what the unit reports. @default EPOCH */
   readonly epoch?: string;
+  /** By how much the unit's clock was ahead: `atMs` is what it said. @default it was right */
+  readonly clockOffsetMs?: number;
 };
 
 export interface Command {
@@ -69,13 +71,14 @@ export function withDecision(state: UnitState, drafts: readonly EventDraft[], co
 
 /** An event as the next commit of the stream. */
 export function commitOf(state: UnitState, past: Past): FoldableCommit {
-  const { atMs, commandId, aggregate, epoch = EPOCH, ...draft } = past;
+  const { atMs, commandId, aggregate, epoch = EPOCH, clockOffsetMs, ...draft } = past;
   const sequence = nextSequence(state);
   const command = { commandId: commandId ?? `command-${sequence}`, atMs: atMs ?? LONG_AGO_MS + sequence * 1_000 };
   const commit = decisionOf(state, [draft], command, aggregate ?? definitionOf(draft.type).aggregates[0]);
   if (commit.aggregate !== 'device') return commit;
   const unitseq = 1 + recordedSeq(state.device, epoch);
-  return { ...commit, events: commit.events.map((event) => ({ ...event, unitepoch: epoch, unitseq })) };
+  const clock = clockOffsetMs === undefined ? {} : { clockoffsetms: clockOffsetMs };
+  return { ...commit, events: commit.events.map((event) => ({ ...event, unitepoch: epoch, unitseq, ...clock })) };
 }
 
 /** What was decided as the next commit of the stream. */
@@ -97,7 +100,7 @@ export function decisionOf(
 }
 
 function nextSequence(state: UnitState): number {
-  return 1 + Math.max(...Object.values(state.sequences));
+  return 1 + lastSequenceOf(state);
 }
 
 function outcomeOf(run: () => readonly EventDraft[]): Outcome {

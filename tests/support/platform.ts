@@ -27,6 +27,11 @@ export interface PlatformOptions {
   readonly units?: number;
   /** Postgres as it is in production, and not as fast as tests may have it. @default false */
   readonly durable?: boolean;
+  /**
+   * Gives the address by which the platform's processes reach NATS, and which its units are told: that of a fault proxy.
+   * @default the server's own
+   */
+  readonly natsThrough?: (url: string) => Promise<string>;
 }
 
 /** A process of the platform that can be ended and started again. */
@@ -87,6 +92,8 @@ export interface Platform {
   readonly server: PlatformProcess;
   readonly projections: PlatformProcess;
   readonly deviceSim: PlatformProcess | undefined;
+  /** A further server beside the first, with other settings, such as its roles. It ends with the tests. */
+  startServer(env: Readonly<Record<string, string>>): PlatformProcess;
   /** The value of an Authorization header. */
   token(role: 'customer' | 'ops', sub: string): Promise<string>;
   expiredToken(role: 'customer' | 'ops', sub: string): Promise<string>;
@@ -94,7 +101,7 @@ export interface Platform {
 
 /** Starts everything and waits until the API answers and the fleet is online. It ends with the tests. */
 export async function startPlatform(options: PlatformOptions): Promise<Platform> {
-  const { purpose, units = 0, durable = false } = options;
+  const { purpose, units = 0, durable = false, natsThrough = async (url: string) => url } = options;
   const dataDir = await temporaryFolder(purpose);
   const keys = await loadKeys(dataDir);
   const binary = await natsServerBinary();
@@ -115,7 +122,7 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
   const ports = { api: freePort(), sim: freePort() };
   const env = {
     DATA_DIR: dataDir,
-    NATS_URL: nats.url,
+    NATS_URL: await natsThrough(nats.url),
     NATS_CREDS: credsFile,
     DATABASE_URL: postgres.url,
     HTTP_PORT: String(ports.api),
@@ -148,6 +155,11 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     server,
     projections,
     deviceSim,
+    startServer: (changes) => {
+      const further = new PlatformProcess('server', { ...env, ...changes });
+      atTheEnd(() => further.stop());
+      return further;
+    },
     token: (role, sub) => bearer(role, sub, Date.now()),
     expiredToken: (role, sub) => bearer(role, sub, Date.now() - 2 * TOKEN_TTL_S * 1_000),
   };

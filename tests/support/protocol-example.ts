@@ -4,8 +4,9 @@ import { createHash, createPrivateKey } from 'node:crypto';
 import type { JWK } from 'jose';
 import { batchText } from '../../device-sim/transports/batches.ts';
 import type { Command, OfflineTokenClaims, PingReply } from '../../domain/commands.ts';
-import { defaultConfiguration } from '../../domain/configuration.ts';
-import { unitHeartbeatSubject, unitPushSubject } from '../../platform/nats/subjects.ts';
+import { canonicalJson, defaultConfiguration } from '../../domain/configuration.ts';
+import { unitCommandsSubject, unitHeartbeatSubject, unitPushSubject } from '../../platform/nats/subjects.ts';
+import { encodePing, encodePingReply, nameHash } from '../../platform/unit-protocol/datagram.ts';
 import { pingPath, pingReplyMac } from '../../platform/unit-protocol/ping.ts';
 import { PlatformSigner } from '../../platform/unit-protocol/signatures.ts';
 
@@ -70,6 +71,20 @@ const EVENTS = [
   },
 ] as const;
 
+/** 16 bytes a line, each line after the offset of its first byte, with a gap in the middle. */
+function hexDump(bytes: Buffer): string {
+  const lines: string[] = [];
+  for (let offset = 0; offset < bytes.length; offset += 16) {
+    const half = (from: number) => [...bytes.subarray(from, from + 8)].map((byte) => hexByte(byte)).join(' ');
+    lines.push(`${String(offset).padStart(2)}  ${half(offset)}  ${half(offset + 8)}`);
+  }
+  return lines.join('\n');
+}
+
+function hexByte(byte: number): string {
+  return byte.toString(16).padStart(2, '0');
+}
+
 /** Everything that the document shows, by name. */
 export async function protocolExample(): Promise<Record<string, string>> {
   const signer = await PlatformSigner.create(platformKey());
@@ -83,6 +98,10 @@ export async function protocolExample(): Promise<Record<string, string>> {
     time: '2026-07-01T12:00:00.040Z',
   };
   const ping = { unit: UNIT, nonce: NONCE, recorded: { epoch: EPOCH, seq: 40 }, clockMs: NOW_MS };
+  const nonce = Buffer.from(NONCE, 'hex');
+  const datagram = { nameHash: nameHash(UNIT), nonce, recorded: ping.recorded, clockMs: NOW_MS };
+  const replied = { ...reply, flags: 0, clockMs: Date.parse(reply.time) };
+  const fetchJws = await signer.fetch(UNIT, NOW_MS, `${EPOCH}:41`);
   const bodies = EVENTS.map((event) => JSON.stringify(event));
   return {
     unitKey: UNIT_KEY.toString('base64'),
@@ -92,15 +111,20 @@ export async function protocolExample(): Promise<Record<string, string>> {
     pingMacInput: [UNIT, NONCE, `${EPOCH}:40`, String(NOW_MS)].join('\n'),
     ping: `GET ${pingPath(UNIT_KEY, ping)}`,
     pingReply: JSON.stringify({ ...reply, nonce: NONCE, mac: pingReplyMac(UNIT_KEY, NONCE, reply) }),
+    pingDatagram: hexDump(encodePing(UNIT_KEY, datagram)),
+    pingDatagramReply: hexDump(encodePingReply(UNIT_KEY, nonce, replied)),
     heartbeat: JSON.stringify(reply),
     command: JSON.stringify(COMMAND),
     commandBody: JSON.stringify({ jws: await signer.command(UNIT, COMMAND, NOW_MS) }),
     commandAnswer: JSON.stringify({ commandId: COMMAND.commandId, status: 'done' }),
     batch: batchText(UNIT, EPOCH, bodies),
     fetch: `GET /events?after=${EPOCH}:41&limit=500`,
-    fetchToken: `Authorization: Bearer ${await signer.fetch(UNIT, NOW_MS, `${EPOCH}:41`)}`,
+    fetchToken: `Authorization: Bearer ${fetchJws}`,
+    fetchRequest: JSON.stringify({ jws: fetchJws, after: `${EPOCH}:41`, limit: 500 }),
+    commandsSubject: unitCommandsSubject(UNIT),
     fetched: batchText(UNIT, EPOCH, bodies, { firstAvailableSeq: 42, lastSeq: 43, more: false }),
     tokenClaims: JSON.stringify(TOKEN_CLAIMS),
     offlineToken: await signer.offlineToken(TOKEN_CLAIMS),
+    configuration: canonicalJson(defaultConfiguration(600).values),
   };
 }

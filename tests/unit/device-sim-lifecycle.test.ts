@@ -1,25 +1,24 @@
 import { describe, expect, test } from 'bun:test';
 import { Value } from '@sinclair/typebox/value';
 import fc from 'fast-check';
-import { execute } from '../../device-sim/unit/commands.ts';
 import { acknowledged, reboot, recorded, wipe } from '../../device-sim/unit/lifecycle.ts';
-import type { Decision, Surroundings, UnitModel } from '../../device-sim/unit/model.ts';
-import { close, giveBack, open, redeem, walkUp } from '../../device-sim/unit/screen.ts';
+import type { Decision, UnitModel } from '../../device-sim/unit/model.ts';
+import { walkUp } from '../../device-sim/unit/screen.ts';
 import { BatchEvent } from '../../domain/batch.ts';
-import type { Command } from '../../domain/commands.ts';
 import { defaultConfiguration } from '../../domain/configuration.ts';
 import { type DeviceState, evolveDevice, SILENT_DEVICE } from '../../domain/device.ts';
-import type { CloudEvent } from '../../domain/envelope.ts';
 import { definitionOf, isEventType, upcast } from '../../domain/events/catalogue.ts';
-import { after, around, countingIds, MINUTE_MS, NOON_MS, newUnit, noonPlus, told } from '../support/device-unit.ts';
+import { asStored, happening, take } from '../support/device-story.ts';
+import { after, around, countingIds, MINUTE_MS, NOON_MS, newUnit, told } from '../support/device-unit.ts';
 
 const factory = defaultConfiguration(600);
+const NEW_LOG = { lastSeq: 1, acknowledgedSeq: 0, recordedSeq: 0, droppedSeq: 0, checkpointSeq: 0 };
 const rentA = (unit: UnitModel) => walkUp(unit, { locker: 'A', minutes: 60 }, around());
 
 describe('a unit', () => {
   test('begins its log with the state of every locker', () => {
     const { log } = newUnit();
-    expect(log).toEqual({ epoch: 'epoch-0', lastSeq: 1, acknowledgedSeq: 0, recordedSeq: 0 });
+    expect(log).toEqual({ ...NEW_LOG, epoch: 'epoch-0' });
   });
 
   test('that boots again keeps everything and says so', () => {
@@ -41,7 +40,7 @@ describe('a unit', () => {
     const configured = { ...after(newUnit(), rentA), configuration: { ...factory, version: 7 } };
     const { unit, entries, answer } = wipe(configured, factory, around());
     expect(answer.epoch).not.toBe(configured.log.epoch);
-    expect(unit.log).toEqual({ epoch: answer.epoch, lastSeq: 1, acknowledgedSeq: 0, recordedSeq: 0 });
+    expect(unit.log).toEqual({ ...NEW_LOG, epoch: answer.epoch });
     expect(unit.configuration).toBe(factory);
     expect(unit.answered).toEqual({});
     expect(entries.map(told)).toEqual([
@@ -102,58 +101,6 @@ describe('a log', () => {
   }
 });
 
-/** What may happen at a unit, drawn by chance. */
-const LOCKERS = ['A', 'B', 'C'] as const;
-const RESERVATIONS = ['PL-1000.r1', 'PL-1000.r2'] as const;
-const happening = fc.record({
-  what: fc.constantFrom('walk-up', 'open', 'close', 'give-back', 'redeem', 'command', 'sync', 'reboot', 'wipe'),
-  locker: fc.constantFrom(...LOCKERS),
-  reservation: fc.constantFrom(...RESERVATIONS),
-  listed: fc.subarray([...RESERVATIONS]),
-  jammed: fc.subarray([...LOCKERS]),
-  declines: fc.boolean(),
-});
-type Happening = typeof happening extends fc.Arbitrary<infer T> ? T : never;
-
-function take(unit: UnitModel, happened: Happening, at: Surroundings, version: number): Decision<unknown> {
-  const { locker, reservation, listed } = happened;
-  const period = { from: noonPlus(-60), until: noonPlus(600) };
-  const command = { commandId: `command-${version}`, expiresAt: noonPlus(600) };
-  const signed = (order: Command) => ({ command: order, issuedAtMs: at.nowMs });
-  switch (happened.what) {
-    case 'walk-up':
-      return walkUp(unit, { locker, minutes: 60 }, at);
-    case 'open':
-      return open(unit, locker, at);
-    case 'close':
-      return close(unit, locker, at);
-    case 'give-back':
-      return giveBack(unit, locker, at);
-    case 'redeem':
-      return redeem(unit, { aud: 'PL-1000', sub: reservation, locker, ...period }, at);
-    case 'command':
-      return execute(
-        unit,
-        signed({ ...command, openLocker: { locker, reservationId: reservation, until: period.until } }),
-        at,
-      );
-    case 'sync': {
-      const reservations = listed.map((reservationId) => ({
-        reservationId,
-        locker,
-        size: 'M' as const,
-        ...period,
-        accessCode: '000000',
-      }));
-      return execute(unit, signed({ ...command, syncReservations: { version, reservations } }), at);
-    }
-    case 'reboot':
-      return reboot(unit, at);
-    default:
-      return wipe(unit, factory, at);
-  }
-}
-
 test('whatever happens: the log has no gaps, holds only events of the catalogue, and folds to what the unit knows', () => {
   fc.assert(
     fc.property(fc.array(happening, { maxLength: 60 }), (story) => {
@@ -194,16 +141,3 @@ test('whatever happens: the log has no gaps, holds only events of the catalogue,
     { numRuns: 300 },
   );
 });
-
-function asStored({ seq, v, type, time, locker, data }: BatchEvent): CloudEvent {
-  return {
-    specversion: '1.0',
-    id: `PL-1000/epoch/${seq}`,
-    source: '/lockfleet/units/PL-1000',
-    type,
-    subject: locker === undefined ? 'PL-1000' : `PL-1000/${locker}`,
-    time,
-    dataschema: `${type}/${v}`,
-    data,
-  };
-}

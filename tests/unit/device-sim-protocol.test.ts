@@ -2,7 +2,7 @@ import { expect, test } from 'bun:test';
 import { createHmac } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { Value } from '@sinclair/typebox/value';
-import { BatchEvent } from '../../domain/batch.ts';
+import { BatchEvent, BatchHead, FetchedHead, FetchRequest } from '../../domain/batch.ts';
 import { CommandAnswer, PingReply } from '../../domain/commands.ts';
 import { definitionOf, isEventType } from '../../domain/events/catalogue.ts';
 import { UnitVerifier } from '../../platform/unit-protocol/signatures.ts';
@@ -46,6 +46,10 @@ test('the example holds for somebody who has only the public key and the unit ke
 test('the example has the shapes of the schemas', async () => {
   const example = await protocolExample();
   expect(Value.Check(PingReply, JSON.parse(example.pingReply ?? ''))).toBe(true);
+  expect(Value.Check(FetchRequest, JSON.parse(example.fetchRequest ?? ''))).toBe(true);
+  for (const head of [BatchHead, FetchedHead]) {
+    expect(Value.Check(head, JSON.parse(example.fetched ?? ''))).toBe(true);
+  }
   expect(Value.Check(CommandAnswer, JSON.parse(example.commandAnswer ?? ''))).toBe(true);
   for (const event of (JSON.parse(example.batch ?? '') as { events: unknown[] }).events) {
     if (!Value.Check(BatchEvent, event) || !isEventType(event.type)) throw new Error('that is no event');

@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'bun:test';
+import { HEARTBEAT_INTERVAL_MS } from '../../domain/connectivity.ts';
 import type { CloudEvent } from '../../domain/envelope.ts';
 import { newUnitState } from '../../domain/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
-import { ConnectivityTracker, HEARTBEAT_INTERVAL_MS } from '../../pinger/connectivity.ts';
+import { ConnectivityTracker } from '../../pinger/connectivity.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import { StoreUnavailableError } from '../../platform/event-store/store.ts';
 import { createLog } from '../../platform/log.ts';

@@ -5,7 +5,13 @@ import { JOIN_RETRY_SLOTS, JoinQueue, MAX_JOIN_ATTEMPTS, MAX_JOIN_PINGS_PER_SLOT
 import { Meter } from '../../pinger/meter.ts';
 import { slotIndexOf, slotsPerInterval } from '../../pinger/schedule.ts';
 import { MAX_TARGETS_PER_PAGE, type PingTarget, TargetList } from '../../pinger/targets.ts';
-import { decodeTelemetry, encodeTelemetry, MAX_TELEMETRY_RESULTS, telemetrySubject } from '../../platform/telemetry.ts';
+import {
+  decodeTelemetry,
+  encodeTelemetry,
+  MAX_TELEMETRY_RESULTS,
+  type TelemetryResult,
+  telemetrySubject,
+} from '../../platform/telemetry.ts';
 
 describe('an address', () => {
   test.each<[string, Address | undefined]>([
@@ -220,17 +226,25 @@ describe('the targets', () => {
 
 describe('telemetry', () => {
   const result = {
+    heard: 'answer' as const,
     unit: 'PL-1000',
     at: 1_780_315_200_123,
     rttMs: 12.5,
     epoch: 'e',
     lastSeq: 7,
     configurationHash: 'c',
+    clockOffsetMs: -3,
   };
 
   test('comes back as it was', () => {
-    const results = [result, { unit: 'PL-1001', at: 1, rttMs: null }];
-    expect(decodeTelemetry(encodeTelemetry('p-1', results))).toEqual({ pingerId: 'p-1', results });
+    const { rttMs: _, ...said } = result;
+    const results: TelemetryResult[] = [
+      result,
+      { heard: 'nothing', unit: 'PL-1001', at: 1 },
+      { ...said, heard: 'heartbeat' },
+      { heard: 'heartbeat', unit: 'PL-1002', at: 2 },
+    ];
+    expect(decodeTelemetry(encodeTelemetry('p-1', results))).toEqual({ pingerId: 'p-1', results, unreadable: 0 });
     expect(telemetrySubject('p-1')).toBe('telemetry.p-1');
   });
 
@@ -239,10 +253,20 @@ describe('telemetry', () => {
     ['null', 'null'],
     ['no results', '{"pingerId":"p"}'],
     ['a pinger that is no token', encodeTelemetry('a.b', [])],
-    ['a unit that is none', encodeTelemetry('p', [{ ...result, unit: 'a b' }])],
-    ['a negative time', encodeTelemetry('p', [{ ...result, rttMs: -1 }])],
     ['too many', encodeTelemetry('p', new Array(MAX_TELEMETRY_RESULTS + 1).fill(result))],
   ])('refuses %s', (_, json) => {
     expect(decodeTelemetry(json)).toBeUndefined();
+  });
+
+  test.each([
+    ['a unit that is none', { unit: 'a b' }],
+    ['a negative time', { rttMs: -1 }],
+    ['a seq that no number holds', { lastSeq: 1e300 }],
+    ['an epoch that no database holds', { epoch: 'e\u0000' }],
+    ['an epoch without end', { epoch: 'e'.repeat(101) }],
+    ['something else that was heard', { heard: 'music' }],
+  ])('%s costs only its own result', (_, odd) => {
+    const results = [{ ...result, ...odd } as TelemetryResult, result];
+    expect(decodeTelemetry(encodeTelemetry('p', results))).toEqual({ pingerId: 'p', results: [result], unreadable: 1 });
   });
 });

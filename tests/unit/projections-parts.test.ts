@@ -5,10 +5,10 @@ import { FencedError } from '../../projections/engine/checkpoints.ts';
 import { Intake } from '../../projections/engine/intake.ts';
 import { isPoison } from '../../projections/engine/parking.ts';
 import { statusTable } from '../../projections/engine/status-table.ts';
-import { type UnitPings, withResult } from '../../projections/telemetry/recorder.ts';
 
-function message(sequence: number): StoredMessage {
-  return { sequence, unit: 'PL-1000', aggregate: 'device', lane: 7, recordedAtMs: 0, commandId: 'c', events: () => [] };
+function message(sequence: number, bytes = 400): StoredMessage {
+  const place = { sequence, unit: 'PL-1000', aggregate: 'device', lane: 7 } as const;
+  return { ...place, recordedAtMs: 0, commandId: 'c', bytes, events: () => [] };
 }
 
 describe('an intake', () => {
@@ -37,6 +37,18 @@ describe('an intake', () => {
     const stopped = intake.room(stop.signal);
     stop.abort();
     await stopped;
+  });
+
+  test('is full sooner when its messages are large, and has room again when they are applied', () => {
+    const large = 512 * 1024;
+    const intake = new Intake(0);
+    for (let sequence = 1; !intake.isFull; sequence++) intake.offer(message(sequence, large));
+    expect(intake.messages.length).toBeLessThan(32);
+    intake.drop(intake.messages.length - 1);
+    const isFull = () => intake.isFull;
+    expect(isFull()).toBe(false);
+    while (!isFull()) intake.offer(message(intake.seenTo + 1, large));
+    expect(intake.messages.length).toBeLessThan(32);
   });
 
   test('wakes who waits when something comes, when it is woken, and when the time is over', async () => {
@@ -95,22 +107,4 @@ test('the status is a table', () => {
       '',
     ].join('\n'),
   );
-});
-
-describe('pings of a unit', () => {
-  const answer = (at: number, rttMs = 5) => ({ unit: 'PL-1000', at, rttMs });
-  const miss = (at: number) => ({ unit: 'PL-1000', at, rttMs: null });
-  const after = (...results: readonly Parameters<typeof withResult>[1][]) =>
-    results.reduce<UnitPings | undefined>((pings, result) => withResult(pings, result), undefined);
-
-  test('are the newest, the newest answer, and the misses since', () => {
-    expect(after(answer(1))).toEqual({ newest: answer(1), answer: answer(1), missed: 0 });
-    expect(after(miss(1), miss(2))).toEqual({ newest: miss(2), answer: undefined, missed: 2 });
-    expect(after(miss(1), answer(2), miss(3))).toEqual({ newest: miss(3), answer: answer(2), missed: 1 });
-    expect(after(answer(1), miss(2), answer(3, 9))).toEqual({ newest: answer(3, 9), answer: answer(3, 9), missed: 0 });
-  });
-
-  test('that come late change nothing', () => {
-    expect(after(miss(5), answer(4))).toEqual({ newest: miss(5), answer: undefined, missed: 1 });
-  });
 });

@@ -7,6 +7,7 @@ import { ConcurrencyError, type EventStore, StoreUnavailableError } from '../../
 import { MAX_DECISION_ATTEMPTS, UnitDecider } from '../../platform/units/unit-decider.ts';
 import { eventually } from '../support/eventually.ts';
 import { quietLog } from '../support/nats.ts';
+import { registration } from '../support/registration.ts';
 
 const META = { actor: 'ops:test', source: '/test' };
 
@@ -41,35 +42,10 @@ function tagsOf(state: UnitState): readonly string[] {
 }
 
 async function registered(store: EventStore): Promise<void> {
-  const data = {
-    name: 'U-1',
-    displayName: 'U-1',
-    address: '127.0.0.1:1',
-    probe: 'http' as const,
-    delivery: 'push' as const,
-    commandChannel: 'http' as const,
-    location: { lat: 0, lon: 0 },
-    timeZone: 'UTC',
-    tags: [],
-    lockers: [],
-    configuration: { version: 1, hash: '', values: CONFIGURATION },
-    keyVersion: 1,
-    natsUser: '',
-  };
   await decider(store).decide('U-1', 'registry', { ...META, commandId: 'register' }, () => [
-    { type: 'UnitRegistered', data },
+    { type: 'UnitRegistered', data: registration('U-1') },
   ]);
 }
-
-const CONFIGURATION = {
-  prices: [],
-  minimumMinutes: 1,
-  maximumMinutes: 10,
-  holdTtlS: 60,
-  openingHours: [],
-  texts: {},
-  pushIntervalMs: 1_000,
-};
 
 describe('the unit decider', () => {
   test('loses and doubles nothing when two processes decide on one unit at once', async () => {
@@ -108,6 +84,7 @@ describe('the unit decider', () => {
       append: (append) => store.append(append),
       lastSequence: () => store.lastSequence(),
       read: (options) => store.read(options),
+      watch: (options) => store.watch(options),
       tail: (unit, after) => {
         reads.push(after);
         return store.tail(unit, after);
@@ -118,7 +95,7 @@ describe('the unit decider', () => {
     expect(reads).toEqual([full.sequence]);
   });
 
-  test('a warm unit is not read again, and follows what others append', async () => {
+  test('a warm unit is not read again, except for what others append', async () => {
     const store = memory();
     await registered(store);
     let tails = 0;
@@ -126,6 +103,7 @@ describe('the unit decider', () => {
       append: (append) => store.append(append),
       lastSequence: () => store.lastSequence(),
       read: (options) => store.read(options),
+      watch: (options) => store.watch(options),
       tail: (unit, after) => {
         tails += 1;
         return store.tail(unit, after);
@@ -143,7 +121,11 @@ describe('the unit decider', () => {
     const before = tails;
     await decider(store).decide('U-1', 'registry', { ...META, commandId: 'other' }, addTag);
     await eventually(async () => tagsOf(await process.state('U-1')).length === 1);
-    expect(tails).toBe(before);
+    expect(tails).toBe(before + 1);
+    await process.decide('U-1', 'registry', { ...META, commandId: 'own' }, addTag);
+    await nextTurn();
+    expect(tagsOf(await process.state('U-1'))).toHaveLength(2);
+    expect(tails).toBe(before + 1);
     stop.abort();
     await following;
   });
@@ -156,6 +138,7 @@ describe('the unit decider', () => {
       append: (append) => store.append(append),
       lastSequence: () => store.lastSequence(),
       read: (options) => store.read(options),
+      watch: (options) => store.watch(options),
       tail: async (unit, after) => {
         const tail = await store.tail(unit, after);
         await gate.promise;
@@ -182,6 +165,84 @@ describe('the unit decider', () => {
     await following;
   });
 
+  test('what is decided does not wait for what a unit reports, and neither is forgotten', async () => {
+    const store = memory();
+    await registered(store);
+    const gate = Promise.withResolvers<void>();
+    const slow: EventStore = {
+      append: async (append) => {
+        if (append.aggregate === 'log') await gate.promise;
+        return store.append(append);
+      },
+      lastSequence: () => store.lastSequence(),
+      read: (options) => store.read(options),
+      watch: (options) => store.watch(options),
+      tail: (unit, after) => store.tail(unit, after),
+    };
+    const process = decider(slow);
+    const stop = new AbortController();
+    const following = process.follow(stop.signal);
+    await nextTurn();
+    await process.state('U-1');
+    const reporting = process.decide('U-1', 'log', { ...META, commandId: 'report' }, () => [
+      { type: 'UnitLogGapDetected', data: { epoch: 'e', fromSeq: 1, toSeq: 2 } },
+    ]);
+    expect(tagsOf((await process.decide('U-1', 'registry', { ...META, commandId: '1' }, addTag)).state)).toEqual([
+      't0',
+    ]);
+    gate.resolve();
+    const { state } = await reporting;
+    expect(state.log.gaps).toEqual({ e: { fromSeq: 1, toSeq: 2 } });
+    await process.decide('U-1', 'registry', { ...META, commandId: '2' }, addTag);
+    const now = await process.state('U-1');
+    expect(tagsOf(now)).toEqual(['t0', 't1']);
+    expect(now.log.gaps).toEqual({ e: { fromSeq: 1, toSeq: 2 } });
+    stop.abort();
+    await following;
+  });
+
+  test('what somebody was told of is known to the next decision, before the follower and the append’s own answer', async () => {
+    const store = memory();
+    await registered(store);
+    const answers = Promise.withResolvers<void>();
+    const silent: EventStore = {
+      append: async (append) => {
+        const appended = await store.append(append);
+        if (append.aggregate === 'log') await answers.promise;
+        return appended;
+      },
+      lastSequence: () => store.lastSequence(),
+      read: (options) => store.read(options),
+      // It never hears of anything.
+      watch: async function* ({ signal }) {
+        await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+      },
+      tail: (unit, after) => store.tail(unit, after),
+    };
+    const process = decider(silent);
+    const stop = new AbortController();
+    const following = process.follow(stop.signal);
+    await nextTurn();
+    await process.state('U-1');
+    const gap = { epoch: 'e', fromSeq: 1, toSeq: 2 };
+    const reporting = process.decide('U-1', 'log', { ...META, commandId: 'report' }, () => [
+      { type: 'UnitLogGapDetected', data: gap },
+    ]);
+    await nextTurn();
+    const elsewhere = await decider(store).decide('U-1', 'registry', { ...META, commandId: 'x' }, addTag);
+    expect((await process.state('U-1')).log.gaps).toEqual({});
+    // In the wrong order, as two consumers may bring them.
+    process.tell({ unit: 'U-1', aggregate: 'registry', sequence: elsewhere.sequence });
+    process.tell({ unit: 'U-1', aggregate: 'log', sequence: elsewhere.sequence - 1 });
+    const known = await process.state('U-1');
+    expect(known.log.gaps).toEqual({ e: { fromSeq: 1, toSeq: 2 } });
+    expect(tagsOf(known)).toEqual(['t0']);
+    answers.resolve();
+    await reporting;
+    stop.abort();
+    await following;
+  });
+
   test('says so when a race is lost too often, and when the store is away', async () => {
     const store = memory();
     let attempts = 0;
@@ -192,6 +253,7 @@ describe('the unit decider', () => {
       },
       lastSequence: () => store.lastSequence(),
       read: (options) => store.read(options),
+      watch: (options) => store.watch(options),
       tail: (unit, after) => store.tail(unit, after),
     };
     const decision = decider(contended).decide('U-1', 'registry', { ...META, commandId: 'x' }, addTag);

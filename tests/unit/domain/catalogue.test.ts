@@ -77,7 +77,15 @@ const EXAMPLES: { [T in EventType]: EventOf<T> } = {
   UnitLogGapDetected: gap,
   UnitLogGapClosed: { ...gap, lost: true },
   UnitBatchRejected: { reason: 'not JSON', bytes: 12 },
-  UnitEventRecovered: { epoch: gap.epoch, seq: 4, type: 'LockerClosed', data: {} },
+  UnitEventRecovered: {
+    epoch: gap.epoch,
+    seq: 4,
+    type: 'LockerClosed',
+    v: 1,
+    time: '2026-07-01T12:00:00.000Z',
+    data: {},
+    clockOffsetMs: -7_200_000,
+  },
 };
 
 const TYPES = Object.keys(EVENT_CATALOGUE) as EventType[];

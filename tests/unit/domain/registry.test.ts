@@ -1,5 +1,13 @@
 import { describe, expect, test } from 'bun:test';
-import { registerUnit, requireUnit } from '../../../domain/registry.ts';
+import {
+  endedNatsUsers,
+  MAX_ROTATIONS_PER_UNIT,
+  registerUnit,
+  requireUnit,
+  revokeCredentials,
+  rotateCredentials,
+} from '../../../domain/registry.ts';
+import type { UnitState } from '../../../domain/unit.ts';
 import { given, type Past } from '../../support/given.ts';
 import { configured, LOCKERS, registered, registration } from './scene.ts';
 
@@ -44,6 +52,82 @@ describe('registering', () => {
   });
 });
 
+describe('credentials', () => {
+  const rotated = (keyVersion: number): Past => ({
+    type: 'UnitCredentialsRotated',
+    data: { keyVersion, natsUser: `U${keyVersion}` },
+  });
+  const revoked: Past = { type: 'UnitCredentialsRevoked', data: {} };
+  const rotate = ({ registry }: UnitState) => rotateCredentials(registry, 'UNEW', COMMAND);
+  const revoke = (reason?: string) => (state: UnitState) => revokeCredentials(state.registry, reason);
+
+  test.each([
+    ['those of the registration', [registered], 2],
+    ['rotated ones', [registered, rotated(2)], 3],
+    ['revoked ones', [registered, rotated(2), revoked], 3],
+  ] as const)('%s are rotated to the next version', (_, past, keyVersion) => {
+    given(...past)
+      .when(rotate)
+      .thenEvents([{ type: 'UnitCredentialsRotated', data: { keyVersion, natsUser: 'UNEW' } }]);
+  });
+
+  test('the same command again rotates nothing', () => {
+    given(registered, { ...rotated(2), commandId: COMMAND })
+      .when(rotate)
+      .thenNothing();
+  });
+
+  test('are rotated so often and no more', () => {
+    const often = Array.from({ length: MAX_ROTATIONS_PER_UNIT }, (_, index) => rotated(index + 2));
+    given(registered, ...often.slice(1))
+      .when(rotate)
+      .thenEvents([expect.objectContaining({ type: 'UnitCredentialsRotated' })]);
+    given(registered, ...often)
+      .when(rotate)
+      .thenRefused('validation', /1000 times/);
+  });
+
+  test('are revoked, with a reason and without', () => {
+    given(registered)
+      .when(revoke('stolen'))
+      .thenEvents([{ type: 'UnitCredentialsRevoked', data: { reason: 'stolen' } }]);
+    given(registered, rotated(2))
+      .when(revoke())
+      .thenEvents([{ type: 'UnitCredentialsRevoked', data: {} }]);
+  });
+
+  test('are revoked once, and once more after a rotation', () => {
+    given(registered, revoked).when(revoke('again')).thenNothing();
+    given(registered, revoked, rotated(2))
+      .when(revoke())
+      .thenEvents([{ type: 'UnitCredentialsRevoked', data: {} }]);
+  });
+
+  test.each([
+    ['does not exist', [], /no such unit/],
+    ['has left', [registered, retired], /left the platform/],
+  ] as const)('of a unit that %s are refused', (_, past, message) => {
+    given(...past)
+      .when(rotate)
+      .thenRefused('not-found', message);
+    given(...past)
+      .when(revoke())
+      .thenRefused('not-found', message);
+  });
+
+  test.each([
+    ['before anything', [], []],
+    ['after the registration', [registered], []],
+    ['after a rotation', [registered, rotated(2)], ['UTEST']],
+    ['after two', [registered, rotated(2), rotated(3)], ['UTEST', 'U2']],
+    ['when they were revoked', [registered, rotated(2), revoked], ['UTEST', 'U2']],
+    ['when they were rotated after that', [registered, revoked, rotated(2)], ['UTEST']],
+    ['when the unit has left', [registered, rotated(2), retired], ['UTEST', 'U2']],
+  ] as const)('the users that ended, %s', (_, past, ended) => {
+    expect([...endedNatsUsers(given(...past).state.registry)]).toEqual([...ended]);
+  });
+});
+
 describe('what is registered', () => {
   const unitAfter = (...past: readonly Past[]) => requireUnit(given(registered, ...past).state.registry);
 
@@ -52,7 +136,9 @@ describe('what is registered', () => {
       ...register,
       status: 'registered',
       credentialsRevoked: false,
+      formerNatsUsers: [],
       registeredBy: expect.any(String),
+      issuedBy: expect.any(String),
       lockers: LOCKERS.map((locker) => ({ ...locker, inService: true })),
     });
   });

@@ -2,14 +2,18 @@ import { expect, test } from 'bun:test';
 import { Value } from '@sinclair/typebox/value';
 import { Instant, LockerId, Money, toInstant, toMs, UnitName } from '../../../domain/vocabulary.ts';
 
-test.each(['2026-06-01T12:00:00Z', '2026-12-31T23:59:59.999Z', '2024-02-29T00:00:00.123456789Z'])(
-  '%s is a time',
-  (text) => {
-    expect(Value.Check(Instant, text)).toBe(true);
-    expect(toMs(text)).toBeNumber();
-    expect(Number.isNaN(toMs(text))).toBe(false);
-  },
-);
+test.each([
+  '2026-06-01T12:00:00Z',
+  '2026-12-31T23:59:59.999Z',
+  '2024-02-29T00:00:00.123456789Z',
+  '2000-02-29T00:00:00Z',
+  '0001-01-01T00:00:00Z',
+  '9999-12-31T23:59:59Z',
+])('%s is a time', (text) => {
+  expect(Value.Check(Instant, text)).toBe(true);
+  expect(toMs(text)).toBeNumber();
+  expect(Number.isNaN(toMs(text))).toBe(false);
+});
 
 test.each([
   '2026-06-01T12:00:00+02:00',
@@ -24,6 +28,12 @@ test.each([
   '2026-06-01T12:60:00Z',
   '2026-06-01T12:00:60Z',
   '2026-06-01T12:00:00.Z',
+  '2026-02-30T12:00:00Z',
+  '2026-02-29T12:00:00Z',
+  '1900-02-29T12:00:00Z',
+  '2026-04-31T12:00:00Z',
+  '0000-01-01T12:00:00Z',
+  '0000-02-29T12:00:00Z',
   'now',
   '',
 ])('"%s" is no time', (text) => {
@@ -73,4 +83,16 @@ test.each([
   [{ amount: 1, currency: 'EURO' }, false],
 ])('money %j: %p', (money, good) => {
   expect(Value.Check(Money, money)).toBe(good);
+});
+
+test('every day that there is, and no other, is a day of a time', () => {
+  for (const year of ['1896', '1900', '2000', '2024', '2025', '2100']) {
+    for (let month = 1; month <= 12; month += 1) {
+      for (let day = 1; day <= 31; day += 1) {
+        const text = `${year}-${String(month).padStart(2, '0')}-${String(day).padStart(2, '0')}T00:00:00.000Z`;
+        // What is no day rolls over into the next month.
+        expect([text, Value.Check(Instant, text)]).toEqual([text, toInstant(toMs(text)) === text]);
+      }
+    }
+  }
 });

@@ -1,0 +1,102 @@
+/**
+ * The datagrams of a fleet: one socket on all addresses of a port, since a socket a unit would be too many. Such a socket
+ * cannot see which address was asked: the datagram itself says which unit is meant. Whoever is not on this machine gets no
+ * answer.
+ */
+
+import type { Log } from '../../platform/log.ts';
+import { nameHash, pingedUnit } from '../../platform/unit-protocol/datagram.ts';
+import type { Timers } from '../clock.ts';
+import { delayMs, isLost } from '../faults.ts';
+import type { EmulatedUnit } from '../fleet/emulated-unit.ts';
+import type { Random } from '../random.ts';
+import type { UnitAnswers } from './answers.ts';
+import { ListenError } from './http.ts';
+
+const ALL_ADDRESSES = '0.0.0.0';
+const LOOPBACK_PREFIX = '127.';
+
+export interface UdpDependencies {
+  readonly timers: Timers;
+  readonly random: Random;
+  readonly log: Log;
+  /** Whether the platform pings these units by datagrams: otherwise a port that is taken is only worth a warning. */
+  readonly isProbe: boolean;
+}
+
+interface Addressee {
+  readonly unit: EmulatedUnit;
+  readonly answers: UnitAnswers;
+}
+
+/** Listens on every port that the units have, mostly one. @throws ListenError when `isProbe` and a port is taken */
+export async function listenForDatagrams(
+  members: readonly Addressee[],
+  deps: UdpDependencies,
+): Promise<{ close(): void }> {
+  const byHash = new Map(members.map((member) => [nameHash(member.unit.name).toString('hex'), member]));
+  const ports = new Set(members.map(({ unit }) => Number(unit.address.split(':')[1])));
+  const sockets: { close(): void }[] = [];
+  const close = () => {
+    for (const socket of sockets) socket.close();
+  };
+  for (const port of ports) {
+    try {
+      sockets.push(await listen(port, byHash, deps));
+    } catch (error) {
+      const failure = new ListenError(`${ALL_ADDRESSES}:${port} (UDP)`, error);
+      if (deps.isProbe) {
+        close();
+        throw failure;
+      }
+      deps.log.warn('no unit answers datagrams', { error: failure });
+    }
+  }
+  return { close };
+}
+
+async function listen(
+  port: number,
+  members: ReadonlyMap<string, Addressee>,
+  deps: UdpDependencies,
+): Promise<{ close(): void }> {
+  return Bun.udpSocket({
+    hostname: ALL_ADDRESSES,
+    port,
+    socket: {
+      data: (socket, datagram, senderPort, sender) => {
+        const member = sender.startsWith(LOOPBACK_PREFIX) ? members.get(pingedUnit(datagram) ?? '') : undefined;
+        if (member === undefined) return;
+        receive(member, datagram, deps, (reply) => {
+          if (!socket.closed) socket.send(reply, senderPort, sender);
+        });
+      },
+      error: (_, error) => deps.log.debug('a datagram could not be sent or received', { error }),
+    },
+  });
+}
+
+/** What the network and the unit make of a request. Loss of the reply alone is what makes a path one-way. */
+function receive(
+  { unit, answers }: Addressee,
+  datagram: Buffer,
+  { timers, random }: UdpDependencies,
+  send: (reply: Buffer) => void,
+): void {
+  if (unit.faults.offline || isLost(unit.faults, random)) return;
+  const waitMs = delayMs(unit.faults, random) / 2;
+  const sendBack = (reply: Buffer) => {
+    if (!unit.faults.offline && !isLost(unit.faults, random)) send(reply);
+  };
+  if (waitMs === 0) {
+    const reply = answers.datagram(datagram);
+    if (reply !== undefined) sendBack(reply);
+    return;
+  }
+  // Whose buffer it is after this turn is not said anywhere.
+  const kept = Buffer.from(datagram);
+  timers.after(waitMs, () => {
+    const reply = answers.datagram(kept);
+    if (reply !== undefined) timers.after(waitMs, () => sendBack(reply));
+  });
+}

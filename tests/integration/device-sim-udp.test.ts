@@ -1,0 +1,202 @@
+import { afterAll, beforeAll, beforeEach, expect, test } from 'bun:test';
+import { randomBytes } from 'node:crypto';
+import { NO_FAULTS } from '../../device-sim/faults.ts';
+import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
+import type { Fleet } from '../../device-sim/fleet/fleet.ts';
+import { walkUp } from '../../device-sim/unit/screen.ts';
+import { createLog } from '../../platform/log.ts';
+import {
+  decodePingReply,
+  encodePing,
+  NONCE_BYTES,
+  nameHash,
+  type PingReplyDatagram,
+  replyNonce,
+} from '../../platform/unit-protocol/datagram.ts';
+import { type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
+import { eventually } from '../support/eventually.ts';
+
+const SEED = 170;
+const CHANNELS = { probe: 'udp', delivery: 'push', commandChannel: 'http' } as const;
+
+let platform: FieldPlatform;
+let fleet: Fleet;
+let pinger: Pinger;
+let unit: EmulatedUnit;
+let other: EmulatedUnit;
+
+/** One socket that asks every unit. Replies are told apart by their nonce, as they come from anywhere. */
+class Pinger {
+  readonly #socket: Bun.udp.Socket<'buffer'>;
+  readonly #asked = new Map<string, { key: Buffer; done: (reply: PingReplyDatagram) => void }>();
+  replies = 0;
+
+  private constructor(socket: Bun.udp.Socket<'buffer'>) {
+    this.#socket = socket;
+  }
+
+  static async open(): Promise<Pinger> {
+    const socket = await Bun.udpSocket({
+      hostname: '127.0.0.1',
+      socket: { data: (_, datagram) => opened.#hear(Buffer.from(datagram)) },
+    });
+    const opened = new Pinger(socket);
+    return opened;
+  }
+
+  /** `change`: what somebody does to the datagram on its way. */
+  send(
+    asked: EmulatedUnit,
+    recorded?: { epoch: string; seq: number },
+    change: (datagram: Buffer) => Buffer = (d) => d,
+  ) {
+    const nonce = randomBytes(NONCE_BYTES);
+    const key = keyOf(asked);
+    const answered = Promise.withResolvers<PingReplyDatagram>();
+    this.#asked.set(nonce.toString('hex'), { key, done: answered.resolve });
+    const ping = { nameHash: nameHash(asked.name), nonce, clockMs: Date.now() };
+    const datagram = encodePing(key, { ...ping, ...(recorded === undefined ? {} : { recorded }) });
+    const [host = '', port] = asked.address.split(':');
+    this.#socket.send(change(datagram), Number(port), host);
+    return answered.promise;
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+
+  #hear(datagram: Buffer): void {
+    this.replies += 1;
+    const nonce = replyNonce(datagram);
+    const asked = this.#asked.get(nonce?.toString('hex') ?? '');
+    if (nonce === undefined || asked === undefined) throw new Error('that answers nothing');
+    const reply = decodePingReply(asked.key, nonce, datagram);
+    if (reply === undefined) throw new Error('that proves nothing');
+    asked.done(reply);
+  }
+}
+
+function keyOf({ credentials }: EmulatedUnit): Buffer {
+  if (credentials === undefined) throw new Error('the unit is not registered');
+  return Buffer.from(credentials.unitKey, 'base64');
+}
+
+function unitOf(of: Fleet, name: string): EmulatedUnit {
+  const found = of.units.get(name);
+  if (found === undefined) throw new Error(`there is no ${name}`);
+  return found;
+}
+
+/** Whether `send` is answered. What was sent before is dealt with before: datagrams keep their order on one machine. */
+async function isAnswered(send: () => Promise<unknown>): Promise<boolean> {
+  const before = pinger.replies;
+  void send();
+  await pinger.send(other);
+  return pinger.replies - before > 1;
+}
+
+beforeAll(async () => {
+  platform = await startFieldPlatform();
+  fleet = await startTestFleet(platform, { seed: SEED, channels: CHANNELS });
+  pinger = await Pinger.open();
+  [unit, other] = [unitOf(fleet, 'VY-1000'), unitOf(fleet, 'VY-1001')];
+  await eventually(() => fleet.readiness().registered === 2);
+});
+afterAll(async () => {
+  pinger.close();
+  await fleet.stop();
+  await platform.stop();
+});
+beforeEach(async () => {
+  await unit.setFaults(NO_FAULTS);
+});
+
+test('each unit of a fleet answers a datagram with what it answers over HTTP, and proves it', async () => {
+  for (const each of [unit, other]) {
+    const [overHttp, reply] = [await platform.ping(each), await pinger.send(each)];
+    const { bootId, configurationHash, epoch, lastSeq, time = '' } = overHttp ?? {};
+    expect(reply).toMatchObject({ flags: 0, bootId, epoch, lastSeq });
+    expect(configurationHash).toStartWith(reply.configurationHash);
+    expect(Math.abs(reply.clockMs - Date.parse(time))).toBeLessThan(5_000);
+  }
+  await eventually(() => fleet.readiness().ready);
+});
+
+test('a datagram that nobody with the key has made gets no reply and deletes nothing', async () => {
+  const { epoch, lastSeq } = unit.model.log;
+  const all = { epoch, seq: lastSeq };
+  const turned = (at: number) => (datagram: Buffer) => {
+    datagram.writeUInt8(datagram.readUInt8(at) ^ 1, at);
+    return datagram;
+  };
+  const forged = (datagram: Buffer) => {
+    const { nonce, recorded, clockMs } = { nonce: datagram.subarray(16, 32), recorded: all, clockMs: 1 };
+    return encodePing(keyOf(other), { nameHash: nameHash(unit.name), nonce, recorded, clockMs });
+  };
+  expect(await isAnswered(() => pinger.send(unit, all, turned(95)))).toBe(false);
+  expect(await isAnswered(() => pinger.send(unit, all, turned(0)))).toBe(false);
+  expect(await isAnswered(() => pinger.send(unit, all, turned(8)))).toBe(false);
+  expect(await isAnswered(() => pinger.send(unit, all, (datagram) => datagram.subarray(0, 95)))).toBe(false);
+  expect(await isAnswered(() => pinger.send(unit, all, forged))).toBe(false);
+  expect(unit.model.log.recordedSeq).toBe(0);
+  expect(await isAnswered(() => pinger.send(unit))).toBe(true);
+});
+
+test('what a datagram names recorded is deleted', async () => {
+  const { epoch, lastSeq } = unit.model.log;
+  await pinger.send(unit, { epoch: '0197c5ed-3a00-7b1e-8f00-0a1b2c3d4e5f', seq: 1 });
+  await pinger.send(unit, { epoch, seq: lastSeq + 1 });
+  await pinger.send(unit);
+  expect(unit.model.log.recordedSeq).toBe(0);
+  await pinger.send(unit, { epoch, seq: 1 });
+  await eventually(() => unit.model.log.recordedSeq === 1);
+});
+
+test('a unit that is offline gets nothing and says nothing', async () => {
+  await unit.setFaults({ offline: true });
+  expect(await isAnswered(() => pinger.send(unit))).toBe(false);
+  await unit.setFaults({ offline: false });
+  expect(await isAnswered(() => pinger.send(unit))).toBe(true);
+});
+
+test('latency comes before the reply, and its clock is that of the unit', async () => {
+  await unit.setFaults({ latencyMs: 60, jitterMs: 20, clockSkewMs: 3_600_000 });
+  const sentMs = performance.now();
+  const { clockMs } = await pinger.send(unit);
+  expect(performance.now() - sentMs).toBeGreaterThanOrEqual(55);
+  expect(clockMs - Date.now()).toBeGreaterThan(3_500_000);
+});
+
+test('loss takes requests, and replies to requests that the unit has heard', async () => {
+  for (let each = 0; each < 40; each++) {
+    await unit.decide((model, around) => walkUp(model, { minutes: 60 }, { ...around, terminalDeclines: true }));
+  }
+  const { epoch, recordedSeq: before } = unit.model.log;
+  await unit.setFaults({ lossRate: 0.5 });
+  const seen = { answered: 0, heard: 0, lost: 0 };
+  for (let seq = before + 1; seq <= before + 60; seq++) {
+    const answered = await isAnswered(() => pinger.send(unit, { epoch, seq }));
+    // A decision that changes nothing waits for those that were taken before.
+    await unit.noteAcknowledged(epoch, 0);
+    const heard = unit.model.log.recordedSeq === seq;
+    if (answered) expect(heard).toBe(true);
+    seen[answered ? 'answered' : heard ? 'heard' : 'lost'] += 1;
+  }
+  expect(seen.answered).toBeGreaterThan(0);
+  expect(seen.heard).toBeGreaterThan(0);
+  expect(seen.lost).toBeGreaterThan(0);
+});
+
+test('a port that is taken stops a fleet that is pinged by datagrams, and is told by another', async () => {
+  const squatter = await Bun.udpSocket({ hostname: '0.0.0.0', port: 0 });
+  const unitPort = squatter.port;
+  await expect(startTestFleet(platform, { seed: SEED + 1, unitPort, channels: CHANNELS })).rejects.toThrow(
+    `cannot listen on 0.0.0.0:${unitPort} (UDP)`,
+  );
+  const lines: string[] = [];
+  const log = createLog((line) => lines.push(line), Date.now);
+  const others = await startTestFleet(platform, { seed: SEED + 1, unitPort, log });
+  expect(lines.join('')).toContain('no unit answers datagrams');
+  await others.stop();
+  squatter.close();
+});

@@ -1,0 +1,170 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'bun:test';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { Nats } from '../../platform/nats/connection.ts';
+import { eventually } from '../support/eventually.ts';
+import { FaultProxy } from '../support/fault-proxy.ts';
+import { quietLog, testPlatform } from '../support/nats.ts';
+import { seededRandom } from '../support/random.ts';
+
+/** A client that keeps what it hears and how it ended. */
+class Caller {
+  readonly socket: Socket;
+  heard = '';
+  end: 'open' | 'closed' | 'reset' = 'open';
+
+  constructor(url: string) {
+    this.socket = connect(Number(new URL(url).port), '127.0.0.1');
+    this.socket.on('data', (bytes: Buffer) => {
+      this.heard += bytes.toString();
+    });
+    this.socket.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ECONNRESET') this.end = 'reset';
+    });
+    this.socket.on('close', () => {
+      if (this.end === 'open') this.end = 'closed';
+    });
+  }
+
+  say(text: string): void {
+    this.socket.write(text);
+  }
+}
+
+describe('a fault proxy in front of a server that answers what it hears', () => {
+  let server: Server;
+  let proxy: FaultProxy;
+  let heardByServer = '';
+  const callers: Caller[] = [];
+  const call = () => {
+    const caller = new Caller(proxy.url);
+    callers.push(caller);
+    return caller;
+  };
+
+  beforeAll(async () => {
+    server = createServer((socket) => {
+      socket.on('error', () => undefined);
+      socket.on('data', (bytes: Buffer) => {
+        heardByServer += bytes.toString();
+        socket.write(bytes);
+      });
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  });
+  beforeEach(async () => {
+    const { port } = server.address() as { port: number };
+    heardByServer = '';
+    proxy = await FaultProxy.start({ target: `tcp://127.0.0.1:${port}`, random: seededRandom(1) });
+  });
+  afterEach(async () => {
+    for (const { socket } of callers.splice(0)) socket.destroy();
+    await proxy.stop();
+  });
+  afterAll(() => new Promise<void>((resolve) => server.close(() => resolve())));
+
+  test('passes everything on, and the end of it', async () => {
+    const caller = call();
+    const long = 'x'.repeat(3_000_000);
+    caller.say(long);
+    await eventually(() => caller.heard.length === long.length);
+    expect(caller.heard).toBe(long);
+    caller.socket.end();
+    await eventually(() => caller.end === 'closed' && proxy.connections === 0);
+  });
+
+  test('resets connections, and takes new ones', async () => {
+    const caller = call();
+    caller.say('one');
+    await eventually(() => caller.heard === 'one');
+    expect(proxy.cut()).toBe(1);
+    await eventually(() => caller.end === 'reset' && proxy.connections === 0);
+    const next = call();
+    next.say('two');
+    await eventually(() => next.heard === 'two');
+  });
+
+  test('cuts in the middle of what is sent', async () => {
+    const caller = call();
+    caller.say('one');
+    await eventually(() => caller.heard === 'one');
+    proxy.cutAfter(4, 'up');
+    caller.say('a frame of the protocol');
+    await eventually(() => caller.end === 'reset' && proxy.connections === 0);
+    expect(heardByServer).toBe('onea fr');
+
+    const other = call();
+    other.say('two');
+    await eventually(() => other.heard === 'two');
+    proxy.cutAfter(2, 'down');
+    other.say('an answer that is long');
+    await eventually(() => other.end === 'closed');
+    expect(other.heard).toBe('twoan');
+  });
+
+  test.each(['up', 'down'] as const)('stalls what goes %s until it is healed, and loses nothing', async (direction) => {
+    const caller = call();
+    caller.say('one ');
+    await eventually(() => caller.heard === 'one ');
+    proxy.set({ stalled: [direction] });
+    caller.say('two ');
+    caller.say('three');
+    if (direction === 'down') await eventually(() => heardByServer === 'one two three');
+    await Bun.sleep(50);
+    expect(caller.heard).toBe('one ');
+    if (direction === 'up') expect(heardByServer).toBe('one ');
+    proxy.heal();
+    await eventually(() => caller.heard === 'one two three');
+  });
+
+  test('delays, with jitter, and keeps the order', async () => {
+    const caller = call();
+    caller.say('.');
+    await eventually(() => caller.heard === '.');
+    proxy.set({ delayMs: 40, jitterMs: 20 });
+    const start = performance.now();
+    for (let n = 0; n < 10; n += 1) caller.say(String(n));
+    await eventually(() => caller.heard === '.0123456789', { intervalMs: 1 });
+    expect(performance.now() - start).toBeGreaterThan(79);
+  });
+
+  test('is as slow as it is told', async () => {
+    const caller = call();
+    proxy.set({ bytesPerS: 10_000 });
+    const start = performance.now();
+    caller.say('x'.repeat(1_000));
+    await eventually(() => caller.heard.length === 1_000, { intervalMs: 1 });
+    expect(performance.now() - start).toBeGreaterThan(199);
+    caller.say('y'.repeat(100_000));
+    proxy.heal();
+    await eventually(() => caller.heard.length === 101_000, { timeoutMs: 2_000 });
+  });
+
+  test('refuses new connections as long as it is told to', async () => {
+    proxy.set({ refuse: true });
+    const refused = call();
+    await eventually(() => refused.end === 'reset');
+    expect(proxy.accepted).toBe(1);
+    proxy.heal();
+    const caller = call();
+    caller.say('one');
+    await eventually(() => caller.heard === 'one');
+  });
+});
+
+test('a NATS client comes back through it', async () => {
+  const { url, creds } = await testPlatform();
+  const proxy = await FaultProxy.start({ target: url, random: seededRandom(1) });
+  const nats = await Nats.connect({ url: proxy.url, creds, name: 'through a proxy', log: quietLog });
+  const heard: string[] = [];
+  nats.subscribe('fault-proxy.test', ({ data }) => heard.push(new TextDecoder().decode(data)));
+  await nats.flush();
+  expect(new URL(proxy.url).protocol).toBe('nats:');
+  proxy.cutAfter(10, 'up');
+  nats.publish('fault-proxy.test', 'cut in the middle');
+  await eventually(() => proxy.accepted === 2 && nats.connected);
+  nats.publish('fault-proxy.test', 'after the cut');
+  await eventually(() => heard.includes('after the cut'));
+  expect(heard).not.toContain('cut in the middle');
+  await nats.close();
+  await proxy.stop();
+});

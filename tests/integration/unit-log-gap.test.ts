@@ -1,0 +1,110 @@
+/** The reference unit and the platform's fetches together: a log that was cut is known to be, and read on behind the cut. */
+
+import { afterAll, beforeAll, expect, test } from 'bun:test';
+import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
+import { close, giveBack, walkUp } from '../../device-sim/unit/screen.ts';
+import { newUnitState } from '../../domain/unit.ts';
+import { MemoryEventStore } from '../../platform/event-store/memory.ts';
+import { createLog } from '../../platform/log.ts';
+import { UnitDecider } from '../../platform/units/unit-decider.ts';
+import { fetchLog } from '../../server/fetch/log-fetch.ts';
+import { UnitLogReader } from '../../server/fetch/unit-log-reader.ts';
+import { BatchRecorder } from '../../server/ingest/recorder.ts';
+import { type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
+import { eventually } from '../support/eventually.ts';
+import { registration } from '../support/registration.ts';
+
+const MAX_EVENTS = 20;
+const newId = () => Bun.randomUUIDv7();
+/** A loss is what is played here: nobody has to be told. */
+const silentLog = createLog(() => undefined, Date.now);
+
+let platform: FieldPlatform;
+beforeAll(async () => {
+  platform = await startFieldPlatform();
+});
+afterAll(() => platform.stop());
+
+/** The platform's record of one unit, in memory, filled by fetches alone. */
+async function recordOf(unit: EmulatedUnit, commandChannel: 'http' | 'nats') {
+  const decider = new UnitDecider({
+    store: new MemoryEventStore(Date.now),
+    loadSnapshot: async (name) => ({ state: newUnitState(name), completeTo: 0 }),
+    newId,
+    clock: Date.now,
+    random: () => 0,
+    sleep: async () => undefined,
+    log: silentLog,
+  });
+  const data = { ...registration(unit.name), address: unit.address, commandChannel };
+  const meta = { commandId: newId(), actor: 'ops:test', source: '/test' };
+  await decider.decide(unit.name, 'registry', meta, () => [{ type: 'UnitRegistered', data }]);
+  const deadLetters = {
+    keepEvents: () => Promise.reject(new Error('nothing was to be rejected')),
+    keepBatch: () => Promise.reject(new Error('nothing was to be unreadable')),
+  };
+  const options = {
+    decider,
+    recorder: new BatchRecorder({ decider, deadLetters, clockOffsets: { of: () => undefined }, newId, log: silentLog }),
+    reader: new UnitLogReader({ nats: platform.nats, signer: platform.signer, clock: Date.now }),
+    inbox: { waiting: () => Promise.resolve([]) },
+    clock: Date.now,
+  };
+  return { fetch: () => fetchLog(unit.name, options), state: () => decider.state(unit.name) };
+}
+
+/** Somebody takes a locker and gives it back: six events. */
+async function rentAndGiveBack(unit: EmulatedUnit, locker: string): Promise<void> {
+  await unit.decide((model, around) => walkUp(model, { locker, minutes: 60 }, around));
+  await unit.decide((model, around) => close(model, locker, around));
+  await unit.decide((model, around) => giveBack(model, locker, around));
+}
+
+for (const [index, commandChannel] of (['http', 'nats'] as const).entries()) {
+  test(`what a full log has let go is given up, and the lockers are as the unit says, over ${commandChannel}`, async () => {
+    const fleet = await startTestFleet(platform, {
+      units: 1,
+      seed: 180 + index,
+      maxUnrecordedEvents: MAX_EVENTS,
+      channels: { probe: 'http', delivery: 'fetch', commandChannel },
+    });
+    try {
+      const [unit] = fleet.units.values();
+      if (unit === undefined) throw new Error('there is no unit');
+      await eventually(() => fleet.readiness().connected === 1);
+      const record = await recordOf(unit, commandChannel);
+      await unit.decide((model, around) => walkUp(model, { locker: 'A', minutes: 60 }, around));
+      expect(await record.fetch()).toBe(5);
+      const { epoch } = unit.model.log;
+      expect((await record.state()).device).toMatchObject({ epochs: { [epoch]: 5 }, lockers: { A: { door: 'open' } } });
+
+      await unit.setFaults({ offline: true });
+      await expect(record.fetch()).rejects.toThrow(unit.name);
+      // The customer of A leaves, and the next one takes it: nobody will ever hear of it.
+      await unit.decide((model, around) => close(model, 'A', around));
+      await unit.decide((model, around) => giveBack(model, 'A', around));
+      await unit.decide((model, around) => walkUp(model, { locker: 'A', minutes: 90 }, around));
+      for (let turn = 0; turn < 5; turn++) await rentAndGiveBack(unit, 'B');
+      const { droppedSeq, lastSeq } = unit.model.log;
+      expect(droppedSeq).toBeGreaterThan(11);
+
+      await unit.setFaults({ offline: false });
+      await eventually(() => fleet.readiness().connected === 1);
+      expect(await record.fetch()).toBeGreaterThan(0);
+      const { device, log } = await record.state();
+      expect(log).toMatchObject({ gaps: {}, lost: { [epoch]: { fromSeq: 6, toSeq: droppedSeq } } });
+      expect(device.epochs[epoch]).toBe(lastSeq);
+      for (const { id, door, rental } of unit.model.lockers) {
+        expect(device.lockers[id]?.door).toBe(door);
+        expect(device.lockers[id]?.rental?.rentalId).toBe(rental?.rentalId);
+      }
+
+      // The next fetch names it recorded, and the unit has its room again.
+      expect(await record.fetch()).toBe(0);
+      expect(unit.model.log).toMatchObject({ lastSeq, recordedSeq: lastSeq });
+      expect(unit.entries(1, 500).bodies).toEqual([]);
+    } finally {
+      await fleet.stop();
+    }
+  });
+}

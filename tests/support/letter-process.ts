@@ -1,0 +1,134 @@
+/** A process of the platform with dead letters in a real Postgres and events in memory, and what its units push. */
+
+import type { CloudEvent } from '../../domain/envelope.ts';
+import { newUnitState } from '../../domain/unit.ts';
+import type { MemoryEventStore } from '../../platform/event-store/memory.ts';
+import type { Sql } from '../../platform/postgres/connection.ts';
+import { UnitDecider } from '../../platform/units/unit-decider.ts';
+import { type DeadLetter, type DeadLetterOptions, DeadLetters } from '../../server/dead-letters/dead-letters.ts';
+import { DeadLetterDesk } from '../../server/dead-letters/handlers.ts';
+import { fetchLog } from '../../server/fetch/log-fetch.ts';
+import { readPage } from '../../server/fetch/unit-log-reader.ts';
+import { Problem } from '../../server/http/problems.ts';
+import { ingestMessage } from '../../server/ingest/ingest.ts';
+import { BatchRecorder } from '../../server/ingest/recorder.ts';
+import { LOCKERS, registration } from '../unit/domain/scene.ts';
+import { EPOCH } from './given.ts';
+import { silentLog } from './projections.ts';
+
+export const NOW_MS = Date.parse('2026-07-01T12:00:00.000Z');
+export const TIME = '2026-07-01T11:59:00.000Z';
+
+const newId = () => crypto.randomUUID();
+
+/** A process of the platform. */
+export class LetterProcess {
+  readonly store: MemoryEventStore;
+  readonly letters: DeadLetters;
+  readonly desk: DeadLetterDesk;
+  readonly decider: UnitDecider;
+  readonly recorder: BatchRecorder;
+  #messages = 0;
+
+  /** `clockOffsets`: by how many milliseconds the clocks of units are ahead. */
+  constructor(
+    sql: Sql,
+    store: MemoryEventStore,
+    options: DeadLetterOptions = {},
+    clockOffsets: ReadonlyMap<string, number> = new Map(),
+  ) {
+    this.store = store;
+    this.letters = new DeadLetters(sql, options);
+    const decider = new UnitDecider({
+      store,
+      loadSnapshot: async (unit) => ({ state: newUnitState(unit), completeTo: 0 }),
+      newId,
+      clock: () => NOW_MS,
+      random: () => 0.5,
+      sleep: async () => undefined,
+      log: silentLog,
+    });
+    this.decider = decider;
+    const offsets = { of: (unit: string) => clockOffsets.get(unit) };
+    this.recorder = new BatchRecorder({
+      decider,
+      deadLetters: this.letters,
+      clockOffsets: offsets,
+      newId,
+      log: silentLog,
+    });
+    this.desk = new DeadLetterDesk({
+      deadLetters: this.letters,
+      decider,
+      recorder: this.recorder,
+      clock: () => NOW_MS,
+    });
+  }
+
+  /** What ingest does with a pushed batch. */
+  push(unit: string, batch: string | Uint8Array) {
+    this.#messages += 1;
+    const data = typeof batch === 'string' ? new TextEncoder().encode(batch) : batch;
+    const [sequence, deliveries] = [this.#messages, 1];
+    return ingestMessage(
+      { subject: `unit.0.0.${unit}.events`, data, sequence, deliveries, storedAtMs: NOW_MS },
+      { recorder: this.recorder, inbox: { waiting: async () => [] }, clock: () => NOW_MS, log: silentLog },
+    );
+  }
+
+  /** What the fetch worker does when the unit answers with these events, whatever it is asked for. */
+  async fetch(unit: string, events: readonly object[], lastSeq: number): Promise<number> {
+    const meta = { commandId: newId(), actor: 'ops:test', source: '/test' };
+    await this.decider.decide(unit, 'registry', meta, ({ registry }) =>
+      registry.status === 'unregistered'
+        ? [{ type: 'UnitRegistered', data: { ...registration(LOCKERS), name: unit } }]
+        : [],
+    );
+    const page = { unit, epoch: EPOCH, firstAvailableSeq: 1, lastSeq, more: false, events };
+    const answer = new TextEncoder().encode(JSON.stringify(page));
+    return fetchLog(unit, {
+      decider: this.decider,
+      recorder: this.recorder,
+      reader: { page: async (_, after) => readPage(unit, answer, after) },
+      inbox: { waiting: async () => [] },
+      clock: () => NOW_MS,
+    });
+  }
+
+  retry(id: string) {
+    return this.desk.retry({ commandId: newId(), actor: 'ops:test', id });
+  }
+
+  /** Why a letter is not accepted. */
+  async refusal(id: string): Promise<{ type: string; status: number; detail: string }> {
+    try {
+      await this.retry(id);
+    } catch (error) {
+      if (error instanceof Problem) return error.document;
+      throw error;
+    }
+    throw new Error('it was accepted');
+  }
+
+  async events(unit: string): Promise<CloudEvent[]> {
+    return (await this.store.tail(unit, 0)).flatMap((message) => [...message.events()]);
+  }
+
+  async open(unit: string): Promise<readonly DeadLetter[]> {
+    return (await this.letters.list({ unit, status: 'open', limit: 100 })).items;
+  }
+}
+
+export function event(seq: number, changes: object = {}): object {
+  return { seq, v: 1, type: 'LockerClosed', time: TIME, locker: 'A', data: {}, ...changes };
+}
+
+export const bad = (seq: number) => event(seq, { data: 'none' });
+export const batch = (unit: string, ...events: object[]) => JSON.stringify({ unit, epoch: EPOCH, events });
+export const types = (events: readonly CloudEvent[]) => events.map(({ type }) => type);
+
+/** What an upgrade does, seen from the letter: what it says is accepted from now on. */
+export async function becomesAcceptable(sql: Sql, id: string, content: object | string): Promise<void> {
+  const text = typeof content === 'string' ? content : JSON.stringify(content);
+  await sql`update platform.dead_letters set content = convert_to(${text}, 'UTF8') where id = ${id}`;
+}

@@ -1,0 +1,38 @@
+import { expect, test } from 'bun:test';
+import { ConfigError, loadConfig } from '../../platform/config.ts';
+
+function mistakesOf(env: Record<string, string>): readonly string[] {
+  try {
+    loadConfig(env);
+    return [];
+  } catch (error) {
+    if (error instanceof ConfigError) return error.mistakes;
+    throw error;
+  }
+}
+
+test.each(['999', '86400001', '-1000', '1000.5', '1e4', '1 000', 'a minute'])(
+  'FETCH_INTERVAL_MS cannot be %p',
+  (text) => {
+    expect(mistakesOf({ FETCH_INTERVAL_MS: text })).toEqual([
+      `FETCH_INTERVAL_MS must be a whole number from 1000 to 86400000, not "${text}"`,
+    ]);
+  },
+);
+
+test.each([
+  [{}, 60_000],
+  [{ FETCH_INTERVAL_MS: '' }, 60_000],
+  [{ FETCH_INTERVAL_MS: '1000' }, 1_000],
+  [{ FETCH_INTERVAL_MS: '86400000' }, 86_400_000],
+])('with %p, units are asked every %d ms', (env, intervalMs) => {
+  expect(loadConfig(env).fetchIntervalMs).toBe(intervalMs);
+});
+
+test('every mistake is named, each with its setting', () => {
+  const mistakes = mistakesOf({ FETCH_INTERVAL_MS: '0', SHARDS: '7-0', ROLES: 'api,fetching' });
+  expect(mistakes.map((mistake) => mistake.split(' ')[0])).toEqual(
+    expect.arrayContaining(['FETCH_INTERVAL_MS', 'SHARDS', 'ROLES']),
+  );
+  expect(mistakes).toHaveLength(3);
+});

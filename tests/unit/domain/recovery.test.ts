@@ -1,0 +1,112 @@
+/** Events that were rejected and accepted after all: recovered once, and what they tell of a use follows in its booking. */
+
+import { describe, expect, test } from 'bun:test';
+import type { EventDraft } from '../../../domain/envelope.ts';
+import type { EventOf } from '../../../domain/events/catalogue.ts';
+import { settle } from '../../../domain/settlement.ts';
+import type { UnitState } from '../../../domain/unit.ts';
+import { recoverEvent } from '../../../domain/unit-log.ts';
+import { EPOCH, given, type Past } from '../../support/given.ts';
+import { at, confirmed, givenBack, held, NOW_MS, R1, registered, taken } from './scene.ts';
+
+type Recovery = EventOf<'UnitEventRecovered'>;
+
+const now = (state: UnitState) => settle(state, NOW_MS);
+
+const startOf = (minutes: number, changes: Partial<Recovery> = {}): Recovery => ({
+  epoch: EPOCH,
+  seq: 7,
+  type: 'RentalStarted',
+  v: 1,
+  time: at(minutes),
+  data: { rentalId: 'rental-A', reservationId: R1, until: at(60) },
+  ...changes,
+});
+
+const endOf = (minutes: number): Recovery => ({
+  ...startOf(minutes, { seq: 8, type: 'RentalEnded' }),
+  data: { rentalId: 'rental-A', reservationId: R1, reason: 'given-back' },
+});
+
+const recovered = (data: Recovery): Past => ({ type: 'UnitEventRecovered', locker: 'A', data });
+
+const started = (minutes: number): EventDraft => ({
+  type: 'ReservationStarted',
+  locker: 'A',
+  data: { reservationId: R1, locker: 'A', startedAt: at(minutes) },
+});
+
+const completed = (minutes: number): EventDraft => ({
+  type: 'ReservationCompleted',
+  locker: 'A',
+  data: { reservationId: R1, endedAt: at(minutes), endedBy: 'unit' },
+});
+
+test('an event is recovered once', () => {
+  const recover = ({ log }: UnitState) => recoverEvent(log, startOf(0), 'A');
+  given(registered)
+    .when(recover)
+    .thenEvents([{ type: 'UnitEventRecovered', locker: 'A', data: startOf(0) }]);
+  given(registered, recovered(startOf(0)))
+    .when(recover)
+    .thenNothing();
+});
+
+describe('a use', () => {
+  test('of which only recovered events tell, starts and ends', () => {
+    given(registered, held(), confirmed(), recovered(startOf(5)))
+      .when(now)
+      .thenEvents([started(5)]);
+    given(registered, held(), confirmed(), recovered(startOf(5)), recovered(endOf(9)))
+      .when(now)
+      .thenEvents([started(5), completed(9)]);
+  });
+
+  test('may be recovered in any order', () => {
+    given(registered, held(), confirmed(), recovered(endOf(9)), recovered(startOf(5)))
+      .when(now)
+      .thenEvents([started(5), completed(9)]);
+  });
+
+  test('that was reported and whose end was rejected, ends when the end is recovered', () => {
+    const reported = taken('A', { fromMin: 1, untilMin: 60, reservationId: R1 });
+    given(registered, held(), confirmed(), reported)
+      .when(now)
+      .thenEvents([started(1)]);
+    given(registered, held(), confirmed(), reported, recovered(endOf(9)))
+      .when(now)
+      .thenEvents([started(1), completed(9)]);
+  });
+
+  test('that was told by its end, is not opened again by its beginning', () => {
+    given(registered, held(), confirmed(), givenBack('A', 9, R1), recovered(startOf(5)))
+      .when(now)
+      .thenEvents([started(9), completed(9)]);
+  });
+
+  test('that a wrong clock told of is when it was, whichever end of it was rejected', () => {
+    const aheadMin = 90;
+    const ahead = { clockOffsetMs: aheadMin * 60_000 };
+    const late = recovered({ ...endOf(9 + aheadMin), ...ahead });
+    given(registered, held(), confirmed(), recovered(startOf(5 + aheadMin, ahead)), late)
+      .when(now)
+      .thenEvents([started(5), completed(9)]);
+    given(registered, held(), confirmed(), taken('A', { fromMin: 1, untilMin: 60, reservationId: R1 }), late)
+      .when(now)
+      .thenEvents([started(1), completed(9)]);
+  });
+
+  test('in a version that is not known yet says nothing', () => {
+    given(registered, held(), confirmed(), recovered(startOf(5, { v: 2 })))
+      .when(now)
+      .thenNothing();
+  });
+});
+
+test('a unit may call a reservation what it likes', () => {
+  for (const reservationId of ['__proto__', 'constructor', 'toString']) {
+    const odd = startOf(5, { data: { rentalId: 'r', reservationId, until: at(60) } });
+    const { log } = given(registered, recovered(odd)).state;
+    expect(Object.entries(log.uses)).toEqual([[reservationId, { locker: 'A', startedAt: at(5) }]]);
+  }
+});

@@ -1,0 +1,240 @@
+/** What becomes of a unit's batch: what is recorded, what is rejected in its place, what waits, what cannot be read. */
+
+import { describe, expect, test } from 'bun:test';
+import { MAX_BATCH_EVENTS, MAX_EVENT_BYTES, MAX_EVENT_DEPTH } from '../../../domain/batch.ts';
+import { type DeviceState, SILENT_DEVICE } from '../../../domain/device.ts';
+import type { CloudEvent } from '../../../domain/envelope.ts';
+import { UNBROKEN_LOG } from '../../../domain/unit-log.ts';
+import { encodeCommit, MAX_COMMIT_BYTES } from '../../../platform/event-store/store.ts';
+import { type Acceptance, acceptBatch, readBatch, UnreadableBatchError } from '../../../server/ingest/batch.ts';
+import { EPOCH, UNIT } from '../../support/given.ts';
+
+const RECEIVED_AT_MS = Date.parse('2026-07-01T12:00:00.000Z');
+const TIME = '2026-07-01T11:59:00.000Z';
+
+function event(seq: unknown, changes: object = {}): object {
+  return { seq, v: 1, type: 'LockerClosed', time: TIME, locker: 'A', data: {}, ...changes };
+}
+
+/** The JSON of a batch whose events are objects, or texts that are JSON already. */
+function batchText(events: readonly (object | string)[], head: object = {}): string {
+  const list = events.map((one) => (typeof one === 'string' ? one : JSON.stringify(one))).join(',');
+  return `${JSON.stringify({ unit: UNIT, epoch: EPOCH, ...head }).slice(0, -1)},"events":[${list}]}`;
+}
+
+const bytesOf = (text: string) => new TextEncoder().encode(text);
+const read = (events: readonly (object | string)[], head?: object) => readBatch(UNIT, bytesOf(batchText(events, head)));
+
+const recordedTo = (seq: number): DeviceState => ({ ...SILENT_DEVICE, epoch: EPOCH, epochs: { [EPOCH]: seq } });
+
+function accept(events: readonly (object | string)[], options: Partial<Acceptance> & { recorded?: number } = {}) {
+  const { recorded = 0, ...acceptance } = options;
+  const state = { device: recordedTo(recorded), log: UNBROKEN_LOG };
+  return acceptBatch(read(events), state, { receivedAtMs: RECEIVED_AT_MS, kept: new Set(), ...acceptance });
+}
+
+const seqs = (events: readonly CloudEvent[]) => events.map(({ unitseq }) => unitseq);
+
+/** A list in a list, so many deep, written by hand: who nests it must not rely on writing it. */
+const nested = (depth: number) => '['.repeat(depth) + ']'.repeat(depth);
+
+/** Numbers can come in a fifth of the bytes that they take when they are written again. */
+function growing(seq: number, numbers: number): string {
+  const list = Array(numbers).fill('1e20').join(',');
+  return `{"seq":${seq},"v":1,"type":"LockerClosed","time":"${TIME}","locker":"A","data":{"n":[${list}]}}`;
+}
+
+describe('a batch that can be read', () => {
+  test('is recorded in the order of seq, and what is recorded already is dropped', () => {
+    const { events, waitingFrom } = accept([event(4), event(2), event(3), event(1)], { recorded: 1 });
+    expect(seqs(events)).toEqual([2, 3, 4]);
+    expect(waitingFrom).toBeUndefined();
+    expect(events[0]).toEqual({
+      specversion: '1.0',
+      id: `${UNIT}/${EPOCH}/2`,
+      source: `/lockfleet/units/${UNIT}`,
+      type: 'LockerClosed',
+      subject: `${UNIT}/A`,
+      time: TIME,
+      dataschema: 'LockerClosed/1',
+      data: {},
+      actor: `unit:${UNIT}`,
+      unitepoch: EPOCH,
+      unitseq: 2,
+    });
+  });
+
+  test('waits where something is missing', () => {
+    expect(accept([event(1), event(3)])).toMatchObject({ events: [{ unitseq: 1 }], waitingFrom: 3 });
+  });
+
+  test.each([
+    ['a field of a known type', event(1, { data: { tilt: 3 } }), { data: { tilt: 3 } }],
+    [
+      'a type',
+      event(1, { type: 'LockerSang', data: { song: ['la'] } }),
+      { type: 'LockerSang', data: { song: ['la'] } },
+    ],
+    [
+      'a newer version',
+      event(1, { type: 'RentalStarted', v: 2, data: { who: { knows: 1 } } }),
+      { type: 'RentalStarted', dataschema: 'RentalStarted/2', data: { who: { knows: 1 } } },
+    ],
+    ['a field beside data', event(1, { firmware: '2.1' }), { type: 'LockerClosed', unitextra: '{"firmware":"2.1"}' }],
+  ])('%s that is not known yet is recorded as it came', (_, unknown, expected) => {
+    expect(accept([unknown])).toMatchObject({ events: [expected], toKeep: new Map() });
+  });
+
+  test('keys that every object has are data like others', () => {
+    const odd = `{"seq":1,"v":1,"type":"LockerClosed","time":"${TIME}","locker":"A",
+      "data":{"__proto__":{"polluted":true},"constructor":1,"a\\nb\\u0000":2}}`;
+    const [recorded] = accept([odd]).events;
+    expect(JSON.stringify(recorded?.data)).toBe('{"__proto__":{"polluted":true},"constructor":1,"a\\nb\\u0000":2}');
+    expect(({} as { polluted?: boolean }).polluted).toBeUndefined();
+  });
+
+  test('goes into several commits when one cannot hold it', () => {
+    const batch = [1, 2, 3, 4].map((seq) => growing(seq, 10_000));
+    const first = accept(batch);
+    expect(first).toMatchObject({ isPart: true, waitingFrom: undefined });
+    const rest = accept(batch, { recorded: first.events.length });
+    expect(rest.isPart).toBe(false);
+    expect([...seqs(first.events), ...seqs(rest.events)]).toEqual([1, 2, 3, 4]);
+    for (const { events } of [first, rest]) {
+      const commit = { unit: UNIT, aggregate: 'device' as const, expectedSequence: 0, commandId: 'x', events };
+      expect(Buffer.byteLength(encodeCommit(commit))).toBeLessThanOrEqual(MAX_COMMIT_BYTES);
+    }
+  });
+
+  test('the most that a batch may have fits into one commit', () => {
+    const full = Array.from({ length: MAX_BATCH_EVENTS }, (_, n) => event(n + 1, { causationId: 'c'.repeat(200) }));
+    const { events, isPart } = accept(full);
+    expect([events.length, isPart]).toEqual([MAX_BATCH_EVENTS, false]);
+  });
+});
+
+describe('an event that cannot be accepted', () => {
+  const tooLarge = event(2, { data: { text: 'x'.repeat(MAX_EVENT_BYTES) } });
+  test.each<[string, object | string, RegExp]>([
+    ['is no object', '7', /object/i],
+    ['is null', 'null', /object/i],
+    ['has no seq', event(undefined), /^\/seq: /],
+    ['has a seq that is a text', event('2'), /^\/seq: /],
+    ['has a seq of nothing', event(0), /^\/seq: /],
+    ['has no type', event(2, { type: undefined }), /^\/type: /],
+    ['has a type that is no name', event(2, { type: 'Locker Closed' }), /^\/type: /],
+    ['has no version', event(2, { v: undefined }), /^\/v: /],
+    ['has another thing for data', event(2, { data: [] }), /^\/data: /],
+    ['lacks what its type needs', event(2, { type: 'RentalStarted' }), /^\/data\/rentalId: /],
+    ['names a locker that cannot be', event(2, { locker: 'A/B' }), /^\/locker: /],
+    ['has a day that there is not', event(2, { time: '2026-02-30T12:00:00Z' }), /^\/time: /],
+    ['has a year that Postgres has not', event(2, { time: '0000-02-01T12:00:00Z' }), /^\/time: /],
+    [
+      'has such a day inside',
+      event(2, { type: 'RentalStarted', data: { rentalId: 'r', until: '2025-02-29T12:00:00Z' } }),
+      /^\/data\/until: /,
+    ],
+    ['is the platform’s to decide', event(2, { type: 'ReservationConfirmed' }), /not for units/],
+    ['is that in another version', event(2, { type: 'ReservationConfirmed', v: 9 }), /not for units/],
+    [
+      'is what the platform says of others',
+      event(2, { type: 'UnitEventRejected', data: { reason: 'x' } }),
+      /not for units/,
+    ],
+    ['is too large', tooLarge, /more than the \d+ of an event/],
+    ['is too large when it is written again', growing(2, 20_000), /more than the \d+ of an event/],
+    ['is nested too deeply', `{"seq":2,"data":{"a":${nested(MAX_EVENT_DEPTH)}}}`, /nested/],
+    ['is nested deeper than it can be written', `{"seq":2,"data":{"a":${nested(60_000)}}}`, /nested|bytes/],
+    ['has a number that is none', '{"seq":2,"v":1,"type":"LockerSang","data":{"n":1e400}}', /number/],
+  ])('%s: it is kept, then rejected in its place', (_, bad, reason) => {
+    const batch = [event(1), bad, event(3)];
+    const first = accept(batch);
+    expect(seqs(first.events)).toEqual([1]);
+    const content = typeof bad === 'string' ? bad : JSON.stringify(bad);
+    expect([...first.toKeep]).toEqual([
+      [1, { seq: 2, reason: expect.stringMatching(reason), content, isDouble: false }],
+    ]);
+    const then = accept(batch, { recorded: 1, kept: new Set([1]) });
+    expect(seqs(then.events)).toEqual([2, 3]);
+    expect(then.events[0]).toMatchObject({
+      type: 'UnitEventRejected',
+      subject: UNIT,
+      id: `${UNIT}/${EPOCH}/2`,
+      data: { reason: expect.stringMatching(reason) },
+    });
+    expect(then.toKeep.size).toBe(0);
+  });
+
+  test.each([
+    ['a field that is missing', event(2, { data: undefined }), '/data: is missing'],
+    ['a time elsewhere', event(2, { time: '2026-07-01T12:00:00+01:00' }), '/time: must be: RFC 3339, UTC'],
+    [
+      'a cause that there is not',
+      event(2, { type: 'LockerOpened', data: { cause: 'kick' } }),
+      '/data/cause: must be one of "walk-up", "reservation", "command", "service"',
+    ],
+  ])('is explained in words: %s', (_, bad, reason) => {
+    expect([...accept([event(1), bad]).toKeep.values()]).toMatchObject([{ seq: 2, reason }]);
+  });
+
+  test('has nothing in what is said of it that cannot be shown', () => {
+    const bad = event(1, { type: `a\u0000b\ud800${'c'.repeat(200)}`, time: 'long ago' });
+    const [rejected] = accept([bad], { kept: new Set([0]) }).events;
+    expect(rejected?.time).toBe('2026-07-01T12:00:00.000Z');
+    expect(rejected?.data.rejectedType).toBe(`a?b?${'c'.repeat(96)}`);
+    const odd = event(1, { type: 'LockerOpenFailed', data: { 'a\u0000\ud800': 1 } });
+    expect(JSON.stringify([...accept([odd]).toKeep.values()][0]?.reason)).not.toMatch(/\\u/);
+  });
+
+  test('is kept to the letter', () => {
+    const text = `{ "seq": 1, "seq":1, "data": {"serial": 12345678901234567890, "x": "\\ud800,]}\\"" } }`;
+    expect([...accept([text]).toKeep.values()]).toMatchObject([{ seq: 1, content: text }]);
+  });
+
+  test('of several with one seq the first counts, copies go, and others are kept before it is recorded', () => {
+    const batch = [event(1), event(1), event(1, { locker: 'B' }), event(2)];
+    const first = accept(batch);
+    expect(first.events).toEqual([]);
+    expect([...first.toKeep]).toEqual([[2, expect.objectContaining({ seq: 1, isDouble: true })]]);
+    const then = accept(batch, { kept: new Set([2]) });
+    expect(then.events).toMatchObject([
+      { unitseq: 1, subject: `${UNIT}/A` },
+      { unitseq: 2, type: 'LockerClosed' },
+    ]);
+    expect(accept(batch, { recorded: 2 })).toMatchObject({ events: [], toKeep: new Map() });
+  });
+
+  test('does not hide others behind it', () => {
+    const { events, toKeep } = accept([event(1), event(2, { v: 0 }), event(3), event(4, { v: 0 })]);
+    expect(seqs(events)).toEqual([1]);
+    expect([...toKeep.values()].map(({ seq }) => seq)).toEqual([2, 4]);
+  });
+});
+
+describe('a batch that cannot be read', () => {
+  const many = Array.from({ length: MAX_BATCH_EVENTS + 1 }, (_, n) => event(n + 1));
+  test.each<[string, Uint8Array, RegExp]>([
+    ['is no JSON', bytesOf('{"unit":'), /JSON/],
+    ['is empty', bytesOf(''), /JSON/],
+    ['is no UTF-8', new Uint8Array([0x22, 0xff, 0x22]), /UTF-8/],
+    ['is something else', bytesOf('[]'), /./],
+    ['is null', bytesOf('null'), /./],
+    ['names another unit', bytesOf(batchText([], { unit: 'PL-1001' })), /PL-1001/],
+    ['has no epoch', bytesOf(batchText([], { epoch: undefined })), /epoch/],
+    ['has an epoch that is none', bytesOf(batchText([], { epoch: '__proto__' })), /epoch/],
+    ['has too many events', bytesOf(batchText(many)), /events/],
+    ['has no place for its only event', bytesOf(batchText([event(undefined)])), /seq/],
+    ['has events that contradict each other', bytesOf(batchText([event(1), event('x'), event(5)])), /seq/],
+    ['has an event before the first', bytesOf(batchText([event('x'), event(1)])), /seq/],
+    ['has a seq beyond counting', bytesOf(batchText(['{"seq":1e300}'])), /seq/],
+  ])('%s', (_, data, reason) => {
+    let thrown: unknown;
+    try {
+      readBatch(UNIT, data);
+    } catch (error) {
+      thrown = error;
+    }
+    expect(thrown).toBeInstanceOf(UnreadableBatchError);
+    expect((thrown as Error).message).toMatch(reason);
+  });
+});

@@ -1,0 +1,34 @@
+import { expect, test } from 'bun:test';
+import fc from 'fast-check';
+import { eventTexts } from '../../../server/ingest/event-texts.ts';
+import { seededRandom } from '../../support/random.ts';
+
+const RUNS = 500;
+const { seed } = seededRandom();
+
+test('the texts of the events are those of the list, however they are written', () => {
+  const batches = fc.record({
+    before: fc.json(),
+    events: fc.array(fc.json()),
+    name: fc.constantFrom('"events"', '"\\u0065vents"'),
+    blank: fc.constantFrom('', ' ', '\n\t'),
+    after: fc.json(),
+  });
+  fc.assert(
+    fc.property(batches, ({ before, events, name, blank, after }) => {
+      const list = `[${blank}${events.join(`${blank},${blank}`)}${blank}]`;
+      const text = `${blank}{"unit":${before},${blank}${name}${blank}:${blank}${list},"more":${after}${blank}}`;
+      expect(eventTexts(text)).toEqual(events.map((event) => event.trim()));
+      expect(JSON.parse(text).events).toHaveLength(events.length);
+    }),
+    { seed, numRuns: RUNS },
+  );
+});
+
+test('of a list that stands twice the last one counts, as for who parses it', () => {
+  expect(eventTexts('{"events":[1,2],"x":{"events":[3]},"events":[{"a":"]\\\\"},[]]}')).toEqual([
+    '{"a":"]\\\\"}',
+    '[]',
+  ]);
+  expect(eventTexts('{"events":[ ]}')).toEqual([]);
+});

@@ -1,0 +1,283 @@
+/**
+ * A unit, its network and a platform of two processes, all in memory: whatever the network, the unit or the platform does
+ * to a log can be played here, step by step.
+ */
+
+import { type BatchEvent, deviceEventId, MAX_BATCH_EVENTS } from '../../../domain/batch.ts';
+import { recordedSeq } from '../../../domain/device.ts';
+import type { CloudEvent } from '../../../domain/envelope.ts';
+import { newUnitState, type UnitState } from '../../../domain/unit.ts';
+import { toInstant } from '../../../domain/vocabulary.ts';
+import { MemoryEventStore } from '../../../platform/event-store/memory.ts';
+import { createLog } from '../../../platform/log.ts';
+import { unitPushSubject } from '../../../platform/nats/subjects.ts';
+import { UnitDecider } from '../../../platform/units/unit-decider.ts';
+import { UnitUnreachableError } from '../../../server/commands/unit-commands.ts';
+import type { RejectedEvents } from '../../../server/dead-letters/dead-letters.ts';
+import { fetchLog } from '../../../server/fetch/log-fetch.ts';
+import { type Place, readPage } from '../../../server/fetch/unit-log-reader.ts';
+import { readBatch } from '../../../server/ingest/batch.ts';
+import type { Inbox } from '../../../server/ingest/inbox.ts';
+import { ingestMessage, type PushedMessage } from '../../../server/ingest/ingest.ts';
+import { BatchRecorder } from '../../../server/ingest/recorder.ts';
+import { UNIT } from '../../support/given.ts';
+import { registration } from '../../support/registration.ts';
+
+const START_MS = Date.parse('2026-07-01T12:00:00.000Z');
+/** Longer than the grace periods of the platform. */
+const HEALING_STEP_MS = 60_000;
+const MAX_HEALING_STEPS = 60;
+
+interface Entry {
+  readonly seq: number;
+  /** As the unit stored it; one that is malformed has no time. */
+  readonly content: Partial<BatchEvent>;
+}
+
+/** Everything that ever stood in an epoch of the unit's log. */
+interface Epoch {
+  readonly id: string;
+  readonly entries: Entry[];
+  /** The oldest that the unit still has. */
+  firstAvailableSeq: number;
+  /** Deleted without having been recorded. */
+  readonly dropped: Set<number>;
+}
+
+interface Process {
+  decider: UnitDecider;
+  recorder: BatchRecorder;
+}
+
+export class LogWorld {
+  readonly store = new MemoryEventStore(() => this.#nowMs);
+  readonly epochs: Epoch[] = [];
+  /** Whole contents of what was rejected, by place. */
+  readonly deadLetters = new Map<string, unknown>();
+  inbox: PushedMessage[] = [];
+  reachable = true;
+  #nowMs = START_MS;
+  #acknowledged = 0;
+  #pushed = 0;
+  #ids = 0;
+  readonly #processes: [Process, Process];
+  readonly #inbox: Inbox = {
+    waiting: async (unit) =>
+      this.inbox
+        .map(({ sequence, storedAtMs, data }) => ({ sequence, storedAtMs, batch: readBatch(unit, data) }))
+        .sort((a, b) => a.sequence - b.sequence),
+  };
+
+  constructor() {
+    this.#processes = [this.#newProcess(), this.#newProcess()];
+    this.wipe();
+  }
+
+  async register(): Promise<void> {
+    const meta = { commandId: 'register', actor: 'ops:test', source: '/test' };
+    const { decider } = this.#processes[0];
+    await decider.decide(UNIT, 'registry', meta, () => [{ type: 'UnitRegistered', data: registration(UNIT) }]);
+  }
+
+  get present(): Epoch {
+    const epoch = this.epochs.at(-1);
+    if (epoch === undefined) throw new Error('a unit has an epoch');
+    return epoch;
+  }
+
+  pass(ms: number): void {
+    this.#nowMs += ms;
+  }
+
+  /** Something happens at the unit; what is malformed, a bug in its firmware wrote. */
+  happen(count: number, malformed: boolean): void {
+    for (let i = 0; i < count; i += 1) this.#write(malformed ? { type: 'LockerOpened', data: { cause: 7 } } : OPENED);
+  }
+
+  /** The store of the unit is lost. */
+  wipe(): void {
+    const id = `018f0000-0000-7000-8000-${String(this.epochs.length + 1).padStart(12, '0')}`;
+    this.epochs.push({ id, entries: [], firstAvailableSeq: 1, dropped: new Set() });
+    this.#acknowledged = 0;
+    this.#write({ type: 'UnitStateReported', data: { reason: 'new-epoch', configurationHash: 'c', lockers: [] } });
+  }
+
+  /** The unit has been cut off for too long: it forgets what it has, up to a new report of its state. */
+  overflow(): void {
+    const { entries, dropped } = this.present;
+    for (const { seq } of entries) if (seq >= this.present.firstAvailableSeq) dropped.add(seq);
+    this.#write({ type: 'UnitStateReported', data: { reason: 'gap', configurationHash: 'c', lockers: [] } });
+    this.present.firstAvailableSeq = entries.length;
+    this.#acknowledged = Math.max(this.#acknowledged, entries.length - 1);
+  }
+
+  /** The unit forgets what was acknowledged, and begins with what it knows to be recorded. */
+  restartUnit(): void {
+    this.#acknowledged = this.present.firstAvailableSeq - 1;
+  }
+
+  push(limit: number, fate: 'arrives' | 'lost' | 'unacknowledged' | 'twice' | 'halves-swapped'): void {
+    const { id, entries, firstAvailableSeq } = this.present;
+    const from = Math.max(this.#acknowledged + 1, firstAvailableSeq);
+    const batch = entries.slice(from - 1, from - 1 + limit);
+    if (batch.length === 0 || fate === 'lost') return;
+    const half = Math.ceil(batch.length / 2);
+    const parts = { twice: [batch, batch], 'halves-swapped': [batch.slice(half), batch.slice(0, half)] };
+    for (const part of fate === 'twice' || fate === 'halves-swapped' ? parts[fate] : [batch]) this.#store(id, part);
+    if (fate !== 'unacknowledged') this.#acknowledged = from - 1 + batch.length;
+  }
+
+  /** A batch of any age comes again; one of an epoch that is over must have come before. */
+  async replay(which: number, from: number, count: number): Promise<void> {
+    const epoch = this.epochs[which % this.epochs.length];
+    if (epoch === undefined) return;
+    if (epoch !== this.present && recordedSeq((await this.state()).device, epoch.id) === 0) return;
+    const start = from % epoch.entries.length;
+    this.#store(epoch.id, epoch.entries.slice(start, start + count));
+  }
+
+  /** A batch of the inbox is worked on, by both processes at once if `both`. */
+  async deliver(which: number, both: boolean): Promise<void> {
+    const message = this.inbox[which % Math.max(1, this.inbox.length)];
+    if (message === undefined) return;
+    const results = await Promise.all(
+      (both ? this.#processes : [this.#processes[which % 2] ?? this.#processes[0]]).map(({ recorder }) =>
+        ingestMessage(message, { recorder, inbox: this.#inbox, clock: () => this.#nowMs, log: silentLog }),
+      ),
+    );
+    const done = results.includes('done');
+    this.inbox = this.inbox.flatMap((other) => {
+      if (other !== message) return [other];
+      return done ? [] : [{ ...other, deliveries: other.deliveries + 1 }];
+    });
+  }
+
+  /** The unit hears what is recorded, and deletes it. */
+  async tellRecorded(): Promise<void> {
+    const seq = recordedSeq((await this.state()).device, this.present.id);
+    this.#deleteUpTo(this.present, seq);
+  }
+
+  async fetch(which: number): Promise<void> {
+    const { decider, recorder } = this.#processes[which % 2] ?? this.#processes[0];
+    const page = (_: unknown, after: Place | undefined, recorded: Place | undefined) => this.#answer(after, recorded);
+    try {
+      await fetchLog(UNIT, { decider, recorder, reader: { page }, inbox: this.#inbox, clock: () => this.#nowMs });
+    } catch (error) {
+      if (!(error instanceof UnitUnreachableError)) throw error;
+    }
+  }
+
+  /** A process dies, and another takes its place. */
+  restartPlatform(which: number): void {
+    this.#processes[which % 2 === 0 ? 0 : 1] = this.#newProcess();
+  }
+
+  /** Everything works again, until nothing more happens. */
+  async heal(): Promise<void> {
+    this.reachable = true;
+    for (let step = 0; step < MAX_HEALING_STEPS; step += 1) {
+      for (let left = this.inbox.length; left > 0; left -= 1) await this.deliver(left - 1, false);
+      this.push(MAX_BATCH_EVENTS, 'arrives');
+      await this.fetch(step);
+      const { device, log } = await this.state();
+      const { id, entries } = this.present;
+      const whole = recordedSeq(device, id) === entries.length && Object.keys(log.gaps).length === 0;
+      if (whole && this.inbox.length === 0) return;
+      this.pass(HEALING_STEP_MS);
+    }
+  }
+
+  /** The unit as a process sees it that knows nothing yet. */
+  state(): Promise<UnitState> {
+    return this.#newProcess().decider.state(UNIT);
+  }
+
+  /** What is recorded of an epoch, in the order of the store. */
+  async recorded(epoch: string): Promise<CloudEvent[]> {
+    const commits = await this.store.tail(UNIT, 0);
+    return commits.flatMap((commit) =>
+      commit.aggregate === 'device' ? commit.events().filter(({ unitepoch }) => unitepoch === epoch) : [],
+    );
+  }
+
+  async #answer(after: Place | undefined, recorded: Place | undefined) {
+    if (!this.reachable) throw new UnitUnreachableError('cut off');
+    const { id, entries, firstAvailableSeq } = this.present;
+    if (recorded?.epoch === id) this.#deleteUpTo(this.present, recorded.seq);
+    const from = Math.max(after?.epoch === id ? after.seq + 1 : 1, this.present.firstAvailableSeq);
+    const events = entries.slice(from - 1, from - 1 + 3).map(({ content }) => content);
+    const more = from - 1 + events.length < entries.length;
+    const head = {
+      firstAvailableSeq: Math.max(firstAvailableSeq, this.present.firstAvailableSeq),
+      lastSeq: entries.length,
+      more,
+    };
+    return readPage(UNIT, encode({ unit: UNIT, epoch: id, ...head, events }), after);
+  }
+
+  #deleteUpTo(epoch: Epoch, seq: number): void {
+    epoch.firstAvailableSeq = Math.max(epoch.firstAvailableSeq, seq + 1);
+    this.#acknowledged = Math.max(this.#acknowledged, seq);
+  }
+
+  #write(draft: { readonly type: string; readonly data: Readonly<Record<string, unknown>> }): void {
+    const { entries } = this.present;
+    const seq = entries.length + 1;
+    entries.push({ seq, content: { seq, v: 1, time: toInstant(this.#nowMs), locker: 'A', ...draft } });
+  }
+
+  #store(epoch: string, entries: readonly Entry[]): void {
+    if (entries.length === 0) return;
+    this.#pushed += 1;
+    const data = encode({ unit: UNIT, epoch, events: entries.map(({ content }) => content) });
+    const subject = unitPushSubject(UNIT);
+    this.inbox.push({ subject, data, sequence: this.#pushed, storedAtMs: this.#nowMs, deliveries: 1 });
+  }
+
+  #newProcess(): Process {
+    const newId = () => {
+      this.#ids += 1;
+      return `id-${this.#ids}`;
+    };
+    const decider = new UnitDecider({
+      store: this.store,
+      loadSnapshot: async (unit) => ({ state: newUnitState(unit), completeTo: 0 }),
+      newId,
+      clock: () => this.#nowMs,
+      random: () => 0,
+      sleep: async () => undefined,
+      log: silentLog,
+    });
+    const deadLetters = {
+      keepEvents: async ({ unit, epoch, rejections }: RejectedEvents) => {
+        for (const { seq, content } of rejections) {
+          this.deadLetters.set(deviceEventId(unit, epoch, seq), JSON.parse(content));
+        }
+      },
+      keepBatch: async () => true,
+    };
+    return {
+      decider,
+      recorder: new BatchRecorder({
+        decider,
+        deadLetters,
+        clockOffsets: { of: () => undefined },
+        newId,
+        log: silentLog,
+      }),
+    };
+  }
+}
+
+/** Losses are what is played here. */
+const silentLog = createLog(
+  () => undefined,
+  () => 0,
+);
+
+const OPENED = { type: 'LockerOpened', data: { cause: 'walk-up' } };
+
+function encode(value: unknown): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(value));
+}

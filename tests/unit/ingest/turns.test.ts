@@ -1,0 +1,48 @@
+import { expect, test } from 'bun:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { Turns } from '../../../server/ingest/turns.ts';
+
+test('one batch enters in each turn of the event loop, in order', async () => {
+  const turns = new Turns(1_000);
+  const entered: number[] = [];
+  const all = [1, 2, 3].map((batch) => turns.take(10, async () => entered.push(batch)));
+  const seen: number[] = [];
+  while (entered.length < 3) {
+    await nextTurn();
+    seen.push(entered.length);
+  }
+  await Promise.all(all);
+  expect(entered).toEqual([1, 2, 3]);
+  expect(Math.max(...seen.map((count, turn) => count - (seen[turn - 1] ?? 0)))).toBe(1);
+});
+
+test('so many bytes are under way at once; a larger batch goes alone', async () => {
+  const turns = new Turns(100);
+  let underWay = 0;
+  let most = 0;
+  const gates = [60, 60, 30, 500, 10].map((bytes) => ({ bytes, gate: Promise.withResolvers<void>() }));
+  const all = gates.map(({ bytes, gate }) =>
+    turns.take(bytes, async () => {
+      underWay += bytes;
+      if (bytes <= 100) most = Math.max(most, underWay);
+      else expect(underWay).toBe(bytes);
+      await gate.promise;
+      underWay -= bytes;
+    }),
+  );
+  for (const { gate } of gates) {
+    await nextTurn();
+    await nextTurn();
+    await nextTurn();
+    gate.resolve();
+  }
+  await Promise.all(all);
+  expect(most).toBe(90);
+});
+
+test('a batch that fails makes room for the next', async () => {
+  const turns = new Turns(10);
+  const failing = turns.take(10, () => Promise.reject(new Error('no')));
+  expect(await failing.catch((error: Error) => error.message)).toBe('no');
+  expect(await turns.take(10, async () => 'yes')).toBe('yes');
+});

@@ -1,0 +1,70 @@
+import { describe, expect, test } from 'bun:test';
+import { decodeHeartbeat, encodeHeartbeat } from '../../../platform/shards/heartbeat.ts';
+import { EXPIRY_MS, HEARTBEAT_MS, Membership } from '../../../platform/shards/membership.ts';
+
+const A = { id: 'a', fixed: undefined };
+const B = { id: 'b', fixed: ['0', '1'] };
+
+describe('who is there', () => {
+  test('whoever was heard, until it leaves', () => {
+    const others = new Membership();
+    expect([others.hear(A, 0), others.hear(B, 0)]).toEqual([true, true]);
+    expect(others.members).toEqual([A, B]);
+    expect([others.leave('a'), others.leave('a')]).toEqual([true, false]);
+    expect(others.members).toEqual([B]);
+  });
+
+  test('another heartbeat changes nothing, other prefixes do', () => {
+    const others = new Membership();
+    others.hear(B, 0);
+    expect(others.hear({ ...B }, HEARTBEAT_MS)).toBe(false);
+    expect(others.hear({ id: 'b', fixed: ['0'] }, HEARTBEAT_MS)).toBe(true);
+    expect(others.hear({ id: 'b', fixed: [] }, HEARTBEAT_MS)).toBe(true);
+    expect(others.hear({ id: 'b', fixed: undefined }, HEARTBEAT_MS)).toBe(true);
+  });
+
+  test('whoever is silent for the whole time is gone, not a moment earlier', () => {
+    const others = new Membership();
+    others.hear(A, 0);
+    others.hear(B, 500);
+    expect(others.nextExpiryMs).toBe(EXPIRY_MS);
+    expect(others.expire(EXPIRY_MS - 1)).toEqual([]);
+    expect(others.expire(EXPIRY_MS)).toEqual(['a']);
+    expect(others.nextExpiryMs).toBe(EXPIRY_MS + 500);
+    others.hear(B, EXPIRY_MS);
+    expect(others.expire(EXPIRY_MS + 500)).toEqual([]);
+  });
+
+  test('what is read late does not make anybody older', () => {
+    const others = new Membership();
+    others.hear(A, 1_000);
+    others.hear(A, 400);
+    expect(others.nextExpiryMs).toBe(1_000 + EXPIRY_MS);
+  });
+
+  test('after the silence of the reader everybody has the whole time again', () => {
+    const others = new Membership();
+    others.hear(A, 0);
+    others.forgive(60_000);
+    expect(others.expire(60_000 + EXPIRY_MS - 1)).toEqual([]);
+    expect(others.expire(60_000 + EXPIRY_MS)).toEqual(['a']);
+  });
+
+  test('nobody: no time is ever up', () => {
+    expect(new Membership().nextExpiryMs).toBe(Number.POSITIVE_INFINITY);
+  });
+});
+
+describe('a heartbeat', () => {
+  test('says what was written', () => {
+    for (const fixed of [undefined, [], ['0', 'b3']])
+      expect(decodeHeartbeat(encodeHeartbeat(fixed))?.fixed).toEqual(fixed);
+  });
+
+  test.each(['', 'nonsense', 'null', '[]', '{"fixed":"a"}', '{"fixed":["G"]}', '{"fixed":[""]}'])(
+    'is not %s',
+    (text) => {
+      expect(decodeHeartbeat(text)).toBeUndefined();
+    },
+  );
+});
