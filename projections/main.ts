@@ -5,19 +5,18 @@ import { constants, setPriority } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config.ts';
 import { createLog, type Log } from '../platform/log.ts';
-import { Nats, NatsUnavailableError } from '../platform/nats/connection.ts';
+import { Nats } from '../platform/nats/connection.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
 import { ensureStreams } from '../platform/nats/jetstream.ts';
+import { type Patience, untilItWorks } from '../platform/patience.ts';
 import { Postgres } from '../platform/postgres/connection.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
 import { createProjections } from './all.ts';
 import { runProjections } from './engine/engine.ts';
-import { type Patience, untilItWorks } from './engine/patience.ts';
 import { TelemetryRecorder } from './telemetry/recorder.ts';
 
 /** One for each projection and each version that is built, and some for telemetry and checks. */
 const POSTGRES_CONNECTIONS = 12;
-const SERVICE_RETRY_MS = 250;
 /** Connections that are not closed by then are cut. */
 const CLOSE_GRACE_S = 1;
 /** This long after it was told to, the process is gone. */
@@ -29,7 +28,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const patience: Patience = { signal: stop, sleep: pause, log };
   const creds = config.nats.credsFile === undefined ? {} : { creds: await readFile(config.nats.credsFile, 'utf8') };
   const nats = await Nats.connect({ url: natsUrl, ...creds, name: 'projections', waitOnFirstConnect: true, log });
-  await untilStreams(nats, patience);
+  await untilItWorks('preparing the streams', patience, () => ensureStreams(nats));
   const postgres = new Postgres({
     url: databaseUrl,
     applicationName: 'lockfleet projections',
@@ -57,18 +56,6 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   } finally {
     await nats.close();
     await postgres.close(CLOSE_GRACE_S);
-  }
-}
-
-async function untilStreams(nats: Nats, { signal, sleep: pause, log }: Patience): Promise<void> {
-  for (;;) {
-    try {
-      return await ensureStreams(nats);
-    } catch (error) {
-      if (!(error instanceof NatsUnavailableError) || signal.aborted) throw error;
-      log.info('waiting for JetStream', { error });
-      await pause(SERVICE_RETRY_MS);
-    }
   }
 }
 

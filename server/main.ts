@@ -13,6 +13,7 @@ import { Nats } from '../platform/nats/connection.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
 import { ensureStreams } from '../platform/nats/jetstream.ts';
 import { unitHeartbeatFilter, unitOfUnitSubject } from '../platform/nats/subjects.ts';
+import { type Patience, untilItWorks } from '../platform/patience.ts';
 import { Postgres, type Sql } from '../platform/postgres/connection.ts';
 import { withLock } from '../platform/postgres/locks.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
@@ -63,10 +64,11 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const keys = await loadKeys(config.dataDir);
   const creds = config.nats.credsFile === undefined ? {} : { creds: await readFile(config.nats.credsFile, 'utf8') };
   const nats = await Nats.connect({ url: natsUrl, ...creds, name: 'server', waitOnFirstConnect: true, log });
-  await ensureStreams(nats);
   const postgres = createPostgres(databaseUrl);
   const { sql } = postgres;
-  await migrate(postgres, log);
+  const patience: Patience = { signal: stop, sleep: pause, log };
+  await untilItWorks('preparing the streams', patience, () => ensureStreams(nats));
+  await untilItWorks('migrating the database', patience, () => migrate(postgres, log));
 
   const decider = createDecider({ nats, sql, newId, clock, pause, log });
   const signer = await PlatformSigner.create(keys.signingKey);

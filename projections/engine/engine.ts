@@ -8,10 +8,10 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { LANE_COUNT } from '../../domain/shard.ts';
 import type { EventStore, StoredMessage } from '../../platform/event-store/store.ts';
+import { mayPass, type Patience, untilItWorks } from '../../platform/patience.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { Intake } from './intake.ts';
 import { takeUp } from './parking.ts';
-import { mayPass, type Patience, untilItWorks } from './patience.ts';
 import type { Projection } from './projection.ts';
 import { readInto, requireInStore, watchEnd } from './reader.ts';
 import { Runner } from './runner.ts';

@@ -9,10 +9,10 @@
 
 import { laneOf } from '../../domain/shard.ts';
 import { type EventStore, MalformedCommitError, type StoredMessage } from '../../platform/event-store/store.ts';
+import { mayPass } from '../../platform/patience.ts';
 import type { Postgres, Sql, Tx } from '../../platform/postgres/connection.ts';
 import { codeOf } from '../../platform/postgres/errors.ts';
 import { FencedError } from './checkpoints.ts';
-import { mayPass } from './patience.ts';
 import type { Commit, Projection } from './projection.ts';
 import type { Run } from './runs.ts';
 

@@ -11,11 +11,11 @@
  */
 
 import { MalformedCommitError, type StoredMessage } from '../../platform/event-store/store.ts';
+import { mayPass, type Patience, Retries } from '../../platform/patience.ts';
 import type { Postgres, Tx } from '../../platform/postgres/connection.ts';
 import { FencedError, movePositions, readPositions } from './checkpoints.ts';
 import type { Intake } from './intake.ts';
 import { applyCarefully, isPoison, MAX_BATCH_EVENTS, type Poison, park, readParked, requireParked } from './parking.ts';
-import { mayPass, type Patience, Retries } from './patience.ts';
 import type { Commit, Projection } from './projection.ts';
 import type { Run } from './runs.ts';
 

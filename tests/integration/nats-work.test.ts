@@ -5,10 +5,11 @@ import { createLog } from '../../platform/log.ts';
 import { Nats } from '../../platform/nats/connection.ts';
 import { NatsEventStore } from '../../platform/nats/event-store.ts';
 import { GroupCommit } from '../../platform/nats/group-commit.ts';
-import { api, publishStored } from '../../platform/nats/jetstream.ts';
+import { api, ensureStreams, publishStored } from '../../platform/nats/jetstream.ts';
 import { OrderedAcks } from '../../platform/nats/ordered-acks.ts';
 import { eventSubject, unitPushSubject } from '../../platform/nats/subjects.ts';
 import { work } from '../../platform/nats/work-queue.ts';
+import { untilItWorks } from '../../platform/patience.ts';
 import { eventually } from '../support/eventually.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
 import { connectPlatform, quietLog, testPlatform } from '../support/nats.ts';
@@ -34,6 +35,26 @@ function newUnit(): string {
 }
 
 const newId = () => crypto.randomUUID();
+
+test('what cannot prepare its streams because nothing answers waits, and goes on when something does', async () => {
+  const { url, creds } = await testPlatform();
+  const proxy = await FaultProxy.start({ target: url, random: seededRandom() });
+  const behind = await Nats.connect({ url: proxy.url, creds, name: 'slow start', log: silentLog });
+  try {
+    proxy.set({ stalled: ['down'] });
+    let pauses = 0;
+    const healAfterFirst = async () => {
+      pauses += 1;
+      proxy.heal();
+    };
+    const patience = { signal: new AbortController().signal, sleep: healAfterFirst, log: silentLog };
+    await untilItWorks('preparing the streams', patience, () => ensureStreams(behind));
+    expect(pauses).toBe(1);
+  } finally {
+    await behind.close();
+    await proxy.stop();
+  }
+}, 15_000);
 
 describe('a reader of the store', () => {
   test('has a bounded part of it in memory, however slow it is', async () => {

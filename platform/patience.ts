@@ -1,9 +1,10 @@
 /** What passes by itself is waited out, with bounded pauses; everything else ends the process. */
 
-import { StoreUnavailableError } from '../../platform/event-store/store.ts';
-import type { Log } from '../../platform/log.ts';
-import { PostgresUnavailableError } from '../../platform/postgres/connection.ts';
-import { type BackoffBounds, backoffMs } from '../../platform/process/backoff.ts';
+import { StoreUnavailableError } from './event-store/store.ts';
+import type { Log } from './log.ts';
+import { NatsUnavailableError } from './nats/connection.ts';
+import { PostgresUnavailableError } from './postgres/connection.ts';
+import { type BackoffBounds, backoffMs } from './process/backoff.ts';
 
 const RETRY_BACKOFF: BackoffBounds = { firstMs: 100, maxMs: 5_000 };
 /** The first failures of a row are logged, then one in so many. */
@@ -18,7 +19,11 @@ export interface Patience {
 }
 
 export function mayPass(error: unknown): boolean {
-  return error instanceof PostgresUnavailableError || error instanceof StoreUnavailableError;
+  return (
+    error instanceof PostgresUnavailableError ||
+    error instanceof StoreUnavailableError ||
+    error instanceof NatsUnavailableError
+  );
 }
 
 /** Counts failures in a row and pauses after each, longer every time. */
