@@ -23,11 +23,13 @@ export function clockOffsetMs(unitTime: string, atMs: number): number | undefine
 }
 
 /**
- * The same from the answer to a ping, which was read between the sending and the arrival; `undefined` when that is too far
- * apart to tell a wrong clock from a slow answer.
+ * The same from the answer to a ping, whose clock was read between the sending and the arrival; `undefined` when that is too
+ * far apart to tell a wrong clock from a slow answer. `unitTimeMs`: milliseconds since 1970, NaN when it is no time.
  */
-export function clockOffsetOfAnswerMs(unitTime: string, sentAtMs: number, rttMs: number): number | undefined {
-  return rttMs / 2 > CLOCK_OFFSET_TOLERANCE_MS ? undefined : clockOffsetMs(unitTime, sentAtMs + rttMs / 2);
+export function clockOffsetOfAnswerMs(unitTimeMs: number, sentAtMs: number, rttMs: number): number | undefined {
+  if (rttMs / 2 > CLOCK_OFFSET_TOLERANCE_MS) return undefined;
+  const offsetMs = Math.round(unitTimeMs - sentAtMs - rttMs / 2);
+  return Number.isSafeInteger(offsetMs) ? offsetMs : undefined;
 }
 
 export function isClockWrong(offsetMs: number): boolean {

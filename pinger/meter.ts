@@ -1,4 +1,6 @@
-/** What was counted lately: sums of the last seconds, and the worst lag in them. */
+/** What was counted lately: sums of the last seconds, and how late pings were in them. */
+
+import { Lags } from './lag.ts';
 
 const BUCKET_MS = 1_000;
 /** Seconds that are looked back on. */
@@ -9,7 +11,11 @@ export const COUNTED = [
   'answered',
   'missed',
   'forged',
+  'late',
+  'duplicate',
+  'malformed',
   'discarded',
+  'retries',
   'skippedSlots',
   'heartbeats',
   'unreadableHeartbeats',
@@ -19,7 +25,7 @@ export type Counted = (typeof COUNTED)[number];
 interface Bucket {
   readonly second: number;
   readonly counts: Record<Counted, number>;
-  worstLagMs: number;
+  readonly lags: Lags;
 }
 
 export class Meter {
@@ -39,9 +45,9 @@ export class Meter {
     this.#bucket().counts[what] += by;
   }
 
+  /** A ping left so late after its instant. */
   lag(lagMs: number): void {
-    const bucket = this.#bucket();
-    bucket.worstLagMs = Math.max(bucket.worstLagMs, lagMs);
+    this.#bucket().lags.add(lagMs);
   }
 
   get totals(): Readonly<Record<Counted, number>> {
@@ -57,8 +63,11 @@ export class Meter {
     return sums;
   }
 
-  worstLagMs(): number {
-    return Math.max(0, ...this.#recent().map((bucket) => bucket.worstLagMs));
+  /** Over the last `MAX_BUCKETS` seconds. */
+  lagMs(): { readonly p99: number; readonly max: number } {
+    const recent = this.#recent().map(({ lags }) => lags);
+    const { percentileMs, maxMs } = Lags.join(recent, 99);
+    return { p99: percentileMs, max: maxMs };
   }
 
   #recent(): Bucket[] {
@@ -71,7 +80,7 @@ export class Meter {
     const second = this.#second();
     const last = this.#buckets.at(-1);
     if (last?.second === second) return last;
-    const bucket = { second, counts: zeros(), worstLagMs: 0 };
+    const bucket = { second, counts: zeros(), lags: new Lags() };
     this.#recent().push(bucket);
     return bucket;
   }
@@ -82,14 +91,5 @@ export class Meter {
 }
 
 function zeros(): Record<Counted, number> {
-  return {
-    pings: 0,
-    answered: 0,
-    missed: 0,
-    forged: 0,
-    discarded: 0,
-    skippedSlots: 0,
-    heartbeats: 0,
-    unreadableHeartbeats: 0,
-  };
+  return Object.fromEntries(COUNTED.map((what) => [what, 0])) as Record<Counted, number>;
 }

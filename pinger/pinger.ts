@@ -1,16 +1,18 @@
 /**
  * The pinger: who is online, and how fast. The same in `server` as in a process of its own.
  *
- * This thread only schedules, decides and publishes; the threads of the pool ping (`pool.ts`). Every slot of the interval
- * (`schedule.ts`) is handed to the pool as it begins; what comes back is evidence (`connectivity.ts`) and telemetry. A slot
- * that comes too late or finds no place is left out and counted: then nothing is known about its units, and nothing is held
- * against them.
- *
- * Units with another probe than `http` are not pinged yet; they live from their heartbeats (`heartbeats.ts`).
+ * This thread only schedules (`rounds.ts`), decides (`connectivity.ts`) and publishes; the threads of the pool ping
+ * (`pool.ts`, `worker.ts`). What comes back is evidence and telemetry. A unit whose address is none is not pinged: it lives
+ * from its heartbeats (`heartbeats.ts`).
  */
 
+import { isIP } from 'node:net';
+import { parseAddress } from '../domain/address.ts';
+import { unitHash } from '../domain/shard.ts';
 import type { Config } from '../platform/config.ts';
 import type { Log } from '../platform/log.ts';
+import { messageOf } from '../platform/message-of.ts';
+import type { NatsOptions } from '../platform/nats/connection.ts';
 import { MAX_TELEMETRY_RESULTS, type TelemetryResult } from '../platform/telemetry.ts';
 import type { UnitDecider } from '../platform/units/unit-decider.ts';
 import { ConnectivityTracker } from './connectivity.ts';
@@ -18,16 +20,20 @@ import { Heartbeats } from './heartbeats.ts';
 import { JoinQueue } from './joining.ts';
 import { type Counted, Meter } from './meter.ts';
 import { Outage } from './outage.ts';
-import { MAX_TARGETS_PER_TASK, PingPool } from './pool.ts';
-import { dueSlots, indexOfSlot, SLOT_WIDTH_MS, slotAt, startOfSlotMs } from './schedule.ts';
-import { type PingTargets, type ProbeKind, TargetList, type Watched } from './targets.ts';
-import { OUTCOME, type SlotResult, type SlotTarget } from './tasks.ts';
+import { PingPool } from './pool.ts';
+import { type PingResults, Rounds, TURN } from './rounds.ts';
+import { Schedule, slotWidthMs } from './schedule.ts';
+import { type PingTarget, type PingTargets, TargetList } from './targets.ts';
+import { CONFIGURATION_HASH_BYTES, OUTCOME } from './tasks.ts';
+import { EPOCH_BYTES, isNothing, PROBE, UnitTable, uuidOf } from './unit-table.ts';
 import type { Believed, Evidence } from './watch.ts';
 
 /** Pause between two readings of the targets: how old a recorded place in a ping may be, and how late a new unit joins. */
 export const TARGETS_REFRESH_MS = 2_000;
 /** A reading that takes long makes the pause longer, so that at most one part in so many of the time is spent reading. */
 const REFRESH_DUTY = 10;
+/** How often silence, and who should be asked out of turn, are looked at. */
+const LOOK_INTERVAL_MS = 100;
 
 export interface PingerClock {
   /** Milliseconds since 1970. */
@@ -40,11 +46,15 @@ export interface PingerOptions {
   readonly targets: PingTargets;
   /** The key of a unit's pings. */
   readonly unitKey: (name: string, keyVersion: number) => Uint8Array;
+  /** The addresses of a host name; @throws when it has none. */
+  readonly lookup: (host: string) => Promise<string>;
   readonly decider: Pick<UnitDecider, 'decide'>;
   /** Takes `MAX_TELEMETRY_RESULTS` at most. May throw: then they are lost. */
   readonly publishTelemetry: (results: readonly TelemetryResult[]) => void;
   /** Whether heartbeats can be heard now. Silence counts only while they can. */
   readonly heartbeatsArrive: () => boolean;
+  /** Where units of the probe `nats` are asked; without it they are not. */
+  readonly nats?: Pick<NatsOptions, 'url' | 'creds'>;
   readonly newId: () => string;
   readonly clock: PingerClock;
   readonly config: Config['pinger'];
@@ -53,11 +63,11 @@ export interface PingerOptions {
 
 export interface PingerStatus {
   readonly units: number;
-  /** Units that are not pinged: those of another probe, by probe, and those whose address is none. */
-  readonly notPinged: { readonly udp: number; readonly nats: number; readonly badAddress: number };
+  /** Units that are not pinged: those whose address is none, and those for which there is no place. */
+  readonly notPinged: number;
   readonly states: Readonly<Record<Believed, number>>;
-  /** The worst of the last half minute. */
-  readonly scheduleLagMs: number;
+  /** By how much pings left after their instants in the last half minute. */
+  readonly scheduleLagMs: { readonly p99: number; readonly max: number };
   /** Per second, over the last half minute. */
   readonly rates: Readonly<Record<Counted, number>>;
   /** Since the start. */
@@ -86,37 +96,46 @@ class RunningPinger implements Pinger {
   readonly #units: TargetList;
   readonly #tracker: ConnectivityTracker;
   readonly #pool: PingPool;
-  readonly #joining = new JoinQueue();
+  readonly #rounds: Rounds;
+  readonly #joining: JoinQueue;
   readonly #meter: Meter;
   readonly #heartbeats: Heartbeats;
   readonly #reading: Outage;
   readonly #publishing: Outage;
   readonly #stop = new AbortController();
   readonly #underWay = new Set<Promise<void>>();
-  #lastSlot: number;
+  /** Units that nobody pings. */
+  readonly #unpinged = new Set<string>();
   #attendedMs = 0;
-  #tickedMs: number;
-  #slotTimer: ReturnType<typeof setTimeout> | undefined;
+  #lookedMs: number;
+  #lookTimer: ReturnType<typeof setTimeout> | undefined;
   #refreshTimer: ReturnType<typeof setTimeout> | undefined;
-  #notPinged = '';
 
   constructor(options: PingerOptions) {
-    const { targets, unitKey, decider, newId, clock, config, log } = options;
+    const { targets, decider, newId, clock, config, nats, log } = options;
+    const { intervalMs, timeoutMs, threads, httpKeepAlive } = config;
     this.#options = options;
-    this.#units = new TargetList(targets, unitKey, config.intervalMs);
+    this.#units = new TargetList(targets);
+    const schedule = new Schedule(intervalMs, slotWidthMs(timeoutMs));
+    const table = UnitTable.create();
+    const settings = { table: table.shared, timeoutMs, httpKeepAlive, ...(nats === undefined ? {} : { nats }) };
     const worker = new URL('./worker.ts', import.meta.url);
-    this.#pool = new PingPool({ worker, threads: config.threads, timeoutMs: config.timeoutMs, log });
-    this.#meter = new Meter(clock.monotonic);
+    const pool = new PingPool({ worker, threads, taskMs: schedule.widthMs + timeoutMs, settings, log });
+    const meter = new Meter(clock.monotonic);
+    this.#pool = pool;
+    this.#meter = meter;
+    const onResults = (results: PingResults) => this.#take(results);
+    this.#rounds = new Rounds({ schedule, table, pool, threads, timeoutMs, clock, meter, onResults, log });
+    this.#joining = new JoinQueue();
     this.#heartbeats = new Heartbeats({
       tell: (results) => this.#publish(results),
-      onUnreadable: () => this.#meter.count('unreadableHeartbeats'),
+      onUnreadable: () => meter.count('unreadableHeartbeats'),
       monotonic: clock.monotonic,
       log,
     });
     this.#reading = new Outage('reading which units to ping', log);
     this.#publishing = new Outage('publishing what was heard of units', log);
-    this.#lastSlot = slotAt(clock.now(), config.intervalMs);
-    this.#tickedMs = clock.monotonic();
+    this.#lookedMs = clock.monotonic();
     this.#tracker = new ConnectivityTracker({
       decider,
       failuresToOffline: config.failuresToOffline,
@@ -129,7 +148,8 @@ class RunningPinger implements Pinger {
 
   start(): void {
     this.#track(this.#refresh());
-    this.#tick();
+    this.#rounds.start();
+    this.#look();
   }
 
   prove(unit: string, evidence: Evidence, atMs: number): void {
@@ -146,9 +166,9 @@ class RunningPinger implements Pinger {
   status(): PingerStatus {
     return {
       units: this.#units.size,
-      notPinged: this.#countNotPinged(),
+      notPinged: this.#unpinged.size,
       states: this.#tracker.states(),
-      scheduleLagMs: this.#meter.worstLagMs(),
+      scheduleLagMs: this.#meter.lagMs(),
       rates: this.#meter.rates(),
       totals: this.#meter.totals,
       threads: this.#options.config.threads,
@@ -158,86 +178,51 @@ class RunningPinger implements Pinger {
 
   async stop(): Promise<void> {
     this.#stop.abort();
-    clearTimeout(this.#slotTimer);
+    clearTimeout(this.#lookTimer);
     clearTimeout(this.#refreshTimer);
     this.#heartbeats.stop();
-    await this.#pool.stop();
+    await Promise.all([this.#pool.stop(), this.#rounds.stop()]);
     await Promise.all(this.#underWay);
     await this.#tracker.stop();
   }
 
-  /** Takes what is due, and comes again when the next slot begins. */
-  #tick(): void {
+  /** Lets the clock of silence go on, looks who has been silent, and asks units that are new here. */
+  #look(): void {
     if (this.#stop.signal.aborted) return;
-    const { clock, config } = this.#options;
-    this.#attend();
-    const due = dueSlots(this.#lastSlot, clock.now(), config.intervalMs);
-    this.#lastSlot = due.lastSlot;
-    this.#meter.lag(due.lagMs);
-    if (due.skipped > 0) this.#meter.count('skippedSlots', due.skipped);
-    for (const slot of due.slots) this.#takeSlot(slot);
-    const untilNextMs = startOfSlotMs(this.#lastSlot + 1, config.intervalMs) - clock.now();
-    // Never longer than a slot: a clock that jumps is noticed.
-    this.#slotTimer = setTimeout(() => this.#tick(), Math.min(SLOT_WIDTH_MS, Math.max(0, untilNextMs)));
-  }
-
-  /** Lets the clock of silence go on, but not for the time in which this process stood still. */
-  #attend(): void {
     const { clock, heartbeatsArrive } = this.#options;
     const nowMs = clock.monotonic();
-    if (heartbeatsArrive()) this.#attendedMs += Math.min(nowMs - this.#tickedMs, 2 * SLOT_WIDTH_MS);
-    this.#tickedMs = nowMs;
-  }
-
-  #takeSlot(slot: number): void {
-    const pings: SlotTarget[] = [];
-    for (const { target, ping } of this.#units.inSlot(indexOfSlot(slot, this.#options.config.intervalMs))) {
-      if (ping !== undefined) pings.push(ping);
-      if (ping === undefined || this.#tracker.isUnpingable(target.name)) this.#tracker.checkSilence(target.name);
+    // Not for the time in which this process stood still.
+    if (heartbeatsArrive()) this.#attendedMs += Math.min(nowMs - this.#lookedMs, 2 * LOOK_INTERVAL_MS);
+    this.#lookedMs = nowMs;
+    for (const unit of this.#unpinged) this.#tracker.checkSilence(unit);
+    for (const unit of this.#joining.take(Math.floor(nowMs / LOOK_INTERVAL_MS))) {
+      const index = this.#rounds.indexOf(unit);
+      if (index !== undefined) this.#rounds.soon(index);
     }
-    this.#ping(pings, (unit, sentAtMs) => this.#tracker.miss(unit, sentAtMs));
-    const joining = this.#joining.take(slot).flatMap((unit) => this.#units.get(unit)?.ping ?? []);
-    // Asked out of turn: that it is not there yet counts for nothing.
-    this.#ping(joining, () => undefined);
+    this.#lookTimer = setTimeout(() => this.#look(), LOOK_INTERVAL_MS);
   }
 
-  #ping(targets: readonly SlotTarget[], onMiss: (unit: string, sentAtMs: number) => void): void {
-    for (let first = 0; first < targets.length; first += MAX_TARGETS_PER_TASK) {
-      const part = targets.slice(first, first + MAX_TARGETS_PER_TASK);
-      if (this.#pool.full) this.#meter.count('discarded', part.length);
-      else this.#track(this.#pingPart(part, onMiss));
-    }
-  }
-
-  async #pingPart(targets: readonly SlotTarget[], onMiss: (unit: string, sentAtMs: number) => void): Promise<void> {
-    this.#meter.count('pings', targets.length);
-    const result = await this.#pool.ping(targets);
-    if (this.#stop.signal.aborted) return;
-    if (result === undefined) this.#meter.count('discarded', targets.length);
-    else this.#apply(targets, result, onMiss);
-  }
-
-  #apply(targets: readonly SlotTarget[], result: SlotResult, onMiss: (unit: string, sentAtMs: number) => void): void {
+  #take({ units, turns, results }: PingResults): void {
     const telemetry: TelemetryResult[] = [];
-    targets.forEach(({ unit }, index) => {
-      const at = Math.round(result.sentAtMs[index] ?? 0);
-      switch (result.outcomes[index]) {
-        case OUTCOME.answered:
-          this.#meter.count('answered');
-          telemetry.push({ heard: 'answer', unit, at, rttMs: result.rttMs[index] ?? 0, ...result.replies[index] });
-          this.prove(unit, 'ping', at);
-          break;
-        case OUTCOME.missed:
-        case OUTCOME.forged:
-          this.#meter.count(result.outcomes[index] === OUTCOME.forged ? 'forged' : 'missed');
-          telemetry.push({ heard: 'nothing', unit, at });
-          onMiss(unit, at);
-          break;
-        default:
-          this.#meter.count('discarded');
+    for (let place = 0; place < units.length; place += 1) {
+      const unit = this.#rounds.nameOf(units[place] ?? 0);
+      const outcome = results.outcomes[place];
+      if (unit === undefined || outcome === OUTCOME.discarded) continue;
+      const at = Math.round(results.sentAtMs[place] ?? 0);
+      if (outcome === OUTCOME.answered) {
+        telemetry.push({ heard: 'answer', unit, at, rttMs: results.rttMs[place] ?? 0, ...said({ results, place }) });
+        this.prove(unit, 'ping', at);
+      } else {
+        telemetry.push({ heard: 'nothing', unit, at });
+        if (turns[place] === TURN.own) this.#miss(unit, at);
       }
-    });
+    }
     this.#publish(telemetry);
+  }
+
+  #miss(unit: string, sentAtMs: number): void {
+    this.#tracker.miss(unit, sentAtMs);
+    if (this.#tracker.isUnpingable(unit)) this.#tracker.checkSilence(unit);
   }
 
   #publish(results: readonly TelemetryResult[]): void {
@@ -257,14 +242,13 @@ class RunningPinger implements Pinger {
     const { signal } = this.#stop;
     const startedMs = clock.monotonic();
     try {
-      const { joined, left } = await this.#units.refresh(signal);
+      const { changed, left } = await this.#units.refresh(signal);
       for (const unit of left) this.#forget(unit);
-      for (const unit of joined) this.#welcome(this.#units.get(unit));
-      for (const { target } of this.#units.all()) {
-        if (target.connectivity !== undefined) this.#tracker.hint(target.name, target.connectivity);
+      for (const target of changed) await this.#put(target);
+      for (const { name, connectivity } of this.#units.all()) {
+        if (connectivity !== undefined) this.#tracker.hint(name, connectivity);
       }
       this.#reading.worked();
-      this.#sayWhoIsNotPinged();
     } catch (error) {
       this.#reading.failed(error);
     }
@@ -273,34 +257,49 @@ class RunningPinger implements Pinger {
     this.#refreshTimer = setTimeout(() => this.#track(this.#refresh()), pauseMs);
   }
 
-  #welcome(watched: Watched | undefined): void {
-    if (watched === undefined) return;
-    const { name } = watched.target;
+  async #put(target: PingTarget): Promise<void> {
+    const { name, probe, keyVersion, recorded } = target;
+    const place = await this.#placeOf(target);
+    const isNew = this.#rounds.indexOf(name) === undefined;
     this.#tracker.add(name);
+    const index =
+      place === undefined
+        ? undefined
+        : this.#rounds.put({
+            name,
+            hash: unitHash(name),
+            ...place,
+            probe: PROBE[probe],
+            key: this.#options.unitKey(name, keyVersion),
+            recorded,
+          });
+    if (index === undefined) this.#rounds.remove(name);
+    if (index === undefined) this.#unpinged.add(name);
+    else this.#unpinged.delete(name);
     // Also one that is known to be online by its heartbeat: how fast it answers should not wait for its own instant.
-    if (watched.ping !== undefined) this.#joining.add(name);
+    if (isNew && index !== undefined) this.#joining.add(name);
+  }
+
+  /** Where a unit is pinged; `undefined` when its address is none. */
+  async #placeOf({ name, address }: PingTarget): Promise<{ ip: string; port: number } | undefined> {
+    const parsed = parseAddress(address);
+    if (parsed === undefined) return undefined;
+    const { host, port } = parsed;
+    if (isIP(host) !== 0) return { ip: host, port };
+    try {
+      return { ip: await this.#options.lookup(host), port };
+    } catch (error) {
+      this.#options.log.warn('a unit is not pinged: its address has no host', { unit: name, reason: messageOf(error) });
+      return undefined;
+    }
   }
 
   #forget(unit: string): void {
+    this.#rounds.remove(unit);
+    this.#unpinged.delete(unit);
     this.#tracker.remove(unit);
     this.#heartbeats.forget(unit);
     this.#joining.remove(unit);
-  }
-
-  #countNotPinged(): PingerStatus['notPinged'] {
-    const counts: Record<ProbeKind, number> = { http: 0, udp: 0, nats: 0 };
-    for (const { target, ping } of this.#units.all()) if (ping === undefined) counts[target.probe] += 1;
-    return { udp: counts.udp, nats: counts.nats, badAddress: counts.http };
-  }
-
-  #sayWhoIsNotPinged(): void {
-    const counts = this.#countNotPinged();
-    const text = JSON.stringify(counts);
-    const any = counts.udp + counts.nats + counts.badAddress > 0;
-    if (any && text !== this.#notPinged) {
-      this.#options.log.info('some units are not pinged: they are online by their heartbeats alone', counts);
-    }
-    this.#notPinged = text;
   }
 
   /** Keeps what is under way, so that `stop` can wait for it. */
@@ -308,4 +307,17 @@ class RunningPinger implements Pinger {
     const tracked = work.finally(() => this.#underWay.delete(tracked));
     this.#underWay.add(tracked);
   }
+}
+
+/** What a unit said about itself in an answer. */
+function said({ results, place }: { readonly results: PingResults['results']; readonly place: number }) {
+  const epoch = Buffer.from(results.epochs.subarray(place * EPOCH_BYTES, (place + 1) * EPOCH_BYTES));
+  const hashAt = place * CONFIGURATION_HASH_BYTES;
+  const hash = Buffer.from(results.configurationHashes.subarray(hashAt, hashAt + CONFIGURATION_HASH_BYTES));
+  const clockOffsetMs = results.clockOffsetsMs[place] ?? Number.NaN;
+  return {
+    ...(isNothing(epoch) ? {} : { epoch: uuidOf(epoch, 0), lastSeq: results.lastSeqs[place] ?? 0 }),
+    configurationHash: hash.toString('hex'),
+    ...(Number.isNaN(clockOffsetMs) ? {} : { clockOffsetMs }),
+  };
 }

@@ -2,50 +2,23 @@
  * When each unit is pinged: at its own instant in the interval, `hash(unit) mod interval` on absolute time. So the load is
  * flat, a restart changes nothing, and two processes agree without a word.
  *
- * Time is cut into slots; the units of a slot are pinged together when it begins. Slots are numbered on from 1970, the same
- * number of them in each interval; the last one of an interval is shorter when the width does not divide it.
+ * Time is cut into slots; the units of a slot are handed to the threads together, which ping each at its instant. Slots are
+ * numbered on from 1970, the same number of them in each interval; the last one of an interval is shorter when the width does
+ * not divide it.
  */
 
-import { unitHash } from '../domain/shard.ts';
-
-/** Width of a slot: how much earlier than its instant a unit may be pinged. */
-export const SLOT_WIDTH_MS = 100;
+/** Width of a slot, at least. */
+export const MIN_SLOT_WIDTH_MS = 100;
+/** How many slots may have pings that wait for an answer: a longer time-out makes slots wider. */
+const MAX_SLOTS_PER_TIMEOUT = 50;
 /** Slots that are still taken when the loop is late; older ones are left out, so that nothing piles up. */
 export const MAX_CATCH_UP_SLOTS = 5;
 
 /** Hex letters of the hash that make the instant: 48 bits, as many as a number holds exactly. */
 const INSTANT_HEX_LETTERS = 12;
 
-/** The instant of a unit, milliseconds after the beginning of each interval. */
-export function instantOf(unit: string, intervalMs: number): number {
-  return Number.parseInt(unitHash(unit).slice(0, INSTANT_HEX_LETTERS), 16) % intervalMs;
-}
-
-/** How many slots an interval has. */
-export function slotsPerInterval(intervalMs: number): number {
-  return Math.ceil(intervalMs / SLOT_WIDTH_MS);
-}
-
-/** Which of the slots of an interval a unit belongs to. */
-export function slotIndexOf(unit: string, intervalMs: number): number {
-  return Math.floor(instantOf(unit, intervalMs) / SLOT_WIDTH_MS);
-}
-
-/** The number of the slot that a moment lies in. */
-export function slotAt(nowMs: number, intervalMs: number): number {
-  const round = Math.floor(nowMs / intervalMs);
-  return round * slotsPerInterval(intervalMs) + Math.floor((nowMs - round * intervalMs) / SLOT_WIDTH_MS);
-}
-
-/** Which of the slots of an interval the slot with this number is. */
-export function indexOfSlot(slot: number, intervalMs: number): number {
-  return slot % slotsPerInterval(intervalMs);
-}
-
-/** When a slot begins, milliseconds since 1970. */
-export function startOfSlotMs(slot: number, intervalMs: number): number {
-  const round = Math.floor(slot / slotsPerInterval(intervalMs));
-  return round * intervalMs + indexOfSlot(slot, intervalMs) * SLOT_WIDTH_MS;
+export function slotWidthMs(timeoutMs: number): number {
+  return Math.max(MIN_SLOT_WIDTH_MS, Math.ceil(timeoutMs / MAX_SLOTS_PER_TIMEOUT));
 }
 
 export interface Due {
@@ -53,26 +26,62 @@ export interface Due {
   readonly slots: readonly number[];
   /** How many were left out because the loop was late. */
   readonly skipped: number;
-  /** How late the first of `slots` is taken; 0 when there is none. */
-  readonly lagMs: number;
   /** What has been taken or left out: pass it as `lastSlot` the next time. */
   readonly lastSlot: number;
 }
 
-/**
- * What is due after the slot `lastSlot`. A clock that steps back by less than an interval makes the schedule wait, so that
- * no unit is pinged twice; one that steps back further starts it anew. A clock that steps forward is a loop that was late.
- */
-export function dueSlots(lastSlot: number, nowMs: number, intervalMs: number): Due {
-  const present = slotAt(nowMs, intervalMs);
-  const behind = present - lastSlot;
-  if (behind <= 0) {
-    const steppedFar = -behind >= slotsPerInterval(intervalMs);
-    return { slots: [], skipped: 0, lagMs: 0, lastSlot: steppedFar ? present : lastSlot };
+export class Schedule {
+  readonly intervalMs: number;
+  readonly widthMs: number;
+  /** How many slots an interval has. */
+  readonly slots: number;
+
+  constructor(intervalMs: number, widthMs: number) {
+    this.intervalMs = intervalMs;
+    this.widthMs = Math.min(widthMs, intervalMs);
+    this.slots = Math.ceil(intervalMs / this.widthMs);
   }
-  // Within one interval each slot stands once.
-  const taken = Math.min(behind, MAX_CATCH_UP_SLOTS, slotsPerInterval(intervalMs));
-  const slots = Array.from({ length: taken }, (_, index) => present - taken + 1 + index);
-  const lagMs = nowMs - startOfSlotMs(slots[0] ?? present, intervalMs);
-  return { slots, skipped: behind - taken, lagMs, lastSlot: present };
+
+  /** The instant of a unit, milliseconds after the beginning of each interval. `hash`: of its name, in hex. */
+  instantOf(hash: string): number {
+    return Number.parseInt(hash.slice(0, INSTANT_HEX_LETTERS), 16) % this.intervalMs;
+  }
+
+  /** Which of the slots of an interval an instant lies in. */
+  indexOfInstant(instantMs: number): number {
+    return Math.floor(instantMs / this.widthMs);
+  }
+
+  /** The number of the slot that a moment lies in, milliseconds since 1970. */
+  slotAt(nowMs: number): number {
+    const round = Math.floor(nowMs / this.intervalMs);
+    return round * this.slots + Math.floor((nowMs - round * this.intervalMs) / this.widthMs);
+  }
+
+  /** Which of the slots of an interval the slot with this number is. */
+  indexOfSlot(slot: number): number {
+    return slot % this.slots;
+  }
+
+  /** When a slot begins, milliseconds since 1970. */
+  startMs(slot: number): number {
+    return Math.floor(slot / this.slots) * this.intervalMs + this.indexOfSlot(slot) * this.widthMs;
+  }
+
+  /**
+   * What is due after the slot `lastSlot`. A clock that steps back by less than an interval makes the schedule wait, so that
+   * no unit is pinged twice; one that steps back further starts it anew. A clock that steps forward is a loop that was late.
+   */
+  due(lastSlot: number, nowMs: number): Due {
+    const present = this.slotAt(nowMs);
+    const behind = present - lastSlot;
+    if (behind <= 0) {
+      const steppedFar = -behind >= this.slots;
+      return { slots: [], skipped: 0, lastSlot: steppedFar ? present : lastSlot };
+    }
+    // Within one interval each slot stands once.
+    const taken = Math.min(behind, MAX_CATCH_UP_SLOTS, this.slots);
+    const slots = Array.from({ length: taken }, (_, index) => present - taken + 1 + index);
+    return { slots, skipped: behind - taken, lastSlot: present };
+  }
 }

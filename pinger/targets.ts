@@ -1,10 +1,7 @@
-/** The units to watch: read page by page from whoever knows them, and kept by the slot in which they are pinged. */
+/** The units to watch: read page by page from whoever knows them. */
 
-import { parseAddress } from '../domain/address.ts';
 import type { Connectivity } from '../domain/connectivity.ts';
 import type { EventOf } from '../domain/events/catalogue.ts';
-import { slotIndexOf, slotsPerInterval } from './schedule.ts';
-import type { SlotTarget } from './tasks.ts';
 
 /** Units in one page. */
 export const MAX_TARGETS_PER_PAGE = 1_000;
@@ -29,90 +26,56 @@ export interface PingTargets {
   page(afterName: string | undefined, limit: number): Promise<readonly PingTarget[]>;
 }
 
-/** A unit that is watched. */
-export interface Watched {
-  readonly target: PingTarget;
-  /** How it is pinged; `undefined` when its probe is another one or its address is none. */
-  readonly ping: SlotTarget | undefined;
-}
-
 export interface Refreshed {
-  readonly joined: readonly string[];
+  /** New, or other than before. */
+  readonly changed: readonly PingTarget[];
   readonly left: readonly string[];
 }
 
 export class TargetList {
   readonly #targets: PingTargets;
-  readonly #unitKey: (name: string, keyVersion: number) => Uint8Array;
-  readonly #intervalMs: number;
-  readonly #units = new Map<string, Watched>();
-  readonly #slots: Map<string, Watched>[];
+  #units = new Map<string, PingTarget>();
 
-  constructor(targets: PingTargets, unitKey: (name: string, keyVersion: number) => Uint8Array, intervalMs: number) {
+  constructor(targets: PingTargets) {
     this.#targets = targets;
-    this.#unitKey = unitKey;
-    this.#intervalMs = intervalMs;
-    this.#slots = Array.from({ length: slotsPerInterval(intervalMs) }, () => new Map());
   }
 
   get size(): number {
     return this.#units.size;
   }
 
-  get(unit: string): Watched | undefined {
-    return this.#units.get(unit);
-  }
-
-  /** The units of a slot. */
-  inSlot(index: number): Iterable<Watched> {
-    return this.#slots[index]?.values() ?? [];
-  }
-
-  all(): Iterable<Watched> {
+  all(): Iterable<PingTarget> {
     return this.#units.values();
   }
 
   /** Reads everything again. A page that fails ends it; what was known stays. @throws what `page` throws */
   async refresh(signal: AbortSignal): Promise<Refreshed> {
-    const present = new Set<string>();
-    const joined: string[] = [];
+    const present = new Map<string, PingTarget>();
+    const changed: PingTarget[] = [];
     for (let after: string | undefined; !signal.aborted; ) {
       const page = await this.#targets.page(after, MAX_TARGETS_PER_PAGE);
       for (const target of page) {
-        present.add(target.name);
-        if (!this.#units.has(target.name)) joined.push(target.name);
-        this.#put(target);
+        present.set(target.name, target);
+        if (!isSame(this.#units.get(target.name), target)) changed.push(target);
       }
       after = page.at(-1)?.name;
-      if (page.length < MAX_TARGETS_PER_PAGE) return { joined, left: this.#keep(present) };
+      if (page.length >= MAX_TARGETS_PER_PAGE) continue;
+      const left = [...this.#units.keys()].filter((name) => !present.has(name));
+      this.#units = present;
+      return { changed, left };
     }
-    return { joined, left: [] };
+    return { changed: [], left: [] };
   }
+}
 
-  #put(target: PingTarget): void {
-    const { name } = target;
-    const watched = { target, ping: this.#pingOf(target, this.#units.get(name)) };
-    this.#units.set(name, watched);
-    this.#slots[slotIndexOf(name, this.#intervalMs)]?.set(name, watched);
-  }
-
-  #pingOf(target: PingTarget, before: Watched | undefined): SlotTarget | undefined {
-    const { name, address, probe, keyVersion, recorded } = target;
-    const place = probe === 'http' ? parseAddress(address) : undefined;
-    if (place === undefined) return undefined;
-    const key =
-      before?.ping !== undefined && before.target.keyVersion === keyVersion
-        ? before.ping.key
-        : this.#unitKey(name, keyVersion);
-    return { unit: name, ...place, key, ...(recorded === undefined ? {} : { recorded }) };
-  }
-
-  #keep(present: ReadonlySet<string>): string[] {
-    const left = [...this.#units.keys()].filter((name) => !present.has(name));
-    for (const name of left) {
-      this.#units.delete(name);
-      this.#slots[slotIndexOf(name, this.#intervalMs)]?.delete(name);
-    }
-    return left;
-  }
+function isSame(known: PingTarget | undefined, target: PingTarget): boolean {
+  return (
+    known !== undefined &&
+    known.address === target.address &&
+    known.probe === target.probe &&
+    known.keyVersion === target.keyVersion &&
+    known.connectivity === target.connectivity &&
+    known.recorded?.epoch === target.recorded?.epoch &&
+    known.recorded?.seq === target.recorded?.seq
+  );
 }

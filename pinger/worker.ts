@@ -1,38 +1,47 @@
-/** The root of a thread of the pinger: it pings the units of a slot at once and answers when all have answered or not. */
+/** The root of a thread of the pinger: it pings the units of a slot, each at its instant, and tells what came of them. */
 
-import { randomBytes } from 'node:crypto';
-import { HttpProber } from './probe-http.ts';
-import type { SlotResult, SlotTask, UnitReply } from './tasks.ts';
+import { move, workerData } from 'piscina';
+import { createLog } from '../platform/log.ts';
+import { HttpProbe } from './probes/http.ts';
+import { NatsProbe } from './probes/nats.ts';
+import { UdpProbe } from './probes/udp.ts';
+import { SlotRunner } from './slot-runner.ts';
+import type { SlotTask, ThreadSettings } from './tasks.ts';
+import { UnitTable } from './unit-table.ts';
 
-const NONCE_BYTES = 16;
+let opening: Promise<SlotRunner> | undefined;
 
-let prober: { readonly timeoutMs: number; readonly http: HttpProber } | undefined;
-
-/** What piscina runs. Lasts as long as the slowest unit of the slot, the time-out at most. */
-export async function pingSlot({ targets, timeoutMs }: SlotTask): Promise<SlotResult> {
-  const http = proberFor(timeoutMs);
-  const outcomes = new Uint8Array(targets.length);
-  const sentAtMs = new Float64Array(targets.length);
-  const rttMs = new Float64Array(targets.length);
-  const replies = new Array<UnitReply | undefined>(targets.length).fill(undefined);
-  await Promise.all(
-    targets.map(async (target, index) => {
-      const probe = await http.ping(target);
-      outcomes[index] = probe.outcome;
-      sentAtMs[index] = probe.sentAtMs;
-      rttMs[index] = probe.rttMs;
-      replies[index] = probe.reply;
-    }),
-  );
-  return { outcomes, sentAtMs, rttMs, replies };
+/** What piscina runs: a buffer of `SlotResults`. Lasts as long as the slowest unit of the slot, the time-out at most. */
+export async function pingSlot(task: SlotTask): Promise<unknown> {
+  const { buffer } = await (await runner()).run(task);
+  return move(buffer);
 }
 
-/** One for the life of the thread: it counts the connections of all slots. */
-function proberFor(timeoutMs: number): HttpProber {
-  if (prober?.timeoutMs !== timeoutMs) {
-    const newNonce = () => randomBytes(NONCE_BYTES).toString('hex');
-    const http = new HttpProber({ timeoutMs, now: Date.now, monotonic: () => performance.now(), newNonce });
-    prober = { timeoutMs, http };
-  }
-  return prober.http;
+/** One for the life of the thread: it keeps the sockets. When there are none to be had, the next slot tries again. */
+function runner(): Promise<SlotRunner> {
+  opening ??= open(workerData as ThreadSettings).catch((error: unknown) => {
+    opening = undefined;
+    throw error;
+  });
+  return opening;
+}
+
+function open({ table: shared, timeoutMs, httpKeepAlive, nats }: ThreadSettings): Promise<SlotRunner> {
+  const table = new UnitTable(shared);
+  const log = createLog((line) => process.stderr.write(line), Date.now, { process: 'pinger', thread: 'probes' });
+  return SlotRunner.open({
+    table,
+    timeoutMs,
+    now: Date.now,
+    monotonic: () => performance.now(),
+    after(ms, run) {
+      const timer = setTimeout(run, ms);
+      return () => clearTimeout(timer);
+    },
+    openProbes: async (arrivals) => [
+      await UdpProbe.open(table, arrivals),
+      new HttpProbe({ table, arrivals, keepAlive: httpKeepAlive }),
+      nats === undefined ? undefined : new NatsProbe({ nats, table, arrivals, log }),
+    ],
+  });
 }

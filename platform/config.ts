@@ -21,6 +21,8 @@ export interface Config {
     readonly timeoutMs: number;
     readonly failuresToOffline: number;
     readonly threads: number;
+    /** Whether connections of the HTTP probe are kept for the next ping. */
+    readonly httpKeepAlive: boolean;
   };
   /** The hash prefixes that this process is fixed to. Undefined: shards are dealt. */
   readonly shards: readonly string[] | undefined;
@@ -59,6 +61,12 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     mistakes.push(`${name} must be a whole number from ${minimum} to ${maximum}, not "${raw}"`);
     return fallback;
   };
+  const flag = (name: string, fallback: boolean): boolean => {
+    const raw = text(name);
+    if (raw === undefined) return fallback;
+    if (raw !== 'true' && raw !== 'false') mistakes.push(`${name} must be true or false, not "${raw}"`);
+    return raw === 'true';
+  };
   const url = (name: string, protocols: readonly string[]): string | undefined => {
     const raw = text(name);
     if (raw === undefined) return undefined;
@@ -84,7 +92,8 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       intervalMs: integer('PING_INTERVAL_MS', 10_000, 100, 3_600_000),
       timeoutMs: integer('PING_TIMEOUT_MS', 2_000, 10, 60_000),
       failuresToOffline: integer('PING_FAILURES_TO_OFFLINE', 3, 1, 100),
-      threads: integer('PINGER_THREADS', availableParallelism(), 1, 256),
+      threads: integer('PINGER_THREADS', availableParallelism(), 1, 64),
+      httpKeepAlive: flag('PING_HTTP_KEEP_ALIVE', false),
     },
     shards: prefixes('SHARDS'),
     fetchIntervalMs: integer('FETCH_INTERVAL_MS', 60_000, 1_000, 86_400_000),

@@ -1,6 +1,7 @@
 /** The server: the REST API and, by `ROLES`, the workers. This file is the wiring diagram. */
 
 import { randomBytes } from 'node:crypto';
+import { lookup } from 'node:dns/promises';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Pinger, startPinger } from '../pinger/pinger.ts';
@@ -9,7 +10,7 @@ import { type Config, ConfigError, loadConfig, requireServices } from '../platfo
 import { loadKeys, type PlatformKeys, unitKey } from '../platform/credentials/keys.ts';
 import { UnitRevocations } from '../platform/credentials/revocations.ts';
 import { createLog, type Log } from '../platform/log.ts';
-import { Nats } from '../platform/nats/connection.ts';
+import { Nats, type NatsOptions } from '../platform/nats/connection.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
 import { ensureStreams } from '../platform/nats/jetstream.ts';
 import { unitHeartbeatFilter, unitOfUnitSubject } from '../platform/nats/subjects.ts';
@@ -62,18 +63,19 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const pause = (ms: number) => sleep(ms, undefined, { signal: stop }).catch(() => undefined);
 
   const keys = await loadKeys(config.dataDir);
-  const creds = config.nats.credsFile === undefined ? {} : { creds: await readFile(config.nats.credsFile, 'utf8') };
-  const nats = await Nats.connect({ url: natsUrl, ...creds, name: 'server', waitOnFirstConnect: true, log });
+  const { credsFile } = config.nats;
+  const natsAccess = { url: natsUrl, ...(credsFile === undefined ? {} : { creds: await readFile(credsFile, 'utf8') }) };
+  const nats = await Nats.connect({ ...natsAccess, name: 'server', waitOnFirstConnect: true, log });
   const postgres = createPostgres(databaseUrl);
   const { sql } = postgres;
   const patience: Patience = { signal: stop, sleep: pause, log };
   await untilItWorks('preparing the streams', patience, () => ensureStreams(nats));
   await untilItWorks('migrating the database', patience, () => migrate(postgres, log));
-
   const decider = createDecider({ nats, sql, newId, clock, pause, log });
   const signer = await PlatformSigner.create(keys.signingKey);
   const secrets = new ReservationSecrets(keys.fleetKey, signer);
-  const pinger = config.roles.has('pinger') ? createPinger({ config, keys, nats, sql, decider, log }) : undefined;
+  const pinging = { config, keys, natsAccess, nats, sql, decider, log };
+  const pinger = config.roles.has('pinger') ? createPinger(pinging) : undefined;
   const onAnswer = (unit: string) => pinger?.prove(unit, 'command', clock());
   const commands = new UnitCommands({ nats, signer, clock, onAnswer });
 
@@ -84,17 +86,8 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const clockOffsets = new ClockOffsets({ read: () => readClockOffsets(sql), log });
   const recorder = new BatchRecorder({ decider, deadLetters, clockOffsets, newId, log });
   const recording = { recorder, clockOffsets, newId, clock, pause, stop, log };
-  const workers = await startWorkers({
-    ...recording,
-    config,
-    nats,
-    sql,
-    decider,
-    signer,
-    commands,
-    secrets,
-    revocations,
-  });
+  const deciding = { config, nats, sql, decider, signer, commands, secrets, revocations };
+  const workers = await startWorkers({ ...recording, ...deciding });
 
   const idempotency = new IdempotencyStore(sql);
   const apiKeys = new ApiKeys(sql, clock);
@@ -241,20 +234,23 @@ function joinGroup({ group, shardLetters, config, nats, stop, log }: GroupParts)
 interface PingerParts {
   readonly config: Config;
   readonly keys: PlatformKeys;
+  readonly natsAccess: Pick<NatsOptions, 'url' | 'creds'>;
   readonly nats: Nats;
   readonly sql: Sql;
   readonly decider: UnitDecider;
   readonly log: Log;
 }
 
-function createPinger({ config, keys, nats, sql, decider, log }: PingerParts): Pinger {
+function createPinger({ config, keys, natsAccess, nats, sql, decider, log }: PingerParts): Pinger {
   const pingerId = Bun.randomUUIDv7();
   const pinger = startPinger({
     targets: { page: (afterName, limit) => pingTargets(sql, { afterName, limit }) },
     unitKey: (name, keyVersion) => unitKey(keys.fleetKey, name, keyVersion),
     decider,
     publishTelemetry: (results) => nats.publish(telemetrySubject(pingerId), encodeTelemetry(pingerId, results)),
+    lookup: async (host) => (await lookup(host)).address,
     heartbeatsArrive: () => nats.connected,
+    nats: natsAccess,
     newId: () => Bun.randomUUIDv7(),
     clock: { now: Date.now, monotonic: () => performance.now() },
     config: config.pinger,

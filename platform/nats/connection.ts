@@ -91,6 +91,12 @@ export class Nats {
     this.client.publish(subject, payload, headers === undefined ? {} : { headers: toNatsHeaders(headers) });
   }
 
+  /** Sends without waiting; an answer comes to the subject `reply`. @throws NatsUnavailableError when not connected */
+  publishRequest(subject: string, payload: string | Uint8Array, reply: string): void {
+    this.#requireConnection();
+    this.client.publish(subject, payload, { reply });
+  }
+
   /** Sends and waits for one answer. @throws NatsUnavailableError */
   async request(
     subject: string,

@@ -10,8 +10,9 @@
  *   64  zero                                         72  unit clock ms (u64)
  *   80  MAC: first 16 bytes of HMAC-SHA256(unit key, bytes 0 to 79), in both
  *
- * Zero bytes are written and not looked at: they are what a later version may use. A thread of the pinger does thousands of
- * these a second, so bytes stay bytes where nobody needs text, and a datagram can be written into a buffer that is there.
+ * Zero bytes are written and not looked at: they are what a later version may use. A thread of the pinger does tens of
+ * thousands of these a second: it writes and reads the fields itself where they stand (`REQUEST_AT`, `REPLY_AT`), as bytes,
+ * in a buffer that is there.
  */
 
 import { createHmac, timingSafeEqual } from 'node:crypto';
@@ -27,6 +28,10 @@ const UUID_BYTES = 16;
 const BOOT_ID_BYTES = 8;
 const CONFIGURATION_HASH_BYTES = 8;
 const MAC_AT = 80;
+/** Where the fields of a request stand. */
+export const REQUEST_AT = { nameHash: 8, nonce: 16, recordedEpoch: 32, recordedSeq: 48, clock: 56 } as const;
+/** Where the fields of a reply stand. */
+export const REPLY_AT = { nonce: 8, configurationHash: 40, epoch: 48, lastSeq: 64, clock: 72 } as const;
 const U32 = 2 ** 32;
 const NOTHING = Buffer.alloc(UUID_BYTES);
 
@@ -146,6 +151,11 @@ export function replyNonce(datagram: Buffer): Buffer | undefined {
   return isOf(REPLY_TYPE, datagram) ? datagram.subarray(8, 24) : undefined;
 }
 
+/** Begins a request in a buffer of `PING_DATAGRAM_BYTES`: everything but its fields. */
+export function beginPing(into: Buffer): void {
+  begin(into, REQUEST_TYPE);
+}
+
 function begin(into: Buffer, type: number): void {
   if (into.length !== PING_DATAGRAM_BYTES) throw new RangeError(`a datagram has ${PING_DATAGRAM_BYTES} bytes`);
   into.fill(0);
@@ -159,13 +169,14 @@ function isOf(type: number, datagram: Buffer): boolean {
   );
 }
 
-function seal(key: Uint8Array, datagram: Buffer): Buffer {
+/** Writes the MAC of what stands before it. */
+export function seal(key: Uint8Array, datagram: Buffer): Buffer {
   hmac(key, datagram).copy(datagram, MAC_AT, 0, PING_DATAGRAM_BYTES - MAC_AT);
   return datagram;
 }
 
-/** Compares in constant time. */
-function isSealed(key: Uint8Array, datagram: Buffer): boolean {
+/** Whether the MAC was made with this key; compares in constant time. */
+export function isSealed(key: Uint8Array, datagram: Buffer): boolean {
   const mac = hmac(key, datagram).subarray(0, PING_DATAGRAM_BYTES - MAC_AT);
   return timingSafeEqual(mac, datagram.subarray(MAC_AT));
 }
@@ -187,15 +198,15 @@ function writeUuid(into: Buffer, uuid: string, at: number): void {
   writeHex(into, uuid.replaceAll('-', ''), at, UUID_BYTES);
 }
 
-/** Two halves: a BigInt would be made for every number. */
-function writeU64(into: Buffer, value: number, at: number): void {
+/** Two halves: a BigInt would be made for every number. @throws RangeError no whole number that fits */
+export function writeU64(into: Buffer, value: number, at: number): void {
   if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`no whole number that fits: ${value}`);
   into.writeUInt32LE(value % U32, at);
   into.writeUInt32LE(Math.floor(value / U32), at + 4);
 }
 
 /** Beyond the safe integers it is not exact; whoever reads looks at that. */
-function readU64(from: Buffer, at: number): number {
+export function readU64(from: Buffer, at: number): number {
   return from.readUInt32LE(at + 4) * U32 + from.readUInt32LE(at);
 }
 

@@ -31,6 +31,14 @@ export function pingPath(key: Uint8Array, request: PingRequest): string {
   return `/ping?${query}`;
 }
 
+/** The ping as a message on the unit's commands subject: what the query of `pingPath` says, as JSON. */
+export function natsPing(key: Uint8Array, request: PingRequest): string {
+  const { unit, nonce, clockMs } = request;
+  const recorded = formatPlace(request.recorded);
+  const place = recorded === '' ? {} : { recorded };
+  return JSON.stringify({ ping: { nonce, unit, ...place, clock: clockMs, mac: pingMac(key, request) } });
+}
+
 /** MAC of a request: hex of the first 16 bytes of HMAC-SHA256 over unit, nonce, recorded place and clock, one a line. */
 export function pingMac(key: Uint8Array, { unit, nonce, recorded, clockMs }: PingRequest): string {
   return mac(key, [unit, nonce, formatPlace(recorded), String(clockMs)]);

@@ -12,6 +12,9 @@ import { type StateRow, stateOf } from '../unit-states.ts';
  */
 const HEARTBEATS_TO_UNKNOWN = 4;
 
+/** A unit that answered a ping so lately is told by pings what is recorded. */
+const PINGS_COUNT_FOR = '10 minutes';
+
 export type ShownState = 'never-seen' | 'online' | 'syncing' | 'offline' | 'unknown';
 export type UnitSort = 'name' | 'state' | 'lastOnlineAt' | 'lastResponseTimeMs';
 
@@ -134,11 +137,11 @@ export async function fetchTargets(
 ) {
   const { schema } = await servingRun(sql, 'units');
   const rows = await sql<FetchRow[]>`
-    select u.unit, u.delivery, u.connectivity = 'online' as online, u.probe = 'http' as pinged, u.has_gap,
+    select u.unit, u.delivery, u.connectivity = 'online' as online, coalesce(t.answered_at > now() - ${PINGS_COUNT_FOR}::interval, false) as pinged, u.has_gap,
       u.recorded_epoch, u.recorded_seq, t.epoch as reported_epoch, t.last_seq as reported_seq
     from ${sql(`${schema}.unit`)} u left join platform.unit_telemetry t on t.unit = u.unit
     where not u.retired and not u.credentials_revoked and u.unit > ${afterName ?? ''}
-      and (u.delivery = 'fetch' or u.probe <> 'http' or u.has_gap
+      and (u.delivery = 'fetch' or coalesce(t.answered_at <= now() - ${PINGS_COUNT_FOR}::interval, true) or u.has_gap
         or t.epoch is distinct from u.recorded_epoch or t.last_seq > u.recorded_seq)
     order by u.unit limit ${limit}`;
   return rows.map(

@@ -1,74 +1,75 @@
 import { afterEach, expect, test } from 'bun:test';
-import { join } from 'node:path';
+import { rmSync } from 'node:fs';
 import { PingPool } from '../../pinger/pool.ts';
-import type { SlotTarget } from '../../pinger/tasks.ts';
+import type { SlotTask } from '../../pinger/tasks.ts';
+import { UnitTable } from '../../pinger/unit-table.ts';
 import { createLog } from '../../platform/log.ts';
-import { temporaryFolder } from '../support/cleanup.ts';
 import { eventually } from '../support/eventually.ts';
-import { SLOW_MS } from '../support/frail-worker.ts';
+import { FRAIL, markerOf, SLOW_MS } from '../support/frail-worker.ts';
 
-const FRAIL = new URL('../support/frail-worker.ts', import.meta.url);
-const TIMEOUT_MS = 200;
+const WORKER = new URL('../support/frail-worker.ts', import.meta.url);
+const TASK_MS = 200;
+/** Tells the tasks of this run from those of others. */
+const START_MS = Date.now();
 
 const pools: PingPool[] = [];
 const lines: string[] = [];
+const markers: string[] = [];
 
 afterEach(async () => {
   await Promise.all(pools.splice(0).map((pool) => pool.stop()));
+  for (const marker of markers.splice(0)) rmSync(marker, { force: true });
   lines.length = 0;
 });
 
 function newPool(threads = 2): PingPool {
   const log = createLog((line) => lines.push(line), Date.now);
-  const pool = new PingPool({ worker: FRAIL, threads, timeoutMs: TIMEOUT_MS, log });
+  const settings = { table: UnitTable.create(8).shared, timeoutMs: TASK_MS, httpKeepAlive: false };
+  const pool = new PingPool({ worker: WORKER, threads, taskMs: TASK_MS, settings, log });
   pools.push(pool);
   return pool;
 }
 
-/** What makes the thread fail in this way, the first time. */
-async function target(how: string): Promise<SlotTarget> {
-  const marker = join(await temporaryFolder('frail'), 'failed');
-  return { unit: 'u', host: `${how} ${marker}`, port: 1, key: new Uint8Array(32) };
+function task(...units: number[]): SlotTask {
+  const startMs = START_MS + process.pid + markers.length;
+  markers.push(markerOf(startMs));
+  return { startMs, units: Uint32Array.from(units), offsetsMs: new Float32Array(units.length) };
 }
 
-test.each(['exit', 'throw', 'hang'])(
+test.each(['exit', 'throw', 'hang'] as const)(
   'a thread that fails (%s) is replaced and its slot pinged again',
   async (how) => {
     const pool = newPool();
-    const result = await pool.ping([await target(how), await target('none')]);
-    expect(result?.outcomes).toEqual(new Uint8Array([1, 1]));
-    expect(result?.rttMs).toEqual(new Float64Array([2.5, 2.5]));
-    expect(lines.join('')).toContain('did not finish its slot');
-    // A task that throws leaves its thread alive; one that hangs costs all of them.
-    expect(pool.replacedThreads).toBe({ exit: 1, throw: 0, hang: 2 }[how] ?? 0);
-    expect(await pool.ping([await target('none')])).toBeDefined();
+    const results = await pool.ping(0, task(FRAIL[how], 0));
+    expect(results?.outcomes).toEqual(new Uint8Array([1, 1]));
+    expect(results?.rttMs).toEqual(new Float64Array([2.5, 2.5]));
+    expect(lines.join('')).toContain('pinging on a thread: fails');
+    // A task that throws leaves its thread alive.
+    expect(pool.replacedThreads).toBe({ exit: 1, throw: 0, hang: 1 }[how]);
+    expect(await pool.ping(0, task(0))).toBeDefined();
+    expect(await pool.ping(1, task(0))).toBeDefined();
   },
   15_000,
 );
 
 test('a slot that cannot be pinged says nothing, and the others go on', async () => {
   const pool = newPool();
-  const always = { unit: 'u', host: 'always', port: 1, key: new Uint8Array(32) };
-  expect(await pool.ping([always])).toBeUndefined();
-  await eventually(async () => (await pool.ping([await target('none')])) !== undefined);
+  expect(await pool.ping(1, task(FRAIL.always))).toBeUndefined();
+  await eventually(async () => (await pool.ping(1, task(0))) !== undefined);
 });
 
 test('slots of one thread do not wait for one another, and there is an end to them', async () => {
   const pool = newPool(1);
-  const tasks = Array.from({ length: 100 }, () =>
-    pool.ping([{ unit: 'u', host: 'none', port: 1, key: new Uint8Array(1) }]),
-  );
-  expect(pool.full).toBe(true);
-  const results = await Promise.all(tasks);
-  expect(results.filter((result) => result !== undefined)).toHaveLength(64);
-  expect(pool.full).toBe(false);
+  const results = await Promise.all(Array.from({ length: 200 }, () => pool.ping(0, task(0))));
+  expect(results.filter((result) => result !== undefined)).toHaveLength(128);
+  expect(await pool.ping(0, task(0))).toBeDefined();
 });
 
 test('a slot does not wait for units that make another one last long', async () => {
   const pool = newPool(1);
-  const slow = pool.ping([{ unit: 'u', host: 'slow', port: 1, key: new Uint8Array(1) }]);
+  const slow = pool.ping(0, task(FRAIL.slow));
   const startedMs = performance.now();
-  await pool.ping([await target('none')]);
+  await pool.ping(0, task(0));
   const tookMs = performance.now() - startedMs;
   expect(await slow).toBeDefined();
   expect(performance.now() - startedMs).toBeGreaterThan(SLOW_MS - 10);
@@ -77,8 +78,8 @@ test('a slot does not wait for units that make another one last long', async () 
 
 test('a pool that has stopped gives nothing, and waits for nothing', async () => {
   const pool = newPool();
-  const hanging = pool.ping([await target('hang')]);
+  const hanging = pool.ping(0, task(FRAIL.hang));
   await pool.stop();
   expect(await hanging).toBeUndefined();
-  expect(await pool.ping([await target('none')])).toBeUndefined();
+  expect(await pool.ping(0, task(0))).toBeUndefined();
 });

@@ -1,9 +1,8 @@
 import { describe, expect, test } from 'bun:test';
 import { type Address, parseAddress } from '../../domain/address.ts';
-import { MAX_RESPONSE_BYTES, readResponse } from '../../pinger/http-response.ts';
 import { JOIN_RETRY_SLOTS, JoinQueue, MAX_JOIN_ATTEMPTS, MAX_JOIN_PINGS_PER_SLOT } from '../../pinger/joining.ts';
 import { Meter } from '../../pinger/meter.ts';
-import { slotIndexOf, slotsPerInterval } from '../../pinger/schedule.ts';
+import { MAX_RESPONSE_BYTES, readResponse } from '../../pinger/probes/http-response.ts';
 import { MAX_TARGETS_PER_PAGE, type PingTarget, TargetList } from '../../pinger/targets.ts';
 import {
   decodeTelemetry,
@@ -110,7 +109,7 @@ describe('units that join', () => {
 });
 
 describe('the meter', () => {
-  test('gives totals, rates of late, and the worst lag of late', () => {
+  test('gives totals, rates of late, and how late pings were', () => {
     let nowMs = 0;
     const meter = new Meter(() => nowMs);
     for (; nowMs < 100_000; nowMs += 100) {
@@ -121,10 +120,10 @@ describe('the meter', () => {
     expect(meter.totals.pings).toBe(2_000);
     // The last second has only begun.
     expect(meter.rates().pings).toBeCloseTo((29 * 20) / 30, 1);
-    expect(meter.worstLagMs()).toBe(40);
+    expect(meter.lagMs()).toEqual({ p99: 1.1, max: 40 });
     nowMs += 60_000;
     expect(meter.rates().pings).toBe(0);
-    expect(meter.worstLagMs()).toBe(0);
+    expect(meter.lagMs()).toEqual({ p99: 0, max: 0 });
     expect(meter.totals.pings).toBe(2_000);
   });
 
@@ -138,7 +137,6 @@ describe('the meter', () => {
 });
 
 describe('the targets', () => {
-  const INTERVAL_MS = 10_000;
   const unit = (name: string, changes: Partial<PingTarget> = {}): PingTarget => ({
     name,
     address: '127.0.0.2:80',
@@ -149,7 +147,6 @@ describe('the targets', () => {
   const { signal } = new AbortController();
 
   function listOf(units: () => readonly PingTarget[]) {
-    const keys: string[] = [];
     const pages: (string | undefined)[] = [];
     const page = async (after: string | undefined, limit: number) => {
       pages.push(after);
@@ -157,46 +154,31 @@ describe('the targets', () => {
         .filter(({ name }) => after === undefined || name > after)
         .slice(0, limit);
     };
-    const key = (name: string, version: number) => {
-      keys.push(`${name}/${version}`);
-      return new Uint8Array([version]);
-    };
-    return { list: new TargetList({ page }, key, INTERVAL_MS), keys, pages };
+    return { list: new TargetList({ page }), pages };
   }
 
-  const namesIn = (list: TargetList) =>
-    Array.from({ length: slotsPerInterval(INTERVAL_MS) }, (_, slot) => [...list.inSlot(slot)])
-      .flat()
-      .map(({ target }) => target.name)
-      .toSorted();
+  const namesIn = (list: TargetList) => [...list.all()].map(({ name }) => name).toSorted();
 
-  test('are read to the last page and stand in their slots', async () => {
+  test('are read to the last page', async () => {
     const names = Array.from({ length: 2 * MAX_TARGETS_PER_PAGE }, (_, index) => `u-${String(index).padStart(5, '0')}`);
     const { list, pages } = listOf(() => names.map((name) => unit(name)));
-    const { joined, left } = await list.refresh(signal);
-    expect(joined).toEqual(names);
+    const { changed, left } = await list.refresh(signal);
+    expect(changed.map(({ name }) => name)).toEqual(names);
     expect(left).toEqual([]);
     expect(pages).toEqual([undefined, 'u-00999', 'u-01999']);
     expect(list.size).toBe(names.length);
     expect(namesIn(list)).toEqual(names);
-    const [first] = list.inSlot(slotIndexOf('u-00042', INTERVAL_MS));
-    expect(slotIndexOf(first?.target.name ?? '', INTERVAL_MS)).toBe(slotIndexOf('u-00042', INTERVAL_MS));
   });
 
   test('join, change and leave', async () => {
-    let units = [unit('a'), unit('b')];
-    const { list, keys } = listOf(() => units);
+    let units = [unit('a'), unit('b'), unit('d')];
+    const { list } = listOf(() => units);
     await list.refresh(signal);
-    units = [unit('b', { recorded: { epoch: 'e', seq: 7 } }), unit('c', { keyVersion: 2 })];
-    expect(await list.refresh(signal)).toEqual({ joined: ['c'], left: ['a'] });
-    expect(namesIn(list)).toEqual(['b', 'c']);
-    expect(list.get('b')?.ping).toMatchObject({ recorded: { epoch: 'e', seq: 7 } });
-    // Keys are derived when they are new, not at every reading.
-    expect(keys).toEqual(['a/1', 'b/1', 'c/2']);
-    units = [unit('b', { keyVersion: 2 }), unit('c', { keyVersion: 2 })];
-    await list.refresh(signal);
-    expect(keys.at(-1)).toBe('b/2');
-    expect(list.get('b')?.ping?.key).toEqual(new Uint8Array([2]));
+    const [moved, joined] = [unit('b', { recorded: { epoch: 'e', seq: 7 } }), unit('c', { keyVersion: 2 })];
+    units = [moved, joined, unit('d')];
+    expect(await list.refresh(signal)).toEqual({ changed: [moved, joined], left: ['a'] });
+    expect(namesIn(list)).toEqual(['b', 'c', 'd']);
+    expect(await list.refresh(signal)).toEqual({ changed: [], left: [] });
   });
 
   test('stay as they are known when they cannot be read', async () => {
@@ -209,18 +191,6 @@ describe('the targets', () => {
     broken = true;
     await expect(list.refresh(signal)).rejects.toThrow('away');
     expect(namesIn(list)).toEqual(['a']);
-  });
-
-  test.each([
-    ['udp', { probe: 'udp' }],
-    ['nats', { probe: 'nats' }],
-    ['an address that is none', { address: 'nowhere' }],
-  ] as const)('with %s are watched, but not pinged', async (_, changes) => {
-    const { list, keys } = listOf(() => [unit('a', changes)]);
-    await list.refresh(signal);
-    expect(list.get('a')?.ping).toBeUndefined();
-    expect(namesIn(list)).toEqual(['a']);
-    expect(keys).toEqual([]);
   });
 });
 

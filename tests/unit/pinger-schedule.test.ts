@@ -1,21 +1,18 @@
 import { describe, expect, test } from 'bun:test';
 import fc from 'fast-check';
-import {
-  dueSlots,
-  indexOfSlot,
-  instantOf,
-  MAX_CATCH_UP_SLOTS,
-  SLOT_WIDTH_MS,
-  slotAt,
-  slotIndexOf,
-  slotsPerInterval,
-  startOfSlotMs,
-} from '../../pinger/schedule.ts';
+import { unitHash } from '../../domain/shard.ts';
+import { MAX_CATCH_UP_SLOTS, MIN_SLOT_WIDTH_MS, Schedule, slotWidthMs } from '../../pinger/schedule.ts';
 import { seededRandom } from '../support/random.ts';
 
 const { seed } = seededRandom();
 const NOW_MS = Date.parse('2026-06-01T12:00:00.000Z');
 const INTERVAL_MS = 10_000;
+const SLOT_WIDTH_MS = MIN_SLOT_WIDTH_MS;
+
+const scheduleOf = (intervalMs: number) => new Schedule(intervalMs, SLOT_WIDTH_MS);
+const schedule = scheduleOf(INTERVAL_MS);
+const instantOf = (name: string, interval: number) => scheduleOf(interval).instantOf(unitHash(name));
+const slotIndexOf = (name: string, interval: number) => scheduleOf(interval).indexOfInstant(instantOf(name, interval));
 
 const intervalMs = fc.integer({ min: 100, max: 120_000 });
 const moment = fc.integer({ min: 0, max: 4_000_000_000_000 });
@@ -29,7 +26,7 @@ describe('the instant of a unit', () => {
         expect(instant).toBeGreaterThanOrEqual(0);
         expect(instant).toBeLessThan(interval);
         expect(instantOf(name, interval)).toBe(instant);
-        expect(slotIndexOf(name, interval)).toBeLessThan(slotsPerInterval(interval));
+        expect(slotIndexOf(name, interval)).toBeLessThan(scheduleOf(interval).slots);
       }),
       { seed },
     );
@@ -43,7 +40,7 @@ describe('the instant of a unit', () => {
 
   test('spreads units evenly: every slot is within 20 % of the mean', () => {
     const units = 300_000;
-    const counts = new Array<number>(slotsPerInterval(INTERVAL_MS)).fill(0);
+    const counts = new Array<number>(schedule.slots).fill(0);
     for (let index = 0; index < units; index += 1) {
       const slot = slotIndexOf(`PL-${index}`, INTERVAL_MS);
       counts[slot] = (counts[slot] ?? 0) + 1;
@@ -58,11 +55,13 @@ describe('a slot', () => {
   test('contains the moments that it begins before', () => {
     fc.assert(
       fc.property(moment, intervalMs, (nowMs, interval) => {
-        const slot = slotAt(nowMs, interval);
-        expect(startOfSlotMs(slot, interval)).toBeLessThanOrEqual(nowMs);
-        expect(startOfSlotMs(slot + 1, interval)).toBeGreaterThan(nowMs);
-        expect(startOfSlotMs(slot + 1, interval) - startOfSlotMs(slot, interval)).toBeLessThanOrEqual(SLOT_WIDTH_MS);
-        expect(slotAt(startOfSlotMs(slot, interval), interval)).toBe(slot);
+        const slot = scheduleOf(interval).slotAt(nowMs);
+        expect(scheduleOf(interval).startMs(slot)).toBeLessThanOrEqual(nowMs);
+        expect(scheduleOf(interval).startMs(slot + 1)).toBeGreaterThan(nowMs);
+        expect(scheduleOf(interval).startMs(slot + 1) - scheduleOf(interval).startMs(slot)).toBeLessThanOrEqual(
+          SLOT_WIDTH_MS,
+        );
+        expect(scheduleOf(interval).slotAt(scheduleOf(interval).startMs(slot))).toBe(slot);
       }),
       { seed },
     );
@@ -72,8 +71,8 @@ describe('a slot', () => {
     fc.assert(
       fc.property(unit, moment, intervalMs, (name, nowMs, interval) => {
         const round = Math.floor(nowMs / interval) * interval;
-        const slot = slotAt(round + instantOf(name, interval), interval);
-        expect(indexOfSlot(slot, interval)).toBe(slotIndexOf(name, interval));
+        const slot = scheduleOf(interval).slotAt(round + instantOf(name, interval));
+        expect(scheduleOf(interval).indexOfSlot(slot)).toBe(slotIndexOf(name, interval));
       }),
       { seed },
     );
@@ -83,12 +82,12 @@ describe('a slot', () => {
 /** Lets time pass in steps, and gives the slots that were taken. */
 function run(stepsMs: readonly number[], interval: number): { taken: number[]; skipped: number } {
   let nowMs = NOW_MS;
-  let lastSlot = slotAt(nowMs, interval);
+  let lastSlot = scheduleOf(interval).slotAt(nowMs);
   let skipped = 0;
   const taken: number[] = [];
   for (const stepMs of stepsMs) {
     nowMs += stepMs;
-    const due = dueSlots(lastSlot, nowMs, interval);
+    const due = scheduleOf(interval).due(lastSlot, nowMs);
     lastSlot = due.lastSlot;
     skipped += due.skipped;
     taken.push(...due.slots);
@@ -102,10 +101,12 @@ describe('what is due', () => {
     fc.assert(
       fc.property(inTime, fc.integer({ min: 1_000, max: 20_000 }), (steps, interval) => {
         const { taken, skipped } = run(steps, interval);
-        const first = slotAt(NOW_MS, interval) + 1;
+        const first = scheduleOf(interval).slotAt(NOW_MS) + 1;
         expect(taken).toEqual(taken.map((_, index) => first + index));
         expect(skipped).toBe(0);
-        expect(taken.length).toBe(slotAt(NOW_MS + steps.reduce((sum, step) => sum + step, 0), interval) - first + 1);
+        expect(taken.length).toBe(
+          scheduleOf(interval).slotAt(NOW_MS + steps.reduce((sum, step) => sum + step, 0)) - first + 1,
+        );
       }),
       { seed },
     );
@@ -116,20 +117,18 @@ describe('what is due', () => {
     fc.assert(
       fc.property(steps, intervalMs, (late, interval) => {
         let nowMs = NOW_MS;
-        let lastSlot = slotAt(nowMs, interval);
+        let lastSlot = scheduleOf(interval).slotAt(nowMs);
         const seen = new Set<number>();
         for (const stepMs of late) {
           nowMs += stepMs;
-          const due = dueSlots(lastSlot, nowMs, interval);
-          expect(due.slots.length).toBeLessThanOrEqual(Math.min(MAX_CATCH_UP_SLOTS, slotsPerInterval(interval)));
-          expect(due.slots.length + due.skipped).toBe(slotAt(nowMs, interval) - lastSlot);
-          expect(new Set(due.slots.map((slot) => indexOfSlot(slot, interval))).size).toBe(due.slots.length);
+          const due = scheduleOf(interval).due(lastSlot, nowMs);
+          expect(due.slots.length).toBeLessThanOrEqual(Math.min(MAX_CATCH_UP_SLOTS, scheduleOf(interval).slots));
+          expect(due.slots.length + due.skipped).toBe(scheduleOf(interval).slotAt(nowMs) - lastSlot);
+          expect(new Set(due.slots.map((slot) => scheduleOf(interval).indexOfSlot(slot))).size).toBe(due.slots.length);
           for (const slot of due.slots) {
             expect(seen.has(slot)).toBe(false);
             seen.add(slot);
           }
-          expect(due.lagMs).toBeGreaterThanOrEqual(0);
-          expect(due.lagMs).toBeLessThan(MAX_CATCH_UP_SLOTS * SLOT_WIDTH_MS + 1);
           lastSlot = due.lastSlot;
         }
       }),
@@ -138,43 +137,45 @@ describe('what is due', () => {
   });
 
   test('pings every unit once per interval', () => {
-    const { taken } = run(new Array<number>(3 * slotsPerInterval(INTERVAL_MS)).fill(SLOT_WIDTH_MS), INTERVAL_MS);
+    const { taken } = run(new Array<number>(3 * schedule.slots).fill(SLOT_WIDTH_MS), INTERVAL_MS);
     for (const name of ['PL-1000', 'a', 'b', 'DE-77']) {
-      const mine = taken.filter((slot) => indexOfSlot(slot, INTERVAL_MS) === slotIndexOf(name, INTERVAL_MS));
+      const mine = taken.filter((slot) => schedule.indexOfSlot(slot) === slotIndexOf(name, INTERVAL_MS));
       expect(mine).toHaveLength(3);
     }
   });
 
-  test('says how late it is', () => {
-    const lastSlot = slotAt(NOW_MS, INTERVAL_MS);
-    expect(dueSlots(lastSlot, NOW_MS + SLOT_WIDTH_MS + 7, INTERVAL_MS)).toEqual({
+  test('says what it left out when it is late', () => {
+    const lastSlot = schedule.slotAt(NOW_MS);
+    expect(schedule.due(lastSlot, NOW_MS + SLOT_WIDTH_MS + 7)).toEqual({
       slots: [lastSlot + 1],
       skipped: 0,
-      lagMs: 7,
       lastSlot: lastSlot + 1,
     });
-    expect(dueSlots(lastSlot, NOW_MS + 20 * SLOT_WIDTH_MS, INTERVAL_MS)).toMatchObject({
-      skipped: 15,
-      lagMs: (MAX_CATCH_UP_SLOTS - 1) * SLOT_WIDTH_MS,
-    });
+    expect(schedule.due(lastSlot, NOW_MS + 20 * SLOT_WIDTH_MS)).toMatchObject({ skipped: 15, lastSlot: lastSlot + 20 });
+  });
+
+  test('has slots so wide that few of them wait for an answer', () => {
+    expect(slotWidthMs(2_000)).toBe(MIN_SLOT_WIDTH_MS);
+    expect(slotWidthMs(60_000)).toBe(1_200);
+    expect(new Schedule(100, 1_200).slots).toBe(1);
   });
 
   test('waits when the clock steps back a little', () => {
-    const lastSlot = slotAt(NOW_MS, INTERVAL_MS);
-    expect(dueSlots(lastSlot, NOW_MS - 3_000, INTERVAL_MS)).toMatchObject({ slots: [], lastSlot });
-    expect(dueSlots(lastSlot, NOW_MS, INTERVAL_MS)).toMatchObject({ slots: [], lastSlot });
-    expect(dueSlots(lastSlot, NOW_MS + SLOT_WIDTH_MS, INTERVAL_MS).slots).toEqual([lastSlot + 1]);
+    const lastSlot = schedule.slotAt(NOW_MS);
+    expect(schedule.due(lastSlot, NOW_MS - 3_000)).toMatchObject({ slots: [], lastSlot });
+    expect(schedule.due(lastSlot, NOW_MS)).toMatchObject({ slots: [], lastSlot });
+    expect(schedule.due(lastSlot, NOW_MS + SLOT_WIDTH_MS).slots).toEqual([lastSlot + 1]);
   });
 
   test('starts anew when the clock steps back far', () => {
     const backMs = NOW_MS - 3_600_000;
-    const due = dueSlots(slotAt(NOW_MS, INTERVAL_MS), backMs, INTERVAL_MS);
-    expect(due).toEqual({ slots: [], skipped: 0, lagMs: 0, lastSlot: slotAt(backMs, INTERVAL_MS) });
-    expect(dueSlots(due.lastSlot, backMs + SLOT_WIDTH_MS, INTERVAL_MS).slots).toHaveLength(1);
+    const due = schedule.due(schedule.slotAt(NOW_MS), backMs);
+    expect(due).toEqual({ slots: [], skipped: 0, lastSlot: schedule.slotAt(backMs) });
+    expect(schedule.due(due.lastSlot, backMs + SLOT_WIDTH_MS).slots).toHaveLength(1);
   });
 
   test('is no storm when the clock steps forward', () => {
-    const due = dueSlots(slotAt(NOW_MS, INTERVAL_MS), NOW_MS + 86_400_000, INTERVAL_MS);
+    const due = schedule.due(schedule.slotAt(NOW_MS), NOW_MS + 86_400_000);
     expect(due.slots).toHaveLength(MAX_CATCH_UP_SLOTS);
   });
 });

@@ -9,6 +9,8 @@ const END_OF_LINE = '\r\n';
 export interface HttpResponse {
   readonly status: number;
   readonly body: Buffer;
+  /** Whether the connection may be used again. */
+  readonly keepAlive: boolean;
 }
 
 /**
@@ -21,18 +23,21 @@ export function readResponse(bytes: Buffer, ended: boolean): HttpResponse | 'mor
   const headEnd = bytes.indexOf(END_OF_HEAD);
   if (headEnd < 0) return incomplete;
   const [statusLine = '', ...lines] = bytes.toString('latin1', 0, headEnd).split(END_OF_LINE);
-  const status = Number(/^HTTP\/1\.[01] (\d{3})(?: |$)/.exec(statusLine)?.[1]);
-  if (Number.isNaN(status)) return 'malformed';
+  const [, minor, code] = /^HTTP\/1\.([01]) (\d{3})(?: |$)/.exec(statusLine) ?? [];
+  if (code === undefined) return 'malformed';
+  const status = Number(code);
+  const connection = headerOf(lines, 'connection')?.toLowerCase();
+  const keepAlive = minor === '1' ? connection !== 'close' : connection === 'keep-alive';
   const rest = bytes.subarray(headEnd + END_OF_HEAD.length);
 
   if (headerOf(lines, 'transfer-encoding')?.toLowerCase() === 'chunked') {
     const body = readChunks(rest);
-    return typeof body === 'string' ? (body === 'more' ? incomplete : body) : { status, body };
+    return typeof body === 'string' ? (body === 'more' ? incomplete : body) : { status, body, keepAlive };
   }
   const length = headerOf(lines, 'content-length');
-  if (length === undefined) return ended ? { status, body: rest } : 'more';
+  if (length === undefined) return ended ? { status, body: rest, keepAlive: false } : 'more';
   if (!/^\d{1,6}$/.test(length)) return 'malformed';
-  return rest.length < Number(length) ? incomplete : { status, body: rest.subarray(0, Number(length)) };
+  return rest.length < Number(length) ? incomplete : { status, body: rest.subarray(0, Number(length)), keepAlive };
 }
 
 function headerOf(lines: readonly string[], name: string): string | undefined {

@@ -1,0 +1,159 @@
+/**
+ * The HTTP probe: `GET /ping`, nonce and MAC checked, on a new connection for every ping or on one that is kept.
+ *
+ * It speaks HTTP over `node:net` itself. `fetch` has 256 places for the whole process, and a socket of `Bun.connect` cannot
+ * be given up while it connects: units that are gone would hold descriptors for minutes.
+ */
+
+import { randomBytes } from 'node:crypto';
+import { connect, type Socket } from 'node:net';
+import { pingPath } from '../../platform/unit-protocol/ping.ts';
+import { KEY_BYTES, NONCE_BYTES, type UnitTable } from '../unit-table.ts';
+import { readResponse } from './http-response.ts';
+import { readJsonReply } from './json-reply.ts';
+import { type Arrivals, isOwnFault, type Probe } from './probe.ts';
+
+/** Connections that one thread has open at a moment, kept ones included; what comes beyond is not sent. */
+export const MAX_CONNECTIONS = 4_000;
+/** With more open than this, none is kept: what remains is for units that need a new one. */
+const MAX_KEPT_CONNECTIONS = 3_000;
+const HTTP_OK = 200;
+
+/** A connection, and the ping that is under way on it. */
+interface Line {
+  readonly socket: Socket;
+  /** Whether an answer came over it before. */
+  used: boolean;
+  nonce: string;
+  isAsked: boolean;
+  received: Buffer;
+}
+
+export interface HttpOptions {
+  /** Whether a connection is kept for the next ping, where the unit agrees. */
+  readonly keepAlive: boolean;
+  readonly table: UnitTable;
+  readonly arrivals: Arrivals;
+}
+
+export class HttpProbe implements Probe {
+  readonly #options: HttpOptions;
+  readonly #lines = new Map<number, Line>();
+  readonly #key = Buffer.alloc(KEY_BYTES);
+
+  constructor(options: HttpOptions) {
+    this.#options = options;
+  }
+
+  send(units: Uint32Array): void {
+    for (const unit of units) this.#ping(unit);
+  }
+
+  giveUp(unit: number): void {
+    this.#drop(unit);
+  }
+
+  async close(): Promise<void> {
+    for (const unit of [...this.#lines.keys()]) this.#drop(unit);
+  }
+
+  #ping(unit: number): void {
+    const line = this.#lines.get(unit);
+    if (line !== undefined && !line.isAsked && line.socket.writable) this.#ask(unit, line);
+    else this.#connect(unit);
+  }
+
+  #connect(unit: number): void {
+    const { table, arrivals } = this.#options;
+    this.#drop(unit);
+    // The beginning of the wait; the response time counts from the request on.
+    arrivals.sent(unit, arrivals.monotonic());
+    if (this.#lines.size >= MAX_CONNECTIONS) {
+      arrivals.discarded(unit);
+      return;
+    }
+    const socket = connect({ host: table.ip(unit), port: table.ports[unit] ?? 0, noDelay: true });
+    const line: Line = { socket, used: false, nonce: '', isAsked: true, received: Buffer.alloc(0) };
+    this.#lines.set(unit, line);
+    const isCurrent = () => this.#lines.get(unit) === line;
+    socket.on('connect', () => isCurrent() && this.#ask(unit, line));
+    socket.on('data', (bytes: Buffer) => {
+      if (!isCurrent()) return;
+      line.received = line.received.length === 0 ? bytes : Buffer.concat([line.received, bytes]);
+      // What nobody asked for ends a kept connection.
+      if (line.isAsked) this.#read(unit, line, false);
+      else this.#drop(unit);
+    });
+    socket.on('close', () => isCurrent() && this.#closed(unit, line));
+    socket.on('error', (error) => isCurrent() && this.#failed(unit, line, error));
+  }
+
+  #ask(unit: number, line: Line): void {
+    const { table, arrivals, keepAlive } = this.#options;
+    line.nonce = randomBytes(NONCE_BYTES).toString('hex');
+    line.isAsked = true;
+    line.received = Buffer.alloc(0);
+    table.copyKey(unit, this.#key);
+    const recorded = table.recorded(unit);
+    const clockMs = Math.round(arrivals.now());
+    const request = { unit: table.name(unit), nonce: line.nonce, clockMs };
+    const path = pingPath(this.#key, recorded === undefined ? request : { ...request, recorded });
+    const host = table.isIpv6(unit) ? `[${table.ip(unit)}]` : table.ip(unit);
+    arrivals.sent(unit, arrivals.monotonic());
+    line.socket.write(
+      `GET ${path} HTTP/1.1\r\nHost: ${host}:${table.ports[unit]}\r\nAccept: application/json\r\nConnection: ${
+        keepAlive ? 'keep-alive' : 'close'
+      }\r\n\r\n`,
+    );
+  }
+
+  #read(unit: number, line: Line, ended: boolean): void {
+    const { arrivals, keepAlive } = this.#options;
+    const arrivedMs = arrivals.monotonic();
+    const response = readResponse(line.received, ended);
+    if (response === 'more') return;
+    line.isAsked = false;
+    line.used = true;
+    const isKept = keepAlive && !ended && response !== 'malformed' && response.keepAlive;
+    if (!isKept || this.#lines.size > MAX_KEPT_CONNECTIONS) this.#drop(unit);
+    if (response === 'malformed' || response.status !== HTTP_OK) arrivals.missed(unit);
+    else this.#judge(unit, line.nonce, response.body, arrivedMs);
+  }
+
+  #judge(unit: number, nonce: string, body: Buffer, arrivedMs: number): void {
+    const { table, arrivals } = this.#options;
+    table.copyKey(unit, this.#key);
+    const reply = readJsonReply(table.name(unit), this.#key, nonce, body);
+    if (reply !== undefined) {
+      arrivals.answered(unit, reply, arrivedMs);
+    } else {
+      arrivals.forged(unit);
+      arrivals.missed(unit);
+    }
+  }
+
+  #closed(unit: number, line: Line): void {
+    if (!line.isAsked) this.#drop(unit);
+    else if (this.#wasIdle(line)) this.#connect(unit);
+    else this.#read(unit, line, true);
+  }
+
+  #failed(unit: number, line: Line, error: Error): void {
+    this.#drop(unit);
+    if (!line.isAsked) return;
+    if (this.#wasIdle(line)) this.#connect(unit);
+    else if (isOwnFault(error)) this.#options.arrivals.discarded(unit);
+    else this.#options.arrivals.missed(unit);
+  }
+
+  /** The unit closed a kept connection while the request was under way: that says nothing about the unit. */
+  #wasIdle({ used, received }: Line): boolean {
+    return used && received.length === 0;
+  }
+
+  #drop(unit: number): void {
+    const line = this.#lines.get(unit);
+    this.#lines.delete(unit);
+    line?.socket.destroy();
+  }
+}

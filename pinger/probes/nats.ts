@@ -1,0 +1,102 @@
+/** The NATS probe: request and reply on the unit's commands subject, with the content of `GET /ping`, nonce and MAC checked. */
+
+import { randomBytes } from 'node:crypto';
+import type { Log } from '../../platform/log.ts';
+import { messageOf } from '../../platform/message-of.ts';
+import { Nats, type NatsMessage, type NatsOptions } from '../../platform/nats/connection.ts';
+import { unitCommandsSubject } from '../../platform/nats/subjects.ts';
+import { natsPing } from '../../platform/unit-protocol/ping.ts';
+import { KEY_BYTES, NONCE_BYTES, type UnitTable } from '../unit-table.ts';
+import { readJsonReply } from './json-reply.ts';
+import type { Arrivals, Probe } from './probe.ts';
+
+const INBOX_BYTES = 12;
+
+export interface NatsProbeOptions {
+  readonly nats: Pick<NatsOptions, 'url' | 'creds'>;
+  readonly table: UnitTable;
+  readonly arrivals: Arrivals;
+  readonly log: Log;
+}
+
+export class NatsProbe implements Probe {
+  readonly #options: NatsProbeOptions;
+  /** Answers come to `<inbox>.<index of the unit>.<nonce>`. */
+  readonly #inbox = `_INBOX.${randomBytes(INBOX_BYTES).toString('hex')}`;
+  readonly #nonces = new Map<number, string>();
+  readonly #key = Buffer.alloc(KEY_BYTES);
+  #nats: Nats | undefined;
+  #connecting: Promise<void> | undefined;
+
+  constructor(options: NatsProbeOptions) {
+    this.#options = options;
+  }
+
+  send(units: Uint32Array): void {
+    if (units.length > 0) this.#connecting ??= this.#connect();
+    for (const unit of units) this.#ping(unit);
+  }
+
+  giveUp(unit: number): void {
+    this.#nonces.delete(unit);
+  }
+
+  async close(): Promise<void> {
+    await this.#connecting;
+    await this.#nats?.close();
+  }
+
+  /** A connection of its own: most pingers have no such units and need none. */
+  async #connect(): Promise<void> {
+    const { nats: server, log } = this.#options;
+    try {
+      const nats = await Nats.connect({ ...server, name: 'pinger', waitOnFirstConnect: true, log });
+      nats.subscribe(`${this.#inbox}.*.*`, (message) => this.#take(message));
+      this.#nats = nats;
+    } catch (error) {
+      log.warn('units cannot be pinged over NATS', { reason: messageOf(error) });
+      this.#connecting = undefined;
+    }
+  }
+
+  #ping(unit: number): void {
+    const { table, arrivals } = this.#options;
+    arrivals.sent(unit, arrivals.monotonic());
+    if (this.#nats?.connected !== true) {
+      arrivals.discarded(unit);
+      return;
+    }
+    const [name, nonce] = [table.name(unit), randomBytes(NONCE_BYTES).toString('hex')];
+    const recorded = table.recorded(unit);
+    const request = { unit: name, nonce, clockMs: Math.round(arrivals.now()) };
+    table.copyKey(unit, this.#key);
+    const payload = natsPing(this.#key, recorded === undefined ? request : { ...request, recorded });
+    this.#nonces.set(unit, nonce);
+    this.#nats.publishRequest(unitCommandsSubject(name), payload, `${this.#inbox}.${unit}.${nonce}`);
+  }
+
+  #take({ subject, data }: NatsMessage): void {
+    const { table, arrivals } = this.#options;
+    const arrivedMs = arrivals.monotonic();
+    const [, , index = '', nonce = ''] = subject.split('.');
+    const unit = Number(index);
+    if (this.#nonces.get(unit) !== nonce) arrivals.stray('late');
+    // Nothing in it: the server says that nobody listens there.
+    else if (data.length === 0) this.#end(unit);
+    else {
+      table.copyKey(unit, this.#key);
+      const reply = readJsonReply(table.name(unit), this.#key, nonce, data);
+      if (reply === undefined) {
+        arrivals.forged(unit);
+      } else {
+        this.#nonces.delete(unit);
+        arrivals.answered(unit, reply, arrivedMs);
+      }
+    }
+  }
+
+  #end(unit: number): void {
+    this.#nonces.delete(unit);
+    this.#options.arrivals.missed(unit);
+  }
+}

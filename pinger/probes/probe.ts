@@ -1,0 +1,59 @@
+/** A way to ask units. */
+
+import type { Stray } from '../tasks.ts';
+
+/** What a unit says about itself in an answer. The bytes are read while `answered` runs, and not kept. */
+export interface Reply {
+  readonly bytes: Uint8Array;
+  /** Where the epoch and the beginning of the configuration's hash stand in `bytes`. */
+  readonly epochAt: number;
+  readonly configurationHashAt: number;
+  readonly lastSeq: number;
+  /** The unit's clock, milliseconds since 1970; NaN when it cannot be told. */
+  readonly clockMs: number;
+}
+
+/** Who is told what came of the pings. Units are named by their index in the table. */
+export interface Arrivals {
+  /** Milliseconds of the clock that never jumps. */
+  readonly monotonic: () => number;
+  /** The platform's clock, milliseconds since 1970. */
+  readonly now: () => number;
+  /** Whether the answer of this unit is waited for. */
+  isAwaited(unit: number): boolean;
+  /** The ping leaves at this moment of `monotonic`: its response time counts from here. */
+  sent(unit: number, atMs: number): void;
+  answered(unit: number, reply: Reply, arrivedMs: number): void;
+  /** There will be no answer. */
+  missed(unit: number): void;
+  /** Something answered that is not the unit. The wait goes on. */
+  forged(unit: number): void;
+  /** It could not be sent, by our own fault. */
+  discarded(unit: number): void;
+  /** Something else came that nobody waits for. */
+  stray(what: Exclude<Stray, 'forged'>): void;
+}
+
+export interface Probe {
+  /** Sends one ping to each, now. Whoever waits ends the wait by `giveUp`. */
+  send(units: Uint32Array): void;
+  /** Nobody waits for the unit's answer any more. */
+  giveUp(unit: number): void;
+  close(): Promise<void>;
+}
+
+/** Errors of a system call that are ours, not the unit's: no descriptor, port, memory or network. */
+const OWN_FAULTS: ReadonlySet<string> = new Set([
+  'EMFILE',
+  'ENFILE',
+  'ENOBUFS',
+  'ENOMEM',
+  'EADDRNOTAVAIL',
+  'EAGAIN',
+  'ENETDOWN',
+  'ENETUNREACH',
+]);
+
+export function isOwnFault(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && OWN_FAULTS.has(String(error.code));
+}

@@ -1,0 +1,314 @@
+/**
+ * The rounds of the pinger: every unit once in each interval at its own instant, and between that the units that should be
+ * asked out of turn: those that are new here, and those that did not answer, as far as the budget of retries goes.
+ *
+ * A slot is handed to the threads shortly before it begins, each unit to the thread that it always meets. A slot that comes
+ * too late or finds no place is left out and counted: then nothing is known about its units, and nothing is held against them.
+ * A unit's index is given to another unit only when no task under way may still name it.
+ */
+
+import type { Log } from '../platform/log.ts';
+import { messageOf } from '../platform/message-of.ts';
+import type { Meter } from './meter.ts';
+import type { PingPool } from './pool.ts';
+import { RetryBudget } from './retry-budget.ts';
+import type { Schedule } from './schedule.ts';
+import { OUTCOME, type SlotResults, STRAYS } from './tasks.ts';
+import type { RecordedPlace, UnitRow, UnitTable } from './unit-table.ts';
+
+/** How long before it begins a slot is handed to the threads. */
+const LEAD_MS = 50;
+/** Units that wait to be asked out of turn; of further ones nobody asks before their turn. */
+const MAX_WAITING_OUT_OF_TURN = 50_000;
+/** Most pings out of turn in one slot, so that a start with many units is no storm. */
+const MAX_OUT_OF_TURN_PER_SLOT = 200;
+/** Retries come to at most this part of all pings. */
+const RETRY_SHARE = 0.1;
+/** Retries that may be made at once when there were none for a while. */
+const MAX_RETRY_BURST = 100;
+
+/** Why a unit was asked. */
+export const TURN = { own: 0, soon: 1, retry: 2 } as const;
+
+/** What came of a thread's part of a slot. `units`, `turns` and the columns of `results` have the same order. */
+export interface PingResults {
+  readonly units: Uint32Array;
+  readonly turns: Uint8Array;
+  readonly results: SlotResults;
+}
+
+export interface RoundsOptions {
+  readonly schedule: Schedule;
+  readonly table: UnitTable;
+  readonly pool: PingPool;
+  readonly threads: number;
+  readonly timeoutMs: number;
+  /** Milliseconds since 1970, and of a clock that never jumps. */
+  readonly clock: { readonly now: () => number; readonly monotonic: () => number };
+  readonly meter: Meter;
+  /** Called with what came of each part of a slot; must not throw. Units that were removed are not `isIn` any more. */
+  readonly onResults: (results: PingResults) => void;
+  readonly log: Log;
+}
+
+export class Rounds {
+  readonly #options: RoundsOptions;
+  readonly #indexes = new Map<string, number>();
+  readonly #names: (string | undefined)[] = [];
+  readonly #instantsMs: Float64Array;
+  /** Of each unit, by which slot of the interval. */
+  readonly #slots: Uint32Array[];
+  readonly #isSorted: boolean[];
+  readonly #free: number[] = [];
+  /** Freed while the task with this number was the newest. */
+  readonly #freed: { readonly index: number; readonly newestTask: number }[] = [];
+  readonly #tasks = new Set<number>();
+  #newestTask = 0;
+  /** Pings under way of each unit. */
+  readonly #underWay: Uint8Array;
+  readonly #outOfTurn = new Map<number, (typeof TURN)['soon' | 'retry']>();
+  readonly #retries: RetryBudget;
+  readonly #working = new Set<Promise<void>>();
+  #lastSlot: number;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #stopped = false;
+
+  constructor(options: RoundsOptions) {
+    const { schedule, table, clock } = options;
+    this.#options = options;
+    this.#instantsMs = new Float64Array(table.capacity);
+    this.#underWay = new Uint8Array(table.capacity);
+    this.#slots = Array.from({ length: schedule.slots }, () => new Uint32Array(0));
+    this.#isSorted = this.#slots.map(() => true);
+    this.#retries = new RetryBudget(MAX_RETRY_BURST, clock.monotonic);
+    this.#lastSlot = schedule.slotAt(clock.now() + LEAD_MS);
+  }
+
+  start(): void {
+    this.#tick();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    await Promise.all(this.#working);
+  }
+
+  get size(): number {
+    return this.#indexes.size;
+  }
+
+  indexOf(name: string): number | undefined {
+    return this.#indexes.get(name);
+  }
+
+  /** The unit of an index; `undefined` when it was removed. */
+  nameOf(index: number): string | undefined {
+    return this.#names[index];
+  }
+
+  /** Pings a unit from now on, or in another way. @returns its index; `undefined` when the table is full */
+  put(unit: UnitRow): number | undefined {
+    const { table, schedule } = this.#options;
+    const known = this.#indexes.get(unit.name);
+    const index = known ?? this.#freeIndex();
+    if (index === undefined) return undefined;
+    table.write(index, unit);
+    if (known !== undefined) return index;
+    this.#indexes.set(unit.name, index);
+    this.#names[index] = unit.name;
+    this.#instantsMs[index] = schedule.instantOf(unit.hash);
+    this.#enlist(index);
+    return index;
+  }
+
+  remove(name: string): void {
+    const index = this.#indexes.get(name);
+    if (index === undefined) return;
+    this.#indexes.delete(name);
+    this.#names[index] = undefined;
+    this.#outOfTurn.delete(index);
+    const slot = this.#slotOf(index);
+    this.#slots[slot] = (this.#slots[slot] ?? new Uint32Array(0)).filter((other) => other !== index);
+    this.#freed.push({ index, newestTask: this.#newestTask });
+  }
+
+  writeRecorded(index: number, recorded: RecordedPlace | undefined): void {
+    this.#options.table.writeRecorded(index, recorded);
+  }
+
+  /** Asks a unit out of turn, as soon as there is place. That it does not answer then counts for nothing. */
+  soon(index: number): void {
+    this.#askOutOfTurn(index, TURN.soon);
+  }
+
+  #askOutOfTurn(index: number, turn: (typeof TURN)['soon' | 'retry']): void {
+    if (this.#outOfTurn.size < MAX_WAITING_OUT_OF_TURN || this.#outOfTurn.has(index)) this.#outOfTurn.set(index, turn);
+  }
+
+  #freeIndex(): number | undefined {
+    // The oldest task that is under way.
+    const [oldest = this.#newestTask + 1] = this.#tasks;
+    while ((this.#freed[0]?.newestTask ?? Number.POSITIVE_INFINITY) < oldest) {
+      const freed = this.#freed.shift();
+      if (freed !== undefined) this.#free.push(freed.index);
+    }
+    const free = this.#free.pop();
+    if (free !== undefined) return free;
+    return this.#names.length < this.#options.table.capacity ? this.#names.length : undefined;
+  }
+
+  #slotOf(index: number): number {
+    return this.#options.schedule.indexOfInstant(this.#instantsMs[index] ?? 0);
+  }
+
+  #enlist(index: number): void {
+    const slot = this.#slotOf(index);
+    const before = this.#slots[slot] ?? new Uint32Array(0);
+    const units = new Uint32Array(before.length + 1);
+    units.set(before);
+    units[before.length] = index;
+    this.#slots[slot] = units;
+    this.#isSorted[slot] = false;
+  }
+
+  /** Takes what is due, and comes again before the next slot begins. */
+  #tick(): void {
+    if (this.#stopped) return;
+    const { clock, schedule, meter } = this.#options;
+    const due = schedule.due(this.#lastSlot, clock.now() + LEAD_MS);
+    this.#lastSlot = due.lastSlot;
+    if (due.skipped > 0) meter.count('skippedSlots', due.skipped);
+    for (const slot of due.slots) this.#takeSlot(slot);
+    const untilNextMs = schedule.startMs(this.#lastSlot + 1) - LEAD_MS - clock.now();
+    // Never longer than a slot: a clock that jumps is noticed.
+    this.#timer = setTimeout(() => this.#tick(), Math.min(schedule.widthMs, Math.max(0, untilNextMs)));
+  }
+
+  #takeSlot(slot: number): void {
+    const { schedule, threads } = this.#options;
+    const startMs = schedule.startMs(slot);
+    const own = this.#inOrder(schedule.indexOfSlot(slot));
+    const others = this.#takeOutOfTurn(slot, own);
+    for (let thread = 0; thread < threads; thread += 1) {
+      const isOfThread = (index: number) => index % threads === thread;
+      const part = merge(
+        own.filter(isOfThread),
+        others.filter(([index]) => isOfThread(index)),
+        (index) => (this.#instantsMs[index] ?? 0) % schedule.widthMs,
+        schedule.widthMs,
+      );
+      if (part.units.length > 0) this.#track(this.#ping(thread, startMs, part));
+    }
+  }
+
+  #inOrder(slot: number): Uint32Array {
+    const units = this.#slots[slot] ?? new Uint32Array(0);
+    if (!this.#isSorted[slot]) units.sort((a, b) => (this.#instantsMs[a] ?? 0) - (this.#instantsMs[b] ?? 0));
+    this.#isSorted[slot] = true;
+    return units;
+  }
+
+  /** Not those whose turn has come or comes before the time is up, nor those that are being asked. */
+  #takeOutOfTurn(slot: number, own: Uint32Array): (readonly [index: number, turn: number])[] {
+    if (this.#outOfTurn.size === 0) return [];
+    const taken: (readonly [number, number])[] = [];
+    for (const index of own) this.#outOfTurn.delete(index);
+    for (const [index, turn] of this.#outOfTurn) {
+      if (taken.length >= MAX_OUT_OF_TURN_PER_SLOT) break;
+      this.#outOfTurn.delete(index);
+      if (this.#underWay[index] === 0 && !this.#isTurnNear(index, slot)) taken.push([index, turn]);
+    }
+    return taken;
+  }
+
+  #isTurnNear(index: number, slot: number): boolean {
+    const { schedule, timeoutMs } = this.#options;
+    const slots = (this.#slotOf(index) - schedule.indexOfSlot(slot) + schedule.slots) % schedule.slots;
+    return (slots - 1) * schedule.widthMs <= timeoutMs;
+  }
+
+  async #ping(thread: number, startMs: number, { units, turns, offsetsMs }: Part): Promise<void> {
+    const { pool, meter, log, onResults } = this.#options;
+    this.#newestTask += 1;
+    const task = this.#newestTask;
+    this.#tasks.add(task);
+    meter.count('pings', units.length);
+    for (const index of units) this.#underWay[index] = (this.#underWay[index] ?? 0) + 1;
+    try {
+      const results = await pool.ping(thread, { startMs, units, offsetsMs });
+      for (const index of units) this.#underWay[index] = (this.#underWay[index] ?? 1) - 1;
+      if (this.#stopped) return;
+      if (results === undefined) meter.count('discarded', units.length);
+      else {
+        this.#measure({ units, turns, results });
+        onResults({ units, turns, results });
+      }
+    } catch (error) {
+      log.error('what came of a slot could not be taken', { reason: messageOf(error) });
+    } finally {
+      this.#tasks.delete(task);
+    }
+  }
+
+  #measure({ units, turns, results }: PingResults): void {
+    const { meter } = this.#options;
+    for (const [index, stray] of STRAYS.entries()) meter.count(stray, results.strays[index] ?? 0);
+    let [answered, missed, discarded] = [0, 0, 0];
+    for (let place = 0; place < units.length; place += 1) {
+      if (turns[place] === TURN.own) meter.lag(results.lagsMs[place] ?? 0);
+      if (results.outcomes[place] === OUTCOME.answered) answered += 1;
+      else if (results.outcomes[place] === OUTCOME.discarded) discarded += 1;
+      else {
+        missed += 1;
+        if (turns[place] === TURN.own) this.#retry(units[place] ?? 0);
+      }
+    }
+    meter.count('answered', answered);
+    meter.count('missed', missed);
+    meter.count('discarded', discarded);
+  }
+
+  #retry(index: number): void {
+    const { schedule, meter } = this.#options;
+    if (this.nameOf(index) === undefined || !this.#retries.take((RETRY_SHARE * this.size) / schedule.intervalMs))
+      return;
+    meter.count('retries');
+    this.#askOutOfTurn(index, TURN.retry);
+  }
+
+  /** Keeps what is under way, so that `stop` can wait for it. */
+  #track(work: Promise<void>): void {
+    const tracked = work.finally(() => this.#working.delete(tracked));
+    this.#working.add(tracked);
+  }
+}
+
+interface Part {
+  readonly units: Uint32Array;
+  readonly turns: Uint8Array;
+  readonly offsetsMs: Float32Array;
+}
+
+/** Those whose turn it is at their instants, the others evenly between them. */
+function merge(
+  own: Uint32Array,
+  others: readonly (readonly [index: number, turn: number])[],
+  offsetMs: (index: number) => number,
+  widthMs: number,
+): Part {
+  const count = own.length + others.length;
+  const [units, turns, offsetsMs] = [new Uint32Array(count), new Uint8Array(count), new Float32Array(count)];
+  let [nextOwn, nextOther] = [0, 0];
+  for (let place = 0; place < count; place += 1) {
+    const ownMs = nextOwn < own.length ? offsetMs(own[nextOwn] ?? 0) : Number.POSITIVE_INFINITY;
+    const otherMs = nextOther < others.length ? (nextOther * widthMs) / others.length : Number.POSITIVE_INFINITY;
+    offsetsMs[place] = Math.min(ownMs, otherMs);
+    const [index, turn] = (otherMs < ownMs ? others[nextOther] : [own[nextOwn] ?? 0, TURN.own]) ?? [0, TURN.own];
+    units[place] = index;
+    turns[place] = turn;
+    if (otherMs < ownMs) nextOther += 1;
+    else nextOwn += 1;
+  }
+  return { units, turns, offsetsMs };
+}

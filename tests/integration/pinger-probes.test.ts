@@ -1,0 +1,238 @@
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { randomBytes } from 'node:crypto';
+import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
+import type { Fleet } from '../../device-sim/fleet/fleet.ts';
+import { parseAddress } from '../../domain/address.ts';
+import { unitHash } from '../../domain/shard.ts';
+import { HttpProbe } from '../../pinger/probes/http.ts';
+import { UdpProbe } from '../../pinger/probes/udp.ts';
+import { SlotRunner } from '../../pinger/slot-runner.ts';
+import { OUTCOME, type SlotResults, STRAYS } from '../../pinger/tasks.ts';
+import { EPOCH_BYTES, PROBE, type UnitRow, UnitTable, uuidOf } from '../../pinger/unit-table.ts';
+import { encodePingReply, PING_DATAGRAM_BYTES, REQUEST_AT } from '../../platform/unit-protocol/datagram.ts';
+import { type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
+import { eventually } from '../support/eventually.ts';
+
+const TIMEOUT_MS = 400;
+const LATENCY_MS = 80;
+const HOUR_MS = 3_600_000;
+
+let platform: FieldPlatform;
+let fleet: Fleet;
+let unit: EmulatedUnit;
+
+beforeAll(async () => {
+  platform = await startFieldPlatform();
+  fleet = await startTestFleet(platform);
+  await eventually(() => fleet.readiness().connected === fleet.units.size);
+  const found = fleet.units.get('PL-1000');
+  if (found === undefined) throw new Error('there is no PL-1000');
+  unit = found;
+});
+
+const runners: SlotRunner[] = [];
+
+afterAll(async () => {
+  await Promise.all(runners.map((runner) => runner.close()));
+  await fleet.stop();
+  await platform.stop();
+});
+
+interface Prober {
+  readonly table: UnitTable;
+  /** Pings unit 0. */
+  ping(changes?: Partial<UnitRow>): Promise<SlotResults>;
+}
+
+async function newProber(probe: UnitRow['probe'], keepAlive = false): Promise<Prober> {
+  const table = UnitTable.create(4);
+  const runner = await SlotRunner.open({
+    table,
+    timeoutMs: TIMEOUT_MS,
+    now: Date.now,
+    monotonic: () => performance.now(),
+    after(ms, run) {
+      const timer = setTimeout(run, ms);
+      return () => clearTimeout(timer);
+    },
+    openProbes: async (arrivals) => [
+      await UdpProbe.open(table, arrivals),
+      new HttpProbe({ table, arrivals, keepAlive }),
+    ],
+  });
+  runners.push(runner);
+  return {
+    table,
+    ping(changes = {}) {
+      table.write(0, row({ probe, ...changes }));
+      return runner.run({ startMs: Date.now(), units: new Uint32Array(1), offsetsMs: new Float32Array(1) });
+    },
+  };
+}
+
+function row(changes: Partial<UnitRow>): UnitRow {
+  const address = parseAddress(unit.address);
+  if (address === undefined || unit.credentials === undefined) throw new Error('the unit is not registered');
+  const { name } = unit;
+  const key = Buffer.from(unit.credentials.unitKey, 'base64');
+  return { name, hash: unitHash(name), ip: address.host, port: address.port, probe: PROBE.http, key, ...changes };
+}
+
+async function faults(changes: object): Promise<void> {
+  const body = JSON.stringify(changes);
+  const response = await fetch(`${fleet.controlUrl}/units/${unit.name}/faults`, { method: 'POST', body });
+  if (!response.ok) throw new Error(`the simulator said ${response.status}`);
+}
+
+const strays = ({ strays: counts }: SlotResults) =>
+  Object.fromEntries(STRAYS.map((stray, index) => [stray, counts[index] ?? 0]));
+
+describe.each([
+  ['udp', PROBE.udp, false],
+  ['http', PROBE.http, false],
+  ['http on kept connections', PROBE.http, true],
+] as const)('the probe %s of a simulated unit', (_, probe, keepAlive) => {
+  let prober: Prober;
+
+  beforeAll(async () => {
+    prober = await newProber(probe, keepAlive);
+  });
+
+  test('learns what the unit says about itself', async () => {
+    const { epoch, lastSeq } = unit.model.log;
+    for (let time = 1; time <= 3; time += 1) {
+      const results = await prober.ping();
+      expect([...results.outcomes]).toEqual([OUTCOME.answered]);
+      expect(uuidOf(Buffer.from(results.epochs.buffer, results.epochs.byteOffset, EPOCH_BYTES), 0)).toBe(epoch);
+      expect(results.lastSeqs[0]).toBe(lastSeq);
+      expect(results.rttMs[0]).toBeGreaterThan(0);
+      expect(Math.abs((results.sentAtMs[0] ?? 0) - Date.now())).toBeLessThan(5_000);
+    }
+  });
+
+  test('measures the clock of the unit, also when the answer takes its time', async () => {
+    expect(Math.abs((await prober.ping()).clockOffsetsMs[0] ?? Number.NaN)).toBeLessThan(200);
+    await faults({ clockSkewMs: -HOUR_MS, latencyMs: LATENCY_MS });
+    const offsetMs = (await prober.ping()).clockOffsetsMs[0] ?? Number.NaN;
+    await faults({ clockSkewMs: 0, latencyMs: 0 });
+    // A datagram holds no time before 1970, nor does it need to.
+    expect(Math.abs(offsetMs + HOUR_MS)).toBeLessThan(200);
+  });
+
+  test('lets the unit forget what is recorded', async () => {
+    const { epoch, lastSeq } = unit.model.log;
+    await prober.ping({ recorded: { epoch, seq: lastSeq } });
+    await eventually(() => unit.model.log.recordedSeq === lastSeq);
+  });
+
+  test('is not answered when it cannot prove who asks', async () => {
+    expect((await prober.ping({ key: new Uint8Array(32) })).outcomes[0]).toBe(OUTCOME.missed);
+  });
+
+  test('measures the delay on the way', async () => {
+    await faults({ latencyMs: LATENCY_MS });
+    const times: number[] = [];
+    for (let time = 1; time <= 5; time += 1) times.push((await prober.ping()).rttMs[0] ?? Number.NaN);
+    await faults({ latencyMs: 0 });
+    const typical = times.toSorted((a, b) => a - b)[2];
+    expect(typical).toBeGreaterThanOrEqual(LATENCY_MS - 1);
+    expect(typical).toBeLessThan(LATENCY_MS + 40);
+  });
+
+  test('misses a unit that is cut off, or too slow', async () => {
+    await faults({ offline: true });
+    expect((await prober.ping()).outcomes[0]).toBe(OUTCOME.missed);
+    await faults({ offline: false, latencyMs: 3 * TIMEOUT_MS });
+    const startedMs = performance.now();
+    const results = await prober.ping();
+    expect(performance.now() - startedMs).toBeLessThan(2 * TIMEOUT_MS);
+    expect([results.outcomes[0], results.rttMs[0]]).toEqual([OUTCOME.missed, Number.NaN]);
+    await faults({ latencyMs: 0 });
+  });
+
+  test('finds nobody at an address where nobody is', async () => {
+    expect((await prober.ping({ port: 1 })).outcomes[0]).toBe(OUTCOME.missed);
+  });
+});
+
+test('a probe that is not there discards', async () => {
+  const prober = await newProber(PROBE.nats);
+  expect((await prober.ping()).outcomes[0]).toBe(OUTCOME.discarded);
+});
+
+describe('datagrams that come back', () => {
+  const key = randomBytes(32);
+  const reply = {
+    flags: 0,
+    bootId: '00'.repeat(8),
+    uptimeS: 1,
+    configurationHash: 'ab'.repeat(8),
+    epoch: '018f0000-0000-7000-8000-000000000001',
+    lastSeq: 5,
+    clockMs: 1_780_000_000_000,
+  };
+
+  /** A unit that answers each request with the datagrams that `answers` makes of its nonce. */
+  async function unitThat(answers: (nonce: Buffer, count: number) => readonly Buffer[]) {
+    let count = 0;
+    const socket = await Bun.udpSocket({
+      hostname: '127.0.0.1',
+      binaryType: 'buffer',
+      socket: {
+        data(from, request, port, address) {
+          count += 1;
+          const nonce = Buffer.from(request.subarray(REQUEST_AT.nonce, REQUEST_AT.nonce + 16));
+          for (const answer of answers(nonce, count)) from.send(answer, port, address);
+        },
+      },
+    });
+    const prober = await newProber(PROBE.udp);
+    return { ping: () => prober.ping({ ip: '127.0.0.1', port: socket.port, key }), close: () => socket.close() };
+  }
+
+  const good = (nonce: Buffer) => encodePingReply(key, nonce, reply);
+  const forged = (nonce: Buffer) => encodePingReply(randomBytes(32), nonce, reply);
+
+  test('forged, truncated, or garbage are no answer, and are counted', async () => {
+    const { ping, close } = await unitThat((nonce) => [
+      forged(nonce),
+      good(nonce).subarray(0, PING_DATAGRAM_BYTES - 1),
+      Buffer.from('hello'),
+    ]);
+    const results = await ping();
+    close();
+    expect(results.outcomes[0]).toBe(OUTCOME.forged);
+    expect(strays(results)).toEqual({ forged: 1, late: 0, duplicate: 0, malformed: 2 });
+  });
+
+  test('forged before the true one do not spoil it', async () => {
+    const { ping, close } = await unitThat((nonce) => [forged(nonce), good(nonce)]);
+    const results = await ping();
+    close();
+    expect(results.outcomes[0]).toBe(OUTCOME.answered);
+    expect(results.configurationHashes).toEqual(new Uint8Array(8).fill(0xab));
+    expect(strays(results)).toMatchObject({ forged: 1 });
+  });
+
+  test('twice count once', async () => {
+    const { ping, close } = await unitThat((nonce) => [good(nonce), good(nonce)]);
+    expect((await ping()).outcomes[0]).toBe(OUTCOME.answered);
+    // The second came when the slot was done: the next one tells.
+    await eventually(async () => strays(await ping()).duplicate === 1);
+    close();
+  });
+
+  test('late never count for a later ping', async () => {
+    let last: Buffer | undefined;
+    const { ping, close } = await unitThat((nonce) => {
+      const before = last;
+      last = nonce;
+      return before === undefined ? [] : [good(before)];
+    });
+    expect((await ping()).outcomes[0]).toBe(OUTCOME.missed);
+    const second = await ping();
+    close();
+    expect(second.outcomes[0]).toBe(OUTCOME.missed);
+    expect(strays(second)).toMatchObject({ late: 1 });
+  });
+});
