@@ -108,7 +108,14 @@ module.exports = {
       from: { path: '^server/main[.]ts$' },
       to: { path: folder('projections', 'device-sim'), pathNot: QUERIES },
     },
-    apart('pinger'),
+    apart('pinger', '^pinger/main[.]ts$'),
+    {
+      name: 'pinger-main-reads-only-queries',
+      comment: 'as a process of its own the pinger reads which units there are, as the main of the server does for it',
+      severity: 'error',
+      from: { path: '^pinger/main[.]ts$' },
+      to: { path: folder(...others('pinger')), pathNot: QUERIES },
+    },
     apart('projections'),
     apart('device-sim'),
     {

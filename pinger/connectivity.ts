@@ -8,11 +8,14 @@
 
 import { type Connectivity, goOffline, goOnline, HEARTBEAT_INTERVAL_MS } from '../domain/connectivity.ts';
 import type { EventDraft } from '../domain/envelope.ts';
+import { unitHash } from '../domain/shard.ts';
 import type { UnitState } from '../domain/unit.ts';
 import { toInstant, toMs } from '../domain/vocabulary.ts';
 import type { Log } from '../platform/log.ts';
 import type { UnitDecider } from '../platform/units/unit-decider.ts';
-import { Outage } from './outage.ts';
+import { Flapping } from './flapping.ts';
+import { Outage as Trouble } from './outage.ts';
+import { type Outage, Vanishing } from './vanishing.ts';
 import {
   type Believed,
   doubted,
@@ -46,11 +49,18 @@ export interface ConnectivityOptions {
   readonly now: () => number;
   /** Milliseconds during which heartbeats could be heard: it stands still while this process does, or its NATS is away. */
   readonly attended: () => number;
+  /** The last proof that other processes know of a unit, milliseconds since 1970; asked before it is called offline. */
+  readonly provenElsewhereMs?: (unit: string) => Promise<number | undefined>;
   readonly log: Log;
 }
 
 interface Entry {
+  /** The first letter of the hash of its name. */
+  readonly letter: string;
   watch: Watch;
+  /** As it was counted: believed online, and missing. */
+  countedOnline: boolean;
+  countedMissing: boolean;
   /** When it was last heard of, on the clock `attended`. */
   heardMs: number;
   /** When its status last changed here, milliseconds since 1970. */
@@ -63,29 +73,39 @@ export class ConnectivityTracker {
   readonly #units = new Map<string, Entry>();
   readonly #guests = new Set<string>();
   readonly #underWay = new Set<Promise<void>>();
-  readonly #store: Outage;
+  readonly #store: Trouble;
+  readonly #vanishing: Vanishing;
+  readonly #flapping: Flapping;
+  #wasOut = false;
   #stopped = false;
 
   constructor(options: ConnectivityOptions) {
     this.#options = options;
-    this.#store = new Outage('recording who is online', options.log);
+    this.#store = new Trouble('recording who is online', options.log);
+    this.#vanishing = new Vanishing(options.now);
+    this.#flapping = new Flapping(options.now);
   }
 
-  /** Watches a unit from now on. */
-  add(unit: string): void {
+  /** Watches a unit from now on. `hash`: of its name. `status`: what the read model says, believed until something else shows. */
+  add(unit: string, hash: string, status?: Connectivity['status']): void {
     this.#guests.delete(unit);
-    if (!this.#units.has(unit)) this.#enter(unit);
+    if (this.#units.has(unit)) return;
+    const entry = this.#enter(unit, hash.slice(0, 1));
+    if (status !== undefined) this.#become(entry, recorded(entry.watch, status));
   }
 
   remove(unit: string): void {
+    const entry = this.#units.get(unit);
+    if (entry !== undefined) this.#become(entry, NEW_WATCH);
     this.#units.delete(unit);
+    this.#flapping.forget(unit);
   }
 
   /** What the read model says of a unit; where that is not what is believed here, the log is asked again. */
   hint(unit: string, status: Connectivity['status']): void {
     const entry = this.#units.get(unit);
     if (entry === undefined || entry.watch.status === 'unknown' || entry.watch.status === status) return;
-    if (this.#options.now() - entry.changedAtMs > READ_MODEL_LAG_MS) entry.watch = doubted(entry.watch);
+    if (this.#options.now() - entry.changedAtMs > READ_MODEL_LAG_MS) this.#become(entry, doubted(entry.watch));
   }
 
   /** A unit has proved that it is there. `atMs`: milliseconds since 1970. */
@@ -93,7 +113,7 @@ export class ConnectivityTracker {
     const entry = this.#units.get(unit) ?? this.#welcome(unit);
     if (entry === undefined) return;
     entry.heardMs = this.#options.attended();
-    entry.watch = proven(entry.watch, evidence, atMs, this.#options.failuresToOffline);
+    this.#become(entry, proven(entry.watch, evidence, atMs, this.#options.failuresToOffline));
     this.#act(unit, entry);
   }
 
@@ -101,7 +121,7 @@ export class ConnectivityTracker {
   miss(unit: string, sentAtMs: number): void {
     const entry = this.#units.get(unit);
     if (entry === undefined) return;
-    entry.watch = missed(entry.watch, sentAtMs);
+    this.#become(entry, missed(entry.watch, sentAtMs));
     this.#act(unit, entry);
   }
 
@@ -111,13 +131,32 @@ export class ConnectivityTracker {
     if (entry === undefined) return;
     const silenceMs = this.#options.attended() - entry.heardMs;
     if (silenceMs <= this.#options.failuresToOffline * HEARTBEAT_INTERVAL_MS) return;
-    entry.watch = silent(entry.watch, this.#options.now() - silenceMs);
+    this.#become(entry, silent(entry.watch, this.#options.now() - silenceMs));
     this.#act(unit, entry);
   }
 
   /** Whether missed pings say nothing about a unit, so that only silence does. */
   isUnpingable(unit: string): boolean {
     return this.#units.get(unit)?.watch.pingable === false;
+  }
+
+  /** The last proof of a unit that is known here. */
+  lastProof(unit: string): Watch['lastProof'] {
+    return this.#units.get(unit)?.watch.lastProof;
+  }
+
+  isFlapping(unit: string): boolean {
+    return this.#flapping.isFlapping(unit);
+  }
+
+  /** How many units flap. */
+  get flapping(): number {
+    return this.#flapping.count;
+  }
+
+  /** Where too many units are missing for it to be them. */
+  outages(): Outage[] {
+    return this.#vanishing.outages();
   }
 
   /** How many units are believed to be in each state. */
@@ -133,9 +172,17 @@ export class ConnectivityTracker {
     await Promise.all(this.#underWay);
   }
 
-  #enter(unit: string): Entry {
+  #enter(unit: string, letter: string): Entry {
     const { attended, now } = this.#options;
-    const entry: Entry = { watch: NEW_WATCH, heardMs: attended(), changedAtMs: now(), deciding: false };
+    const entry: Entry = {
+      letter,
+      watch: NEW_WATCH,
+      countedOnline: false,
+      countedMissing: false,
+      heardMs: attended(),
+      changedAtMs: now(),
+      deciding: false,
+    };
     this.#units.set(unit, entry);
     return entry;
   }
@@ -143,43 +190,87 @@ export class ConnectivityTracker {
   #welcome(unit: string): Entry | undefined {
     if (this.#guests.size >= MAX_GUESTS) return undefined;
     this.#guests.add(unit);
-    return this.#enter(unit);
+    return this.#enter(unit, unitHash(unit).slice(0, 1));
+  }
+
+  #become(entry: Entry, watch: Watch): void {
+    entry.watch = watch;
+    const isOnline = watch.status === 'online';
+    const isMissing = isOnline && (watch.misses > 0 || watch.silent);
+    const [online, missing] = [
+      Number(isOnline) - Number(entry.countedOnline),
+      Number(isMissing) - Number(entry.countedMissing),
+    ];
+    if (online === 0 && missing === 0) return;
+    entry.countedOnline = isOnline;
+    entry.countedMissing = isMissing;
+    this.#vanishing.count(entry.letter, online, missing);
   }
 
   #act(unit: string, entry: Entry): void {
     if (this.#stopped || entry.deciding || this.#underWay.size >= MAX_DECISIONS_UNDER_WAY) return;
-    const { failuresToOffline } = this.#options;
-    const transition = wanted(entry.watch, failuresToOffline);
-    if (transition === undefined) return;
+    const transition = this.#wanted(unit, entry);
+    if (transition === undefined || (transition === 'offline' && this.#isOut(entry))) return;
     entry.deciding = true;
     const decision = this.#decide(unit, entry, transition).then((decided) => {
       entry.deciding = false;
       this.#underWay.delete(decision);
       // What came in meanwhile may ask for the opposite.
-      if (decided && wanted(entry.watch, failuresToOffline) !== transition) this.#act(unit, entry);
+      if (decided && this.#wanted(unit, entry) !== transition) this.#act(unit, entry);
     });
     this.#underWay.add(decision);
+  }
+
+  #wanted(unit: string, { watch }: Entry): 'online' | 'offline' | undefined {
+    const { failuresToOffline } = this.#options;
+    const needed =
+      watch.misses < failuresToOffline ? failuresToOffline : this.#flapping.failuresToOffline(unit, failuresToOffline);
+    return wanted(watch, needed);
+  }
+
+  /** Whether so many are missing that it is us; says so when that changes. */
+  #isOut({ letter }: Entry): boolean {
+    const outages = this.#vanishing.outages();
+    const isAny = outages.length > 0;
+    const { log } = this.#options;
+    if (isAny && !this.#wasOut)
+      log.error('too many units vanish at once for it to be them: none goes offline', { outages });
+    if (!isAny && this.#wasOut) log.info('units that vanish go offline again');
+    this.#wasOut = isAny;
+    return this.#vanishing.isOut(letter);
   }
 
   /** @returns whether the log was asked. Never rejects. */
   async #decide(unit: string, entry: Entry, transition: 'online' | 'offline'): Promise<boolean> {
     const { decider, newId, now } = this.#options;
-    const evident = entry.watch;
     const meta = { commandId: newId(), actor: ACTOR, source: SOURCE };
     let outrun = false;
     try {
-      const { state } = await decider.decide(unit, 'connectivity', meta, (present) => {
+      if (transition === 'offline' && (await this.#isProvenElsewhere(unit, entry))) return true;
+      const evident = entry.watch;
+      const { state, appended } = await decider.decide(unit, 'connectivity', meta, (present) => {
         outrun = transition === 'offline' && isOutrun(evident, present);
         if (outrun || present.registry.status !== 'registered') return [];
         return transition === 'online' ? online(evident, present, now()) : offline(evident, present);
       });
       this.#store.worked();
-      entry.watch = outrun ? provenElsewhere(entry.watch) : recorded(entry.watch, state.connectivity.status);
+      if (appended && transition === 'offline') this.#flapping.wentOffline(unit);
+      if (this.#units.get(unit) !== entry) return true;
+      this.#become(entry, outrun ? provenElsewhere(entry.watch) : recorded(entry.watch, state.connectivity.status));
       entry.changedAtMs = now();
     } catch (error) {
       this.#store.failed(error);
       return false;
     }
+    return true;
+  }
+
+  /** Whether another process has heard the unit since it began to miss here: then the misses do not count. */
+  async #isProvenElsewhere(unit: string, entry: Entry): Promise<boolean> {
+    const provenMs = await this.#options.provenElsewhereMs?.(unit).catch(() => undefined);
+    const { missingSinceMs } = entry.watch;
+    if (provenMs === undefined || missingSinceMs === undefined || provenMs <= missingSinceMs) return false;
+    this.#become(entry, { ...provenElsewhere(entry.watch), status: entry.watch.status });
     return true;
   }
 }

@@ -8,7 +8,6 @@
 
 import { isIP } from 'node:net';
 import { parseAddress } from '../domain/address.ts';
-import { unitHash } from '../domain/shard.ts';
 import type { Config } from '../platform/config.ts';
 import type { Log } from '../platform/log.ts';
 import { messageOf } from '../platform/message-of.ts';
@@ -19,13 +18,15 @@ import { ConnectivityTracker } from './connectivity.ts';
 import { Heartbeats } from './heartbeats.ts';
 import { JoinQueue } from './joining.ts';
 import { type Counted, Meter } from './meter.ts';
-import { Outage } from './outage.ts';
+import { Outage as Trouble } from './outage.ts';
 import { PingPool } from './pool.ts';
 import { type PingResults, Rounds, TURN } from './rounds.ts';
 import { Schedule, slotWidthMs } from './schedule.ts';
+import { Summaries } from './summaries.ts';
 import { type PingTarget, type PingTargets, TargetList } from './targets.ts';
-import { CONFIGURATION_HASH_BYTES, OUTCOME } from './tasks.ts';
-import { EPOCH_BYTES, isNothing, PROBE, UnitTable, uuidOf } from './unit-table.ts';
+import { OUTCOME } from './tasks.ts';
+import { PROBE, UnitTable } from './unit-table.ts';
+import type { Outage } from './vanishing.ts';
 import type { Believed, Evidence } from './watch.ts';
 
 /** Pause between two readings of the targets: how old a recorded place in a ping may be, and how late a new unit joins. */
@@ -46,13 +47,17 @@ export interface PingerOptions {
   readonly targets: PingTargets;
   /** The key of a unit's pings. */
   readonly unitKey: (name: string, keyVersion: number) => Uint8Array;
-  /** The addresses of a host name; @throws when it has none. */
+  /** Whether this process watches a unit, by the hash of its name. */
+  readonly owns: (hash: string) => boolean;
+  /** The address of a host name. @throws when it has none */
   readonly lookup: (host: string) => Promise<string>;
   readonly decider: Pick<UnitDecider, 'decide'>;
   /** Takes `MAX_TELEMETRY_RESULTS` at most. May throw: then they are lost. */
   readonly publishTelemetry: (results: readonly TelemetryResult[]) => void;
   /** Whether heartbeats can be heard now. Silence counts only while they can. */
   readonly heartbeatsArrive: () => boolean;
+  /** The last proof that other processes know of a unit, milliseconds since 1970. */
+  readonly provenElsewhereMs?: (unit: string) => Promise<number | undefined>;
   /** Where units of the probe `nats` are asked; without it they are not. */
   readonly nats?: Pick<NatsOptions, 'url' | 'creds'>;
   readonly newId: () => string;
@@ -61,11 +66,15 @@ export interface PingerOptions {
   readonly log: Log;
 }
 
-export interface PingerStatus {
+export interface PingerFigures {
   readonly units: number;
   /** Units that are not pinged: those whose address is none, and those for which there is no place. */
   readonly notPinged: number;
   readonly states: Readonly<Record<Believed, number>>;
+  /** Units that go offline and come back too often to be believed at once. */
+  readonly flapping: number;
+  /** Where too many units are missing for it to be them: the first letter of their hash. */
+  readonly outages: readonly Outage[];
   /** By how much pings left after their instants in the last half minute. */
   readonly scheduleLagMs: { readonly p99: number; readonly max: number };
   /** Per second, over the last half minute. */
@@ -81,7 +90,11 @@ export interface Pinger {
   prove(unit: string, evidence: Evidence, atMs: number): void;
   /** A heartbeat has arrived on the subject of `unit`. `atMs`: milliseconds since 1970. */
   heartbeat(unit: string, content: Uint8Array, atMs: number): void;
-  status(): PingerStatus;
+  /** The last proof of a unit that is known here. */
+  lastProof(unit: string): { readonly evidence: Evidence; readonly atMs: number } | undefined;
+  /** This process owns other shards than before. */
+  reshard(): void;
+  status(): PingerFigures;
   stop(): Promise<void>;
 }
 
@@ -94,28 +107,37 @@ export function startPinger(options: PingerOptions): Pinger {
 class RunningPinger implements Pinger {
   readonly #options: PingerOptions;
   readonly #units: TargetList;
+  readonly #summaries: Summaries;
   readonly #tracker: ConnectivityTracker;
   readonly #pool: PingPool;
   readonly #rounds: Rounds;
   readonly #joining: JoinQueue;
   readonly #meter: Meter;
   readonly #heartbeats: Heartbeats;
-  readonly #reading: Outage;
-  readonly #publishing: Outage;
+  readonly #reading: Trouble;
+  readonly #publishing: Trouble;
   readonly #stop = new AbortController();
   readonly #underWay = new Set<Promise<void>>();
   /** Units that nobody pings. */
   readonly #unpinged = new Set<string>();
+  /** How each unit is pinged: at which address, how, with which key. */
+  readonly #manners = new Map<string, string>();
   #attendedMs = 0;
   #lookedMs: number;
   #lookTimer: ReturnType<typeof setTimeout> | undefined;
   #refreshTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(options: PingerOptions) {
-    const { targets, decider, newId, clock, config, nats, log } = options;
+    const { targets, owns, provenElsewhereMs, decider, newId, clock, config, nats, log } = options;
     const { intervalMs, timeoutMs, threads, httpKeepAlive } = config;
     this.#options = options;
-    this.#units = new TargetList(targets);
+    this.#units = new TargetList({
+      targets,
+      owns,
+      monotonic: clock.monotonic,
+      onPut: (target) => this.#put(target),
+      onGone: (unit) => this.#forget(unit),
+    });
     const schedule = new Schedule(intervalMs, slotWidthMs(timeoutMs));
     const table = UnitTable.create();
     const settings = { table: table.shared, timeoutMs, httpKeepAlive, ...(nats === undefined ? {} : { nats }) };
@@ -126,6 +148,13 @@ class RunningPinger implements Pinger {
     this.#meter = meter;
     const onResults = (results: PingResults) => this.#take(results);
     this.#rounds = new Rounds({ schedule, table, pool, threads, timeoutMs, clock, meter, onResults, log });
+    this.#summaries = new Summaries({
+      capacity: table.capacity,
+      intervalMs,
+      monotonic: clock.monotonic,
+      units: () => this.#rounds.size,
+      isFlapping: (unit) => this.#tracker.isFlapping(unit),
+    });
     this.#joining = new JoinQueue();
     this.#heartbeats = new Heartbeats({
       tell: (results) => this.#publish(results),
@@ -133,8 +162,8 @@ class RunningPinger implements Pinger {
       monotonic: clock.monotonic,
       log,
     });
-    this.#reading = new Outage('reading which units to ping', log);
-    this.#publishing = new Outage('publishing what was heard of units', log);
+    this.#reading = new Trouble('reading which units to ping', log);
+    this.#publishing = new Trouble('publishing what was heard of units', log);
     this.#lookedMs = clock.monotonic();
     this.#tracker = new ConnectivityTracker({
       decider,
@@ -142,6 +171,7 @@ class RunningPinger implements Pinger {
       newId,
       now: clock.now,
       attended: () => this.#attendedMs,
+      ...(provenElsewhereMs === undefined ? {} : { provenElsewhereMs }),
       log,
     });
   }
@@ -163,11 +193,23 @@ class RunningPinger implements Pinger {
     this.#heartbeats.take(unit, content, atMs);
   }
 
-  status(): PingerStatus {
+  lastProof(unit: string): { readonly evidence: Evidence; readonly atMs: number } | undefined {
+    return this.#tracker.lastProof(unit);
+  }
+
+  reshard(): void {
+    this.#units.reshard();
+    clearTimeout(this.#refreshTimer);
+    this.#track(this.#refresh());
+  }
+
+  status(): PingerFigures {
     return {
       units: this.#units.size,
       notPinged: this.#unpinged.size,
       states: this.#tracker.states(),
+      flapping: this.#tracker.flapping,
+      outages: this.#tracker.outages(),
       scheduleLagMs: this.#meter.lagMs(),
       rates: this.#meter.rates(),
       totals: this.#meter.totals,
@@ -203,21 +245,21 @@ class RunningPinger implements Pinger {
   }
 
   #take({ units, turns, results }: PingResults): void {
-    const telemetry: TelemetryResult[] = [];
     for (let place = 0; place < units.length; place += 1) {
-      const unit = this.#rounds.nameOf(units[place] ?? 0);
+      const index = units[place] ?? 0;
+      const unit = this.#rounds.nameOf(index);
       const outcome = results.outcomes[place];
       if (unit === undefined || outcome === OUTCOME.discarded) continue;
-      const at = Math.round(results.sentAtMs[place] ?? 0);
+      const sentAtMs = Math.round(results.sentAtMs[place] ?? 0);
       if (outcome === OUTCOME.answered) {
-        telemetry.push({ heard: 'answer', unit, at, rttMs: results.rttMs[place] ?? 0, ...said({ results, place }) });
-        this.prove(unit, 'ping', at);
+        this.prove(unit, 'ping', sentAtMs);
+        this.#summaries.answered(index, unit, results, place);
       } else {
-        telemetry.push({ heard: 'nothing', unit, at });
-        if (turns[place] === TURN.own) this.#miss(unit, at);
+        if (turns[place] === TURN.own) this.#miss(unit, sentAtMs);
+        this.#summaries.lost(index, unit, sentAtMs);
       }
     }
-    this.#publish(telemetry);
+    this.#publish(this.#summaries.take());
   }
 
   #miss(unit: string, sentAtMs: number): void {
@@ -242,12 +284,7 @@ class RunningPinger implements Pinger {
     const { signal } = this.#stop;
     const startedMs = clock.monotonic();
     try {
-      const { changed, left } = await this.#units.refresh(signal);
-      for (const unit of left) this.#forget(unit);
-      for (const target of changed) await this.#put(target);
-      for (const { name, connectivity } of this.#units.all()) {
-        if (connectivity !== undefined) this.#tracker.hint(name, connectivity);
-      }
+      await this.#units.refresh(signal);
       this.#reading.worked();
     } catch (error) {
       this.#reading.failed(error);
@@ -258,26 +295,27 @@ class RunningPinger implements Pinger {
   }
 
   async #put(target: PingTarget): Promise<void> {
-    const { name, probe, keyVersion, recorded } = target;
+    const { name, hash, probe, recorded, connectivity } = target;
+    this.#tracker.add(name, hash, connectivity);
+    if (connectivity !== undefined) this.#tracker.hint(name, connectivity);
+    const known = this.#rounds.indexOf(name);
+    const manner = `${target.address} ${probe} ${target.keyVersion}`;
+    if (known !== undefined && this.#manners.get(name) === manner) {
+      this.#rounds.writeRecorded(known, recorded);
+      return;
+    }
+    this.#manners.set(name, manner);
     const place = await this.#placeOf(target);
-    const isNew = this.#rounds.indexOf(name) === undefined;
-    this.#tracker.add(name);
+    const key = this.#options.unitKey(name, target.keyVersion);
     const index =
-      place === undefined
-        ? undefined
-        : this.#rounds.put({
-            name,
-            hash: unitHash(name),
-            ...place,
-            probe: PROBE[probe],
-            key: this.#options.unitKey(name, keyVersion),
-            recorded,
-          });
+      place === undefined ? undefined : this.#rounds.put({ name, hash, ...place, probe: PROBE[probe], key, recorded });
     if (index === undefined) this.#rounds.remove(name);
     if (index === undefined) this.#unpinged.add(name);
     else this.#unpinged.delete(name);
+    if (index === undefined || known !== undefined) return;
+    this.#summaries.forget(index);
     // Also one that is known to be online by its heartbeat: how fast it answers should not wait for its own instant.
-    if (isNew && index !== undefined) this.#joining.add(name);
+    this.#joining.add(name);
   }
 
   /** Where a unit is pinged; `undefined` when its address is none. */
@@ -296,6 +334,7 @@ class RunningPinger implements Pinger {
 
   #forget(unit: string): void {
     this.#rounds.remove(unit);
+    this.#manners.delete(unit);
     this.#unpinged.delete(unit);
     this.#tracker.remove(unit);
     this.#heartbeats.forget(unit);
@@ -307,17 +346,4 @@ class RunningPinger implements Pinger {
     const tracked = work.finally(() => this.#underWay.delete(tracked));
     this.#underWay.add(tracked);
   }
-}
-
-/** What a unit said about itself in an answer. */
-function said({ results, place }: { readonly results: PingResults['results']; readonly place: number }) {
-  const epoch = Buffer.from(results.epochs.subarray(place * EPOCH_BYTES, (place + 1) * EPOCH_BYTES));
-  const hashAt = place * CONFIGURATION_HASH_BYTES;
-  const hash = Buffer.from(results.configurationHashes.subarray(hashAt, hashAt + CONFIGURATION_HASH_BYTES));
-  const clockOffsetMs = results.clockOffsetsMs[place] ?? Number.NaN;
-  return {
-    ...(isNothing(epoch) ? {} : { epoch: uuidOf(epoch, 0), lastSeq: results.lastSeqs[place] ?? 0 }),
-    configurationHash: hash.toString('hex'),
-    ...(Number.isNaN(clockOffsetMs) ? {} : { clockOffsetMs }),
-  };
 }

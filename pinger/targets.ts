@@ -1,81 +1,123 @@
-/** The units to watch: read page by page from whoever knows them. */
+/**
+ * The units to watch, as the read model knows them: all of them at first and now and then, and between that those that have
+ * changed. Of several processes each watches the units of its shards.
+ */
 
 import type { Connectivity } from '../domain/connectivity.ts';
 import type { EventOf } from '../domain/events/catalogue.ts';
+import type { RecordedPlace } from './unit-table.ts';
 
 /** Units in one page. */
-export const MAX_TARGETS_PER_PAGE = 1_000;
+export const MAX_TARGETS_PER_PAGE = 5_000;
+/** How often all are read, to find what was missed. */
+export const FULL_READ_INTERVAL_MS = 600_000;
 
 export type ProbeKind = EventOf<'UnitRegistered'>['probe'];
 
 /** A unit as it is registered and recorded. */
 export interface PingTarget {
   readonly name: string;
+  /** Of the name, 64 hex letters. */
+  readonly hash: string;
   /** `host:port` */
   readonly address: string;
   readonly probe: ProbeKind;
   readonly keyVersion: number;
+  /** Whether it is to be pinged: it is not retired, and has credentials. */
+  readonly inUse: boolean;
   /** The place in the unit's log up to which everything is recorded: the unit deletes its log up to here. */
-  readonly recorded?: { readonly epoch: string; readonly seq: number };
+  readonly recorded?: RecordedPlace;
   /** What the read model believes; it may lag. */
   readonly connectivity?: Connectivity['status'];
 }
 
 export interface PingTargets {
-  /** The units in use whose name comes after `afterName`, in order, `limit` at most; fewer than that are the last. */
-  page(afterName: string | undefined, limit: number): Promise<readonly PingTarget[]>;
+  /**
+   * The units that changed after a position, whose name comes after `afterName`, in order, `limit` at most; fewer than that
+   * are the last. `completeTo`: nothing up to that position is missing.
+   */
+  changed(query: {
+    readonly since: number;
+    readonly afterName: string | undefined;
+    readonly limit: number;
+  }): Promise<{ readonly targets: readonly PingTarget[]; readonly completeTo: number }>;
 }
 
-export interface Refreshed {
-  /** New, or other than before. */
-  readonly changed: readonly PingTarget[];
-  readonly left: readonly string[];
+export interface TargetListOptions {
+  readonly targets: PingTargets;
+  /** Whether this process watches a unit, by the hash of its name. */
+  readonly owns: (hash: string) => boolean;
+  /** Milliseconds of a clock that never jumps. */
+  readonly monotonic: () => number;
+  readonly onPut: (target: PingTarget) => Promise<void>;
+  readonly onGone: (unit: string) => void;
 }
 
 export class TargetList {
-  readonly #targets: PingTargets;
-  #units = new Map<string, PingTarget>();
+  readonly #options: TargetListOptions;
+  /** The shard letters of each unit: enough of its hash to see whose it is. */
+  readonly #units = new Map<string, string>();
+  #seenTo = 0;
+  #fullReadMs = Number.NEGATIVE_INFINITY;
 
-  constructor(targets: PingTargets) {
-    this.#targets = targets;
+  constructor(options: TargetListOptions) {
+    this.#options = options;
   }
 
   get size(): number {
     return this.#units.size;
   }
 
-  all(): Iterable<PingTarget> {
-    return this.#units.values();
-  }
-
-  /** Reads everything again. A page that fails ends it; what was known stays. @throws what `page` throws */
-  async refresh(signal: AbortSignal): Promise<Refreshed> {
-    const present = new Map<string, PingTarget>();
-    const changed: PingTarget[] = [];
-    for (let after: string | undefined; !signal.aborted; ) {
-      const page = await this.#targets.page(after, MAX_TARGETS_PER_PAGE);
-      for (const target of page) {
-        present.set(target.name, target);
-        if (!isSame(this.#units.get(target.name), target)) changed.push(target);
-      }
-      after = page.at(-1)?.name;
-      if (page.length >= MAX_TARGETS_PER_PAGE) continue;
-      const left = [...this.#units.keys()].filter((name) => !present.has(name));
-      this.#units = present;
-      return { changed, left };
+  /** Other shards are owned now: units of those that went away are gone, and the next reading reads everything. */
+  reshard(): void {
+    const { owns, onGone } = this.#options;
+    for (const [unit, hash] of this.#units) {
+      if (owns(hash)) continue;
+      this.#units.delete(unit);
+      onGone(unit);
     }
-    return { changed: [], left: [] };
+    this.#fullReadMs = Number.NEGATIVE_INFINITY;
   }
-}
 
-function isSame(known: PingTarget | undefined, target: PingTarget): boolean {
-  return (
-    known !== undefined &&
-    known.address === target.address &&
-    known.probe === target.probe &&
-    known.keyVersion === target.keyVersion &&
-    known.connectivity === target.connectivity &&
-    known.recorded?.epoch === target.recorded?.epoch &&
-    known.recorded?.seq === target.recorded?.seq
-  );
+  /** Reads what has changed, or everything. A page that fails ends it; what was known stays. @throws what `changed` throws */
+  async refresh(signal: AbortSignal): Promise<void> {
+    const { targets, monotonic } = this.#options;
+    const startedMs = monotonic();
+    const isFull = startedMs - this.#fullReadMs >= FULL_READ_INTERVAL_MS;
+    const present = new Set<string>();
+    let completeTo: number | undefined;
+    for (let afterName: string | undefined; !signal.aborted; ) {
+      const query = { since: isFull ? 0 : this.#seenTo, afterName, limit: MAX_TARGETS_PER_PAGE };
+      const page = await targets.changed(query);
+      completeTo ??= page.completeTo;
+      for (const target of page.targets) if (await this.#take(target)) present.add(target.name);
+      afterName = page.targets.at(-1)?.name;
+      if (page.targets.length >= MAX_TARGETS_PER_PAGE) continue;
+      this.#seenTo = completeTo;
+      if (isFull) this.#keep(present);
+      if (isFull) this.#fullReadMs = startedMs;
+      return;
+    }
+  }
+
+  /** @returns whether it is watched here */
+  async #take(target: PingTarget): Promise<boolean> {
+    const { owns, onPut, onGone } = this.#options;
+    const { name, hash, inUse } = target;
+    if (inUse && owns(hash)) {
+      this.#units.set(name, hash);
+      await onPut(target);
+      return true;
+    }
+    if (this.#units.delete(name)) onGone(name);
+    return false;
+  }
+
+  #keep(present: ReadonlySet<string>): void {
+    for (const unit of this.#units.keys()) {
+      if (present.has(unit)) continue;
+      this.#units.delete(unit);
+      this.#options.onGone(unit);
+    }
+  }
 }

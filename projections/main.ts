@@ -9,8 +9,10 @@ import { Nats } from '../platform/nats/connection.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
 import { ensureStreams } from '../platform/nats/jetstream.ts';
 import { type Patience, untilItWorks } from '../platform/patience.ts';
+import { STATUS_FILTER } from '../platform/pinger-status.ts';
 import { Postgres } from '../platform/postgres/connection.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
+import { TELEMETRY_FILTER } from '../platform/telemetry.ts';
 import { createProjections } from './all.ts';
 import { runProjections } from './engine/engine.ts';
 import { TelemetryRecorder } from './telemetry/recorder.ts';
@@ -37,7 +39,11 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   try {
     await untilItWorks('migrating the database', patience, () => migrate(postgres, log));
     const recorder = new TelemetryRecorder(postgres.sql, log);
-    const unsubscribe = nats.subscribe('telemetry.>', ({ data }) => recorder.take(new TextDecoder().decode(data)));
+    const text = new TextDecoder();
+    const unsubscribes = [
+      nats.subscribe(TELEMETRY_FILTER, ({ data }) => recorder.take(text.decode(data))),
+      nats.subscribe(STATUS_FILTER, ({ data }) => recorder.takeStatus(text.decode(data))),
+    ];
     const recording = recorder.run(patience);
     const store = new NatsEventStore(nats, () => Bun.randomUUIDv7());
     const onCaughtUp = () => console.log('ready');
@@ -51,7 +57,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
       log,
       onCaughtUp,
     });
-    unsubscribe();
+    for (const unsubscribe of unsubscribes) unsubscribe();
     await recording;
   } finally {
     await nats.close();

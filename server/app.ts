@@ -13,6 +13,7 @@ import { Problem, problemOf, problemResponse } from './http/problems.ts';
 import { readParameters } from './http/reads.ts';
 import { fieldErrors } from './http/validation.ts';
 import { openapi } from './openapi.ts';
+import { type PingerRouteDependencies, pingerRoutes } from './pinger/routes.ts';
 import { type ReservationRouteDependencies, reservationRoutes } from './reservations/routes.ts';
 import { type UnitRouteDependencies, unitRoutes } from './units/routes.ts';
 
@@ -25,6 +26,7 @@ export type AppDependencies = ApiKeyDependencies &
   AvailabilityDependencies &
   DeadLetterRouteDependencies &
   EventDependencies &
+  PingerRouteDependencies &
   ReservationRouteDependencies &
   UnitRouteDependencies;
 
@@ -42,6 +44,7 @@ export function createApp(deps: AppDependencies, checks: HealthChecks, log: Log)
     .use(healthRoutes(checks))
     .use(apiKeyRoutes(deps))
     .use(unitRoutes(deps))
+    .use(pingerRoutes(deps))
     .use(availabilityRoutes(deps))
     .use(reservationRoutes(deps))
     .use(eventRoutes(deps))

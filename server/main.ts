@@ -1,26 +1,24 @@
 /** The server: the REST API and, by `ROLES`, the workers. This file is the wiring diagram. */
 
 import { randomBytes } from 'node:crypto';
-import { lookup } from 'node:dns/promises';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Pinger, startPinger } from '../pinger/pinger.ts';
+import { composePinger } from '../pinger/compose.ts';
 import { jwksVerifier, secretVerifier, type TokenVerifier } from '../platform/auth/tokens.ts';
 import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config.ts';
-import { loadKeys, type PlatformKeys, unitKey } from '../platform/credentials/keys.ts';
+import { loadKeys, type PlatformKeys } from '../platform/credentials/keys.ts';
 import { UnitRevocations } from '../platform/credentials/revocations.ts';
 import { createLog, type Log } from '../platform/log.ts';
-import { Nats, type NatsOptions } from '../platform/nats/connection.ts';
+import { Nats } from '../platform/nats/connection.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
 import { ensureStreams } from '../platform/nats/jetstream.ts';
-import { unitHeartbeatFilter, unitOfUnitSubject } from '../platform/nats/subjects.ts';
 import { type Patience, untilItWorks } from '../platform/patience.ts';
 import { Postgres, type Sql } from '../platform/postgres/connection.ts';
 import { withLock } from '../platform/postgres/locks.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
 import { untilAborted } from '../platform/process/until-aborted.ts';
-import { joinShards, type Shards } from '../platform/shards/join.ts';
-import { encodeTelemetry, telemetrySubject } from '../platform/telemetry.ts';
+import { ProofExchange } from '../platform/proofs.ts';
+import { joinGroup } from '../platform/shards/group.ts';
 import { PlatformSigner } from '../platform/unit-protocol/signatures.ts';
 import { UnitDecider } from '../platform/units/unit-decider.ts';
 import { loadSnapshot } from '../projections/bookings/queries.ts';
@@ -74,9 +72,11 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const decider = createDecider({ nats, sql, newId, clock, pause, log });
   const signer = await PlatformSigner.create(keys.signingKey);
   const secrets = new ReservationSecrets(keys.fleetKey, signer);
-  const pinging = { config, keys, natsAccess, nats, sql, decider, log };
-  const pinger = config.roles.has('pinger') ? createPinger(pinging) : undefined;
-  const onAnswer = (unit: string) => pinger?.prove(unit, 'command', clock());
+  const exchange = new ProofExchange(nats, newId);
+  const targets = { changed: (query: Parameters<typeof pingTargets>[1]) => pingTargets(sql, query) };
+  const pinging = { config, keys, natsAccess, nats, targets, decider, exchange, log };
+  const pinger = config.roles.has('pinger') ? composePinger(pinging) : undefined;
+  const onAnswer = (unit: string) => exchange.tell({ unit, evidence: 'command', atMs: clock() });
   const commands = new UnitCommands({ nats, signer, clock, onAnswer });
 
   const exclusively = <T>(change: () => Promise<T>) => withLock(postgres, 'unit revocations', change);
@@ -104,7 +104,6 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
       deadLetters,
       deadLetterDesk: new DeadLetterDesk({ deadLetters, decider, recorder, clock }),
       sql,
-      pingIntervalMs: config.pinger.intervalMs,
       newId,
       randomBytes,
       clock,
@@ -127,6 +126,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   } finally {
     if (config.roles.has('api')) await app.stop();
     await pinger?.stop();
+    exchange.close();
     await Promise.allSettled(stop.aborted ? workers : []);
     await revocations.close();
     await nats.close();
@@ -204,63 +204,8 @@ async function startWorkers(parts: WorkerParts): Promise<Promise<void>[]> {
 
 /** Whether the read models that decisions and the API begin with have tables: a new database has none for a moment. */
 async function readModelsServe(sql: Sql): Promise<boolean> {
-  await Promise.all([loadSnapshot(sql, 'any'), pingTargets(sql, { afterName: undefined, limit: 1 })]);
+  await Promise.all([loadSnapshot(sql, 'any'), pingTargets(sql, { since: 0, afterName: undefined, limit: 1 })]);
   return true;
-}
-
-interface GroupParts {
-  readonly group: string;
-  readonly shardLetters: number;
-  readonly config: Config;
-  readonly nats: Nats;
-  readonly stop: AbortSignal;
-  readonly log: Log;
-}
-
-function joinGroup({ group, shardLetters, config, nats, stop, log }: GroupParts): Shards {
-  return joinShards({
-    nats,
-    group,
-    shardLetters,
-    fixed: config.shards,
-    memberId: Bun.randomUUIDv7(),
-    monotonic: () => performance.now(),
-    pause: (ms, until) => sleep(ms, undefined, { signal: until }).catch(() => undefined),
-    log,
-    signal: stop,
-  });
-}
-
-interface PingerParts {
-  readonly config: Config;
-  readonly keys: PlatformKeys;
-  readonly natsAccess: Pick<NatsOptions, 'url' | 'creds'>;
-  readonly nats: Nats;
-  readonly sql: Sql;
-  readonly decider: UnitDecider;
-  readonly log: Log;
-}
-
-function createPinger({ config, keys, natsAccess, nats, sql, decider, log }: PingerParts): Pinger {
-  const pingerId = Bun.randomUUIDv7();
-  const pinger = startPinger({
-    targets: { page: (afterName, limit) => pingTargets(sql, { afterName, limit }) },
-    unitKey: (name, keyVersion) => unitKey(keys.fleetKey, name, keyVersion),
-    decider,
-    publishTelemetry: (results) => nats.publish(telemetrySubject(pingerId), encodeTelemetry(pingerId, results)),
-    lookup: async (host) => (await lookup(host)).address,
-    heartbeatsArrive: () => nats.connected,
-    nats: natsAccess,
-    newId: () => Bun.randomUUIDv7(),
-    clock: { now: Date.now, monotonic: () => performance.now() },
-    config: config.pinger,
-    log,
-  });
-  nats.subscribe(unitHeartbeatFilter(), ({ subject, data }) => {
-    const unit = unitOfUnitSubject(subject);
-    if (unit !== undefined) pinger.heartbeat(unit, data, Date.now());
-  });
-  return pinger;
 }
 
 function tokenVerifier({ auth }: Config, keys: PlatformKeys, clock: () => number): TokenVerifier {

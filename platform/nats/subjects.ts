@@ -38,9 +38,9 @@ export function unitHeartbeatSubject(unit: string): string {
   return `unit.${shardTokens(unit)}.${unit}.heartbeat`;
 }
 
-/** The heartbeats of all units. */
-export function unitHeartbeatFilter(): string {
-  return 'unit.*.*.*.heartbeat';
+/** The heartbeats of the units of a two-letter shard. */
+export function unitHeartbeatFilter(shard: string): string {
+  return `unit.${shard.slice(0, 1)}.${shard.slice(1)}.*.heartbeat`;
 }
 
 /** Where a unit takes commands as requests. */

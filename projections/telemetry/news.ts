@@ -11,42 +11,82 @@ import type { Heard, TelemetryResult } from '../../platform/telemetry.ts';
  */
 export const PING_CLOCK_PRECEDENCE_MS = 120_000;
 
+/** The answer to a ping, and when that was sent, milliseconds since 1970. */
+export type Answer = NonNullable<Heard<'pings'>['last']>;
+
+/** What came of the pings of some minutes; response times in milliseconds, of those that were answered. */
+export interface Bucket {
+  readonly sent: number;
+  readonly lost: number;
+  readonly rttMs?: { readonly min: number; readonly max: number; readonly sum: number };
+}
+
 /** What was heard of a unit since it was written last. */
 export interface UnitNews {
   readonly unit: string;
-  readonly answer?: Heard<'answer'>;
+  readonly answer?: Answer;
   /** The newest answer that tells the unit's clock: one that took long does not. */
-  readonly clockAnswer?: Heard<'answer'>;
+  readonly clockAnswer?: Answer;
   readonly heartbeat?: Heard<'heartbeat'>;
-  readonly miss?: Heard<'nothing'>;
+  /** The newest summary of pings, answered or not. */
+  readonly pinged?: { readonly at: number; readonly flapping: boolean };
+  /** By when each begins. */
+  readonly buckets: ReadonlyMap<number, Bucket>;
 }
 
 /** Takes a result in. */
-export function withResult(news: UnitNews | undefined, result: TelemetryResult): UnitNews {
-  const known = news ?? { unit: result.unit };
-  switch (result.heard) {
-    case 'answer': {
-      const answer = newer(known.answer, result);
-      if (result.clockOffsetMs === undefined) return { ...known, answer };
-      return { ...known, answer, clockAnswer: newer(known.clockAnswer, result) };
-    }
-    case 'heartbeat':
-      return { ...known, heartbeat: newer(known.heartbeat, result) };
-    case 'nothing':
-      return { ...known, miss: newer(known.miss, result) };
-  }
+export function withResult(known: UnitNews | undefined, result: TelemetryResult): UnitNews {
+  const news = newsOf(result);
+  return known === undefined ? news : joined(known, news);
 }
 
-/** Joins what was heard at two times, whichever was first. */
+function newsOf(result: TelemetryResult): UnitNews {
+  const { unit } = result;
+  if (result.heard === 'heartbeat') return { unit, heartbeat: result, buckets: new Map() };
+  const { at, bucketAt, sent, lost, last, rttMs, flapping = false } = result;
+  return {
+    unit,
+    ...(last === undefined ? {} : { answer: last }),
+    ...(last?.clockOffsetMs === undefined ? {} : { clockAnswer: last }),
+    pinged: { at, flapping },
+    buckets: new Map([[bucketAt, { sent, lost, ...(rttMs === undefined ? {} : { rttMs }) }]]),
+  };
+}
+
+/** Joins what was heard at two times, whichever was first. Each result must be in one of them only. */
 export function joined(a: UnitNews, b: UnitNews): UnitNews {
-  return [b.answer, b.clockAnswer, b.heartbeat, b.miss].reduce<UnitNews>(
-    (news, result) => (result === undefined ? news : withResult(news, result)),
-    a,
-  );
+  const answer = newer(a.answer, b.answer);
+  const clockAnswer = newer(a.clockAnswer, b.clockAnswer);
+  const heartbeat = newer(a.heartbeat, b.heartbeat);
+  const pinged = newer(a.pinged, b.pinged);
+  const buckets = new Map(a.buckets);
+  for (const [at, bucket] of b.buckets) buckets.set(at, sum(buckets.get(at), bucket));
+  return {
+    unit: a.unit,
+    ...(answer === undefined ? {} : { answer }),
+    ...(clockAnswer === undefined ? {} : { clockAnswer }),
+    ...(heartbeat === undefined ? {} : { heartbeat }),
+    ...(pinged === undefined ? {} : { pinged }),
+    buckets,
+  };
+}
+
+function sum(a: Bucket | undefined, b: Bucket): Bucket {
+  if (a === undefined) return b;
+  const counts = { sent: a.sent + b.sent, lost: a.lost + b.lost };
+  if (a.rttMs === undefined || b.rttMs === undefined) {
+    const rttMs = a.rttMs ?? b.rttMs;
+    return rttMs === undefined ? counts : { ...counts, rttMs };
+  }
+  const [of, and] = [a.rttMs, b.rttMs];
+  return {
+    ...counts,
+    rttMs: { min: Math.min(of.min, and.min), max: Math.max(of.max, and.max), sum: of.sum + and.sum },
+  };
 }
 
 /** The newest that proves that the unit is there. */
-export function proofOf({ answer, heartbeat }: UnitNews): Heard<'answer' | 'heartbeat'> | undefined {
+export function proofOf({ answer, heartbeat }: UnitNews): Answer | Heard<'heartbeat'> | undefined {
   if (answer === undefined || heartbeat === undefined) return answer ?? heartbeat;
   return heartbeat.at > answer.at ? heartbeat : answer;
 }
@@ -68,6 +108,7 @@ export function clockOf({ clockAnswer, heartbeat }: UnitNews): ClockReading | un
   return { offsetMs: heartbeat.clockOffsetMs, atMs: heartbeat.at, isOfPing: false };
 }
 
-function newer<T extends TelemetryResult>(known: T | undefined, result: T): T {
-  return known === undefined || result.at > known.at ? result : known;
+function newer<T extends { readonly at: number }>(a: T | undefined, b: T | undefined): T | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  return b.at > a.at ? b : a;
 }

@@ -1,4 +1,6 @@
+import type { PingerStatus } from '../../platform/pinger-status.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
+import { watch } from './watching.ts';
 
 /** Most units that are named in one answer. With more clocks wrong than that, it is ours that is wrong. */
 const MAX_WRONG_CLOCKS = 100_000;
@@ -8,4 +10,41 @@ export async function clockOffsets(sql: Sql): Promise<ReadonlyMap<string, number
   const rows = await sql<{ unit: string; clock_offset_ms: number }[]>`
     select unit, clock_offset_ms from platform.unit_telemetry where clock_wrong order by unit limit ${MAX_WRONG_CLOCKS}`;
   return new Map(rows.map(({ unit, clock_offset_ms }) => [unit, clock_offset_ms]));
+}
+
+/** Buckets of a day. */
+const MAX_BUCKETS = 288;
+
+/** Response times of a unit in the last 24 hours, in buckets of five minutes, the oldest first; times in milliseconds. */
+export async function responseTimes(sql: Sql, unit: string) {
+  const rows = await sql<ResponseTimeRow[]>`
+    select bucket_at, sent, lost, min_ms, max_ms, sum_ms from platform.response_times
+    where unit = ${unit} and bucket_at > now() - interval '24 hours' order by bucket_at desc limit ${MAX_BUCKETS}`;
+  return rows.toReversed().map(({ bucket_at, sent, lost, min_ms, max_ms, sum_ms }) => ({
+    from: bucket_at.toISOString(),
+    sent,
+    lost,
+    minMs: min_ms,
+    meanMs: sum_ms === null || sent === lost ? null : sum_ms / (sent - lost),
+    maxMs: max_ms,
+  }));
+}
+
+interface ResponseTimeRow {
+  readonly bucket_at: Date;
+  readonly sent: number;
+  readonly lost: number;
+  readonly min_ms: number | null;
+  readonly max_ms: number | null;
+  readonly sum_ms: number | null;
+}
+
+/** The pingers that watch now, and what is wrong with the watch. */
+export async function pingers(sql: Sql) {
+  const [owners, watching] = await Promise.all([
+    sql<{ status: PingerStatus }[]>`
+      select status from platform.pingers where watches_until >= now() order by pinger_id`,
+    watch(sql),
+  ]);
+  return { owners: owners.map(({ status }) => status), ...watching };
 }

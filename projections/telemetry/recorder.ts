@@ -1,19 +1,24 @@
 /**
- * Keeps what pings and heartbeats tell of units, in bulk: at most every half second, the newest of each unit. It is no
- * projection: what is lost is not told again, and the next ping or heartbeat makes up for it.
+ * Keeps what pings and heartbeats tell of units, in bulk: at most every half second, the newest of each unit and the sums of
+ * its buckets. It is no projection: what is lost is not told again, and the next ping or heartbeat makes up for it.
  */
 
 import { isClockWrong } from '../../domain/clock.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import type { Log } from '../../platform/log.ts';
+import { decodeStatus, type PingerStatus } from '../../platform/pinger-status.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { decodeTelemetry } from '../../platform/telemetry.ts';
+import { ResponseTimeDays } from './days.ts';
 import { clockOf, joined, PING_CLOCK_PRECEDENCE_MS, proofOf, type UnitNews, withResult } from './news.ts';
+import { WatchAlarms, watch, writeStatus } from './watching.ts';
 
 const WRITE_INTERVAL_MS = 500;
 /** Units whose news are kept in memory; results of further units are dropped until the next write. */
 const MAX_BUFFERED_UNITS = 500_000;
-/** Rows in one statement. */
+/** Pingers whose status waits to be written. */
+const MAX_PINGERS = 1_000;
+/** Units in one statement. */
 const MAX_ROWS_PER_WRITE = 5_000;
 const MS_PER_S = 1_000;
 
@@ -21,12 +26,16 @@ export class TelemetryRecorder {
   readonly #sql: Sql;
   readonly #log: Log;
   #buffer = new Map<string, UnitNews>();
+  readonly #statuses = new Map<string, PingerStatus>();
+  readonly #days = new ResponseTimeDays();
+  readonly #alarms: WatchAlarms;
   #dropped = 0;
   #unreadable = 0;
 
   constructor(sql: Sql, log: Log) {
     this.#sql = sql;
     this.#log = log;
+    this.#alarms = new WatchAlarms(log);
   }
 
   /** Takes a message of the stream TELEMETRY. */
@@ -44,6 +53,15 @@ export class TelemetryRecorder {
     }
   }
 
+  /** Takes a message of a pinger about itself. */
+  takeStatus(json: string): void {
+    const status = decodeStatus(json);
+    if (status === undefined) this.#log.warn('the status of a pinger cannot be read');
+    else if (this.#statuses.size < MAX_PINGERS || this.#statuses.has(status.pingerId)) {
+      this.#statuses.set(status.pingerId, status);
+    }
+  }
+
   /** Writes every half second until the signal, and what is left then. */
   async run({ signal, sleep }: { readonly signal: AbortSignal; readonly sleep: (ms: number) => Promise<unknown> }) {
     while (!signal.aborted) {
@@ -52,13 +70,26 @@ export class TelemetryRecorder {
     }
   }
 
+  async #flushStatuses(): Promise<void> {
+    const statuses = [...this.#statuses.values()];
+    this.#statuses.clear();
+    try {
+      for (const status of statuses) await writeStatus(this.#sql, status);
+      this.#alarms.look(await watch(this.#sql));
+    } catch (error) {
+      this.#log.warn('the status of the pingers could not be written', { error });
+    }
+  }
+
   /** Writes what there is; what could not be written stays for the next time, unless there is something newer. */
   async flush(): Promise<void> {
     this.#sayWhatWasLost();
+    await this.#flushStatuses();
     const taken = this.#buffer;
     this.#buffer = new Map();
     const rows = [...taken.values()];
     try {
+      if (rows.length > 0) await this.#days.keep(this.#sql);
       for (let start = 0; start < rows.length; start += MAX_ROWS_PER_WRITE) {
         const chunk = rows.slice(start, start + MAX_ROWS_PER_WRITE);
         await writeNews(this.#sql, chunk);
@@ -98,6 +129,8 @@ async function writeNews(sql: Sql, news: readonly UnitNews[]): Promise<void> {
       const ms = value(row);
       return ms === undefined ? null : toInstant(ms);
     });
+  const buckets = news.flatMap(({ unit, buckets: of }) => [...of].map(([at, bucket]) => ({ unit, at, ...bucket })));
+  const bucketColumn = <T>(value: (bucket: (typeof buckets)[number]) => T): T[] => buckets.map(value);
   const isLaterProof = sql.part`excluded.last_online_at >= coalesce(known.last_online_at, '-infinity')`;
   // As in `clockOf`: the newest ping tells the clock, unless a heartbeat is newer by the precedence of pings.
   const precedence = sql.part`make_interval(secs => ${PING_CLOCK_PRECEDENCE_MS / MS_PER_S}::double precision)`;
@@ -106,10 +139,28 @@ async function writeNews(sql: Sql, news: readonly UnitNews[]): Promise<void> {
       and coalesce(known.clock_at, '-infinity') <= excluded.clock_pinged_at + ${precedence}
     else excluded.clock_at >= coalesce(known.clock_at, '-infinity')
       and excluded.clock_at > coalesce(known.clock_pinged_at, '-infinity') + ${precedence} end`;
+  // One statement: a summary that is written again would be counted twice.
   await sql`
+    with counted as (
+      insert into platform.response_times as known (unit, bucket_at, sent, lost, min_ms, max_ms, sum_ms)
+      select * from unnest(
+        ${bucketColumn(({ unit }) => unit)}::text[],
+        ${bucketColumn(({ at }) => toInstant(at))}::timestamptz[],
+        ${bucketColumn(({ sent }) => sent)}::int[],
+        ${bucketColumn(({ lost }) => lost)}::int[],
+        ${bucketColumn(({ rttMs }) => rttMs?.min ?? null)}::double precision[],
+        ${bucketColumn(({ rttMs }) => rttMs?.max ?? null)}::double precision[],
+        ${bucketColumn(({ rttMs }) => rttMs?.sum ?? null)}::double precision[]
+      )
+      on conflict (unit, bucket_at) do update set
+        sent = known.sent + excluded.sent, lost = known.lost + excluded.lost,
+        min_ms = least(known.min_ms, excluded.min_ms), max_ms = greatest(known.max_ms, excluded.max_ms),
+        sum_ms = case when known.sum_ms is null then excluded.sum_ms
+          else known.sum_ms + coalesce(excluded.sum_ms, 0) end
+    )
     insert into platform.unit_telemetry as known
       (unit, at, pinged_at, answered_at, last_response_ms, last_online_at, epoch, last_seq, configuration_hash,
-        clock_at, clock_pinged_at, clock_offset_ms, clock_wrong)
+        clock_at, clock_pinged_at, clock_offset_ms, clock_wrong, flapping)
     select * from unnest(
       ${column(({ unit }) => unit)}::text[],
       ${moments(({ atMs }) => atMs)}::timestamptz[],
@@ -123,7 +174,8 @@ async function writeNews(sql: Sql, news: readonly UnitNews[]): Promise<void> {
       ${moments(({ clock }) => clock?.atMs)}::timestamptz[],
       ${moments(({ clock }) => (clock?.isOfPing === true ? clock.atMs : undefined))}::timestamptz[],
       ${column(({ clock }) => clock?.offsetMs ?? null)}::bigint[],
-      ${column(({ clock }) => clock !== undefined && isClockWrong(clock.offsetMs))}::boolean[]
+      ${column(({ clock }) => clock !== undefined && isClockWrong(clock.offsetMs))}::boolean[],
+      ${column(({ flapping }) => flapping)}::boolean[]
     )
     on conflict (unit) do update set
       at = greatest(known.at, excluded.at),
@@ -139,7 +191,9 @@ async function writeNews(sql: Sql, news: readonly UnitNews[]): Promise<void> {
       clock_at = case when ${isBetterClock} then excluded.clock_at else known.clock_at end,
       clock_pinged_at = greatest(known.clock_pinged_at, excluded.clock_pinged_at),
       clock_offset_ms = case when ${isBetterClock} then excluded.clock_offset_ms else known.clock_offset_ms end,
-      clock_wrong = case when ${isBetterClock} then excluded.clock_wrong else known.clock_wrong end`;
+      clock_wrong = case when ${isBetterClock} then excluded.clock_wrong else known.clock_wrong end,
+      flapping = case when excluded.pinged_at >= coalesce(known.pinged_at, '-infinity')
+        then excluded.flapping else known.flapping end`;
 }
 
 interface Row {
@@ -149,15 +203,16 @@ interface Row {
   readonly answer: UnitNews['answer'];
   readonly proof: ReturnType<typeof proofOf>;
   readonly clock: ReturnType<typeof clockOf>;
+  readonly flapping: boolean;
 }
 
 function toRow(news: UnitNews): Row {
-  const { unit, answer, miss } = news;
+  const { unit, answer, pinged } = news;
   const proof = proofOf(news);
-  const pingedAtMs = latest(answer?.at, miss?.at);
+  const pingedAtMs = pinged?.at;
   // News without any result are never made.
   const atMs = latest(pingedAtMs, proof?.at) ?? 0;
-  return { unit, atMs, pingedAtMs, answer, proof, clock: clockOf(news) };
+  return { unit, atMs, pingedAtMs, answer, proof, clock: clockOf(news), flapping: pinged?.flapping ?? false };
 }
 
 function latest(...moments: readonly (number | undefined)[]): number | undefined {

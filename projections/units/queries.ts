@@ -1,16 +1,9 @@
-import { HEARTBEAT_INTERVAL_MS } from '../../domain/connectivity.ts';
 import type { RegisteredUnit } from '../../domain/registry.ts';
 import type { UnitState } from '../../domain/unit.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
 import { servingRun } from '../engine/serving.ts';
 import { type StateRow, stateOf } from '../unit-states.ts';
-
-/**
- * A unit that is not pinged is not known to be online when so many heartbeats did not come: one more than make it offline, so
- * that whoever listens has said so before.
- */
-const HEARTBEATS_TO_UNKNOWN = 4;
 
 /** A unit that answered a ping so lately is told by pings what is recorded. */
 const PINGS_COUNT_FOR = '10 minutes';
@@ -25,6 +18,10 @@ export interface GridRow {
   /** How many. */
   readonly lockers: number;
   readonly state: ShownState;
+  /** Since when nobody knows: nobody looks, or too many vanish at once for it to be them. */
+  readonly unknownSince: string | null;
+  /** Whether it goes offline and comes back too often to be believed at once. */
+  readonly flapping: boolean;
   readonly lastResponseTimeMs: number | null;
   readonly lastOnlineAt: string | null;
   readonly lastConfigPushedAt: string | null;
@@ -35,12 +32,6 @@ export interface GridRow {
   readonly clockOffsetMs: number | null;
   /** Whether that is more than is tolerated: its events then carry the offset. */
   readonly clockWrong: boolean;
-}
-
-/** When the answer is given, and after how long without a ping a unit that is pinged is not known to be online. */
-export interface Now {
-  readonly nowMs: number;
-  readonly unknownAfterMs: number;
 }
 
 export interface UnitFilter {
@@ -56,6 +47,8 @@ interface Row {
   readonly display_name: string;
   readonly lockers: number;
   readonly shown_state: ShownState;
+  readonly unknown_since: Date | null;
+  readonly flapping: boolean;
   readonly last_response_ms: number | null;
   readonly last_online_at: Date | null;
   readonly wanted_hash: string;
@@ -68,12 +61,16 @@ interface Row {
 /** A page of the grid; retired units are not in it. @throws CursorError */
 export async function listUnits(
   sql: Sql,
-  query: UnitFilter &
-    Now & { readonly sort?: UnitSort; readonly limit: number; readonly cursor?: string; readonly count?: boolean },
+  query: UnitFilter & {
+    readonly sort?: UnitSort;
+    readonly limit: number;
+    readonly cursor?: string;
+    readonly count?: boolean;
+  },
 ): Promise<Page<GridRow>> {
   const { limit, cursor, sort = 'name', count = false } = query;
   const { schema } = await servingRun(sql, 'units');
-  const rows = grid(sql, schema, query);
+  const rows = grid(sql, schema);
   const where = condition(sql, query);
   const after = cursor === undefined ? sql.part`` : afterCursor(sql, sort, cursor);
   const page = await sql<(Row & { readonly key: string | number | null })[]>`
@@ -86,11 +83,11 @@ export async function listUnits(
 }
 
 /** One unit with its lockers, retired or not; `undefined` when there is none. */
-export async function getUnit(sql: Sql, query: Now & { readonly name: string }) {
+export async function getUnit(sql: Sql, name: string) {
   const { schema } = await servingRun(sql, 'units');
   const [row] = await sql<(Row & StateRow)[]>`
     select grid.*, s.registry, s.connectivity, s.booking, s.device, s.log, s.sequences
-    from (${grid(sql, schema, query, query.name)}) grid join ${sql(`${schema}.unit_state`)} s using (unit)`;
+    from (${grid(sql, schema, name)}) grid join ${sql(`${schema}.unit_state`)} s using (unit)`;
   if (row === undefined) return undefined;
   const state = stateOf(row.unit, row);
   return state.registry.status === 'unregistered'
@@ -98,33 +95,50 @@ export async function getUnit(sql: Sql, query: Now & { readonly name: string }) 
     : { ...toGridRow(row), ...detailOf(state, state.registry) };
 }
 
-/** Units that are to be pinged, in the order of their names: neither retired ones nor those whose credentials are revoked. */
+/**
+ * Units that changed after the position `since`, in the order of their names, and whether they are to be pinged: neither
+ * retired ones nor those whose credentials are revoked. `completeTo`: every change up to that position can be seen.
+ */
 export async function pingTargets(
   sql: Sql,
-  { afterName, limit }: { readonly afterName: string | undefined; readonly limit: number },
+  {
+    since,
+    afterName,
+    limit,
+  }: { readonly since: number; readonly afterName: string | undefined; readonly limit: number },
 ) {
-  const { schema } = await servingRun(sql, 'units');
+  const { runId, schema } = await servingRun(sql, 'units');
+  // First: what is applied while the rows are read is read again the next time.
+  const [lanes] = await sql<{ complete_to: number | null }[]>`
+    select min(position) as complete_to from platform.projection_checkpoints where run_id = ${runId}`;
   const rows = await sql<PingRow[]>`
-    select unit, address, probe, key_version, connectivity, recorded_epoch, recorded_seq from ${sql(`${schema}.unit`)}
-    where not retired and not credentials_revoked and unit > ${afterName ?? ''} order by unit limit ${limit}`;
-  return rows.map(({ unit, address, probe, key_version, connectivity, recorded_epoch: epoch, recorded_seq: seq }) => ({
-    name: unit,
-    address,
-    probe,
-    keyVersion: key_version,
-    connectivity,
-    ...(epoch === null ? {} : { recorded: { epoch, seq } }),
+    select u.unit, u.hash, u.address, u.probe, u.key_version, u.connectivity, u.recorded_epoch, u.recorded_seq,
+      not u.retired and not u.credentials_revoked as in_use
+    from ${sql(`${schema}.unit`)} u join ${sql(`${schema}.unit_state`)} s using (unit)
+    where s.position > ${since} and u.unit > ${afterName ?? ''} order by u.unit limit ${limit}`;
+  const targets = rows.map((row) => ({
+    name: row.unit,
+    hash: row.hash,
+    address: row.address,
+    probe: row.probe,
+    keyVersion: row.key_version,
+    connectivity: row.connectivity,
+    inUse: row.in_use,
+    ...(row.recorded_epoch === null ? {} : { recorded: { epoch: row.recorded_epoch, seq: row.recorded_seq } }),
   }));
+  return { targets, completeTo: lanes?.complete_to ?? 0 };
 }
 
 interface PingRow {
   readonly unit: string;
+  readonly hash: string;
   readonly address: string;
   readonly probe: RegisteredUnit['probe'];
   readonly key_version: number;
   readonly connectivity: UnitState['connectivity']['status'];
   readonly recorded_epoch: string | null;
   readonly recorded_seq: number;
+  readonly in_use: boolean;
 }
 
 /**
@@ -169,25 +183,38 @@ interface FetchRow {
   readonly reported_seq: number | null;
 }
 
-/** What is shown of a unit, as a table: events and telemetry together. */
-function grid(sql: Sql, schema: string, { nowMs, unknownAfterMs }: Now, unit?: string) {
-  const unknownSince = new Date(nowMs - unknownAfterMs);
-  // What is not pinged is heard of more rarely.
-  const silentAfterMs = Math.max(unknownAfterMs, HEARTBEATS_TO_UNKNOWN * HEARTBEAT_INTERVAL_MS);
-  const silentSince = new Date(nowMs - silentAfterMs);
+/** How many units in use are in each state. */
+export async function stateCounts(sql: Sql): Promise<Record<string, number>> {
+  const { schema } = await servingRun(sql, 'units');
+  const rows = await sql<{ shown_state: ShownState; units: number }[]>`
+    select shown_state, count(*)::bigint as units from (${grid(sql, schema)}) grid group by shown_state`;
+  return Object.fromEntries(rows.map(({ shown_state, units }) => [shown_state, units]));
+}
+
+/** What is shown of a unit, as a table: events and telemetry together, as far as somebody watches its shard. */
+function grid(sql: Sql, schema: string, unit?: string) {
+  const isUnwatched = sql.part`(w.watched_until is null or w.watched_until < now())`;
+  const isInOutage = sql.part`(u.connectivity = 'online' and w.outage_since is not null
+    and coalesce(t.last_online_at, '-infinity') < w.outage_since)`;
   return sql.part`
     select u.unit, u.hash, u.display_name, u.lockers, u.retired, u.wanted_hash, u.reported_hash,
       t.last_response_ms, t.last_online_at, t.clock_offset_ms,
-      coalesce(t.clock_wrong, false) as clock_wrong, b.backlog,
+      coalesce(t.clock_wrong, false) as clock_wrong, coalesce(t.flapping, false) as flapping, b.backlog,
       case
-        when u.connectivity <> 'online' then u.connectivity
-        when t.at is null then 'unknown'
-        when t.at < case when t.pinged_at >= ${silentSince} then ${unknownSince} else ${silentSince} end then 'unknown'
+        when u.connectivity = 'never-seen' then u.connectivity
+        when ${isUnwatched} or ${isInOutage} then 'unknown'
+        when u.connectivity = 'offline' then u.connectivity
         when b.backlog > 0 then 'syncing'
         else 'online'
-      end as shown_state
+      end as shown_state,
+      case
+        when u.connectivity = 'never-seen' then null
+        when ${isUnwatched} then coalesce(w.watched_at, u.connectivity_since)
+        when ${isInOutage} then w.outage_since
+      end as unknown_since
     from ${sql(`${schema}.unit`)} u
     left join platform.unit_telemetry t on t.unit = u.unit
+    left join platform.watched_shards w on w.shard = left(u.hash, 2)
     cross join lateral (
       select greatest(0, coalesce(t.last_seq, 0)
         - case when t.epoch = u.recorded_epoch then u.recorded_seq else 0 end)::bigint as backlog
@@ -246,6 +273,8 @@ function toGridRow(row: Row): GridRow {
     displayName: row.display_name,
     lockers: row.lockers,
     state: row.shown_state,
+    unknownSince: row.unknown_since?.toISOString() ?? null,
+    flapping: row.flapping,
     lastResponseTimeMs: row.last_response_ms,
     lastOnlineAt: row.last_online_at?.toISOString() ?? null,
     lastConfigPushedAt: null,

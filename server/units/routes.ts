@@ -1,5 +1,6 @@
 import { Elysia } from 'elysia';
 import type { Sql } from '../../platform/postgres/connection.ts';
+import { responseTimes } from '../../projections/telemetry/queries.ts';
 import { getUnit, listUnits } from '../../projections/units/queries.ts';
 import type { Guard } from '../auth/guard.ts';
 import { NDJSON } from '../http/body.ts';
@@ -10,9 +11,6 @@ import { GET_ONE, IMPORT, LIST, REGISTER, REVOKE_CREDENTIALS, ROTATE_CREDENTIALS
 import type { UnitCredentials } from './credentials.ts';
 import type { UnitRegistration } from './register.ts';
 
-/** A unit that is pinged, and nobody pinged or heard for this many intervals, is not known to be online. */
-const INTERVALS_TO_UNKNOWN = 3;
-
 export interface UnitRouteDependencies {
   readonly guard: Guard;
   readonly writes: Writes;
@@ -20,13 +18,10 @@ export interface UnitRouteDependencies {
   readonly registration: UnitRegistration;
   readonly credentials: UnitCredentials;
   readonly sql: Sql;
-  readonly pingIntervalMs: number;
-  readonly clock: () => number;
 }
 
 export function unitRoutes(deps: UnitRouteDependencies) {
-  const { guard, writes, reads, registration, credentials, sql, clock } = deps;
-  const unknownAfterMs = deps.pingIntervalMs * INTERVALS_TO_UNKNOWN;
+  const { guard, writes, reads, registration, credentials, sql } = deps;
   return new Elysia({ prefix: '/v1/units' })
     .derive(async ({ headers }) => {
       const principal = await guard.require(headers.authorization, 'ops');
@@ -73,7 +68,7 @@ export function unitRoutes(deps: UnitRouteDependencies) {
       '',
       async ({ query: { minPosition, limit = DEFAULT_LIMIT, ...filter } }) => {
         await reads.wait('units', minPosition);
-        return listUnits(sql, { ...filter, limit, nowMs: clock(), unknownAfterMs });
+        return listUnits(sql, { ...filter, limit });
       },
       LIST,
     )
@@ -81,9 +76,9 @@ export function unitRoutes(deps: UnitRouteDependencies) {
       '/:name',
       async ({ params: { name }, query }) => {
         await reads.wait('units', query.minPosition, name);
-        const unit = await getUnit(sql, { name, nowMs: clock(), unknownAfterMs });
+        const [unit, times] = await Promise.all([getUnit(sql, name), responseTimes(sql, name)]);
         if (unit === undefined) throw new Problem('not-found', 404, 'There is no such unit.');
-        return unit;
+        return { ...unit, responseTimes: times };
       },
       GET_ONE,
     );

@@ -94,13 +94,31 @@ export const GridRow = Type.Object({
   clockWrong: Type.Boolean({
     description: 'the offset is more than 2 s: events of the unit carry it, and their corrected time',
   }),
+  unknownSince: OrNull({
+    ...Instant,
+    description: 'of a unit that is `unknown`: since when nobody looks, or too many vanished at once for it to be them',
+  }),
+  flapping: Type.Boolean({ description: 'it goes offline and comes back too often to be believed at once' }),
 });
 
 const SeqRanges = (description: string) =>
   Type.Array(Type.Object({ epoch: Uuid, fromSeq: Type.Integer(), toSeq: Type.Integer() }), { description });
 
+const Ms = OrNull(Type.Number({ description: 'of the pings that were answered; null when none was' }));
+
 /** What is shown of one unit beside its row of the grid. */
 export const UnitDetails = Type.Object({
+  responseTimes: Type.Array(
+    Type.Object({
+      from: Instant,
+      sent: Type.Integer(),
+      lost: Type.Integer(),
+      minMs: Ms,
+      meanMs: Ms,
+      maxMs: Ms,
+    }),
+    { description: 'its pings in the last 24 hours, in buckets of 5 minutes' },
+  ),
   status: Type.Union([Type.Literal('registered'), Type.Literal('retired')]),
   credentialsRevoked: Type.Boolean({ description: 'it has none, until they are rotated' }),
   ...required,
@@ -147,6 +165,8 @@ export const GRID_EXAMPLE = {
       backlog: 0,
       clockOffsetMs: -12,
       clockWrong: false,
+      unknownSince: null,
+      flapping: false,
     },
   ],
   nextCursor: null,
@@ -156,6 +176,7 @@ const { displayName: exampleName, lockers: exampleLockers, ...exampleProperties 
 
 export const UNIT_EXAMPLE = {
   ...GRID_EXAMPLE.items[0],
+  responseTimes: [{ from: '2026-07-01T09:55:00.000Z', sent: 30, lost: 1, minMs: 38.2, meanMs: 42.5, maxMs: 61 }],
   ...exampleProperties,
   displayName: exampleName,
   lockers: exampleLockers.length,

@@ -76,6 +76,10 @@ afterEach(async () => {
   }
 });
 
+function targetOf(target: Pick<PingTarget, 'name' | 'address'> & Partial<PingTarget>): PingTarget {
+  return { hash: unitHash(target.name), probe: 'http', keyVersion: 1, inUse: true, ...target };
+}
+
 /** A pinger over a platform in memory, where every unit is registered. */
 async function start(watched: readonly FakeUnit[], changes: Partial<PingerOptions> = {}): Promise<World> {
   const store = new MemoryEventStore(Date.now);
@@ -94,19 +98,14 @@ async function start(watched: readonly FakeUnit[], changes: Partial<PingerOption
     await decider.decide(name, 'registry', meta, () => [
       { type: 'UnitRegistered', data: { ...registration(LOCKERS), name, address } },
     ]);
-    targets.set(name, { name, address, probe: 'http', keyVersion: 1, recorded: { epoch: EPOCH, seq: 1 } });
+    targets.set(name, { ...targetOf({ name, address }), recorded: { epoch: EPOCH, seq: 1 } });
   }
   const keys = new Map(watched.map(({ name, key }) => [name, key]));
   const telemetry: TelemetryResult[] = [];
   const batches: number[] = [];
   const pinger = startPinger({
-    targets: {
-      page: async (after, limit) =>
-        [...targets.values()]
-          .toSorted((a, b) => (a.name < b.name ? -1 : 1))
-          .filter(({ name }) => after === undefined || name > after)
-          .slice(0, limit),
-    },
+    targets: { changed: async () => ({ targets: [...targets.values()], completeTo: 0 }) },
+    owns: () => true,
     unitKey: (name) => keys.get(name) ?? new Uint8Array(32),
     decider,
     publishTelemetry: (results) => {
@@ -213,7 +212,7 @@ describe('a mixed fleet', () => {
     expect(of(good()).length).toBeGreaterThan(good().length * 2);
     const timesOf = (group: readonly FakeUnit[]) =>
       of(group)
-        .flatMap((result) => (result.heard === 'answer' ? result.rttMs : []))
+        .flatMap((result) => (result.heard === 'pings' && result.last !== undefined ? result.last.rttMs : []))
         .toSorted((a, b) => a - b);
     const typical = (times: readonly number[]) => times[Math.floor(times.length / 2)];
     expect(timesOf(slow())[0]).toBeGreaterThanOrEqual(SLOW_MS - 1);
@@ -221,8 +220,8 @@ describe('a mixed fleet', () => {
     expect(timesOf(good())[0]).toBeGreaterThan(0);
     expect(typical(timesOf(good()))).toBeLessThan(RTT_SLACK_MS);
     expect(of(silent()).length).toBeGreaterThan(0);
-    for (const { heard } of of(silent())) expect(heard).toBe('nothing');
-    expect(of(good())[0]).toMatchObject({ epoch: EPOCH, lastSeq: 7, configurationHash: 'c'.repeat(16) });
+    for (const result of of(silent())) expect(result).toMatchObject({ heard: 'pings', sent: 1, lost: 1 });
+    expect(of(good())[0]).toMatchObject({ last: { epoch: EPOCH, lastSeq: 7, configurationHash: 'c'.repeat(16) } });
     expect(Math.max(...world.batches)).toBeLessThanOrEqual(MAX_TELEMETRY_RESULTS);
     for (const { at } of world.telemetry) expect(Math.abs(at - Date.now())).toBeLessThan(30_000);
   }, 20_000);
@@ -273,7 +272,7 @@ describe('targets', () => {
     const world = await start([first, second]);
     const mine = world.targets.get(second.name);
     if (mine === undefined) throw new Error('the unit is no target');
-    world.targets.delete(second.name);
+    world.targets.set(second.name, { ...mine, inUse: false });
     await eventually(() => world.pinger.status().states.online === 1 && world.pinger.status().units === 1);
 
     second.pingedAtMs.length = 0;
@@ -281,7 +280,7 @@ describe('targets', () => {
     await eventually(() => second.recorded?.seq === 42);
     await eventually(() => world.pinger.status().states.online === 2);
 
-    world.targets.delete(second.name);
+    world.targets.set(second.name, { ...mine, inUse: false });
     await eventually(() => world.pinger.status().units === 1);
     expect(world.pinger.status().states).toEqual({ unknown: 0, 'never-seen': 0, online: 1, offline: 0 });
     await pinged(first, 1);
@@ -292,12 +291,15 @@ describe('targets', () => {
 
   test('whose address is none are not pinged, and live from their heartbeats', async () => {
     const [pingable, beyond] = [unit(7), unit(8)];
-    const page = async (): Promise<PingTarget[]> => [
-      { name: pingable.name, address: pingable.address, probe: 'http', keyVersion: 1 },
-      { name: beyond.name, address: 'nowhere', probe: 'udp', keyVersion: 1 },
-    ];
+    const changed = async () => ({
+      targets: [
+        targetOf({ name: pingable.name, address: pingable.address, probe: 'http' }),
+        targetOf({ name: beyond.name, address: 'nowhere', probe: 'udp' }),
+      ],
+      completeTo: 0,
+    });
     lines.length = 0;
-    const world = await start([pingable, beyond], { targets: { page } });
+    const world = await start([pingable, beyond], { targets: { changed } });
     await eventually(() => world.pinger.status().states.online === 1);
     expect(world.pinger.status().notPinged).toBe(1);
     const heardMs = Date.now();
@@ -319,10 +321,11 @@ describe('targets', () => {
 
   test('whose heartbeats are garbage are there all the same', async () => {
     const beyond = unit(8);
-    const page = async (): Promise<PingTarget[]> => [
-      { name: beyond.name, address: 'nowhere', probe: 'udp', keyVersion: 1 },
-    ];
-    const world = await start([beyond], { targets: { page } });
+    const changed = async () => ({
+      targets: [targetOf({ name: beyond.name, address: 'nowhere', probe: 'udp' })],
+      completeTo: 0,
+    });
+    const world = await start([beyond], { targets: { changed } });
     const heardMs = Date.now();
     world.pinger.heartbeat(beyond.name, heartbeatOf(unit(7), heardMs), heardMs);
     await eventually(() => world.pinger.status().states.online === 1);
@@ -334,12 +337,12 @@ describe('targets', () => {
   test('that cannot be read stop nothing', async () => {
     const each = unit(9);
     let away = false;
-    const page = async () => {
+    const changed = async () => {
       if (away) throw new Error('the database is away');
-      return [{ name: each.name, address: each.address, probe: 'http' as const, keyVersion: 1 }];
+      return { targets: [targetOf({ name: each.name, address: each.address })], completeTo: 0 };
     };
     lines.length = 0;
-    const world = await start([each], { targets: { page } });
+    const world = await start([each], { targets: { changed } });
     await eventually(() => world.pinger.status().states.online === 1);
     away = true;
     await eventually(() => lines.some((line) => line.includes('which units to ping: fails')));

@@ -17,6 +17,7 @@ import { FleetHistory } from '../support/fleet-history.ts';
 import { connectPlatform, quietLog, testPlatform } from '../support/nats.ts';
 import { seededRandom } from '../support/random.ts';
 import { freshDatabase, natsServerBinary } from '../support/services.ts';
+import { answered } from '../support/telemetry.ts';
 
 const ROOT = resolve(import.meta.dir, '..', '..');
 const STOP_LIMIT_MS = 3_500;
@@ -100,7 +101,7 @@ test('the process follows the stream, survives kill -9, writes telemetry, and st
   expect(await shown()).toBe(await recorded());
 
   const at = Date.now();
-  const result = { heard: 'answer' as const, unit, at, rttMs: 12.5, epoch: 'e', lastSeq: 7 };
+  const result = answered({ unit, at, rttMs: 12.5, epoch: 'e', lastSeq: 7 });
   nats.publish(telemetrySubject('test'), encodeTelemetry('test', [result]));
   await eventually(async () => {
     const rows =

@@ -16,6 +16,7 @@ import { getUnit, listUnits, pingTargets, type UnitSort } from '../../projection
 import { FleetHistory } from '../support/fleet-history.ts';
 import { fillToTheEnd, freshPostgres, happen, silentLog, storeOf } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
+import { answered, watchAllShards } from '../support/telemetry.ts';
 
 const MINUTE_MS = 60_000;
 const UNITS = 25;
@@ -187,14 +188,13 @@ describe('the event log', () => {
 describe('units', () => {
   test('every order pages through all units once', async () => {
     await tellPings();
-    const now = { nowMs: history.nowMs, unknownAfterMs: 30_000 };
     const names = statesOf()
       .map(({ name }) => name)
       .toSorted();
     for (const sort of ['name', 'state', 'lastOnlineAt', 'lastResponseTimeMs'] satisfies UnitSort[]) {
-      const listed = await pages((cursor) => listUnits(postgres.sql, { ...now, sort, limit: 4, ...at(cursor) }));
+      const listed = await pages((cursor) => listUnits(postgres.sql, { sort, limit: 4, ...at(cursor) }));
       expect(listed.map(({ name }) => name).toSorted()).toEqual(names);
-      const whole = await listUnits(postgres.sql, { ...now, sort, limit: 100, count: true });
+      const whole = await listUnits(postgres.sql, { sort, limit: 100, count: true });
       expect(listed).toEqual([...whole.items]);
       expect(whole.total).toBe(UNITS);
     }
@@ -202,26 +202,18 @@ describe('units', () => {
 
   test('state, backlog and last answer come from events and pings together', async () => {
     await tellPings();
-    const { items } = await listUnits(postgres.sql, { nowMs: history.nowMs, unknownAfterMs: 30_000, limit: 100 });
+    const { items } = await listUnits(postgres.sql, { limit: 100 });
     for (const item of items) {
       const state = history.states.get(item.name);
       const ping = pingOf(item.name);
       const isOnline = state?.connectivity.status === 'online';
-      const expected = !isOnline
-        ? state?.connectivity.status
-        : ping.isOld
-          ? 'unknown'
-          : ping.isBehind
-            ? 'syncing'
-            : 'online';
+      const expected = !isOnline ? state?.connectivity.status : ping.isBehind ? 'syncing' : 'online';
       expect(item.state).toBe(expected ?? 'never-seen');
       expect(item.lastResponseTimeMs).toBe(ping.rttMs);
       expect(item.lastOnlineAt).toBe(toInstant(ping.at));
       if (state?.device.epoch !== undefined) expect(item.backlog).toBe(ping.isBehind ? 5 : 0);
     }
     const online = await listUnits(postgres.sql, {
-      nowMs: history.nowMs,
-      unknownAfterMs: 30_000,
       state: 'online',
       limit: 100,
     });
@@ -229,7 +221,7 @@ describe('units', () => {
   }, 30_000);
 
   test('are found by a part of their name and by shard', async () => {
-    const now = { nowMs: history.nowMs, unknownAfterMs: 30_000, limit: 100 };
+    const now = { limit: 100 };
     const found = await listUnits(postgres.sql, { ...now, q: 'l-101' });
     expect(found.items.map(({ name }) => name)).toEqual(Array.from({ length: 10 }, (_, n) => `PL-101${n}`));
     expect((await listUnits(postgres.sql, { ...now, q: '%' })).items).toEqual([]);
@@ -242,7 +234,7 @@ describe('units', () => {
 
   test('one unit has its lockers with doors and rentals; ping targets come in order', async () => {
     for (const state of statesOf()) {
-      const unit = await getUnit(postgres.sql, { name: state.name, nowMs: history.nowMs, unknownAfterMs: 30_000 });
+      const unit = await getUnit(postgres.sql, state.name);
       if (state.registry.status === 'unregistered') continue;
       expect(unit?.lockerDetails).toEqual(
         state.registry.lockers.map(({ id, size, inService }) => ({
@@ -254,9 +246,16 @@ describe('units', () => {
         })),
       );
     }
-    expect(await getUnit(postgres.sql, { name: 'NOBODY', nowMs: 0, unknownAfterMs: 1 })).toBeUndefined();
-    const first = await pingTargets(postgres.sql, { afterName: undefined, limit: 10 });
-    const rest = await pingTargets(postgres.sql, { afterName: first.at(-1)?.name, limit: 100 });
+    expect(await getUnit(postgres.sql, 'NOBODY')).toBeUndefined();
+    const { targets: first, completeTo } = await pingTargets(postgres.sql, {
+      since: 0,
+      afterName: undefined,
+      limit: 10,
+    });
+    const { targets: rest } = await pingTargets(postgres.sql, { since: 0, afterName: first.at(-1)?.name, limit: 100 });
+    expect((await pingTargets(postgres.sql, { since: completeTo, afterName: undefined, limit: 100 })).targets).toEqual(
+      [],
+    );
     expect([...first, ...rest].map(({ name }) => name)).toEqual(
       statesOf()
         .map(({ name }) => name)
@@ -266,7 +265,7 @@ describe('units', () => {
 });
 
 test('a cursor that is not of the list is refused', async () => {
-  const now = { nowMs: history.nowMs, unknownAfterMs: 30_000, limit: 1 };
+  const now = { limit: 1 };
   const wrong = ['', 'nonsense', ...[null, 1, [], ['a', 'b', 'c'], [1.5, 0], ['x', {}], [1e300, 'x']].map(encoded)];
   for (const cursor of wrong) {
     await expect(listEvents(postgres.sql, { limit: 1, cursor })).rejects.toBeInstanceOf(CursorError);
@@ -321,11 +320,10 @@ function distanceTo(unit: string, { lat, lon }: { lat: number; lon: number }): n
   return Math.hypot((location.lat - lat) * metres, (location.lon - lon) * metres * Math.cos((lat * Math.PI) / 180));
 }
 
-/** Every third unit was pinged long ago, every fifth has events that are not recorded. */
+/** Every fifth unit has events that are not recorded. */
 function pingOf(name: string) {
   const index = Number(name.slice(3));
-  const isOld = index % 3 === 0;
-  return { isOld, isBehind: index % 5 === 0, rttMs: (index * 7) % 50, at: history.nowMs - (isOld ? 60_000 : 1_000) };
+  return { isBehind: index % 5 === 0, rttMs: (index * 7) % 50, at: history.nowMs - 1_000 };
 }
 
 async function tellPings(): Promise<void> {
@@ -333,11 +331,13 @@ async function tellPings(): Promise<void> {
   const results = statesOf().map(({ name, device }) => {
     const { at, rttMs, isBehind } = pingOf(name);
     const recorded = device.epoch === undefined ? 0 : (device.epochs[device.epoch] ?? 0);
-    const log = device.epoch === undefined ? {} : { epoch: device.epoch, lastSeq: recorded + (isBehind ? 5 : 0) };
-    return { heard: 'answer' as const, unit: name, at, rttMs, ...log };
+    const log: { epoch?: string; lastSeq?: number } =
+      device.epoch === undefined ? {} : { epoch: device.epoch, lastSeq: recorded + (isBehind ? 5 : 0) };
+    return answered({ unit: name, at, rttMs, ...log });
   });
   recorder.take(encodeTelemetry('test', results));
   await recorder.flush();
+  await watchAllShards(postgres.sql);
 }
 
 function sorted<T>(items: readonly T[]): T[] {

@@ -2,24 +2,24 @@
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { CLOCK_OFFSET_TOLERANCE_MS } from '../../domain/clock.ts';
-import { HEARTBEAT_INTERVAL_MS } from '../../domain/connectivity.ts';
 import { type Aggregate, type CloudEvent, type EventDraft, envelop } from '../../domain/envelope.ts';
 import { versionOf } from '../../domain/events/catalogue.ts';
+import { unitHash } from '../../domain/shard.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
+import type { PingerStatus } from '../../platform/pinger-status.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { encodeTelemetry, type TelemetryResult } from '../../platform/telemetry.ts';
 import { listEvents } from '../../projections/event_log/queries.ts';
 import { PING_CLOCK_PRECEDENCE_MS } from '../../projections/telemetry/news.ts';
-import { clockOffsets } from '../../projections/telemetry/queries.ts';
+import { clockOffsets, pingers } from '../../projections/telemetry/queries.ts';
 import { TelemetryRecorder } from '../../projections/telemetry/recorder.ts';
 import { getUnit, listUnits, pingTargets } from '../../projections/units/queries.ts';
 import { permutations } from '../support/permutations.ts';
 import { fillToTheEnd, freshPostgres, silentLog } from '../support/projections.ts';
+import { answered, missed, watchAllShards } from '../support/telemetry.ts';
 import { at, HOUR_MS, LOCKERS, NOW_MS, registration } from '../unit/domain/scene.ts';
 
-const PING_INTERVAL_MS = 10_000;
-const NOW = { nowMs: NOW_MS, unknownAfterMs: 3 * PING_INTERVAL_MS };
 const EPOCH = '018f0000-0000-7000-8000-000000000001';
 
 const store = new MemoryEventStore(() => NOW_MS);
@@ -30,6 +30,7 @@ let commits = 0;
 beforeAll(async () => {
   postgres = await freshPostgres();
   recorder = new TelemetryRecorder(postgres.sql, silentLog);
+  await watchAllShards(postgres.sql);
 }, 60_000);
 
 afterAll(() => postgres.close(1));
@@ -70,10 +71,10 @@ describe('what was heard', () => {
     [
       'an answer, a miss and a heartbeat',
       [
-        { heard: 'answer', ...head(1), rttMs: 12.5, ...said(1), clockOffsetMs: 5 },
-        { heard: 'nothing', ...head(2) },
+        answered({ ...head(1), rttMs: 12.5, ...said(1), clockOffsetMs: 5 }),
+        missed(head(2)),
         { heard: 'heartbeat', ...head(3), ...said(3), clockOffsetMs: 9_000 },
-        { heard: 'nothing', ...head(4) },
+        missed(head(4)),
       ],
       {
         at: moment(4),
@@ -91,8 +92,8 @@ describe('what was heard', () => {
     [
       'a heartbeat, long after the last ping that was answered',
       [
-        { heard: 'answer', ...head(1), rttMs: 1, ...said(1), clockOffsetMs: 5 },
-        { heard: 'nothing', ...head(2) },
+        answered({ ...head(1), rttMs: 1, ...said(1), clockOffsetMs: 5 }),
+        missed(head(2)),
         { heard: 'heartbeat', ...head(1 + longS), ...said(2), clockOffsetMs: -9_000 },
       ],
       {
@@ -110,10 +111,7 @@ describe('what was heard', () => {
     ],
     [
       'only misses',
-      [
-        { heard: 'nothing', ...head(1) },
-        { heard: 'nothing', ...head(2) },
-      ],
+      [missed(head(1)), missed(head(2))],
       {
         at: moment(2),
         pinged_at: moment(2),
@@ -126,8 +124,8 @@ describe('what was heard', () => {
     [
       'a heartbeat that is newer than an answer, but not by long',
       [
-        { heard: 'answer', ...head(1), rttMs: 1, ...said(1), clockOffsetMs: 5 },
-        { heard: 'answer', ...head(70), rttMs: 2, ...said(2), clockOffsetMs: 6 },
+        answered({ ...head(1), rttMs: 1, ...said(1), clockOffsetMs: 5 }),
+        answered({ ...head(70), rttMs: 2, ...said(2), clockOffsetMs: 6 }),
         { heard: 'heartbeat', ...head(70 + longS - 1), ...said(3), clockOffsetMs: -9_000 },
       ],
       {
@@ -145,10 +143,7 @@ describe('what was heard', () => {
     ],
     [
       'a heartbeat whose clock is wrong',
-      [
-        { heard: 'heartbeat', ...head(1), ...said(8), clockOffsetMs: 2_001 },
-        { heard: 'nothing', ...head(3) },
-      ],
+      [{ heard: 'heartbeat', ...head(1), ...said(8), clockOffsetMs: 2_001 }, missed(head(3))],
       {
         at: moment(3),
         pinged_at: moment(3),
@@ -180,46 +175,88 @@ describe('what was heard', () => {
   );
 });
 
-describe('a unit that is not pinged', () => {
-  const shown = async (agoMs: number, lastSeq: number) => {
-    await postgres.sql`delete from platform.unit_telemetry`;
-    await tell({ heard: 'heartbeat', unit: 'BEATS', at: NOW_MS - agoMs, ...said(lastSeq), clockOffsetMs: 12 });
-    const { items } = await listUnits(postgres.sql, { ...NOW, q: 'BEATS', limit: 10 });
-    return items[0];
+describe('the state that is shown', () => {
+  const shown = async (unit: string) => (await listUnits(postgres.sql, { q: unit, limit: 10 })).items[0];
+  const status = (changes: Partial<PingerStatus>): PingerStatus => ({
+    pingerId: 'pinger-1',
+    at: Date.now(),
+    periodMs: 1_000,
+    shards: [],
+    intervalMs: 1_000,
+    timeoutMs: 500,
+    failuresToOffline: 3,
+    units: 1,
+    notPinged: 0,
+    states: { unknown: 0, 'never-seen': 0, online: 1, offline: 0 },
+    flapping: 0,
+    scheduleLagMs: { p99: 1, max: 2 },
+    rates: { pings: 1 },
+    totals: { pings: 10 },
+    threads: 1,
+    replacedThreads: 0,
+    outages: [],
+    ...changes,
+  });
+  const say = async (changes: Partial<PingerStatus>) => {
+    recorder.takeStatus(JSON.stringify(status(changes)));
+    await recorder.flush();
   };
 
-  test('is online, syncing or unknown by its heartbeats', async () => {
+  test('is online or syncing while its shard is watched, and unknown since nobody does', async () => {
     await register('BEATS', { probe: 'nats' });
     await append('BEATS', 'device', { type: 'LockerClosed', locker: 'A', data: {} }, { unitepoch: EPOCH, unitseq: 1 });
     await fillToTheEnd(postgres, store);
-    expect((await listUnits(postgres.sql, { ...NOW, q: 'BEATS', limit: 1 })).items[0]).toMatchObject({
-      state: 'unknown',
-      clockOffsetMs: null,
-      clockWrong: false,
-    });
-    const agoMs = 3.9 * HEARTBEAT_INTERVAL_MS;
-    expect(await shown(agoMs, 1)).toMatchObject({
-      state: 'online',
-      backlog: 0,
-      lastOnlineAt: toInstant(NOW_MS - agoMs),
-      lastResponseTimeMs: null,
+    await postgres.sql`delete from platform.watched_shards`;
+    expect(await shown('BEATS')).toMatchObject({ state: 'unknown', unknownSince: at(0), clockOffsetMs: null });
+    const shard = unitHash('BEATS').slice(0, 2);
+    await say({ shards: [shard] });
+    expect(await shown('BEATS')).toMatchObject({ state: 'online', unknownSince: null, lastResponseTimeMs: null });
+    await tell({ heard: 'heartbeat', unit: 'BEATS', at: NOW_MS, ...said(6), clockOffsetMs: 12 });
+    expect(await shown('BEATS')).toMatchObject({
+      state: 'syncing',
+      backlog: 5,
+      lastOnlineAt: toInstant(NOW_MS),
       clockOffsetMs: 12,
       clockWrong: false,
     });
-    expect(await shown(agoMs, 6)).toMatchObject({ state: 'syncing', backlog: 5 });
-    expect(await shown(4.1 * HEARTBEAT_INTERVAL_MS, 1)).toMatchObject({ state: 'unknown' });
+    const watchedAt = new Date(Date.now() - 60_000);
+    await postgres.sql`
+      update platform.watched_shards set watched_at = ${watchedAt}, watched_until = now() - interval '1 second'`;
+    expect(await shown('BEATS')).toMatchObject({ state: 'unknown', unknownSince: watchedAt.toISOString() });
+    expect((await listUnits(postgres.sql, { state: 'unknown', q: 'BEATS', limit: 1 })).items).toHaveLength(1);
+    // Watching the shard of others changes nothing.
+    await say({ shards: [shard === '00' ? '01' : '00'] });
+    expect(await shown('BEATS')).toMatchObject({ state: 'unknown' });
   });
 
-  test('and one that is pinged is unknown sooner', async () => {
-    await register('PINGED');
+  test('is unknown in an outage, unless the unit was heard since', async () => {
+    await register('VANISHED');
     await fillToTheEnd(postgres, store);
-    const state = async () => (await getUnit(postgres.sql, { ...NOW, name: 'PINGED' }))?.state;
-    await tell({ heard: 'nothing', unit: 'PINGED', at: NOW_MS - 4 * PING_INTERVAL_MS });
-    expect(await state()).toBe('unknown');
-    await tell({ heard: 'heartbeat', unit: 'PINGED', at: NOW_MS - 3.5 * PING_INTERVAL_MS });
-    expect(await state()).toBe('unknown');
-    await tell({ heard: 'nothing', unit: 'PINGED', at: NOW_MS - 2 * PING_INTERVAL_MS });
-    expect(await state()).toBe('online');
+    const shard = unitHash('VANISHED').slice(0, 2);
+    await say({ shards: [shard], outages: [{ shard, since: NOW_MS, share: 0.9 }] });
+    expect(await shown('VANISHED')).toMatchObject({ state: 'unknown', unknownSince: toInstant(NOW_MS) });
+    expect((await pingers(postgres.sql)).outages).toEqual([{ shard, since: toInstant(NOW_MS) }]);
+    await tell(answered({ unit: 'VANISHED', at: NOW_MS + 1, rttMs: 5 }));
+    expect(await shown('VANISHED')).toMatchObject({ state: 'online', unknownSince: null });
+    await say({ shards: [shard] });
+    expect((await pingers(postgres.sql)).outages).toEqual([]);
+  });
+
+  test('is told by the pingers that watch now', async () => {
+    await say({ pingerId: 'pinger-2', shards: ['aa', 'ab'] });
+    const { owners, unwatched } = await pingers(postgres.sql);
+    expect(owners.map(({ pingerId }) => pingerId)).toEqual(['pinger-1', 'pinger-2']);
+    expect(unwatched).not.toContain('aa');
+    await postgres.sql`update platform.pingers set watches_until = now() - interval '1 second' where pinger_id = 'pinger-1'`;
+    expect((await pingers(postgres.sql)).owners).toEqual([
+      status({ pingerId: 'pinger-2', shards: ['aa', 'ab'], at: expect.any(Number) as number }),
+    ]);
+  });
+
+  test('a status that cannot be read changes nothing', async () => {
+    recorder.takeStatus('hello');
+    await say({ shards: ['cc', 'zz'] });
+    expect((await pingers(postgres.sql)).unwatched).toContain('cc');
   });
 });
 
@@ -230,19 +267,19 @@ test('a clock is wrong beyond the tolerance, in the grid, in the detail and for 
   await postgres.sql`delete from platform.unit_telemetry`;
   for (const [unit, offset] of Object.entries(offsets)) {
     const clock = offset === undefined ? {} : { clockOffsetMs: offset };
-    await tell({ heard: 'answer', unit, at: NOW_MS, rttMs: 1, ...said(1), ...clock });
+    await tell(answered({ unit, at: NOW_MS, rttMs: 1, ...said(1), ...clock }));
   }
   expect([...(await clockOffsets(postgres.sql))]).toEqual([
     ['AHEAD', HOUR_MS],
     ['BEHIND', -HOUR_MS],
   ]);
   for (const [name, offset] of Object.entries(offsets)) {
-    expect(await getUnit(postgres.sql, { ...NOW, name })).toMatchObject({
+    expect(await getUnit(postgres.sql, name)).toMatchObject({
       clockOffsetMs: offset ?? null,
       clockWrong: Math.abs(offset ?? 0) === HOUR_MS,
     });
   }
-  await tell({ heard: 'answer', unit: 'AHEAD', at: NOW_MS + 1, rttMs: 1, ...said(1), clockOffsetMs: 3 });
+  await tell(answered({ unit: 'AHEAD', at: NOW_MS + 1, rttMs: 1, ...said(1), clockOffsetMs: 3 }));
   expect([...(await clockOffsets(postgres.sql)).keys()]).toEqual(['BEHIND']);
 });
 
@@ -277,7 +314,7 @@ describe('events of a wrong clock', () => {
   });
 
   test('make the unit’s detail right', async () => {
-    const unit = await getUnit(postgres.sql, { ...NOW, name: 'SKEWED' });
+    const unit = await getUnit(postgres.sql, 'SKEWED');
     expect(unit?.lastEventAt).toBe(at(2));
     expect(unit?.lockerDetails[0]?.rental).toEqual({ rentalId: 'r', startedAt: at(2), until: at(60) });
   });
@@ -289,7 +326,9 @@ test('who pings and fetches hears of channels, and nothing of units whose creden
   await append('REVOKED', 'registry', { type: 'UnitCredentialsRevoked', data: {} });
   await fillToTheEnd(postgres, store);
   const names = async () =>
-    (await pingTargets(postgres.sql, { afterName: undefined, limit: 100 })).map(({ name }) => name);
+    (await pingTargets(postgres.sql, { since: 0, afterName: undefined, limit: 100 })).targets.flatMap(
+      ({ name, inUse }) => (inUse ? [name] : []),
+    );
   expect(await names()).toContain('FETCHED');
   expect(await names()).not.toContain('REVOKED');
   const [run] = await postgres.sql<{ schema_name: string }[]>`

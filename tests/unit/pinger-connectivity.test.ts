@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { HEARTBEAT_INTERVAL_MS } from '../../domain/connectivity.ts';
 import type { CloudEvent } from '../../domain/envelope.ts';
+import { unitHash } from '../../domain/shard.ts';
 import { newUnitState } from '../../domain/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import { ConnectivityTracker } from '../../pinger/connectivity.ts';
@@ -57,7 +58,7 @@ async function platform() {
       attended: () => nowMs - NOW_MS,
       log,
     });
-    tracker.add(UNIT);
+    tracker.add(UNIT, unitHash(UNIT));
     return tracker;
   };
   return {
@@ -272,7 +273,7 @@ test('a unit that has left is forgotten, and one that has proved itself early is
   tracker.checkSilence(UNIT);
   expect(tracker.states()).toEqual({ unknown: 0, 'never-seen': 0, online: 0, offline: 0 });
   tracker.prove(UNIT, 'heartbeat', world.now());
-  tracker.add(UNIT);
+  tracker.add(UNIT, unitHash(UNIT));
   await settled();
   expect(tracker.states()).toMatchObject({ online: 1 });
 });

@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'bun:test';
 import { type Address, parseAddress } from '../../domain/address.ts';
+import { unitHash } from '../../domain/shard.ts';
 import { JOIN_RETRY_SLOTS, JoinQueue, MAX_JOIN_ATTEMPTS, MAX_JOIN_PINGS_PER_SLOT } from '../../pinger/joining.ts';
 import { Meter } from '../../pinger/meter.ts';
 import { MAX_RESPONSE_BYTES, readResponse } from '../../pinger/probes/http-response.ts';
-import { MAX_TARGETS_PER_PAGE, type PingTarget, TargetList } from '../../pinger/targets.ts';
+import { FULL_READ_INTERVAL_MS, MAX_TARGETS_PER_PAGE, type PingTarget, TargetList } from '../../pinger/targets.ts';
 import {
   decodeTelemetry,
   encodeTelemetry,
@@ -11,6 +12,7 @@ import {
   type TelemetryResult,
   telemetrySubject,
 } from '../../platform/telemetry.ts';
+import { answered, missed } from '../support/telemetry.ts';
 
 describe('an address', () => {
   test.each<[string, Address | undefined]>([
@@ -137,67 +139,118 @@ describe('the meter', () => {
 });
 
 describe('the targets', () => {
+  const { signal } = new AbortController();
   const unit = (name: string, changes: Partial<PingTarget> = {}): PingTarget => ({
     name,
+    hash: unitHash(name),
     address: '127.0.0.2:80',
     probe: 'http',
     keyVersion: 1,
+    inUse: true,
     ...changes,
   });
-  const { signal } = new AbortController();
 
-  function listOf(units: () => readonly PingTarget[]) {
-    const pages: (string | undefined)[] = [];
-    const page = async (after: string | undefined, limit: number) => {
-      pages.push(after);
-      return units()
-        .filter(({ name }) => after === undefined || name > after)
-        .slice(0, limit);
+  /** A read model in which each unit has the position of its last change, and a list that watches those of `isOwn`. */
+  function world() {
+    const model = new Map<string, { readonly target: PingTarget; readonly position: number }>();
+    const asked: number[] = [];
+    const put: string[] = [];
+    const gone: string[] = [];
+    const state = { nowMs: 0, completeTo: 0, isAway: false, isOwn: (_hash: string) => true };
+    const list = new TargetList({
+      targets: {
+        async changed({ since, afterName = '', limit }) {
+          if (state.isAway) throw new Error('the database is away');
+          asked.push(since);
+          const found = [...model.values()].filter(
+            ({ target, position }) => position > since && target.name > afterName,
+          );
+          const inOrder = found.map(({ target }) => target).toSorted((a, b) => (a.name < b.name ? -1 : 1));
+          return { targets: inOrder.slice(0, limit), completeTo: state.completeTo };
+        },
+      },
+      owns: (hash) => state.isOwn(hash),
+      monotonic: () => state.nowMs,
+      onPut: async ({ name }) => void put.push(name),
+      onGone: (name) => void gone.push(name),
+    });
+    const change = (target: PingTarget) => {
+      state.completeTo += 1;
+      model.set(target.name, { target, position: state.completeTo });
     };
-    return { list: new TargetList({ page }), pages };
+    const refresh = async () => {
+      put.length = 0;
+      gone.length = 0;
+      await list.refresh(signal);
+      return { put: [...put], gone: [...gone] };
+    };
+    return { list, model, state, asked, change, refresh, gone };
   }
 
-  const namesIn = (list: TargetList) => [...list.all()].map(({ name }) => name).toSorted();
-
-  test('are read to the last page', async () => {
-    const names = Array.from({ length: 2 * MAX_TARGETS_PER_PAGE }, (_, index) => `u-${String(index).padStart(5, '0')}`);
-    const { list, pages } = listOf(() => names.map((name) => unit(name)));
-    const { changed, left } = await list.refresh(signal);
-    expect(changed.map(({ name }) => name)).toEqual(names);
-    expect(left).toEqual([]);
-    expect(pages).toEqual([undefined, 'u-00999', 'u-01999']);
+  test('are read to the last page at first, and then as far as they have changed', async () => {
+    const { list, change, refresh, asked, state } = world();
+    const names = Array.from({ length: MAX_TARGETS_PER_PAGE + 1 }, (_, index) => `u-${String(index).padStart(5, '0')}`);
+    for (const name of names) change(unit(name));
+    expect((await refresh()).put).toEqual(names);
     expect(list.size).toBe(names.length);
-    expect(namesIn(list)).toEqual(names);
+    expect(asked).toEqual([0, 0]);
+    expect(await refresh()).toEqual({ put: [], gone: [] });
+    expect(asked.at(-1)).toBe(state.completeTo);
+    change(unit('u-00007', { recorded: { epoch: 'e', seq: 7 } }));
+    change(unit('new'));
+    expect(await refresh()).toEqual({ put: ['new', 'u-00007'], gone: [] });
   });
 
-  test('join, change and leave', async () => {
-    let units = [unit('a'), unit('b'), unit('d')];
-    const { list } = listOf(() => units);
-    await list.refresh(signal);
-    const [moved, joined] = [unit('b', { recorded: { epoch: 'e', seq: 7 } }), unit('c', { keyVersion: 2 })];
-    units = [moved, joined, unit('d')];
-    expect(await list.refresh(signal)).toEqual({ changed: [moved, joined], left: ['a'] });
-    expect(namesIn(list)).toEqual(['b', 'c', 'd']);
-    expect(await list.refresh(signal)).toEqual({ changed: [], left: [] });
+  test('are read again while a lane of the read model lags', async () => {
+    const { change, refresh, state } = world();
+    change(unit('a'));
+    state.completeTo -= 1;
+    expect((await refresh()).put).toEqual(['a']);
+    expect((await refresh()).put).toEqual(['a']);
+  });
+
+  test('leave when they are no longer in use, or no longer there', async () => {
+    const { list, model, change, refresh, state } = world();
+    for (const name of ['a', 'b', 'c']) change(unit(name));
+    await refresh();
+    change(unit('a', { inUse: false }));
+    expect(await refresh()).toEqual({ put: [], gone: ['a'] });
+    model.delete('b');
+    expect(await refresh()).toEqual({ put: [], gone: [] });
+    state.nowMs += FULL_READ_INTERVAL_MS;
+    expect(await refresh()).toEqual({ put: ['c'], gone: ['b'] });
+    expect(list.size).toBe(1);
+  });
+
+  test('of other shards are those of others, from the moment on that they are', async () => {
+    const { list, change, refresh, state, gone } = world();
+    const names = Array.from({ length: 40 }, (_, index) => `u-${index}`);
+    const isLow = (hash: string) => hash < '8';
+    for (const name of names) change(unit(name));
+    state.isOwn = isLow;
+    const low = names.filter((name) => isLow(unitHash(name)));
+    expect((await refresh()).put.toSorted()).toEqual(low.toSorted());
+    state.isOwn = (hash) => !isLow(hash);
+    list.reshard();
+    expect(gone.toSorted()).toEqual(low.toSorted());
+    expect((await refresh()).put).toHaveLength(names.length - low.length);
   });
 
   test('stay as they are known when they cannot be read', async () => {
-    let broken = false;
-    const { list } = listOf(() => {
-      if (broken) throw new Error('the database is away');
-      return [unit('a')];
-    });
-    await list.refresh(signal);
-    broken = true;
-    await expect(list.refresh(signal)).rejects.toThrow('away');
-    expect(namesIn(list)).toEqual(['a']);
+    const { list, change, refresh, state } = world();
+    change(unit('a'));
+    await refresh();
+    state.isAway = true;
+    await expect(refresh()).rejects.toThrow('away');
+    expect(list.size).toBe(1);
+    state.isAway = false;
+    change(unit('b'));
+    expect((await refresh()).put).toEqual(['b']);
   });
 });
 
 describe('telemetry', () => {
-  const result = {
-    heard: 'answer' as const,
-    unit: 'PL-1000',
+  const last = {
     at: 1_780_315_200_123,
     rttMs: 12.5,
     epoch: 'e',
@@ -205,13 +258,14 @@ describe('telemetry', () => {
     configurationHash: 'c',
     clockOffsetMs: -3,
   };
+  const result = answered({ unit: 'PL-1000', ...last });
 
   test('comes back as it was', () => {
-    const { rttMs: _, ...said } = result;
+    const { rttMs: _, ...said } = last;
     const results: TelemetryResult[] = [
       result,
-      { heard: 'nothing', unit: 'PL-1001', at: 1 },
-      { ...said, heard: 'heartbeat' },
+      { ...missed({ unit: 'PL-1001', at: 1 }), flapping: true },
+      { heard: 'heartbeat', unit: 'PL-1000', ...said },
       { heard: 'heartbeat', unit: 'PL-1002', at: 2 },
     ];
     expect(decodeTelemetry(encodeTelemetry('p-1', results))).toEqual({ pingerId: 'p-1', results, unreadable: 0 });
@@ -230,10 +284,10 @@ describe('telemetry', () => {
 
   test.each([
     ['a unit that is none', { unit: 'a b' }],
-    ['a negative time', { rttMs: -1 }],
-    ['a seq that no number holds', { lastSeq: 1e300 }],
-    ['an epoch that no database holds', { epoch: 'e\u0000' }],
-    ['an epoch without end', { epoch: 'e'.repeat(101) }],
+    ['a negative time', { last: { ...last, rttMs: -1 } }],
+    ['a seq that no number holds', { last: { ...last, lastSeq: 1e300 } }],
+    ['an epoch that no database holds', { last: { ...last, epoch: 'e\u0000' } }],
+    ['an epoch without end', { last: { ...last, epoch: 'e'.repeat(101) } }],
     ['something else that was heard', { heard: 'music' }],
   ])('%s costs only its own result', (_, odd) => {
     const results = [{ ...result, ...odd } as TelemetryResult, result];

@@ -9,26 +9,22 @@ import {
   withResult,
 } from '../../projections/telemetry/news.ts';
 import { permutations } from '../support/permutations.ts';
+import { answered, missed } from '../support/telemetry.ts';
 
 const unit = 'PL-1000';
-const answer = (at: number, clockOffsetMs?: number) => ({
-  heard: 'answer' as const,
-  unit,
+const said = (at: number, clockOffsetMs?: number) => ({
   at,
-  rttMs: at / 10,
   epoch: 'e',
   lastSeq: at,
   ...(clockOffsetMs === undefined ? {} : { clockOffsetMs }),
 });
+const answer = (at: number, clockOffsetMs?: number) => answered({ unit, rttMs: at / 10, ...said(at, clockOffsetMs) });
 const beat = (at: number, clockOffsetMs?: number) => ({
   heard: 'heartbeat' as const,
   unit,
-  at,
-  epoch: 'e',
-  lastSeq: at,
-  ...(clockOffsetMs === undefined ? {} : { clockOffsetMs }),
+  ...said(at, clockOffsetMs),
 });
-const miss = (at: number) => ({ heard: 'nothing' as const, unit, at });
+const miss = (at: number) => missed({ unit, at });
 
 function after(results: readonly TelemetryResult[]): UnitNews {
   const news = results.reduce<UnitNews | undefined>((known, result) => withResult(known, result), undefined);
@@ -37,49 +33,48 @@ function after(results: readonly TelemetryResult[]): UnitNews {
 }
 
 interface Expected {
-  readonly proof?: TelemetryResult;
-  readonly answer?: TelemetryResult;
-  readonly miss?: TelemetryResult;
+  readonly proof?: number;
+  readonly answer?: number;
+  readonly pinged?: number;
+  readonly lost: number;
   readonly clock?: { readonly offsetMs: number; readonly isOfPing: boolean };
 }
 
 const LATE = PING_CLOCK_PRECEDENCE_MS;
+const byPing = (offsetMs: number) => ({ clock: { offsetMs, isOfPing: true } });
+const byHeartbeat = (offsetMs: number) => ({ clock: { offsetMs, isOfPing: false } });
 const TABLE: readonly [string, readonly TelemetryResult[], Expected][] = [
-  ['an answer', [answer(1, 7)], { proof: answer(1, 7), answer: answer(1, 7), clock: { offsetMs: 7, isOfPing: true } }],
-  ['a miss proves nothing', [miss(1)], { miss: miss(1) }],
-  ['a heartbeat has no response time', [beat(1, 9)], { proof: beat(1, 9), clock: { offsetMs: 9, isOfPing: false } }],
-  ['a heartbeat whose content could not be read', [{ heard: 'heartbeat', unit, at: 1 }], { proof: beatOnly(1) }],
-  ['a miss does not undo an answer', [answer(1), miss(2)], { proof: answer(1), answer: answer(1), miss: miss(2) }],
-  ['a miss does not undo a newer heartbeat', [miss(1), beat(2)], { proof: beat(2), miss: miss(1) }],
-  ['nor an older one', [beat(1), miss(2)], { proof: beat(1), miss: miss(2) }],
-  ['a newer answer', [answer(1), miss(2), answer(3)], { proof: answer(3), answer: answer(3), miss: miss(2) }],
-  ['the response time stays that of the ping', [answer(1), beat(2)], { proof: beat(2), answer: answer(1) }],
-  ['the proof is the newer one', [beat(1), answer(2)], { proof: answer(2), answer: answer(2) }],
+  ['an answer', [answer(1, 7)], { proof: 1, answer: 1, pinged: 1, lost: 0, ...byPing(7) }],
+  ['a miss proves nothing', [miss(1)], { pinged: 1, lost: 1 }],
+  ['a heartbeat has no response time', [beat(1, 9)], { proof: 1, lost: 0, ...byHeartbeat(9) }],
+  ['a heartbeat whose content could not be read', [{ heard: 'heartbeat', unit, at: 1 }], { proof: 1, lost: 0 }],
+  ['a miss does not undo an answer', [answer(1), miss(2)], { proof: 1, answer: 1, pinged: 2, lost: 1 }],
+  ['a miss does not undo a newer heartbeat', [miss(1), beat(2)], { proof: 2, pinged: 1, lost: 1 }],
+  ['nor an older one', [beat(1), miss(2)], { proof: 1, pinged: 2, lost: 1 }],
+  ['a newer answer', [answer(1), miss(2), answer(3)], { proof: 3, answer: 3, pinged: 3, lost: 1 }],
+  ['the response time stays that of the ping', [answer(1), beat(2)], { proof: 2, answer: 1, pinged: 1, lost: 0 }],
+  ['the proof is the newer one', [beat(1), answer(2)], { proof: 2, answer: 2, pinged: 2, lost: 0 }],
   [
     'all of them',
     [answer(1, 1), miss(2), beat(3, 3), miss(4)],
-    { proof: beat(3, 3), answer: answer(1, 1), miss: miss(4), clock: { offsetMs: 1, isOfPing: true } },
+    { proof: 3, answer: 1, pinged: 4, lost: 2, ...byPing(1) },
   ],
   [
     'the clock is that of the ping while there was one lately',
     [answer(1, 10), beat(LATE, 20)],
-    { proof: beat(LATE, 20), answer: answer(1, 10), clock: { offsetMs: 10, isOfPing: true } },
+    { proof: LATE, answer: 1, pinged: 1, lost: 0, ...byPing(10) },
   ],
   [
     'and that of the heartbeat when there was none for long',
     [answer(1, 10), beat(LATE + 2, 20)],
-    { proof: beat(LATE + 2, 20), answer: answer(1, 10), clock: { offsetMs: 20, isOfPing: false } },
+    { proof: LATE + 2, answer: 1, pinged: 1, lost: 0, ...byHeartbeat(20) },
   ],
   [
     'an answer that came too slowly does not tell the clock',
     [answer(1, 10), answer(2)],
-    { proof: answer(2), answer: answer(2), clock: { offsetMs: 10, isOfPing: true } },
+    { proof: 2, answer: 2, pinged: 2, lost: 0, ...byPing(10) },
   ],
 ];
-
-function beatOnly(at: number): TelemetryResult {
-  return { heard: 'heartbeat', unit, at };
-}
 
 describe('what was heard of a unit, in any order and dealt in any way', () => {
   test.each(TABLE)('%s', (_, results, expected) => {
@@ -93,12 +88,14 @@ describe('what was heard of a unit, in any order and dealt in any way', () => {
 });
 
 function summary(news: UnitNews): Expected {
+  const { answer: last, pinged, buckets } = news;
   const proof = proofOf(news);
   const clock = clockOf(news);
   return {
-    ...(proof === undefined ? {} : { proof }),
-    ...(news.answer === undefined ? {} : { answer: news.answer }),
-    ...(news.miss === undefined ? {} : { miss: news.miss }),
+    ...(proof === undefined ? {} : { proof: proof.at }),
+    ...(last === undefined ? {} : { answer: last.at }),
+    ...(pinged === undefined ? {} : { pinged: pinged.at }),
+    lost: [...buckets.values()].reduce((sum, { lost }) => sum + lost, 0),
     ...(clock === undefined ? {} : { clock: { offsetMs: clock.offsetMs, isOfPing: clock.isOfPing } }),
   };
 }

@@ -1,0 +1,143 @@
+/**
+ * A pinger with all that it needs of the platform: its shards, the heartbeats of their units, what other processes know, and
+ * what it says about itself. The same in `server` as in a process of its own.
+ */
+
+import { lookup } from 'node:dns/promises';
+import type { Config } from '../platform/config.ts';
+import { type PlatformKeys, unitKey } from '../platform/credentials/keys.ts';
+import type { Log } from '../platform/log.ts';
+import type { Nats, NatsOptions } from '../platform/nats/connection.ts';
+import { unitHeartbeatFilter, unitOfUnitSubject } from '../platform/nats/subjects.ts';
+import { type PingerStatus, statusPeriodMs, statusSubject } from '../platform/pinger-status.ts';
+import type { ProofExchange } from '../platform/proofs.ts';
+import { joinGroup } from '../platform/shards/group.ts';
+import type { Shards } from '../platform/shards/join.ts';
+import { encodeTelemetry, telemetrySubject } from '../platform/telemetry.ts';
+import type { UnitDecider } from '../platform/units/unit-decider.ts';
+import { type Pinger, startPinger } from './pinger.ts';
+import { ProofQuestions } from './proof-questions.ts';
+import type { PingTargets } from './targets.ts';
+
+const GROUP = 'pinger';
+const SHARD_LETTERS = 2;
+
+export interface PingerParts {
+  readonly config: Config;
+  readonly keys: PlatformKeys;
+  readonly natsAccess: Pick<NatsOptions, 'url' | 'creds'>;
+  readonly nats: Nats;
+  readonly targets: PingTargets;
+  readonly decider: UnitDecider;
+  readonly exchange: ProofExchange;
+  readonly log: Log;
+}
+
+/** A pinger that runs. It owns nothing at first. */
+export function composePinger(parts: PingerParts): { stop(): Promise<void> } {
+  const { config, nats, exchange, log } = parts;
+  const pingerId = Bun.randomUUIDv7();
+  const leaving = new AbortController();
+  const group = { group: GROUP, shardLetters: SHARD_LETTERS, memberId: pingerId, stop: leaving.signal };
+  const shards = joinGroup({ ...group, config, nats, log });
+  const pinger = createPinger(parts, pingerId, shards);
+  const heartbeats = new HeartbeatSubscriptions(nats, (unit, content) => pinger.heartbeat(unit, content, Date.now()));
+  const say = () => sayStatus(nats, statusOf(pingerId, config, shards, pinger));
+  const reshard = (owned: readonly string[]) => {
+    heartbeats.listen(owned);
+    pinger.reshard();
+    say();
+  };
+  const ends = [
+    shards.onChange(reshard),
+    exchange.listen(({ unit, evidence, atMs }) => shards.owns(unit) && pinger.prove(unit, evidence, atMs)),
+    exchange.answer((unit) => pinger.lastProof(unit)),
+  ];
+  const timer = setInterval(say, statusPeriodMs(config.pinger.intervalMs));
+  return {
+    async stop() {
+      clearInterval(timer);
+      for (const end of ends) end();
+      heartbeats.listen([]);
+      leaving.abort();
+      await shards.leave();
+      await pinger.stop();
+    },
+  };
+}
+
+function createPinger(parts: PingerParts, pingerId: string, shards: Shards): Pinger {
+  const { config, keys, natsAccess, nats, targets, decider, exchange, log } = parts;
+  const questions = new ProofQuestions((units) => exchange.ask(units));
+  return startPinger({
+    targets,
+    owns: (hash) => shards.owns(hash),
+    unitKey: (name, keyVersion) => unitKey(keys.fleetKey, name, keyVersion),
+    lookup: async (host) => (await lookup(host)).address,
+    decider,
+    publishTelemetry: (results) => nats.publish(telemetrySubject(pingerId), encodeTelemetry(pingerId, results)),
+    heartbeatsArrive: () => nats.connected,
+    // Alone there is nobody to ask.
+    provenElsewhereMs: async (unit) => (shards.members().length > 1 ? await questions.ask(unit) : undefined),
+    nats: natsAccess,
+    newId: () => Bun.randomUUIDv7(),
+    clock: { now: Date.now, monotonic: () => performance.now() },
+    config: config.pinger,
+    log,
+  });
+}
+
+function statusOf(pingerId: string, config: Config, shards: Shards, pinger: Pinger): PingerStatus {
+  const { intervalMs, timeoutMs, failuresToOffline } = config.pinger;
+  const { outages, ...figures } = pinger.status();
+  const owned = shards.owned();
+  return {
+    pingerId,
+    at: Date.now(),
+    periodMs: statusPeriodMs(intervalMs),
+    shards: [...owned],
+    intervalMs,
+    timeoutMs,
+    failuresToOffline,
+    ...figures,
+    outages: outages.flatMap(({ letter, since, share }) =>
+      owned.filter((shard) => shard.startsWith(letter)).map((shard) => ({ shard, since, share })),
+    ),
+  };
+}
+
+function sayStatus(nats: Nats, status: PingerStatus): void {
+  // While NATS is away, that nothing comes says enough.
+  if (nats.connected) nats.publish(statusSubject(status.pingerId), JSON.stringify(status));
+}
+
+/** Hears the heartbeats of the units of some shards. */
+class HeartbeatSubscriptions {
+  readonly #nats: Nats;
+  readonly #take: (unit: string, content: Uint8Array) => void;
+  readonly #ends = new Map<string, () => void>();
+
+  constructor(nats: Nats, take: (unit: string, content: Uint8Array) => void) {
+    this.#nats = nats;
+    this.#take = take;
+  }
+
+  /** Hears those of these shards, and no others. */
+  listen(shards: readonly string[]): void {
+    for (const [shard, end] of this.#ends) {
+      if (shards.includes(shard)) continue;
+      end();
+      this.#ends.delete(shard);
+    }
+    for (const shard of shards) {
+      if (!this.#ends.has(shard)) this.#ends.set(shard, this.#subscribe(shard));
+    }
+  }
+
+  #subscribe(shard: string): () => void {
+    return this.#nats.subscribe(unitHeartbeatFilter(shard), ({ subject, data }) => {
+      const unit = unitOfUnitSubject(subject);
+      if (unit !== undefined) this.#take(unit, data);
+    });
+  }
+}

@@ -1,0 +1,79 @@
+/** The pinger as a process of its own. This file is the wiring diagram. */
+
+import { readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config.ts';
+import { loadKeys } from '../platform/credentials/keys.ts';
+import { createLog, type Log } from '../platform/log.ts';
+import { Nats } from '../platform/nats/connection.ts';
+import { NatsEventStore } from '../platform/nats/event-store.ts';
+import { ensureStreams } from '../platform/nats/jetstream.ts';
+import { type Patience, untilItWorks } from '../platform/patience.ts';
+import { Postgres } from '../platform/postgres/connection.ts';
+import { migrate } from '../platform/postgres/migrations.ts';
+import { untilAborted } from '../platform/process/until-aborted.ts';
+import { ProofExchange } from '../platform/proofs.ts';
+import { UnitDecider } from '../platform/units/unit-decider.ts';
+import { loadSnapshot } from '../projections/bookings/queries.ts';
+import { pingTargets } from '../projections/units/queries.ts';
+import { composePinger } from './compose.ts';
+
+const POSTGRES_CONNECTIONS = 4;
+
+async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
+  const { natsUrl, databaseUrl } = requireServices(config);
+  const pause = (ms: number) => sleep(ms, undefined, { signal: stop }).catch(() => undefined);
+  const patience: Patience = { signal: stop, sleep: pause, log };
+  const newId = () => Bun.randomUUIDv7();
+  const keys = await loadKeys(config.dataDir);
+  const { credsFile } = config.nats;
+  const natsAccess = { url: natsUrl, ...(credsFile === undefined ? {} : { creds: await readFile(credsFile, 'utf8') }) };
+  const nats = await Nats.connect({ ...natsAccess, name: 'pinger', waitOnFirstConnect: true, log });
+  const postgres = new Postgres({
+    url: databaseUrl,
+    applicationName: 'lockfleet pinger',
+    maxConnections: POSTGRES_CONNECTIONS,
+  });
+  const { sql } = postgres;
+  await untilItWorks('preparing the streams', patience, () => ensureStreams(nats));
+  await untilItWorks('migrating the database', patience, () => migrate(postgres, log));
+  const decider = new UnitDecider({
+    store: new NatsEventStore(nats, newId),
+    loadSnapshot: (unit) => loadSnapshot(sql, unit),
+    newId,
+    clock: Date.now,
+    random: Math.random,
+    sleep: pause,
+    log,
+  });
+  const following = decider.follow(stop);
+  const targets = { changed: (query: Parameters<typeof pingTargets>[1]) => pingTargets(sql, query) };
+  const exchange = new ProofExchange(nats, newId);
+  const pinger = composePinger({ config, keys, natsAccess, nats, targets, decider, exchange, log });
+  console.log('ready');
+  try {
+    // A follower that ends before it is told to has met what no retry mends.
+    await Promise.race([untilAborted(stop), following.then(() => untilAborted(stop))]);
+  } finally {
+    await pinger.stop();
+    exchange.close();
+    await nats.close();
+    await postgres.close();
+  }
+}
+
+async function main(): Promise<number> {
+  const log = createLog((line) => process.stderr.write(line), Date.now, { process: 'pinger' });
+  const stop = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort());
+  try {
+    await run(loadConfig(process.env), log, stop.signal);
+    return 0;
+  } catch (error) {
+    if (error instanceof ConfigError) console.error(error.message);
+    else log.error('the pinger ends', { error });
+    return 1;
+  }
+}
+
+process.exit(await main());

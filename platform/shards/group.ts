@@ -1,0 +1,31 @@
+/** How a process joins a group: with an id of its own, and the shards that it is fixed to. */
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Config } from '../config.ts';
+import type { Log } from '../log.ts';
+import type { Nats } from '../nats/connection.ts';
+import { joinShards, type Shards } from './join.ts';
+
+export interface GroupOptions {
+  readonly group: string;
+  readonly shardLetters: number;
+  readonly memberId?: string;
+  readonly config: Pick<Config, 'shards'>;
+  readonly nats: Nats;
+  readonly stop: AbortSignal;
+  readonly log: Log;
+}
+
+export function joinGroup({ group, shardLetters, memberId, config, nats, stop, log }: GroupOptions): Shards {
+  return joinShards({
+    nats,
+    group,
+    shardLetters,
+    fixed: config.shards,
+    memberId: memberId ?? Bun.randomUUIDv7(),
+    monotonic: () => performance.now(),
+    pause: (ms, until) => sleep(ms, undefined, { signal: until }).catch(() => undefined),
+    log,
+    signal: stop,
+  });
+}
