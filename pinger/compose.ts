@@ -3,7 +3,7 @@
  * what it says about itself. The same in `server` as in a process of its own.
  */
 
-import { lookup } from 'node:dns/promises';
+import type { AddressResolver } from '../platform/addresses.ts';
 import type { Config } from '../platform/config.ts';
 import { type PlatformKeys, unitKey } from '../platform/credentials/keys.ts';
 import type { Log } from '../platform/log.ts';
@@ -29,6 +29,7 @@ export interface PingerParts {
   readonly nats: Nats;
   readonly targets: PingTargets;
   readonly decider: UnitDecider;
+  readonly addresses: AddressResolver;
   readonly exchange: ProofExchange;
   readonly log: Log;
 }
@@ -67,13 +68,13 @@ export function composePinger(parts: PingerParts): { stop(): Promise<void> } {
 }
 
 function createPinger(parts: PingerParts, pingerId: string, shards: Shards): Pinger {
-  const { config, keys, natsAccess, nats, targets, decider, exchange, log } = parts;
+  const { config, keys, natsAccess, nats, targets, decider, addresses, exchange, log } = parts;
   const questions = new ProofQuestions((units) => exchange.ask(units));
   return startPinger({
     targets,
     owns: (hash) => shards.owns(hash),
     unitKey: (name, keyVersion) => unitKey(keys.fleetKey, name, keyVersion),
-    lookup: async (host) => (await lookup(host)).address,
+    resolve: (address) => addresses.resolve(address),
     decider,
     publishTelemetry: (results) => nats.publish(telemetrySubject(pingerId), encodeTelemetry(pingerId, results)),
     heartbeatsArrive: () => nats.connected,

@@ -2,6 +2,7 @@
 
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { AddressResolver, addressesOf } from '../platform/addresses.ts';
 import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config.ts';
 import { loadKeys } from '../platform/credentials/keys.ts';
 import { createLog, type Log } from '../platform/log.ts';
@@ -49,7 +50,8 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const following = decider.follow(stop);
   const targets = { changed: (query: Parameters<typeof pingTargets>[1]) => pingTargets(sql, query) };
   const exchange = new ProofExchange(nats, newId);
-  const pinger = composePinger({ config, keys, natsAccess, nats, targets, decider, exchange, log });
+  const addresses = new AddressResolver({ denied: config.deniedAddresses, lookup: addressesOf });
+  const pinger = composePinger({ config, keys, natsAccess, nats, targets, decider, addresses, exchange, log });
   console.log('ready');
   try {
     // A follower that ends before it is told to has met what no retry mends.

@@ -8,9 +8,9 @@
 
 import { isIP } from 'node:net';
 import { parseAddress } from '../domain/address.ts';
+import type { AddressResolver } from '../platform/addresses.ts';
 import type { Config } from '../platform/config.ts';
 import type { Log } from '../platform/log.ts';
-import { messageOf } from '../platform/message-of.ts';
 import type { NatsOptions } from '../platform/nats/connection.ts';
 import { MAX_TELEMETRY_RESULTS, type TelemetryResult } from '../platform/telemetry.ts';
 import type { UnitDecider } from '../platform/units/unit-decider.ts';
@@ -49,8 +49,8 @@ export interface PingerOptions {
   readonly unitKey: (name: string, keyVersion: number) => Uint8Array;
   /** Whether this process watches a unit, by the hash of its name. */
   readonly owns: (hash: string) => boolean;
-  /** The address of a host name. @throws when it has none */
-  readonly lookup: (host: string) => Promise<string>;
+  /** Where an address leads. */
+  readonly resolve: AddressResolver['resolve'];
   readonly decider: Pick<UnitDecider, 'decide'>;
   /** Takes `MAX_TELEMETRY_RESULTS` at most. May throw: then they are lost. */
   readonly publishTelemetry: (results: readonly TelemetryResult[]) => void;
@@ -135,7 +135,7 @@ class RunningPinger implements Pinger {
       targets,
       owns,
       monotonic: clock.monotonic,
-      onPut: (target) => this.#put(target),
+      onPut: (target, isFullRead) => this.#put(target, isFullRead),
       onGone: (unit) => this.#forget(unit),
     });
     const schedule = new Schedule(intervalMs, slotWidthMs(timeoutMs));
@@ -294,42 +294,47 @@ class RunningPinger implements Pinger {
     this.#refreshTimer = setTimeout(() => this.#track(this.#refresh()), pauseMs);
   }
 
-  async #put(target: PingTarget): Promise<void> {
+  #put(target: PingTarget, isFullRead: boolean): void {
     const { name, hash, probe, recorded, connectivity } = target;
     this.#tracker.add(name, hash, connectivity);
     if (connectivity !== undefined) this.#tracker.hint(name, connectivity);
     const known = this.#rounds.indexOf(name);
+    if (known !== undefined) this.#rounds.writeRecorded(known, recorded);
     const manner = `${target.address} ${probe} ${target.keyVersion}`;
-    if (known !== undefined && this.#manners.get(name) === manner) {
-      this.#rounds.writeRecorded(known, recorded);
-      return;
-    }
+    // Where a name leads may change without a word: it is asked again now and then.
+    if (this.#manners.get(name) === manner && !(isFullRead && !isLiteral(target.address))) return;
     this.#manners.set(name, manner);
+    this.#track(this.#ping(target, manner));
+  }
+
+  /** Pings a unit from now on, in another way than before. Names take their time, and nobody waits for them. */
+  async #ping(target: PingTarget, manner: string): Promise<void> {
+    const { name, hash, probe, recorded } = target;
     const place = await this.#placeOf(target);
+    if (this.#manners.get(name) !== manner) return;
+    const isNew = this.#rounds.indexOf(name) === undefined;
     const key = this.#options.unitKey(name, target.keyVersion);
     const index =
       place === undefined ? undefined : this.#rounds.put({ name, hash, ...place, probe: PROBE[probe], key, recorded });
-    if (index === undefined) this.#rounds.remove(name);
-    if (index === undefined) this.#unpinged.add(name);
-    else this.#unpinged.delete(name);
-    if (index === undefined || known !== undefined) return;
+    if (index === undefined) {
+      this.#rounds.remove(name);
+      this.#unpinged.add(name);
+      return;
+    }
+    this.#unpinged.delete(name);
+    if (!isNew) return;
     this.#summaries.forget(index);
     // Also one that is known to be online by its heartbeat: how fast it answers should not wait for its own instant.
     this.#joining.add(name);
   }
 
-  /** Where a unit is pinged; `undefined` when its address is none. */
+  /** Where a unit is pinged; `undefined` when its address leads nowhere. */
   async #placeOf({ name, address }: PingTarget): Promise<{ ip: string; port: number } | undefined> {
-    const parsed = parseAddress(address);
-    if (parsed === undefined) return undefined;
-    const { host, port } = parsed;
-    if (isIP(host) !== 0) return { ip: host, port };
-    try {
-      return { ip: await this.#options.lookup(host), port };
-    } catch (error) {
-      this.#options.log.warn('a unit is not pinged: its address has no host', { unit: name, reason: messageOf(error) });
-      return undefined;
-    }
+    const resolved = await this.#options.resolve(address);
+    if (!('problem' in resolved)) return resolved;
+    const { problem, message } = resolved;
+    this.#options.log.warn('a unit is not pinged: its address leads nowhere', { unit: name, problem, message });
+    return undefined;
   }
 
   #forget(unit: string): void {
@@ -346,4 +351,9 @@ class RunningPinger implements Pinger {
     const tracked = work.finally(() => this.#underWay.delete(tracked));
     this.#underWay.add(tracked);
   }
+}
+
+/** Whether an address has no name in it. */
+function isLiteral(address: string): boolean {
+  return isIP(parseAddress(address)?.host ?? '') !== 0;
 }

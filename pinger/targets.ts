@@ -49,7 +49,8 @@ export interface TargetListOptions {
   readonly owns: (hash: string) => boolean;
   /** Milliseconds of a clock that never jumps. */
   readonly monotonic: () => number;
-  readonly onPut: (target: PingTarget) => Promise<void>;
+  /** A unit that is new or has changed; in a reading of everything, also one that has not. */
+  readonly onPut: (target: PingTarget, isFullRead: boolean) => void;
   readonly onGone: (unit: string) => void;
 }
 
@@ -90,7 +91,7 @@ export class TargetList {
       const query = { since: isFull ? 0 : this.#seenTo, afterName, limit: MAX_TARGETS_PER_PAGE };
       const page = await targets.changed(query);
       completeTo ??= page.completeTo;
-      for (const target of page.targets) if (await this.#take(target)) present.add(target.name);
+      for (const target of page.targets) if (this.#take(target, isFull)) present.add(target.name);
       afterName = page.targets.at(-1)?.name;
       if (page.targets.length >= MAX_TARGETS_PER_PAGE) continue;
       this.#seenTo = completeTo;
@@ -101,12 +102,12 @@ export class TargetList {
   }
 
   /** @returns whether it is watched here */
-  async #take(target: PingTarget): Promise<boolean> {
+  #take(target: PingTarget, isFullRead: boolean): boolean {
     const { owns, onPut, onGone } = this.#options;
     const { name, hash, inUse } = target;
     if (inUse && owns(hash)) {
       this.#units.set(name, hash);
-      await onPut(target);
+      onPut(target, isFullRead);
       return true;
     }
     if (this.#units.delete(name)) onGone(name);

@@ -2,6 +2,7 @@
 
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
+import { DEFAULT_DENIED, isRange } from './addresses.ts';
 import { parsePrefixes } from './shards/prefixes.ts';
 
 export const ROLES = ['api', 'ingest', 'fetch', 'reactor', 'config', 'pinger'] as const;
@@ -24,6 +25,8 @@ export interface Config {
     /** Whether connections of the HTTP probe are kept for the next ping. */
     readonly httpKeepAlive: boolean;
   };
+  /** Ranges of addresses at which units are not asked. */
+  readonly deniedAddresses: readonly string[];
   /** The hash prefixes that this process is fixed to. Undefined: shards are dealt. */
   readonly shards: readonly string[] | undefined;
   /** How often units of `delivery: "fetch"` are asked for their log. */
@@ -78,6 +81,15 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     const raw = text(name);
     return raw === undefined ? undefined : parsePrefixes(raw, (mistake) => mistakes.push(`${name} ${mistake}`));
   };
+  const ranges = (name: string, fallback: readonly string[]): readonly string[] => {
+    const listed = text(name)
+      ?.split(',')
+      .map((range) => range.trim());
+    for (const range of listed ?? []) {
+      if (!isRange(range)) mistakes.push(`${name} has ranges of addresses such as 169.254.0.0/16, not "${range}"`);
+    }
+    return listed ?? fallback;
+  };
   const roles = (text('ROLES') ?? ROLES.join(',')).split(',').map((role) => role.trim());
   for (const role of roles) {
     if (!isRole(role)) mistakes.push(`ROLES knows ${ROLES.join(', ')}, not "${role}"`);
@@ -95,6 +107,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       threads: integer('PINGER_THREADS', availableParallelism(), 1, 64),
       httpKeepAlive: flag('PING_HTTP_KEEP_ALIVE', false),
     },
+    deniedAddresses: ranges('PING_DENY', DEFAULT_DENIED),
     shards: prefixes('SHARDS'),
     fetchIntervalMs: integer('FETCH_INTERVAL_MS', 60_000, 1_000, 86_400_000),
     holdTtlS: integer('HOLD_TTL_S', 600, 10, 86_400),

@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { composePinger } from '../pinger/compose.ts';
+import { AddressResolver, addressesOf } from '../platform/addresses.ts';
 import { jwksVerifier, secretVerifier, type TokenVerifier } from '../platform/auth/tokens.ts';
 import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config.ts';
 import { loadKeys, type PlatformKeys } from '../platform/credentials/keys.ts';
@@ -72,9 +73,10 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const decider = createDecider({ nats, sql, newId, clock, pause, log });
   const signer = await PlatformSigner.create(keys.signingKey);
   const secrets = new ReservationSecrets(keys.fleetKey, signer);
+  const addresses = new AddressResolver({ denied: config.deniedAddresses, lookup: addressesOf });
   const exchange = new ProofExchange(nats, newId);
   const targets = { changed: (query: Parameters<typeof pingTargets>[1]) => pingTargets(sql, query) };
-  const pinging = { config, keys, natsAccess, nats, targets, decider, exchange, log };
+  const pinging = { config, keys, natsAccess, nats, targets, decider, addresses, exchange, log };
   const pinger = config.roles.has('pinger') ? composePinger(pinging) : undefined;
   const onAnswer = (unit: string) => exchange.tell({ unit, evidence: 'command', atMs: clock() });
   const commands = new UnitCommands({ nats, signer, clock, onAnswer });
@@ -99,7 +101,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
       writes: new Writes(idempotency, newId),
       reads: new Reads(new PositionWatch(sql, () => performance.now())),
       reservations: new Reservations({ decider, commands, secrets, clock }),
-      registration: new UnitRegistration({ decider, keys, natsUrl, holdTtlS: config.holdTtlS, newId, log }),
+      registration: new UnitRegistration({ decider, addresses, keys, natsUrl, holdTtlS: config.holdTtlS, newId, log }),
       credentials: new UnitCredentials({ decider, keys, natsUrl, revocations }),
       deadLetters,
       deadLetterDesk: new DeadLetterDesk({ deadLetters, decider, recorder, clock }),

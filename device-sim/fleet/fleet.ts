@@ -153,7 +153,7 @@ function connector(options: FleetOptions, timers: Timers, metrics: Metrics) {
   const gate = new Gate(MAX_UNITS_CONNECTING);
   const random = new Random(seed, 'nats');
   const connectionLog = createLog(() => undefined, clock.nowMs);
-  const takesRequests = channels.commandChannel === 'nats';
+  const takesRequests = channels.commandChannel === 'nats' || channels.probe === 'nats';
   const pace = heartbeatIntervalMs === undefined ? {} : { heartbeatIntervalMs };
   return (unit: EmulatedUnit) => {
     const answers = new UnitAnswers(unit, metrics);

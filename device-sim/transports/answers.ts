@@ -40,11 +40,17 @@ export class UnitAnswers {
   }
 
   /**
-   * A request on the unit's `.commands` subject. What the platform signed says what it is: a token with the scope `events`
-   * asks for the log, everything else is a command. Whether the signature holds is looked at by whoever it is for.
+   * A request on the unit's `.commands` subject: a ping, or something that the platform signed, which says what it is. A token
+   * with the scope `events` asks for the log, everything else is a command. Whether the signature holds is looked at by
+   * whoever it is for. `undefined`: no reply, since nobody who has the unit's key has pinged.
    */
-  request(body: Uint8Array): Promise<Answer> {
+  async request(body: Uint8Array): Promise<Answer | undefined> {
     const asked = parseJson(body);
+    const query = pingIn(asked);
+    if (query !== undefined) {
+      const answer = this.ping(query);
+      return answer.status === 200 ? answer : undefined;
+    }
     const jws = Value.Check(SignedCommand, asked) ? asked.jws : '';
     const claims = claimsOf(jws);
     return claims !== undefined && 'scope' in claims && claims.scope === 'events'
@@ -178,6 +184,14 @@ function parseJson(bytes: Uint8Array): unknown {
   } catch {
     return undefined;
   }
+}
+
+/** The ping in a request over NATS, as the query that it would be over HTTP. */
+function pingIn(asked: unknown): URLSearchParams | undefined {
+  if (typeof asked !== 'object' || asked === null || !('ping' in asked)) return undefined;
+  const { ping } = asked;
+  if (typeof ping !== 'object' || ping === null) return undefined;
+  return new URLSearchParams(Object.entries(ping).map(([name, value]): [string, string] => [name, String(value)]));
 }
 
 /** Which command a rejected signature claims to be, so that its sender can tell the answer; empty when it says nothing. */

@@ -28,7 +28,7 @@ export interface LinkDependencies {
   readonly log: Log;
   /** What connections say when they come and go: thousands of them say it at once. */
   readonly connectionLog: Log;
-  /** Listens for commands and fetches: the unit cannot be reached at an address. */
+  /** Listens for pings, commands or fetches: the unit cannot be reached at an address. */
   readonly takesRequests: boolean;
   /** @default HEARTBEAT_INTERVAL_MS */
   readonly heartbeatIntervalMs?: number;
@@ -183,7 +183,7 @@ export class NatsLink {
       await timers.pause(waitMs / 2);
       const answer = await this.#answers.request(request);
       await timers.pause(waitMs / 2);
-      if (this.connected && !isLost(faults, random)) respond(answer.body);
+      if (answer !== undefined && this.connected && !isLost(faults, random)) respond(answer.body);
     } catch (error) {
       log.error('a request could not be answered', { unit: this.#unit.name, error });
     }

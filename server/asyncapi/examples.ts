@@ -36,20 +36,25 @@ export const COMMAND_EXAMPLE: Command = {
   openLocker: { locker: EXAMPLE.locker, reservationId: EXAMPLE.reservationId, until: EXAMPLE.until },
 };
 
+const status = {
+  unit: EXAMPLE.unit,
+  bootId: EXAMPLE.bootId,
+  uptimeS: 86_400,
+  configurationHash: defaultConfiguration(EXAMPLE.holdTtlS).hash,
+  epoch: EXAMPLE.epoch,
+  lastSeq: EXAMPLE.seq + 1,
+  time: EXAMPLE.time,
+};
+const nonce = '000102030405060708090a0b0c0d0e0f';
+/** Of the length of a MAC, but none. */
+const NO_MAC = '0'.repeat(32);
+
 /** Of each schema that is the whole of a message. */
 export const EXAMPLES = {
   UnitBatch: batch,
   PushStored: { stream: 'UNIT_INBOX', seq: 981 },
   PushRefused: { error: { code: 503, err_code: 10077, description: 'maximum messages per subject exceeded' } },
-  Heartbeat: {
-    unit: EXAMPLE.unit,
-    bootId: EXAMPLE.bootId,
-    uptimeS: 86_400,
-    configurationHash: defaultConfiguration(EXAMPLE.holdTtlS).hash,
-    epoch: EXAMPLE.epoch,
-    lastSeq: EXAMPLE.seq + 1,
-    time: EXAMPLE.time,
-  },
+  Heartbeat: status,
   SignedCommand: { jws: jws({ command: COMMAND_EXAMPLE }) },
   CommandAnswer: { commandId: EXAMPLE.commandId, status: 'done' },
   FetchRequest: {
@@ -58,6 +63,16 @@ export const EXAMPLES = {
     limit: 500,
   },
   FetchedBatch: { ...batch, firstAvailableSeq: EXAMPLE.seq, lastSeq: EXAMPLE.seq + 1, more: false },
+  NatsPing: {
+    ping: {
+      unit: EXAMPLE.unit,
+      nonce,
+      recorded: `${EXAMPLE.epoch}:${EXAMPLE.seq - 1}`,
+      clock: SIGNED_AT_S * 1_000,
+      mac: NO_MAC,
+    },
+  },
+  NatsPingAnswer: { ...status, nonce, mac: NO_MAC },
   UnitProblem: { reason: 'signature' },
 } as const;
 

@@ -6,7 +6,7 @@ import { Command, CommandAnswer, PingReply, SignedCommand } from '../../domain/c
 import { VersionedConfiguration } from '../../domain/configuration.ts';
 import type { CloudEvent as CloudEventFields } from '../../domain/envelope.ts';
 import { definitionOf, EVENT_CATALOGUE, type EventType, versionOf } from '../../domain/events/catalogue.ts';
-import { Instant, Text } from '../../domain/vocabulary.ts';
+import { Instant, Text, UnitName } from '../../domain/vocabulary.ts';
 import { MAX_COMMIT_EVENTS } from '../../platform/event-store/store.ts';
 
 export const EVENT_TYPES = Object.keys(EVENT_CATALOGUE) as EventType[];
@@ -127,6 +127,25 @@ const UnitProblem = Type.Object(
   { description: 'The request itself is wrong: `malformed`, `signature`, `unregistered`.' },
 );
 
+const Mac = Type.String({ pattern: '^[0-9a-f]{32}$', description: 'see docs/unit-protocol.md, section 3' });
+const Nonce = Type.String({ pattern: '^[0-9a-f]{32}$' });
+const NatsPing = Type.Object(
+  {
+    ping: Type.Object({
+      unit: UnitName,
+      nonce: Nonce,
+      recorded: Type.Optional(Type.String({ description: 'EPOCH:SEQ: the unit may delete its log up to here' })),
+      clock: Type.Integer({ description: 'the platform’s clock, milliseconds since 1970' }),
+      mac: Mac,
+    }),
+  },
+  { description: 'Asks whether the unit is there. Without a MAC that holds there is no answer.' },
+);
+const NatsPingAnswer = Type.Object(
+  { ...PingReply.properties, nonce: Nonce, mac: Mac },
+  { description: 'What the unit says about itself, to this ping.' },
+);
+
 const CommitHeaders = Type.Object({
   'Content-Type': Type.Literal('application/cloudevents-batch+json'),
   'Nats-Msg-Id': Type.String({ description: 'id of the command: a repeated one is recognised by it' }),
@@ -149,6 +168,8 @@ export const SCHEMAS = {
   FetchRequest,
   FetchedBatch,
   UnitProblem,
+  NatsPing,
+  NatsPingAnswer,
   VersionedConfiguration,
   CommitHeaders,
   CloudEvent,

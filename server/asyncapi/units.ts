@@ -73,6 +73,12 @@ const MESSAGES: Readonly<Record<Said, Message>> = {
     'Told from a command by the scope of its JWS, `events`.',
   ),
   FetchedBatch: message('FetchedBatch', 'A page of the log', `${BATCH_BOUNDS}, as in a push.`),
+  NatsPing: message(
+    'NatsPing',
+    'A ping',
+    'What the query of `GET /ping` says. A MAC that does not hold gets no answer.',
+  ),
+  NatsPingAnswer: message('NatsPingAnswer', 'The answer to a ping', 'The same as over HTTP.'),
   UnitProblem: message('UnitProblem', 'A request that cannot be read', 'Neither carried out nor stored.'),
 };
 
@@ -117,10 +123,11 @@ const CHANNELS = {
     {
       address: 'unit.{h1}.{h2}.{unit}.commands',
       title: 'Requests to a unit',
-      description: 'Where a unit whose `commandChannel` is `nats` is asked. It may answer each request once.',
+      description:
+        'Where a unit is asked whose `commandChannel` or `probe` is `nats`. It may answer each request once.',
       parameters: parametersOf(OF_A_UNIT),
     },
-    ['SignedCommand', 'FetchRequest'],
+    ['SignedCommand', 'FetchRequest', 'NatsPing'],
   ),
   unitAnswers: channel(
     {
@@ -128,7 +135,7 @@ const CHANNELS = {
       title: 'Answers of a unit',
       description: 'The reply subject of the request.',
     },
-    ['CommandAnswer', 'FetchedBatch', 'UnitProblem'],
+    ['CommandAnswer', 'FetchedBatch', 'UnitProblem', 'NatsPingAnswer'],
   ),
 };
 
@@ -194,6 +201,15 @@ const OPERATIONS = {
         'No answer says nothing: the unit may have acted, and the same command may be sent again.',
     },
     { in: 'unitCommands', sends: ['SignedCommand'], answeredIn: 'unitAnswers', with: ['CommandAnswer', 'UnitProblem'] },
+  ),
+  ping: operation(
+    'send',
+    {
+      title: 'The platform pings a unit',
+      summary: 'A request by the platform, for units whose `probe` is `nats`.',
+      text: 'The unit may delete its log up to `recorded`.',
+    },
+    { in: 'unitCommands', sends: ['NatsPing'], answeredIn: 'unitAnswers', with: ['NatsPingAnswer'] },
   ),
   fetchLog: operation(
     'send',

@@ -1,13 +1,13 @@
 /** Units join the platform: one at a time, or many as a stream of lines. */
 
 import { Value } from '@sinclair/typebox/value';
-import { parseAddress } from '../../domain/address.ts';
 import { defaultConfiguration } from '../../domain/configuration.ts';
 import { registerUnit } from '../../domain/registry.ts';
+import type { AddressResolver } from '../../platform/addresses.ts';
 import type { Log } from '../../platform/log.ts';
 import type { UnitDecider } from '../../platform/units/unit-decider.ts';
 import { parseJson, readLines } from '../http/body.ts';
-import { invalidField, Problem, problemOf } from '../http/problems.ts';
+import { invalidField, Problem, problemOf, RETRY_AFTER_S } from '../http/problems.ts';
 import { fieldErrors } from '../http/validation.ts';
 import type { Answer } from '../http/writes.ts';
 import { type IssueDependencies, issueCredentials } from './issue.ts';
@@ -19,6 +19,7 @@ const FIRST_KEY_VERSION = 1;
 
 export interface RegisterDependencies extends IssueDependencies {
   readonly decider: UnitDecider;
+  readonly addresses: AddressResolver;
   readonly holdTtlS: number;
   readonly newId: () => string;
   readonly log: Log;
@@ -33,8 +34,9 @@ export class UnitRegistration {
 
   /** Registers a unit and makes its credentials, which are shown only in this answer. */
   async register(commandId: string, actor: string, registration: Registration): Promise<Answer> {
-    const { decider, holdTtlS } = this.#deps;
-    checkRegistration(registration);
+    const { decider, holdTtlS, addresses } = this.#deps;
+    checkTimeZone(registration);
+    await checkAddress(registration, addresses);
     const { name } = registration;
     const { natsUser, shown } = await issueCredentials(this.#deps, name);
     const unit = { displayName: name, tags: [], ...registration };
@@ -92,13 +94,20 @@ export class UnitRegistration {
   }
 }
 
-function checkRegistration({ timeZone, address }: Registration): void {
+function checkTimeZone({ timeZone }: Registration): void {
   try {
     new Intl.DateTimeFormat('en', { timeZone });
   } catch {
     throw invalidField('/timeZone', 'is not an IANA time zone');
   }
-  if (parseAddress(address) === undefined) throw invalidField('/address', 'must be HOST:PORT');
+}
+
+/** Where nobody may be asked, or nobody can be, no unit is registered. */
+async function checkAddress({ address }: Registration, addresses: AddressResolver): Promise<void> {
+  const resolved = await addresses.resolve(address);
+  if (!('problem' in resolved)) return;
+  if (resolved.problem !== 'unavailable') throw invalidField('/address', resolved.message);
+  throw new Problem('unavailable', 503, `The address ${resolved.message}.`, { retryAfterS: RETRY_AFTER_S });
 }
 
 function nameIn(registration: unknown): string | undefined {

@@ -5,6 +5,7 @@ import type { Fleet } from '../../device-sim/fleet/fleet.ts';
 import { parseAddress } from '../../domain/address.ts';
 import { unitHash } from '../../domain/shard.ts';
 import { HttpProbe } from '../../pinger/probes/http.ts';
+import { NatsProbe } from '../../pinger/probes/nats.ts';
 import { UdpProbe } from '../../pinger/probes/udp.ts';
 import { SlotRunner } from '../../pinger/slot-runner.ts';
 import { OUTCOME, type SlotResults, STRAYS } from '../../pinger/tasks.ts';
@@ -12,6 +13,7 @@ import { EPOCH_BYTES, PROBE, type UnitRow, UnitTable, uuidOf } from '../../pinge
 import { encodePingReply, PING_DATAGRAM_BYTES, REQUEST_AT } from '../../platform/unit-protocol/datagram.ts';
 import { type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
+import { quietLog, testPlatform } from '../support/nats.ts';
 
 const TIMEOUT_MS = 400;
 const LATENCY_MS = 80;
@@ -23,7 +25,7 @@ let unit: EmulatedUnit;
 
 beforeAll(async () => {
   platform = await startFieldPlatform();
-  fleet = await startTestFleet(platform);
+  fleet = await startTestFleet(platform, { channels: { probe: 'nats', delivery: 'push', commandChannel: 'http' } });
   await eventually(() => fleet.readiness().connected === fleet.units.size);
   const found = fleet.units.get('PL-1000');
   if (found === undefined) throw new Error('there is no PL-1000');
@@ -58,6 +60,7 @@ async function newProber(probe: UnitRow['probe'], keepAlive = false): Promise<Pr
     openProbes: async (arrivals) => [
       await UdpProbe.open(table, arrivals),
       new HttpProbe({ table, arrivals, keepAlive }),
+      new NatsProbe({ nats: await testPlatform(), table, arrivals, log: quietLog }),
     ],
   });
   runners.push(runner);
@@ -91,11 +94,14 @@ describe.each([
   ['udp', PROBE.udp, false],
   ['http', PROBE.http, false],
   ['http on kept connections', PROBE.http, true],
+  ['nats', PROBE.nats, false],
 ] as const)('the probe %s of a simulated unit', (_, probe, keepAlive) => {
   let prober: Prober;
 
   beforeAll(async () => {
     prober = await newProber(probe, keepAlive);
+    // The first pings of a probe that connects first are discarded.
+    await eventually(async () => (await prober.ping()).outcomes[0] !== OUTCOME.discarded);
   });
 
   test('learns what the unit says about itself', async () => {
@@ -150,13 +156,14 @@ describe.each([
     await faults({ latencyMs: 0 });
   });
 
-  test('finds nobody at an address where nobody is', async () => {
-    expect((await prober.ping({ port: 1 })).outcomes[0]).toBe(OUTCOME.missed);
+  test('finds nobody where nobody is', async () => {
+    expect((await prober.ping({ port: 1, name: 'NOBODY' })).outcomes[0]).toBe(OUTCOME.missed);
   });
 });
 
-test('a probe that is not there discards', async () => {
+test('a probe that cannot send discards', async () => {
   const prober = await newProber(PROBE.nats);
+  // It has no connection yet.
   expect((await prober.ping()).outcomes[0]).toBe(OUTCOME.discarded);
 });
 

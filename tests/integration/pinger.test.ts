@@ -6,6 +6,7 @@ import { newUnitState } from '../../domain/unit.ts';
 import { type Pinger, type PingerOptions, startPinger } from '../../pinger/pinger.ts';
 import { MIN_SLOT_WIDTH_MS, Schedule } from '../../pinger/schedule.ts';
 import type { PingTarget } from '../../pinger/targets.ts';
+import { AddressResolver, DEFAULT_DENIED } from '../../platform/addresses.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import { createLog } from '../../platform/log.ts';
 import { MAX_TELEMETRY_RESULTS, type TelemetryResult } from '../../platform/telemetry.ts';
@@ -63,6 +64,7 @@ interface World {
   transitions(name: string): Promise<readonly CloudEvent[]>;
 }
 
+const addresses = new AddressResolver({ denied: DEFAULT_DENIED, lookup: async () => [] });
 const running: Pinger[] = [];
 
 afterEach(async () => {
@@ -112,7 +114,7 @@ async function start(watched: readonly FakeUnit[], changes: Partial<PingerOption
       telemetry.push(...results);
       batches.push(results.length);
     },
-    lookup: async () => Promise.reject(new Error('there are no names here')),
+    resolve: (address) => addresses.resolve(address),
     heartbeatsArrive: () => true,
     newId: randomUUID,
     clock: { now: Date.now, monotonic: () => performance.now() },

@@ -7,7 +7,7 @@ import type { Command, OfflineTokenClaims, PingReply } from '../../domain/comman
 import { canonicalJson, defaultConfiguration } from '../../domain/configuration.ts';
 import { unitCommandsSubject, unitHeartbeatSubject, unitPushSubject } from '../../platform/nats/subjects.ts';
 import { encodePing, encodePingReply, nameHash } from '../../platform/unit-protocol/datagram.ts';
-import { pingPath, pingReplyMac } from '../../platform/unit-protocol/ping.ts';
+import { natsPing, pingPath, pingReplyMac } from '../../platform/unit-protocol/ping.ts';
 import { PlatformSigner } from '../../platform/unit-protocol/signatures.ts';
 
 export const UNIT = 'PL-1000';
@@ -111,6 +111,7 @@ export async function protocolExample(): Promise<Record<string, string>> {
     pingMacInput: [UNIT, NONCE, `${EPOCH}:40`, String(NOW_MS)].join('\n'),
     ping: `GET ${pingPath(UNIT_KEY, ping)}`,
     pingReply: JSON.stringify({ ...reply, nonce: NONCE, mac: pingReplyMac(UNIT_KEY, NONCE, reply) }),
+    natsPing: natsPing(UNIT_KEY, ping),
     pingDatagram: hexDump(encodePing(UNIT_KEY, datagram)),
     pingDatagramReply: hexDump(encodePingReply(UNIT_KEY, nonce, replied)),
     heartbeat: JSON.stringify(reply),

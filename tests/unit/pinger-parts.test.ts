@@ -171,8 +171,8 @@ describe('the targets', () => {
       },
       owns: (hash) => state.isOwn(hash),
       monotonic: () => state.nowMs,
-      onPut: async ({ name }) => void put.push(name),
-      onGone: (name) => void gone.push(name),
+      onPut: ({ name }) => put.push(name),
+      onGone: (name) => gone.push(name),
     });
     const change = (target: PingTarget) => {
       state.completeTo += 1;
