@@ -16,7 +16,7 @@ const READY_TIMEOUT_MS = 30_000;
 const TOKEN_TTL_S = 3_600;
 const FAST_SETTINGS = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' };
 
-export type ProcessName = 'server' | 'projections' | 'device-sim';
+export type ProcessName = 'server' | 'pinger' | 'projections' | 'device-sim';
 
 export interface PlatformOptions {
   /** Part of the folder's name. */
@@ -67,6 +67,15 @@ export class PlatformProcess {
     this.#child = this.#spawn();
   }
 
+  /** It stands still, until `resume`. */
+  pause(): void {
+    this.#child.kill('SIGSTOP');
+  }
+
+  resume(): void {
+    this.#child.kill('SIGCONT');
+  }
+
   async stop(): Promise<void> {
     this.#child.kill('SIGTERM');
     await this.#child.exited;
@@ -94,6 +103,8 @@ export interface Platform {
   readonly deviceSim: PlatformProcess | undefined;
   /** A further server beside the first, with other settings, such as its roles. It ends with the tests. */
   startServer(env: Readonly<Record<string, string>>): PlatformProcess;
+  /** A pinger as a process of its own. It ends with the tests. */
+  startPinger(env: Readonly<Record<string, string>>): PlatformProcess;
   /** The value of an Authorization header. */
   token(role: 'customer' | 'ops', sub: string): Promise<string>;
   expiredToken(role: 'customer' | 'ops', sub: string): Promise<string>;
@@ -145,6 +156,14 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
   const secret = options.env?.AUTH_JWT_SECRET ?? keys.jwtSecret;
   const bearer = async (role: 'customer' | 'ops', sub: string, nowMs: number) =>
     `Bearer ${await signToken({ secret, sub, role, ttlS: TOKEN_TTL_S, nowMs })}`;
+  const further = (name: ProcessName, changes: Readonly<Record<string, string>>) => {
+    const started = new PlatformProcess(name, { ...env, ...changes });
+    atTheEnd(() => {
+      started.resume();
+      return started.stop();
+    });
+    return started;
+  };
   return {
     api,
     sim,
@@ -155,11 +174,8 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     server,
     projections,
     deviceSim,
-    startServer: (changes) => {
-      const further = new PlatformProcess('server', { ...env, ...changes });
-      atTheEnd(() => further.stop());
-      return further;
-    },
+    startServer: (changes) => further('server', changes),
+    startPinger: (changes) => further('pinger', changes),
     token: (role, sub) => bearer(role, sub, Date.now()),
     expiredToken: (role, sub) => bearer(role, sub, Date.now() - 2 * TOKEN_TTL_S * 1_000),
   };

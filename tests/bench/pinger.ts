@@ -1,0 +1,345 @@
+/**
+ * `pinger`: a fleet of units that are pinged by UDP, all of it on this machine: the pinger as a process of its own, with
+ * everything that it does, the units in another, and beside them NATS, Postgres, the API and the read models.
+ */
+
+import { join, resolve } from 'node:path';
+import { Nats } from '../../platform/nats/connection.ts';
+import { decodeStatus, type PingerStatus, STATUS_FILTER } from '../../platform/pinger-status.ts';
+import { decodeTelemetry, TELEMETRY_FILTER } from '../../platform/telemetry.ts';
+import { atTheEnd, runCleanups, temporaryFolder } from '../support/cleanup.ts';
+import { eventually } from '../support/eventually.ts';
+import { quietLog } from '../support/nats.ts';
+import { type Platform, startPlatform } from '../support/platform.ts';
+import type { BareFindings, BareTask } from './bare-pings.ts';
+import { startMeasuring } from './field.ts';
+import type { UnitsCommand } from './pinger-units.ts';
+import { cpuSecondsOf, peakRssMbOf } from './processes.ts';
+import type { BenchReport, Figure } from './report.ts';
+
+export interface PingerScale {
+  readonly units: number;
+  readonly intervalMs: number;
+  readonly timeoutMs: number;
+  readonly steadyMs: number;
+  /** Units that die and come back. */
+  readonly dying: number;
+}
+
+const FULL_SCALE: PingerScale = {
+  units: 300_000,
+  intervalMs: 10_000,
+  timeoutMs: 2_000,
+  steadyMs: 180_000,
+  dying: 200,
+};
+
+const MS_PER_S = 1_000;
+const FAILURES = 3;
+/** Units that a line of an import is made of at once. */
+const IMPORT_CHUNK = 5_000;
+const ONLINE_TIMEOUT_MS = 900_000;
+const BARE_RUN_MS = 20_000;
+/** The pinger speaks of the last half minute. */
+const STATUS_WINDOW_MS = 35_000;
+const DELAYS_MS = 50;
+const RTT_UNITS = 20_000;
+const US_PER_MS = 1_000;
+const GOAL_IMPORT_PER_S = 2_000;
+const GOAL_LAG_P99_MS = 5;
+const GOAL_CORES = 0.5;
+const GOAL_RSS_MB = 400;
+const GOAL_RTT_ERROR_MS = 1;
+const GOAL_HALF_DEAD = 1.1;
+
+export async function benchPinger(scale: PingerScale = FULL_SCALE): Promise<BenchReport> {
+  const field = await startField(scale);
+  try {
+    const figures = [...(await joining(field)), ...(await bareLoop(field)), ...(await steady(field))];
+    figures.push(...(await responseTimes(field)), ...(await detection(field)), ...(await halfDead(field)));
+    return { bench: 'pinger', conditions: conditionsOf(scale), figures };
+  } finally {
+    await runCleanups();
+  }
+}
+
+function conditionsOf({ units, intervalMs, timeoutMs, steadyMs }: PingerScale): string[] {
+  return [
+    `${units.toLocaleString('en')} units, UDP, every ${intervalMs / MS_PER_S} s, time-out ${timeoutMs} ms, ${FAILURES} misses to offline`,
+    'everything on this machine: the pinger as a process of its own, the units in another, server (ROLES=api), projections, NATS and Postgres, durable',
+    `steady for ${steadyMs / MS_PER_S} s; schedule lag as the pinger says, over the last half minute`,
+  ];
+}
+
+interface Field {
+  readonly scale: PingerScale;
+  readonly platform: Platform;
+  readonly nats: Nats;
+  readonly unitsPid: number;
+  readonly port: number;
+  readonly file: string;
+  readonly importedPerS: number;
+  readonly events: { readonly type: string; readonly unit: string; readonly atMs: number }[];
+  command(command: UnitsCommand): void;
+  status(): PingerStatus | undefined;
+}
+
+async function startField(scale: PingerScale): Promise<Field> {
+  const env = {
+    PING_INTERVAL_MS: String(scale.intervalMs),
+    PING_TIMEOUT_MS: String(scale.timeoutMs),
+    PING_FAILURES_TO_OFFLINE: String(FAILURES),
+    ROLES: 'api',
+  };
+  const platform = await startPlatform({ purpose: 'bench-pinger', env, durable: true });
+  const creds = platform.natsCreds;
+  const nats = await Nats.connect({ url: platform.nats.url, creds, name: 'bench', log: quietLog });
+  atTheEnd(() => nats.close());
+  const child = Bun.spawn([process.execPath, resolve(import.meta.dir, 'pinger-units.ts')], {
+    stdin: 'pipe',
+    stdout: 'pipe',
+    stderr: 'inherit',
+  });
+  atTheEnd(() => child.kill());
+  const file = join(await temporaryFolder('bench-pinger-units'), 'units');
+  const port = await freeUdpPort();
+  const { perS, lines } = await importUnits(platform, scale.units, port);
+  await Bun.write(file, lines.join('\n'));
+  const reader = child.stdout.getReader();
+  child.stdin.write(`${JSON.stringify({ file, port })}\n`);
+  await child.stdin.flush();
+  await reader.read();
+  const events: Field['events'] = [];
+  nats.subscribe('evt.*.*.*.connectivity', ({ subject, data }) => {
+    const text = new TextDecoder().decode(data);
+    const type = text.includes('"UnitWentOffline"') ? 'UnitWentOffline' : 'UnitWentOnline';
+    events.push({ type, unit: subject.split('.')[3] ?? '', atMs: Date.now() });
+  });
+  let last: PingerStatus | undefined;
+  nats.subscribe(STATUS_FILTER, ({ data }) => {
+    last = decodeStatus(new TextDecoder().decode(data)) ?? last;
+  });
+  return {
+    scale,
+    platform,
+    nats,
+    unitsPid: child.pid,
+    port,
+    file,
+    importedPerS: perS,
+    events,
+    command(command) {
+      child.stdin.write(`${JSON.stringify(command)}\n`);
+      void child.stdin.flush();
+    },
+    status: () => last,
+  };
+}
+
+async function freeUdpPort(): Promise<number> {
+  const socket = await Bun.udpSocket({ hostname: '0.0.0.0' });
+  const { port } = socket;
+  socket.close();
+  return port;
+}
+
+const nameOf = (index: number) => `BP-${index}`;
+const ipOf = (index: number) => `127.${(index >> 16) & 255}.${(index >> 8) & 255}.${index & 255 || 1}`;
+
+async function importUnits(platform: Platform, units: number, port: number) {
+  const authorization = await platform.token('ops', 'bench');
+  const readable = async () => (await fetch(`${platform.api}/v1/units?limit=1`, { headers: { authorization } })).ok;
+  await eventually(readable, { timeoutMs: ONLINE_TIMEOUT_MS });
+  const lines: string[] = [];
+  const startMs = performance.now();
+  for (let first = 0; first < units; first += IMPORT_CHUNK) {
+    const indexes = Array.from({ length: Math.min(IMPORT_CHUNK, units - first) }, (_, place) => first + place);
+    const response = await fetch(`${platform.api}/v1/units/import`, {
+      method: 'POST',
+      headers: { authorization, 'content-type': 'application/x-ndjson' },
+      body: indexes
+        .map((index) => `${JSON.stringify(registration(nameOf(index), `${ipOf(index)}:${port}`))}\n`)
+        .join(''),
+    });
+    for (const line of (await response.text()).trimEnd().split('\n')) {
+      const { name, credentials } = JSON.parse(line) as { name: string; credentials?: { unitKey: string } };
+      if (credentials === undefined) throw new Error(`a unit was not registered: ${line}`);
+      lines.push(`${name} ${Buffer.from(credentials.unitKey, 'base64').toString('hex')}`);
+    }
+  }
+  return { perS: (units / (performance.now() - startMs)) * MS_PER_S, lines };
+}
+
+function registration(name: string, address: string) {
+  return {
+    name,
+    address,
+    probe: 'udp',
+    delivery: 'push',
+    commandChannel: 'http',
+    location: { lat: 54, lon: 18 },
+    timeZone: 'Europe/Warsaw',
+    lockers: [{ id: 'A', size: 'M' }],
+  };
+}
+
+let pinger: ReturnType<Platform['startPinger']> | undefined;
+
+function pingerPid(): number {
+  if (pinger === undefined) throw new Error('the pinger does not run');
+  return pinger.pid;
+}
+
+async function joining({ platform, scale, status, importedPerS }: Field): Promise<Figure[]> {
+  const startMs = performance.now();
+  pinger = platform.startPinger({ ROLES: 'pinger' });
+  await eventually(() => status()?.states.online === scale.units, { timeoutMs: ONLINE_TIMEOUT_MS, intervalMs: 500 });
+  const tookS = (performance.now() - startMs) / MS_PER_S;
+  return [
+    { name: 'units registered by import', value: importedPerS, unit: '/s', goal: { atLeast: GOAL_IMPORT_PER_S } },
+    { name: 'start of the pinger to all units online', value: tookS, unit: 's', note: 'an event for each unit' },
+  ];
+}
+
+let bareUs = Number.NaN;
+
+async function bareLoop({ scale, file, port }: Field): Promise<Figure[]> {
+  const task: BareTask = { file, port, intervalMs: scale.intervalMs, runMs: BARE_RUN_MS };
+  pinger?.pause();
+  const found = await startMeasuring<BareFindings>('bare-pings.ts', task).findings;
+  pinger?.resume();
+  bareUs = found.cpuUsPerPing;
+  return [
+    {
+      name: 'a bare loop: CPU per ping',
+      value: found.cpuUsPerPing,
+      unit: 'µs',
+      note: `${found.sent} sent, ${found.answered} answered, lag p99 ${found.lagP99Ms} ms`,
+    },
+  ];
+}
+
+async function steady({ scale, platform, unitsPid, events, status }: Field): Promise<Figure[]> {
+  // The pinger stood still while the ceiling was measured.
+  await Bun.sleep(STATUS_WINDOW_MS + scale.intervalMs);
+  const pids = {
+    pinger: pingerPid(),
+    units: unitsPid,
+    projections: platform.projections.pid,
+    server: platform.server.pid,
+  };
+  const cpu = () => Object.fromEntries(Object.entries(pids).map(([name, pid]) => [name, cpuSecondsOf(pid)]));
+  const [before, startMs, eventsBefore] = [cpu(), performance.now(), events.length];
+  const pingsBefore = status()?.totals.pings ?? 0;
+  await Bun.sleep(scale.steadyMs);
+  const seconds = (performance.now() - startMs) / MS_PER_S;
+  const after = cpu();
+  const cores = (name: string) => ((after[name] ?? 0) - (before[name] ?? 0)) / seconds;
+  const told = status();
+  const falsely = events.slice(eventsBefore).filter(({ type }) => type === 'UnitWentOffline').length;
+  const pings = (told?.totals.pings ?? 0) - pingsBefore;
+  const usPerPing = (cores('pinger') * seconds * MS_PER_S * US_PER_MS) / pings;
+  const { p99 = Number.NaN, max = Number.NaN } = told?.scheduleLagMs ?? {};
+  const rates = JSON.stringify(
+    Object.fromEntries(Object.entries(told?.rates ?? {}).map(([n, rate]) => [n, Math.round(rate)])),
+  );
+  const others = ['units', 'projections', 'server'].map((name) => `${name} ${cores(name).toFixed(2)}`).join(', ');
+  return [
+    { name: 'falsely offline', value: falsely, unit: 'units', goal: { atMost: 0 } },
+    { name: 'schedule lag p99', value: p99, unit: 'ms', goal: { atMost: GOAL_LAG_P99_MS }, note: `max ${max} ms` },
+    {
+      name: 'the pinger',
+      value: cores('pinger'),
+      unit: 'cores',
+      goal: { atMost: GOAL_CORES },
+      note: `others: ${others}`,
+    },
+    { name: 'the pinger: peak memory', value: peakRssMbOf(pids.pinger), unit: 'MiB', goal: { atMost: GOAL_RSS_MB } },
+    {
+      name: 'CPU per ping',
+      value: usPerPing,
+      unit: 'µs',
+      against: { name: 'a bare loop', value: bareUs },
+      note: rates,
+    },
+  ];
+}
+
+/** Some units answer late, and say how late indeed. */
+async function responseTimes({ scale, nats, command }: Field): Promise<Figure[]> {
+  const units = Math.min(RTT_UNITS, scale.units);
+  const errorsMs: number[] = [];
+  const stop = nats.subscribe(TELEMETRY_FILTER, ({ data }) => {
+    for (const result of decodeTelemetry(new TextDecoder().decode(data))?.results ?? []) {
+      const { last } = result.heard === 'pings' ? result : {};
+      if (last?.lastSeq !== undefined && last.lastSeq > 0)
+        errorsMs.push(Math.abs(last.rttMs - last.lastSeq / US_PER_MS));
+    }
+  });
+  command({ from: 0, to: units, delaysMs: DELAYS_MS });
+  await Bun.sleep(3 * scale.intervalMs);
+  command({ from: 0, to: units, delaysMs: 0 });
+  await Bun.sleep(scale.intervalMs);
+  stop();
+  errorsMs.sort((a, b) => a - b);
+  const at = (share: number) => errorsMs[Math.floor(errorsMs.length * share)] ?? Number.NaN;
+  return [
+    {
+      name: 'error of response times, p99',
+      value: at(0.99),
+      unit: 'ms',
+      goal: { atMost: GOAL_RTT_ERROR_MS },
+      note: `${errorsMs.length} answers, up to ${DELAYS_MS} ms late; p50 ${at(0.5).toFixed(2)} ms`,
+    },
+  ];
+}
+
+/** Some units die, and come back. */
+async function detection({ scale, events, command }: Field): Promise<Figure[]> {
+  const boundMs = FAILURES * scale.intervalMs + scale.timeoutMs;
+  const names = new Set(Array.from({ length: scale.dying }, (_, index) => nameOf(index)));
+  const worst = async (type: string, withinMs: number, isDead: boolean) => {
+    const seen = events.length;
+    const atMs = Date.now();
+    command({ from: 0, to: scale.dying, isDead });
+    await Bun.sleep(withinMs + scale.intervalMs);
+    const found = events.slice(seen).filter((event) => event.type === type && names.has(event.unit));
+    return { found: found.length, ms: Math.max(...found.map((event) => event.atMs - atMs)) };
+  };
+  const offline = await worst('UnitWentOffline', boundMs, true);
+  const online = await worst('UnitWentOnline', scale.intervalMs, false);
+  const note = (found: number) => `${found} of ${scale.dying} units`;
+  return [
+    {
+      name: 'dead to offline, the slowest',
+      value: offline.ms,
+      unit: 'ms',
+      goal: { atMost: boundMs + MS_PER_S },
+      note: note(offline.found),
+    },
+    {
+      name: 'back to online, the slowest',
+      value: online.ms,
+      unit: 'ms',
+      goal: { atMost: scale.intervalMs + MS_PER_S },
+      note: note(online.found),
+    },
+  ];
+}
+
+async function halfDead({ scale, status, command }: Field): Promise<Figure[]> {
+  const alive = status()?.scheduleLagMs.p99 ?? Number.NaN;
+  command({ from: 0, to: Math.floor(scale.units / 2), isDead: true });
+  await Bun.sleep(STATUS_WINDOW_MS + scale.intervalMs);
+  const told = status();
+  return [
+    {
+      name: 'schedule lag p99 with half of the units dead',
+      value: told?.scheduleLagMs.p99 ?? Number.NaN,
+      unit: 'ms',
+      against: { name: 'with all alive', value: alive },
+      goal: { atMost: GOAL_HALF_DEAD },
+      note: `states ${JSON.stringify(told?.states)}, outages of ${told?.outages.length} shards`,
+    },
+  ];
+}
