@@ -15,7 +15,7 @@ import { migrate } from '../platform/postgres/migrations.ts';
 import { untilAborted } from '../platform/process/until-aborted.ts';
 import { ProofExchange } from '../platform/proofs.ts';
 import { UnitDecider } from '../platform/units/unit-decider.ts';
-import { loadSnapshot } from '../projections/bookings/queries.ts';
+import { snapshotReader } from '../projections/bookings/queries.ts';
 import { pingTargets } from '../projections/units/queries.ts';
 import { composePinger } from './compose.ts';
 
@@ -40,7 +40,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   await untilItWorks('migrating the database', patience, () => migrate(postgres, log));
   const decider = new UnitDecider({
     store: new NatsEventStore(nats, newId),
-    loadSnapshot: (unit) => loadSnapshot(sql, unit),
+    loadSnapshot: snapshotReader(sql),
     newId,
     clock: Date.now,
     random: Math.random,

@@ -22,7 +22,7 @@ import { ProofExchange } from '../platform/proofs.ts';
 import { joinGroup } from '../platform/shards/group.ts';
 import { PlatformSigner } from '../platform/unit-protocol/signatures.ts';
 import { UnitDecider } from '../platform/units/unit-decider.ts';
-import { loadSnapshot } from '../projections/bookings/queries.ts';
+import { snapshotReader } from '../projections/bookings/queries.ts';
 import { PositionWatch } from '../projections/engine/queries.ts';
 import { clockOffsets as readClockOffsets } from '../projections/telemetry/queries.ts';
 import { fetchTargets, pingTargets } from '../projections/units/queries.ts';
@@ -145,7 +145,7 @@ type DeciderParts = Pick<WorkerParts, 'nats' | 'sql' | 'newId' | 'clock' | 'paus
 function createDecider({ nats, sql, newId, clock, pause, log }: DeciderParts): UnitDecider {
   return new UnitDecider({
     store: new NatsEventStore(nats, newId),
-    loadSnapshot: (unit) => loadSnapshot(sql, unit),
+    loadSnapshot: snapshotReader(sql),
     newId,
     clock,
     random: Math.random,
@@ -206,7 +206,7 @@ async function startWorkers(parts: WorkerParts): Promise<Promise<void>[]> {
 
 /** Whether the read models that decisions and the API begin with have tables: a new database has none for a moment. */
 async function readModelsServe(sql: Sql): Promise<boolean> {
-  await Promise.all([loadSnapshot(sql, 'any'), pingTargets(sql, { since: 0, afterName: undefined, limit: 1 })]);
+  await Promise.all([snapshotReader(sql)('any'), pingTargets(sql, { since: 0, afterName: undefined, limit: 1 })]);
   return true;
 }
 

@@ -175,10 +175,19 @@ export function accountLookupSubject(account: string): string {
   return `$SYS.REQ.ACCOUNT.${account}.CLAIMS.LOOKUP`;
 }
 
+const unitsKeyPairs = new WeakMap<PlatformKeys, ReturnType<typeof keyPairOf>>();
+
+/** Kept: it signs for every unit of an import. */
+function unitsKeyPair(keys: PlatformKeys): ReturnType<typeof keyPairOf> {
+  const pair = unitsKeyPairs.get(keys) ?? keyPairOf(keys.nats.units);
+  unitsKeyPairs.set(keys, pair);
+  return pair;
+}
+
 /** A user that may publish on its own two subjects, answer its own commands, and nothing else. */
 export async function unitNatsCredentials(keys: PlatformKeys, unit: string): Promise<UnitNatsCredentials> {
   const user = newKeyPair('user');
-  const units = keyPairOf(keys.nats.units);
+  const units = unitsKeyPair(keys);
   // Whoever could guess it could have acknowledgements of its own pushes sent there, by naming it as their reply subject.
   const inboxPrefix = `_INBOX_${randomBytes(INBOX_SECRET_BYTES).toString('hex')}`;
   const jwt = await encodeUser(unit, user, units, {

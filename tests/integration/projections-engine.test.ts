@@ -10,7 +10,7 @@ import {
   StoreUnavailableError,
 } from '../../platform/event-store/store.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
-import { loadSnapshot } from '../../projections/bookings/queries.ts';
+import { snapshotReader } from '../../projections/bookings/queries.ts';
 import type { Projection } from '../../projections/engine/projection.ts';
 import { PositionWatch, projectionStatus } from '../../projections/engine/queries.ts';
 import { CheckpointBeyondEndError } from '../../projections/engine/reader.ts';
@@ -217,9 +217,9 @@ describe('poison', () => {
     await postgres.sql`
       insert into platform.projection_parked (run_id, unit, lane, position, reason)
       values (${run?.id ?? 0}, 'PL-1000', ${laneOf('PL-1000')}, 17, 'a test')`;
-    expect((await loadSnapshot(postgres.sql, 'PL-1000')).completeTo).toBe(16);
-    expect((await loadSnapshot(postgres.sql, 'PL-1001')).completeTo).toBe(60);
-    const unknown = await loadSnapshot(postgres.sql, 'NOBODY');
+    expect((await snapshotReader(postgres.sql)('PL-1000')).completeTo).toBe(16);
+    expect((await snapshotReader(postgres.sql)('PL-1001')).completeTo).toBe(60);
+    const unknown = await snapshotReader(postgres.sql)('NOBODY');
     expect(unknown).toMatchObject({ completeTo: 60, state: { name: 'NOBODY', registry: { status: 'unregistered' } } });
   }, 30_000);
 
