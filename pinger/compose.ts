@@ -17,10 +17,9 @@ import { encodeTelemetry, telemetrySubject } from '../platform/telemetry.ts';
 import type { UnitDecider } from '../platform/units/unit-decider.ts';
 import { type Pinger, startPinger } from './pinger.ts';
 import { ProofQuestions } from './proof-questions.ts';
-import type { PingTargets } from './targets.ts';
+import { type PingTargets, SHARD_LETTERS } from './targets.ts';
 
 const GROUP = 'pinger';
-const SHARD_LETTERS = 2;
 
 export interface PingerParts {
   readonly config: Config;
@@ -72,7 +71,7 @@ function createPinger(parts: PingerParts, pingerId: string, shards: Shards): Pin
   const questions = new ProofQuestions((units) => exchange.ask(units));
   return startPinger({
     targets,
-    owns: (hash) => shards.owns(hash),
+    owns: (shard) => shards.ownsShard(shard),
     unitKey: (name, keyVersion) => unitKey(keys.fleetKey, name, keyVersion),
     resolve: (address) => addresses.resolve(address),
     decider,

@@ -20,6 +20,8 @@ import { pingTargets } from '../projections/units/queries.ts';
 import { composePinger } from './compose.ts';
 
 const POSTGRES_CONNECTIONS = 4;
+/** Few units go and come at the same time, and all of them are known in another way. */
+const MAX_CACHED_UNITS = 1_000;
 
 async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const { natsUrl, databaseUrl } = requireServices(config);
@@ -45,6 +47,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     clock: Date.now,
     random: Math.random,
     sleep: pause,
+    maxCachedUnits: MAX_CACHED_UNITS,
     log,
   });
   const following = decider.follow(stop);

@@ -47,8 +47,8 @@ export interface PingerOptions {
   readonly targets: PingTargets;
   /** The key of a unit's pings. */
   readonly unitKey: (name: string, keyVersion: number) => Uint8Array;
-  /** Whether this process watches a unit, by the hash of its name. */
-  readonly owns: (hash: string) => boolean;
+  /** Whether this process watches the units of a two-letter shard. */
+  readonly owns: (shard: string) => boolean;
   /** Where an address leads. */
   readonly resolve: AddressResolver['resolve'];
   readonly decider: Pick<UnitDecider, 'decide'>;
@@ -120,12 +120,14 @@ class RunningPinger implements Pinger {
   readonly #underWay = new Set<Promise<void>>();
   /** Units that nobody pings. */
   readonly #unpinged = new Set<string>();
-  /** How each unit is pinged: at which address, how, with which key. */
-  readonly #manners = new Map<string, string>();
+  /** How each unit is pinged, as `mannerOf` says. */
+  readonly #manners = new Map<string, number>();
   #attendedMs = 0;
   #lookedMs: number;
   #lookTimer: ReturnType<typeof setTimeout> | undefined;
   #refreshTimer: ReturnType<typeof setTimeout> | undefined;
+  #isRefreshing = false;
+  #isRefreshWanted = false;
 
   constructor(options: PingerOptions) {
     const { targets, owns, provenElsewhereMs, decider, newId, clock, config, nats, log } = options;
@@ -177,7 +179,7 @@ class RunningPinger implements Pinger {
   }
 
   start(): void {
-    this.#track(this.#refresh());
+    this.#refreshSoon(0);
     this.#rounds.start();
     this.#look();
   }
@@ -199,8 +201,7 @@ class RunningPinger implements Pinger {
 
   reshard(): void {
     this.#units.reshard();
-    clearTimeout(this.#refreshTimer);
-    this.#track(this.#refresh());
+    this.#refreshSoon(0);
   }
 
   status(): PingerFigures {
@@ -281,26 +282,36 @@ class RunningPinger implements Pinger {
   /** Reads the targets, and comes again. */
   async #refresh(): Promise<void> {
     const { clock } = this.#options;
-    const { signal } = this.#stop;
     const startedMs = clock.monotonic();
+    this.#isRefreshing = true;
+    this.#isRefreshWanted = false;
     try {
-      await this.#units.refresh(signal);
+      await this.#units.refresh(this.#stop.signal);
       this.#reading.worked();
     } catch (error) {
       this.#reading.failed(error);
     }
-    if (signal.aborted) return;
+    this.#isRefreshing = false;
     const pauseMs = Math.max(TARGETS_REFRESH_MS, (clock.monotonic() - startedMs) * REFRESH_DUTY);
-    this.#refreshTimer = setTimeout(() => this.#track(this.#refresh()), pauseMs);
+    this.#refreshSoon(this.#isRefreshWanted ? 0 : pauseMs);
+  }
+
+  /** One reading at a time: one that is wanted meanwhile follows at once. */
+  #refreshSoon(pauseMs: number): void {
+    clearTimeout(this.#refreshTimer);
+    if (this.#isRefreshing) this.#isRefreshWanted = true;
+    else if (!this.#stop.signal.aborted) {
+      this.#refreshTimer = setTimeout(() => this.#track(this.#refresh()), pauseMs);
+    }
   }
 
   #put(target: PingTarget, isFullRead: boolean): void {
-    const { name, hash, probe, recorded, connectivity } = target;
+    const { name, hash, recorded, connectivity } = target;
     this.#tracker.add(name, hash, connectivity);
     if (connectivity !== undefined) this.#tracker.hint(name, connectivity);
     const known = this.#rounds.indexOf(name);
     if (known !== undefined) this.#rounds.writeRecorded(known, recorded);
-    const manner = `${target.address} ${probe} ${target.keyVersion}`;
+    const manner = mannerOf(target);
     // Where a name leads may change without a word: it is asked again now and then.
     if (this.#manners.get(name) === manner && !(isFullRead && !isLiteral(target.address))) return;
     this.#manners.set(name, manner);
@@ -308,7 +319,7 @@ class RunningPinger implements Pinger {
   }
 
   /** Pings a unit from now on, in another way than before. Names take their time, and nobody waits for them. */
-  async #ping(target: PingTarget, manner: string): Promise<void> {
+  async #ping(target: PingTarget, manner: number): Promise<void> {
     const { name, hash, probe, recorded } = target;
     const place = await this.#placeOf(target);
     if (this.#manners.get(name) !== manner) return;
@@ -351,6 +362,11 @@ class RunningPinger implements Pinger {
     const tracked = work.finally(() => this.#underWay.delete(tracked));
     this.#underWay.add(tracked);
   }
+}
+
+/** At which address a unit is pinged, how, with which key: 53 bits of a hash of that, since there are many units. */
+function mannerOf({ address, probe, keyVersion }: PingTarget): number {
+  return Number(BigInt.asUintN(53, BigInt(Bun.hash(`${address} ${probe} ${keyVersion}`))));
 }
 
 /** Whether an address has no name in it. */

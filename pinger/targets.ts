@@ -5,12 +5,17 @@
 
 import type { Connectivity } from '../domain/connectivity.ts';
 import type { EventOf } from '../domain/events/catalogue.ts';
+import { shardsOfLength } from '../platform/shards/prefixes.ts';
 import type { RecordedPlace } from './unit-table.ts';
 
 /** Units in one page. */
 export const MAX_TARGETS_PER_PAGE = 5_000;
 /** How often all are read, to find what was missed. */
 export const FULL_READ_INTERVAL_MS = 600_000;
+
+/** Units are dealt between processes by shards of so many letters. */
+export const SHARD_LETTERS = 2;
+const SHARDS = shardsOfLength(SHARD_LETTERS);
 
 export type ProbeKind = EventOf<'UnitRegistered'>['probe'];
 
@@ -45,8 +50,8 @@ export interface PingTargets {
 
 export interface TargetListOptions {
   readonly targets: PingTargets;
-  /** Whether this process watches a unit, by the hash of its name. */
-  readonly owns: (hash: string) => boolean;
+  /** Whether this process watches the units of a two-letter shard. */
+  readonly owns: (shard: string) => boolean;
   /** Milliseconds of a clock that never jumps. */
   readonly monotonic: () => number;
   /** A unit that is new or has changed; in a reading of everything, also one that has not. */
@@ -56,10 +61,12 @@ export interface TargetListOptions {
 
 export class TargetList {
   readonly #options: TargetListOptions;
-  /** The shard letters of each unit: enough of its hash to see whose it is. */
-  readonly #units = new Map<string, string>();
+  /** The lane of each unit: the number that its shard spells. */
+  readonly #units = new Map<string, number>();
   #seenTo = 0;
   #fullReadMs = Number.NEGATIVE_INFINITY;
+  /** How often other shards were owned: what was read of the old ones is not everything. */
+  #deals = 0;
 
   constructor(options: TargetListOptions) {
     this.#options = options;
@@ -72,11 +79,12 @@ export class TargetList {
   /** Other shards are owned now: units of those that went away are gone, and the next reading reads everything. */
   reshard(): void {
     const { owns, onGone } = this.#options;
-    for (const [unit, hash] of this.#units) {
-      if (owns(hash)) continue;
+    for (const [unit, lane] of this.#units) {
+      if (owns(SHARDS[lane] ?? '')) continue;
       this.#units.delete(unit);
       onGone(unit);
     }
+    this.#deals += 1;
     this.#fullReadMs = Number.NEGATIVE_INFINITY;
   }
 
@@ -86,6 +94,7 @@ export class TargetList {
     const startedMs = monotonic();
     const isFull = startedMs - this.#fullReadMs >= FULL_READ_INTERVAL_MS;
     const present = new Set<string>();
+    const deals = this.#deals;
     let completeTo: number | undefined;
     for (let afterName: string | undefined; !signal.aborted; ) {
       const query = { since: isFull ? 0 : this.#seenTo, afterName, limit: MAX_TARGETS_PER_PAGE };
@@ -95,8 +104,9 @@ export class TargetList {
       afterName = page.targets.at(-1)?.name;
       if (page.targets.length >= MAX_TARGETS_PER_PAGE) continue;
       this.#seenTo = completeTo;
-      if (isFull) this.#keep(present);
-      if (isFull) this.#fullReadMs = startedMs;
+      if (!isFull || deals !== this.#deals) return;
+      this.#keep(present);
+      this.#fullReadMs = startedMs;
       return;
     }
   }
@@ -105,8 +115,9 @@ export class TargetList {
   #take(target: PingTarget, isFullRead: boolean): boolean {
     const { owns, onPut, onGone } = this.#options;
     const { name, hash, inUse } = target;
-    if (inUse && owns(hash)) {
-      this.#units.set(name, hash);
+    const shard = hash.slice(0, SHARD_LETTERS);
+    if (inUse && owns(shard)) {
+      this.#units.set(name, Number.parseInt(shard, 16));
       onPut(target, isFullRead);
       return true;
     }

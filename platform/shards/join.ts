@@ -107,6 +107,11 @@ export class Shards {
     return this.#owned.has(hash.slice(0, this.#options.shardLetters));
   }
 
+  /** Whether it owns this shard. */
+  ownsShard(shard: string): boolean {
+    return this.#owned.has(shard);
+  }
+
   /** All that are there, as far as this member knows, itself first. */
   members(): readonly Member[] {
     return [this.#self, ...this.#others.members];

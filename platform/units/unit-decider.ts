@@ -33,7 +33,7 @@ import {
 } from '../event-store/store.ts';
 import type { Log } from '../log.ts';
 
-/** Units whose state is kept in memory; the one that was not used longest goes first. */
+/** Units whose state is kept in memory unless it is said otherwise; the one that was not used longest goes first. */
 export const MAX_CACHED_UNITS = 20_000;
 /** How often a decision is taken again after a lost race before it gives up. */
 export const MAX_DECISION_ATTEMPTS = 12;
@@ -62,6 +62,8 @@ export interface UnitDeciderOptions {
   /** From 0 to 1. */
   readonly random: () => number;
   readonly sleep: (ms: number) => Promise<void>;
+  /** @default MAX_CACHED_UNITS */
+  readonly maxCachedUnits?: number;
   readonly log: Log;
 }
 
@@ -297,7 +299,7 @@ export class UnitDecider {
   #keep(unit: string, entry: Entry): void {
     this.#entries.delete(unit);
     this.#entries.set(unit, entry);
-    if (this.#entries.size <= MAX_CACHED_UNITS) return;
+    if (this.#entries.size <= (this.#options.maxCachedUnits ?? MAX_CACHED_UNITS)) return;
     for (const oldest of this.#entries.keys()) {
       this.#entries.delete(oldest);
       return;

@@ -19,7 +19,8 @@ import {
 export interface BareTask {
   /** A file with the name and the key (hex) of a unit on each line. */
   readonly file: string;
-  readonly port: number;
+  /** Unit number n listens at the one with this number, modulo how many there are. */
+  readonly ports: readonly number[];
   readonly intervalMs: number;
   readonly runMs: number;
 }
@@ -94,7 +95,7 @@ function sendBurst(count: number): void {
     request.writeUInt32LE(index, REQUEST_AT.nonce);
     unit.hash.copy(request, REQUEST_AT.nameHash);
     writeU64(request, Date.now(), REQUEST_AT.clock);
-    packets.push(seal(unit.key, request), task.port, unit.ip);
+    packets.push(seal(unit.key, request), task.ports[index % task.ports.length] ?? 0, unit.ip);
     lags.add(nowMs - startMs - ((sent + place) * task.intervalMs) / units.length);
   }
   sockets[((sent / MAX_BURST) % SOCKETS) | 0]?.sendMany(packets);

@@ -1,5 +1,5 @@
 /**
- * A process that plays units which are pinged by UDP: one socket on all addresses of the loopback answers for each of them by
+ * A process that plays units which are pinged by UDP: a few sockets on all addresses of the loopback answer for each of them by
  * the hash of its name. Takes a task as JSON on its first line, and commands after it, one a line; says `ready`.
  */
 
@@ -18,7 +18,8 @@ import {
 export interface UnitsTask {
   /** A file with the name and the key (hex) of a unit on each line. */
   readonly file: string;
-  readonly port: number;
+  /** Where they listen: a socket has room for few hundred datagrams while the process is busy. */
+  readonly ports: readonly number[];
 }
 
 /** From now on the units from `from` to before `to`, in the order of the file, are dead or not, or answer late. */
@@ -132,20 +133,22 @@ for await (const chunk of Bun.stdin.stream()) {
 }
 process.exit(0);
 
-async function start({ file, port }: UnitsTask): Promise<Units> {
+async function start({ file, ports }: UnitsTask): Promise<Units> {
   const started = new Units((await Bun.file(file).text()).trimEnd().split('\n'));
-  const socket = await Bun.udpSocket({
-    hostname: '0.0.0.0',
-    port,
-    binaryType: 'buffer',
-    socket: {
-      data: (from, request, sender, address) => {
-        started.take(request, sender, address, (reply, ...to) => from.send(reply, ...to));
+  const open = (port: number) =>
+    Bun.udpSocket({
+      hostname: '0.0.0.0',
+      port,
+      binaryType: 'buffer',
+      socket: {
+        data: (from, request, sender, address) => {
+          started.take(request, sender, address, (reply, ...to) => from.send(reply, ...to));
+        },
+        error: () => undefined,
       },
-      error: () => undefined,
-    },
-  });
-  setInterval(() => started.sendLate((reply, ...to) => socket.send(reply, ...to)), TICK_MS);
+    });
+  const [first] = await Promise.all(ports.map(open));
+  setInterval(() => started.sendLate((reply, ...to) => first?.send(reply, ...to)), TICK_MS);
   console.log('ready');
   return started;
 }

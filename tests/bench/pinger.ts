@@ -35,6 +35,7 @@ const FULL_SCALE: PingerScale = {
 };
 
 const MS_PER_S = 1_000;
+const PORTS = 16;
 const FAILURES = 3;
 /** Units that a line of an import is made of at once. */
 const IMPORT_CHUNK = 5_000;
@@ -76,7 +77,7 @@ interface Field {
   readonly platform: Platform;
   readonly nats: Nats;
   readonly unitsPid: number;
-  readonly port: number;
+  readonly ports: readonly number[];
   readonly file: string;
   readonly importedPerS: number;
   readonly events: { readonly type: string; readonly unit: string; readonly atMs: number }[];
@@ -102,11 +103,11 @@ async function startField(scale: PingerScale): Promise<Field> {
   });
   atTheEnd(() => child.kill());
   const file = join(await temporaryFolder('bench-pinger-units'), 'units');
-  const port = await freeUdpPort();
-  const { perS, lines } = await importUnits(platform, scale.units, port);
+  const ports = await freeUdpPorts();
+  const { perS, lines } = await importUnits(platform, scale.units, ports);
   await Bun.write(file, lines.join('\n'));
   const reader = child.stdout.getReader();
-  child.stdin.write(`${JSON.stringify({ file, port })}\n`);
+  child.stdin.write(`${JSON.stringify({ file, ports })}\n`);
   await child.stdin.flush();
   await reader.read();
   const events: Field['events'] = [];
@@ -124,7 +125,7 @@ async function startField(scale: PingerScale): Promise<Field> {
     platform,
     nats,
     unitsPid: child.pid,
-    port,
+    ports,
     file,
     importedPerS: perS,
     events,
@@ -136,17 +137,18 @@ async function startField(scale: PingerScale): Promise<Field> {
   };
 }
 
-async function freeUdpPort(): Promise<number> {
-  const socket = await Bun.udpSocket({ hostname: '0.0.0.0' });
-  const { port } = socket;
-  socket.close();
-  return port;
+async function freeUdpPorts(): Promise<number[]> {
+  const open = () => Bun.udpSocket({ hostname: '0.0.0.0' });
+  const sockets = await Promise.all(Array.from({ length: PORTS }, open));
+  const ports = sockets.map(({ port }) => port);
+  for (const socket of sockets) socket.close();
+  return ports;
 }
 
 const nameOf = (index: number) => `BP-${index}`;
 const ipOf = (index: number) => `127.${(index >> 16) & 255}.${(index >> 8) & 255}.${index & 255 || 1}`;
 
-async function importUnits(platform: Platform, units: number, port: number) {
+async function importUnits(platform: Platform, units: number, ports: readonly number[]) {
   const authorization = await platform.token('ops', 'bench');
   const readable = async () => (await fetch(`${platform.api}/v1/units?limit=1`, { headers: { authorization } })).ok;
   await eventually(readable, { timeoutMs: ONLINE_TIMEOUT_MS });
@@ -158,7 +160,10 @@ async function importUnits(platform: Platform, units: number, port: number) {
       method: 'POST',
       headers: { authorization, 'content-type': 'application/x-ndjson' },
       body: indexes
-        .map((index) => `${JSON.stringify(registration(nameOf(index), `${ipOf(index)}:${port}`))}\n`)
+        .map(
+          (index) =>
+            `${JSON.stringify(registration(nameOf(index), `${ipOf(index)}:${ports[index % ports.length]}`))}\n`,
+        )
         .join(''),
     });
     for (const line of (await response.text()).trimEnd().split('\n')) {
@@ -203,8 +208,8 @@ async function joining({ platform, scale, status, importedPerS }: Field): Promis
 
 let bareUs = Number.NaN;
 
-async function bareLoop({ scale, file, port }: Field): Promise<Figure[]> {
-  const task: BareTask = { file, port, intervalMs: scale.intervalMs, runMs: BARE_RUN_MS };
+async function bareLoop({ scale, file, ports }: Field): Promise<Figure[]> {
+  const task: BareTask = { file, ports, intervalMs: scale.intervalMs, runMs: BARE_RUN_MS };
   pinger?.pause();
   const found = await startMeasuring<BareFindings>('bare-pings.ts', task).findings;
   pinger?.resume();

@@ -89,7 +89,7 @@ describe('live and replayed', () => {
     await filling.stop();
     expect(await dump(live)).toEqual(await inOneGo(store));
     for (const [unit, state] of history.states) {
-      const snapshot = await loadSnapshot(live.sql, unit);
+      const snapshot = await snapshotReader(live.sql)(unit);
       expect(JSON.stringify(snapshot)).toBe(JSON.stringify({ state, completeTo: position }));
     }
   }, 60_000);

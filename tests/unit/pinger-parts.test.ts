@@ -156,7 +156,7 @@ describe('the targets', () => {
     const asked: number[] = [];
     const put: string[] = [];
     const gone: string[] = [];
-    const state = { nowMs: 0, completeTo: 0, isAway: false, isOwn: (_hash: string) => true };
+    const state = { nowMs: 0, completeTo: 0, isAway: false, isOwn: (_shard: string) => true };
     const list = new TargetList({
       targets: {
         async changed({ since, afterName = '', limit }) {
@@ -169,7 +169,7 @@ describe('the targets', () => {
           return { targets: inOrder.slice(0, limit), completeTo: state.completeTo };
         },
       },
-      owns: (hash) => state.isOwn(hash),
+      owns: (shard) => state.isOwn(shard),
       monotonic: () => state.nowMs,
       onPut: ({ name }) => put.push(name),
       onGone: (name) => gone.push(name),
@@ -225,12 +225,12 @@ describe('the targets', () => {
   test('of other shards are those of others, from the moment on that they are', async () => {
     const { list, change, refresh, state, gone } = world();
     const names = Array.from({ length: 40 }, (_, index) => `u-${index}`);
-    const isLow = (hash: string) => hash < '8';
+    const isLow = (shard: string) => shard < '8';
     for (const name of names) change(unit(name));
     state.isOwn = isLow;
     const low = names.filter((name) => isLow(unitHash(name)));
     expect((await refresh()).put.toSorted()).toEqual(low.toSorted());
-    state.isOwn = (hash) => !isLow(hash);
+    state.isOwn = (shard) => !isLow(shard);
     list.reshard();
     expect(gone.toSorted()).toEqual(low.toSorted());
     expect((await refresh()).put).toHaveLength(names.length - low.length);

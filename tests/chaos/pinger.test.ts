@@ -1,0 +1,89 @@
+/**
+ * Two pingers over units that come and go, one of them killed, paused and started again at random: every going and coming
+ * stands in the log once, in turn, and nothing else does.
+ */
+
+import { beforeAll, expect, test } from 'bun:test';
+import { Client, items } from '../support/client.ts';
+import { eventually } from '../support/eventually.ts';
+import { type Platform, startPlatform } from '../support/platform.ts';
+import { seededRandom } from '../support/random.ts';
+
+const UNITS = 12;
+/** Those that come and go; the others are there all the time. */
+const FLAPPING = 5;
+const PING_INTERVAL_MS = 500;
+const PING_TIMEOUT_MS = 250;
+const FAILURES = 3;
+/** A pinger that is killed is missed after this time. */
+const TAKEOVER_MS = 3_000;
+/** How long a unit stays as it is: so long that whoever owns it then must have seen it. */
+const DWELL_MS = 3 * TAKEOVER_MS + (FAILURES + 2) * PING_INTERVAL_MS + PING_TIMEOUT_MS;
+/** Twice away and back: a unit that goes more often is given more time. */
+const CHANGES = 4;
+const WAIT = { timeoutMs: 60_000, intervalMs: 200 };
+
+let platform: Platform;
+let ops: Client;
+let sim: Client;
+
+beforeAll(async () => {
+  const env = {
+    PING_INTERVAL_MS: String(PING_INTERVAL_MS),
+    PING_TIMEOUT_MS: String(PING_TIMEOUT_MS),
+    PING_FAILURES_TO_OFFLINE: String(FAILURES),
+    ROLES: 'api,ingest,fetch,reactor',
+  };
+  platform = await startPlatform({ purpose: 'chaos-pinger', units: UNITS, env });
+  ops = new Client(platform.api, await platform.token('ops', 'operator'));
+  sim = new Client(platform.sim);
+}, 60_000);
+
+async function transitions(unit: string): Promise<string[]> {
+  const events = items(await ops.get(`/v1/events?unit=${unit}&limit=200`)) as { type: string }[];
+  return events.flatMap(({ type }) => (type.startsWith('UnitWent') ? [type] : [])).toReversed();
+}
+
+test('what the log says of who is online is what happened, whatever befell the pingers', async () => {
+  const { next } = seededRandom();
+  const [steady, frail] = [platform.startPinger({}), platform.startPinger({})];
+  const names = (items(await ops.get('/v1/units?limit=100')) as { name: string }[]).map(({ name }) => name);
+  expect(names).toHaveLength(UNITS);
+  const states = async () =>
+    (items(await ops.get('/v1/units?limit=100')) as { state: string }[]).map(({ state }) => state);
+  await eventually(async () => expect(await states()).toEqual(new Array<string>(UNITS).fill('online')), WAIT);
+
+  let isOver = false;
+  const befalling = (async () => {
+    while (!isOver) {
+      await Bun.sleep(500 + next() * 3_000);
+      const how = Math.floor(next() * 3);
+      if (how === 0) await frail.killAndRestart();
+      if (how === 1) {
+        frail.pause();
+        await Bun.sleep(1_000 + next() * 5_000);
+        frail.resume();
+      }
+    }
+  })();
+  const expected = new Map(names.map((name) => [name, ['UnitWentOnline']]));
+  const comingAndGoing = names.slice(0, FLAPPING).map(async (name) => {
+    for (let change = 1; change <= CHANGES; change += 1) {
+      await Bun.sleep(next() * 2_000);
+      const offline = change % 2 === 1;
+      const answer = await sim.post(`/units/${name}/faults`, { offline });
+      expect(answer.status).toBe(200);
+      expected.get(name)?.push(offline ? 'UnitWentOffline' : 'UnitWentOnline');
+      await Bun.sleep(DWELL_MS);
+    }
+  });
+  await Promise.all(comingAndGoing);
+  isOver = true;
+  await befalling;
+
+  for (const [name, wanted] of expected) {
+    await eventually(async () => expect([name, await transitions(name)]).toEqual([name, wanted]), WAIT);
+  }
+  await steady.stop();
+  await frail.stop();
+}, 240_000);

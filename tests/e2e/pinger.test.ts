@@ -1,0 +1,84 @@
+/** What operators see of the pinger: who watches, how fast units answer, and that nobody watches when no pinger runs. */
+
+import { beforeAll, describe, expect, test } from 'bun:test';
+import { Client, items } from '../support/client.ts';
+import { eventually } from '../support/eventually.ts';
+import { type Platform, startPlatform } from '../support/platform.ts';
+
+const UNITS = 4;
+const PING_INTERVAL_MS = 500;
+const WAIT = { timeoutMs: 30_000, intervalMs: 100 };
+
+let platform: Platform;
+let ops: Client;
+
+beforeAll(async () => {
+  // Here the pinger is a process of its own.
+  const env = { PING_INTERVAL_MS: String(PING_INTERVAL_MS), PING_TIMEOUT_MS: '250', ROLES: 'api,ingest,fetch,reactor' };
+  platform = await startPlatform({ purpose: 'e2e-pinger', units: UNITS, env });
+  ops = new Client(platform.api, await platform.token('ops', 'operator'));
+}, 60_000);
+
+const units = async () =>
+  items(await ops.get('/v1/units?limit=100')) as { name: string; state: string; unknownSince: string | null }[];
+const states = async () => (await units()).map(({ state }) => state);
+
+describe('a pinger as a process of its own', () => {
+  test('is not needed to be told that nobody watches', async () => {
+    await eventually(async () => expect((await units()).length).toBe(UNITS), WAIT);
+    const { body } = await ops.get('/v1/pinger');
+    expect(body).toMatchObject({ owners: [], outages: [], flapping: 0 });
+    expect((body.unwatched as string[]).length).toBe(256);
+  });
+
+  test('watches all shards, and shows how fast units answer; when it ends, states are unknown since then', async () => {
+    const pinger = platform.startPinger({});
+    await eventually(async () => expect(await states()).toEqual(new Array<string>(UNITS).fill('online')), WAIT);
+    const watched = await eventually(async () => {
+      const { body } = await ops.get('/v1/pinger');
+      expect(body).toMatchObject({ unwatched: [], states: { online: UNITS }, outages: [], flapping: 0 });
+      expect(body.owners).toMatchObject([
+        { units: UNITS, intervalMs: PING_INTERVAL_MS, replacedThreads: 0, notPinged: 0 },
+      ]);
+      return body;
+    }, WAIT);
+    expect((watched.scheduleLagMs as { p99: number }).p99).toBeLessThan(PING_INTERVAL_MS);
+    const [first] = await units();
+    const detail = await eventually(async () => {
+      const { body } = await ops.get(`/v1/units/${first?.name}`);
+      const [bucket] = body.responseTimes as { sent: number; lost: number; meanMs: number | null }[];
+      return bucket !== undefined && bucket.sent - bucket.lost >= 3 && body;
+    }, WAIT);
+    expect(detail).toMatchObject({ state: 'online', flapping: false, unknownSince: null });
+    expect((detail.responseTimes as { meanMs: number }[])[0]?.meanMs).toBeGreaterThan(0);
+
+    const endedMs = Date.now();
+    await pinger.kill();
+    await eventually(async () => expect(await states()).toEqual(new Array<string>(UNITS).fill('unknown')), WAIT);
+    const since = (await units()).map(({ unknownSince }) => Math.abs(Date.parse(unknownSince ?? '') - endedMs));
+    expect(Math.max(...since)).toBeLessThan(5_000);
+    pinger.start();
+    await eventually(async () => expect(await states()).toEqual(new Array<string>(UNITS).fill('online')), WAIT);
+  }, 90_000);
+});
+
+test.each([
+  ['nowhere', 'HOST:PORT'],
+  ['169.254.169.254:80', 'not asked'],
+  ['[fe80::1]:80', 'not asked'],
+])('a unit at %s is not registered, and the field is named', async (address, said) => {
+  const unit = {
+    name: 'ELSEWHERE',
+    address,
+    probe: 'udp',
+    delivery: 'push',
+    commandChannel: 'http',
+    location: { lat: 54, lon: 18 },
+    timeZone: 'Europe/Warsaw',
+    lockers: [{ id: 'A', size: 'M' }],
+  };
+  const refused = await ops.post('/v1/units', unit);
+  expect(refused.status).toBe(422);
+  expect(refused.body.errors).toEqual([{ path: '/address', message: expect.stringContaining(said) as string }]);
+  expect((await ops.get('/v1/units/ELSEWHERE')).status).toBe(404);
+});
