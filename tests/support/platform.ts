@@ -25,6 +25,8 @@ export interface PlatformOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Simulated units; 0 starts no device-sim. @default 0 */
   readonly units?: number;
+  /** Pingers as processes of their own, beside that of the server. @default 0 */
+  readonly pingers?: number;
   /** Postgres as it is in production, and not as fast as tests may have it. @default false */
   readonly durable?: boolean;
   /**
@@ -101,6 +103,7 @@ export interface Platform {
   readonly server: PlatformProcess;
   readonly projections: PlatformProcess;
   readonly deviceSim: PlatformProcess | undefined;
+  readonly pingers: readonly PlatformProcess[];
   /** A further server beside the first, with other settings, such as its roles. It ends with the tests. */
   startServer(env: Readonly<Record<string, string>>): PlatformProcess;
   /** A pinger as a process of its own. It ends with the tests. */
@@ -112,7 +115,7 @@ export interface Platform {
 
 /** Starts everything and waits until the API answers and the fleet is online. It ends with the tests. */
 export async function startPlatform(options: PlatformOptions): Promise<Platform> {
-  const { purpose, units = 0, durable = false, natsThrough = async (url: string) => url } = options;
+  const { purpose, units = 0, pingers = 0, durable = false, natsThrough = async (url: string) => url } = options;
   const dataDir = await temporaryFolder(purpose);
   const keys = await loadKeys(dataDir);
   const binary = await natsServerBinary();
@@ -143,6 +146,15 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
   };
   const server = new PlatformProcess('server', env);
   const projections = new PlatformProcess('projections', env);
+  const further = (name: ProcessName, changes: Readonly<Record<string, string>>) => {
+    const started = new PlatformProcess(name, { ...env, ...changes });
+    atTheEnd(() => {
+      started.resume();
+      return started.stop();
+    });
+    return started;
+  };
+  const ownPingers = Array.from({ length: pingers }, () => further('pinger', {}));
   const deviceSim = units > 0 ? new PlatformProcess('device-sim', env) : undefined;
   atTheEnd(async () => {
     await deviceSim?.stop();
@@ -156,14 +168,6 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
   const secret = options.env?.AUTH_JWT_SECRET ?? keys.jwtSecret;
   const bearer = async (role: 'customer' | 'ops', sub: string, nowMs: number) =>
     `Bearer ${await signToken({ secret, sub, role, ttlS: TOKEN_TTL_S, nowMs })}`;
-  const further = (name: ProcessName, changes: Readonly<Record<string, string>>) => {
-    const started = new PlatformProcess(name, { ...env, ...changes });
-    atTheEnd(() => {
-      started.resume();
-      return started.stop();
-    });
-    return started;
-  };
   return {
     api,
     sim,
@@ -174,6 +178,7 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     server,
     projections,
     deviceSim,
+    pingers: ownPingers,
     startServer: (changes) => further('server', changes),
     startPinger: (changes) => further('pinger', changes),
     token: (role, sub) => bearer(role, sub, Date.now()),
