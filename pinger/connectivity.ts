@@ -113,6 +113,12 @@ export class ConnectivityTracker {
     const entry = this.#units.get(unit) ?? this.#welcome(unit);
     if (entry === undefined) return;
     entry.heardMs = this.#options.attended();
+    if (isUndisputed(entry.watch)) {
+      // Tens of thousands come in a second, and change nothing else.
+      entry.watch.lastProof.evidence = evidence;
+      entry.watch.lastProof.atMs = Math.max(atMs, entry.watch.lastProof.atMs);
+      return;
+    }
     this.#become(entry, proven(entry.watch, evidence, atMs, this.#options.failuresToOffline));
     this.#act(unit, entry);
   }
@@ -273,6 +279,12 @@ export class ConnectivityTracker {
     this.#become(entry, { ...provenElsewhere(entry.watch), status: entry.watch.status });
     return true;
   }
+}
+
+/** Whether a further proof says nothing new about a unit. */
+function isUndisputed(watch: Watch): watch is Watch & { lastProof: NonNullable<Watch['lastProof']> } {
+  const { status, misses, silent: isSilent, pingable, lastProof } = watch;
+  return status === 'online' && misses === 0 && !isSilent && pingable && lastProof !== undefined;
 }
 
 function online({ lastProof }: Watch, { connectivity }: UnitState, nowMs: number): EventDraft[] {

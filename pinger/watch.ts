@@ -26,7 +26,8 @@ export interface Watch {
    * unanswered: that is a network through which pings do not come, and the unit would go offline and online for ever.
    */
   readonly pingable: boolean;
-  readonly lastProof?: { readonly evidence: Evidence; readonly atMs: number };
+  /** The newest; it alone changes in place. */
+  readonly lastProof?: { evidence: Evidence; atMs: number };
 }
 
 export const NEW_WATCH: Watch = { status: 'unknown', misses: 0, silent: false, pingable: true };

@@ -12,8 +12,8 @@ import { seededRandom } from '../support/random.ts';
 const UNITS = 12;
 /** Those that come and go; the others are there all the time. */
 const FLAPPING = 5;
-const PING_INTERVAL_MS = 500;
-const PING_TIMEOUT_MS = 250;
+const PING_INTERVAL_MS = 1_000;
+const PING_TIMEOUT_MS = 800;
 const FAILURES = 3;
 /** A pinger that is killed is missed after this time. */
 const TAKEOVER_MS = 3_000;
