@@ -11,9 +11,9 @@ import type { Log } from '../platform/log.ts';
 import { messageOf } from '../platform/message-of.ts';
 import type { Meter } from './meter.ts';
 import type { PingPool } from './pool.ts';
-import { RetryBudget } from './retry-budget.ts';
 import type { Schedule } from './schedule.ts';
 import { OUTCOME, type SlotResults, STRAYS } from './tasks.ts';
+import { TokenBucket } from './token-bucket.ts';
 import type { RecordedPlace, UnitRow, UnitTable } from './unit-table.ts';
 
 /** How long before it begins a slot is handed to the threads. */
@@ -67,7 +67,7 @@ export class Rounds {
   /** Pings under way of each unit. */
   readonly #underWay: Uint8Array;
   readonly #outOfTurn = new Map<number, (typeof TURN)['soon' | 'retry']>();
-  readonly #retries: RetryBudget;
+  readonly #retries: TokenBucket;
   readonly #working = new Set<Promise<void>>();
   #lastSlot: number;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -80,7 +80,7 @@ export class Rounds {
     this.#underWay = new Uint8Array(table.capacity);
     this.#slots = Array.from({ length: schedule.slots }, () => new Uint32Array(0));
     this.#isSorted = this.#slots.map(() => true);
-    this.#retries = new RetryBudget(MAX_RETRY_BURST, clock.monotonic);
+    this.#retries = new TokenBucket(MAX_RETRY_BURST, clock.monotonic);
     this.#lastSlot = schedule.slotAt(clock.now() + LEAD_MS);
   }
 

@@ -7,8 +7,8 @@
  */
 
 import { BUCKET_MS, type TelemetryResult } from '../platform/telemetry.ts';
-import { RetryBudget } from './retry-budget.ts';
 import { CONFIGURATION_HASH_BYTES, type SlotResults } from './tasks.ts';
+import { TokenBucket } from './token-bucket.ts';
 import { EPOCH_BYTES, isNothing, uuidOf } from './unit-table.ts';
 
 /** Units that are told of in a second, by turns, and as many again because there is news. */
@@ -27,7 +27,7 @@ export interface SummariesOptions {
 
 export class Summaries {
   readonly #options: SummariesOptions;
-  readonly #urgent: RetryBudget;
+  readonly #urgent: TokenBucket;
   readonly #toldMs: Float64Array;
   readonly #sentAtMs: Float64Array;
   readonly #bucketsAtMs: Float64Array;
@@ -47,7 +47,7 @@ export class Summaries {
   constructor(options: SummariesOptions) {
     const { capacity, monotonic } = options;
     this.#options = options;
-    this.#urgent = new RetryBudget(MAX_TOLD_PER_S, monotonic);
+    this.#urgent = new TokenBucket(MAX_TOLD_PER_S, monotonic);
     this.#toldMs = new Float64Array(capacity);
     this.#sentAtMs = new Float64Array(capacity);
     this.#bucketsAtMs = new Float64Array(capacity);

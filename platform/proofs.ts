@@ -14,8 +14,8 @@ const MAX_UNITS = 1_000;
 const GATHER_MS = 100;
 /** How long others have to answer. */
 const ANSWER_MS = 300;
-const PROOFS_SUBJECT = 'telemetry.proofs';
-const REQUESTS_SUBJECT = 'telemetry.proof-requests';
+const PROOFS_SUBJECT = 'telemetry.proofs.told';
+const REQUESTS_SUBJECT = 'telemetry.proofs.asked';
 
 const Moment = Type.Integer({ minimum: 0, description: 'milliseconds since 1970' });
 const Evidence = Type.Union([Type.Literal('ping'), Type.Literal('heartbeat'), Type.Literal('command')]);

@@ -1,5 +1,5 @@
-/** A bucket of tokens that fills with time: so many retries, and no more. */
-export class RetryBudget {
+/** A bucket of tokens that fills with time: so many at once and so many a second, and no more. */
+export class TokenBucket {
   readonly #burst: number;
   readonly #monotonic: () => number;
   #tokens: number;
