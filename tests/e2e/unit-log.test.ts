@@ -269,7 +269,7 @@ test.concurrent('what a unit has no more is given up, and the lockers are as it 
       { ...gap, lost: true },
       { epoch, fromSeq: 8, toSeq: 9, lost: false },
     ];
-    expect([fetchedAfter, [gap, { ...gap, lost: true }]]).toContainEqual(told);
+    expect<unknown[]>([fetchedAfter, [gap, { ...gap, lost: true }]]).toContainEqual(told);
   }, WAIT);
   const detail = await eventually(async () => {
     const shown = await detailOf(ops, unit.name);
