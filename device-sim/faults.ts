@@ -21,6 +21,18 @@ const settings = {
   declinePayments: Type.Boolean({ description: 'the terminal declines' }),
   duplicatePushes: Type.Boolean({ description: 'every batch is pushed twice' }),
   reorderPushes: Type.Boolean({ description: 'the later half of a batch is pushed before the earlier half' }),
+  applying: Type.Union(
+    [
+      Type.Literal('well'),
+      Type.Literal('refuses', { description: 'the unit says that it cannot run such a configuration' }),
+      Type.Literal('fails', { description: 'it begins to apply it, cannot, and goes on with the one that it had' }),
+      Type.Literal('other-hash', { description: 'it says that it took it, and names another hash' }),
+      Type.Literal('garbage', { description: 'its answer is none, and it applies nothing' }),
+      Type.Literal('crash-before', { description: 'it reboots before it has stored anything, and answers nothing' }),
+      Type.Literal('crash-after', { description: 'it reboots when it has stored it, and answers nothing' }),
+    ],
+    { description: 'what becomes of a configuration that is sent to it' },
+  ),
 };
 const strict = { additionalProperties: false };
 
@@ -41,6 +53,7 @@ export const NO_FAULTS: Faults = {
   declinePayments: false,
   duplicatePushes: false,
   reorderPushes: false,
+  applying: 'well',
 };
 
 /** How long the network takes for one message and its answer. */

@@ -7,6 +7,7 @@
  */
 
 import { binds, conflictingRental, freeLockers, overlaps, type Period, periodOf } from './allocation.ts';
+import { requireConfigured } from './configuration-state.ts';
 import type { EventDraft } from './envelope.ts';
 import type { EventOf } from './events/catalogue.ts';
 import { priceOf } from './price.ts';
@@ -47,7 +48,7 @@ export function hold(state: UnitState, command: Hold): EventDraft[] {
   if (earlier?.customer === command.customer) return [];
   if (earlier !== undefined) throw refusedIn(earlier, 'It exists already.');
   const unit = requireUnit(state.registry);
-  const { values, version } = unit.configuration;
+  const { values, version } = requireConfigured(state.configuration).desired;
   const period = { fromMs: toMs(command.from), untilMs: toMs(command.until) };
   checkPeriod(period, values, command.nowMs);
 

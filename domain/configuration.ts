@@ -1,9 +1,15 @@
-/** The configuration of a unit: its schema, the defaults at registration, and the hash that proves what a unit runs. */
+/**
+ * The configuration of a unit: its schema and the rules beyond it, the defaults at registration, and the hash that proves what
+ * a unit runs. How it comes to the unit: `configuration-delivery.ts`.
+ */
 
 import { createHash } from 'node:crypto';
 import { type Static, Type } from '@sinclair/typebox';
+import type { FieldError } from './refusal.ts';
 import { Currency, LockerSize } from './vocabulary.ts';
 
+/** Canonical JSON of the values: a signed command with them must fit what a unit takes over NATS. */
+export const MAX_CONFIGURATION_BYTES = 64 * 1024;
 const MAX_LANGUAGES = 20;
 const MAX_TEXTS_PER_LANGUAGE = 100;
 const MAX_CONFIGURED_TEXT_LENGTH = 500;
@@ -69,6 +75,31 @@ export function defaultConfiguration(holdTtlS: number): VersionedConfiguration {
   return { version: 1, hash: configurationHash(values), values };
 }
 
+/**
+ * What is wrong with values that have the shape of the schema, by JSON pointer; empty when nothing is. A unit applies the same
+ * rules.
+ */
+export function mistakesIn(values: ConfigurationValues): FieldError[] {
+  const { prices, minimumMinutes, maximumMinutes, openingHours } = values;
+  const mistakes: FieldError[] = [];
+  const add = (path: string, message: string) => mistakes.push({ path, message });
+  prices.forEach(({ size }, index) => {
+    const first = prices.findIndex((price) => price.size === size);
+    if (first < index) add(`/prices/${index}/size`, `${size} has a price already`);
+  });
+  if (minimumMinutes > maximumMinutes) {
+    add('/minimumMinutes', `must not be above maximumMinutes, which is ${maximumMinutes}`);
+  }
+  openingHours.forEach(({ opens, closes }, index) => {
+    if (opens >= closes) add(`/openingHours/${index}/closes`, `must be after ${opens}; write 24:00 for the end of the day`);
+  });
+  const bytes = Buffer.byteLength(canonicalJson(values));
+  if (bytes > MAX_CONFIGURATION_BYTES) {
+    add('/texts', `is too long: all values together have ${bytes} bytes, and may have ${MAX_CONFIGURATION_BYTES}`);
+  }
+  return mistakes;
+}
+
 /** Lower-case hex sha256 of the values as canonical JSON (keys sorted at every level, no white space). */
 export function configurationHash(values: ConfigurationValues): string {
   return createHash('sha256').update(canonicalJson(values)).digest('hex');
@@ -81,4 +112,13 @@ export function canonicalJson(value: unknown): string {
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([key, field]) => `${JSON.stringify(key)}:${canonicalJson(field)}`);
   return `{${fields.join(',')}}`;
+}
+
+/** The shortest part of a hash that names a configuration: what a ping over UDP has room for. */
+export const SHORT_HASH_LETTERS = 16;
+
+/** Whether two hashes name the same configuration; either may be cut off after `SHORT_HASH_LETTERS` or more. */
+export function isSameHash(one: string, other: string): boolean {
+  const letters = Math.min(one.length, other.length);
+  return letters >= SHORT_HASH_LETTERS && one.slice(0, letters) === other.slice(0, letters);
 }

@@ -48,8 +48,8 @@ export interface DeviceState {
   readonly epoch?: string;
   readonly lockers: Readonly<Record<string, DeviceLocker>>;
   readonly uses: Readonly<Record<string, ReservationUse>>;
-  /** Hash of the configuration that the unit last said it runs. */
-  readonly configurationHash?: string;
+  /** Hash of the configuration that the unit last said in its log it runs, and when. */
+  readonly runs?: { readonly hash: string; readonly at: string };
   /** When the newest event of the present epoch occurred. */
   readonly lastEventAt?: string;
 }
@@ -188,7 +188,7 @@ function reportState(state: DeviceState, event: Known<'UnitStateReported'>): Dev
       uses = remember(uses, reservationId, { ...use, endedAt: time });
     }
   }
-  return { ...state, lockers, uses, configurationHash: data.configurationHash };
+  return { ...state, lockers, uses, runs: { hash: data.configurationHash, at: time } };
 }
 
 /** A rental that an event tells of. The end of a reservation's came from the platform, and needs no correction. */

@@ -1,6 +1,13 @@
 /** A decision that says no. Terminal: asking again with the same state gives the same answer. */
 
-export type RefusalKind = 'validation' | 'not-found' | 'no-locker-free' | 'reservation-state' | 'not-yet';
+export type RefusalKind =
+  | 'validation'
+  | 'not-found'
+  | 'no-locker-free'
+  | 'reservation-state'
+  | 'not-yet'
+  | 'precondition-failed'
+  | 'unit-offline';
 
 export interface FieldError {
   /** JSON pointer of the field, such as `/from`. */

@@ -1,6 +1,5 @@
-/** The unit as the company registered it: what it is, what lockers it has, and the configuration wanted on it. */
+/** The unit as the company registered it: what it is, what lockers it has, and who may speak for it. */
 
-import type { VersionedConfiguration } from './configuration.ts';
 import type { EventDraft } from './envelope.ts';
 import type { EventOf, KnownEvent } from './events/catalogue.ts';
 import { Refusal } from './refusal.ts';
@@ -29,8 +28,6 @@ export type RegistryState =
       /** Id of the command that issued the present credentials. */
       readonly issuedBy: string;
       readonly lockers: readonly RegisteredLocker[];
-      /** What the platform wants the unit to run. */
-      readonly configuration: VersionedConfiguration;
     });
 export type RegisteredUnit = Exclude<RegistryState, { status: 'unregistered' }>;
 
@@ -38,8 +35,9 @@ export const NOT_REGISTERED: RegistryState = { status: 'unregistered' };
 
 export function evolveRegistry(state: RegistryState, event: KnownEvent): RegistryState {
   if (event.type === 'UnitRegistered') {
+    const { configuration: _, ...registration } = event.data;
     return {
-      ...event.data,
+      ...registration,
       lockers: event.data.lockers.map((locker) => ({ ...locker, inService: true })),
       status: 'registered',
       credentialsRevoked: false,
@@ -70,10 +68,6 @@ export function evolveRegistry(state: RegistryState, event: KnownEvent): Registr
       return { ...state, lockers: withService(state.lockers, event.data.id, true) };
     case 'UnitRetired':
       return { ...state, status: 'retired' };
-    case 'ConfigurationChanged': {
-      const { version, hash, values } = event.data;
-      return { ...state, configuration: { version, hash, values } };
-    }
     default:
       return state;
   }

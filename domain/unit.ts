@@ -3,6 +3,7 @@
  * which commits of different subjects arrive does not matter; a decision looks at all parts together.
  */
 
+import { type ConfigurationState, evolveConfiguration, NOT_CONFIGURED } from './configuration-state.ts';
 import { type Connectivity, evolveConnectivity, NEVER_SEEN } from './connectivity.ts';
 import { type DeviceState, evolveDevice, type ReservationUse, recordPlace, SILENT_DEVICE } from './device.ts';
 import { AGGREGATES, type Aggregate, type CloudEvent } from './envelope.ts';
@@ -12,11 +13,12 @@ import { type BookingState, evolveBooking, NO_BOOKINGS } from './reservation.ts'
 import { evolveUnitLog, UNBROKEN_LOG, type UnitLogState } from './unit-log.ts';
 
 /** Counts up whenever a fold changes its meaning or its shape: older snapshots are then not used. */
-export const UNIT_FOLD_VERSION = 6;
+export const UNIT_FOLD_VERSION = 7;
 
 export interface UnitState {
   readonly name: string;
   readonly registry: RegistryState;
+  readonly configuration: ConfigurationState;
   readonly connectivity: Connectivity;
   readonly booking: BookingState;
   readonly device: DeviceState;
@@ -38,6 +40,7 @@ export function newUnitState(name: string): UnitState {
   return {
     name,
     registry: NOT_REGISTERED,
+    configuration: NOT_CONFIGURED,
     connectivity: NEVER_SEEN,
     booking: NO_BOOKINGS,
     device: SILENT_DEVICE,
@@ -62,8 +65,14 @@ function evolvePart(state: UnitState, aggregate: Aggregate, event: CloudEvent): 
   if (known === undefined) return state;
   switch (aggregate) {
     case 'registry':
+      // A unit is registered with the configuration that it begins with.
+      return {
+        ...state,
+        registry: evolveRegistry(state.registry, known),
+        configuration: evolveConfiguration(state.configuration, known),
+      };
     case 'config':
-      return { ...state, registry: evolveRegistry(state.registry, known) };
+      return { ...state, configuration: evolveConfiguration(state.configuration, known) };
     case 'connectivity':
       return { ...state, connectivity: evolveConnectivity(state.connectivity, known) };
     case 'booking':

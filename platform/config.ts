@@ -32,6 +32,8 @@ export interface Config {
   /** How often units of `delivery: "fetch"` are asked for their log. */
   readonly fetchIntervalMs: number;
   readonly holdTtlS: number;
+  /** Waits between pushes of a configuration that fail; the last repeats. */
+  readonly configRetryScheduleS: readonly number[];
   readonly sim: {
     readonly units: number;
     readonly lockers: number;
@@ -90,6 +92,15 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     }
     return listed ?? fallback;
   };
+  const seconds = (name: string, fallback: readonly number[]): readonly number[] => {
+    const raw = text(name);
+    if (raw === undefined) return fallback;
+    const waits = raw.split(',').map((wait) => (/^\d{1,5}$/.test(wait.trim()) ? Number(wait) : Number.NaN));
+    const isRight = waits.length <= MAX_SCHEDULE_LENGTH && waits.every((wait) => wait >= 1 && wait <= MAX_WAIT_S);
+    if (isRight) return waits;
+    mistakes.push(`${name} must be 1 to ${MAX_SCHEDULE_LENGTH} whole seconds from 1 to ${MAX_WAIT_S}, not "${raw}"`);
+    return fallback;
+  };
   const roles = (text('ROLES') ?? ROLES.join(',')).split(',').map((role) => role.trim());
   for (const role of roles) {
     if (!isRole(role)) mistakes.push(`ROLES knows ${ROLES.join(', ')}, not "${role}"`);
@@ -111,6 +122,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     shards: prefixes('SHARDS'),
     fetchIntervalMs: integer('FETCH_INTERVAL_MS', 60_000, 1_000, 86_400_000),
     holdTtlS: integer('HOLD_TTL_S', 600, 10, 86_400),
+    configRetryScheduleS: seconds('CONFIG_RETRY_SCHEDULE_S', [60, 300, 900]),
     sim: {
       units: integer('SIM_UNITS', 50, 0, 500_000),
       lockers: integer('SIM_LOCKERS', 8, 1, 1_000),
@@ -146,6 +158,8 @@ export function requireServices(config: Config): { readonly natsUrl: string; rea
 }
 
 const MIN_JWT_SECRET_LENGTH = 32;
+const MAX_SCHEDULE_LENGTH = 20;
+const MAX_WAIT_S = 86_400;
 
 function isRole(text: string): text is Role {
   return (ROLES as readonly string[]).includes(text);

@@ -55,6 +55,7 @@ export class UnitStates {
         unit text primary key,
         position bigint not null,
         registry json,
+        configuration json,
         connectivity json,
         -- Rewritten often: compressing a busy unit's bookings would cost three times what writing them does.
         booking json storage external,
@@ -105,7 +106,7 @@ export class UnitStates {
     }
     if (missing.length === 0) return known;
     const read = await tx<({ unit: string; position: number } & StateRow)[]>`
-      select unit, position, registry, connectivity, booking, device, log, sequences from ${table}
+      select unit, position, registry, configuration, connectivity, booking, device, log, sequences from ${table}
       where unit = any(${missing}::text[])`;
     for (const row of read) known.set(row.unit, { state: stateOf(row.unit, row), position: row.position });
     return known;
@@ -123,10 +124,11 @@ export class UnitStates {
 
 /** The state that a row of `unit_state` holds. */
 export function stateOf(unit: string, row: StateRow): UnitState {
-  const { registry, connectivity, booking, device, log, sequences } = newUnitState(unit);
+  const { registry, configuration, connectivity, booking, device, log, sequences } = newUnitState(unit);
   return {
     name: unit,
     registry: row.registry ?? registry,
+    configuration: row.configuration ?? configuration,
     connectivity: row.connectivity ?? connectivity,
     booking: row.booking ?? booking,
     device: row.device ?? device,
@@ -143,21 +145,23 @@ async function save(
   const part = (name: StatePart) =>
     folded.map(({ before, after }) => (before[name] === after[name] ? null : JSON.stringify(after[name])));
   await tx`
-    insert into ${tx(`${schema}.unit_state`)} as s (unit, position, registry, connectivity, booking, device, log, sequences)
-    select unit, position, registry::json, connectivity::json, booking::json, device::json, log::json, sequences::json
+    insert into ${tx(`${schema}.unit_state`)} as s (unit, position, registry, configuration, connectivity, booking, device, log, sequences)
+    select unit, position, registry::json, configuration::json, connectivity::json, booking::json, device::json, log::json, sequences::json
     from unnest(
       ${folded.map(({ after }) => after.name)}::text[],
       ${folded.map(({ position }) => position)}::bigint[],
       ${part('registry')}::text[],
+      ${part('configuration')}::text[],
       ${part('connectivity')}::text[],
       ${part('booking')}::text[],
       ${part('device')}::text[],
       ${part('log')}::text[],
       ${part('sequences')}::text[]
-    ) as batch (unit, position, registry, connectivity, booking, device, log, sequences)
+    ) as batch (unit, position, registry, configuration, connectivity, booking, device, log, sequences)
     on conflict (unit) do update set
       position = excluded.position,
       registry = coalesce(excluded.registry, s.registry),
+      configuration = coalesce(excluded.configuration, s.configuration),
       connectivity = coalesce(excluded.connectivity, s.connectivity),
       booking = coalesce(excluded.booking, s.booking),
       device = coalesce(excluded.device, s.device),

@@ -5,6 +5,7 @@ import type { Log } from '../platform/log.ts';
 import { asyncApiRoutes } from './asyncapi/routes.ts';
 import { type ApiKeyDependencies, apiKeyRoutes } from './auth/routes.ts';
 import { type AvailabilityDependencies, availabilityRoutes } from './availability/routes.ts';
+import { type ConfigurationRouteDependencies, configurationRoutes } from './configuration/routes.ts';
 import { type DeadLetterRouteDependencies, deadLetterRoutes } from './dead-letters/routes.ts';
 import { type EventDependencies, eventRoutes } from './events/routes.ts';
 import { type HealthChecks, healthRoutes } from './health/routes.ts';
@@ -24,6 +25,7 @@ const MAX_STREAM_BYTES = 1024 * 1024 * 1024;
 
 export type AppDependencies = ApiKeyDependencies &
   AvailabilityDependencies &
+  ConfigurationRouteDependencies &
   DeadLetterRouteDependencies &
   EventDependencies &
   PingerRouteDependencies &
@@ -44,6 +46,7 @@ export function createApp(deps: AppDependencies, checks: HealthChecks, log: Log)
     .use(healthRoutes(checks))
     .use(apiKeyRoutes(deps))
     .use(unitRoutes(deps))
+    .use(configurationRoutes(deps))
     .use(pingerRoutes(deps))
     .use(availabilityRoutes(deps))
     .use(reservationRoutes(deps))

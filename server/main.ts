@@ -25,12 +25,16 @@ import { UnitDecider } from '../platform/units/unit-decider.ts';
 import { snapshotReader } from '../projections/bookings/queries.ts';
 import { PositionWatch } from '../projections/engine/queries.ts';
 import { clockOffsets as readClockOffsets } from '../projections/telemetry/queries.ts';
-import { fetchTargets, pingTargets } from '../projections/units/queries.ts';
+import { configurationReports, fetchTargets, pingTargets } from '../projections/units/queries.ts';
 import { createApp } from './app.ts';
 import { ApiKeys } from './auth/api-keys.ts';
 import { Customers } from './auth/customers.ts';
 import { Guard } from './auth/guard.ts';
 import { UnitCommands } from './commands/unit-commands.ts';
+import { Configurations } from './configuration/handlers.ts';
+import { ConfigurationPush } from './configuration/push.ts';
+import { hearReports, REPORT_SHARD_LETTERS } from './configuration/reports.ts';
+import { deliverConfigurations } from './configuration/worker.ts';
 import { DeadLetters } from './dead-letters/dead-letters.ts';
 import { DeadLetterDesk } from './dead-letters/handlers.ts';
 import { FETCH_SHARD_LETTERS, fetchLogs } from './fetch/fetch.ts';
@@ -88,7 +92,8 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const clockOffsets = new ClockOffsets({ read: () => readClockOffsets(sql), log });
   const recorder = new BatchRecorder({ decider, deadLetters, clockOffsets, newId, log });
   const recording = { recorder, clockOffsets, newId, clock, pause, stop, log };
-  const deciding = { config, nats, sql, decider, signer, commands, secrets, revocations };
+  const push = new ConfigurationPush({ decider, commands, retryScheduleS: config.configRetryScheduleS, newId, clock });
+  const deciding = { config, nats, sql, decider, signer, commands, push, secrets, revocations };
   const workers = await startWorkers({ ...recording, ...deciding });
 
   const idempotency = new IdempotencyStore(sql);
@@ -102,6 +107,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
       reads: new Reads(new PositionWatch(sql, () => performance.now())),
       reservations: new Reservations({ decider, commands, secrets, clock }),
       registration: new UnitRegistration({ decider, addresses, keys, natsUrl, holdTtlS: config.holdTtlS, newId, log }),
+      configurations: new Configurations({ decider, push, sql, clock }),
       credentials: new UnitCredentials({ decider, keys, natsUrl, revocations }),
       deadLetters,
       deadLetterDesk: new DeadLetterDesk({ deadLetters, decider, recorder, clock }),
@@ -161,6 +167,7 @@ interface WorkerParts {
   readonly decider: UnitDecider;
   readonly signer: PlatformSigner;
   readonly commands: UnitCommands;
+  readonly push: ConfigurationPush;
   readonly secrets: ReservationSecrets;
   readonly revocations: UnitRevocations;
   readonly recorder: BatchRecorder;
@@ -174,7 +181,7 @@ interface WorkerParts {
 
 /** What works beside the API, by the roles of this process. Each ends when it is told to stop. */
 async function startWorkers(parts: WorkerParts): Promise<Promise<void>[]> {
-  const { config, nats, sql, decider, signer, commands, secrets, revocations, recorder, clockOffsets } = parts;
+  const { config, nats, sql, decider, signer, commands, push, secrets, revocations, recorder, clockOffsets } = parts;
   const { newId, clock, pause, stop, log } = parts;
   const shared = { nats, decider, signal: stop, sleep: pause, log };
   const workers = [decider.follow(stop)];
@@ -196,8 +203,15 @@ async function startWorkers(parts: WorkerParts): Promise<Promise<void>[]> {
     const fetching = { ...shared, recorder, reader, inbox, targets, owns, clock, intervalMs: config.fetchIntervalMs };
     workers.push(fetchLogs(fetching).finally(() => shards.leave()));
   }
+  const timers = new TimerWriter(nats, newId, pause);
+  if (config.roles.has('config')) {
+    const shards = join('config', REPORT_SHARD_LETTERS);
+    const reports = (afterName: string | undefined, limit: number) => configurationReports(sql, { afterName, limit });
+    const owns = (unit: string) => shards.owns(unit);
+    workers.push(deliverConfigurations({ ...shared, push, timers, clock }));
+    workers.push(hearReports({ ...shared, reports, owns, newId, clock }).finally(() => shards.leave()));
+  }
   if (config.roles.has('reactor')) {
-    const timers = new TimerWriter(nats, newId, pause);
     const sync = new ReservationSync({ decider, commands, secrets, newId, clock, log });
     workers.push(react({ ...shared, timers, sync, newId, clock }), endCredentials({ ...shared, revocations }));
   }

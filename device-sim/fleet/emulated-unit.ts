@@ -8,7 +8,7 @@ import type { PingReply } from '../../domain/commands.ts';
 import type { VersionedConfiguration } from '../../domain/configuration.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import type { Clock } from '../clock.ts';
-import { type FaultChange, type Faults, NO_FAULTS } from '../faults.ts';
+import type { FaultChange, Faults } from '../faults.ts';
 import type { Metrics } from '../metrics.ts';
 import type { FleetStore, StoredUnit } from '../store/fleet-store.ts';
 import { StoreError } from '../store/group-commit.ts';
@@ -156,7 +156,7 @@ export class EmulatedUnit {
 
   /** Sets the faults that are named and leaves the others. */
   async setFaults(change: FaultChange): Promise<Faults> {
-    this.#faults = { ...NO_FAULTS, ...this.#faults, ...change };
+    this.#faults = { ...this.#faults, ...change };
     this.#tell('faults');
     await this.#deps.store.saveFaults(this.#id, this.#faults);
     return this.#faults;
@@ -174,13 +174,14 @@ export class EmulatedUnit {
   }
 
   #surroundings(): Surroundings {
-    const { jammed, declinePayments, offline } = this.#faults;
+    const { jammed, declinePayments, applying, offline } = this.#faults;
     return {
       nowMs: this.nowMs(),
       newId: this.#deps.newId,
       offline: offline || this.#cutOff,
       jammed: new Set(jammed),
       terminalDeclines: declinePayments,
+      applying,
     };
   }
 

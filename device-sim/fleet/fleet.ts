@@ -20,6 +20,7 @@ import { NatsLink } from '../transports/nats-link.ts';
 import { Pusher } from '../transports/pusher.ts';
 import { listenForDatagrams } from '../transports/udp.ts';
 import { firstBoot } from '../unit/lifecycle.ts';
+import type { Surroundings } from '../unit/model.ts';
 import { DEFAULT_MAX_UNRECORDED_EVENTS, MIN_UNRECORDED_EVENTS } from '../unit/log-bound.ts';
 import { EmulatedUnit, type UnitDependencies } from './emulated-unit.ts';
 import { type PlannedUnit, planFleet } from './plan.ts';
@@ -133,7 +134,14 @@ function loadOrCreate(
   const knownPort = [...known.values()][0]?.address.split(':')[1];
   const missing = plans.map((plan, index) => ({ plan, index })).filter(({ plan }) => !known.has(plan.name));
   const addresses = missing.length === 0 ? undefined : planAddresses(Number(knownPort ?? unitPort), known.size > 0);
-  const around = { nowMs: clock.nowMs(), newId, offline: false, jammed: new Set<string>(), terminalDeclines: false };
+  const around: Surroundings = {
+    nowMs: clock.nowMs(),
+    newId,
+    offline: false,
+    jammed: new Set<string>(),
+    terminalDeclines: false,
+    applying: 'well',
+  };
   const made = store.createUnits(
     missing.map(({ plan, index }) => {
       const { unit: model, entries } = firstBoot({ ...plan, configuration: factory }, around);

@@ -7,7 +7,7 @@ import { Database } from 'bun:sqlite';
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { BatchEvent } from '../../domain/batch.ts';
-import type { Faults } from '../faults.ts';
+import { type Faults, NO_FAULTS } from '../faults.ts';
 import type { Credentials } from '../fleet/credentials.ts';
 import { type AnsweredCommand, type Decision, firstAvailableSeq, type UnitModel } from '../unit/model.ts';
 import { GroupCommit, type StoreError } from './group-commit.ts';
@@ -233,7 +233,8 @@ function toStoredUnit(row: UnitRow, answered: UnitModel['answered']): StoredUnit
     id: row.id,
     address: row.address,
     credentials: row.credentials === null ? undefined : JSON.parse(row.credentials),
-    faults: JSON.parse(row.faults),
+    // What an older simulator wrote lacks the faults that came later.
+    faults: { ...NO_FAULTS, ...JSON.parse(row.faults) },
     model: {
       name: row.name,
       bootId: row.boot_id,

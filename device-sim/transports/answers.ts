@@ -2,7 +2,7 @@
 
 import { Value } from '@sinclair/typebox/value';
 import { FetchRequest, MAX_BATCH_EVENTS } from '../../domain/batch.ts';
-import { type CommandAnswer, type PingReply, SignedCommand } from '../../domain/commands.ts';
+import { type PingReply, SignedCommand } from '../../domain/commands.ts';
 import { toMs } from '../../domain/vocabulary.ts';
 import { decodePing, encodePingReply } from '../../platform/unit-protocol/datagram.ts';
 import { type PingRequest, parsePlace, pingMac, pingReplyMac, sameMac } from '../../platform/unit-protocol/ping.ts';
@@ -10,7 +10,7 @@ import { SignatureError, UnitVerifier } from '../../platform/unit-protocol/signa
 import type { Credentials } from '../fleet/credentials.ts';
 import type { EmulatedUnit } from '../fleet/emulated-unit.ts';
 import type { Metrics } from '../metrics.ts';
-import { execute } from '../unit/commands.ts';
+import { execute, type SignedOrder } from '../unit/commands.ts';
 import { firstAvailableSeq } from '../unit/model.ts';
 import { batchText, nextBatch } from './batches.ts';
 
@@ -34,8 +34,11 @@ export class UnitAnswers {
     this.#metrics = metrics;
   }
 
-  /** `POST /commands`: always 200 with a `CommandAnswer`, except for what is no signed command at all. */
-  command(body: Uint8Array): Promise<Answer> {
+  /**
+   * `POST /commands`: always 200 with a `CommandAnswer`, except for what is no signed command at all. `undefined`: the unit
+   * crashed.
+   */
+  command(body: Uint8Array): Promise<Answer | undefined> {
     return this.#command(parseJson(body));
   }
 
@@ -58,21 +61,35 @@ export class UnitAnswers {
       : this.#command(asked);
   }
 
-  async #command(signed: unknown): Promise<Answer> {
+  async #command(signed: unknown): Promise<Answer | undefined> {
     const verifier = await this.verifier();
     if (verifier === undefined) return problem(503, 'unregistered');
     if (!Value.Check(SignedCommand, signed)) return problem(400, 'malformed');
     this.#metrics.commands += 1;
-    return json(200, await this.#execute(verifier, signed.jws));
-  }
-
-  async #execute(verifier: UnitVerifier, jws: string): Promise<CommandAnswer> {
     try {
-      const signed = await verifier.command(jws, this.#unit.nowMs());
-      return await this.#unit.decide((unit, around) => execute(unit, signed, around));
+      return await this.#carryOut(await verifier.command(signed.jws, this.#unit.nowMs()));
     } catch (error) {
       if (!(error instanceof SignatureError)) throw error;
-      return { commandId: claimedCommandId(jws), status: 'refused', reason: 'signature' };
+      return json(200, { commandId: claimedCommandId(signed.jws), status: 'refused', reason: 'signature' });
+    }
+  }
+
+  /** Carries a command out. A configuration may bring the unit down before or after it is stored. */
+  async #carryOut(order: SignedOrder): Promise<Answer | undefined> {
+    const carryOut = () => this.#unit.decide((unit, around) => execute(unit, order, around));
+    const applying = 'applyConfiguration' in order.command ? this.#unit.faults.applying : 'well';
+    switch (applying) {
+      case 'garbage':
+        return { status: 200, body: '<html>it works</html>' };
+      case 'crash-before':
+        await this.#unit.reboot();
+        return undefined;
+      case 'crash-after':
+        await carryOut();
+        await this.#unit.reboot();
+        return undefined;
+      default:
+        return json(200, await carryOut());
     }
   }
 

@@ -2,8 +2,8 @@
 
 import { overlaps, rentalPeriod } from '../../domain/allocation.ts';
 import type { Command, CommandAnswer, SyncedReservation } from '../../domain/commands.ts';
-import { configurationHash, type VersionedConfiguration } from '../../domain/configuration.ts';
-import { toInstant, toMs } from '../../domain/vocabulary.ts';
+import { configurationHash, mistakesIn, type VersionedConfiguration } from '../../domain/configuration.ts';
+import { MAX_TEXT_LENGTH, toInstant, toMs } from '../../domain/vocabulary.ts';
 import {
   type Decision,
   decided,
@@ -107,21 +107,26 @@ export function openByCommand(
   return decided(withLocker(unit, { ...openDoor, rental }), around, [started, opened], { status: 'done' });
 }
 
-/** Takes a configuration whole or not at all, and answers with the hash of what runs now. */
+/**
+ * Takes a configuration whole or not at all, and answers with the hash of what runs now. What it cannot apply changes nothing:
+ * it goes on with what it had.
+ */
 export function applyConfiguration(
   unit: UnitModel,
   wanted: VersionedConfiguration,
   around: Surroundings,
 ): Decision<Answer> {
-  const why = whyNot(unit.configuration, wanted);
-  if (why !== undefined) {
-    return decided(unit, around, [], {
-      status: 'refused',
-      reason: why,
-      configurationHash: unit.configuration.hash,
-    });
-  }
+  const { configuration } = unit;
+  const no = (status: 'failed' | 'refused', reason: string) =>
+    decided(unit, around, [], { status, reason, configurationHash: configuration.hash });
+  const why = whyNot(configuration, wanted);
+  if (why !== undefined) return no('refused', why);
+  if (around.applying === 'refuses') return no('refused', 'not-supported');
+  if (around.applying === 'fails') return no('failed', 'cannot-apply');
   const { version, hash, values } = wanted;
+  if (around.applying === 'other-hash') {
+    return decided(unit, around, [], { status: 'done', configurationHash: configuration.hash });
+  }
   const configured = { ...unit, configuration: { version, hash, values } };
   return decided(configured, around, [], { status: 'done', configurationHash: hash });
 }
@@ -133,7 +138,8 @@ function whyNot(
   if (hash !== configurationHash(values)) return 'hash';
   if (version < running.version) return 'older-version';
   if (values.minimumMinutes > values.maximumMinutes) return 'minimum-above-maximum';
-  return undefined;
+  const [mistake] = mistakesIn(values);
+  return mistake === undefined ? undefined : `invalid: ${mistake.path} ${mistake.message}`.slice(0, MAX_TEXT_LENGTH);
 }
 
 /**

@@ -9,6 +9,7 @@ import type { VersionedConfiguration } from '../../domain/configuration.ts';
 import { type EventOf, versionOf } from '../../domain/events/catalogue.ts';
 import type { deviceEvents } from '../../domain/events/device.ts';
 import { type LockerSize, toInstant } from '../../domain/vocabulary.ts';
+import type { Faults } from '../faults.ts';
 
 export interface UnitRental {
   readonly rentalId: string;
@@ -82,6 +83,8 @@ export interface Surroundings {
   /** Lockers whose door does not move. */
   readonly jammed: ReadonlySet<string>;
   readonly terminalDeclines: boolean;
+  /** What becomes of a configuration that is sent to it. */
+  readonly applying: Faults['applying'];
 }
 
 export interface Decision<A> {

@@ -48,7 +48,7 @@ async function readSnapshots(sql: Sql, units: readonly string[]): Promise<Readon
   const { runId, schema } = await servingRun(sql, 'bookings');
   const rows = await sql<Row[]>`
     select asked.unit, r.version, c.position as lane_position, p.position as parked_from,
-      s.registry, s.connectivity, s.booking, s.device, s.log, s.sequences
+      s.registry, s.configuration, s.connectivity, s.booking, s.device, s.log, s.sequences
     from unnest(${units}::text[], ${units.map(laneOf)}::int[]) as asked(unit, lane)
     join platform.projection_checkpoints c on c.run_id = ${runId} and c.lane = asked.lane
     join platform.projection_runs r on r.id = c.run_id

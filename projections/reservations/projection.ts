@@ -1,5 +1,7 @@
 /** `reservations`: what a customer has, and what is free. */
 
+import type { ConfigurationValues } from '../../domain/configuration.ts';
+import { requireConfigured } from '../../domain/configuration-state.ts';
 import type { Rental } from '../../domain/device.ts';
 import type { Aggregate } from '../../domain/envelope.ts';
 import { upcast } from '../../domain/events/catalogue.ts';
@@ -19,7 +21,7 @@ export function createReservations(): Projection {
   const unitStates = new UnitStates({ aggregates: PLACE_AGGREGATES, isFromRegistration: true, keep: withoutUses });
   return {
     name: 'reservations',
-    version: versionWithFold(2),
+    version: versionWithFold(3),
 
     async createTables(tx, schema) {
       await createReservationTable(tx, `${schema}.reservation`);
@@ -142,15 +144,19 @@ interface Place {
   readonly before: UnitState;
   readonly state: UnitState;
   readonly unit: RegisteredUnit;
+  readonly values: ConfigurationValues;
 }
 
 async function applyPlaces(tx: Tx, schema: string, folded: readonly FoldedUnit[]): Promise<void> {
   if (folded.length === 0) return;
   const places = folded.map(({ before, after }): Place => {
     if (after.registry.status === 'unregistered') throw new Error(`${after.name} was folded before it was registered`);
-    return { before, state: after, unit: after.registry };
+    const { values } = requireConfigured(after.configuration).desired;
+    return { before, state: after, unit: after.registry, values };
   });
-  const changed = places.filter(({ before, state }) => before.registry !== state.registry);
+  const changed = places.filter(
+    ({ before, state }) => before.registry !== state.registry || before.configuration !== state.configuration,
+  );
   if (changed.length > 0) await savePlaces(tx, `${schema}.place`, changed);
   await saveNews(tx, `${schema}.place`, places);
   await saveLockers(tx, `${schema}.locker`, places.flatMap(changedLockers));
@@ -167,9 +173,9 @@ async function savePlaces(tx: Tx, table: string, places: readonly Place[]): Prom
       ${column(({ unit }) => unit.location.lat)}::double precision[],
       ${column(({ unit }) => unit.location.lon)}::double precision[],
       ${column(({ unit }) => unit.status === 'registered')}::boolean[],
-      ${column(({ unit }) => unit.configuration.values.minimumMinutes)}::int[],
-      ${column(({ unit }) => unit.configuration.values.maximumMinutes)}::int[],
-      ${column(({ unit }) => JSON.stringify(unit.configuration.values))}::text[]
+      ${column(({ values }) => values.minimumMinutes)}::int[],
+      ${column(({ values }) => values.maximumMinutes)}::int[],
+      ${column(({ values }) => JSON.stringify(values))}::text[]
     ) as batch (unit, lat, lon, in_use, minimum_minutes, maximum_minutes, configuration)
     on conflict (unit) do update set
       lat = excluded.lat, lon = excluded.lon, in_use = excluded.in_use, minimum_minutes = excluded.minimum_minutes,

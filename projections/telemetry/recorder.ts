@@ -159,7 +159,7 @@ async function writeNews(sql: Sql, news: readonly UnitNews[]): Promise<void> {
           else known.sum_ms + coalesce(excluded.sum_ms, 0) end
     )
     insert into platform.unit_telemetry as known
-      (unit, at, pinged_at, answered_at, last_response_ms, last_online_at, epoch, last_seq, configuration_hash,
+      (unit, at, pinged_at, answered_at, last_response_ms, last_online_at, epoch, last_seq, configuration_hash, configuration_hash_at,
         clock_at, clock_pinged_at, clock_offset_ms, clock_wrong, flapping)
     select * from unnest(
       ${column(({ unit }) => unit)}::text[],
@@ -171,6 +171,7 @@ async function writeNews(sql: Sql, news: readonly UnitNews[]): Promise<void> {
       ${column(({ proof }) => proof?.epoch ?? null)}::text[],
       ${column(({ proof }) => proof?.lastSeq ?? null)}::bigint[],
       ${column(({ proof }) => proof?.configurationHash ?? null)}::text[],
+      ${moments(({ proof }) => (proof?.configurationHash === undefined ? undefined : proof.at))}::timestamptz[],
       ${moments(({ clock }) => clock?.atMs)}::timestamptz[],
       ${moments(({ clock }) => (clock?.isOfPing === true ? clock.atMs : undefined))}::timestamptz[],
       ${column(({ clock }) => clock?.offsetMs ?? null)}::bigint[],
@@ -188,6 +189,8 @@ async function writeNews(sql: Sql, news: readonly UnitNews[]): Promise<void> {
       last_seq = case when ${isLaterProof} then coalesce(excluded.last_seq, known.last_seq) else known.last_seq end,
       configuration_hash = case when ${isLaterProof}
         then coalesce(excluded.configuration_hash, known.configuration_hash) else known.configuration_hash end,
+      configuration_hash_at = case when ${isLaterProof}
+        then coalesce(excluded.configuration_hash_at, known.configuration_hash_at) else known.configuration_hash_at end,
       clock_at = case when ${isBetterClock} then excluded.clock_at else known.clock_at end,
       clock_pinged_at = greatest(known.clock_pinged_at, excluded.clock_pinged_at),
       clock_offset_ms = case when ${isBetterClock} then excluded.clock_offset_ms else known.clock_offset_ms end,

@@ -1,5 +1,6 @@
 /** `units`: the grid of units and the detail of one, as far as events tell. Response times are telemetry beside it. */
 
+import { type Configured, requireConfigured } from '../../domain/configuration-state.ts';
 import type { Aggregate } from '../../domain/envelope.ts';
 import type { RegisteredUnit } from '../../domain/registry.ts';
 import { unitHash } from '../../domain/shard.ts';
@@ -14,7 +15,7 @@ export function createUnits(): Projection {
   const unitStates = new UnitStates({ aggregates: FOLLOWED, isFromRegistration: true, keep: withoutUses });
   return {
     name: 'units',
-    version: versionWithFold(4),
+    version: versionWithFold(5),
     async createTables(tx, schema) {
       await unitStates.createTable(tx, schema);
       await createGrid(tx, schema);
@@ -47,8 +48,12 @@ async function createGrid(tx: Tx, schema: string): Promise<void> {
       recorded_epoch text,
       recorded_seq bigint not null,
       has_gap boolean not null,
+      config_status text not null,
       wanted_hash text not null,
-      reported_hash text
+      wanted_at timestamptz not null,
+      -- When the unit last proved something of what it runs, and when it was last sent something.
+      reported_at timestamptz,
+      pushed_at timestamptz
     ) with (fillfactor = 70)`;
   await tx`create index on ${table} (hash)`;
 }
@@ -56,11 +61,12 @@ async function createGrid(tx: Tx, schema: string): Promise<void> {
 interface Shown {
   readonly state: UnitState;
   readonly registered: RegisteredUnit;
+  readonly configured: Configured;
 }
 
 function shown({ after }: FoldedUnit): Shown {
   if (after.registry.status === 'unregistered') throw new Error(`${after.name} was folded before it was registered`);
-  return { state: after, registered: after.registry };
+  return { state: after, registered: after.registry, configured: requireConfigured(after.configuration) };
 }
 
 async function saveRows(tx: Tx, table: string, rows: readonly Shown[]): Promise<void> {
@@ -68,7 +74,8 @@ async function saveRows(tx: Tx, table: string, rows: readonly Shown[]): Promise<
   await tx`
     insert into ${tx(table)} (unit, hash, display_name, address, probe, key_version, delivery,
       command_channel, credentials_revoked, lockers, retired,
-      connectivity, connectivity_since, recorded_epoch, recorded_seq, has_gap, wanted_hash, reported_hash)
+      connectivity, connectivity_since, recorded_epoch, recorded_seq, has_gap,
+      config_status, wanted_hash, wanted_at, reported_at, pushed_at)
     select * from unnest(
       ${column(({ state }) => state.name)}::text[],
       ${column(({ state }) => unitHash(state.name))}::text[],
@@ -86,8 +93,11 @@ async function saveRows(tx: Tx, table: string, rows: readonly Shown[]): Promise<
       ${column(({ state }) => state.device.epoch ?? null)}::text[],
       ${column(({ state: { device } }) => (device.epoch === undefined ? 0 : (device.epochs[device.epoch] ?? 0)))}::bigint[],
       ${column(({ state }) => Object.keys(state.log.gaps).length > 0)}::boolean[],
-      ${column(({ registered }) => registered.configuration.hash)}::text[],
-      ${column(({ state }) => state.device.configurationHash ?? null)}::text[]
+      ${column(({ configured }) => configured.status)}::text[],
+      ${column(({ configured }) => configured.desired.hash)}::text[],
+      ${column(({ configured }) => configured.wantedAt)}::timestamptz[],
+      ${column(({ configured }) => configured.reported?.at ?? null)}::timestamptz[],
+      ${column(({ configured }) => configured.pushedAt ?? null)}::timestamptz[]
     )
     on conflict (unit) do update set
       display_name = excluded.display_name, address = excluded.address, probe = excluded.probe,
@@ -95,5 +105,6 @@ async function saveRows(tx: Tx, table: string, rows: readonly Shown[]): Promise<
       credentials_revoked = excluded.credentials_revoked, lockers = excluded.lockers, retired = excluded.retired,
       connectivity = excluded.connectivity, connectivity_since = excluded.connectivity_since,
       recorded_epoch = excluded.recorded_epoch, recorded_seq = excluded.recorded_seq,
-      has_gap = excluded.has_gap, wanted_hash = excluded.wanted_hash, reported_hash = excluded.reported_hash`;
+      has_gap = excluded.has_gap, config_status = excluded.config_status, wanted_hash = excluded.wanted_hash,
+      wanted_at = excluded.wanted_at, reported_at = excluded.reported_at, pushed_at = excluded.pushed_at`;
 }

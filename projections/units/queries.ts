@@ -1,3 +1,6 @@
+import { REPORT_TOLERANCE_MS } from '../../domain/configuration-delivery.ts';
+import { type ConfigurationStatus, requireConfigured } from '../../domain/configuration-state.ts';
+import { SHORT_HASH_LETTERS } from '../../domain/configuration.ts';
 import type { RegisteredUnit } from '../../domain/registry.ts';
 import type { UnitState } from '../../domain/unit.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
@@ -7,6 +10,7 @@ import { type StateRow, stateOf } from '../unit-states.ts';
 
 /** A unit that answered a ping so lately is told by pings what is recorded. */
 const PINGS_COUNT_FOR = '10 minutes';
+const MS_PER_S = 1_000;
 
 export type ShownState = 'never-seen' | 'online' | 'syncing' | 'offline' | 'unknown';
 export type UnitSort = 'name' | 'state' | 'lastOnlineAt' | 'lastResponseTimeMs';
@@ -25,7 +29,7 @@ export interface GridRow {
   readonly lastResponseTimeMs: number | null;
   readonly lastOnlineAt: string | null;
   readonly lastConfigPushedAt: string | null;
-  readonly configStatus: 'applied' | 'pending' | 'drifted';
+  readonly configStatus: ConfigurationStatus;
   /** Events at the unit that are not recorded yet. */
   readonly backlog: number;
   /** By how much the unit's clock is ahead, null when nobody has heard it. */
@@ -51,8 +55,8 @@ interface Row {
   readonly flapping: boolean;
   readonly last_response_ms: number | null;
   readonly last_online_at: Date | null;
-  readonly wanted_hash: string;
-  readonly reported_hash: string | null;
+  readonly config_status: ConfigurationStatus;
+  readonly pushed_at: Date | null;
   readonly backlog: number;
   readonly clock_offset_ms: number | null;
   readonly clock_wrong: boolean;
@@ -86,7 +90,7 @@ export async function listUnits(
 export async function getUnit(sql: Sql, name: string) {
   const { schema } = await servingRun(sql, 'units');
   const [row] = await sql<(Row & StateRow)[]>`
-    select grid.*, s.registry, s.connectivity, s.booking, s.device, s.log, s.sequences
+    select grid.*, s.registry, s.configuration, s.connectivity, s.booking, s.device, s.log, s.sequences
     from (${grid(sql, schema, name)}) grid join ${sql(`${schema}.unit_state`)} s using (unit)`;
   if (row === undefined) return undefined;
   const state = stateOf(row.unit, row);
@@ -183,6 +187,45 @@ interface FetchRow {
   readonly reported_seq: number | null;
 }
 
+/**
+ * Units in use that say in pings or heartbeats that they run something else than is believed of them, in the order of their
+ * names: another configuration than the wanted one though it was applied, or the wanted one though nobody knows yet.
+ */
+export async function configurationReports(
+  sql: Sql,
+  { afterName, limit }: { readonly afterName: string | undefined; readonly limit: number },
+) {
+  const { schema } = await servingRun(sql, 'units');
+  const tolerance = sql.part`make_interval(secs => ${REPORT_TOLERANCE_MS / MS_PER_S}::double precision)`;
+  const rows = await sql<{ unit: string; configuration_hash: string; configuration_hash_at: Date }[]>`
+    select u.unit, t.configuration_hash, t.configuration_hash_at
+    from ${sql(`${schema}.unit`)} u join platform.unit_telemetry t on t.unit = u.unit
+    where not u.retired and u.unit > ${afterName ?? ''}
+      and case when left(t.configuration_hash, ${SHORT_HASH_LETTERS}) = left(u.wanted_hash, ${SHORT_HASH_LETTERS})
+        then u.config_status <> 'applied' and t.configuration_hash_at > u.wanted_at
+        else u.config_status in ('applied', 'pending')
+          and t.configuration_hash_at > coalesce(u.reported_at + ${tolerance}, '-infinity') end
+    order by u.unit limit ${limit}`;
+  return rows.map(({ unit, configuration_hash, configuration_hash_at }) => ({
+    unit,
+    hash: configuration_hash,
+    atMs: configuration_hash_at.getTime(),
+  }));
+}
+
+/** What is wanted on a unit and how far it is there; `undefined` when there is no such unit. */
+export async function unitConfiguration(sql: Sql, unit: string) {
+  const { schema } = await servingRun(sql, 'units');
+  const [row] = await sql<(StateRow & { readonly configuration_hash: string | null; readonly configuration_hash_at: Date | null })[]>`
+    select s.registry, s.configuration, s.connectivity, s.booking, s.device, s.log, s.sequences,
+      t.configuration_hash, t.configuration_hash_at
+    from ${sql(`${schema}.unit_state`)} s left join platform.unit_telemetry t on t.unit = s.unit
+    where s.unit = ${unit}`;
+  if (row === undefined) return undefined;
+  const { configuration_hash: hash, configuration_hash_at: at } = row;
+  return { state: stateOf(unit, row), told: hash === null || at === null ? undefined : { hash, at: at.toISOString() } };
+}
+
 /** How many units in use are in each state. */
 export async function stateCounts(sql: Sql): Promise<Record<string, number>> {
   const { schema } = await servingRun(sql, 'units');
@@ -197,7 +240,7 @@ function grid(sql: Sql, schema: string, unit?: string) {
   const isInOutage = sql.part`(u.connectivity = 'online' and w.outage_since is not null
     and coalesce(t.last_online_at, '-infinity') < w.outage_since)`;
   return sql.part`
-    select u.unit, u.hash, u.display_name, u.lockers, u.retired, u.wanted_hash, u.reported_hash,
+    select u.unit, u.hash, u.display_name, u.lockers, u.retired, u.config_status, u.pushed_at,
       t.last_response_ms, t.last_online_at, t.clock_offset_ms,
       coalesce(t.clock_wrong, false) as clock_wrong, coalesce(t.flapping, false) as flapping, b.backlog,
       case
@@ -277,21 +320,16 @@ function toGridRow(row: Row): GridRow {
     flapping: row.flapping,
     lastResponseTimeMs: row.last_response_ms,
     lastOnlineAt: row.last_online_at?.toISOString() ?? null,
-    lastConfigPushedAt: null,
-    configStatus: configStatusOf(row),
+    lastConfigPushedAt: row.pushed_at?.toISOString() ?? null,
+    configStatus: row.config_status,
     backlog: row.backlog,
     clockOffsetMs: row.clock_offset_ms,
     clockWrong: row.clock_wrong,
   };
 }
 
-function configStatusOf({ wanted_hash, reported_hash }: Row): GridRow['configStatus'] {
-  if (reported_hash === null) return 'pending';
-  return reported_hash === wanted_hash ? 'applied' : 'drifted';
-}
-
-function detailOf({ connectivity, device, log }: UnitState, registry: RegisteredUnit) {
-  const { address, probe, delivery, commandChannel, location, timeZone, tags, status, configuration } = registry;
+function detailOf({ configuration, connectivity, device, log }: UnitState, registry: RegisteredUnit) {
+  const { address, probe, delivery, commandChannel, location, timeZone, tags, status } = registry;
   return {
     status,
     credentialsRevoked: registry.credentialsRevoked,
@@ -303,7 +341,7 @@ function detailOf({ connectivity, device, log }: UnitState, registry: Registered
     timeZone,
     tags,
     connectivity,
-    configuration: { version: configuration.version, hash: configuration.hash, values: configuration.values },
+    configuration: requireConfigured(configuration).desired,
     log: device.epoch === undefined ? null : { epoch: device.epoch, recordedSeq: device.epochs[device.epoch] ?? 0 },
     gaps: Object.entries(log.gaps).map(([epoch, range]) => ({ epoch, ...range })),
     lost: Object.entries(log.lost).map(([epoch, range]) => ({ epoch, ...range })),

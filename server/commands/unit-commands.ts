@@ -12,7 +12,7 @@ import { unitCommandsSubject } from '../../platform/nats/subjects.ts';
 import type { PlatformSigner } from '../../platform/unit-protocol/signatures.ts';
 import { askOverHttp } from './unit-http.ts';
 
-/** How long a unit may take to answer. */
+/** How long a unit may take to answer, unless somebody waits for less. */
 export const COMMAND_TIMEOUT_MS = 5_000;
 const MAX_ANSWER_BYTES = 64 * 1024;
 
@@ -36,8 +36,8 @@ export class UnitCommands {
     this.#options = options;
   }
 
-  /** Sends a command and waits for the answer, `COMMAND_TIMEOUT_MS` at most. @throws UnitUnreachableError */
-  async send(unit: RegisteredUnit, command: Command): Promise<CommandAnswer> {
+  /** Sends a command and waits for the answer. @throws UnitUnreachableError */
+  async send(unit: RegisteredUnit, command: Command, timeoutMs = COMMAND_TIMEOUT_MS): Promise<CommandAnswer> {
     const { nats, signer, clock, onAnswer } = this.#options;
     // Whoever answers at its address need not be the unit any more.
     if (unit.credentialsRevoked) throw new UnitUnreachableError(`the credentials of ${unit.name} are revoked`);
@@ -46,8 +46,8 @@ export class UnitCommands {
     try {
       text =
         unit.commandChannel === 'nats'
-          ? await overNats(nats, unit.name, body)
-          : await overHttp(`http://${unit.address}/commands`, body);
+          ? await overNats(nats, unit.name, body, timeoutMs)
+          : await overHttp(`http://${unit.address}/commands`, body, timeoutMs);
     } catch (error) {
       throw new UnitUnreachableError(`no answer from ${unit.name}: ${messageOf(error)}`, { cause: error });
     }
@@ -60,17 +60,17 @@ export class UnitCommands {
   }
 }
 
-async function overNats(nats: Nats, unit: string, body: string): Promise<string> {
-  const answer = await nats.request(unitCommandsSubject(unit), body, { timeoutMs: COMMAND_TIMEOUT_MS });
+async function overNats(nats: Nats, unit: string, body: string, timeoutMs: number): Promise<string> {
+  const answer = await nats.request(unitCommandsSubject(unit), body, { timeoutMs });
   return new TextDecoder().decode(answer.data);
 }
 
-async function overHttp(url: string, body: string): Promise<string> {
+async function overHttp(url: string, body: string, timeoutMs: number): Promise<string> {
   const answer = await askOverHttp(url, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body,
-    timeoutMs: COMMAND_TIMEOUT_MS,
+    timeoutMs,
     maxBytes: MAX_ANSWER_BYTES,
   });
   return new TextDecoder().decode(answer.body);

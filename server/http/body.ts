@@ -4,8 +4,11 @@ import { Problem } from './problems.ts';
 
 /** The content type of streams of lines, which their routes read themselves. */
 export const NDJSON = 'application/x-ndjson';
-/** The largest body of any route but imports, which are read line by line. */
+/** The largest body of most routes. */
 export const MAX_BODY_BYTES = 256 * 1024;
+/** Of those that take configurations: what is too long in one is told field by field. */
+const MAX_CONFIGURATION_BODY_BYTES = 4 * 1024 * 1024;
+const TAKES_CONFIGURATION = /^\/v1\/(units\/[^/]+\/config|config-rollouts)\/?$/;
 /** The longest line of an import. */
 export const MAX_LINE_BYTES = 64 * 1024;
 
@@ -13,7 +16,8 @@ const NEWLINE = 10;
 
 /** The JSON body of a request, `undefined` when it has none. Throws `Problem`. */
 export async function readJson(request: Request): Promise<unknown> {
-  const bytes = await readBounded(request);
+  const takesConfiguration = TAKES_CONFIGURATION.test(new URL(request.url).pathname);
+  const bytes = await readBounded(request, takesConfiguration ? MAX_CONFIGURATION_BODY_BYTES : MAX_BODY_BYTES);
   if (bytes.length === 0) return undefined;
   const type = request.headers.get('content-type') ?? '';
   if (!/^application\/(json|[\w.+-]+\+json)\b/i.test(type)) {
@@ -48,15 +52,15 @@ export function parseJson(text: string): unknown {
   }
 }
 
-async function readBounded(request: Request): Promise<Uint8Array> {
-  const tooLarge = () => new Problem('validation', 413, `The body may have at most ${MAX_BODY_BYTES} bytes.`);
-  if (Number(request.headers.get('content-length') ?? 0) > MAX_BODY_BYTES) throw tooLarge();
+async function readBounded(request: Request, maxBytes: number): Promise<Uint8Array> {
+  const tooLarge = () => new Problem('validation', 413, `The body may have at most ${maxBytes} bytes.`);
+  if (Number(request.headers.get('content-length') ?? 0) > maxBytes) throw tooLarge();
   if (request.headers.has('content-length')) return new Uint8Array(await request.arrayBuffer());
   const chunks: Uint8Array[] = [];
   let length = 0;
   for await (const chunk of request.body ?? []) {
     length += chunk.length;
-    if (length > MAX_BODY_BYTES) throw tooLarge();
+    if (length > maxBytes) throw tooLarge();
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);

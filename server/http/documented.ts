@@ -15,7 +15,7 @@ const PROBLEMS: Readonly<Record<ProblemName, { readonly statuses: readonly numbe
   'unit-offline': { statuses: [503], example: 'The unit did not answer in time.' },
   'unit-rejected': { statuses: [409], example: 'The door did not open: jammed.' },
   'idempotency-key-reused': { statuses: [409, 422], example: 'This key came with another body before.' },
-  'precondition-failed': { statuses: [409], example: 'The letter is recovered. It cannot be dismissed.' },
+  'precondition-failed': { statuses: [409, 412], example: 'The letter is recovered. It cannot be dismissed.' },
   unavailable: { statuses: [503], example: 'A part of the platform cannot be reached right now.' },
 };
 

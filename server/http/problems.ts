@@ -10,6 +10,8 @@ import { CursorError } from '../../platform/postgres/cursor.ts';
 
 /** What a client should wait before it tries again when a part of the platform is out of reach. */
 export const RETRY_AFTER_S = 1;
+/** The same when a unit is out of reach. */
+export const UNIT_RETRY_AFTER_S = 5;
 
 const TITLES = {
   validation: 'The request is not valid',
@@ -33,6 +35,8 @@ const STATUS_OF_REFUSAL: Readonly<Record<RefusalKind, number>> = {
   'no-locker-free': 409,
   'reservation-state': 409,
   'not-yet': 409,
+  'precondition-failed': 412,
+  'unit-offline': 503,
 };
 
 export const ProblemDocument = Type.Object({
@@ -79,7 +83,9 @@ export function invalidField(path: string, message: string): Problem {
 export function problemOf(error: unknown): Problem | undefined {
   if (error instanceof Problem) return error;
   if (error instanceof Refusal) {
-    return new Problem(error.kind, STATUS_OF_REFUSAL[error.kind], error.message, { errors: error.errors });
+    const status = STATUS_OF_REFUSAL[error.kind];
+    const retry = error.kind === 'unit-offline' ? { retryAfterS: UNIT_RETRY_AFTER_S } : {};
+    return new Problem(error.kind, status, error.message, { errors: error.errors, ...retry });
   }
   if (error instanceof CursorError) return invalidField('/query/cursor', 'is not a cursor of this list');
   if (error instanceof TokenError) return new Problem('unauthenticated', 401, error.message);

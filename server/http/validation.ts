@@ -5,7 +5,7 @@ import { type ValueError, ValueErrorType } from '@sinclair/typebox/errors';
 import type { FieldError } from '../../domain/refusal.ts';
 
 /** Errors that one answer names; a body that is wrong all over is not explained to the last field. */
-const MAX_FIELD_ERRORS = 20;
+const MAX_FIELD_ERRORS = 100;
 
 /** `prefix` is the part of the request, such as `/query`; the body has none. */
 export function fieldErrors(errors: Iterable<ValueError>, prefix = ''): FieldError[] {

@@ -7,10 +7,12 @@
  * that fell due while the platform was down fires when it is back.
  */
 
+import { noteReported } from '../../domain/configuration-delivery.ts';
 import type { KnownEvent } from '../../domain/events/catalogue.ts';
 import { upcast } from '../../domain/events/catalogue.ts';
 import { dueAtMs, settle } from '../../domain/settlement.ts';
 import type { UnitState } from '../../domain/unit.ts';
+import { toMs } from '../../domain/vocabulary.ts';
 import { decodeCommit, MalformedCommitError } from '../../platform/event-store/store.ts';
 import type { Log } from '../../platform/log.ts';
 import type { Nats } from '../../platform/nats/connection.ts';
@@ -18,6 +20,7 @@ import { parseEventSubject, unitOfUnitSubject } from '../../platform/nats/subjec
 import { addJob } from '../../platform/nats/timers.ts';
 import { type WorkMessage, type WorkResult, work } from '../../platform/nats/work-queue.ts';
 import type { UnitDecider } from '../../platform/units/unit-decider.ts';
+import { noteReport } from '../configuration/reports.ts';
 import type { ReservationSync } from './reservation-sync.ts';
 import type { TimerWriter } from './timer-writer.ts';
 
@@ -106,8 +109,16 @@ async function reactToFact({ subject, sequence }: WorkMessage, options: ReactorO
   const parsed = parseEventSubject(subject);
   if (parsed === undefined) return 'done';
   options.decider.tell({ ...parsed, sequence });
-  await settleNow(parsed.unit, options);
+  await noteConfiguration(await settleNow(parsed.unit, options), options);
   return 'done';
+}
+
+/** A unit says in its log what it runs when it begins anew. */
+async function noteConfiguration(state: UnitState, { decider, newId }: ReactorOptions): Promise<void> {
+  const { runs } = state.device;
+  if (runs === undefined) return;
+  const report = { hash: runs.hash, atMs: toMs(runs.at) };
+  if (noteReported(state, report).length > 0) await noteReport(decider, newId, { unit: state.name, ...report });
 }
 
 async function reactTo(message: WorkMessage, options: ReactorOptions): Promise<WorkResult> {

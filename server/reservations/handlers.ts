@@ -8,14 +8,12 @@ import type { UnitState } from '../../domain/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import type { Decided, DecisionMeta, UnitDecider } from '../../platform/units/unit-decider.ts';
 import { type UnitCommands, UnitUnreachableError } from '../commands/unit-commands.ts';
-import { invalidField, Problem } from '../http/problems.ts';
+import { invalidField, Problem, UNIT_RETRY_AFTER_S } from '../http/problems.ts';
 import type { Answer } from '../http/writes.ts';
 import { type ReservationFields, type ReserveBody, unitOfReservation } from './schema.ts';
 import type { ReservationSecrets } from './secrets.ts';
 
 const SOURCE = '/lockfleet/server';
-/** What a customer at a locker should wait before asking an unreachable unit again. */
-const UNIT_RETRY_AFTER_S = 5;
 
 export interface ReservationDependencies {
   readonly decider: UnitDecider;

@@ -2,6 +2,7 @@
 
 import { type Static, Type } from '@sinclair/typebox';
 import { defaultConfiguration, VersionedConfiguration } from '../../domain/configuration.ts';
+import { CONFIGURATION_STATUSES } from '../../domain/configuration-state.ts';
 import { UnitProperties } from '../../domain/events/registry.ts';
 import { Instant, Locker, MAX_LOCKERS_PER_UNIT, UnitName, Uuid } from '../../domain/vocabulary.ts';
 
@@ -66,8 +67,6 @@ export const CREDENTIALS_EXAMPLE = {
 export const UNIT_STATES = ['never-seen', 'online', 'syncing', 'offline', 'unknown'] as const;
 export const UNIT_SORTS = ['name', 'state', 'lastOnlineAt', 'lastResponseTimeMs'] as const;
 
-const CONFIG_STATUSES = ['applied', 'pending', 'drifted'] as const;
-
 const OrNull = (schema: Parameters<typeof Type.Union>[0][number]) => Type.Union([schema, Type.Null()]);
 
 export const GridRow = Type.Object({
@@ -80,11 +79,11 @@ export const GridRow = Type.Object({
   ),
   lastResponseTimeMs: OrNull(Type.Number({ description: 'of the last ping; null when none was answered' })),
   lastOnlineAt: OrNull(Instant),
-  lastConfigPushedAt: OrNull(Instant),
+  lastConfigPushedAt: OrNull({ ...Instant, description: 'when a push was last answered, or given up' }),
   configStatus: Type.Union(
-    CONFIG_STATUSES.map((status) => Type.Literal(status)),
+    CONFIGURATION_STATUSES.map((status) => Type.Literal(status)),
     {
-      description: 'whether the unit says that it runs what it should; `pending` until it has said anything',
+      description: 'how far the wanted configuration is: `GET /v1/units/{name}/config` says why',
     },
   ),
   backlog: Type.Integer({ description: 'events at the unit that are not recorded yet' }),

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { freeLockers } from '../../domain/allocation.ts';
+import { requireConfigured } from '../../domain/configuration-state.ts';
 import { priceOf } from '../../domain/price.ts';
 import { unitHash } from '../../domain/shard.ts';
 import type { UnitState } from '../../domain/unit.ts';
@@ -303,7 +304,7 @@ function oddCommit(): Append {
 function expectedOffers(state: UnitState, period: { fromMs: number; untilMs: number }, nowMs: number) {
   const { registry } = state;
   if (registry.status !== 'registered') return [];
-  const { values } = registry.configuration;
+  const { values } = requireConfigured(state.configuration).desired;
   const minutes = (period.untilMs - period.fromMs) / MINUTE_MS;
   if (minutes < values.minimumMinutes || minutes > values.maximumMinutes) return [];
   return freeLockers(registry.lockers, state, period, nowMs).flatMap(({ id, size }) => {

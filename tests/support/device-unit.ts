@@ -30,6 +30,7 @@ export function around(changes: Partial<Surroundings> = {}): Surroundings {
     offline: false,
     jammed: new Set(),
     terminalDeclines: false,
+    applying: 'well',
     ...changes,
   };
 }

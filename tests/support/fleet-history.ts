@@ -1,7 +1,9 @@
 /** Random lives of many units, decided by the domain: what the projections are tested and measured with. */
 
 import { cancel, confirm, end, hold, requestOpen } from '../../domain/booking.ts';
-import { configurationHash, defaultConfiguration } from '../../domain/configuration.ts';
+import { defaultConfiguration } from '../../domain/configuration.ts';
+import { changeConfiguration, noteReported, type PushOutcome, recordPush } from '../../domain/configuration-delivery.ts';
+import { requireConfigured } from '../../domain/configuration-state.ts';
 import { goOffline, goOnline } from '../../domain/connectivity.ts';
 import { type Aggregate, type CloudEvent, type EventDraft, envelop } from '../../domain/envelope.ts';
 import { versionOf } from '../../domain/events/catalogue.ts';
@@ -98,16 +100,33 @@ export class FleetHistory {
     }
   }
 
+  /** A change of the configuration, or what becomes of the last one. */
+  #configure(state: UnitState): EventDraft[] {
+    const { status, desired } = requireConfigured(state.configuration);
+    const { version, hash, values } = desired;
+    if (status === 'queued' || status === 'failed') {
+      const outcomes: readonly PushOutcome[] = [
+        { answer: 'done', hash },
+        { answer: 'failed', reason: 'no answer' },
+        { answer: 'rejected', reason: 'too many texts' },
+      ];
+      const outcome = outcomes[this.#random.below(outcomes.length)] ?? { answer: 'done', hash };
+      return recordPush(state, { version, outcome, nowMs: this.nowMs, retryScheduleS: [60] });
+    }
+    if (status === 'applied' && this.#random.below(3) === 0) {
+      return noteReported(state, { hash: 'c'.repeat(16), atMs: this.nowMs });
+    }
+    const changed = { ...values, minimumMinutes: 5 + this.#random.below(30) };
+    return changeConfiguration(state, { commandId: `c${this.#next()}`, values: changed, mode: 'queued' });
+  }
+
   #operate(action: 'service' | 'update' | 'configure', state: UnitState, registry: RegisteredUnit): Append[] {
     if (action === 'update') {
       const data = { displayName: `Renamed ${this.#next()}`, location: this.#location() };
       return this.#append(state, 'registry', [{ type: 'UnitUpdated', data }], 'ops:a');
     }
     if (action === 'configure') {
-      const values = { ...registry.configuration.values, minimumMinutes: 5 + this.#random.below(30) };
-      const version = registry.configuration.version + 1;
-      const data = { version, hash: configurationHash(values), values, mode: 'queued' as const };
-      return this.#append(state, 'config', [{ type: 'ConfigurationChanged', data }], 'ops:a');
+      return this.#append(state, 'config', this.#configure(state), 'ops:a');
     }
     const locker = registry.lockers[this.#random.below(registry.lockers.length)];
     if (locker === undefined) return [];
