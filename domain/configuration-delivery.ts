@@ -54,6 +54,20 @@ export function changeConfiguration(state: UnitState, change: Change): EventDraf
   return [{ type: 'ConfigurationChanged', data: { version: desired.version + 1, hash, values, mode } }];
 }
 
+/** Wants again what was wanted before a version, as long as that one is wanted and the unit has not proved it. */
+export function withdrawChange(
+  state: UnitState,
+  { version, former }: { readonly version: number; readonly former: ConfigurationValues },
+): EventDraft[] {
+  const { configuration, registry } = state;
+  if (registry.status !== 'registered' || configuration.status === 'unconfigured') return [];
+  const { desired, status, reported } = configuration;
+  const isProved = status === 'applied' || (reported !== undefined && isSameHash(reported.hash, desired.hash));
+  if (desired.version !== version || isProved) return [];
+  const data = { version: version + 1, hash: configurationHash(former), values: former, mode: 'queued' as const };
+  return [{ type: 'ConfigurationChanged', data }];
+}
+
 /** What came of a push. */
 export type PushOutcome =
   /** The unit says that it took it, and what it runs now. */
@@ -108,7 +122,10 @@ function waitMs(retryScheduleS: readonly number[], attempt: number): number {
  * Takes note of what a unit says that it runs, in a ping, a heartbeat or its log.
  * `hash`: whole, or its first letters. `atMs`: when it said so, or was asked, on the platform's clock.
  */
-export function noteReported(state: UnitState, { hash, atMs }: { readonly hash: string; readonly atMs: number }): EventDraft[] {
+export function noteReported(
+  state: UnitState,
+  { hash, atMs }: { readonly hash: string; readonly atMs: number },
+): EventDraft[] {
   const { configuration, registry } = state;
   if (registry.status !== 'registered' || configuration.status === 'unconfigured') return [];
   const { status, desired, wantedAt, mode, reported } = configuration;
@@ -134,7 +151,8 @@ function asToken(text: string): string {
  * something changes. Only a unit that is online is sent anything, and its coming online is an occasion.
  */
 export function nextPushAtMs({ registry, connectivity, configuration }: UnitState): number | undefined {
-  if (registry.status !== 'registered' || registry.credentialsRevoked || connectivity.status !== 'online') return undefined;
+  if (registry.status !== 'registered' || registry.credentialsRevoked || connectivity.status !== 'online')
+    return undefined;
   switch (configuration.status) {
     case 'queued':
     case 'drifted':

@@ -91,7 +91,8 @@ export function mistakesIn(values: ConfigurationValues): FieldError[] {
     add('/minimumMinutes', `must not be above maximumMinutes, which is ${maximumMinutes}`);
   }
   openingHours.forEach(({ opens, closes }, index) => {
-    if (opens >= closes) add(`/openingHours/${index}/closes`, `must be after ${opens}; write 24:00 for the end of the day`);
+    if (opens >= closes)
+      add(`/openingHours/${index}/closes`, `must be after ${opens}; write 24:00 for the end of the day`);
   });
   const bytes = Buffer.byteLength(canonicalJson(values));
   if (bytes > MAX_CONFIGURATION_BYTES) {

@@ -2,8 +2,8 @@
 
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
-import { DEFAULT_DENIED, isRange } from './addresses.ts';
-import { parsePrefixes } from './shards/prefixes.ts';
+import { DEFAULT_DENIED } from './addresses.ts';
+import { Settings } from './settings.ts';
 
 export const ROLES = ['api', 'ingest', 'fetch', 'reactor', 'config', 'pinger'] as const;
 export type Role = (typeof ROLES)[number];
@@ -56,78 +56,35 @@ export class ConfigError extends Error {
 
 /** @throws ConfigError with every mistake */
 export function loadConfig(env: Readonly<Record<string, string | undefined>>): Config {
-  const mistakes: string[] = [];
-  const text = (name: string): string | undefined => (env[name] === '' ? undefined : env[name]);
-  const integer = (name: string, fallback: number, minimum: number, maximum: number): number => {
-    const raw = text(name);
-    if (raw === undefined) return fallback;
-    const value = /^-?\d+$/.test(raw) ? Number(raw) : Number.NaN;
-    if (value >= minimum && value <= maximum) return value;
-    mistakes.push(`${name} must be a whole number from ${minimum} to ${maximum}, not "${raw}"`);
-    return fallback;
-  };
-  const flag = (name: string, fallback: boolean): boolean => {
-    const raw = text(name);
-    if (raw === undefined) return fallback;
-    if (raw !== 'true' && raw !== 'false') mistakes.push(`${name} must be true or false, not "${raw}"`);
-    return raw === 'true';
-  };
-  const url = (name: string, protocols: readonly string[]): string | undefined => {
-    const raw = text(name);
-    if (raw === undefined) return undefined;
-    const wrong = raw.split(',').some((part) => !protocols.includes(URL.parse(part)?.protocol ?? ''));
-    if (wrong) mistakes.push(`${name} must be a URL (${protocols.join(' or ')}), not "${raw}"`);
-    return raw;
-  };
-  const prefixes = (name: string): readonly string[] | undefined => {
-    const raw = text(name);
-    return raw === undefined ? undefined : parsePrefixes(raw, (mistake) => mistakes.push(`${name} ${mistake}`));
-  };
-  const ranges = (name: string, fallback: readonly string[]): readonly string[] => {
-    const listed = text(name)
-      ?.split(',')
-      .map((range) => range.trim());
-    for (const range of listed ?? []) {
-      if (!isRange(range)) mistakes.push(`${name} has ranges of addresses such as 169.254.0.0/16, not "${range}"`);
-    }
-    return listed ?? fallback;
-  };
-  const seconds = (name: string, fallback: readonly number[]): readonly number[] => {
-    const raw = text(name);
-    if (raw === undefined) return fallback;
-    const waits = raw.split(',').map((wait) => (/^\d{1,5}$/.test(wait.trim()) ? Number(wait) : Number.NaN));
-    const isRight = waits.length <= MAX_SCHEDULE_LENGTH && waits.every((wait) => wait >= 1 && wait <= MAX_WAIT_S);
-    if (isRight) return waits;
-    mistakes.push(`${name} must be 1 to ${MAX_SCHEDULE_LENGTH} whole seconds from 1 to ${MAX_WAIT_S}, not "${raw}"`);
-    return fallback;
-  };
-  const roles = (text('ROLES') ?? ROLES.join(',')).split(',').map((role) => role.trim());
+  const settings = new Settings(env);
+  const { mistakes } = settings;
+  const roles = (settings.text('ROLES') ?? ROLES.join(',')).split(',').map((role) => role.trim());
   for (const role of roles) {
     if (!isRole(role)) mistakes.push(`ROLES knows ${ROLES.join(', ')}, not "${role}"`);
   }
   const config: Config = {
-    http: { host: text('HTTP_HOST') ?? '127.0.0.1', port: integer('HTTP_PORT', 3000, 0, 65_535) },
-    dataDir: resolve(text('DATA_DIR') ?? '.data'),
-    nats: { url: url('NATS_URL', ['nats:', 'tls:', 'ws:', 'wss:']), credsFile: text('NATS_CREDS') },
-    databaseUrl: url('DATABASE_URL', ['postgres:', 'postgresql:']),
-    auth: { jwtSecret: text('AUTH_JWT_SECRET'), jwksUrl: url('AUTH_JWKS_URL', ['http:', 'https:']) },
+    http: { host: settings.text('HTTP_HOST') ?? '127.0.0.1', port: settings.integer('HTTP_PORT', 3000, 0, 65_535) },
+    dataDir: resolve(settings.text('DATA_DIR') ?? '.data'),
+    nats: { url: settings.url('NATS_URL', ['nats:', 'tls:', 'ws:', 'wss:']), credsFile: settings.text('NATS_CREDS') },
+    databaseUrl: settings.url('DATABASE_URL', ['postgres:', 'postgresql:']),
+    auth: { jwtSecret: settings.text('AUTH_JWT_SECRET'), jwksUrl: settings.url('AUTH_JWKS_URL', ['http:', 'https:']) },
     pinger: {
-      intervalMs: integer('PING_INTERVAL_MS', 10_000, 100, 3_600_000),
-      timeoutMs: integer('PING_TIMEOUT_MS', 2_000, 10, 60_000),
-      failuresToOffline: integer('PING_FAILURES_TO_OFFLINE', 3, 1, 100),
-      threads: integer('PINGER_THREADS', availableParallelism(), 1, 64),
-      httpKeepAlive: flag('PING_HTTP_KEEP_ALIVE', false),
+      intervalMs: settings.integer('PING_INTERVAL_MS', 10_000, 100, 3_600_000),
+      timeoutMs: settings.integer('PING_TIMEOUT_MS', 2_000, 10, 60_000),
+      failuresToOffline: settings.integer('PING_FAILURES_TO_OFFLINE', 3, 1, 100),
+      threads: settings.integer('PINGER_THREADS', availableParallelism(), 1, 64),
+      httpKeepAlive: settings.flag('PING_HTTP_KEEP_ALIVE', false),
     },
-    deniedAddresses: ranges('PING_DENY', DEFAULT_DENIED),
-    shards: prefixes('SHARDS'),
-    fetchIntervalMs: integer('FETCH_INTERVAL_MS', 60_000, 1_000, 86_400_000),
-    holdTtlS: integer('HOLD_TTL_S', 600, 10, 86_400),
-    configRetryScheduleS: seconds('CONFIG_RETRY_SCHEDULE_S', [60, 300, 900]),
+    deniedAddresses: settings.ranges('PING_DENY', DEFAULT_DENIED),
+    shards: settings.prefixes('SHARDS'),
+    fetchIntervalMs: settings.integer('FETCH_INTERVAL_MS', 60_000, 1_000, 86_400_000),
+    holdTtlS: settings.integer('HOLD_TTL_S', 600, 10, 86_400),
+    configRetryScheduleS: settings.seconds('CONFIG_RETRY_SCHEDULE_S', [60, 300, 900]),
     sim: {
-      units: integer('SIM_UNITS', 50, 0, 500_000),
-      lockers: integer('SIM_LOCKERS', 8, 1, 1_000),
-      seed: integer('SIM_SEED', 1, 0, 2_147_483_647),
-      controlPort: integer('SIM_CONTROL_PORT', 3900, 0, 65_535),
+      units: settings.integer('SIM_UNITS', 50, 0, 500_000),
+      lockers: settings.integer('SIM_LOCKERS', 8, 1, 1_000),
+      seed: settings.integer('SIM_SEED', 1, 0, 2_147_483_647),
+      controlPort: settings.integer('SIM_CONTROL_PORT', 3900, 0, 65_535),
     },
     roles: new Set(roles.filter(isRole)),
   };
@@ -158,8 +115,6 @@ export function requireServices(config: Config): { readonly natsUrl: string; rea
 }
 
 const MIN_JWT_SECRET_LENGTH = 32;
-const MAX_SCHEDULE_LENGTH = 20;
-const MAX_WAIT_S = 86_400;
 
 function isRole(text: string): text is Role {
   return (ROLES as readonly string[]).includes(text);

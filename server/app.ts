@@ -5,6 +5,7 @@ import type { Log } from '../platform/log.ts';
 import { asyncApiRoutes } from './asyncapi/routes.ts';
 import { type ApiKeyDependencies, apiKeyRoutes } from './auth/routes.ts';
 import { type AvailabilityDependencies, availabilityRoutes } from './availability/routes.ts';
+import { type RolloutRouteDependencies, rolloutRoutes } from './config-rollouts/routes.ts';
 import { type ConfigurationRouteDependencies, configurationRoutes } from './configuration/routes.ts';
 import { type DeadLetterRouteDependencies, deadLetterRoutes } from './dead-letters/routes.ts';
 import { type EventDependencies, eventRoutes } from './events/routes.ts';
@@ -30,6 +31,7 @@ export type AppDependencies = ApiKeyDependencies &
   EventDependencies &
   PingerRouteDependencies &
   ReservationRouteDependencies &
+  RolloutRouteDependencies &
   UnitRouteDependencies;
 
 export function createApp(deps: AppDependencies, checks: HealthChecks, log: Log) {
@@ -47,6 +49,7 @@ export function createApp(deps: AppDependencies, checks: HealthChecks, log: Log)
     .use(apiKeyRoutes(deps))
     .use(unitRoutes(deps))
     .use(configurationRoutes(deps))
+    .use(rolloutRoutes(deps))
     .use(pingerRoutes(deps))
     .use(availabilityRoutes(deps))
     .use(reservationRoutes(deps))

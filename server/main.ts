@@ -23,6 +23,7 @@ import { joinGroup } from '../platform/shards/group.ts';
 import { PlatformSigner } from '../platform/unit-protocol/signatures.ts';
 import { UnitDecider } from '../platform/units/unit-decider.ts';
 import { snapshotReader } from '../projections/bookings/queries.ts';
+import { rolloutCounts, unprovedRolloutUnits } from '../projections/configuration/queries.ts';
 import { PositionWatch } from '../projections/engine/queries.ts';
 import { clockOffsets as readClockOffsets } from '../projections/telemetry/queries.ts';
 import { configurationReports, fetchTargets, pingTargets } from '../projections/units/queries.ts';
@@ -31,6 +32,8 @@ import { ApiKeys } from './auth/api-keys.ts';
 import { Customers } from './auth/customers.ts';
 import { Guard } from './auth/guard.ts';
 import { UnitCommands } from './commands/unit-commands.ts';
+import { Rollouts } from './config-rollouts/handlers.ts';
+import { runRollouts } from './config-rollouts/runner.ts';
 import { Configurations } from './configuration/handlers.ts';
 import { ConfigurationPush } from './configuration/push.ts';
 import { hearReports, REPORT_SHARD_LETTERS } from './configuration/reports.ts';
@@ -93,7 +96,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const recorder = new BatchRecorder({ decider, deadLetters, clockOffsets, newId, log });
   const recording = { recorder, clockOffsets, newId, clock, pause, stop, log };
   const push = new ConfigurationPush({ decider, commands, retryScheduleS: config.configRetryScheduleS, newId, clock });
-  const deciding = { config, nats, sql, decider, signer, commands, push, secrets, revocations };
+  const deciding = { config, nats, postgres, decider, signer, commands, push, secrets, revocations };
   const workers = await startWorkers({ ...recording, ...deciding });
 
   const idempotency = new IdempotencyStore(sql);
@@ -108,6 +111,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
       reservations: new Reservations({ decider, commands, secrets, clock }),
       registration: new UnitRegistration({ decider, addresses, keys, natsUrl, holdTtlS: config.holdTtlS, newId, log }),
       configurations: new Configurations({ decider, push, sql, clock }),
+      rollouts: new Rollouts(postgres),
       credentials: new UnitCredentials({ decider, keys, natsUrl, revocations }),
       deadLetters,
       deadLetterDesk: new DeadLetterDesk({ deadLetters, decider, recorder, clock }),
@@ -146,7 +150,7 @@ function createPostgres(url: string): Postgres {
   return new Postgres({ url, applicationName: 'lockfleet server', maxConnections: POSTGRES_CONNECTIONS });
 }
 
-type DeciderParts = Pick<WorkerParts, 'nats' | 'sql' | 'newId' | 'clock' | 'pause' | 'log'>;
+type DeciderParts = Pick<WorkerParts, 'nats' | 'newId' | 'clock' | 'pause' | 'log'> & { readonly sql: Sql };
 
 function createDecider({ nats, sql, newId, clock, pause, log }: DeciderParts): UnitDecider {
   return new UnitDecider({
@@ -163,7 +167,7 @@ function createDecider({ nats, sql, newId, clock, pause, log }: DeciderParts): U
 interface WorkerParts {
   readonly config: Config;
   readonly nats: Nats;
-  readonly sql: Sql;
+  readonly postgres: Postgres;
   readonly decider: UnitDecider;
   readonly signer: PlatformSigner;
   readonly commands: UnitCommands;
@@ -181,8 +185,10 @@ interface WorkerParts {
 
 /** What works beside the API, by the roles of this process. Each ends when it is told to stop. */
 async function startWorkers(parts: WorkerParts): Promise<Promise<void>[]> {
-  const { config, nats, sql, decider, signer, commands, push, secrets, revocations, recorder, clockOffsets } = parts;
+  const { config, nats, postgres, decider, signer, commands, push, secrets, revocations, recorder, clockOffsets } =
+    parts;
   const { newId, clock, pause, stop, log } = parts;
+  const { sql } = postgres;
   const shared = { nats, decider, signal: stop, sleep: pause, log };
   const workers = [decider.follow(stop)];
   const join = (group: string, shardLetters: number) => joinGroup({ group, shardLetters, config, nats, stop, log });
@@ -208,7 +214,9 @@ async function startWorkers(parts: WorkerParts): Promise<Promise<void>[]> {
     const shards = join('config', REPORT_SHARD_LETTERS);
     const reports = (afterName: string | undefined, limit: number) => configurationReports(sql, { afterName, limit });
     const owns = (unit: string) => shards.owns(unit);
+    const progress = { counts: rolloutCounts, unproved: unprovedRolloutUnits };
     workers.push(deliverConfigurations({ ...shared, push, timers, clock }));
+    workers.push(runRollouts({ ...shared, ...progress, postgres, clock }));
     workers.push(hearReports({ ...shared, reports, owns, newId, clock }).finally(() => shards.leave()));
   }
   if (config.roles.has('reactor')) {

@@ -20,8 +20,8 @@ import { NatsLink } from '../transports/nats-link.ts';
 import { Pusher } from '../transports/pusher.ts';
 import { listenForDatagrams } from '../transports/udp.ts';
 import { firstBoot } from '../unit/lifecycle.ts';
-import type { Surroundings } from '../unit/model.ts';
 import { DEFAULT_MAX_UNRECORDED_EVENTS, MIN_UNRECORDED_EVENTS } from '../unit/log-bound.ts';
+import type { Surroundings } from '../unit/model.ts';
 import { EmulatedUnit, type UnitDependencies } from './emulated-unit.ts';
 import { type PlannedUnit, planFleet } from './plan.ts';
 

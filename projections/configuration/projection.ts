@@ -107,8 +107,16 @@ async function saveVersions(tx: Tx, table: string, events: readonly Placed[]): P
     rows.set(key, row);
   }
   const all = [...rows.values()];
-  await insertVersions(tx, table, all.filter(({ wanted }) => wanted !== undefined));
-  await updateVersions(tx, table, all.filter(({ wanted }) => wanted === undefined));
+  await insertVersions(
+    tx,
+    table,
+    all.filter(({ wanted }) => wanted !== undefined),
+  );
+  await updateVersions(
+    tx,
+    table,
+    all.filter(({ wanted }) => wanted === undefined),
+  );
 }
 
 const NEW_ROW = { status: 'pending', attempts: 0, reason: null, nextAttemptAt: null, appliedAt: null } as const;

@@ -1,6 +1,7 @@
 import type { ConfigurationValues } from '../../domain/configuration.ts';
 import { type ConfigurationDifference, configurationDiff } from '../../domain/configuration-diff.ts';
 import type { ChangeMode, ConfigurationStatus } from '../../domain/configuration-state.ts';
+import type { RolloutUnitStatus } from '../../domain/rollout.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
 import { servingRun } from '../engine/serving.ts';
@@ -118,7 +119,10 @@ export async function configurationAttempts(
 ) {
   const { schema } = await servingRun(sql, 'configuration');
   const [sequence, ordinal] = cursor === undefined ? [] : decodeCursor(cursor, ['integer', 'integer']);
-  const after = sequence === undefined ? sql.part`` : sql.part`and (sequence, ordinal) < (${sequence}::bigint, ${ordinal ?? 0}::int)`;
+  const after =
+    sequence === undefined
+      ? sql.part``
+      : sql.part`and (sequence, ordinal) < (${sequence}::bigint, ${ordinal ?? 0}::int)`;
   const rows = await sql<AttemptRow[]>`
     select sequence, ordinal, version, outcome, at, attempt, reason, reported_hash, next_attempt_at
     from ${sql(`${schema}.outcome`)} where unit = ${unit} ${after}
@@ -136,4 +140,93 @@ function toAttempt({ at, version, outcome, attempt, reason, reported_hash, next_
     reportedHash: reported_hash,
     nextAttemptAt: next_attempt_at?.toISOString() ?? null,
   };
+}
+
+/** How many units of a rollout are in each state; those in none of them are left out. */
+export async function rolloutCounts(sql: Sql, id: string): Promise<Partial<Record<RolloutUnitStatus, number>>> {
+  const { schema } = await servingRun(sql, 'configuration');
+  const rows = await sql<{ status: RolloutUnitStatus; units: number }[]>`
+    select status, count(*)::bigint as units from (${rolloutTable(sql, schema, id)}) u group by status`;
+  return Object.fromEntries(rows.map(({ status, units }) => [status, units]));
+}
+
+interface RolloutUnitRow {
+  readonly ordinal: number;
+  readonly unit: string;
+  readonly version: number | null;
+  readonly status: RolloutUnitStatus;
+  readonly reason: string | null;
+  readonly attempts: number | null;
+  readonly started_at: Date | null;
+  readonly next_attempt_at: Date | null;
+  readonly applied_at: Date | null;
+}
+
+/** The units of a rollout, in the order in which it comes to them. @throws CursorError */
+export async function rolloutUnits(
+  sql: Sql,
+  query: { readonly id: string; readonly status?: RolloutUnitStatus; readonly limit: number; readonly cursor?: string },
+) {
+  const { id, status, limit, cursor } = query;
+  const { schema } = await servingRun(sql, 'configuration');
+  const [after = 0] = cursor === undefined ? [] : decodeCursor(cursor, ['integer']);
+  const rows = await sql<RolloutUnitRow[]>`
+    select * from (${rolloutTable(sql, schema, id)}) u
+    where ordinal > ${after} and ${status === undefined ? sql.part`true` : sql.part`status = ${status}`}
+    order by ordinal limit ${limit + 1}`;
+  return toPage(rows, limit, toRolloutUnit, ({ ordinal }) => [ordinal]);
+}
+
+function toRolloutUnit({
+  unit,
+  version,
+  status,
+  reason,
+  attempts,
+  started_at,
+  next_attempt_at,
+  applied_at,
+}: RolloutUnitRow) {
+  return {
+    unit,
+    version,
+    status,
+    reason,
+    attempts: attempts ?? 0,
+    startedAt: started_at?.toISOString() ?? null,
+    nextAttemptAt: next_attempt_at?.toISOString() ?? null,
+    appliedAt: applied_at?.toISOString() ?? null,
+  };
+}
+
+/**
+ * Units on which a rollout's version is wanted and which have not proved it, in order, with the values that were wanted before.
+ */
+export async function unprovedRolloutUnits(sql: Sql, id: string, limit: number) {
+  const { schema } = await servingRun(sql, 'configuration');
+  return sql<{ ordinal: number; unit: string; version: number; former: ConfigurationValues }[]>`
+    select u.ordinal, u.unit, u.version, f.values as former
+    from (${rolloutTable(sql, schema, id)}) u
+    join ${sql(`${schema}.version`)} f on f.unit = u.unit and f.version = u.version - 1
+    where u.status in ('pending', 'queued', 'failed', 'rejected') order by u.ordinal limit ${limit}`;
+}
+
+/** The units of a rollout with what became of each. */
+function rolloutTable(sql: Sql, schema: string, id: string) {
+  const versions = sql(`${schema}.version`);
+  return sql.part`
+    select u.ordinal, u.unit, u.version, u.started_at, coalesce(u.skipped, v.reason) as reason, v.attempts, v.next_attempt_at,
+      v.applied_at,
+      case
+        when u.skipped is not null then 'skipped'
+        when u.version is null then 'waiting'
+        when u.withdrawn_by is not null then 'withdrawn'
+        when v.status is null then 'queued'
+        when v.applied_at is null and exists (
+          select from ${versions} n where n.unit = u.unit and n.version > u.version) then 'replaced'
+        else v.status
+      end as status
+    from platform.config_rollout_units u
+    left join ${versions} v on v.unit = u.unit and v.version = u.version
+    where u.rollout_id = ${id}`;
 }

@@ -1,6 +1,6 @@
+import { SHORT_HASH_LETTERS } from '../../domain/configuration.ts';
 import { REPORT_TOLERANCE_MS } from '../../domain/configuration-delivery.ts';
 import { type ConfigurationStatus, requireConfigured } from '../../domain/configuration-state.ts';
-import { SHORT_HASH_LETTERS } from '../../domain/configuration.ts';
 import type { RegisteredUnit } from '../../domain/registry.ts';
 import type { UnitState } from '../../domain/unit.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
@@ -84,6 +84,36 @@ export async function listUnits(
     limit ${limit + 1}`;
   const total = count ? await countOf(sql, rows, where) : undefined;
   return toPage(page, limit, toGridRow, ({ key, unit }) => (sort === 'name' ? [unit] : [key, unit]), total);
+}
+
+export interface UnitSelection extends Pick<UnitFilter, 'state' | 'shard'> {
+  readonly names?: readonly string[];
+  /** All of them. */
+  readonly tags?: readonly string[];
+}
+
+/**
+ * Names of the units in use for which all of this holds, `limit` at most: those that are named in their order, others in that of
+ * their hashes, so that neighbours by name do not stand together.
+ */
+export async function selectUnits(sql: Sql, selection: UnitSelection, limit: number): Promise<string[]> {
+  const { names, tags, state, shard } = selection;
+  const { schema } = await servingRun(sql, 'units');
+  const filter = { ...(state === undefined ? {} : { state }), ...(shard === undefined ? {} : { shard }) };
+  const named = sql.part`array_position(${names ?? []}::text[], unit)`;
+  const rows = await sql<{ unit: string }[]>`
+    select unit from (${grid(sql, schema)}) grid
+    where ${condition(sql, filter)}
+      and ${names === undefined ? sql.part`true` : sql.part`unit = any(${names}::text[])`}
+      and ${
+        tags === undefined
+          ? sql.part`true`
+          : sql.part`exists (
+              select from ${sql(`${schema}.unit_state`)} s
+              where s.unit = grid.unit and (s.registry -> 'tags')::jsonb ?& ${tags}::text[])`
+      }
+    order by ${names === undefined ? sql.part`hash` : named} limit ${limit}`;
+  return rows.map(({ unit }) => unit);
 }
 
 /** One unit with its lockers, retired or not; `undefined` when there is none. */
@@ -216,7 +246,9 @@ export async function configurationReports(
 /** What is wanted on a unit and how far it is there; `undefined` when there is no such unit. */
 export async function unitConfiguration(sql: Sql, unit: string) {
   const { schema } = await servingRun(sql, 'units');
-  const [row] = await sql<(StateRow & { readonly configuration_hash: string | null; readonly configuration_hash_at: Date | null })[]>`
+  const [row] = await sql<
+    (StateRow & { readonly configuration_hash: string | null; readonly configuration_hash_at: Date | null })[]
+  >`
     select s.registry, s.configuration, s.connectivity, s.booking, s.device, s.log, s.sequences,
       t.configuration_hash, t.configuration_hash_at
     from ${sql(`${schema}.unit_state`)} s left join platform.unit_telemetry t on t.unit = s.unit

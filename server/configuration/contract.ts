@@ -53,7 +53,14 @@ export const CHANGE = {
       'no new version, unless the unit has rejected it.',
     tag: TAG,
     answers: changeAnswers,
-    errors: ['validation', 'not-found', 'precondition-failed', 'unit-rejected', 'unit-offline', 'idempotency-key-reused'],
+    errors: [
+      'validation',
+      'not-found',
+      'precondition-failed',
+      'unit-rejected',
+      'unit-offline',
+      'idempotency-key-reused',
+    ],
   }),
 };
 
@@ -66,7 +73,14 @@ export const ROLL_BACK = {
     description: 'As a new version; everything else is as for a change.',
     tag: TAG,
     answers: changeAnswers,
-    errors: ['validation', 'not-found', 'precondition-failed', 'unit-rejected', 'unit-offline', 'idempotency-key-reused'],
+    errors: [
+      'validation',
+      'not-found',
+      'precondition-failed',
+      'unit-rejected',
+      'unit-offline',
+      'idempotency-key-reused',
+    ],
   }),
 };
 

@@ -41,7 +41,10 @@ export class Configurations {
   }
 
   /** Wants other values on a unit: recorded first, then sent or left to the queue. */
-  async change(command: ConfigurationCommand, { mode, values, ifOffline }: ChangeBody): Promise<Answer<ConfigurationView>> {
+  async change(
+    command: ConfigurationCommand,
+    { mode, values, ifOffline }: ChangeBody,
+  ): Promise<Answer<ConfigurationView>> {
     const { name, commandId, actor, expectedVersion } = command;
     const meta = { commandId, actor, source: '/lockfleet/server' };
     const wanted = await this.#deps.decider.decide(name, 'config', meta, (state) =>
@@ -51,7 +54,11 @@ export class Configurations {
     const sent = mode === 'live' ? await this.#sendNow(wanted) : wanted;
     const configured = requireConfigured(sent.state.configuration);
     if (mode === 'live' && configured.status === 'rejected') {
-      throw new Problem('unit-rejected', 409, `The unit rejected version ${configured.desired.version}: ${configured.reason}.`);
+      throw new Problem(
+        'unit-rejected',
+        409,
+        `The unit rejected version ${configured.desired.version}: ${configured.reason}.`,
+      );
     }
     const status = configured.status === 'applied' ? 200 : 202;
     return { status, body: this.#view(sent.state, configured.reported), position: sent.sequence };

@@ -8,9 +8,9 @@ import {
 import type { Guard } from '../auth/guard.ts';
 import { Problem } from '../http/problems.ts';
 import { DEFAULT_LIMIT, type Reads } from '../http/reads.ts';
-import type { Writes } from '../http/writes.ts';
+import type { Answer, Writes } from '../http/writes.ts';
 import { CHANGE, GET_CONFIGURATION, GET_VERSION, LIST_ATTEMPTS, LIST_VERSIONS, ROLL_BACK } from './contract.ts';
-import type { Configurations } from './handlers.ts';
+import type { ConfigurationCommand, Configurations } from './handlers.ts';
 import type { ConfigurationView } from './schema.ts';
 
 export interface ConfigurationRouteDependencies {
@@ -24,36 +24,28 @@ export interface ConfigurationRouteDependencies {
 export function configurationRoutes(deps: ConfigurationRouteDependencies) {
   const { guard, writes, reads, configurations, sql } = deps;
   return new Elysia({ prefix: '/v1/units/:name/config' })
-    .derive(async ({ headers }) => {
+    .derive(async ({ request, headers, path, set }) => {
       const principal = await guard.require(headers.authorization, 'ops');
-      return { principal, actor: `ops:${principal.sub}` };
+      /** A change under its key, answered with the tag of the version that is wanted then. */
+      const write = async (name: string, body: object, change: (command: ConfigurationCommand) => Promise<Answer>) => {
+        const expectedVersion = versionIn(headers['if-match']);
+        const route = `${request.method} ${path}`;
+        const asked = { principal, route, key: headers['idempotency-key'], body: { ...body, expectedVersion } };
+        const answer = await writes.run(asked, set, (commandId) =>
+          change({ commandId, actor: `ops:${principal.sub}`, name, expectedVersion }),
+        );
+        return tagged(set, answer);
+      };
+      return { write };
     })
     .put(
       '',
-      async ({ principal, actor, headers, path, params: { name }, body, set }) => {
-        const expectedVersion = versionIn(headers['if-match']);
-        const write = { principal, route: `PUT ${path}`, key: headers['idempotency-key'], body: { ...body, expectedVersion } };
-        return tagged(
-          set,
-          await writes.run(write, set, (commandId) =>
-            configurations.change({ commandId, actor, name, expectedVersion }, body),
-          ),
-        );
-      },
+      ({ params: { name }, body, write }) => write(name, body, (command) => configurations.change(command, body)),
       CHANGE,
     )
     .post(
       '/rollback',
-      async ({ principal, actor, headers, path, params: { name }, body, set }) => {
-        const expectedVersion = versionIn(headers['if-match']);
-        const write = { principal, route: `POST ${path}`, key: headers['idempotency-key'], body: { ...body, expectedVersion } };
-        return tagged(
-          set,
-          await writes.run(write, set, (commandId) =>
-            configurations.rollBack({ commandId, actor, name, expectedVersion }, body),
-          ),
-        );
-      },
+      ({ params: { name }, body, write }) => write(name, body, (command) => configurations.rollBack(command, body)),
       ROLL_BACK,
     )
     .get(
@@ -78,7 +70,8 @@ export function configurationRoutes(deps: ConfigurationRouteDependencies) {
       async ({ params: { name, version }, query: { minPosition } }) => {
         await reads.wait('configuration', minPosition, name);
         const found = await configurationVersion(sql, name, Number(version));
-        if (found === undefined) throw new Problem('not-found', 404, 'There is no such unit, or no such version of it.');
+        if (found === undefined)
+          throw new Problem('not-found', 404, 'There is no such unit, or no such version of it.');
         return found;
       },
       GET_VERSION,

@@ -26,7 +26,11 @@ export const ChangeBody = Type.Object(
 export type ChangeBody = Static<typeof ChangeBody>;
 
 export const RollbackBody = Type.Object(
-  { version: Type.Integer({ minimum: 1, description: 'whose values are wanted again' }), mode: Mode, ifOffline: Type.Optional(IfOffline) },
+  {
+    version: Type.Integer({ minimum: 1, description: 'whose values are wanted again' }),
+    mode: Mode,
+    ifOffline: Type.Optional(IfOffline),
+  },
   { ...strict, examples: [{ version: 1, mode: 'queued' }] },
 );
 export type RollbackBody = Static<typeof RollbackBody>;
@@ -35,7 +39,10 @@ export const ConfigurationView = Type.Object({
   unit: UnitName,
   desired: VersionedConfiguration,
   reported: OrNull(
-    Type.Object({ hash: Token, at: Instant }, { description: 'what the unit last said that it runs; null before that' }),
+    Type.Object(
+      { hash: Token, at: Instant },
+      { description: 'what the unit last said that it runs; null before that' },
+    ),
   ),
   status: Type.Union(
     CONFIGURATION_STATUSES.map((status) => Type.Literal(status)),
@@ -99,9 +106,7 @@ export const VERSION_EXAMPLE = {
   status: 'applied',
   reason: null,
   appliedAt: '2026-07-01T10:00:00.120Z',
-  changes: [
-    { path: '/prices/S', before: { perHour: 200, currency: 'EUR' }, after: { perHour: 250, currency: 'EUR' } },
-  ],
+  changes: [{ path: '/prices/S', before: { perHour: 200, currency: 'EUR' }, after: { perHour: 250, currency: 'EUR' } }],
 };
 
 export const AttemptView = Type.Object({

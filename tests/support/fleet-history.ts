@@ -2,7 +2,12 @@
 
 import { cancel, confirm, end, hold, requestOpen } from '../../domain/booking.ts';
 import { defaultConfiguration } from '../../domain/configuration.ts';
-import { changeConfiguration, noteReported, type PushOutcome, recordPush } from '../../domain/configuration-delivery.ts';
+import {
+  changeConfiguration,
+  noteReported,
+  type PushOutcome,
+  recordPush,
+} from '../../domain/configuration-delivery.ts';
 import { requireConfigured } from '../../domain/configuration-state.ts';
 import { goOffline, goOnline } from '../../domain/connectivity.ts';
 import { type Aggregate, type CloudEvent, type EventDraft, envelop } from '../../domain/envelope.ts';

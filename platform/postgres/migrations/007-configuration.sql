@@ -18,9 +18,9 @@ create table platform.config_rollouts (
   status_at timestamptz not null default now(),
   status_by text not null,
   status_reason text,
-  -- For how long it ran before `running_since`; pauses do not count.
+  -- For how long it ran until it was looked after last; neither pauses count, nor times when nobody did.
   ran_ms bigint not null default 0,
-  running_since timestamptz
+  looked_at timestamptz not null default now()
 );
 create index on platform.config_rollouts (created_at, id);
 create index on platform.config_rollouts (id) where status in ('running', 'aborting');

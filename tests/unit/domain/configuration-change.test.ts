@@ -1,7 +1,13 @@
 /** What may be wanted on a unit, and what is told of a change. */
 
 import { describe, expect, test } from 'bun:test';
-import { type ConfigurationValues, configurationHash, defaultConfiguration, MAX_CONFIGURATION_BYTES, mistakesIn } from '../../../domain/configuration.ts';
+import {
+  type ConfigurationValues,
+  configurationHash,
+  defaultConfiguration,
+  MAX_CONFIGURATION_BYTES,
+  mistakesIn,
+} from '../../../domain/configuration.ts';
 import { type Change, changeConfiguration } from '../../../domain/configuration-delivery.ts';
 import { configurationDiff } from '../../../domain/configuration-diff.ts';
 import { given, type Past } from '../../support/given.ts';
@@ -11,8 +17,10 @@ const VALUES = defaultConfiguration(HOLD_TTL_S).values;
 const DEARER: ConfigurationValues = { ...VALUES, prices: [{ size: 'S', perHour: 900, currency: 'EUR' }] };
 const online: Past = { type: 'UnitWentOnline', data: { evidence: 'ping' } };
 
-const change = (changes: Partial<Change> = {}) => (state: Parameters<typeof changeConfiguration>[0]) =>
-  changeConfiguration(state, { commandId: 'c1', values: DEARER, mode: 'live', ...changes });
+const change =
+  (changes: Partial<Change> = {}) =>
+  (state: Parameters<typeof changeConfiguration>[0]) =>
+    changeConfiguration(state, { commandId: 'c1', values: DEARER, mode: 'live', ...changes });
 
 describe('a change', () => {
   test('is the next version, with its hash', () => {
@@ -38,15 +46,21 @@ describe('a change', () => {
   });
 
   test('made from another version than the wanted one is refused', () => {
-    given(registered, online).when(change({ expectedVersion: 1 })).thenEvents([expect.anything()]);
+    given(registered, online)
+      .when(change({ expectedVersion: 1 }))
+      .thenEvents([expect.anything()]);
     given(registered, online, configured({ minimumMinutes: 20 }))
       .when(change({ expectedVersion: 1 }))
       .thenRefused('precondition-failed', /Version 2 is wanted by now, not 1/);
   });
 
   test('of a unit that is not there, or not there any more, is refused', () => {
-    given().when(change()).thenRefused('not-found', /no such unit/);
-    given(registered, { type: 'UnitRetired', data: {} }).when(change()).thenRefused('not-found', /left the platform/);
+    given()
+      .when(change())
+      .thenRefused('not-found', /no such unit/);
+    given(registered, { type: 'UnitRetired', data: {} })
+      .when(change())
+      .thenRefused('not-found', /left the platform/);
   });
 
   const offline: Past = { type: 'UnitWentOffline', data: { lastProofAt: '2026-01-01T00:00:00.000Z', missedPings: 3 } };
@@ -54,10 +68,16 @@ describe('a change', () => {
     ['never seen', [registered]],
     ['offline', [registered, online, offline]],
   ])('is refused live while the unit is %s, unless it may wait', (_, past) => {
-    given(...past).when(change()).thenRefused('unit-offline', /Nothing was changed/);
+    given(...past)
+      .when(change())
+      .thenRefused('unit-offline', /Nothing was changed/);
     const queued = [expect.objectContaining({ data: expect.objectContaining({ mode: 'queued' }) })];
-    given(...past).when(change({ ifOffline: 'queue' })).thenEvents(queued);
-    given(...past).when(change({ mode: 'queued' })).thenEvents(queued);
+    given(...past)
+      .when(change({ ifOffline: 'queue' }))
+      .thenEvents(queued);
+    given(...past)
+      .when(change({ mode: 'queued' }))
+      .thenEvents(queued);
   });
 
   test('names every field that does not fit the others', () => {

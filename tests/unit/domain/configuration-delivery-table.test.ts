@@ -17,9 +17,8 @@ import {
 import type { ConfigurationStatus } from '../../../domain/configuration-state.ts';
 import type { EventDraft } from '../../../domain/envelope.ts';
 import type { EventType } from '../../../domain/events/catalogue.ts';
-import { lastSequenceOf, type UnitState } from '../../../domain/unit.ts';
+import { evolveUnit, lastSequenceOf, type UnitState } from '../../../domain/unit.ts';
 import { decisionOf, type Past, unitAfter } from '../../support/given.ts';
-import { evolveUnit } from '../../../domain/unit.ts';
 import { at, HOLD_TTL_S, NOW_MS, registered } from './scene.ts';
 
 const FIRST = defaultConfiguration(HOLD_TTL_S);
@@ -203,7 +202,10 @@ describe('a push that fails', () => {
 
   test('of a version that is not wanted any more says nothing', () => {
     const old = { version: 1, nowMs: NOW_MS, retryScheduleS: RETRY_SCHEDULE_S };
-    for (const outcome of [{ answer: 'done', hash: FIRST.hash }, { answer: 'rejected', reason: 'no' }] as const) {
+    for (const outcome of [
+      { answer: 'done', hash: FIRST.hash },
+      { answer: 'rejected', reason: 'no' },
+    ] as const) {
       expect(recordPush(unitIn('queued'), { ...old, outcome })).toEqual([]);
     }
   });
