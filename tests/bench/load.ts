@@ -177,4 +177,6 @@ class HttpClient {
 if (import.meta.main) {
   const task = (await Bun.stdin.json()) as LoadTask;
   console.log(JSON.stringify(await generate(task)));
+  // Sockets that both sides have closed can keep a process busy for ever.
+  process.exit(0);
 }

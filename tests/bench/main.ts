@@ -2,6 +2,7 @@
 
 import { runCleanups } from '../support/cleanup.ts';
 import { benchAppend } from './append.ts';
+import { benchConfig } from './config.ts';
 import { benchIngest } from './ingest.ts';
 import { benchPinger } from './pinger.ts';
 import { type BenchReport, format } from './report.ts';
@@ -10,6 +11,7 @@ import { benchStart } from './start.ts';
 
 const BENCHES: Readonly<Record<string, () => Promise<BenchReport>>> = {
   append: benchAppend,
+  config: () => benchConfig(),
   ingest: () => benchIngest(),
   pinger: () => benchPinger(),
   reserve: benchReserve,

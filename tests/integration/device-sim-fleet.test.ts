@@ -157,10 +157,31 @@ describe('a fleet', () => {
     expect(unit.model.lockers[2]?.door).toBe('closed');
   });
 
+  test.each([
+    ['crash-before', false],
+    ['crash-after', true],
+  ] as const)(
+    'that crashes while it applies a configuration (%s) has one or the other, whole',
+    async (applying, took) => {
+      const unit = unitOf(fleet, 'PL-1001');
+      const before = unit.model;
+      const values = { ...before.configuration.values, holdTtlS: before.configuration.values.holdTtlS + 1 };
+      const wanted = { version: before.configuration.version + 1, hash: configurationHash(values), values };
+      await control(fleet, '/units/PL-1001/faults', { applying });
+      const command = { commandId: newId(), expiresAt: soon(), applyConfiguration: wanted };
+      await expect(platform.command(unit, command)).rejects.toThrow();
+      expect(unit.model.bootId).not.toBe(before.bootId);
+      expect(unit.model.configuration).toEqual(took ? wanted : before.configuration);
+      await control(fleet, '/units/PL-1001/faults', { applying: 'well' });
+      // The same command once more: it is carried out, or answered as it was.
+      expect(await platform.command(unit, command)).toMatchObject({ status: 'done', configurationHash: wanted.hash });
+    },
+  );
+
   test('applies a configuration, and runs the factory one after a wipe', async () => {
     const values = { ...defaultConfiguration(600).values, pushIntervalMs: 100 };
-    const wanted = { version: 2, hash: configurationHash(values), values };
     const other = unitOf(fleet, 'PL-1001');
+    const wanted = { version: other.model.configuration.version + 1, hash: configurationHash(values), values };
     const answer = await platform.command(other, { commandId: newId(), expiresAt: soon(), applyConfiguration: wanted });
     expect(answer).toMatchObject({ status: 'done', configurationHash: wanted.hash });
     expect((await platform.ping(other))?.configurationHash).toBe(wanted.hash);

@@ -34,6 +34,8 @@ export interface PlatformOptions {
    * @default the server's own
    */
   readonly natsThrough?: (url: string) => Promise<string>;
+  /** How long everything may take to be ready. @default 30_000 */
+  readonly readyTimeoutMs?: number;
 }
 
 /** A process of the platform that can be ended and started again. */
@@ -116,6 +118,7 @@ export interface Platform {
 /** Starts everything and waits until the API answers and the fleet is online. It ends with the tests. */
 export async function startPlatform(options: PlatformOptions): Promise<Platform> {
   const { purpose, units = 0, pingers = 0, durable = false, natsThrough = async (url: string) => url } = options;
+  const { readyTimeoutMs: timeoutMs = READY_TIMEOUT_MS } = options;
   const dataDir = await temporaryFolder(purpose);
   const keys = await loadKeys(dataDir);
   const binary = await natsServerBinary();
@@ -163,8 +166,8 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
   const api = `http://127.0.0.1:${ports.api}`;
   const sim = `http://127.0.0.1:${ports.sim}`;
   const ready = async (url: string) => (await fetch(`${url}/readyz`, { keepalive: false })).status === 200;
-  await eventually(() => ready(api), { timeoutMs: READY_TIMEOUT_MS });
-  if (deviceSim !== undefined) await eventually(() => ready(sim), { timeoutMs: READY_TIMEOUT_MS });
+  await eventually(() => ready(api), { timeoutMs });
+  if (deviceSim !== undefined) await eventually(() => ready(sim), { timeoutMs });
   const secret = options.env?.AUTH_JWT_SECRET ?? keys.jwtSecret;
   const bearer = async (role: 'customer' | 'ops', sub: string, nowMs: number) =>
     `Bearer ${await signToken({ secret, sub, role, ttlS: TOKEN_TTL_S, nowMs })}`;

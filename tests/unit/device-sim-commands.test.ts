@@ -275,6 +275,30 @@ describe('applyConfiguration', () => {
       expect(decision.unit.configuration).toBe(unit.configuration);
     });
   }
+
+  test('refuses values that do not hold together, and names the first', () => {
+    const twice = { ...values, openingHours: [{ weekday: 1, opens: '20:00', closes: '08:00' }] };
+    const configuration = { version: 2, hash: configurationHash(twice), values: twice };
+    const decision = execute(newUnit(), orderOf({ applyConfiguration: configuration }, 'c'), around());
+    expect(decision.answer).toMatchObject({ status: 'refused' });
+    expect(decision.answer.reason).toStartWith('invalid: /openingHours/0/closes');
+  });
+
+  test.each([
+    ['refuses', 'refused', 'not-supported'],
+    ['fails', 'failed', 'cannot-apply'],
+    ['other-hash', 'done', undefined],
+  ] as const)('%s, and goes on with what it had', (applying, status, reason) => {
+    const unit = newUnit();
+    const decision = execute(unit, orderOf({ applyConfiguration: wanted }, 'c'), around({ applying }));
+    expect(decision.answer).toEqual({
+      commandId: 'c',
+      status,
+      ...(reason === undefined ? {} : { reason }),
+      configurationHash: unit.configuration.hash,
+    });
+    expect(decision.unit.configuration).toBe(unit.configuration);
+  });
 });
 
 describe('syncReservations', () => {
