@@ -133,35 +133,49 @@ function reservation(task: LoadTask, random: () => number, index: number): strin
   );
 }
 
-/** One keep-alive connection with one request under way. */
+/** One keep-alive connection with one request under way. One that the server closed because it was idle is opened again. */
 class HttpClient {
+  readonly #port: number;
   #socket: Bun.Socket | undefined;
   #received = '';
   #answered: PromiseWithResolvers<number> | undefined;
 
+  private constructor(port: number) {
+    this.#port = port;
+  }
+
   static async connect(port: number): Promise<HttpClient> {
-    const client = new HttpClient();
-    client.#socket = await Bun.connect({
-      hostname: '127.0.0.1',
-      port,
-      socket: {
-        data: (_, chunk) => client.#receive(chunk.toString('latin1')),
-        close: () => client.#answered?.reject(new Error('the server closed the connection')),
-      },
-    });
+    const client = new HttpClient(port);
+    client.#socket = await client.#open();
     return client;
   }
 
-  send(request: string): Promise<number> {
+  async send(request: string): Promise<number> {
+    this.#socket ??= await this.#open();
     this.#answered = Promise.withResolvers<number>();
     this.#received = '';
-    this.#socket?.write(request);
+    this.#socket.write(request);
     return this.#answered.promise;
   }
 
   close(): void {
     this.#answered = undefined;
     this.#socket?.end();
+  }
+
+  #open(): Promise<Bun.Socket> {
+    return Bun.connect({
+      hostname: '127.0.0.1',
+      port: this.#port,
+      socket: {
+        data: (_, chunk) => this.#receive(chunk.toString('latin1')),
+        close: () => {
+          // To end it once more would keep the process busy for ever.
+          this.#socket = undefined;
+          this.#answered?.reject(new Error('the server closed the connection'));
+        },
+      },
+    });
   }
 
   #receive(chunk: string): void {
@@ -177,6 +191,4 @@ class HttpClient {
 if (import.meta.main) {
   const task = (await Bun.stdin.json()) as LoadTask;
   console.log(JSON.stringify(await generate(task)));
-  // Sockets that both sides have closed can keep a process busy for ever.
-  process.exit(0);
 }
