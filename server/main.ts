@@ -100,6 +100,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const workers = await startWorkers({ ...recording, ...deciding });
 
   const idempotency = new IdempotencyStore(sql);
+  const reads = new Reads(new PositionWatch(sql, () => performance.now()));
   const apiKeys = new ApiKeys(sql, clock);
   const app = createApp(
     {
@@ -107,10 +108,10 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
       apiKeys,
       customers: new Customers(sql, newId),
       writes: new Writes(idempotency, newId),
-      reads: new Reads(new PositionWatch(sql, () => performance.now())),
+      reads,
       reservations: new Reservations({ decider, commands, secrets, clock }),
       registration: new UnitRegistration({ decider, addresses, keys, natsUrl, holdTtlS: config.holdTtlS, newId, log }),
-      configurations: new Configurations({ decider, push, sql, clock }),
+      configurations: new Configurations({ decider, push, reads, sql, clock }),
       rollouts: new Rollouts(postgres),
       credentials: new UnitCredentials({ decider, keys, natsUrl, revocations }),
       deadLetters,

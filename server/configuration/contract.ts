@@ -39,6 +39,15 @@ const changeAnswers = {
   },
 };
 
+const CHANGE_ERRORS = [
+  'validation',
+  'not-found',
+  'precondition-failed',
+  'unit-rejected',
+  'unit-offline',
+  'idempotency-key-reused',
+] as const;
+
 export const CHANGE = {
   headers,
   params,
@@ -53,14 +62,7 @@ export const CHANGE = {
       'no new version, unless the unit has rejected it.',
     tag: TAG,
     answers: changeAnswers,
-    errors: [
-      'validation',
-      'not-found',
-      'precondition-failed',
-      'unit-rejected',
-      'unit-offline',
-      'idempotency-key-reused',
-    ],
+    errors: CHANGE_ERRORS,
   }),
 };
 
@@ -73,14 +75,7 @@ export const ROLL_BACK = {
     description: 'As a new version; everything else is as for a change.',
     tag: TAG,
     answers: changeAnswers,
-    errors: [
-      'validation',
-      'not-found',
-      'precondition-failed',
-      'unit-rejected',
-      'unit-offline',
-      'idempotency-key-reused',
-    ],
+    errors: CHANGE_ERRORS,
   }),
 };
 

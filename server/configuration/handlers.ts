@@ -10,6 +10,7 @@ import type { Decided, UnitDecider } from '../../platform/units/unit-decider.ts'
 import { configurationVersion } from '../../projections/configuration/queries.ts';
 import { unitConfiguration } from '../../projections/units/queries.ts';
 import { Problem } from '../http/problems.ts';
+import type { Reads } from '../http/reads.ts';
 import type { Answer } from '../http/writes.ts';
 import type { ConfigurationPush } from './push.ts';
 import type { ChangeBody, ConfigurationView, RollbackBody } from './schema.ts';
@@ -20,6 +21,7 @@ export const LIVE_TIMEOUT_MS = 4_000;
 export interface ConfigurationDependencies {
   readonly decider: UnitDecider;
   readonly push: ConfigurationPush;
+  readonly reads: Reads;
   readonly sql: Sql;
   readonly clock: () => number;
 }
@@ -66,7 +68,11 @@ export class Configurations {
 
   /** Wants the values of an earlier version again. */
   async rollBack(command: ConfigurationCommand, { version, ...how }: RollbackBody): Promise<Answer<ConfigurationView>> {
-    const earlier = await configurationVersion(this.#deps.sql, command.name, version);
+    const { decider, reads, sql } = this.#deps;
+    const { sequences } = await decider.state(command.name);
+    // A version that was just made is one, too.
+    await reads.wait('configuration', String(sequences.config), command.name);
+    const earlier = await configurationVersion(sql, command.name, version);
     if (earlier === undefined) throw new Problem('not-found', 404, 'There is no such unit, or no such version of it.');
     return this.change(command, { ...how, values: earlier.values });
   }

@@ -8,8 +8,8 @@
  */
 
 import { nextPushAtMs } from '../../domain/configuration-delivery.ts';
-import { upcast } from '../../domain/events/catalogue.ts';
-import { decodeCommit, MalformedCommitError } from '../../platform/event-store/store.ts';
+import type { EventType } from '../../domain/events/catalogue.ts';
+import { knownEvents } from '../../platform/event-store/known-events.ts';
 import type { Log } from '../../platform/log.ts';
 import type { Nats } from '../../platform/nats/connection.ts';
 import { parseEventSubject, unitOfUnitSubject } from '../../platform/nats/subjects.ts';
@@ -32,7 +32,7 @@ const EARLY_TIMER_MS = 2_000;
 const BUSY_RETRY_MS = 1_000;
 
 /** What may make a push due. */
-const OCCASIONS: ReadonlySet<string> = new Set([
+const OCCASIONS: ReadonlySet<EventType> = new Set([
   'ConfigurationChanged',
   'ConfigurationPushFailed',
   'ConfigurationDrifted',
@@ -78,7 +78,8 @@ export async function deliverConfigurations(options: ConfigurationWorkerOptions)
 
 async function onEvent(message: WorkMessage, options: ConfigurationWorkerOptions): Promise<WorkResult> {
   const subject = parseEventSubject(message.subject);
-  if (subject === undefined || !isOccasion(message, options.log)) return 'done';
+  const isOccasion = knownEvents(message, options.log).some(({ type }) => OCCASIONS.has(type));
+  if (subject === undefined || !isOccasion) return 'done';
   const { unit, aggregate } = subject;
   const { decider, nats, timers, clock } = options;
   decider.tell({ unit, aggregate, sequence: message.sequence });
@@ -107,16 +108,5 @@ async function onJob(unit: string, underWay: Set<string>, options: Configuration
     return 'done';
   } finally {
     underWay.delete(unit);
-  }
-}
-
-function isOccasion(message: WorkMessage, log: Log): boolean {
-  try {
-    const events = decodeCommit(new TextDecoder().decode(message.data));
-    return events.some((event) => OCCASIONS.has(upcast(event)?.type ?? ''));
-  } catch (error) {
-    if (!(error instanceof MalformedCommitError)) throw error;
-    log.error('a message in EVENTS is no commit', { sequence: message.sequence, error });
-    return false;
   }
 }

@@ -3,10 +3,10 @@
  * of its own: while NATS' system account is out of reach, these events wait, and no others behind them.
  */
 
-import { upcast } from '../../domain/events/catalogue.ts';
+import type { EventType } from '../../domain/events/catalogue.ts';
 import { endedNatsUsers } from '../../domain/registry.ts';
 import { RevocationsFullError, type UnitRevocations } from '../../platform/credentials/revocations.ts';
-import { decodeCommit, MalformedCommitError } from '../../platform/event-store/store.ts';
+import { knownEvents } from '../../platform/event-store/known-events.ts';
 import type { Log } from '../../platform/log.ts';
 import type { Nats } from '../../platform/nats/connection.ts';
 import { parseEventSubject } from '../../platform/nats/subjects.ts';
@@ -19,7 +19,7 @@ const STALE_RETRY_MS = 100;
 /** Nothing but an operator makes room in a list that is full. */
 const FULL_RETRY_MS = 60_000;
 
-const ENDINGS: ReadonlySet<string> = new Set(['UnitCredentialsRotated', 'UnitCredentialsRevoked', 'UnitRetired']);
+const ENDINGS: ReadonlySet<EventType> = new Set(['UnitCredentialsRotated', 'UnitCredentialsRevoked', 'UnitRetired']);
 
 export interface EndedCredentialsOptions {
   readonly nats: Nats;
@@ -48,7 +48,8 @@ export function endCredentials(options: EndedCredentialsOptions): Promise<void> 
 async function endOf(message: WorkMessage, options: EndedCredentialsOptions): Promise<WorkResult> {
   const { decider, revocations, log } = options;
   const subject = parseEventSubject(message.subject);
-  if (subject === undefined || !endsCredentials(message, log)) return 'done';
+  const isEnding = knownEvents(message, log).some(({ type }) => ENDINGS.has(type));
+  if (subject === undefined || !isEnding) return 'done';
   const { registry, sequences } = await decider.state(subject.unit);
   if (sequences.registry < message.sequence) return { retryInMs: STALE_RETRY_MS };
   try {
@@ -59,15 +60,4 @@ async function endOf(message: WorkMessage, options: EndedCredentialsOptions): Pr
     return { retryInMs: FULL_RETRY_MS };
   }
   return 'done';
-}
-
-function endsCredentials(message: WorkMessage, log: Log): boolean {
-  try {
-    const events = decodeCommit(new TextDecoder().decode(message.data));
-    return events.some((event) => ENDINGS.has(upcast(event)?.type ?? ''));
-  } catch (error) {
-    if (!(error instanceof MalformedCommitError)) throw error;
-    log.error('a message in EVENTS is no commit', { sequence: message.sequence, error });
-    return false;
-  }
 }

@@ -9,11 +9,10 @@
 
 import { noteReported } from '../../domain/configuration-delivery.ts';
 import type { KnownEvent } from '../../domain/events/catalogue.ts';
-import { upcast } from '../../domain/events/catalogue.ts';
 import { dueAtMs, settle } from '../../domain/settlement.ts';
 import type { UnitState } from '../../domain/unit.ts';
 import { toMs } from '../../domain/vocabulary.ts';
-import { decodeCommit, MalformedCommitError } from '../../platform/event-store/store.ts';
+import { knownEvents } from '../../platform/event-store/known-events.ts';
 import type { Log } from '../../platform/log.ts';
 import type { Nats } from '../../platform/nats/connection.ts';
 import { parseEventSubject, unitOfUnitSubject } from '../../platform/nats/subjects.ts';
@@ -127,7 +126,7 @@ async function reactTo(message: WorkMessage, options: ReactorOptions): Promise<W
   const { unit, aggregate } = subject;
   // What is decided from here on knows this commit.
   options.decider.tell({ unit, aggregate, sequence: message.sequence });
-  const events = eventsOf(message, options.log);
+  const events = knownEvents(message, options.log);
   if (aggregate === 'booking') {
     await setHoldTimers(unit, events, options);
     if (events.some(({ type }) => SYNCED_CHANGES.has(type))) await addJob(options.nats, unit, SYNC_JOB);
@@ -176,16 +175,6 @@ async function onTimer(unit: string, options: ReactorOptions): Promise<WorkResul
 async function settleNow(unit: string, { decider, newId, clock }: ReactorOptions): Promise<UnitState> {
   const meta = { commandId: newId(), actor: 'platform:reactor', source: '/lockfleet/server' };
   return (await decider.decide(unit, 'booking', meta, (state) => settle(state, clock()))).state;
-}
-
-function eventsOf(message: WorkMessage, log: Log): KnownEvent[] {
-  try {
-    return decodeCommit(new TextDecoder().decode(message.data)).flatMap((event) => upcast(event) ?? []);
-  } catch (error) {
-    if (!(error instanceof MalformedCommitError)) throw error;
-    log.error('a message in EVENTS is no commit', { sequence: message.sequence, error });
-    return [];
-  }
 }
 
 function unitOf(message: WorkMessage): string {

@@ -161,7 +161,7 @@ describe('a state report', () => {
       [R2]: { startedAt: at(0), locker: 'A', endedAt: at(9) },
       [R1]: { startedAt: at(-5), locker: 'C' },
     });
-    expect(device.runs).toEqual({ hash: 'c', at: at(0) });
+    expect(device.runs).toEqual({ hash: 'c', at: at(9) });
   });
 
   test('lets what it names go on', () => {
