@@ -13,6 +13,7 @@ import type { UnitState } from '../domain/unit.ts';
 import { toInstant, toMs } from '../domain/vocabulary.ts';
 import type { Log } from '../platform/log.ts';
 import type { UnitDecider } from '../platform/units/unit-decider.ts';
+import type { Clock } from './clock.ts';
 import { Flapping } from './flapping.ts';
 import { Outage as Trouble } from './outage.ts';
 import { type Outage, Vanishing } from './vanishing.ts';
@@ -45,8 +46,7 @@ export interface ConnectivityOptions {
   /** Missed pings, or missed heartbeats, in a row that make a unit offline. */
   readonly failuresToOffline: number;
   readonly newId: () => string;
-  /** Milliseconds since 1970. */
-  readonly now: () => number;
+  readonly clock: Clock;
   /** Milliseconds during which heartbeats could be heard: it stands still while this process does, or its NATS is away. */
   readonly attended: () => number;
   /** The last proof that other processes know of a unit, milliseconds since 1970; asked before it is called offline. */
@@ -63,8 +63,10 @@ interface Entry {
   countedMissing: boolean;
   /** When it was last heard of, on the clock `attended`. */
   heardMs: number;
-  /** When its status last changed here, milliseconds since 1970. */
-  changedAtMs: number;
+  /** When its status last changed here, on the clock that never jumps. */
+  changedMs: number;
+  /** Since when the unit is what it is, as the log was last heard to say. */
+  loggedSince: string | undefined;
   deciding: boolean;
 }
 
@@ -82,8 +84,8 @@ export class ConnectivityTracker {
   constructor(options: ConnectivityOptions) {
     this.#options = options;
     this.#store = new Trouble('recording who is online', options.log);
-    this.#vanishing = new Vanishing(options.now);
-    this.#flapping = new Flapping(options.now);
+    this.#vanishing = new Vanishing(options.clock.now);
+    this.#flapping = new Flapping(options.clock.monotonic);
   }
 
   /** Watches a unit from now on. `hash`: of its name. `status`: what the read model says, believed until something else shows. */
@@ -105,7 +107,8 @@ export class ConnectivityTracker {
   hint(unit: string, status: Connectivity['status']): void {
     const entry = this.#units.get(unit);
     if (entry === undefined || entry.watch.status === 'unknown' || entry.watch.status === status) return;
-    if (this.#options.now() - entry.changedAtMs > READ_MODEL_LAG_MS) this.#become(entry, doubted(entry.watch));
+    if (this.#options.clock.monotonic() - entry.changedMs > READ_MODEL_LAG_MS)
+      this.#become(entry, doubted(entry.watch));
   }
 
   /** A unit has proved that it is there. `atMs`: milliseconds since 1970. */
@@ -137,7 +140,7 @@ export class ConnectivityTracker {
     if (entry === undefined) return;
     const silenceMs = this.#options.attended() - entry.heardMs;
     if (silenceMs <= this.#options.failuresToOffline * HEARTBEAT_INTERVAL_MS) return;
-    this.#become(entry, silent(entry.watch, this.#options.now() - silenceMs));
+    this.#become(entry, silent(entry.watch, this.#options.clock.now() - silenceMs));
     this.#act(unit, entry);
   }
 
@@ -179,14 +182,15 @@ export class ConnectivityTracker {
   }
 
   #enter(unit: string, letter: string): Entry {
-    const { attended, now } = this.#options;
+    const { attended, clock } = this.#options;
     const entry: Entry = {
       letter,
       watch: NEW_WATCH,
       countedOnline: false,
       countedMissing: false,
       heardMs: attended(),
-      changedAtMs: now(),
+      changedMs: clock.monotonic(),
+      loggedSince: undefined,
       deciding: false,
     };
     this.#units.set(unit, entry);
@@ -248,22 +252,23 @@ export class ConnectivityTracker {
 
   /** @returns whether the log was asked. Never rejects. */
   async #decide(unit: string, entry: Entry, transition: 'online' | 'offline'): Promise<boolean> {
-    const { decider, newId, now } = this.#options;
+    const { decider, newId, clock } = this.#options;
     const meta = { commandId: newId(), actor: ACTOR, source: SOURCE };
     let outrun = false;
     try {
       if (transition === 'offline' && (await this.#isProvenElsewhere(unit, entry))) return true;
       const evident = entry.watch;
       const { state, appended } = await decider.decide(unit, 'connectivity', meta, (present) => {
-        outrun = transition === 'offline' && isOutrun(evident, present);
+        outrun = transition === 'offline' && isOutrun(evident, present, entry.loggedSince);
         if (outrun || present.registry.status !== 'registered') return [];
-        return transition === 'online' ? online(evident, present, now()) : offline(evident, present);
+        return transition === 'online' ? online(evident, present, clock.now()) : offline(evident, present);
       });
+      entry.loggedSince = sinceOf(state);
       this.#store.worked();
       if (appended && transition === 'offline') this.#flapping.wentOffline(unit);
       if (this.#units.get(unit) !== entry) return true;
       this.#become(entry, outrun ? provenElsewhere(entry.watch) : recorded(entry.watch, state.connectivity.status));
-      entry.changedAtMs = now();
+      entry.changedMs = clock.monotonic();
     } catch (error) {
       this.#store.failed(error);
       return false;
@@ -291,9 +296,17 @@ function online({ lastProof }: Watch, { connectivity }: UnitState, nowMs: number
   return lastProof === undefined ? [] : goOnline(connectivity, lastProof.evidence, nowMs);
 }
 
-/** Whether the log heard of the unit after it began to miss here. */
-function isOutrun({ missingSinceMs }: Watch, { connectivity }: UnitState): boolean {
-  return connectivity.status === 'online' && missingSinceMs !== undefined && toMs(connectivity.since) > missingSinceMs;
+/**
+ * Whether the log heard of the unit after it began to miss here. `loggedSince`: what it said before, which is no news: only on
+ * a clock that was set back meanwhile is that later than the misses.
+ */
+function isOutrun({ missingSinceMs }: Watch, { connectivity }: UnitState, loggedSince: string | undefined): boolean {
+  if (connectivity.status !== 'online' || missingSinceMs === undefined) return false;
+  return connectivity.since !== loggedSince && toMs(connectivity.since) > missingSinceMs;
+}
+
+function sinceOf({ connectivity }: UnitState): string | undefined {
+  return connectivity.status === 'never-seen' ? undefined : connectivity.since;
 }
 
 function offline({ misses, lastProof }: Watch, { connectivity }: UnitState): EventDraft[] {

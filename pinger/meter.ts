@@ -17,6 +17,7 @@ export const COUNTED = [
   'discarded',
   'retries',
   'skippedSlots',
+  'clockJumps',
   'heartbeats',
   'unreadableHeartbeats',
 ] as const;

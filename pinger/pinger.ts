@@ -14,6 +14,7 @@ import type { Log } from '../platform/log.ts';
 import type { NatsOptions } from '../platform/nats/connection.ts';
 import { MAX_TELEMETRY_RESULTS, type TelemetryResult } from '../platform/telemetry.ts';
 import type { UnitDecider } from '../platform/units/unit-decider.ts';
+import type { PingerClock } from './clock.ts';
 import { ConnectivityTracker } from './connectivity.ts';
 import { Heartbeats } from './heartbeats.ts';
 import { JoinQueue } from './joining.ts';
@@ -35,13 +36,6 @@ export const TARGETS_REFRESH_MS = 2_000;
 const REFRESH_DUTY = 10;
 /** How often silence, and who should be asked out of turn, are looked at. */
 const LOOK_INTERVAL_MS = 100;
-
-export interface PingerClock {
-  /** Milliseconds since 1970. */
-  readonly now: () => number;
-  /** Milliseconds of a clock that never jumps. */
-  readonly monotonic: () => number;
-}
 
 export interface PingerOptions {
   readonly targets: PingTargets;
@@ -171,7 +165,7 @@ class RunningPinger implements Pinger {
       decider,
       failuresToOffline: config.failuresToOffline,
       newId,
-      now: clock.now,
+      clock,
       attended: () => this.#attendedMs,
       ...(provenElsewhereMs === undefined ? {} : { provenElsewhereMs }),
       log,

@@ -4,11 +4,16 @@
  *
  * A slot is handed to the threads shortly before it begins, each unit to the thread that it always meets. A slot that comes
  * too late or finds no place is left out and counted: then nothing is known about its units, and nothing is held against them.
+ * The system's clock may jump, and with it the instants of all units. Then the rounds start anew at once, with nothing to catch
+ * up. Until each unit was asked once, a unit may be asked sooner than an interval after the last time: that it does not answer
+ * counts for nothing.
+ *
  * A unit's index is given to another unit only when no task under way may still name it.
  */
 
 import type { Log } from '../platform/log.ts';
 import { messageOf } from '../platform/message-of.ts';
+import { ClockWatch, type PingerClock } from './clock.ts';
 import type { Meter } from './meter.ts';
 import type { PingPool } from './pool.ts';
 import type { Schedule } from './schedule.ts';
@@ -40,11 +45,10 @@ export interface PingResults {
 export interface RoundsOptions {
   readonly schedule: Schedule;
   readonly table: UnitTable;
-  readonly pool: PingPool;
+  readonly pool: Pick<PingPool, 'ping'>;
   readonly threads: number;
   readonly timeoutMs: number;
-  /** Milliseconds since 1970, and of a clock that never jumps. */
-  readonly clock: { readonly now: () => number; readonly monotonic: () => number };
+  readonly clock: PingerClock;
   readonly meter: Meter;
   /** Called with what came of each part of a slot; must not throw. Units that were removed are not `isIn` any more. */
   readonly onResults: (results: PingResults) => void;
@@ -69,8 +73,11 @@ export class Rounds {
   readonly #outOfTurn = new Map<number, (typeof TURN)['soon' | 'retry']>();
   readonly #retries: TokenBucket;
   readonly #working = new Set<Promise<void>>();
+  readonly #clockWatch: ClockWatch;
   #lastSlot: number;
-  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** From this moment of the clock that never jumps on, each unit is asked an interval after the last time. */
+  #inTurnFromMs = Number.NEGATIVE_INFINITY;
+  #cancel: (() => void) | undefined;
   #stopped = false;
 
   constructor(options: RoundsOptions) {
@@ -81,6 +88,7 @@ export class Rounds {
     this.#slots = Array.from({ length: schedule.slots }, () => new Uint32Array(0));
     this.#isSorted = this.#slots.map(() => true);
     this.#retries = new TokenBucket(MAX_RETRY_BURST, clock.monotonic);
+    this.#clockWatch = new ClockWatch(clock);
     this.#lastSlot = schedule.slotAt(clock.now() + LEAD_MS);
   }
 
@@ -90,7 +98,7 @@ export class Rounds {
 
   async stop(): Promise<void> {
     this.#stopped = true;
-    clearTimeout(this.#timer);
+    this.#cancel?.();
     await Promise.all(this.#working);
   }
 
@@ -176,18 +184,29 @@ export class Rounds {
   #tick(): void {
     if (this.#stopped) return;
     const { clock, schedule, meter } = this.#options;
+    const jumpMs = this.#clockWatch.look();
+    if (jumpMs !== 0) this.#startAnew(jumpMs);
     const due = schedule.due(this.#lastSlot, clock.now() + LEAD_MS);
     this.#lastSlot = due.lastSlot;
     if (due.skipped > 0) meter.count('skippedSlots', due.skipped);
     for (const slot of due.slots) this.#takeSlot(slot);
     const untilNextMs = schedule.startMs(this.#lastSlot + 1) - LEAD_MS - clock.now();
     // Never longer than a slot: a clock that jumps is noticed.
-    this.#timer = setTimeout(() => this.#tick(), Math.min(schedule.widthMs, Math.max(0, untilNextMs)));
+    this.#cancel = clock.after(Math.min(schedule.widthMs, Math.max(0, untilNextMs)), () => this.#tick());
+  }
+
+  #startAnew(jumpMs: number): void {
+    const { clock, schedule, meter, log } = this.#options;
+    meter.count('clockJumps');
+    log.warn("the system's clock jumped: the rounds start anew", { jumpMs: Math.round(jumpMs) });
+    this.#lastSlot = schedule.slotAt(clock.now() + LEAD_MS);
+    this.#inTurnFromMs = clock.monotonic() + schedule.intervalMs;
   }
 
   #takeSlot(slot: number): void {
-    const { schedule, threads } = this.#options;
+    const { schedule, threads, clock } = this.#options;
     const startMs = schedule.startMs(slot);
+    const ownTurn = clock.monotonic() < this.#inTurnFromMs ? TURN.soon : TURN.own;
     const own = this.#inOrder(schedule.indexOfSlot(slot));
     const others = this.#takeOutOfTurn(slot, own);
     for (let thread = 0; thread < threads; thread += 1) {
@@ -197,6 +216,7 @@ export class Rounds {
         others.filter(([index]) => isOfThread(index)),
         (index) => (this.#instantsMs[index] ?? 0) % schedule.widthMs,
         schedule.widthMs,
+        ownTurn,
       );
       if (part.units.length > 0) this.#track(this.#ping(thread, startMs, part));
     }
@@ -256,7 +276,8 @@ export class Rounds {
     for (const [index, stray] of STRAYS.entries()) meter.count(stray, results.strays[index] ?? 0);
     let [answered, missed, discarded] = [0, 0, 0];
     for (let place = 0; place < units.length; place += 1) {
-      if (turns[place] === TURN.own) meter.lag(results.lagsMs[place] ?? 0);
+      // What was never sent was not late.
+      if (turns[place] === TURN.own && results.sentAtMs[place] !== 0) meter.lag(results.lagsMs[place] ?? 0);
       if (results.outcomes[place] === OUTCOME.answered) answered += 1;
       else if (results.outcomes[place] === OUTCOME.discarded) discarded += 1;
       else {
@@ -296,6 +317,7 @@ function merge(
   others: readonly (readonly [index: number, turn: number])[],
   offsetMs: (index: number) => number,
   widthMs: number,
+  ownTurn: number,
 ): Part {
   const count = own.length + others.length;
   const [units, turns, offsetsMs] = [new Uint32Array(count), new Uint8Array(count), new Float32Array(count)];
@@ -304,7 +326,7 @@ function merge(
     const ownMs = nextOwn < own.length ? offsetMs(own[nextOwn] ?? 0) : Number.POSITIVE_INFINITY;
     const otherMs = nextOther < others.length ? (nextOther * widthMs) / others.length : Number.POSITIVE_INFINITY;
     offsetsMs[place] = Math.min(ownMs, otherMs);
-    const [index, turn] = (otherMs < ownMs ? others[nextOther] : [own[nextOwn] ?? 0, TURN.own]) ?? [0, TURN.own];
+    const [index, turn] = (otherMs < ownMs ? others[nextOther] : [own[nextOwn] ?? 0, ownTurn]) ?? [0, ownTurn];
     units[place] = index;
     turns[place] = turn;
     if (otherMs < ownMs) nextOther += 1;

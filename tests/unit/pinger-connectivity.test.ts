@@ -54,7 +54,7 @@ async function platform() {
       decider: { decide },
       failuresToOffline: N,
       newId,
-      now,
+      clock: { now, monotonic: now },
       attended: () => nowMs - NOW_MS,
       log,
     });
