@@ -7,8 +7,6 @@
  * The system's clock may jump, and with it the instants of all units. Then the rounds start anew at once, with nothing to catch
  * up. Until each unit was asked once, a unit may be asked sooner than an interval after the last time: that it does not answer
  * counts for nothing.
- *
- * A unit's index is given to another unit only when no task under way may still name it.
  */
 
 import type { Log } from '../platform/log.ts';
@@ -16,6 +14,7 @@ import { messageOf } from '../platform/message-of.ts';
 import { ClockWatch, type PingerClock } from './clock.ts';
 import type { Meter } from './meter.ts';
 import type { PingPool } from './pool.ts';
+import type { Roster } from './roster.ts';
 import type { Schedule } from './schedule.ts';
 import { OUTCOME, type SlotResults, STRAYS } from './tasks.ts';
 import { TokenBucket } from './token-bucket.ts';
@@ -45,29 +44,26 @@ export interface PingResults {
 export interface RoundsOptions {
   readonly schedule: Schedule;
   readonly table: UnitTable;
+  readonly roster: Pick<Roster, 'beginTask' | 'endTask'>;
   readonly pool: Pick<PingPool, 'ping'>;
   readonly threads: number;
   readonly timeoutMs: number;
   readonly clock: PingerClock;
   readonly meter: Meter;
-  /** Called with what came of each part of a slot; must not throw. Units that were removed are not `isIn` any more. */
+  /** Called with what came of each part of a slot; must not throw. Some units may have been removed meanwhile. */
   readonly onResults: (results: PingResults) => void;
   readonly log: Log;
 }
 
 export class Rounds {
   readonly #options: RoundsOptions;
-  readonly #indexes = new Map<string, number>();
-  readonly #names: (string | undefined)[] = [];
+  /** Which indexes are those of units that are pinged, and how many. */
+  readonly #isIn: Uint8Array;
+  #size = 0;
   readonly #instantsMs: Float64Array;
   /** Of each unit, by which slot of the interval. */
   readonly #slots: Uint32Array[];
   readonly #isSorted: boolean[];
-  readonly #free: number[] = [];
-  /** Freed while the task with this number was the newest. */
-  readonly #freed: { readonly index: number; readonly newestTask: number }[] = [];
-  readonly #tasks = new Set<number>();
-  #newestTask = 0;
   /** Pings under way of each unit. */
   readonly #underWay: Uint8Array;
   readonly #outOfTurn = new Map<number, (typeof TURN)['soon' | 'retry']>();
@@ -83,6 +79,7 @@ export class Rounds {
   constructor(options: RoundsOptions) {
     const { schedule, table, clock } = options;
     this.#options = options;
+    this.#isIn = new Uint8Array(table.capacity);
     this.#instantsMs = new Float64Array(table.capacity);
     this.#underWay = new Uint8Array(table.capacity);
     this.#slots = Array.from({ length: schedule.slots }, () => new Uint32Array(0));
@@ -103,42 +100,31 @@ export class Rounds {
   }
 
   get size(): number {
-    return this.#indexes.size;
+    return this.#size;
   }
 
-  indexOf(name: string): number | undefined {
-    return this.#indexes.get(name);
+  isIn(index: number): boolean {
+    return this.#isIn[index] === 1;
   }
 
-  /** The unit of an index; `undefined` when it was removed. */
-  nameOf(index: number): string | undefined {
-    return this.#names[index];
-  }
-
-  /** Pings a unit from now on, or in another way. @returns its index; `undefined` when the table is full */
-  put(unit: UnitRow): number | undefined {
+  /** Pings a unit from now on, or in another way. */
+  put(index: number, unit: UnitRow): void {
     const { table, schedule } = this.#options;
-    const known = this.#indexes.get(unit.name);
-    const index = known ?? this.#freeIndex();
-    if (index === undefined) return undefined;
     table.write(index, unit);
-    if (known !== undefined) return index;
-    this.#indexes.set(unit.name, index);
-    this.#names[index] = unit.name;
+    if (this.isIn(index)) return;
+    this.#isIn[index] = 1;
+    this.#size += 1;
     this.#instantsMs[index] = schedule.instantOf(unit.hash);
     this.#enlist(index);
-    return index;
   }
 
-  remove(name: string): void {
-    const index = this.#indexes.get(name);
-    if (index === undefined) return;
-    this.#indexes.delete(name);
-    this.#names[index] = undefined;
+  remove(index: number): void {
+    if (!this.isIn(index)) return;
+    this.#isIn[index] = 0;
+    this.#size -= 1;
     this.#outOfTurn.delete(index);
     const slot = this.#slotOf(index);
     this.#slots[slot] = (this.#slots[slot] ?? new Uint32Array(0)).filter((other) => other !== index);
-    this.#freed.push({ index, newestTask: this.#newestTask });
   }
 
   writeRecorded(index: number, recorded: RecordedPlace | undefined): void {
@@ -152,18 +138,6 @@ export class Rounds {
 
   #askOutOfTurn(index: number, turn: (typeof TURN)['soon' | 'retry']): void {
     if (this.#outOfTurn.size < MAX_WAITING_OUT_OF_TURN || this.#outOfTurn.has(index)) this.#outOfTurn.set(index, turn);
-  }
-
-  #freeIndex(): number | undefined {
-    // The oldest task that is under way.
-    const [oldest = this.#newestTask + 1] = this.#tasks;
-    while ((this.#freed[0]?.newestTask ?? Number.POSITIVE_INFINITY) < oldest) {
-      const freed = this.#freed.shift();
-      if (freed !== undefined) this.#free.push(freed.index);
-    }
-    const free = this.#free.pop();
-    if (free !== undefined) return free;
-    return this.#names.length < this.#options.table.capacity ? this.#names.length : undefined;
   }
 
   #slotOf(index: number): number {
@@ -249,10 +223,8 @@ export class Rounds {
   }
 
   async #ping(thread: number, startMs: number, { units, turns, offsetsMs }: Part): Promise<void> {
-    const { pool, meter, log, onResults } = this.#options;
-    this.#newestTask += 1;
-    const task = this.#newestTask;
-    this.#tasks.add(task);
+    const { pool, roster, meter, log, onResults } = this.#options;
+    const task = roster.beginTask();
     meter.count('pings', units.length);
     for (const index of units) this.#underWay[index] = (this.#underWay[index] ?? 0) + 1;
     try {
@@ -267,7 +239,7 @@ export class Rounds {
     } catch (error) {
       log.error('what came of a slot could not be taken', { reason: messageOf(error) });
     } finally {
-      this.#tasks.delete(task);
+      roster.endTask(task);
     }
   }
 
@@ -292,8 +264,7 @@ export class Rounds {
 
   #retry(index: number): void {
     const { schedule, meter } = this.#options;
-    if (this.nameOf(index) === undefined || !this.#retries.take((RETRY_SHARE * this.size) / schedule.intervalMs))
-      return;
+    if (!this.isIn(index) || !this.#retries.take((RETRY_SHARE * this.size) / schedule.intervalMs)) return;
     meter.count('retries');
     this.#askOutOfTurn(index, TURN.retry);
   }

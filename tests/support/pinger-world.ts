@@ -6,6 +6,7 @@ import type { PingerClock } from '../../pinger/clock.ts';
 import { ConnectivityTracker } from '../../pinger/connectivity.ts';
 import { Meter } from '../../pinger/meter.ts';
 import type { Arrivals, Probe } from '../../pinger/probes/probe.ts';
+import { Roster } from '../../pinger/roster.ts';
 import { Rounds, TURN } from '../../pinger/rounds.ts';
 import { Schedule, slotWidthMs } from '../../pinger/schedule.ts';
 import { SlotRunner } from '../../pinger/slot-runner.ts';
@@ -107,7 +108,9 @@ export async function startPingerWorld(units: number): Promise<PingerWorld> {
     const data = { ...registration(LOCKERS), name };
     await decider.decide(name, 'registry', { ...meta, commandId: newId() }, () => [{ type: 'UnitRegistered', data }]);
   }
+  const roster = new Roster(units);
   const tracker = new ConnectivityTracker({
+    roster,
     decider,
     failuresToOffline: FAILURES,
     newId,
@@ -132,6 +135,7 @@ export async function startPingerWorld(units: number): Promise<PingerWorld> {
   const rounds = new Rounds({
     schedule,
     table,
+    roster,
     pool: { ping },
     threads: 1,
     timeoutMs: TIMEOUT_MS,
@@ -140,15 +144,17 @@ export async function startPingerWorld(units: number): Promise<PingerWorld> {
     log,
     onResults({ units: pinged, turns, results }) {
       for (const [place, index] of pinged.entries()) {
-        const [unit = '', outcome, sentAtMs = 0] = [names[index], results.outcomes[place], results.sentAtMs[place]];
-        if (outcome === OUTCOME.answered) tracker.prove(unit, 'ping', sentAtMs);
-        else if (outcome !== OUTCOME.discarded && turns[place] === TURN.own) tracker.miss(unit, sentAtMs);
+        const [outcome, sentAtMs = 0] = [results.outcomes[place], results.sentAtMs[place]];
+        if (outcome === OUTCOME.answered) tracker.prove(index, 'ping', sentAtMs);
+        else if (outcome !== OUTCOME.discarded && turns[place] === TURN.own) tracker.miss(index, sentAtMs);
       }
     },
   });
-  for (const name of names) {
-    tracker.add(name, unitHash(name));
-    rounds.put({ name, hash: unitHash(name), ip: '127.0.0.1', port: 1, probe: PROBE.udp, key: new Uint8Array(32) });
+  for (const [index, name] of names.entries()) {
+    const hash = unitHash(name);
+    roster.add(name);
+    tracker.add(index, hash);
+    rounds.put(index, { name, hash, ip: '127.0.0.1', port: 1, probe: PROBE.udp, key: new Uint8Array(32) });
   }
   rounds.start();
   await clock.pass(INTERVAL_MS + TIMEOUT_MS);
