@@ -14,6 +14,7 @@ export const COUNTED = [
   'late',
   'duplicate',
   'malformed',
+  'unsent',
   'discarded',
   'retries',
   'skippedSlots',

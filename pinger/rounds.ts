@@ -31,6 +31,9 @@ const RETRY_SHARE = 0.1;
 /** Retries that may be made at once when there were none for a while. */
 const MAX_RETRY_BURST = 100;
 
+/** The longest that pings which could not be sent go unmentioned. */
+const UNSENT_REPORT_INTERVAL_MS = 60_000;
+
 /** Why a unit was asked. */
 export const TURN = { own: 0, soon: 1, retry: 2 } as const;
 
@@ -68,6 +71,8 @@ export class Rounds {
   readonly #underWay: Uint8Array;
   readonly #outOfTurn = new Map<number, (typeof TURN)['soon' | 'retry']>();
   readonly #retries: TokenBucket;
+  #unsent = 0;
+  #unsentReportedMs = Number.NEGATIVE_INFINITY;
   readonly #working = new Set<Promise<void>>();
   readonly #clockWatch: ClockWatch;
   #lastSlot: number;
@@ -246,6 +251,7 @@ export class Rounds {
   #measure({ units, turns, results }: PingResults): void {
     const { meter } = this.#options;
     for (const [index, stray] of STRAYS.entries()) meter.count(stray, results.strays[index] ?? 0);
+    this.#reportUnsent(results.strays[STRAYS.indexOf('unsent')] ?? 0);
     let [answered, missed, discarded] = [0, 0, 0];
     for (let place = 0; place < units.length; place += 1) {
       // What was never sent was not late.
@@ -260,6 +266,18 @@ export class Rounds {
     meter.count('answered', answered);
     meter.count('missed', missed);
     meter.count('discarded', discarded);
+  }
+
+  #reportUnsent(pings: number): void {
+    const { clock, log } = this.#options;
+    const nowMs = clock.monotonic();
+    this.#unsent += pings;
+    if (this.#unsent === 0 || nowMs - this.#unsentReportedMs < UNSENT_REPORT_INTERVAL_MS) return;
+    log.warn('pings were not sent: there is no descriptor, port, memory or connection for them', {
+      pings: this.#unsent,
+    });
+    this.#unsent = 0;
+    this.#unsentReportedMs = nowMs;
   }
 
   #retry(index: number): void {

@@ -178,10 +178,11 @@ export class SlotRunner implements Arrivals {
   }
 
   discarded(unit: number): void {
+    this.#count('unsent');
     this.#end(unit, OUTCOME.discarded);
   }
 
-  stray(what: Exclude<Stray, 'forged'>): void {
+  stray(what: Exclude<Stray, 'forged' | 'unsent'>): void {
     this.#count(what);
   }
 
@@ -237,7 +238,7 @@ export class SlotRunner implements Arrivals {
       const started = startedMs[place] ?? 0;
       if (nowMs - started < this.#options.timeoutMs) return;
       this.#probeOf(unit)?.giveUp(unit);
-      if (started < this.#unjudgedBeforeMs) this.discarded(unit);
+      if (started < this.#unjudgedBeforeMs) this.#end(unit, OUTCOME.discarded);
       else this.missed(unit);
     }
   }
@@ -251,7 +252,7 @@ export class SlotRunner implements Arrivals {
       const unit = units[run.next] ?? 0;
       if (this.isAwaited(unit)) {
         this.#probeOf(unit)?.giveUp(unit);
-        this.discarded(unit);
+        this.#end(unit, OUTCOME.discarded);
       }
       this.#runOf[unit] = number;
       this.#placeOf[unit] = run.next;

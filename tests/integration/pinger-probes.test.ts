@@ -205,7 +205,7 @@ describe('datagrams that come back', () => {
     const results = await ping();
     close();
     expect(results.outcomes[0]).toBe(OUTCOME.forged);
-    expect(strays(results)).toEqual({ forged: 1, late: 0, duplicate: 0, malformed: 2 });
+    expect(strays(results)).toEqual({ forged: 1, late: 0, duplicate: 0, malformed: 2, unsent: 0 });
   });
 
   test('forged before the true one do not spoil it', async () => {
