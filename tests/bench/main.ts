@@ -13,6 +13,10 @@ import { benchStart } from './start.ts';
 
 const MS_PER_S = 1_000;
 
+class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
 const BENCHES: Readonly<Record<string, (args: readonly string[]) => Promise<BenchReport>>> = {
   append: benchAppend,
   ingest: () => benchIngest(),
@@ -26,11 +30,11 @@ const BENCHES: Readonly<Record<string, (args: readonly string[]) => Promise<Benc
   start: benchStart,
 };
 
-/** @throws RangeError when it is there and no positive whole number */
+/** @throws UsageError when it is there and no positive whole number */
 function numberOf(args: readonly string[], option: string): number | undefined {
   const value = args.find((arg) => arg.startsWith(option))?.slice(option.length);
   if (value !== undefined && !/^[1-9]\d{0,5}$/.test(value))
-    throw new RangeError(`${option} takes a number, not ${value}`);
+    throw new UsageError(`${option} takes a number, not ${value}`);
   return value === undefined ? undefined : Number(value);
 }
 
@@ -52,6 +56,10 @@ async function run(args: readonly string[]): Promise<number> {
     }
     if (json) console.log(JSON.stringify(reports, undefined, 2));
     return 0;
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    console.error(error.message);
+    return 2;
   } finally {
     for (const failure of await runCleanups()) console.error(failure);
   }
