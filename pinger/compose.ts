@@ -15,6 +15,7 @@ import { joinGroup } from '../platform/shards/group.ts';
 import type { Shards } from '../platform/shards/join.ts';
 import { encodeTelemetry, telemetrySubject } from '../platform/telemetry.ts';
 import type { UnitDecider } from '../platform/units/unit-decider.ts';
+import { systemClock } from './clock.ts';
 import { type Pinger, startPinger } from './pinger.ts';
 import { ProofQuestions } from './proof-questions.ts';
 import { type PingTargets, SHARD_LETTERS } from './targets.ts';
@@ -81,7 +82,7 @@ function createPinger(parts: PingerParts, pingerId: string, shards: Shards): Pin
     provenElsewhereMs: async (unit) => (shards.members().length > 1 ? await questions.ask(unit) : undefined),
     nats: natsAccess,
     newId: () => Bun.randomUUIDv7(),
-    clock: { now: Date.now, monotonic: () => performance.now() },
+    clock: systemClock,
     config: config.pinger,
     log,
   });

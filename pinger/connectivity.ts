@@ -1,20 +1,21 @@
 /**
  * Who is online: evidence of every kind comes in, and each transition becomes one event.
  *
- * What is kept per unit is a belief (`watch.ts`); the truth is the unit's `connectivity` subject. A transition is decided
+ * What is kept per unit is a belief (`watch.ts`), in columns by its index; the truth is the unit's `connectivity` subject. A transition is decided
  * against the folded unit and guarded by its sequence, so two processes that own a unit for a moment cannot write two. A
  * decision that fails is not queued: the next evidence asks for it again.
  */
 
 import { type Connectivity, goOffline, goOnline, HEARTBEAT_INTERVAL_MS } from '../domain/connectivity.ts';
 import type { EventDraft } from '../domain/envelope.ts';
-import { unitHash } from '../domain/shard.ts';
 import type { UnitState } from '../domain/unit.ts';
 import { toInstant, toMs } from '../domain/vocabulary.ts';
 import type { Log } from '../platform/log.ts';
 import type { UnitDecider } from '../platform/units/unit-decider.ts';
+import type { Clock } from './clock.ts';
 import { Flapping } from './flapping.ts';
 import { Outage as Trouble } from './outage.ts';
+import type { Roster } from './roster.ts';
 import { type Outage, Vanishing } from './vanishing.ts';
 import {
   type Believed,
@@ -29,11 +30,10 @@ import {
   type Watch,
   wanted,
 } from './watch.ts';
+import { WatchTable } from './watch-table.ts';
 
 /** Decisions that are under way at a moment. What comes beyond waits for its next evidence. */
 const MAX_DECISIONS_UNDER_WAY = 256;
-/** Units that prove themselves before the list of targets names them. */
-const MAX_GUESTS = 1_000;
 /** How far the read model may lag behind a transition. */
 const READ_MODEL_LAG_MS = 10_000;
 
@@ -41,12 +41,12 @@ const ACTOR = 'platform:pinger';
 const SOURCE = '/lockfleet/pinger';
 
 export interface ConnectivityOptions {
+  readonly roster: Pick<Roster, 'capacity' | 'nameOf'>;
   readonly decider: Pick<UnitDecider, 'decide'>;
   /** Missed pings, or missed heartbeats, in a row that make a unit offline. */
   readonly failuresToOffline: number;
   readonly newId: () => string;
-  /** Milliseconds since 1970. */
-  readonly now: () => number;
+  readonly clock: Clock;
   /** Milliseconds during which heartbeats could be heard: it stands still while this process does, or its NATS is away. */
   readonly attended: () => number;
   /** The last proof that other processes know of a unit, milliseconds since 1970; asked before it is called offline. */
@@ -54,24 +54,22 @@ export interface ConnectivityOptions {
   readonly log: Log;
 }
 
-interface Entry {
-  /** The first letter of the hash of its name. */
-  readonly letter: string;
-  watch: Watch;
-  /** As it was counted: believed online, and missing. */
-  countedOnline: boolean;
-  countedMissing: boolean;
-  /** When it was last heard of, on the clock `attended`. */
-  heardMs: number;
-  /** When its status last changed here, milliseconds since 1970. */
-  changedAtMs: number;
-  deciding: boolean;
-}
-
 export class ConnectivityTracker {
   readonly #options: ConnectivityOptions;
-  readonly #units = new Map<string, Entry>();
-  readonly #guests = new Set<string>();
+  readonly #watches: WatchTable;
+  readonly #isIn: Uint8Array;
+  /** The first hex letter of the hash of the unit's name, as a number. */
+  readonly #letters: Uint8Array;
+  /** When it was last heard of, on the clock `attended`. */
+  readonly #heardMs: Float64Array;
+  /** When its status last changed here, on the clock that never jumps. */
+  readonly #changedMs: Float64Array;
+  /** Since when the unit is what it is, as the log was last heard to say, milliseconds since 1970; 0 before that. */
+  readonly #loggedSinceMs: Float64Array;
+  readonly #isDeciding: Uint8Array;
+  /** Which of the units it is that have had this index: a decision may come back when another one has. */
+  readonly #tenancies: Uint32Array;
+  readonly #counts: Record<Believed, number> = { unknown: 0, 'never-seen': 0, online: 0, offline: 0 };
   readonly #underWay = new Set<Promise<void>>();
   readonly #store: Trouble;
   readonly #vanishing: Vanishing;
@@ -80,75 +78,92 @@ export class ConnectivityTracker {
   #stopped = false;
 
   constructor(options: ConnectivityOptions) {
+    const { roster, clock, log } = options;
+    const { capacity } = roster;
     this.#options = options;
-    this.#store = new Trouble('recording who is online', options.log);
-    this.#vanishing = new Vanishing(options.now);
-    this.#flapping = new Flapping(options.now);
+    this.#watches = new WatchTable(capacity);
+    this.#isIn = new Uint8Array(capacity);
+    this.#letters = new Uint8Array(capacity);
+    this.#heardMs = new Float64Array(capacity);
+    this.#changedMs = new Float64Array(capacity);
+    this.#loggedSinceMs = new Float64Array(capacity);
+    this.#isDeciding = new Uint8Array(capacity);
+    this.#tenancies = new Uint32Array(capacity);
+    this.#store = new Trouble('recording who is online', log);
+    this.#vanishing = new Vanishing(clock.now);
+    this.#flapping = new Flapping(clock.monotonic);
   }
 
   /** Watches a unit from now on. `hash`: of its name. `status`: what the read model says, believed until something else shows. */
-  add(unit: string, hash: string, status?: Connectivity['status']): void {
-    this.#guests.delete(unit);
-    if (this.#units.has(unit)) return;
-    const entry = this.#enter(unit, hash.slice(0, 1));
-    if (status !== undefined) this.#become(entry, recorded(entry.watch, status));
+  add(index: number, hash: string, status?: Connectivity['status']): void {
+    if (this.#isIn[index] === 1) return;
+    const { attended, clock } = this.#options;
+    this.#isIn[index] = 1;
+    this.#letters[index] = Number.parseInt(hash.slice(0, 1), 16);
+    this.#heardMs[index] = attended();
+    this.#changedMs[index] = clock.monotonic();
+    this.#loggedSinceMs[index] = 0;
+    this.#isDeciding[index] = 0;
+    this.#watches.write(index, NEW_WATCH);
+    this.#counts[NEW_WATCH.status] += 1;
+    if (status !== undefined) this.#become(index, recorded(NEW_WATCH, status));
   }
 
-  remove(unit: string): void {
-    const entry = this.#units.get(unit);
-    if (entry !== undefined) this.#become(entry, NEW_WATCH);
-    this.#units.delete(unit);
-    this.#flapping.forget(unit);
+  remove(index: number): void {
+    if (this.#isIn[index] !== 1) return;
+    const unit = this.#options.roster.nameOf(index);
+    if (unit !== undefined) this.#flapping.forget(unit);
+    this.#become(index, NEW_WATCH);
+    this.#counts[NEW_WATCH.status] -= 1;
+    this.#isIn[index] = 0;
+    this.#tenancies[index] = (this.#tenancies[index] ?? 0) + 1;
   }
 
   /** What the read model says of a unit; where that is not what is believed here, the log is asked again. */
-  hint(unit: string, status: Connectivity['status']): void {
-    const entry = this.#units.get(unit);
-    if (entry === undefined || entry.watch.status === 'unknown' || entry.watch.status === status) return;
-    if (this.#options.now() - entry.changedAtMs > READ_MODEL_LAG_MS) this.#become(entry, doubted(entry.watch));
+  hint(index: number, status: Connectivity['status']): void {
+    if (this.#isIn[index] !== 1) return;
+    const believed = this.#watches.status(index);
+    if (believed === 'unknown' || believed === status) return;
+    const unchangedMs = this.#options.clock.monotonic() - (this.#changedMs[index] ?? 0);
+    if (unchangedMs > READ_MODEL_LAG_MS) this.#become(index, doubted(this.#watches.read(index)));
   }
 
   /** A unit has proved that it is there. `atMs`: milliseconds since 1970. */
-  prove(unit: string, evidence: Evidence, atMs: number): void {
-    const entry = this.#units.get(unit) ?? this.#welcome(unit);
-    if (entry === undefined) return;
-    entry.heardMs = this.#options.attended();
-    if (isUndisputed(entry.watch)) {
-      // Tens of thousands come in a second, and change nothing else.
-      entry.watch.lastProof.evidence = evidence;
-      entry.watch.lastProof.atMs = Math.max(atMs, entry.watch.lastProof.atMs);
-      return;
-    }
-    this.#become(entry, proven(entry.watch, evidence, atMs, this.#options.failuresToOffline));
-    this.#act(unit, entry);
+  prove(index: number, evidence: Evidence, atMs: number): void {
+    if (this.#isIn[index] !== 1) return;
+    this.#heardMs[index] = this.#options.attended();
+    const provenMs = this.#monotonicOf(atMs);
+    if (this.#watches.confirm(index, evidence, provenMs)) return;
+    this.#become(index, proven(this.#watches.read(index), evidence, provenMs, this.#options.failuresToOffline));
+    this.#act(index);
   }
 
   /** A ping was not answered. `sentAtMs`: milliseconds since 1970. */
-  miss(unit: string, sentAtMs: number): void {
-    const entry = this.#units.get(unit);
-    if (entry === undefined) return;
-    this.#become(entry, missed(entry.watch, sentAtMs));
-    this.#act(unit, entry);
+  miss(index: number, sentAtMs: number): void {
+    if (this.#isIn[index] !== 1) return;
+    this.#become(index, missed(this.#watches.read(index), this.#monotonicOf(sentAtMs)));
+    this.#act(index);
   }
 
   /** Looks whether a unit that only heartbeats tell of has been silent for too long. */
-  checkSilence(unit: string): void {
-    const entry = this.#units.get(unit);
-    if (entry === undefined) return;
-    const silenceMs = this.#options.attended() - entry.heardMs;
-    if (silenceMs <= this.#options.failuresToOffline * HEARTBEAT_INTERVAL_MS) return;
-    this.#become(entry, silent(entry.watch, this.#options.now() - silenceMs));
-    this.#act(unit, entry);
+  checkSilence(index: number): void {
+    if (this.#isIn[index] !== 1) return;
+    const { attended, clock, failuresToOffline } = this.#options;
+    const silenceMs = attended() - (this.#heardMs[index] ?? 0);
+    if (silenceMs <= failuresToOffline * HEARTBEAT_INTERVAL_MS) return;
+    this.#become(index, silent(this.#watches.read(index), clock.monotonic() - silenceMs));
+    this.#act(index);
   }
 
   /** Whether missed pings say nothing about a unit, so that only silence does. */
-  isUnpingable(unit: string): boolean {
-    return this.#units.get(unit)?.watch.pingable === false;
+  isUnpingable(index: number): boolean {
+    return this.#isIn[index] === 1 && !this.#watches.isPingable(index);
   }
 
-  /** The last proof of a unit that is known here. */
-  lastProof(unit: string): Watch['lastProof'] {
-    return this.#units.get(unit)?.watch.lastProof;
+  /** The last proof of a unit, milliseconds since 1970. */
+  lastProof(index: number): { readonly evidence: Evidence; readonly atMs: number } | undefined {
+    const proof = this.#isIn[index] === 1 ? this.#watches.lastProof(index) : undefined;
+    return proof && { evidence: proof.evidence, atMs: this.#timeOf(proof.atMs) };
   }
 
   isFlapping(unit: string): boolean {
@@ -167,9 +182,7 @@ export class ConnectivityTracker {
 
   /** How many units are believed to be in each state. */
   states(): Record<Believed, number> {
-    const counts: Record<Believed, number> = { unknown: 0, 'never-seen': 0, online: 0, offline: 0 };
-    for (const { watch } of this.#units.values()) counts[watch.status] += 1;
-    return counts;
+    return { ...this.#counts };
   }
 
   /** Takes no more decisions, and waits for those that are under way. */
@@ -178,92 +191,98 @@ export class ConnectivityTracker {
     await Promise.all(this.#underWay);
   }
 
-  #enter(unit: string, letter: string): Entry {
-    const { attended, now } = this.#options;
-    const entry: Entry = {
-      letter,
-      watch: NEW_WATCH,
-      countedOnline: false,
-      countedMissing: false,
-      heardMs: attended(),
-      changedAtMs: now(),
-      deciding: false,
-    };
-    this.#units.set(unit, entry);
-    return entry;
+  /**
+   * A moment of the clock that never jumps: a proof does not grow older or younger with the system's clock. One that lies ahead
+   * of the present is of the present.
+   */
+  #monotonicOf(atMs: number): number {
+    const { clock } = this.#options;
+    return clock.monotonic() - Math.max(0, clock.now() - atMs);
   }
 
-  #welcome(unit: string): Entry | undefined {
-    if (this.#guests.size >= MAX_GUESTS) return undefined;
-    this.#guests.add(unit);
-    return this.#enter(unit, unitHash(unit).slice(0, 1));
+  /** The other way round. */
+  #timeOf(monotonicMs: number): number {
+    const { clock } = this.#options;
+    return Math.round(clock.now() - (clock.monotonic() - monotonicMs));
   }
 
-  #become(entry: Entry, watch: Watch): void {
-    entry.watch = watch;
-    const isOnline = watch.status === 'online';
-    const isMissing = isOnline && (watch.misses > 0 || watch.silent);
-    const [online, missing] = [
-      Number(isOnline) - Number(entry.countedOnline),
-      Number(isMissing) - Number(entry.countedMissing),
-    ];
-    if (online === 0 && missing === 0) return;
-    entry.countedOnline = isOnline;
-    entry.countedMissing = isMissing;
-    this.#vanishing.count(entry.letter, online, missing);
+  #become(index: number, watch: Watch): void {
+    const before = this.#watches.read(index);
+    this.#watches.write(index, watch);
+    this.#counts[before.status] -= 1;
+    this.#counts[watch.status] += 1;
+    const [wasOnline, isOnline] = [before.status === 'online', watch.status === 'online'];
+    const online = Number(isOnline) - Number(wasOnline);
+    const missing = Number(isOnline && isMissing(watch)) - Number(wasOnline && isMissing(before));
+    if (online !== 0 || missing !== 0) this.#vanishing.count(this.#letters[index] ?? 0, online, missing);
   }
 
-  #act(unit: string, entry: Entry): void {
-    if (this.#stopped || entry.deciding || this.#underWay.size >= MAX_DECISIONS_UNDER_WAY) return;
-    const transition = this.#wanted(unit, entry);
-    if (transition === undefined || (transition === 'offline' && this.#isOut(entry))) return;
-    entry.deciding = true;
-    const decision = this.#decide(unit, entry, transition).then((decided) => {
-      entry.deciding = false;
+  #act(index: number): void {
+    if (this.#stopped || this.#isDeciding[index] === 1 || this.#underWay.size >= MAX_DECISIONS_UNDER_WAY) return;
+    const unit = this.#options.roster.nameOf(index);
+    const transition = this.#wanted(index);
+    if (unit === undefined || transition === undefined) return;
+    if (transition === 'offline' && this.#isOut(index)) return;
+    const tenancy = this.#tenancies[index];
+    const isStillIn = () => this.#isIn[index] === 1 && this.#tenancies[index] === tenancy;
+    this.#isDeciding[index] = 1;
+    const decision = this.#decide({ unit, index, isStillIn }, transition).then((decided) => {
       this.#underWay.delete(decision);
+      if (!isStillIn()) return;
+      this.#isDeciding[index] = 0;
       // What came in meanwhile may ask for the opposite.
-      if (decided && this.#wanted(unit, entry) !== transition) this.#act(unit, entry);
+      if (decided && this.#wanted(index) !== transition) this.#act(index);
     });
     this.#underWay.add(decision);
   }
 
-  #wanted(unit: string, { watch }: Entry): 'online' | 'offline' | undefined {
-    const { failuresToOffline } = this.#options;
+  #wanted(index: number): 'online' | 'offline' | undefined {
+    const { failuresToOffline, roster } = this.#options;
+    const watch = this.#watches.read(index);
+    const unit = roster.nameOf(index);
     const needed =
-      watch.misses < failuresToOffline ? failuresToOffline : this.#flapping.failuresToOffline(unit, failuresToOffline);
+      watch.misses < failuresToOffline || unit === undefined
+        ? failuresToOffline
+        : this.#flapping.failuresToOffline(unit, failuresToOffline);
     return wanted(watch, needed);
   }
 
   /** Whether so many are missing that it is us; says so when that changes. */
-  #isOut({ letter }: Entry): boolean {
-    const outages = this.#vanishing.outages();
-    const isAny = outages.length > 0;
+  #isOut(index: number): boolean {
+    const { isAny } = this.#vanishing;
     const { log } = this.#options;
-    if (isAny && !this.#wasOut)
+    if (isAny && !this.#wasOut) {
+      const outages = this.#vanishing.outages();
       log.error('too many units vanish at once for it to be them: none goes offline', { outages });
+    }
     if (!isAny && this.#wasOut) log.info('units that vanish go offline again');
     this.#wasOut = isAny;
-    return this.#vanishing.isOut(letter);
+    return this.#vanishing.isOut(this.#letters[index] ?? 0);
   }
 
   /** @returns whether the log was asked. Never rejects. */
-  async #decide(unit: string, entry: Entry, transition: 'online' | 'offline'): Promise<boolean> {
-    const { decider, newId, now } = this.#options;
+  async #decide({ unit, index, isStillIn }: Subject, transition: 'online' | 'offline'): Promise<boolean> {
+    const { decider, newId, clock } = this.#options;
     const meta = { commandId: newId(), actor: ACTOR, source: SOURCE };
     let outrun = false;
     try {
-      if (transition === 'offline' && (await this.#isProvenElsewhere(unit, entry))) return true;
-      const evident = entry.watch;
+      if (transition === 'offline' && (await this.#isProvenElsewhere(unit, index))) return true;
+      if (!isStillIn()) return true;
+      const evident = this.#watches.read(index);
       const { state, appended } = await decider.decide(unit, 'connectivity', meta, (present) => {
-        outrun = transition === 'offline' && isOutrun(evident, present);
+        outrun = transition === 'offline' && this.#isOutrun(index, evident, present);
         if (outrun || present.registry.status !== 'registered') return [];
-        return transition === 'online' ? online(evident, present, now()) : offline(evident, present);
+        return transition === 'online'
+          ? online(evident, present, clock.now())
+          : offline(evident, present, (provenMs) => this.#timeOf(provenMs));
       });
       this.#store.worked();
       if (appended && transition === 'offline') this.#flapping.wentOffline(unit);
-      if (this.#units.get(unit) !== entry) return true;
-      this.#become(entry, outrun ? provenElsewhere(entry.watch) : recorded(entry.watch, state.connectivity.status));
-      entry.changedAtMs = now();
+      if (!isStillIn()) return true;
+      const watch = this.#watches.read(index);
+      this.#become(index, outrun ? provenElsewhere(watch) : recorded(watch, state.connectivity.status));
+      this.#loggedSinceMs[index] = sinceMsOf(state);
+      this.#changedMs[index] = clock.monotonic();
     } catch (error) {
       this.#store.failed(error);
       return false;
@@ -272,32 +291,55 @@ export class ConnectivityTracker {
   }
 
   /** Whether another process has heard the unit since it began to miss here: then the misses do not count. */
-  async #isProvenElsewhere(unit: string, entry: Entry): Promise<boolean> {
-    const provenMs = await this.#options.provenElsewhereMs?.(unit).catch(() => undefined);
-    const { missingSinceMs } = entry.watch;
-    if (provenMs === undefined || missingSinceMs === undefined || provenMs <= missingSinceMs) return false;
-    this.#become(entry, { ...provenElsewhere(entry.watch), status: entry.watch.status });
+  async #isProvenElsewhere(unit: string, index: number): Promise<boolean> {
+    const provenAtMs = await this.#options.provenElsewhereMs?.(unit).catch(() => undefined);
+    if (this.#options.roster.nameOf(index) !== unit) return false;
+    const watch = this.#watches.read(index);
+    const { missingSinceMs } = watch;
+    if (provenAtMs === undefined || missingSinceMs === undefined) return false;
+    if (this.#monotonicOf(provenAtMs) <= missingSinceMs) return false;
+    this.#become(index, { ...provenElsewhere(watch), status: watch.status });
     return true;
+  }
+
+  /**
+   * Whether the log heard of the unit after it began to miss here. What it said before is no news: only on a clock that was set
+   * back meanwhile is that later than the misses.
+   */
+  #isOutrun(index: number, { missingSinceMs }: Watch, state: UnitState): boolean {
+    if (state.connectivity.status !== 'online' || missingSinceMs === undefined) return false;
+    const sinceMs = sinceMsOf(state);
+    return sinceMs !== this.#loggedSinceMs[index] && this.#monotonicOf(sinceMs) > missingSinceMs;
   }
 }
 
-/** Whether a further proof says nothing new about a unit. */
-function isUndisputed(watch: Watch): watch is Watch & { lastProof: NonNullable<Watch['lastProof']> } {
-  const { status, misses, silent: isSilent, pingable, lastProof } = watch;
-  return status === 'online' && misses === 0 && !isSilent && pingable && lastProof !== undefined;
+/** The unit of a decision. */
+interface Subject {
+  readonly unit: string;
+  readonly index: number;
+  /** Whether the index means this unit still. */
+  readonly isStillIn: () => boolean;
+}
+
+function isMissing({ misses, silent: isSilent }: Watch): boolean {
+  return misses > 0 || isSilent;
 }
 
 function online({ lastProof }: Watch, { connectivity }: UnitState, nowMs: number): EventDraft[] {
   return lastProof === undefined ? [] : goOnline(connectivity, lastProof.evidence, nowMs);
 }
 
-/** Whether the log heard of the unit after it began to miss here. */
-function isOutrun({ missingSinceMs }: Watch, { connectivity }: UnitState): boolean {
-  return connectivity.status === 'online' && missingSinceMs !== undefined && toMs(connectivity.since) > missingSinceMs;
+function offline(
+  { misses, lastProof }: Watch,
+  { connectivity }: UnitState,
+  timeOf: (monotonicMs: number) => number,
+): EventDraft[] {
+  if (connectivity.status !== 'online') return [];
+  const provenAtMs = lastProof === undefined ? 0 : timeOf(lastProof.atMs);
+  return goOffline(connectivity, Math.max(1, misses), toInstant(Math.max(provenAtMs, toMs(connectivity.since))));
 }
 
-function offline({ misses, lastProof }: Watch, { connectivity }: UnitState): EventDraft[] {
-  if (connectivity.status !== 'online') return [];
-  const lastProofMs = Math.max(lastProof?.atMs ?? 0, toMs(connectivity.since));
-  return goOffline(connectivity, Math.max(1, misses), toInstant(lastProofMs));
+/** 0 of a unit that was never seen. */
+function sinceMsOf({ connectivity }: UnitState): number {
+  return connectivity.status === 'never-seen' ? 0 : toMs(connectivity.since);
 }

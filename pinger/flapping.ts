@@ -13,17 +13,18 @@ const MAX_DOUBLINGS = 3;
 const MAX_UNITS = 100_000;
 
 export class Flapping {
-  readonly #now: () => number;
+  readonly #monotonic: () => number;
   readonly #units = new Map<string, { penalty: number; atMs: number }>();
 
-  /** `now`: milliseconds since 1970. */
-  constructor(now: () => number) {
-    this.#now = now;
+  /** `monotonic`: milliseconds of a clock that never jumps. */
+  constructor(monotonic: () => number) {
+    this.#monotonic = monotonic;
   }
 
   wentOffline(unit: string): void {
     const penalty = this.#penalty(unit) + 1;
-    if (this.#units.size < MAX_UNITS || this.#units.has(unit)) this.#units.set(unit, { penalty, atMs: this.#now() });
+    if (this.#units.size < MAX_UNITS || this.#units.has(unit))
+      this.#units.set(unit, { penalty, atMs: this.#monotonic() });
   }
 
   forget(unit: string): void {
@@ -49,6 +50,6 @@ export class Flapping {
 
   #penalty(unit: string): number {
     const known = this.#units.get(unit);
-    return known === undefined ? 0 : Math.max(0, known.penalty - (this.#now() - known.atMs) / FLAP_DECAY_MS);
+    return known === undefined ? 0 : Math.max(0, known.penalty - (this.#monotonic() - known.atMs) / FLAP_DECAY_MS);
   }
 }

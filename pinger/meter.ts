@@ -14,9 +14,11 @@ export const COUNTED = [
   'late',
   'duplicate',
   'malformed',
+  'unsent',
   'discarded',
   'retries',
   'skippedSlots',
+  'clockJumps',
   'heartbeats',
   'unreadableHeartbeats',
 ] as const;

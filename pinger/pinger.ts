@@ -8,18 +8,21 @@
 
 import { isIP } from 'node:net';
 import { parseAddress } from '../domain/address.ts';
+import { unitHash } from '../domain/shard.ts';
 import type { AddressResolver } from '../platform/addresses.ts';
 import type { Config } from '../platform/config.ts';
 import type { Log } from '../platform/log.ts';
 import type { NatsOptions } from '../platform/nats/connection.ts';
 import { MAX_TELEMETRY_RESULTS, type TelemetryResult } from '../platform/telemetry.ts';
 import type { UnitDecider } from '../platform/units/unit-decider.ts';
+import type { PingerClock } from './clock.ts';
 import { ConnectivityTracker } from './connectivity.ts';
 import { Heartbeats } from './heartbeats.ts';
 import { JoinQueue } from './joining.ts';
 import { type Counted, Meter } from './meter.ts';
 import { Outage as Trouble } from './outage.ts';
 import { PingPool } from './pool.ts';
+import { Roster } from './roster.ts';
 import { type PingResults, Rounds, TURN } from './rounds.ts';
 import { Schedule, slotWidthMs } from './schedule.ts';
 import { Summaries } from './summaries.ts';
@@ -35,13 +38,6 @@ export const TARGETS_REFRESH_MS = 2_000;
 const REFRESH_DUTY = 10;
 /** How often silence, and who should be asked out of turn, are looked at. */
 const LOOK_INTERVAL_MS = 100;
-
-export interface PingerClock {
-  /** Milliseconds since 1970. */
-  readonly now: () => number;
-  /** Milliseconds of a clock that never jumps. */
-  readonly monotonic: () => number;
-}
 
 export interface PingerOptions {
   readonly targets: PingTargets;
@@ -107,6 +103,7 @@ export function startPinger(options: PingerOptions): Pinger {
 class RunningPinger implements Pinger {
   readonly #options: PingerOptions;
   readonly #units: TargetList;
+  readonly #roster: Roster;
   readonly #summaries: Summaries;
   readonly #tracker: ConnectivityTracker;
   readonly #pool: PingPool;
@@ -120,8 +117,8 @@ class RunningPinger implements Pinger {
   readonly #underWay = new Set<Promise<void>>();
   /** Units that nobody pings. */
   readonly #unpinged = new Set<string>();
-  /** How each unit is pinged, as `mannerOf` says. */
-  readonly #manners = new Map<string, number>();
+  /** How each unit is pinged, as `mannerOf` says; 0 of one that is new. */
+  readonly #manners: Float64Array;
   #attendedMs = 0;
   #lookedMs: number;
   #lookTimer: ReturnType<typeof setTimeout> | undefined;
@@ -142,6 +139,9 @@ class RunningPinger implements Pinger {
     });
     const schedule = new Schedule(intervalMs, slotWidthMs(timeoutMs));
     const table = UnitTable.create();
+    const roster = new Roster(table.capacity);
+    this.#roster = roster;
+    this.#manners = new Float64Array(table.capacity);
     const settings = { table: table.shared, timeoutMs, httpKeepAlive, ...(nats === undefined ? {} : { nats }) };
     const worker = new URL('./worker.ts', import.meta.url);
     const pool = new PingPool({ worker, threads, taskMs: schedule.widthMs + timeoutMs, settings, log });
@@ -149,7 +149,7 @@ class RunningPinger implements Pinger {
     this.#pool = pool;
     this.#meter = meter;
     const onResults = (results: PingResults) => this.#take(results);
-    this.#rounds = new Rounds({ schedule, table, pool, threads, timeoutMs, clock, meter, onResults, log });
+    this.#rounds = new Rounds({ schedule, table, roster, pool, threads, timeoutMs, clock, meter, onResults, log });
     this.#summaries = new Summaries({
       capacity: table.capacity,
       intervalMs,
@@ -168,10 +168,11 @@ class RunningPinger implements Pinger {
     this.#publishing = new Trouble('publishing what was heard of units', log);
     this.#lookedMs = clock.monotonic();
     this.#tracker = new ConnectivityTracker({
+      roster,
       decider,
       failuresToOffline: config.failuresToOffline,
       newId,
-      now: clock.now,
+      clock,
       attended: () => this.#attendedMs,
       ...(provenElsewhereMs === undefined ? {} : { provenElsewhereMs }),
       log,
@@ -185,8 +186,8 @@ class RunningPinger implements Pinger {
   }
 
   prove(unit: string, evidence: Evidence, atMs: number): void {
-    if (evidence === 'ping') this.#joining.remove(unit);
-    this.#tracker.prove(unit, evidence, atMs);
+    const index = this.#roster.indexOf(unit) ?? this.#welcome(unit);
+    if (index !== undefined) this.#tracker.prove(index, evidence, atMs);
   }
 
   heartbeat(unit: string, content: Uint8Array, atMs: number): void {
@@ -196,7 +197,8 @@ class RunningPinger implements Pinger {
   }
 
   lastProof(unit: string): { readonly evidence: Evidence; readonly atMs: number } | undefined {
-    return this.#tracker.lastProof(unit);
+    const index = this.#roster.indexOf(unit);
+    return index === undefined ? undefined : this.#tracker.lastProof(index);
   }
 
   reshard(): void {
@@ -237,10 +239,13 @@ class RunningPinger implements Pinger {
     // Not for the time in which this process stood still.
     if (heartbeatsArrive()) this.#attendedMs += Math.min(nowMs - this.#lookedMs, 2 * LOOK_INTERVAL_MS);
     this.#lookedMs = nowMs;
-    for (const unit of this.#unpinged) this.#tracker.checkSilence(unit);
+    for (const unit of this.#unpinged) {
+      const index = this.#roster.indexOf(unit);
+      if (index !== undefined) this.#tracker.checkSilence(index);
+    }
     for (const unit of this.#joining.take(Math.floor(nowMs / LOOK_INTERVAL_MS))) {
-      const index = this.#rounds.indexOf(unit);
-      if (index !== undefined) this.#rounds.soon(index);
+      const index = this.#roster.indexOf(unit);
+      if (index !== undefined && this.#rounds.isIn(index)) this.#rounds.soon(index);
     }
     this.#lookTimer = setTimeout(() => this.#look(), LOOK_INTERVAL_MS);
   }
@@ -248,24 +253,32 @@ class RunningPinger implements Pinger {
   #take({ units, turns, results }: PingResults): void {
     for (let place = 0; place < units.length; place += 1) {
       const index = units[place] ?? 0;
-      const unit = this.#rounds.nameOf(index);
+      const unit = this.#roster.nameOf(index);
       const outcome = results.outcomes[place];
       if (unit === undefined || outcome === OUTCOME.discarded) continue;
       const sentAtMs = Math.round(results.sentAtMs[place] ?? 0);
       if (outcome === OUTCOME.answered) {
-        this.prove(unit, 'ping', sentAtMs);
+        this.#joining.remove(unit);
+        this.#tracker.prove(index, 'ping', sentAtMs);
         this.#summaries.answered(index, unit, results, place);
       } else {
-        if (turns[place] === TURN.own) this.#miss(unit, sentAtMs);
+        if (turns[place] === TURN.own) this.#miss(index, sentAtMs);
         this.#summaries.lost(index, unit, sentAtMs);
       }
     }
     this.#publish(this.#summaries.take());
   }
 
-  #miss(unit: string, sentAtMs: number): void {
-    this.#tracker.miss(unit, sentAtMs);
-    if (this.#tracker.isUnpingable(unit)) this.#tracker.checkSilence(unit);
+  #miss(index: number, sentAtMs: number): void {
+    this.#tracker.miss(index, sentAtMs);
+    if (this.#tracker.isUnpingable(index)) this.#tracker.checkSilence(index);
+  }
+
+  /** A unit that proves itself before the list of targets names it. */
+  #welcome(unit: string): number | undefined {
+    const index = this.#roster.welcome(unit);
+    if (index !== undefined) this.#tracker.add(index, unitHash(unit));
+    return index;
   }
 
   #publish(results: readonly TelemetryResult[]): void {
@@ -307,14 +320,18 @@ class RunningPinger implements Pinger {
 
   #put(target: PingTarget, isFullRead: boolean): void {
     const { name, hash, recorded, connectivity } = target;
-    this.#tracker.add(name, hash, connectivity);
-    if (connectivity !== undefined) this.#tracker.hint(name, connectivity);
-    const known = this.#rounds.indexOf(name);
-    if (known !== undefined) this.#rounds.writeRecorded(known, recorded);
+    const index = this.#roster.add(name);
+    if (index === undefined) {
+      this.#unpinged.add(name);
+      return;
+    }
+    this.#tracker.add(index, hash, connectivity);
+    if (connectivity !== undefined) this.#tracker.hint(index, connectivity);
+    if (this.#rounds.isIn(index)) this.#rounds.writeRecorded(index, recorded);
     const manner = mannerOf(target);
     // Where a name leads may change without a word: it is asked again now and then.
-    if (this.#manners.get(name) === manner && !(isFullRead && !isLiteral(target.address))) return;
-    this.#manners.set(name, manner);
+    if (this.#manners[index] === manner && !(isFullRead && !isLiteral(target.address))) return;
+    this.#manners[index] = manner;
     this.#track(this.#ping(target, manner));
   }
 
@@ -322,16 +339,16 @@ class RunningPinger implements Pinger {
   async #ping(target: PingTarget, manner: number): Promise<void> {
     const { name, hash, probe, recorded } = target;
     const place = await this.#placeOf(target);
-    if (this.#manners.get(name) !== manner) return;
-    const isNew = this.#rounds.indexOf(name) === undefined;
-    const key = this.#options.unitKey(name, target.keyVersion);
-    const index =
-      place === undefined ? undefined : this.#rounds.put({ name, hash, ...place, probe: PROBE[probe], key, recorded });
-    if (index === undefined) {
-      this.#rounds.remove(name);
+    const index = this.#roster.indexOf(name);
+    if (index === undefined || this.#manners[index] !== manner) return;
+    if (place === undefined) {
+      this.#rounds.remove(index);
       this.#unpinged.add(name);
       return;
     }
+    const isNew = !this.#rounds.isIn(index);
+    const key = this.#options.unitKey(name, target.keyVersion);
+    this.#rounds.put(index, { name, hash, ...place, probe: PROBE[probe], key, recorded });
     this.#unpinged.delete(name);
     if (!isNew) return;
     this.#summaries.forget(index);
@@ -349,10 +366,14 @@ class RunningPinger implements Pinger {
   }
 
   #forget(unit: string): void {
-    this.#rounds.remove(unit);
-    this.#manners.delete(unit);
+    const index = this.#roster.indexOf(unit);
+    if (index !== undefined) {
+      this.#rounds.remove(index);
+      this.#tracker.remove(index);
+      this.#manners[index] = 0;
+      this.#roster.remove(unit);
+    }
     this.#unpinged.delete(unit);
-    this.#tracker.remove(unit);
     this.#heartbeats.forget(unit);
     this.#joining.remove(unit);
   }

@@ -4,13 +4,17 @@
  *
  * A slot is handed to the threads shortly before it begins, each unit to the thread that it always meets. A slot that comes
  * too late or finds no place is left out and counted: then nothing is known about its units, and nothing is held against them.
- * A unit's index is given to another unit only when no task under way may still name it.
+ * The system's clock may jump, and with it the instants of all units. Then the rounds start anew at once, with nothing to catch
+ * up. Until each unit was asked once, a unit may be asked sooner than an interval after the last time: that it does not answer
+ * counts for nothing.
  */
 
 import type { Log } from '../platform/log.ts';
 import { messageOf } from '../platform/message-of.ts';
+import { ClockWatch, type PingerClock } from './clock.ts';
 import type { Meter } from './meter.ts';
 import type { PingPool } from './pool.ts';
+import type { Roster } from './roster.ts';
 import type { Schedule } from './schedule.ts';
 import { OUTCOME, type SlotResults, STRAYS } from './tasks.ts';
 import { TokenBucket } from './token-bucket.ts';
@@ -27,6 +31,9 @@ const RETRY_SHARE = 0.1;
 /** Retries that may be made at once when there were none for a while. */
 const MAX_RETRY_BURST = 100;
 
+/** The longest that pings which could not be sent go unmentioned. */
+const UNSENT_REPORT_INTERVAL_MS = 60_000;
+
 /** Why a unit was asked. */
 export const TURN = { own: 0, soon: 1, retry: 2 } as const;
 
@@ -40,47 +47,50 @@ export interface PingResults {
 export interface RoundsOptions {
   readonly schedule: Schedule;
   readonly table: UnitTable;
-  readonly pool: PingPool;
+  readonly roster: Pick<Roster, 'beginTask' | 'endTask'>;
+  readonly pool: Pick<PingPool, 'ping'>;
   readonly threads: number;
   readonly timeoutMs: number;
-  /** Milliseconds since 1970, and of a clock that never jumps. */
-  readonly clock: { readonly now: () => number; readonly monotonic: () => number };
+  readonly clock: PingerClock;
   readonly meter: Meter;
-  /** Called with what came of each part of a slot; must not throw. Units that were removed are not `isIn` any more. */
+  /** Called with what came of each part of a slot; must not throw. Some units may have been removed meanwhile. */
   readonly onResults: (results: PingResults) => void;
   readonly log: Log;
 }
 
 export class Rounds {
   readonly #options: RoundsOptions;
-  readonly #indexes = new Map<string, number>();
-  readonly #names: (string | undefined)[] = [];
+  /** Which indexes are those of units that are pinged, and how many. */
+  readonly #isIn: Uint8Array;
+  #size = 0;
   readonly #instantsMs: Float64Array;
   /** Of each unit, by which slot of the interval. */
   readonly #slots: Uint32Array[];
   readonly #isSorted: boolean[];
-  readonly #free: number[] = [];
-  /** Freed while the task with this number was the newest. */
-  readonly #freed: { readonly index: number; readonly newestTask: number }[] = [];
-  readonly #tasks = new Set<number>();
-  #newestTask = 0;
   /** Pings under way of each unit. */
   readonly #underWay: Uint8Array;
   readonly #outOfTurn = new Map<number, (typeof TURN)['soon' | 'retry']>();
   readonly #retries: TokenBucket;
+  #unsent = 0;
+  #unsentReportedMs = Number.NEGATIVE_INFINITY;
   readonly #working = new Set<Promise<void>>();
+  readonly #clockWatch: ClockWatch;
   #lastSlot: number;
-  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** From this moment of the clock that never jumps on, each unit is asked an interval after the last time. */
+  #inTurnFromMs = Number.NEGATIVE_INFINITY;
+  #cancel: (() => void) | undefined;
   #stopped = false;
 
   constructor(options: RoundsOptions) {
     const { schedule, table, clock } = options;
     this.#options = options;
+    this.#isIn = new Uint8Array(table.capacity);
     this.#instantsMs = new Float64Array(table.capacity);
     this.#underWay = new Uint8Array(table.capacity);
     this.#slots = Array.from({ length: schedule.slots }, () => new Uint32Array(0));
     this.#isSorted = this.#slots.map(() => true);
     this.#retries = new TokenBucket(MAX_RETRY_BURST, clock.monotonic);
+    this.#clockWatch = new ClockWatch(clock);
     this.#lastSlot = schedule.slotAt(clock.now() + LEAD_MS);
   }
 
@@ -90,47 +100,36 @@ export class Rounds {
 
   async stop(): Promise<void> {
     this.#stopped = true;
-    clearTimeout(this.#timer);
+    this.#cancel?.();
     await Promise.all(this.#working);
   }
 
   get size(): number {
-    return this.#indexes.size;
+    return this.#size;
   }
 
-  indexOf(name: string): number | undefined {
-    return this.#indexes.get(name);
+  isIn(index: number): boolean {
+    return this.#isIn[index] === 1;
   }
 
-  /** The unit of an index; `undefined` when it was removed. */
-  nameOf(index: number): string | undefined {
-    return this.#names[index];
-  }
-
-  /** Pings a unit from now on, or in another way. @returns its index; `undefined` when the table is full */
-  put(unit: UnitRow): number | undefined {
+  /** Pings a unit from now on, or in another way. */
+  put(index: number, unit: UnitRow): void {
     const { table, schedule } = this.#options;
-    const known = this.#indexes.get(unit.name);
-    const index = known ?? this.#freeIndex();
-    if (index === undefined) return undefined;
     table.write(index, unit);
-    if (known !== undefined) return index;
-    this.#indexes.set(unit.name, index);
-    this.#names[index] = unit.name;
+    if (this.isIn(index)) return;
+    this.#isIn[index] = 1;
+    this.#size += 1;
     this.#instantsMs[index] = schedule.instantOf(unit.hash);
     this.#enlist(index);
-    return index;
   }
 
-  remove(name: string): void {
-    const index = this.#indexes.get(name);
-    if (index === undefined) return;
-    this.#indexes.delete(name);
-    this.#names[index] = undefined;
+  remove(index: number): void {
+    if (!this.isIn(index)) return;
+    this.#isIn[index] = 0;
+    this.#size -= 1;
     this.#outOfTurn.delete(index);
     const slot = this.#slotOf(index);
     this.#slots[slot] = (this.#slots[slot] ?? new Uint32Array(0)).filter((other) => other !== index);
-    this.#freed.push({ index, newestTask: this.#newestTask });
   }
 
   writeRecorded(index: number, recorded: RecordedPlace | undefined): void {
@@ -144,18 +143,6 @@ export class Rounds {
 
   #askOutOfTurn(index: number, turn: (typeof TURN)['soon' | 'retry']): void {
     if (this.#outOfTurn.size < MAX_WAITING_OUT_OF_TURN || this.#outOfTurn.has(index)) this.#outOfTurn.set(index, turn);
-  }
-
-  #freeIndex(): number | undefined {
-    // The oldest task that is under way.
-    const [oldest = this.#newestTask + 1] = this.#tasks;
-    while ((this.#freed[0]?.newestTask ?? Number.POSITIVE_INFINITY) < oldest) {
-      const freed = this.#freed.shift();
-      if (freed !== undefined) this.#free.push(freed.index);
-    }
-    const free = this.#free.pop();
-    if (free !== undefined) return free;
-    return this.#names.length < this.#options.table.capacity ? this.#names.length : undefined;
   }
 
   #slotOf(index: number): number {
@@ -176,18 +163,29 @@ export class Rounds {
   #tick(): void {
     if (this.#stopped) return;
     const { clock, schedule, meter } = this.#options;
+    const jumpMs = this.#clockWatch.look();
+    if (jumpMs !== 0) this.#startAnew(jumpMs);
     const due = schedule.due(this.#lastSlot, clock.now() + LEAD_MS);
     this.#lastSlot = due.lastSlot;
     if (due.skipped > 0) meter.count('skippedSlots', due.skipped);
     for (const slot of due.slots) this.#takeSlot(slot);
     const untilNextMs = schedule.startMs(this.#lastSlot + 1) - LEAD_MS - clock.now();
     // Never longer than a slot: a clock that jumps is noticed.
-    this.#timer = setTimeout(() => this.#tick(), Math.min(schedule.widthMs, Math.max(0, untilNextMs)));
+    this.#cancel = clock.after(Math.min(schedule.widthMs, Math.max(0, untilNextMs)), () => this.#tick());
+  }
+
+  #startAnew(jumpMs: number): void {
+    const { clock, schedule, meter, log } = this.#options;
+    meter.count('clockJumps');
+    log.warn("the system's clock jumped: the rounds start anew", { jumpMs: Math.round(jumpMs) });
+    this.#lastSlot = schedule.slotAt(clock.now() + LEAD_MS);
+    this.#inTurnFromMs = clock.monotonic() + schedule.intervalMs;
   }
 
   #takeSlot(slot: number): void {
-    const { schedule, threads } = this.#options;
+    const { schedule, threads, clock } = this.#options;
     const startMs = schedule.startMs(slot);
+    const ownTurn = clock.monotonic() < this.#inTurnFromMs ? TURN.soon : TURN.own;
     const own = this.#inOrder(schedule.indexOfSlot(slot));
     const others = this.#takeOutOfTurn(slot, own);
     for (let thread = 0; thread < threads; thread += 1) {
@@ -197,6 +195,7 @@ export class Rounds {
         others.filter(([index]) => isOfThread(index)),
         (index) => (this.#instantsMs[index] ?? 0) % schedule.widthMs,
         schedule.widthMs,
+        ownTurn,
       );
       if (part.units.length > 0) this.#track(this.#ping(thread, startMs, part));
     }
@@ -229,10 +228,8 @@ export class Rounds {
   }
 
   async #ping(thread: number, startMs: number, { units, turns, offsetsMs }: Part): Promise<void> {
-    const { pool, meter, log, onResults } = this.#options;
-    this.#newestTask += 1;
-    const task = this.#newestTask;
-    this.#tasks.add(task);
+    const { pool, roster, meter, log, onResults } = this.#options;
+    const task = roster.beginTask();
     meter.count('pings', units.length);
     for (const index of units) this.#underWay[index] = (this.#underWay[index] ?? 0) + 1;
     try {
@@ -247,16 +244,18 @@ export class Rounds {
     } catch (error) {
       log.error('what came of a slot could not be taken', { reason: messageOf(error) });
     } finally {
-      this.#tasks.delete(task);
+      roster.endTask(task);
     }
   }
 
   #measure({ units, turns, results }: PingResults): void {
     const { meter } = this.#options;
     for (const [index, stray] of STRAYS.entries()) meter.count(stray, results.strays[index] ?? 0);
+    this.#reportUnsent(results.strays[STRAYS.indexOf('unsent')] ?? 0);
     let [answered, missed, discarded] = [0, 0, 0];
     for (let place = 0; place < units.length; place += 1) {
-      if (turns[place] === TURN.own) meter.lag(results.lagsMs[place] ?? 0);
+      // What was never sent was not late.
+      if (turns[place] === TURN.own && results.sentAtMs[place] !== 0) meter.lag(results.lagsMs[place] ?? 0);
       if (results.outcomes[place] === OUTCOME.answered) answered += 1;
       else if (results.outcomes[place] === OUTCOME.discarded) discarded += 1;
       else {
@@ -269,10 +268,21 @@ export class Rounds {
     meter.count('discarded', discarded);
   }
 
+  #reportUnsent(pings: number): void {
+    const { clock, log } = this.#options;
+    const nowMs = clock.monotonic();
+    this.#unsent += pings;
+    if (this.#unsent === 0 || nowMs - this.#unsentReportedMs < UNSENT_REPORT_INTERVAL_MS) return;
+    log.warn('pings were not sent: there is no descriptor, port, memory or connection for them', {
+      pings: this.#unsent,
+    });
+    this.#unsent = 0;
+    this.#unsentReportedMs = nowMs;
+  }
+
   #retry(index: number): void {
     const { schedule, meter } = this.#options;
-    if (this.nameOf(index) === undefined || !this.#retries.take((RETRY_SHARE * this.size) / schedule.intervalMs))
-      return;
+    if (!this.isIn(index) || !this.#retries.take((RETRY_SHARE * this.size) / schedule.intervalMs)) return;
     meter.count('retries');
     this.#askOutOfTurn(index, TURN.retry);
   }
@@ -296,6 +306,7 @@ function merge(
   others: readonly (readonly [index: number, turn: number])[],
   offsetMs: (index: number) => number,
   widthMs: number,
+  ownTurn: number,
 ): Part {
   const count = own.length + others.length;
   const [units, turns, offsetsMs] = [new Uint32Array(count), new Uint8Array(count), new Float32Array(count)];
@@ -304,7 +315,7 @@ function merge(
     const ownMs = nextOwn < own.length ? offsetMs(own[nextOwn] ?? 0) : Number.POSITIVE_INFINITY;
     const otherMs = nextOther < others.length ? (nextOther * widthMs) / others.length : Number.POSITIVE_INFINITY;
     offsetsMs[place] = Math.min(ownMs, otherMs);
-    const [index, turn] = (otherMs < ownMs ? others[nextOther] : [own[nextOwn] ?? 0, TURN.own]) ?? [0, TURN.own];
+    const [index, turn] = (otherMs < ownMs ? others[nextOther] : [own[nextOwn] ?? 0, ownTurn]) ?? [0, ownTurn];
     units[place] = index;
     turns[place] = turn;
     if (otherMs < ownMs) nextOther += 1;

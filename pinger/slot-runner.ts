@@ -9,6 +9,7 @@
  */
 
 import { clockOffsetOfAnswerMs } from '../domain/clock.ts';
+import { ClockWatch, type PingerClock } from './clock.ts';
 import type { Arrivals, Probe, Reply } from './probes/probe.ts';
 import {
   CONFIGURATION_HASH_BYTES,
@@ -29,19 +30,14 @@ const MAX_SENDS_PER_STEP = 256;
 const MAX_STEP_MS = 20;
 /** A step that comes so much late means that the thread stood still. */
 export const MAX_STALL_MS = 150;
-/** The system's clock jumped when it and the one that never jumps differ by so much more than before. */
-export const MAX_CLOCK_DRIFT_MS = 500;
+/** A slot is handed over by so much before it begins, at most. */
+export const MAX_LEAD_MS = 1_000;
 const NO_RUN = 0;
 
 export interface RunnerOptions {
   readonly table: UnitTable;
   readonly timeoutMs: number;
-  /** Milliseconds since 1970. */
-  readonly now: () => number;
-  /** Milliseconds of a clock that never jumps. */
-  readonly monotonic: () => number;
-  /** Calls once after so many milliseconds. Returns the way to stop that. */
-  readonly after: (ms: number, run: () => void) => () => void;
+  readonly clock: PingerClock;
   /** The probe of each `PROBE`, given whom to tell what came of the pings; pings of one that is missing are discarded. */
   readonly openProbes: (arrivals: Arrivals) => Promise<readonly (Probe | undefined)[]>;
 }
@@ -80,18 +76,19 @@ export class SlotRunner implements Arrivals {
   #steppedMs: number;
   /** What was sent before is not judged: the thread stood still, or the clock jumped. */
   #unjudgedBeforeMs = Number.NEGATIVE_INFINITY;
-  #clockOffsetMs: number;
+  readonly #clockWatch: ClockWatch;
 
   private constructor(options: RunnerOptions) {
     this.#options = options;
-    this.now = options.now;
-    this.monotonic = options.monotonic;
-    const { capacity } = options.table;
+    const { clock, table } = options;
+    this.now = clock.now;
+    this.monotonic = clock.monotonic;
+    const { capacity } = table;
     this.#runOf = new Uint16Array(capacity);
     this.#placeOf = new Uint32Array(capacity);
     this.#forged = new Uint8Array(capacity);
-    this.#steppedMs = options.monotonic();
-    this.#clockOffsetMs = options.now() - this.#steppedMs;
+    this.#steppedMs = clock.monotonic();
+    this.#clockWatch = new ClockWatch(clock);
   }
 
   /** @throws what `openProbes` throws */
@@ -101,12 +98,17 @@ export class SlotRunner implements Arrivals {
     return runner;
   }
 
-  /** Pings the units of a slot. Lasts until each has answered or its time is up; beyond `MAX_RUNS` all are discarded. */
+  /**
+   * Pings the units of a slot. Lasts until each has answered or its time is up. Beyond `MAX_RUNS` all are discarded, and so are
+   * those of a slot that would not begin soon, or should have ended: the clock jumped, or the thread stood still, on the way.
+   */
   run({ startMs, units, offsetsMs }: SlotTask): Promise<SlotResults> {
     const results = SlotResults.of(units.length);
-    if (units.length === 0 || this.#runs.size >= MAX_RUNS) return Promise.resolve(results);
+    const leadMs = startMs - this.now();
+    const isOfNow = leadMs <= MAX_LEAD_MS && leadMs >= -MAX_LEAD_MS - this.#options.timeoutMs;
+    if (units.length === 0 || this.#runs.size >= MAX_RUNS || !isOfNow) return Promise.resolve(results);
     const nowMs = this.monotonic();
-    const beginsMs = nowMs + startMs - this.now();
+    const beginsMs = nowMs + leadMs;
     const dueMs = Float64Array.from(offsetsMs, (offsetMs) => beginsMs + offsetMs);
     return new Promise((done) => {
       do this.#lastRun = (this.#lastRun % (MAX_RUNS * 2)) + 1;
@@ -141,7 +143,7 @@ export class SlotRunner implements Arrivals {
     if (run === undefined) return;
     const place = this.#placeOf[unit] ?? 0;
     run.sentMs[place] = atMs;
-    run.results.sentAtMs[place] = atMs + this.#clockOffsetMs;
+    run.results.sentAtMs[place] = atMs + this.#clockWatch.offsetMs;
     run.results.lagsMs[place] = Math.max(0, atMs - (run.dueMs[place] ?? atMs));
   }
 
@@ -176,10 +178,11 @@ export class SlotRunner implements Arrivals {
   }
 
   discarded(unit: number): void {
+    this.#count('unsent');
     this.#end(unit, OUTCOME.discarded);
   }
 
-  stray(what: Exclude<Stray, 'forged'>): void {
+  stray(what: Exclude<Stray, 'forged' | 'unsent'>): void {
     this.#count(what);
   }
 
@@ -220,10 +223,8 @@ export class SlotRunner implements Arrivals {
 
   /** Sees whether the thread stood still or the clock jumped since the last step. */
   #look(nowMs: number): void {
-    const clockOffsetMs = this.now() - nowMs;
-    const jumped = Math.abs(clockOffsetMs - this.#clockOffsetMs) > MAX_CLOCK_DRIFT_MS;
+    const jumped = this.#clockWatch.look() !== 0;
     if (jumped || nowMs - this.#steppedMs > MAX_STEP_MS + MAX_STALL_MS) this.#unjudgedBeforeMs = nowMs;
-    this.#clockOffsetMs = clockOffsetMs;
     this.#steppedMs = nowMs;
   }
 
@@ -237,7 +238,7 @@ export class SlotRunner implements Arrivals {
       const started = startedMs[place] ?? 0;
       if (nowMs - started < this.#options.timeoutMs) return;
       this.#probeOf(unit)?.giveUp(unit);
-      if (started < this.#unjudgedBeforeMs) this.discarded(unit);
+      if (started < this.#unjudgedBeforeMs) this.#end(unit, OUTCOME.discarded);
       else this.missed(unit);
     }
   }
@@ -251,7 +252,7 @@ export class SlotRunner implements Arrivals {
       const unit = units[run.next] ?? 0;
       if (this.isAwaited(unit)) {
         this.#probeOf(unit)?.giveUp(unit);
-        this.discarded(unit);
+        this.#end(unit, OUTCOME.discarded);
       }
       this.#runOf[unit] = number;
       this.#placeOf[unit] = run.next;
@@ -284,7 +285,7 @@ export class SlotRunner implements Arrivals {
     if (this.#runs.size === 0) return;
     let nextMs = nowMs + MAX_STEP_MS;
     for (const run of this.#runs.values()) nextMs = Math.min(nextMs, run.dueMs[run.next] ?? nextMs);
-    this.#cancel = this.#options.after(Math.max(0, Math.ceil(nextMs - nowMs)), () => this.#step());
+    this.#cancel = this.#options.clock.after(Math.max(0, Math.ceil(nextMs - nowMs)), () => this.#step());
   }
 }
 

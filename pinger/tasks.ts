@@ -36,8 +36,11 @@ export interface SlotTask {
 
 export const CONFIGURATION_HASH_BYTES = 8;
 
-/** Messages that were no answer to what is under way, counted since the thread said so last. */
-export const STRAYS = ['forged', 'late', 'duplicate', 'malformed'] as const;
+/**
+ * Counted since the thread said so last: messages that were no answer to what is under way, and pings that were `unsent`, for
+ * want of a descriptor, a port, memory or a connection of ours.
+ */
+export const STRAYS = ['forged', 'late', 'duplicate', 'malformed', 'unsent'] as const;
 export type Stray = (typeof STRAYS)[number];
 
 const F64 = 8;

@@ -46,9 +46,10 @@ export class Vanishing {
     this.#now = now;
   }
 
-  /** So many units of a letter more, or fewer, are believed online, and missing. */
-  count(letter: string, online: number, missing: number): void {
-    for (const group of [this.#group(letter), this.#groups[ALL]]) {
+  /** So many units of a letter, as a number, more, or fewer, are believed online, and missing. */
+  count(letter: number, online: number, missing: number): void {
+    for (const number of [letter, ALL]) {
+      const group = this.#groups[number];
       if (group === undefined) continue;
       group.online += online;
       group.missing += missing;
@@ -58,24 +59,25 @@ export class Vanishing {
   }
 
   /** Whether nothing follows from a unit of this letter being missing. */
-  isOut(letter: string): boolean {
+  isOut(letter: number): boolean {
     return this.#sinceMs(letter) !== undefined;
   }
 
+  /** Whether there is an outage anywhere. */
+  get isAny(): boolean {
+    return this.#groups.some((_, letter) => letter !== ALL && this.isOut(letter));
+  }
+
   outages(): Outage[] {
-    return [...LETTERS].flatMap((letter) => {
-      const since = this.#sinceMs(letter);
-      const { missing = 0, online = 0 } = this.#group(letter) ?? {};
+    return [...LETTERS].flatMap((letter, number) => {
+      const since = this.#sinceMs(number);
+      const { missing = 0, online = 0 } = this.#groups[number] ?? {};
       return since === undefined ? [] : [{ letter, since, share: missing / online }];
     });
   }
 
-  #group(letter: string): Group | undefined {
-    return this.#groups[LETTERS.indexOf(letter)];
-  }
-
-  #sinceMs(letter: string): number | undefined {
-    const group = this.#group(letter);
+  #sinceMs(letter: number): number | undefined {
+    const group = this.#groups[letter];
     if (group === undefined || group.missing === 0) return undefined;
     return group.sinceMs ?? this.#groups[ALL]?.sinceMs;
   }

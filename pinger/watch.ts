@@ -17,7 +17,7 @@ export interface Watch {
   readonly status: Believed;
   /** Pings in a row that were not answered. */
   readonly misses: number;
-  /** When the first of them was sent, or the silence began, milliseconds since 1970. */
+  /** When the first of them was sent, or the silence began, on the clock that never jumps. */
   readonly missingSinceMs?: number;
   /** Neither pings nor anything else has been heard for too long. */
   readonly silent: boolean;
@@ -26,13 +26,13 @@ export interface Watch {
    * unanswered: that is a network through which pings do not come, and the unit would go offline and online for ever.
    */
   readonly pingable: boolean;
-  /** The newest; it alone changes in place. */
-  readonly lastProof?: { evidence: Evidence; atMs: number };
+  /** The newest, on the clock that never jumps. */
+  readonly lastProof?: { readonly evidence: Evidence; readonly atMs: number };
 }
 
 export const NEW_WATCH: Watch = { status: 'unknown', misses: 0, silent: false, pingable: true };
 
-/** The unit has proved that it is there. `atMs`: milliseconds since 1970. */
+/** The unit has proved that it is there. `atMs`: on the clock that never jumps. */
 export function proven(watch: Watch, evidence: Evidence, atMs: number, failuresToOffline: number): Watch {
   const { status, misses, pingable, lastProof } = watch;
   return {

@@ -2,6 +2,7 @@
 
 import { move, workerData } from 'piscina';
 import { createLog } from '../platform/log.ts';
+import { systemClock } from './clock.ts';
 import { HttpProbe } from './probes/http.ts';
 import { NatsProbe } from './probes/nats.ts';
 import { UdpProbe } from './probes/udp.ts';
@@ -32,12 +33,7 @@ function open({ table: shared, timeoutMs, httpKeepAlive, nats }: ThreadSettings)
   return SlotRunner.open({
     table,
     timeoutMs,
-    now: Date.now,
-    monotonic: () => performance.now(),
-    after(ms, run) {
-      const timer = setTimeout(run, ms);
-      return () => clearTimeout(timer);
-    },
+    clock: systemClock,
     openProbes: async (arrivals) => [
       await UdpProbe.open(table, arrivals),
       new HttpProbe({ table, arrivals, keepAlive: httpKeepAlive }),

@@ -11,12 +11,14 @@ import { pingPath } from '../../platform/unit-protocol/ping.ts';
 import { KEY_BYTES, NONCE_BYTES, type UnitTable } from '../unit-table.ts';
 import { readResponse } from './http-response.ts';
 import { readJsonReply } from './json-reply.ts';
-import { type Arrivals, isOwnFault, type Probe } from './probe.ts';
+import { type Arrivals, hasDescriptor, isOwnFault, type Probe } from './probe.ts';
 
 /** Connections that one thread has open at a moment, kept ones included; what comes beyond is not sent. */
 export const MAX_CONNECTIONS = 4_000;
 /** With more open than this, none is kept: what remains is for units that need a new one. */
 const MAX_KEPT_CONNECTIONS = 3_000;
+/** How long after descriptors had run out a connection that fails says nothing: others may have given theirs back meanwhile. */
+const STARVED_MS = 1_000;
 const HTTP_OK = 200;
 
 /** A connection, and the ping that is under way on it. */
@@ -40,6 +42,7 @@ export class HttpProbe implements Probe {
   readonly #options: HttpOptions;
   readonly #lines = new Map<number, Line>();
   readonly #key = Buffer.alloc(KEY_BYTES);
+  #starvedUntilMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: HttpOptions) {
     this.#options = options;
@@ -142,8 +145,18 @@ export class HttpProbe implements Probe {
     this.#drop(unit);
     if (!line.isAsked) return;
     if (this.#wasIdle(line)) this.#connect(unit);
-    else if (isOwnFault(error)) this.#options.arrivals.discarded(unit);
+    else if (isOwnFault(error) || this.#isStarved()) this.#options.arrivals.discarded(unit);
     else this.#options.arrivals.missed(unit);
+  }
+
+  /**
+   * Whether there is, or was just now, no descriptor for a connection. Bun says of one that could not be had for that reason
+   * what it says of a unit that refuses: ECONNREFUSED. So it is tried.
+   */
+  #isStarved(): boolean {
+    const nowMs = this.#options.arrivals.monotonic();
+    if (!hasDescriptor()) this.#starvedUntilMs = nowMs + STARVED_MS;
+    return nowMs < this.#starvedUntilMs;
   }
 
   /** The unit closed a kept connection while the request was under way: that says nothing about the unit. */

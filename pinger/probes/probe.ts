@@ -1,5 +1,6 @@
 /** A way to ask units. */
 
+import { closeSync, openSync } from 'node:fs';
 import type { Stray } from '../tasks.ts';
 
 /** What a unit says about itself in an answer. The bytes are read while `answered` runs, and not kept. */
@@ -31,7 +32,7 @@ export interface Arrivals {
   /** It could not be sent, by our own fault. */
   discarded(unit: number): void;
   /** Something else came that nobody waits for. */
-  stray(what: Exclude<Stray, 'forged'>): void;
+  stray(what: Exclude<Stray, 'forged' | 'unsent'>): void;
 }
 
 export interface Probe {
@@ -56,4 +57,14 @@ const OWN_FAULTS: ReadonlySet<string> = new Set([
 
 export function isOwnFault(error: unknown): boolean {
   return error instanceof Error && 'code' in error && OWN_FAULTS.has(String(error.code));
+}
+
+/** Whether this process can open anything at all. */
+export function hasDescriptor(): boolean {
+  try {
+    closeSync(openSync('/dev/null', 'r'));
+    return true;
+  } catch (error) {
+    return !isOwnFault(error);
+  }
 }

@@ -69,10 +69,10 @@ export class UdpProbe implements Probe {
   /** @throws what the system throws when there is no socket to be had */
   static async open(table: UnitTable, arrivals: Arrivals): Promise<UdpProbe> {
     let take: (datagram: Buffer) => void = () => undefined;
-    const openAll = (host: string) =>
-      Promise.all(Array.from({ length: SOCKETS }, () => openSocket(host, (datagram) => take(datagram))));
+    const openAll = (host: string) => openSockets(host, (datagram) => take(datagram));
     // A machine without IPv6 pings by IPv4 alone.
-    const [v4, v6] = await Promise.all([openAll('0.0.0.0'), openAll('::').catch(() => [])]);
+    const v4 = await openAll('0.0.0.0');
+    const v6 = await openAll('::').catch(() => []);
     const probe = new UdpProbe(table, arrivals, v4, v6);
     take = (datagram) => probe.#take(datagram);
     return probe;
@@ -243,6 +243,18 @@ function newRequest(): Buffer {
   const request = Buffer.alloc(PING_DATAGRAM_BYTES);
   beginPing(request);
   return request;
+}
+
+/** All of them or none: what cannot be had now is tried again, and must not hold what others need meanwhile. */
+async function openSockets(hostname: string, take: (datagram: Buffer) => void): Promise<Socket[]> {
+  const sockets: Socket[] = [];
+  try {
+    while (sockets.length < SOCKETS) sockets.push(await openSocket(hostname, take));
+    return sockets;
+  } catch (error) {
+    for (const socket of sockets) socket.close();
+    throw error;
+  }
 }
 
 function openSocket(hostname: string, take: (datagram: Buffer) => void) {

@@ -4,6 +4,7 @@ import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
 import type { Fleet } from '../../device-sim/fleet/fleet.ts';
 import { parseAddress } from '../../domain/address.ts';
 import { unitHash } from '../../domain/shard.ts';
+import { systemClock } from '../../pinger/clock.ts';
 import { HttpProbe } from '../../pinger/probes/http.ts';
 import { NatsProbe } from '../../pinger/probes/nats.ts';
 import { UdpProbe } from '../../pinger/probes/udp.ts';
@@ -51,12 +52,7 @@ async function newProber(probe: UnitRow['probe'], keepAlive = false): Promise<Pr
   const runner = await SlotRunner.open({
     table,
     timeoutMs: TIMEOUT_MS,
-    now: Date.now,
-    monotonic: () => performance.now(),
-    after(ms, run) {
-      const timer = setTimeout(run, ms);
-      return () => clearTimeout(timer);
-    },
+    clock: systemClock,
     openProbes: async (arrivals) => [
       await UdpProbe.open(table, arrivals),
       new HttpProbe({ table, arrivals, keepAlive }),
@@ -209,7 +205,7 @@ describe('datagrams that come back', () => {
     const results = await ping();
     close();
     expect(results.outcomes[0]).toBe(OUTCOME.forged);
-    expect(strays(results)).toEqual({ forged: 1, late: 0, duplicate: 0, malformed: 2 });
+    expect(strays(results)).toEqual({ forged: 1, late: 0, duplicate: 0, malformed: 2, unsent: 0 });
   });
 
   test('forged before the true one do not spoil it', async () => {

@@ -3,6 +3,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import type { CloudEvent } from '../../domain/envelope.ts';
 import { unitHash } from '../../domain/shard.ts';
 import { newUnitState } from '../../domain/unit.ts';
+import { systemClock } from '../../pinger/clock.ts';
 import { type Pinger, type PingerOptions, startPinger } from '../../pinger/pinger.ts';
 import { MIN_SLOT_WIDTH_MS, Schedule } from '../../pinger/schedule.ts';
 import type { PingTarget } from '../../pinger/targets.ts';
@@ -117,7 +118,7 @@ async function start(watched: readonly FakeUnit[], changes: Partial<PingerOption
     resolve: (address) => addresses.resolve(address),
     heartbeatsArrive: () => true,
     newId: randomUUID,
-    clock: { now: Date.now, monotonic: () => performance.now() },
+    clock: systemClock,
     config: {
       intervalMs: INTERVAL_MS,
       timeoutMs: TIMEOUT_MS,

@@ -5,6 +5,7 @@ import { unitHash } from '../../domain/shard.ts';
 import { newUnitState } from '../../domain/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import { ConnectivityTracker } from '../../pinger/connectivity.ts';
+import { Roster } from '../../pinger/roster.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import { StoreUnavailableError } from '../../platform/event-store/store.ts';
 import { createLog } from '../../platform/log.ts';
@@ -13,6 +14,9 @@ import { UNIT } from '../support/given.ts';
 import { LOCKERS, NOW_MS, registration } from './domain/scene.ts';
 
 const N = 3;
+/** Of the unit, and of one that nobody registered, in the roster of each pinger. */
+const INDEX = 0;
+const STRANGER = 1;
 
 /** A platform in memory with one clock, one registered unit, and as many pingers as are asked for. */
 async function platform() {
@@ -45,20 +49,23 @@ async function platform() {
     { type: 'UnitRegistered', data: registration(LOCKERS) },
   ]);
   const newPinger = () => {
+    const roster = new Roster(2);
+    for (const name of [UNIT, 'stranger']) roster.add(name);
     const decider = newDecider();
     const decide: UnitDecider['decide'] = async (...args) => {
       if (storeIsAway) throw new StoreUnavailableError('the store is away');
       return decider.decide(...args);
     };
     const tracker = new ConnectivityTracker({
+      roster,
       decider: { decide },
       failuresToOffline: N,
       newId,
-      now,
+      clock: { now, monotonic: now },
       attended: () => nowMs - NOW_MS,
       log,
     });
-    tracker.add(UNIT, unitHash(UNIT));
+    tracker.add(INDEX, unitHash(UNIT));
     return tracker;
   };
   return {
@@ -87,7 +94,7 @@ type World = Awaited<ReturnType<typeof platform>>;
 async function missTimes(world: World, tracker: ConnectivityTracker, count: number): Promise<void> {
   for (let index = 0; index < count; index += 1) {
     world.pass(10_000);
-    tracker.miss(UNIT, world.now());
+    tracker.miss(INDEX, world.now());
     await settled();
   }
 }
@@ -98,14 +105,14 @@ describe('transitions', () => {
   test('are one event each, with what they say', async () => {
     const world = await platform();
     const tracker = world.newPinger();
-    tracker.prove(UNIT, 'ping', world.now());
+    tracker.prove(INDEX, 'ping', world.now());
     await settled();
     const lastProofMs = world.now() + 10_000;
     world.pass(10_000);
-    tracker.prove(UNIT, 'ping', world.now());
+    tracker.prove(INDEX, 'ping', world.now());
     await missTimes(world, tracker, 5);
     world.pass(10_000);
-    tracker.prove(UNIT, 'heartbeat', world.now());
+    tracker.prove(INDEX, 'heartbeat', world.now());
     await settled();
     expect(await world.transitions()).toMatchObject([
       { type: 'UnitWentOnline', data: { evidence: 'ping' }, actor: 'platform:pinger', source: '/lockfleet/pinger' },
@@ -126,7 +133,8 @@ describe('transitions', () => {
   test('are none for a unit that nobody registered', async () => {
     const world = await platform();
     const tracker = world.newPinger();
-    tracker.prove('stranger', 'heartbeat', world.now());
+    tracker.add(STRANGER, unitHash('stranger'));
+    tracker.prove(STRANGER, 'heartbeat', world.now());
     await settled();
     expect(await world.store.tail('stranger', 0)).toEqual([]);
   });
@@ -135,11 +143,11 @@ describe('transitions', () => {
     const world = await platform();
     const pingers = [world.newPinger(), world.newPinger(), world.newPinger()];
     for (let round = 0; round < 4; round += 1) {
-      for (const tracker of pingers) tracker.prove(UNIT, 'ping', world.now());
+      for (const tracker of pingers) tracker.prove(INDEX, 'ping', world.now());
       await settled();
       for (let miss = 0; miss < N; miss += 1) {
         world.pass(10_000);
-        for (const tracker of pingers) tracker.miss(UNIT, world.now());
+        for (const tracker of pingers) tracker.miss(INDEX, world.now());
       }
       await settled();
     }
@@ -150,7 +158,7 @@ describe('transitions', () => {
   test('go on after a restart from what the log says', async () => {
     const world = await platform();
     const before = world.newPinger();
-    before.prove(UNIT, 'ping', world.now());
+    before.prove(INDEX, 'ping', world.now());
     await before.stop();
     const after = world.newPinger();
     await missTimes(world, after, N);
@@ -165,7 +173,7 @@ describe('who is right', () => {
     const [deaf, hearing] = [world.newPinger(), world.newPinger()];
     await missTimes(world, deaf, N - 1);
     world.pass(1);
-    hearing.prove(UNIT, 'ping', world.now());
+    hearing.prove(INDEX, 'ping', world.now());
     await settled();
     await missTimes(world, deaf, 1);
     expect(types(await world.transitions())).toEqual(['UnitWentOnline']);
@@ -175,16 +183,16 @@ describe('who is right', () => {
   test('the read model makes a pinger look again', async () => {
     const world = await platform();
     const [mine, other] = [world.newPinger(), world.newPinger()];
-    mine.prove(UNIT, 'ping', world.now());
+    mine.prove(INDEX, 'ping', world.now());
     await settled();
     await missTimes(world, other, N);
     expect(types(await world.transitions())).toEqual(['UnitWentOnline', 'UnitWentOffline']);
     // It still believes that the unit is online, and keeps hearing it.
-    mine.prove(UNIT, 'ping', world.now());
+    mine.prove(INDEX, 'ping', world.now());
     await settled();
     expect(await world.transitions()).toHaveLength(2);
-    mine.hint(UNIT, 'offline');
-    mine.prove(UNIT, 'ping', world.now());
+    mine.hint(INDEX, 'offline');
+    mine.prove(INDEX, 'ping', world.now());
     await settled();
     expect(types(await world.transitions())).toEqual(['UnitWentOnline', 'UnitWentOffline', 'UnitWentOnline']);
   });
@@ -192,10 +200,10 @@ describe('who is right', () => {
   test('a read model that lags is not believed at once', async () => {
     const world = await platform();
     const tracker = world.newPinger();
-    tracker.prove(UNIT, 'ping', world.now());
+    tracker.prove(INDEX, 'ping', world.now());
     await settled();
     world.pass(1_000);
-    tracker.hint(UNIT, 'never-seen');
+    tracker.hint(INDEX, 'never-seen');
     expect(tracker.states()).toMatchObject({ online: 1, unknown: 0 });
   });
 });
@@ -204,15 +212,15 @@ describe('silence', () => {
   test('makes a unit offline that only heartbeats tell of', async () => {
     const world = await platform();
     const tracker = world.newPinger();
-    tracker.prove(UNIT, 'heartbeat', world.now());
+    tracker.prove(INDEX, 'heartbeat', world.now());
     await settled();
     world.pass(N * HEARTBEAT_INTERVAL_MS);
-    tracker.checkSilence(UNIT);
+    tracker.checkSilence(INDEX);
     await settled();
     expect(await world.transitions()).toHaveLength(1);
     world.pass(1);
-    tracker.checkSilence(UNIT);
-    tracker.checkSilence(UNIT);
+    tracker.checkSilence(INDEX);
+    tracker.checkSilence(INDEX);
     await settled();
     expect(await world.transitions()).toMatchObject([
       { type: 'UnitWentOnline', time: toInstant(NOW_MS) },
@@ -223,15 +231,15 @@ describe('silence', () => {
   test('is the only thing that counts at a unit that pings do not reach', async () => {
     const world = await platform();
     const tracker = world.newPinger();
-    tracker.prove(UNIT, 'heartbeat', world.now());
+    tracker.prove(INDEX, 'heartbeat', world.now());
     for (let round = 0; round < 10; round += 1) {
       await missTimes(world, tracker, N);
-      tracker.prove(UNIT, 'heartbeat', world.now());
+      tracker.prove(INDEX, 'heartbeat', world.now());
       await settled();
     }
     // It went offline once, before anybody knew; after that it stays.
     expect(types(await world.transitions())).toEqual(['UnitWentOnline', 'UnitWentOffline', 'UnitWentOnline']);
-    expect(tracker.isUnpingable(UNIT)).toBe(true);
+    expect(tracker.isUnpingable(INDEX)).toBe(true);
   });
 });
 
@@ -241,12 +249,12 @@ describe('a store that is away', () => {
     const tracker = world.newPinger();
     world.breakStore(true);
     for (let attempt = 0; attempt < 5; attempt += 1) {
-      tracker.prove(UNIT, 'ping', world.now());
+      tracker.prove(INDEX, 'ping', world.now());
       await settled();
     }
     expect(await world.transitions()).toEqual([]);
     world.breakStore(false);
-    tracker.prove(UNIT, 'ping', world.now());
+    tracker.prove(INDEX, 'ping', world.now());
     await settled();
     expect(types(await world.transitions())).toEqual(['UnitWentOnline']);
     expect(world.lines.filter((line) => line.includes('"warn"'))).toHaveLength(1);
@@ -257,23 +265,27 @@ describe('a store that is away', () => {
 test('what comes in while a decision is under way is not lost', async () => {
   const world = await platform();
   const tracker = world.newPinger();
-  tracker.prove(UNIT, 'ping', world.now());
+  tracker.prove(INDEX, 'ping', world.now());
   await settled();
-  for (let miss = 0; miss < N; miss += 1) tracker.miss(UNIT, world.now());
-  tracker.prove(UNIT, 'ping', world.now());
+  for (let miss = 0; miss < N; miss += 1) tracker.miss(INDEX, world.now());
+  tracker.prove(INDEX, 'ping', world.now());
   await settled();
   expect(types(await world.transitions())).toEqual(['UnitWentOnline', 'UnitWentOffline', 'UnitWentOnline']);
 });
 
-test('a unit that has left is forgotten, and one that has proved itself early is kept', async () => {
+test('a unit that has left is forgotten, until it is watched again', async () => {
   const world = await platform();
   const tracker = world.newPinger();
-  tracker.remove(UNIT);
-  tracker.miss(UNIT, world.now());
-  tracker.checkSilence(UNIT);
+  tracker.remove(INDEX);
+  tracker.miss(INDEX, world.now());
+  tracker.checkSilence(INDEX);
   expect(tracker.states()).toEqual({ unknown: 0, 'never-seen': 0, online: 0, offline: 0 });
-  tracker.prove(UNIT, 'heartbeat', world.now());
-  tracker.add(UNIT, unitHash(UNIT));
+  tracker.prove(INDEX, 'heartbeat', world.now());
+  expect(tracker.states()).toMatchObject({ online: 0 });
+  tracker.add(INDEX, unitHash(UNIT));
+  tracker.prove(INDEX, 'heartbeat', world.now());
+  // As one that has proved itself before the list of targets names it.
+  tracker.add(INDEX, unitHash(UNIT));
   await settled();
   expect(tracker.states()).toMatchObject({ online: 1 });
 });

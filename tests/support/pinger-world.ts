@@ -1,0 +1,228 @@
+/** A pinger without threads and without a network, on clocks that a test moves: the real rounds, runner and tracker. */
+
+import { unitHash } from '../../domain/shard.ts';
+import { newUnitState } from '../../domain/unit.ts';
+import type { PingerClock } from '../../pinger/clock.ts';
+import { ConnectivityTracker } from '../../pinger/connectivity.ts';
+import { Meter } from '../../pinger/meter.ts';
+import type { Arrivals, Probe } from '../../pinger/probes/probe.ts';
+import { Roster } from '../../pinger/roster.ts';
+import { Rounds, TURN } from '../../pinger/rounds.ts';
+import { Schedule, slotWidthMs } from '../../pinger/schedule.ts';
+import { SlotRunner } from '../../pinger/slot-runner.ts';
+import { OUTCOME, SlotResults, type SlotTask } from '../../pinger/tasks.ts';
+import { PROBE, UnitTable } from '../../pinger/unit-table.ts';
+import { MemoryEventStore } from '../../platform/event-store/memory.ts';
+import { createLog } from '../../platform/log.ts';
+import { UnitDecider } from '../../platform/units/unit-decider.ts';
+import { LOCKERS, NOW_MS, registration } from '../unit/domain/scene.ts';
+
+export const INTERVAL_MS = 10_000;
+export const TIMEOUT_MS = 2_000;
+export const FAILURES = 3;
+/** How long a slot is on its way to the thread, and a unit takes to answer. */
+const HANDOVER_MS = 3;
+const RESPONSE_MS = 40;
+/** Promises that wait for one another, at most. */
+const MAX_TURNS = 40;
+
+interface Timer {
+  readonly dueMs: number;
+  readonly run: () => void;
+}
+
+/** Clocks that stand still until a test moves them. */
+export class SimulatedClock implements PingerClock {
+  #monotonicMs = 0;
+  #nowMs = NOW_MS;
+  readonly #timers = new Set<Timer>();
+
+  readonly now = () => Math.floor(this.#nowMs);
+  readonly monotonic = () => this.#monotonicMs;
+  readonly after = (ms: number, run: () => void) => {
+    const timer = { dueMs: this.#monotonicMs + Math.max(1, ms), run };
+    this.#timers.add(timer);
+    return () => this.#timers.delete(timer);
+  };
+
+  /** The system's clock alone. */
+  jump(ms: number): void {
+    this.#nowMs += ms;
+  }
+
+  /** `pace`: how fast the system's clock goes meanwhile. */
+  async pass(ms: number, pace = 1): Promise<void> {
+    const endMs = this.#monotonicMs + ms;
+    for (let next = this.#next(endMs); next !== undefined; next = this.#next(endMs)) {
+      this.#timers.delete(next);
+      this.#move(next.dueMs, pace);
+      next.run();
+      for (let turn = 0; turn < MAX_TURNS; turn += 1) await Promise.resolve();
+    }
+    this.#move(endMs, pace);
+  }
+
+  #move(toMs: number, pace: number): void {
+    this.#nowMs += (toMs - this.#monotonicMs) * pace;
+    this.#monotonicMs = toMs;
+  }
+
+  #next(endMs: number): Timer | undefined {
+    let first: Timer | undefined;
+    for (const timer of this.#timers) if (timer.dueMs < (first?.dueMs ?? endMs)) first = timer;
+    return first;
+  }
+}
+
+export interface Sent {
+  readonly unit: string;
+  readonly atMs: number;
+  /** What the system's clock said. */
+  readonly wallMs: number;
+}
+
+export interface PingerWorld {
+  readonly clock: SimulatedClock;
+  readonly schedule: Schedule;
+  readonly meter: Meter;
+  readonly tracker: ConnectivityTracker;
+  readonly names: readonly string[];
+  readonly sent: Sent[];
+  /** Units that do not answer. */
+  readonly dead: Set<string>;
+  readonly lines: string[];
+  /** How often units went offline, by their names. */
+  offline(): Promise<Map<string, number>>;
+  stop(): Promise<void>;
+}
+
+/** Registered units that are all online, and a pinger that asks them. */
+export async function startPingerWorld(units: number): Promise<PingerWorld> {
+  const clock = new SimulatedClock();
+  const lines: string[] = [];
+  const log = createLog((line) => lines.push(line), clock.now);
+  const { store, decider, newId } = platformOf(clock, log);
+  const names = Array.from({ length: units }, (_, index) => `PL-${index}`);
+  const meta = { actor: 'ops:tests', source: '/lockfleet/tests' };
+  for (const name of names) {
+    const data = { ...registration(LOCKERS), name };
+    await decider.decide(name, 'registry', { ...meta, commandId: newId() }, () => [{ type: 'UnitRegistered', data }]);
+  }
+  const roster = new Roster(units);
+  const tracker = new ConnectivityTracker({
+    roster,
+    decider,
+    failuresToOffline: FAILURES,
+    newId,
+    clock,
+    attended: clock.monotonic,
+    log,
+  });
+  const table = UnitTable.create(units);
+  const schedule = new Schedule(INTERVAL_MS, slotWidthMs(TIMEOUT_MS));
+  const meter = new Meter(clock.monotonic);
+  const [sent, dead]: [Sent[], Set<string>] = [[], new Set()];
+  const runner = await SlotRunner.open({
+    table,
+    timeoutMs: TIMEOUT_MS,
+    clock,
+    openProbes: async (arrivals) => [simulatedProbe({ clock, names, sent, dead, arrivals })],
+  });
+  const ping = async (_thread: number, task: SlotTask) => {
+    await new Promise<void>((handed) => clock.after(HANDOVER_MS, handed));
+    return new SlotResults((await runner.run(task)).buffer);
+  };
+  const rounds = new Rounds({
+    schedule,
+    table,
+    roster,
+    pool: { ping },
+    threads: 1,
+    timeoutMs: TIMEOUT_MS,
+    clock,
+    meter,
+    log,
+    onResults({ units: pinged, turns, results }) {
+      for (const [place, index] of pinged.entries()) {
+        const [outcome, sentAtMs = 0] = [results.outcomes[place], results.sentAtMs[place]];
+        if (outcome === OUTCOME.answered) tracker.prove(index, 'ping', sentAtMs);
+        else if (outcome !== OUTCOME.discarded && turns[place] === TURN.own) tracker.miss(index, sentAtMs);
+      }
+    },
+  });
+  for (const [index, name] of names.entries()) {
+    const hash = unitHash(name);
+    roster.add(name);
+    tracker.add(index, hash);
+    rounds.put(index, { name, hash, ip: '127.0.0.1', port: 1, probe: PROBE.udp, key: new Uint8Array(32) });
+  }
+  rounds.start();
+  await clock.pass(INTERVAL_MS + TIMEOUT_MS);
+  return {
+    clock,
+    schedule,
+    meter,
+    tracker,
+    names,
+    sent,
+    dead,
+    lines,
+    async offline() {
+      const counts = new Map<string, number>();
+      for (const name of names) {
+        const events = (await store.tail(name, 0)).flatMap((message) => message.events());
+        const times = events.filter(({ type }) => type === 'UnitWentOffline').length;
+        if (times > 0) counts.set(name, times);
+      }
+      return counts;
+    },
+    async stop() {
+      const stopped = rounds.stop();
+      await clock.pass(INTERVAL_MS);
+      await stopped;
+      await Promise.all([runner.close(), tracker.stop()]);
+    },
+  };
+}
+
+function platformOf(clock: SimulatedClock, log: ReturnType<typeof createLog>) {
+  let ids = 0;
+  const newId = () => {
+    ids += 1;
+    return `id-${ids}`;
+  };
+  const store = new MemoryEventStore(clock.now);
+  const decider = new UnitDecider({
+    store,
+    loadSnapshot: async (unit) => ({ state: newUnitState(unit), completeTo: 0 }),
+    newId,
+    clock: clock.now,
+    random: () => 0,
+    sleep: async () => undefined,
+    log,
+  });
+  return { store, decider, newId };
+}
+
+function simulatedProbe(world: {
+  readonly clock: SimulatedClock;
+  readonly names: readonly string[];
+  readonly sent: Sent[];
+  readonly dead: ReadonlySet<string>;
+  readonly arrivals: Arrivals;
+}): Probe {
+  const { clock, names, sent, dead, arrivals } = world;
+  const reply = { bytes: new Uint8Array(32), epochAt: 0, configurationHashAt: 16, lastSeq: 0, clockMs: Number.NaN };
+  return {
+    send(units) {
+      for (const index of units) {
+        const unit = names[index] ?? '';
+        sent.push({ unit, atMs: clock.monotonic(), wallMs: clock.now() });
+        arrivals.sent(index, clock.monotonic());
+        if (!dead.has(unit)) clock.after(RESPONSE_MS, () => arrivals.answered(index, reply, clock.monotonic()));
+      }
+    },
+    giveUp: () => undefined,
+    close: async () => undefined,
+  };
+}
