@@ -9,7 +9,7 @@ import { NatsEventStore } from '../../platform/nats/event-store.ts';
 import { ensureStreams } from '../../platform/nats/jetstream.ts';
 import { Postgres } from '../../platform/postgres/connection.ts';
 import { encodeTelemetry, telemetrySubject } from '../../platform/telemetry.ts';
-import { projectionStatus } from '../../projections/engine/queries.ts';
+import { runStatus } from '../../projections/engine/queries/status.ts';
 import { listEvents } from '../../projections/event_log/queries.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 import { eventually } from '../support/eventually.ts';
@@ -112,9 +112,19 @@ test('the process follows the stream, survives kill -9, writes telemetry, and st
   const status = cli('status');
   expect(status.exitCode).toBe(0);
   const table = status.stdout.toString();
-  for (const { projection, schema } of await projectionStatus(postgres.sql)) {
+  for (const { projection, schema } of await runStatus(postgres.sql)) {
     expect(table).toMatch(new RegExp(`^${projection} +\\d+ +${schema} +serving +\\d+ +\\d+ +\\d+ +0$`, 'm'));
   }
+
+  const rebuilt = cli('rebuild', 'units');
+  expect(rebuilt.stdout.toString()).toMatch(/units is rebuilt: [\d,]+ events in 0:\d\d/);
+  expect(rebuilt.exitCode).toBe(0);
+  expect(cli('rebuild', 'nothing').exitCode).toBe(1);
+  const cancelled = cli('cancel', 'units');
+  expect(cancelled.stdout.toString()).toBe('units is not being rebuilt\n');
+  expect(cancelled.exitCode).toBe(1);
+  expect(cli('parked', 'units').stdout.toString()).toBe('no unit is parked in units\n');
+  expect(cli('retry', 'units', unit).exitCode).toBe(1);
 
   const beforeMs = performance.now();
   second.kill('SIGTERM');
@@ -180,7 +190,7 @@ test('NATS and Postgres crash under it, and it goes on by itself', async () => {
 }, 120_000);
 
 test('what the command line does not know, it says', () => {
-  for (const args of [[], ['rebuild', 'units'], ['status', 'units']]) {
+  for (const args of [[], ['rebuild'], ['rebuild', 'units', 'bookings'], ['status', 'units'], ['constructor']]) {
     const { exitCode, stderr } = cli(...args);
     expect(exitCode).toBe(2);
     expect(stderr.toString()).toContain('usage: ./run projections status');
