@@ -1,7 +1,7 @@
 import type { StoredMessage } from '../../platform/event-store/store.ts';
 
 /** Messages, and their bytes, that wait for one projection; when one intake is full, the reader waits. */
-const MAX_INTAKE_MESSAGES = 2_000;
+const MAX_INTAKE_MESSAGES = 10_000;
 /** Parsed, they take some five times as much memory. */
 const MAX_INTAKE_BYTES = 8 * 1024 * 1024;
 

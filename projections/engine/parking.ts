@@ -19,7 +19,7 @@ import type { Commit, Projection } from './projection.ts';
 import type { Run } from './runs.ts';
 
 /** Events in one call of `apply`. */
-export const MAX_BATCH_EVENTS = 1_000;
+export const MAX_BATCH_EVENTS = 8_000;
 /** Longest reason that is kept. */
 const MAX_REASON_LENGTH = 1_000;
 

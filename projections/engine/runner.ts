@@ -22,7 +22,7 @@ import type { Commit, Projection } from './projection.ts';
 import type { Run } from './runs.ts';
 
 /** Messages that one transaction may pass, applied or not. */
-const MAX_BATCH_MESSAGES = 1_000;
+const MAX_BATCH_MESSAGES = 8_000;
 const IDLE_ADVANCE_MS = 100;
 /**
  * Pause from the end of one transaction to the beginning of the next, so that under load more commits share a sync of the

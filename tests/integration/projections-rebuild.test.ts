@@ -156,6 +156,38 @@ describe('a rebuild that was asked for', () => {
     expect(projection).toMatchObject({ name: 'slow', position: 300, lag: 0, rebuild: null, lastEnded: null });
   }, 60_000);
 
+  test('of what is folded comes to the same as what was applied live, stopped and cut off at any moment', async () => {
+    const history = newHistory(40);
+    const store = storeOf(history);
+    const postgres = await database();
+    const live = fill(postgres, store);
+    await live.caughtUp;
+    for (let round = 0; round < 20; round++) {
+      await happen(history, store, 100);
+      await pause(10);
+    }
+    await shownTo(postgres, 2_000);
+    await live.stop();
+    const applied = await dump(postgres);
+    const runs = await Promise.all(NAMES.map((name) => ask(postgres, name)));
+    for (let round = 0; round < 6; round++) {
+      const filling = fill(postgres, store);
+      await pause(60 + round * 7);
+      // A connection that was cut in the round before may be tried first.
+      await eventually(
+        () => postgres.sql`
+          select pg_terminate_backend(pid) from pg_stat_activity
+          where datname = current_database() and pid <> pg_backend_pid()`,
+      );
+      await pause(round * 11);
+      await filling.stop();
+    }
+    const last = fill(postgres, store);
+    for (const runId of runs) await serves(postgres, runId);
+    await last.stop();
+    expect(await dump(postgres)).toEqual(applied);
+  }, 60_000);
+
   test('that is called off changes nothing, and leaves nothing behind', async () => {
     const history = newHistory(4);
     const store = storeOf(history);
