@@ -8,28 +8,32 @@ import { createLog } from '../platform/log.ts';
 import { Nats, NatsUnavailableError } from '../platform/nats/connection.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
 import { Postgres, PostgresUnavailableError } from '../platform/postgres/connection.ts';
+import { createProjections } from './all.ts';
 import { runStatus } from './engine/queries/status.ts';
 import { sleepUnless } from './engine/sleep.ts';
 import { statusTable } from './engine/status-table.ts';
 import { listParked, retry } from './operations/parked.ts';
 import { cancel, type Operation, rebuild } from './operations/rebuild.ts';
+import { type Verification, verify } from './operations/verify.ts';
 
 const USAGE = `usage: ./run projections status            how far each projection is
        ./run projections rebuild NAME      fills it anew beside the one that serves, and shows how far that is
        ./run projections cancel NAME       calls a rebuild off
+       ./run projections verify NAME       compares it, row by row, with what the events say
        ./run projections parked NAME       units of which an event could not be applied
        ./run projections retry NAME UNIT   tries one of them again
 `;
 /** One for what is done, and one for what is asked meanwhile. */
 const POSTGRES_CONNECTIONS = 2;
 
-type Command = (operation: Operation, ...args: readonly string[]) => Promise<number>;
+type Command = (operation: Verification, ...args: readonly string[]) => Promise<number>;
 
 /** With how many arguments each is called. */
 const COMMANDS: Readonly<Record<string, { readonly args: number; readonly run: Command }>> = {
   status: { args: 0, run: status },
   rebuild: { args: 1, run: (operation, name = '') => rebuild(name, operation) },
   cancel: { args: 1, run: (operation, name = '') => cancel(name, operation) },
+  verify: { args: 1, run: (operation, name = '') => verify(name, operation) },
   parked: { args: 1, run: (operation, name = '') => listParked(name, operation) },
   retry: { args: 2, run: (operation, name = '', unit = '') => retry(name, unit, operation) },
 };
@@ -41,7 +45,7 @@ async function status({ postgres, output, lastSequence }: Operation): Promise<nu
   return 0;
 }
 
-async function withServices(config: Config, work: (operation: Operation) => Promise<number>): Promise<number> {
+async function withServices(config: Config, work: (operation: Verification) => Promise<number>): Promise<number> {
   const { natsUrl, databaseUrl } = requireServices(config);
   const log = createLog((line) => process.stderr.write(line), Date.now);
   const creds = config.nats.credsFile === undefined ? {} : { creds: await readFile(config.nats.credsFile, 'utf8') };
@@ -57,6 +61,8 @@ async function withServices(config: Config, work: (operation: Operation) => Prom
   try {
     return await work({
       postgres,
+      store,
+      projections: createProjections(),
       output: { write: (text) => process.stdout.write(text), isTerminal: process.stdout.isTTY === true },
       clock: () => performance.now(),
       sleep: (ms) => sleepUnless(interrupted.signal, ms),

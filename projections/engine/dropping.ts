@@ -9,7 +9,7 @@ import { REMEMBER_MS } from './serving.ts';
 const QUERY_ALLOWANCE_MS = 29_000;
 const KEEP_MS = REMEMBER_MS + QUERY_ALLOWANCE_MS;
 /** A verification that was not heard of for so long was killed. */
-const VERIFICATION_SILENCE_MS = 60_000;
+const VERIFICATION_SILENCE_MS = 900_000;
 /** Whoever still reads a schema is not waited for: it is tried again later. */
 const LOCK_TIMEOUT = '200ms';
 

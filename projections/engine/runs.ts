@@ -81,6 +81,11 @@ export function beginRequested(postgres: Postgres, projection: Projection, run: 
   });
 }
 
+/** A run that never serves: it is filled as far as the one that does, compared with it, and dropped. */
+export function createVerification(postgres: Postgres, projection: Projection): Promise<Run> {
+  return postgres.transaction((tx) => createRun(tx, projection, { status: 'verifying', reason: 'verification' }));
+}
+
 async function createRun(tx: Tx, projection: Projection, kind: Pick<Run, 'status' | 'reason'>): Promise<Run> {
   const { name, version } = projection;
   const { status, reason } = kind;
