@@ -4,6 +4,7 @@ import { runCleanups } from '../support/cleanup.ts';
 import { benchAppend } from './append.ts';
 import { benchIngest } from './ingest.ts';
 import { benchPinger } from './pinger.ts';
+import { benchProjections } from './projections.ts';
 import { type BenchReport, format } from './report.ts';
 import { benchReserve } from './reserve.ts';
 import { benchStart } from './start.ts';
@@ -12,6 +13,7 @@ const BENCHES: Readonly<Record<string, () => Promise<BenchReport>>> = {
   append: benchAppend,
   ingest: () => benchIngest(),
   pinger: () => benchPinger(),
+  projections: benchProjections,
   reserve: benchReserve,
   start: benchStart,
 };

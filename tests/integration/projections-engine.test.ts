@@ -12,7 +12,6 @@ import {
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { snapshotReader } from '../../projections/bookings/queries.ts';
 import type { Projection } from '../../projections/engine/projection.ts';
-import { parkedUnit, parkedUnits, requestRetry } from '../../projections/engine/queries/parked.ts';
 import { runStatus } from '../../projections/engine/queries/status.ts';
 import { PositionWatch } from '../../projections/engine/queries.ts';
 import { CheckpointBeyondEndError } from '../../projections/engine/reader.ts';
@@ -203,46 +202,6 @@ describe('poison', () => {
     expect(await watch.passed({ projections: ['journal'], lanes: 'all', position, timeoutMs: 10_000 })).toBe(true);
     await broken.stop();
     expect(await entries(postgres, unit)).toEqual(await messagesOf(store, unit));
-  }, 30_000);
-
-  test('is listed, and taken up in order when somebody asks, while everything goes on', async () => {
-    const history = newHistory(4);
-    const store = storeOf(history);
-    const postgres = await database();
-    const unit = 'PL-1001';
-    let poison: number | undefined;
-    const healing: Projection = {
-      ...journal(undefined),
-      apply: (tx, schema, batch) => journal(poison).apply(tx, schema, batch),
-    };
-    const filling = fill(postgres, store, { projections: [healing] });
-    await filling.caughtUp;
-    await happen(history, store, 60);
-    // The commit at which it stops is known before it is appended.
-    const coming = history.take(40);
-    const index = coming.findIndex((commit) => commit.unit === unit);
-    poison = 60 + index + 1;
-    await eventually(async () => (await entries(postgres)).length === 60);
-    for (const commit of coming) await store.append(commit);
-    await eventually(async () => (await parkedUnits(postgres.sql, 'journal', { limit: 5 })).items.length === 1);
-    expect(await parkedUnits(postgres.sql, 'journal', { limit: 5, count: true })).toMatchObject({
-      items: [{ unit, position: poison, reason: 'TypeError: cannot read this', retries: 0, retryRequestedAt: null }],
-      total: 1,
-    });
-    // Asked for while nothing is better: it stays.
-    expect(await requestRetry(postgres.sql, 'journal', unit)).toBe(true);
-    await eventually(async () => (await parkedUnit(postgres.sql, 'journal', unit))?.retries === 1);
-    poison = undefined;
-    expect(await requestRetry(postgres.sql, 'journal', unit)).toBe(true);
-    const traffic = (async () => {
-      for (let round = 0; round < 10; round++) await happen(history, store, 10);
-    })();
-    await eventually(async () => (await parkedUnit(postgres.sql, 'journal', unit)) === undefined);
-    await traffic;
-    await eventually(async () => (await entries(postgres)).length === (await store.lastSequence()));
-    expect(await entries(postgres, unit)).toEqual(await messagesOf(store, unit));
-    expect(await requestRetry(postgres.sql, 'journal', unit)).toBe(false);
-    await filling.stop();
   }, 30_000);
 
   test('a parked unit says how far its snapshot is complete', async () => {
