@@ -14,6 +14,7 @@ import { Postgres } from '../platform/postgres/connection.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
 import { TELEMETRY_FILTER } from '../platform/telemetry.ts';
 import { createProjections } from './all.ts';
+import { dealtLanes } from './engine/dealt-lanes.ts';
 import { runProjections } from './engine/engine.ts';
 import { TelemetryRecorder } from './telemetry/recorder.ts';
 
@@ -48,15 +49,18 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     const store = new NatsEventStore(nats, () => Bun.randomUUIDv7());
     const onCaughtUp = () => console.log('ready');
     const projections = createProjections();
+    const lanes = dealtLanes(projections, { config, nats, stop, log });
     await runProjections({
       postgres,
       store,
       projections,
+      lanes: lanes.of,
       clock: () => performance.now(),
       signal: stop,
       log,
       onCaughtUp,
     });
+    await lanes.leave();
     for (const unsubscribe of unsubscribes) unsubscribe();
     await recording;
   } finally {

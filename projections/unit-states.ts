@@ -2,12 +2,18 @@
 
 import type { Aggregate } from '../domain/envelope.ts';
 import { evolveUnit, newUnitState, UNIT_FOLD_VERSION, type UnitState } from '../domain/unit.ts';
-import type { Tx } from '../platform/postgres/connection.ts';
-import type { Commit } from './engine/projection.ts';
+import type { Sql, Tx } from '../platform/postgres/connection.ts';
+import { KeptRows } from './engine/kept-rows.ts';
+import type { Commit, CommitBatch, Fold } from './engine/projection.ts';
 
 /** States that a read model keeps in memory, so that it need not read back what it has written. */
 const MAX_CACHED_STATES = 5_000;
 const FOLD_VERSIONS = 1_000;
+/** States that a rebuild keeps in memory, and how many may wait there to be written. */
+const MAX_KEPT_STATES = 10_000;
+const MAX_WAITING_STATES = 5_000;
+/** States that one statement writes. */
+const MAX_STATES_PER_WRITE = 500;
 
 export interface Folding {
   /** The subjects that the read model follows. */
@@ -22,6 +28,11 @@ export interface Folding {
 export interface FoldedUnit {
   readonly before: UnitState;
   readonly after: UnitState;
+}
+
+/** With the position of its last commit. */
+interface Changed extends FoldedUnit {
+  readonly position: number;
 }
 
 /** A row of the table `unit_state`; what is still as it was in the beginning is null. */
@@ -66,31 +77,80 @@ export class UnitStates {
   }
 
   /** Folds a batch in and saves the states. @returns the units that have changed */
-  async fold(tx: Tx, schema: string, commits: readonly Commit[]): Promise<FoldedUnit[]> {
-    const { aggregates, isFromRegistration, keep } = this.#folding;
-    const byUnit = Map.groupBy(
+  async fold(tx: Tx, schema: string, commits: CommitBatch): Promise<FoldedUnit[]> {
+    const byUnit = this.#followed(commits);
+    if (byUnit.size === 0) return [];
+    const known = await this.#load(tx, schema, [...byUnit.keys()]);
+    const folded: Changed[] = [];
+    for (const [unit, ofUnit] of byUnit) {
+      const before = known.get(unit) ?? { state: newUnitState(unit), position: 0 };
+      const after = this.#evolve(before, ofUnit);
+      if (after.position === before.position) continue;
+      folded.push({ before: before.state, after: after.state, position: after.position });
+      this.#remember(schema, unit, after);
+    }
+    await save(tx, schema, folded);
+    return folded;
+  }
+
+  /** Fills the table from many batches at once; `saveOthers` writes what else the read model shows of a unit. */
+  openFold(
+    schema: string,
+    isFresh: boolean,
+    saveOthers: (tx: Tx, folded: readonly FoldedUnit[]) => Promise<void>,
+  ): Fold {
+    const kept = new KeptRows<Changed>(MAX_KEPT_STATES, isFresh);
+    return {
+      take: async (sql, commits) => {
+        const byUnit = this.#followed(commits);
+        for (const row of await readStates(sql, schema, kept.missing(byUnit.keys()))) {
+          const { unit, position } = row;
+          const state = stateOf(unit, row);
+          kept.keep(unit, { before: state, after: state, position });
+        }
+        for (const [unit, ofUnit] of byUnit) {
+          const { before, after, position } = kept.get(unit) ?? unchanged(newUnitState(unit));
+          const folded = this.#evolve({ state: after, position }, ofUnit);
+          if (folded.position !== position)
+            kept.change(unit, { before, after: folded.state, position: folded.position });
+        }
+      },
+      get isFull() {
+        return kept.changed >= MAX_WAITING_STATES;
+      },
+      drain: () => {
+        const folded = kept.drain();
+        // The next change begins where this one is written.
+        for (const { after, position } of folded) kept.keep(after.name, { before: after, after, position });
+        return async (tx) => {
+          for (let first = 0; first < folded.length; first += MAX_STATES_PER_WRITE) {
+            const part = folded.slice(first, first + MAX_STATES_PER_WRITE);
+            await save(tx, schema, part);
+            await saveOthers(tx, part);
+          }
+        };
+      },
+    };
+  }
+
+  #followed(commits: CommitBatch): Map<string, Commit[]> {
+    const { aggregates } = this.#folding;
+    return Map.groupBy(
       commits.filter((commit) => aggregates.has(commit.aggregate)),
       (commit) => commit.unit,
     );
-    if (byUnit.size === 0) return [];
-    const known = await this.#load(tx, schema, [...byUnit.keys()]);
-    const folded: (FoldedUnit & { readonly position: number })[] = [];
-    for (const [unit, ofUnit] of byUnit) {
-      const before = known.get(unit) ?? { state: newUnitState(unit), position: 0 };
-      let { state, position } = before;
-      for (const commit of ofUnit) {
-        const isEarly =
-          isFromRegistration && state.registry.status === 'unregistered' && commit.aggregate !== 'registry';
-        if (isEarly) continue;
-        state = keep(evolveUnit(state, commit));
-        position = commit.sequence;
-      }
-      if (position === before.position) continue;
-      folded.push({ before: before.state, after: state, position });
-      this.#remember(schema, unit, { state, position });
+  }
+
+  #evolve(before: Cached, commits: CommitBatch): Cached {
+    const { isFromRegistration, keep } = this.#folding;
+    let { state, position } = before;
+    for (const commit of commits) {
+      const isEarly = isFromRegistration && state.registry.status === 'unregistered' && commit.aggregate !== 'registry';
+      if (isEarly) continue;
+      state = keep(evolveUnit(state, commit));
+      position = commit.sequence;
     }
-    if (folded.length > 0) await save(tx, schema, folded);
-    return folded;
+    return { state, position };
   }
 
   async #load(tx: Tx, schema: string, units: readonly string[]): Promise<ReadonlyMap<string, Cached>> {
@@ -105,10 +165,8 @@ export class UnitStates {
       else missing.push(unit);
     }
     if (missing.length === 0) return known;
-    const read = await tx<({ unit: string; position: number } & StateRow)[]>`
-      select unit, position, registry, configuration, connectivity, booking, device, log, sequences from ${table}
-      where unit = any(${missing}::text[])`;
-    for (const row of read) known.set(row.unit, { state: stateOf(row.unit, row), position: row.position });
+    for (const row of await readStates(tx, schema, missing))
+      known.set(row.unit, { state: stateOf(row.unit, row), position: row.position });
     return known;
   }
 
@@ -120,6 +178,21 @@ export class UnitStates {
     const [oldest] = this.#cache.keys();
     if (oldest !== undefined) this.#cache.delete(oldest);
   }
+}
+
+async function readStates(
+  sql: Sql,
+  schema: string,
+  units: readonly string[],
+): Promise<readonly ({ readonly unit: string; readonly position: number } & StateRow)[]> {
+  if (units.length === 0) return [];
+  return sql<({ unit: string; position: number } & StateRow)[]>`
+    select unit, position, registry, configuration, connectivity, booking, device, log, sequences
+    from ${sql(`${schema}.unit_state`)} where unit = any(${units}::text[])`;
+}
+
+function unchanged(state: UnitState): Changed {
+  return { before: state, after: state, position: 0 };
 }
 
 /** The state that a row of `unit_state` holds. */
@@ -137,11 +210,8 @@ export function stateOf(unit: string, row: StateRow): UnitState {
   };
 }
 
-async function save(
-  tx: Tx,
-  schema: string,
-  folded: readonly (FoldedUnit & { readonly position: number })[],
-): Promise<void> {
+async function save(tx: Tx, schema: string, folded: readonly Changed[]): Promise<void> {
+  if (folded.length === 0) return;
   const part = (name: StatePart) =>
     folded.map(({ before, after }) => (before[name] === after[name] ? null : JSON.stringify(after[name])));
   await tx`

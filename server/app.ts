@@ -16,6 +16,7 @@ import { readParameters } from './http/reads.ts';
 import { fieldErrors } from './http/validation.ts';
 import { openapi } from './openapi.ts';
 import { type PingerRouteDependencies, pingerRoutes } from './pinger/routes.ts';
+import { type ProjectionRouteDependencies, projectionRoutes } from './projections/routes.ts';
 import { type ReservationRouteDependencies, reservationRoutes } from './reservations/routes.ts';
 import { type UnitRouteDependencies, unitRoutes } from './units/routes.ts';
 
@@ -30,6 +31,7 @@ export type AppDependencies = ApiKeyDependencies &
   DeadLetterRouteDependencies &
   EventDependencies &
   PingerRouteDependencies &
+  ProjectionRouteDependencies &
   ReservationRouteDependencies &
   RolloutRouteDependencies &
   UnitRouteDependencies;
@@ -54,7 +56,8 @@ export function createApp(deps: AppDependencies, checks: HealthChecks, log: Log)
     .use(availabilityRoutes(deps))
     .use(reservationRoutes(deps))
     .use(eventRoutes(deps))
-    .use(deadLetterRoutes(deps));
+    .use(deadLetterRoutes(deps))
+    .use(projectionRoutes(deps));
 }
 
 function toProblem(error: unknown, request: Request, log: Log): Problem {

@@ -77,7 +77,8 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const patience: Patience = { signal: stop, sleep: pause, log };
   await untilItWorks('preparing the streams', patience, () => ensureStreams(nats));
   await untilItWorks('migrating the database', patience, () => migrate(postgres, log));
-  const decider = createDecider({ nats, sql, newId, clock, pause, log });
+  const store = new NatsEventStore(nats, newId);
+  const decider = createDecider({ store, sql, newId, clock, pause, log });
   const signer = await PlatformSigner.create(keys.signingKey);
   const secrets = new ReservationSecrets(keys.fleetKey, signer);
   const addresses = new AddressResolver({ denied: config.deniedAddresses, lookup: addressesOf });
@@ -117,6 +118,8 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
       deadLetters,
       deadLetterDesk: new DeadLetterDesk({ deadLetters, decider, recorder, clock }),
       sql,
+      postgres,
+      lastSequence: () => store.lastSequence(),
       newId,
       randomBytes,
       clock,
@@ -151,11 +154,14 @@ function createPostgres(url: string): Postgres {
   return new Postgres({ url, applicationName: 'lockfleet server', maxConnections: POSTGRES_CONNECTIONS });
 }
 
-type DeciderParts = Pick<WorkerParts, 'nats' | 'newId' | 'clock' | 'pause' | 'log'> & { readonly sql: Sql };
+type DeciderParts = Pick<WorkerParts, 'newId' | 'clock' | 'pause' | 'log'> & {
+  readonly sql: Sql;
+  readonly store: NatsEventStore;
+};
 
-function createDecider({ nats, sql, newId, clock, pause, log }: DeciderParts): UnitDecider {
+function createDecider({ store, sql, newId, clock, pause, log }: DeciderParts): UnitDecider {
   return new UnitDecider({
-    store: new NatsEventStore(nats, newId),
+    store,
     loadSnapshot: snapshotReader(sql),
     newId,
     clock,

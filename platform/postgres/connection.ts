@@ -326,9 +326,16 @@ function arrayLiteral(values: readonly (string | number | boolean | null)[]): st
   return `{${values.map(elementLiteral).join(',')}}`;
 }
 
+/** What JSON writes otherwise than Postgres reads it: control characters are escaped by letters there. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const CONTROL_CHARACTER = /[\u0000-\u001f]/;
+
 function elementLiteral(value: string | number | boolean | null): string {
   if (value === null) return 'NULL';
-  return typeof value === 'string' ? `"${withoutNul(value).replace(/["\\]/g, '\\$&')}"` : String(value);
+  if (typeof value !== 'string') return String(value);
+  // Both escape quotes and backslashes alike, and documents are full of quotes: the engine's own writer is much faster.
+  if (!CONTROL_CHARACTER.test(value) && value.isWellFormed()) return JSON.stringify(value);
+  return `"${withoutNul(value).replace(/["\\]/g, '\\$&')}"`;
 }
 
 /** NUL is the one character that Postgres cannot keep in a text. */

@@ -20,5 +20,6 @@ export function createBookings(): Projection {
     async apply(tx, schema, commits) {
       await unitStates.fold(tx, schema, commits);
     },
+    openFold: (schema, isFresh) => unitStates.openFold(schema, isFresh, async () => undefined),
   };
 }

@@ -20,14 +20,17 @@ export async function readPositions(sql: Sql, runId: number, lanes: readonly num
 /**
  * Moves lanes to one position, each from where it was when it was read, and holds them until the transaction ends.
  *
- * @throws FencedError when one is somewhere else
+ * @throws FencedError when one is somewhere else, or the run has ended
  */
 export async function movePositions(tx: Tx, runId: number, from: Positions, to: number): Promise<void> {
   if (from.size === 0) return;
   const { count } = await tx`
     update platform.projection_checkpoints c set position = ${to}
     from unnest(${[...from.keys()]}::smallint[], ${[...from.values()]}::bigint[]) as read(lane, position)
-    where c.run_id = ${runId} and c.lane = read.lane and c.position = read.position`;
+    where c.run_id = ${runId} and c.lane = read.lane and c.position = read.position
+      and exists (
+        select from platform.projection_runs r
+        where r.id = ${runId} and r.status in ('building', 'serving', 'verifying'))`;
   if (count !== from.size)
-    throw new FencedError(`${from.size - count} of ${from.size} lanes were moved by somebody else`);
+    throw new FencedError(`${from.size - count} of ${from.size} lanes were moved by somebody else, or their run ended`);
 }

@@ -1,24 +1,31 @@
 /**
  * Fills projections from the event store and keeps them filled.
  *
- * Runs that serve share one reader. A run of a new version that is being built beside the old one has a reader of its own,
- * so that nobody waits for it; when it is level with the old one in every lane, it takes its place.
+ * How it works. Which runs there are stands in Postgres, which lanes this process has says whoever deals them; a few times a
+ * second both are looked at. All runs that serve share one reader. A run that is built beside an old one has a reader of its
+ * own, so that nobody waits for it; when it is level with the old one in every lane, it takes its place. Whenever runs or
+ * lanes change, the groups that this touches are stopped and made anew from the checkpoints: there is no other way in which
+ * anything begins, goes on after a crash, or is taken over from somebody else.
  */
 
-import { setTimeout as pause } from 'node:timers/promises';
 import { LANE_COUNT } from '../../domain/shard.ts';
 import type { EventStore, StoredMessage } from '../../platform/event-store/store.ts';
 import { mayPass, type Patience, untilItWorks } from '../../platform/patience.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
-import { Intake } from './intake.ts';
-import { takeUp } from './parking.ts';
+import { Builder, PoisonedFoldError } from './builder.ts';
+import { dropEndedRuns } from './dropping.ts';
+import { Group } from './group.ts';
+import { retryRequested, takeUpAll } from './parking.ts';
 import type { Projection } from './projection.ts';
-import { readInto, requireInStore, watchEnd } from './reader.ts';
-import { Runner } from './runner.ts';
-import { ensureRun, takeOver } from './runs.ts';
+import { type Filler, type FillOptions, RebuildFailedError, Runner } from './runner.ts';
+import { activeRuns, beginRequested, endRun, ensureRun, hasPassed, type Run, takeOver } from './runs.ts';
+import { sleepUnless } from './sleep.ts';
 
+/** How often runs and lanes are looked at. */
+const LOOK_INTERVAL_MS = 250;
 const CAUGHT_UP_POLL_MS = 20;
 const TAKE_OVER_INTERVAL_MS = 500;
+const DROP_INTERVAL_MS = 5_000;
 
 export const ALL_LANES: readonly number[] = Array.from({ length: LANE_COUNT }, (_, lane) => lane);
 
@@ -26,11 +33,11 @@ export interface EngineOptions extends Pick<Patience, 'signal' | 'log'> {
   readonly postgres: Postgres;
   readonly store: EventStore;
   readonly projections: readonly Projection[];
-  /** The lanes of this process. @default ALL_LANES */
-  readonly lanes?: readonly number[];
+  /** The lanes of this process; asked again and again. @default ALL_LANES */
+  readonly lanes?: readonly number[] | ((projection: Projection) => readonly number[]);
   /** Milliseconds of a clock that nobody sets. */
   readonly clock: () => number;
-  /** Called once, when everything that was in the store at the start is applied in every run. */
+  /** Called once, when everything that was in the store at the start is applied in the lanes of this process, and serves. */
   readonly onCaughtUp?: () => void;
 }
 
@@ -38,22 +45,15 @@ export interface EngineOptions extends Pick<Patience, 'signal' | 'log'> {
  * Runs until the signal; then the transactions that are under way end.
  *
  * @throws what does not pass by itself: GapError, CheckpointBeyondEndError, CheckpointWentBackError,
- *   ObsoleteProjectionError, RebuildFailedError, or what a broken projection throws
+ *   ObsoleteProjectionError, RebuildFailedError of a new version, or what a broken projection throws
  */
 export async function runProjections(options: EngineOptions): Promise<void> {
   const failed = new AbortController();
   const signal = AbortSignal.any([options.signal, failed.signal]);
   const patience: Patience = { signal, log: options.log, sleep: (ms) => sleepUnless(signal, ms) };
+  const engine = new Engine(options, patience);
   try {
-    const runners = await prepare(options, patience);
-    const serving = runners.filter(({ run }) => run.status === 'serving');
-    const building = runners.filter(({ run }) => run.status === 'building');
-    const groups = [...(serving.length > 0 ? [serving] : []), ...building.map((runner) => [runner])];
-    const tasks = [
-      ...groups.flatMap((group) => fill(group, options, patience)),
-      ...building.map((runner) => takeOverWhenLevel(runner, options, patience)),
-      tellWhenCaughtUp(runners, options, patience),
-    ];
+    const tasks = [engine.run(), engine.tellWhenCaughtUp(), dropFromTimeToTime(options, patience)];
     // The first failure stops the others; all have ended before this returns.
     const guarded = tasks.map((task) => task.catch(stopAll(failed)));
     await Promise.allSettled(guarded);
@@ -71,83 +71,203 @@ function stopAll(failed: AbortController) {
   };
 }
 
-/** Finds or makes the runs, and takes up what was parked. */
-async function prepare(options: EngineOptions, patience: Patience): Promise<Runner[]> {
-  const { postgres, store, projections, lanes = ALL_LANES, clock, log } = options;
-  const malformed = new WeakSet<StoredMessage>();
-  const onMalformed = (message: StoredMessage, reason: string) => {
-    if (malformed.has(message)) return;
-    malformed.add(message);
-    const { sequence, unit, aggregate } = message;
-    log.error('a message of the event store is no commit: it is skipped', { sequence, unit, aggregate, reason });
-  };
-  const runners: Runner[] = [];
-  for (const projection of projections) {
-    const run = await untilItWorks('preparing a projection', patience, () => ensureRun(postgres, projection));
-    const runner = new Runner({ ...patience, postgres, projection, run, lanes, clock, onMalformed });
-    await untilItWorks('reading checkpoints', patience, () => runner.reload());
-    await untilItWorks('reading the event store', patience, () => requireInStore(store, runner.reachedTo));
-    for (const unit of runner.parkedUnits) {
-      const again = await untilItWorks('taking up a parked unit', patience, () =>
-        takeUp({ postgres, store }, projection, run, unit),
-      );
-      if (again === undefined) log.info('a parked unit was taken up', { projection: run.projection, unit });
-      else log.error('a parked unit stays parked', { projection: run.projection, ...again });
-    }
-    if (runner.parkedUnits.length > 0) await untilItWorks('reading checkpoints', patience, () => runner.reload());
-    log.info('filling a projection', { projection: run.projection, schema: run.schema, from: runner.appliedTo });
-    runners.push(runner);
+/** What a group is made of: the runs, each with the lanes of this process. */
+interface Share {
+  readonly run: Run;
+  readonly projection: Projection;
+  readonly lanes: readonly number[];
+}
+
+class Engine {
+  readonly #options: EngineOptions;
+  readonly #patience: Patience;
+  /** By what they are made of. */
+  readonly #groups = new Map<string, Group>();
+  readonly #malformed = new WeakSet<StoredMessage>();
+  /** Runs of which the parked units were tried by this code. */
+  readonly #triedParked = new Set<number>();
+  /** Runs that cannot be folded: they are filled batch by batch. */
+  readonly #unfoldable = new Set<number>();
+  readonly #saidObsolete = new Set<string>();
+  #wake = Promise.withResolvers<void>();
+
+  constructor(options: EngineOptions, patience: Patience) {
+    this.#options = options;
+    this.#patience = patience;
   }
-  return runners;
+
+  async run(): Promise<void> {
+    const { postgres, store, projections } = this.#options;
+    const { signal, sleep } = this.#patience;
+    try {
+      const end = await untilItWorks('reading the event store', this.#patience, () => store.lastSequence());
+      for (const projection of projections)
+        await untilItWorks('preparing a projection', this.#patience, () => ensureRun(postgres, projection, end === 0));
+      while (!signal.aborted) {
+        await untilItWorks('looking at the runs', this.#patience, () => this.#look());
+        await Promise.race([sleep(LOOK_INTERVAL_MS), this.#wake.promise]);
+        this.#wake = Promise.withResolvers();
+      }
+    } finally {
+      await Promise.all([...this.#groups.values()].map((group) => group.stop()));
+    }
+    for (const group of this.#groups.values()) void group.hasEnded;
+  }
+
+  async tellWhenCaughtUp(): Promise<void> {
+    const { signal, sleep } = this.#patience;
+    const { store, projections, onCaughtUp } = this.#options;
+    const end = await untilItWorks('reading the event store', this.#patience, () => store.lastSequence());
+    const isLevel = () => {
+      const level = new Set<string>();
+      for (const { fillers } of this.#groups.values()) {
+        for (const { run, appliedTo } of fillers)
+          if (run.status === 'serving' && appliedTo >= end) level.add(run.projection);
+      }
+      return projections.every(({ name }) => level.has(name));
+    };
+    while (!signal.aborted && !isLevel()) await sleep(CAUGHT_UP_POLL_MS);
+    if (!signal.aborted) onCaughtUp?.();
+  }
+
+  /** Lets exactly those groups run that runs and lanes ask for. */
+  async #look(): Promise<void> {
+    const { postgres, projections } = this.#options;
+    const names = projections.map(({ name }) => name);
+    const runs = await activeRuns(postgres.sql, names);
+    const shares = runs.flatMap((run) => this.#shareOf(run));
+    for (const { run, projection } of shares)
+      if (run.status === 'requested') await beginRequested(postgres, projection, run);
+    await this.#tryParked(shares);
+    const wanted = this.#wantedGroups(shares);
+    for (const [key, group] of this.#groups) {
+      if (wanted.has(key) && !(await this.#isOver(group, wanted.get(key) ?? []))) continue;
+      await group.stop();
+      this.#groups.delete(key);
+    }
+    for (const [key, members] of wanted) if (!this.#groups.has(key)) this.#groups.set(key, this.#start(members));
+  }
+
+  /** A run of this code's version, in as far as this process has lanes of it. */
+  #shareOf(run: Run): Share[] {
+    const { projections, lanes = ALL_LANES, log } = this.#options;
+    const projection = projections.find(({ name }) => name === run.projection);
+    if (projection === undefined) return [];
+    if (run.version > projection.version && run.status === 'serving' && !this.#saidObsolete.has(run.projection)) {
+      this.#saidObsolete.add(run.projection);
+      log.warn('newer code fills a projection: this process no longer does', { projection: run.projection });
+    }
+    if (run.version !== projection.version) return [];
+    const own = typeof lanes === 'function' ? lanes(projection) : lanes;
+    return own.length === 0 ? [] : [{ run, projection, lanes: own }];
+  }
+
+  #wantedGroups(shares: readonly Share[]): Map<string, readonly Share[]> {
+    const serving = shares.filter(({ run }) => run.status === 'serving');
+    const building = shares.filter(({ run }) => run.status === 'building');
+    const groups = [...(serving.length > 0 ? [serving] : []), ...building.map((share) => [share])];
+    return new Map(groups.map((group) => [group.map(keyOf).join(' '), group]));
+  }
+
+  /** Whether a group has ended by itself and is to be made anew. @throws what ended it for good */
+  async #isOver(group: Group, members: readonly Share[]): Promise<boolean> {
+    const { postgres, log } = this.#options;
+    try {
+      return group.hasEnded;
+    } catch (error) {
+      const run = members[0]?.run;
+      if (run === undefined || run.status !== 'building') throw error;
+      if (error instanceof PoisonedFoldError) {
+        log.warn('a run cannot be folded: it is filled batch by batch', { schema: run.schema, error });
+        this.#unfoldable.add(run.id);
+        return true;
+      }
+      if (!(error instanceof RebuildFailedError) || run.reason !== 'request') throw error;
+      log.error('a rebuild has failed: the old run goes on serving', { projection: run.projection, error });
+      await endRun(postgres.sql, run.id, 'failed', error.message);
+      return true;
+    }
+  }
+
+  #start(members: readonly Share[]): Group {
+    const { store } = this.#options;
+    const isBuilding = members[0]?.run.status === 'building';
+    const { signal, log } = this.#patience;
+    return new Group({
+      ...{ signal, log, store },
+      fillers: (patience) => members.map((share) => this.#fillerOf(share, patience)),
+      ...(isBuilding ? { beside: ([filler], patience) => this.#takeOverWhenLevel(filler, patience) } : {}),
+    });
+  }
+
+  #fillerOf({ run, projection, lanes }: Share, patience: Patience): Filler {
+    const { postgres, clock } = this.#options;
+    const options: FillOptions = {
+      ...patience,
+      ...{ postgres, projection, run, lanes, clock },
+      onMalformed: (message, reason) => this.#tellMalformed(message, reason),
+    };
+    return run.status === 'building' && !this.#unfoldable.has(run.id) ? new Builder(options) : new Runner(options);
+  }
+
+  #tellMalformed(message: StoredMessage, reason: string): void {
+    if (this.#malformed.has(message)) return;
+    this.#malformed.add(message);
+    const { sequence, unit, aggregate } = message;
+    this.#options.log.error('a message of the event store is no commit: it is skipped', {
+      sequence,
+      unit,
+      aggregate,
+      reason,
+    });
+  }
+
+  async #takeOverWhenLevel(filler: Filler | undefined, patience: Patience): Promise<void> {
+    const { postgres, store, log } = this.#options;
+    const { signal, sleep } = patience;
+    if (filler === undefined) return;
+    const { run } = filler;
+    while (!signal.aborted) {
+      const end = await untilItWorks('reading the event store', patience, () => store.lastSequence());
+      while (!signal.aborted && filler.appliedTo < end) await sleep(CAUGHT_UP_POLL_MS);
+      if (signal.aborted) return;
+      const outcome = await untilItWorks('taking over', patience, async () =>
+        (await hasPassed(postgres.sql, run.id, end)) ? takeOver(postgres, run, end, sleep) : 'behind',
+      );
+      if (outcome === 'serving') {
+        log.info('a run of a projection serves', { projection: run.projection, schema: run.schema });
+        this.#wake.resolve();
+      }
+      if (outcome !== 'behind') return;
+      await sleep(TAKE_OVER_INTERVAL_MS);
+    }
+  }
+
+  /** Takes up parked units: all of a run that this code has not seen before, then those that somebody asks for. */
+  async #tryParked(shares: readonly Share[]): Promise<void> {
+    const { postgres, store, log } = this.#options;
+    for (const { run, projection, lanes } of shares) {
+      if (run.status === 'requested') continue;
+      const isNew = !this.#triedParked.has(run.id);
+      this.#triedParked.add(run.id);
+      const take = isNew ? takeUpAll : retryRequested;
+      await take({ postgres, store, log }, projection, run, lanes);
+    }
+  }
 }
 
-/** One reader, and what it feeds. */
-function fill(runners: readonly Runner[], { store }: EngineOptions, patience: Patience): Promise<void>[] {
-  const fed = runners.map((runner) => ({ runner, intake: new Intake(runner.appliedTo) }));
-  const intakes = fed.map(({ intake }) => intake);
-  return [
-    readInto(intakes, store, patience),
-    watchEnd(intakes, store, patience),
-    ...fed.map(({ runner, intake }) => runner.fillFrom(intake)),
-  ];
+function keyOf({ run, lanes }: Share): string {
+  return `${run.id} ${run.status} ${lanes.join()}`;
 }
 
-async function takeOverWhenLevel(
-  runner: Runner,
-  { postgres, store }: EngineOptions,
-  patience: Patience,
-): Promise<void> {
+async function dropFromTimeToTime({ postgres }: EngineOptions, patience: Patience): Promise<void> {
   const { signal, sleep, log } = patience;
   while (!signal.aborted) {
-    const end = await untilItWorks('reading the event store', patience, () => store.lastSequence());
-    while (!signal.aborted && runner.appliedTo < end) await sleep(CAUGHT_UP_POLL_MS);
-    if (signal.aborted) return;
-    const isServing = await untilItWorks('taking over', patience, () => takeOver(postgres, runner.run, end, sleep));
-    if (isServing) {
-      runner.serve();
-      log.info('a new version of a projection serves', {
-        projection: runner.run.projection,
-        schema: runner.run.schema,
-      });
-      return;
+    await sleep(DROP_INTERVAL_MS);
+    try {
+      if (!signal.aborted) await dropEndedRuns(postgres, log);
+    } catch (error) {
+      log.warn('schemas of ended runs stay for now', { error });
     }
-    await sleep(TAKE_OVER_INTERVAL_MS);
-  }
-}
-
-async function tellWhenCaughtUp(runners: readonly Runner[], options: EngineOptions, patience: Patience): Promise<void> {
-  const { signal, sleep } = patience;
-  const end = await untilItWorks('reading the event store', patience, () => options.store.lastSequence());
-  const isLevel = () => runners.every((runner) => runner.appliedTo >= end && runner.run.status === 'serving');
-  while (!signal.aborted && !isLevel()) await sleep(CAUGHT_UP_POLL_MS);
-  if (!signal.aborted) options.onCaughtUp?.();
-}
-
-/** Sleeps until the time is over or the process stops. */
-async function sleepUnless(signal: AbortSignal, ms: number): Promise<void> {
-  try {
-    await pause(ms, undefined, { signal });
-  } catch (error) {
-    if (!signal.aborted) throw error;
   }
 }

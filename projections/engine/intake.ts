@@ -1,7 +1,7 @@
 import type { StoredMessage } from '../../platform/event-store/store.ts';
 
 /** Messages, and their bytes, that wait for one projection; when one intake is full, the reader waits. */
-const MAX_INTAKE_MESSAGES = 2_000;
+const MAX_INTAKE_MESSAGES = 10_000;
 /** Parsed, they take some five times as much memory. */
 const MAX_INTAKE_BYTES = 8 * 1024 * 1024;
 
@@ -11,6 +11,7 @@ export class Intake {
   #bytes = 0;
   /** Everything up to here was brought, or was no commit. */
   #seenTo: number;
+  #isClosed = false;
   #changed = Promise.withResolvers<void>();
   #emptied = Promise.withResolvers<void>();
 
@@ -32,7 +33,7 @@ export class Intake {
 
   /** Takes the next message; one that was brought before is ignored. */
   offer(message: StoredMessage): void {
-    if (message.sequence <= this.#seenTo) return;
+    if (this.#isClosed || message.sequence <= this.#seenTo) return;
     this.#seenTo = message.sequence;
     this.#messages.push(message);
     this.#bytes += message.bytes;
@@ -52,6 +53,12 @@ export class Intake {
     if (this.isFull) return;
     this.#emptied.resolve();
     this.#emptied = Promise.withResolvers();
+  }
+
+  /** Nobody takes anything from here any more: it holds up no reader. */
+  close(): void {
+    this.#isClosed = true;
+    this.drop(this.#messages.length);
   }
 
   /** Ends all waiting. */

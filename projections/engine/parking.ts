@@ -1,23 +1,25 @@
 /**
  * Parked units. An event that cannot be applied stops its unit in that projection, and no other: the unit's later commits
- * wait behind it in the store, in order, while its lane goes on. When the process starts again, with code that may know
- * better, what waits is applied.
+ * wait behind it in the store, in order, while its lane goes on. What waits is applied when somebody asks for it, and when a
+ * process starts, with code that may know better.
  *
  * What holds: whoever passes over a parked unit proves in the same transaction that it is parked, and whoever takes a unit
  * out of the park holds its lane meanwhile. So two owners of a lane lose nothing between them.
  */
 
 import { laneOf } from '../../domain/shard.ts';
-import { type EventStore, MalformedCommitError, type StoredMessage } from '../../platform/event-store/store.ts';
+import type { EventStore } from '../../platform/event-store/store.ts';
+import type { Log } from '../../platform/log.ts';
 import { mayPass } from '../../platform/patience.ts';
 import type { Postgres, Sql, Tx } from '../../platform/postgres/connection.ts';
 import { codeOf } from '../../platform/postgres/errors.ts';
 import { FencedError } from './checkpoints.ts';
+import { toCommit } from './commits.ts';
 import type { Commit, Projection } from './projection.ts';
 import type { Run } from './runs.ts';
 
 /** Events in one call of `apply`. */
-export const MAX_BATCH_EVENTS = 1_000;
+export const MAX_BATCH_EVENTS = 8_000;
 /** Longest reason that is kept. */
 const MAX_REASON_LENGTH = 1_000;
 
@@ -52,7 +54,8 @@ export async function park(tx: Tx, runId: number, { unit, position, reason }: Po
   await tx`
     insert into platform.projection_parked (run_id, unit, lane, position, reason)
     values (${runId}, ${unit}, ${laneOf(unit)}, ${position}, ${reason})
-    on conflict (run_id, unit) do update set position = excluded.position, reason = excluded.reason`;
+    on conflict (run_id, unit) do update set position = excluded.position, reason = excluded.reason,
+      retry_requested_at = null, retries = projection_parked.retries + 1`;
 }
 
 /** @throws FencedError when one of the units is parked no longer */
@@ -105,12 +108,12 @@ async function attempt(
 }
 
 /**
- * Applies what waits of a parked unit, up to where its lane is.
+ * Applies what waits of a parked unit, in order, up to where its lane is. What is no commit was told when it was passed.
  *
  * @returns where it stopped again, if it did
  */
-export function takeUp(
-  { postgres, store }: { readonly postgres: Postgres; readonly store: EventStore },
+function takeUp(
+  { postgres, store }: Desk,
   projection: Projection,
   run: Run,
   unit: string,
@@ -123,7 +126,9 @@ export function takeUp(
       select position from platform.projection_parked where run_id = ${run.id} and unit = ${unit}`;
     if (lane === undefined || parked === undefined) return undefined;
     const tail = await store.tail(unit, parked.position - 1);
-    const waiting = tail.filter((message) => message.sequence <= lane.position).flatMap((message) => toCommit(message));
+    const waiting = tail
+      .filter((message) => message.sequence <= lane.position)
+      .flatMap((message) => toCommit(message, () => undefined) ?? []);
     for (const batch of inBatches(waiting)) {
       const [poison] = await applyCarefully(tx, projection, run.schema, batch);
       if (poison === undefined) continue;
@@ -135,14 +140,35 @@ export function takeUp(
   });
 }
 
-/** Parses a message; one that is no commit, of which an alarm has told, gives nothing. */
-function toCommit(message: StoredMessage): Commit[] {
-  try {
-    return [{ ...message, events: message.events() }];
-  } catch (error) {
-    if (error instanceof MalformedCommitError) return [];
-    throw error;
-  }
+interface Desk {
+  readonly postgres: Postgres;
+  readonly store: EventStore;
+  readonly log: Log;
+}
+
+/** Takes up every parked unit of some lanes: this code may know better than the one that parked it. */
+export async function takeUpAll(desk: Desk, projection: Projection, run: Run, lanes: readonly number[]): Promise<void> {
+  for (const unit of (await readParked(desk.postgres.sql, run.id, lanes)).keys())
+    await tryAgain(desk, projection, run, unit);
+}
+
+/** Takes up the parked units of some lanes for which somebody has asked. */
+export async function retryRequested(
+  desk: Desk,
+  projection: Projection,
+  run: Run,
+  lanes: readonly number[],
+): Promise<void> {
+  const rows = await desk.postgres.sql<{ unit: string }[]>`
+    select unit from platform.projection_parked
+    where run_id = ${run.id} and retry_requested_at is not null and lane = any(${lanes}::smallint[]) order by unit`;
+  for (const { unit } of rows) await tryAgain(desk, projection, run, unit);
+}
+
+async function tryAgain(desk: Desk, projection: Projection, run: Run, unit: string): Promise<void> {
+  const poison = await takeUp(desk, projection, run, unit);
+  if (poison === undefined) desk.log.info('a parked unit was taken up', { projection: run.projection, unit });
+  else desk.log.error('a parked unit stays parked', { projection: run.projection, ...poison });
 }
 
 function* inBatches(commits: readonly Commit[]): Iterable<Commit[]> {

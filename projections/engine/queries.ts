@@ -1,8 +1,9 @@
-/** How far the projections are: for reads that wait for a write, and for operators. */
+/** How far the projections are, for reads that wait for a write. What operators ask is in `queries/`. */
 
 import { setTimeout as pause } from 'node:timers/promises';
 import { LANE_COUNT } from '../../domain/shard.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
+import { noteServing } from './serving.ts';
 
 /** How often the checkpoints are read while somebody waits: once for all who wait. */
 const POLL_INTERVAL_MS = 15;
@@ -22,6 +23,14 @@ interface Waiting extends Awaited {
   readonly deadlineMs: number;
   resolve(passed: boolean): void;
   reject(error: unknown): void;
+}
+
+interface ProgressRow {
+  readonly run_id: number;
+  readonly schema_name: string;
+  readonly projection: string;
+  readonly lane: number;
+  readonly position: number;
 }
 
 /** Positions of the runs that serve, by projection and lane. They only grow, so that what was read once stays true. */
@@ -80,12 +89,15 @@ export class PositionWatch {
       if (waiting.lanes === 'all') isAll = true;
       else for (const lane of waiting.lanes) lanes.add(lane);
     }
-    const rows = await this.#sql<{ projection: string; lane: number; position: number }[]>`
-      select r.projection, c.lane, c.position
+    const rows = await this.#sql<ProgressRow[]>`
+      select r.id as run_id, r.schema_name, r.projection, c.lane, c.position
       from platform.projection_runs r join platform.projection_checkpoints c on c.run_id = r.id
       where r.status = 'serving' and r.projection = any(${[...projections]}::text[])
         and (${isAll}::boolean or c.lane = any(${[...lanes]}::smallint[]))`;
-    for (const { projection, lane, position } of rows) {
+    const noted = new Set<number>();
+    for (const { run_id, schema_name, projection, lane, position } of rows) {
+      if (!noted.has(run_id)) noteServing(this.#sql, projection, run_id, schema_name);
+      noted.add(run_id);
       const known = this.#progress.get(projection) ?? new Map<number, number>();
       this.#progress.set(projection, known.set(lane, position));
     }
@@ -109,27 +121,4 @@ export class PositionWatch {
       return lanes.every((lane) => (known.get(lane) ?? -1) >= position);
     });
   }
-}
-
-export interface RunStatus {
-  readonly projection: string;
-  readonly version: number;
-  readonly schema: string;
-  readonly status: 'building' | 'serving' | 'retired';
-  /** Of the lane that is furthest behind, and of the one that is ahead. */
-  readonly minPosition: number;
-  readonly maxPosition: number;
-  /** Units that wait because of an event that could not be applied. */
-  readonly parkedUnits: number;
-}
-
-/** All runs that are not retired, by projection. */
-export async function projectionStatus(sql: Sql): Promise<RunStatus[]> {
-  return sql<RunStatus[]>`
-    select r.projection, r.version, r.schema_name as schema, r.status,
-      min(c.position) as "minPosition", max(c.position) as "maxPosition",
-      (select count(*) from platform.projection_parked p where p.run_id = r.id) as "parkedUnits"
-    from platform.projection_runs r join platform.projection_checkpoints c on c.run_id = r.id
-    where r.status <> 'retired'
-    group by r.id order by r.projection, r.id`;
 }

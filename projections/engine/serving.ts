@@ -25,6 +25,13 @@ export function servingRun(sql: Sql, projection: string): Promise<ServingRun> {
   return run;
 }
 
+/** Takes note of which run serves: whoever has seen one of its positions must not read another one's rows after that. */
+export function noteServing(sql: Sql, projection: string, runId: number, schema: string): void {
+  const runs = remembered.get(sql) ?? new Map();
+  remembered.set(sql, runs);
+  runs.set(projection, { run: Promise.resolve({ runId, schema }), untilMs: performance.now() + REMEMBER_MS });
+}
+
 async function findServingRun(sql: Sql, projection: string): Promise<ServingRun> {
   const [row] = await sql<{ id: number; schema_name: string }[]>`
     select id, schema_name from platform.projection_runs where projection = ${projection} and status = 'serving'`;

@@ -9,13 +9,19 @@ import type { RegisteredLocker, RegisteredUnit } from '../../domain/registry.ts'
 import { evolveBooking, type Reservation } from '../../domain/reservation.ts';
 import type { UnitState } from '../../domain/unit.ts';
 import { toInstant, toMs } from '../../domain/vocabulary.ts';
-import type { Tx } from '../../platform/postgres/connection.ts';
-import type { Commit, Projection } from '../engine/projection.ts';
+import type { Sql, Tx } from '../../platform/postgres/connection.ts';
+import { KeptRows } from '../engine/kept-rows.ts';
+import type { CommitBatch, Projection } from '../engine/projection.ts';
 import { EARLIEST_MS } from '../event_log/projection.ts';
 import { type FoldedUnit, UnitStates, versionWithFold, withoutUses } from '../unit-states.ts';
 
 /** What makes a place: where it is, what it asks, whether it answers, and who is in its lockers. */
 const PLACE_AGGREGATES: ReadonlySet<Aggregate> = new Set(['registry', 'config', 'connectivity', 'device']);
+/** Reservations that a rebuild keeps in memory, and how many may wait there to be written. */
+const MAX_KEPT_RESERVATIONS = 20_000;
+const MAX_WAITING_RESERVATIONS = 20_000;
+/** Reservations that one statement writes. */
+const MAX_RESERVATIONS_PER_WRITE = 2_000;
 
 export function createReservations(): Projection {
   const unitStates = new UnitStates({ aggregates: PLACE_AGGREGATES, isFromRegistration: true, keep: withoutUses });
@@ -32,6 +38,30 @@ export function createReservations(): Projection {
     async apply(tx, schema, commits) {
       await applyBookings(tx, `${schema}.reservation`, commits);
       await applyPlaces(tx, schema, await unitStates.fold(tx, schema, commits));
+    },
+
+    openFold(schema, isFresh) {
+      const table = `${schema}.reservation`;
+      const kept = new KeptRows<Kept>(MAX_KEPT_RESERVATIONS, isFresh);
+      const places = unitStates.openFold(schema, isFresh, (tx, folded) => applyPlaces(tx, schema, folded));
+      return {
+        async take(sql, commits) {
+          await foldBookings(sql, table, commits, kept);
+          await places.take(sql, commits);
+        },
+        get isFull() {
+          return places.isFull || kept.changed >= MAX_WAITING_RESERVATIONS;
+        },
+        drain() {
+          const changed = kept.drain();
+          const writePlaces = places.drain();
+          return async (tx) => {
+            for (let first = 0; first < changed.length; first += MAX_RESERVATIONS_PER_WRITE)
+              await saveReservations(tx, table, changed.slice(first, first + MAX_RESERVATIONS_PER_WRITE));
+            await writePlaces(tx);
+          };
+        },
+      };
     },
   };
 }
@@ -89,8 +119,14 @@ interface Kept {
   readonly heldPosition: number;
 }
 
+async function applyBookings(tx: Tx, table: string, commits: CommitBatch): Promise<void> {
+  const kept = new KeptRows<Kept>(0, false);
+  await foldBookings(tx, table, commits, kept);
+  await saveReservations(tx, table, kept.drain());
+}
+
 /** Folds the events of reservations, each on its own row, with the fold that decides. */
-async function applyBookings(tx: Tx, table: string, commits: readonly Commit[]): Promise<void> {
+async function foldBookings(sql: Sql, table: string, commits: CommitBatch, kept: KeptRows<Kept>): Promise<void> {
   const events = commits
     .filter(({ aggregate }) => aggregate === 'booking')
     .flatMap(({ unit, sequence, events }) =>
@@ -100,20 +136,25 @@ async function applyBookings(tx: Tx, table: string, commits: readonly Commit[]):
         return known === undefined || id === undefined ? [] : [{ unit, sequence, id, event: known }];
       }),
     );
-  if (events.length === 0) return;
-  const ids = [...new Set(events.map(({ id }) => id))];
-  const rows = await tx<{ id: string; unit: string; held_position: number; reservation: Reservation }[]>`
-    select id, unit, held_position, reservation from ${tx(table)} where id = any(${ids}::text[])`;
-  const kept = new Map<string, Kept>(
-    rows.map(({ id, unit, held_position, reservation }) => [id, { unit, reservation, heldPosition: held_position }]),
-  );
+  const missing = kept.missing(events.map(({ id }) => id));
+  for (const { id, ...row } of await readReservations(sql, table, missing)) kept.keep(id, row);
   for (const { unit, sequence, id, event } of events) {
     const before = kept.get(id);
     const state = { reservations: before === undefined ? {} : { [id]: before.reservation } };
     const reservation = evolveBooking(state, event).reservations[id];
-    if (reservation !== undefined) kept.set(id, { unit, reservation, heldPosition: before?.heldPosition ?? sequence });
+    if (reservation === undefined) continue;
+    kept.change(id, { unit, reservation, heldPosition: before?.heldPosition ?? sequence });
   }
-  await saveReservations(tx, table, [...kept.values()]);
+}
+
+async function readReservations(
+  sql: Sql,
+  table: string,
+  ids: readonly string[],
+): Promise<readonly (Kept & { readonly id: string })[]> {
+  if (ids.length === 0) return [];
+  return sql<(Kept & { id: string })[]>`
+    select id, unit, held_position as "heldPosition", reservation from ${sql(table)} where id = any(${ids}::text[])`;
 }
 
 async function saveReservations(tx: Tx, table: string, kept: readonly Kept[]): Promise<void> {

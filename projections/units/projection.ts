@@ -24,6 +24,8 @@ export function createUnits(): Projection {
       const folded = await unitStates.fold(tx, schema, commits);
       if (folded.length > 0) await saveRows(tx, `${schema}.unit`, folded.map(shown));
     },
+    openFold: (schema, isFresh) =>
+      unitStates.openFold(schema, isFresh, (tx, folded) => saveRows(tx, `${schema}.unit`, folded.map(shown))),
   };
 }
 

@@ -130,7 +130,7 @@ test('whatever is recorded of a unit can be stored by every read model', async (
   await fillToTheEnd(postgres, store);
   const { sql } = postgres;
   expect([
-    ...(await sql`select projection, reason from platform.projection_parked p
+    ...(await sql`select projection, p.reason from platform.projection_parked p
     join platform.projection_runs r on r.id = p.run_id`),
   ]).toEqual([]);
   const [run] = await sql<{ schema_name: string }[]>`

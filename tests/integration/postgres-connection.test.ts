@@ -22,7 +22,17 @@ function connect(database = url, maxConnections = 4): Postgres {
 describe('values', () => {
   test('travel there and back', async () => {
     const { sql } = connect();
-    const texts = ['a', 'with "quotes", {braces} and \\', '', null, 'NULL', 'ü€😀', 'line\nbreak'];
+    const texts = [
+      'a',
+      'with "quotes", {braces} and \\',
+      '',
+      null,
+      'NULL',
+      'ü€😀',
+      'line\nbreak',
+      '\u0001\u007f\u2028',
+      '{"a":"\\n\\u0000"}',
+    ];
     const flags = [null, true, false];
     const rows = await sql<{ text: string | null }[]>`
       select text from unnest(${texts}::text[]) with ordinality as t(text, n) order by n`;

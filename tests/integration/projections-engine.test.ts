@@ -12,7 +12,8 @@ import {
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { snapshotReader } from '../../projections/bookings/queries.ts';
 import type { Projection } from '../../projections/engine/projection.ts';
-import { PositionWatch, projectionStatus } from '../../projections/engine/queries.ts';
+import { runStatus } from '../../projections/engine/queries/status.ts';
+import { PositionWatch } from '../../projections/engine/queries.ts';
 import { CheckpointBeyondEndError } from '../../projections/engine/reader.ts';
 import { RebuildFailedError } from '../../projections/engine/runner.ts';
 import { ensureRun, ObsoleteProjectionError } from '../../projections/engine/runs.ts';
@@ -169,9 +170,7 @@ describe('poison', () => {
 
     expect(await entries(postgres, unit)).toEqual(all.slice(0, 5));
     expect(await entries(postgres, 'PL-1003')).toEqual(await messagesOf(store, 'PL-1003'));
-    expect(await projectionStatus(postgres.sql)).toMatchObject([
-      { projection: 'journal', parkedUnits: 1, minPosition: end },
-    ]);
+    expect(await runStatus(postgres.sql)).toMatchObject([{ projection: 'journal', parkedUnits: 1, minPosition: end }]);
     const parked = await postgres.sql`select unit, position, reason from platform.projection_parked`;
     expect([...parked]).toEqual([{ unit, position: poison, reason: 'TypeError: cannot read this' }]);
 
@@ -184,7 +183,7 @@ describe('poison', () => {
     expect(await entries(postgres, unit)).toEqual((await messagesOf(store, unit)).slice(0, 9));
     await fillToTheEnd(postgres, store, { projections: [journal(undefined)] });
     expect(await entries(postgres, unit)).toEqual(await messagesOf(store, unit));
-    expect(await projectionStatus(postgres.sql)).toMatchObject([{ parkedUnits: 0 }]);
+    expect(await runStatus(postgres.sql)).toMatchObject([{ parkedUnits: 0 }]);
   }, 30_000);
 
   test('an owner that passes over a parked unit notices that it was taken up', async () => {
@@ -252,8 +251,9 @@ describe('what ends the process', () => {
   test('a gap in the store; not a store that is away for a moment', async () => {
     const history = newHistory(3);
     const store = storeOf(history);
-    await happen(history, store, 40);
     const postgres = await database();
+    await fillToTheEnd(postgres, store, { projections: [journal(undefined)] });
+    await happen(history, store, 40);
     let failures = 0;
     const moody = {
       append: store.append.bind(store),

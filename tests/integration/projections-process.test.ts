@@ -9,7 +9,8 @@ import { NatsEventStore } from '../../platform/nats/event-store.ts';
 import { ensureStreams } from '../../platform/nats/jetstream.ts';
 import { Postgres } from '../../platform/postgres/connection.ts';
 import { encodeTelemetry, telemetrySubject } from '../../platform/telemetry.ts';
-import { projectionStatus } from '../../projections/engine/queries.ts';
+import { runStatus } from '../../projections/engine/queries/status.ts';
+import { servingRun } from '../../projections/engine/serving.ts';
 import { listEvents } from '../../projections/event_log/queries.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 import { eventually } from '../support/eventually.ts';
@@ -112,9 +113,37 @@ test('the process follows the stream, survives kill -9, writes telemetry, and st
   const status = cli('status');
   expect(status.exitCode).toBe(0);
   const table = status.stdout.toString();
-  for (const { projection, schema } of await projectionStatus(postgres.sql)) {
+  for (const { projection, schema } of await runStatus(postgres.sql)) {
     expect(table).toMatch(new RegExp(`^${projection} +\\d+ +${schema} +serving +\\d+ +\\d+ +\\d+ +0$`, 'm'));
   }
+
+  const rebuilt = cli('rebuild', 'units');
+  expect(rebuilt.stdout.toString()).toMatch(/units is rebuilt: [\d,]+ events in 0:\d\d/);
+  expect(rebuilt.exitCode).toBe(0);
+  expect(cli('rebuild', 'nothing').exitCode).toBe(1);
+
+  for (const name of ['units', 'bookings', 'reservations', 'event_log']) {
+    const verified = cli('verify', name);
+    expect(verified.stdout.toString()).toMatch(new RegExp(`${name} is what [\\d,]+ events say, row for row`));
+    expect(verified.exitCode).toBe(0);
+  }
+  const { schema } = await servingRun(postgres.sql, 'units');
+  const grid = postgres.sql(`${schema}.unit`);
+  const [kept] = await postgres.sql<{ name: string }[]>`select display_name as name from ${grid} where unit = ${unit}`;
+  await postgres.sql`update ${grid} set display_name = 'forged' where unit = ${unit}`;
+  const differing = cli('verify', 'units');
+  expect(differing.stdout.toString()).toContain(`unit: only serving: (${unit},`);
+  expect(differing.stdout.toString()).toMatch(/units differs from what [\d,]+ events say: 2 rows/);
+  expect(differing.exitCode).toBe(1);
+  await postgres.sql`update ${grid} set display_name = ${kept?.name ?? ''} where unit = ${unit}`;
+  // What was compared with is gone.
+  expect(await postgres.sql`select 1 from pg_tables where tablename like 'verify_%'`).toHaveLength(0);
+
+  const cancelled = cli('cancel', 'units');
+  expect(cancelled.stdout.toString()).toBe('units is not being rebuilt\n');
+  expect(cancelled.exitCode).toBe(1);
+  expect(cli('parked', 'units').stdout.toString()).toBe('no unit is parked in units\n');
+  expect(cli('retry', 'units', unit).exitCode).toBe(1);
 
   const beforeMs = performance.now();
   second.kill('SIGTERM');
@@ -179,8 +208,46 @@ test('NATS and Postgres crash under it, and it goes on by itself', async () => {
   }
 }, 120_000);
 
+test('lanes are shared by processes; one that comes, goes or is killed loses and doubles nothing', async () => {
+  const prefix = `L${Date.now().toString(36)}`;
+  const history = new FleetHistory(seededRandom(), { units: 20, lockers: 3, prefix });
+  let events = 0;
+  const append = async (commits: number) => {
+    for (const commit of history.take(commits)) {
+      await store.append({ ...commit, expectedSequence: await lastOf(commit) });
+      if (commit.unit.startsWith(prefix)) events += commit.events.length;
+    }
+  };
+  const shown = async () => {
+    let count = 0;
+    for (const unit of history.states.keys())
+      count += (await listEvents(postgres.sql, { unit, limit: 1, count: true })).total ?? 0;
+    return count;
+  };
+  const members: Bun.Subprocess[] = [await start(), await start()];
+  for (let round = 0; round < 3; round++) {
+    await append(30);
+    const killed = members.shift();
+    killed?.kill('SIGKILL');
+    await append(30);
+    await killed?.exited;
+    members.push(await start());
+    await append(30);
+    // A rebuild is shared as well: who is killed in it is replaced.
+    if (round === 1) expect(cli('rebuild', 'reservations').exitCode).toBe(0);
+    await eventually(async () => expect(await shown()).toBe(events), { timeoutMs: 20_000 });
+  }
+  for (const name of ['units', 'bookings', 'reservations', 'event_log']) {
+    const verified = cli('verify', name);
+    expect(verified.stdout.toString()).toContain('row for row');
+    expect(verified.exitCode).toBe(0);
+  }
+  for (const member of members) member.kill('SIGTERM');
+  expect(await Promise.all(members.map((member) => member.exited))).toEqual([0, 0]);
+}, 120_000);
+
 test('what the command line does not know, it says', () => {
-  for (const args of [[], ['rebuild', 'units'], ['status', 'units']]) {
+  for (const args of [[], ['rebuild'], ['rebuild', 'units', 'bookings'], ['status', 'units'], ['constructor']]) {
     const { exitCode, stderr } = cli(...args);
     expect(exitCode).toBe(2);
     expect(stderr.toString()).toContain('usage: ./run projections status');

@@ -3,6 +3,7 @@ import type { StoredMessage } from '../../platform/event-store/store.ts';
 import { PostgresUnavailableError } from '../../platform/postgres/connection.ts';
 import { FencedError } from '../../projections/engine/checkpoints.ts';
 import { Intake } from '../../projections/engine/intake.ts';
+import { KeptRows } from '../../projections/engine/kept-rows.ts';
 import { isPoison } from '../../projections/engine/parking.ts';
 import { statusTable } from '../../projections/engine/status-table.ts';
 
@@ -59,6 +60,30 @@ describe('an intake', () => {
       await change;
     }
     await intake.change(1);
+  });
+});
+
+describe('rows that a fold keeps', () => {
+  test('are let go when there is no room, but not before they are written', () => {
+    const rows = new KeptRows<number>(2, true);
+    for (const key of ['a', 'b', 'c', 'd']) rows.change(key, 1);
+    expect(rows.changed).toBe(4);
+    // While they are being written, they can be read nowhere else.
+    expect(rows.drain()).toEqual([1, 1, 1, 1]);
+    expect(rows.missing(['a', 'x'])).toEqual([]);
+    rows.change('d', 2);
+    rows.change('e', 2);
+    expect(rows.drain()).toEqual([2, 2]);
+    expect(['a', 'b', 'c', 'd', 'e'].map((key) => rows.get(key))).toEqual([undefined, undefined, undefined, 2, 2]);
+    expect(rows.missing(['a', 'a', 'd', 'x'])).toEqual(['a', 'x']);
+    rows.keep('a', 1);
+    expect(rows.missing(['a'])).toEqual([]);
+    expect(rows.changed).toBe(0);
+  });
+
+  test('of a table that has rows already are read first', () => {
+    expect(new KeptRows<number>(2, false).missing(['a', 'a'])).toEqual(['a']);
+    expect(new KeptRows<number>(2, true).missing(['a'])).toEqual([]);
   });
 });
 

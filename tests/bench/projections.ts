@@ -1,0 +1,214 @@
+/**
+ * `projections`: how fast a process of projections follows and rebuilds, Postgres and NATS on the same machine. Beside it, in
+ * the same run, bare inserts of the same rows, and the stream read by somebody who does nothing with it.
+ */
+
+import { setTimeout as pause } from 'node:timers/promises';
+import { encodeCommit } from '../../platform/event-store/store.ts';
+import { createLog } from '../../platform/log.ts';
+import { Nats } from '../../platform/nats/connection.ts';
+import { NatsEventStore } from '../../platform/nats/event-store.ts';
+import { publishAtomically } from '../../platform/nats/jetstream.ts';
+import { eventSubject } from '../../platform/nats/subjects.ts';
+import { Postgres, type Sql } from '../../platform/postgres/connection.ts';
+import { requestRebuild } from '../../projections/engine/queries/rebuilds.ts';
+import { servingRun } from '../../projections/engine/serving.ts';
+import { eventually } from '../support/eventually.ts';
+import { FleetHistory } from '../support/fleet-history.ts';
+import { type Platform, startPlatform } from '../support/platform.ts';
+import { seededRandom } from '../support/random.ts';
+import { peakRssMbOf } from './processes.ts';
+import type { BenchReport, Figure } from './report.ts';
+
+/** Settable: `BENCH_EVENTS=1000000 ./run bench projections`. */
+const EVENTS = Number(process.env.BENCH_EVENTS ?? 300_000);
+const UNITS = 1_000;
+const LOCKERS = 8;
+const NAMES = ['units', 'bookings', 'reservations', 'event_log'] as const;
+const BATCH_MESSAGES = 500;
+const PUBLISH_TIMEOUT_MS = 30_000;
+const PATIENCE = { timeoutMs: 600_000, intervalMs: 50 };
+const STEADY_EVENTS_PER_S = 5_000;
+const STEADY_S = 10;
+const STEADY_TICK_MS = 50;
+const PROBE_MS = 10;
+const MAX_BARE_ROWS = 100_000;
+const BARE_ROWS_PER_INSERT = 1_000;
+const MS_PER_S = 1_000;
+const quiet = createLog(() => undefined, Date.now);
+
+interface Desk {
+  readonly platform: Platform;
+  readonly nats: Nats;
+  readonly store: NatsEventStore;
+  readonly postgres: Postgres;
+  readonly history: FleetHistory;
+}
+
+export async function benchProjections(): Promise<BenchReport> {
+  const platform = await startPlatform({ purpose: 'bench-projections', durable: true });
+  const nats = await Nats.connect({ url: platform.nats.url, creds: platform.natsCreds, name: 'bench', log: quiet });
+  const store = new NatsEventStore(nats, () => Bun.randomUUIDv7());
+  const postgres = new Postgres({ url: platform.postgres.url, applicationName: 'bench', maxConnections: 4 });
+  const history = new FleetHistory(seededRandom(1), { units: UNITS, lockers: LOCKERS });
+  const desk: Desk = { platform, nats, store, postgres, history };
+  try {
+    const end = await store.lastSequence();
+    if (end !== 0) throw new Error(`the store of the benchmark is not empty: ${end}`);
+    platform.projections.pause();
+    // It would react to all of it, and ping units that there are not.
+    platform.server.pause();
+    const events = await publish(desk, EVENTS);
+    const live = await measureLive(desk, events);
+    const rebuilds = await measureRebuilds(desk);
+    const bare = await measureBareInserts(postgres.sql);
+    const reading = await measureReading(store);
+    const lag = await measureLag(desk);
+    const figures: Figure[] = [
+      { name: 'live, into all read models', value: live, unit: 'events/s', goal: { atLeast: 40_000 } },
+      ...rebuilds.map(({ name, rate }): Figure => {
+        const figure = { name: `rebuild of ${name}`, value: rate, unit: 'events/s' };
+        if (name !== 'event_log') return { ...figure, goal: { atLeast: 100_000 } };
+        return { ...figure, against: { name: 'bare unnest inserts', value: bare }, goal: { atLeast: 0.5 } };
+      }),
+      { name: 'reading the stream without applying', value: reading, unit: 'events/s' },
+      { name: `lag p99 at ${STEADY_EVENTS_PER_S} events a second`, value: lag, unit: 'ms', goal: { atMost: 250 } },
+      {
+        name: 'peak memory of projections',
+        value: peakRssMbOf(platform.projections.pid),
+        unit: 'MiB',
+        goal: { atMost: 500 },
+      },
+    ];
+    return {
+      bench: 'projections',
+      conditions: [
+        `${events} events of ${UNITS} units with ${LOCKERS} lockers, 1.5 in a commit, one process, durable settings`,
+        'a rebuild counts from its beginning until it serves, while the other read models are followed',
+      ],
+      figures,
+    };
+  } finally {
+    platform.projections.resume();
+    platform.server.resume();
+    await nats.close();
+    await postgres.close(1);
+  }
+}
+
+/** Appends commits in large batches, the next ones of the history. @returns how many events they have */
+async function publish({ nats, history }: Desk, events: number): Promise<number> {
+  let published = 0;
+  while (published < events) {
+    const commits = history.take(BATCH_MESSAGES);
+    const messages = commits.map((commit) => ({
+      subject: eventSubject(commit.unit, commit.aggregate),
+      payload: encodeCommit(commit),
+      headers: { 'Nats-Msg-Id': commit.commandId },
+    }));
+    await publishAtomically(nats, messages, Bun.randomUUIDv7(), PUBLISH_TIMEOUT_MS);
+    for (const commit of commits) published += commit.events.length;
+  }
+  return published;
+}
+
+/** From the moment at which the process may go on until everything is shown. */
+async function measureLive(desk: Desk, events: number): Promise<number> {
+  const end = await desk.store.lastSequence();
+  const startedMs = performance.now();
+  desk.platform.projections.resume();
+  await eventually(async () => (await shownTo(desk.postgres.sql)) >= end, PATIENCE);
+  return (events / (performance.now() - startedMs)) * MS_PER_S;
+}
+
+async function measureRebuilds({ postgres }: Desk): Promise<{ name: string; rate: number }[]> {
+  const rates: { name: string; rate: number }[] = [];
+  for (const name of NAMES) {
+    const asked = await requestRebuild(postgres, name, 'bench');
+    const row = await eventually(async () => {
+      const [run] = await postgres.sql<{ rate: number }[]>`
+        select (events / extract(epoch from served_at - started_at))::double precision as rate
+        from platform.projection_runs where id = ${asked?.runId ?? 0} and status = 'serving'`;
+      return run ?? false;
+    }, PATIENCE);
+    rates.push({ name, rate: row.rate });
+  }
+  return rates;
+}
+
+/** Into an equal table with the same indexes, columns as arrays. */
+async function measureBareInserts(sql: Sql): Promise<number> {
+  const { schema } = await servingRun(sql, 'event_log');
+  const table = sql(`${schema}.event`);
+  const rows = await sql<
+    Record<'sequence' | 'index' | 'unit' | 'locker' | 'type' | 'time' | 'recorded' | 'event', string>[]
+  >`
+    select sequence::text, index::text, unit, locker, type, time::text, recorded_at::text as recorded, event
+    from ${table} order by sequence, index limit ${MAX_BARE_ROWS}`;
+  await sql`create table bare (like ${table} including all)`;
+  const startedMs = performance.now();
+  for (let first = 0; first < rows.length; first += BARE_ROWS_PER_INSERT) {
+    const part = rows.slice(first, first + BARE_ROWS_PER_INSERT);
+    await sql`
+      insert into bare (sequence, index, unit, locker, type, time, recorded_at, event)
+      select * from unnest(
+        ${part.map(({ sequence }) => Number(sequence))}::bigint[], ${part.map(({ index }) => Number(index))}::smallint[],
+        ${part.map(({ unit }) => unit)}::text[], ${part.map(({ locker }) => locker)}::text[],
+        ${part.map(({ type }) => type)}::text[], ${part.map(({ time }) => time)}::timestamptz[],
+        ${part.map(({ recorded }) => recorded)}::timestamptz[], ${part.map(({ event }) => event)}::text[])`;
+  }
+  return (rows.length / (performance.now() - startedMs)) * MS_PER_S;
+}
+
+async function measureReading(store: NatsEventStore): Promise<number> {
+  const end = await store.lastSequence();
+  const stop = new AbortController();
+  const startedMs = performance.now();
+  let events = 0;
+  for await (const message of store.read({ after: 0, signal: stop.signal, onAlarm: () => undefined })) {
+    events += message.events().length;
+    if (message.sequence >= end) break;
+  }
+  stop.abort();
+  return (events / (performance.now() - startedMs)) * MS_PER_S;
+}
+
+/** From the acknowledgement of a batch until every lane of every projection has passed it. @returns the 99th percentile, ms */
+async function measureLag(desk: Desk): Promise<number> {
+  const lags: number[] = [];
+  const waiting: { readonly end: number; readonly atMs: number }[] = [];
+  let isOver = false;
+  const probing = (async () => {
+    while (!isOver || waiting.length > 0) {
+      const shown = await shownTo(desk.postgres.sql);
+      const nowMs = performance.now();
+      while (waiting[0] !== undefined && waiting[0].end <= shown) lags.push(nowMs - (waiting.shift()?.atMs ?? nowMs));
+      await pause(PROBE_MS);
+    }
+  })();
+  const untilMs = performance.now() + STEADY_S * MS_PER_S;
+  let owed = 0;
+  let tickMs = performance.now();
+  while (performance.now() < untilMs) {
+    owed += (STEADY_EVENTS_PER_S * (performance.now() - tickMs)) / MS_PER_S;
+    tickMs = performance.now();
+    if (owed >= BATCH_MESSAGES / 2) {
+      owed -= await publish(desk, owed / 2);
+      waiting.push({ end: await desk.store.lastSequence(), atMs: performance.now() });
+    }
+    await pause(STEADY_TICK_MS);
+  }
+  isOver = true;
+  await probing;
+  lags.sort((a, b) => a - b);
+  return lags[Math.floor(lags.length * 0.99)] ?? Number.NaN;
+}
+
+/** Where the lane is that is furthest behind, of all projections. */
+async function shownTo(sql: Sql): Promise<number> {
+  const [row] = await sql<{ position: number | null; runs: number }[]>`
+    select min(c.position) as position, count(distinct r.projection) as runs
+    from platform.projection_runs r join platform.projection_checkpoints c on c.run_id = r.id
+    where r.status = 'serving'`;
+  return row?.runs === NAMES.length ? (row.position ?? 0) : 0;
+}
