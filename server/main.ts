@@ -24,6 +24,7 @@ import { PlatformSigner } from '../platform/unit-protocol/signatures.ts';
 import { UnitDecider } from '../platform/units/unit-decider.ts';
 import { snapshotReader } from '../projections/bookings/queries.ts';
 import { PositionWatch } from '../projections/engine/queries.ts';
+import { PAGE_SETTINGS } from '../projections/event_log/queries.ts';
 import { clockOffsets as readClockOffsets } from '../projections/telemetry/queries.ts';
 import { fetchTargets, pingTargets } from '../projections/units/queries.ts';
 import { createApp } from './app.ts';
@@ -35,6 +36,7 @@ import { DeadLetters } from './dead-letters/dead-letters.ts';
 import { DeadLetterDesk } from './dead-letters/handlers.ts';
 import { FETCH_SHARD_LETTERS, fetchLogs } from './fetch/fetch.ts';
 import { UnitLogReader } from './fetch/unit-log-reader.ts';
+import { Exports } from './http/exports.ts';
 import { IdempotencyStore } from './http/idempotency-store.ts';
 import { Reads } from './http/reads.ts';
 import { Writes } from './http/writes.ts';
@@ -53,6 +55,9 @@ import { UnitRegistration } from './units/register.ts';
 
 /** Connections of the API; each serves one query at a time. */
 const POSTGRES_CONNECTIONS = 20;
+/** Connections for the event log, and how long one page of it may take: neither exports nor filters hold others up. */
+const EVENT_LOG_CONNECTIONS = 8;
+const EVENT_LOG_TIMEOUT_MS = 15_000;
 const SWEEP_INTERVAL_MS = 3_600_000;
 
 async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
@@ -67,6 +72,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const nats = await Nats.connect({ ...natsAccess, name: 'server', waitOnFirstConnect: true, log });
   const postgres = createPostgres(databaseUrl);
   const { sql } = postgres;
+  const eventLog = createEventLogReader(databaseUrl);
   const patience: Patience = { signal: stop, sleep: pause, log };
   await untilItWorks('preparing the streams', patience, () => ensureStreams(nats));
   await untilItWorks('migrating the database', patience, () => migrate(postgres, log));
@@ -100,6 +106,8 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
       customers: new Customers(sql, newId),
       writes: new Writes(idempotency, newId),
       reads: new Reads(new PositionWatch(sql, () => performance.now())),
+      exports: new Exports(log),
+      eventLog: eventLog.sql,
       reservations: new Reservations({ decider, commands, secrets, clock }),
       registration: new UnitRegistration({ decider, addresses, keys, natsUrl, holdTtlS: config.holdTtlS, newId, log }),
       credentials: new UnitCredentials({ decider, keys, natsUrl, revocations }),
@@ -132,12 +140,22 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     await Promise.allSettled(stop.aborted ? workers : []);
     await revocations.close();
     await nats.close();
-    await postgres.close();
+    await Promise.all([postgres.close(), eventLog.close()]);
   }
 }
 
 function createPostgres(url: string): Postgres {
   return new Postgres({ url, applicationName: 'lockfleet server', maxConnections: POSTGRES_CONNECTIONS });
+}
+
+function createEventLogReader(url: string): Postgres {
+  return new Postgres({
+    url,
+    applicationName: 'lockfleet event log',
+    maxConnections: EVENT_LOG_CONNECTIONS,
+    statementTimeoutMs: EVENT_LOG_TIMEOUT_MS,
+    settings: PAGE_SETTINGS,
+  });
 }
 
 type DeciderParts = Pick<WorkerParts, 'nats' | 'sql' | 'newId' | 'clock' | 'pause' | 'log'>;
