@@ -1,11 +1,12 @@
 /** Every projection that this code fills. */
 
 import { createBookings } from './bookings/projection.ts';
+import { dailySummary } from './daily_summary/projection.ts';
 import type { Projection } from './engine/projection.ts';
 import { eventLog } from './event_log/projection.ts';
 import { createReservations } from './reservations/projection.ts';
 import { createUnits } from './units/projection.ts';
 
 export function createProjections(): readonly Projection[] {
-  return [createUnits(), createBookings(), createReservations(), eventLog];
+  return [createUnits(), createBookings(), createReservations(), eventLog, dailySummary];
 }

@@ -15,6 +15,7 @@ import { fieldErrors } from './http/validation.ts';
 import { openapi } from './openapi.ts';
 import { type PingerRouteDependencies, pingerRoutes } from './pinger/routes.ts';
 import { type ReservationRouteDependencies, reservationRoutes } from './reservations/routes.ts';
+import { type SummaryRouteDependencies, summaryRoutes } from './summary/routes.ts';
 import { type UnitRouteDependencies, unitRoutes } from './units/routes.ts';
 
 /** Connections that say nothing for this long are closed. */
@@ -28,6 +29,7 @@ export type AppDependencies = ApiKeyDependencies &
   EventDependencies &
   PingerRouteDependencies &
   ReservationRouteDependencies &
+  SummaryRouteDependencies &
   UnitRouteDependencies;
 
 export function createApp(deps: AppDependencies, checks: HealthChecks, log: Log) {
@@ -48,6 +50,7 @@ export function createApp(deps: AppDependencies, checks: HealthChecks, log: Log)
     .use(availabilityRoutes(deps))
     .use(reservationRoutes(deps))
     .use(eventRoutes(deps))
+    .use(summaryRoutes(deps))
     .use(deadLetterRoutes(deps));
 }
 
