@@ -136,7 +136,7 @@ async function readRevenue(
   { ofUnit }: { readonly ofUnit: Fragment },
 ): Promise<Map<Day, { readonly amount: number; readonly currency: string }[]>> {
   const rows = await sql<{ day: Day; currency: string; amount: number }[]>`
-    select to_char(day, 'YYYY-MM-DD') as day, paid.key as currency, sum(paid.value::bigint)::bigint as amount
+    select to_char(day, 'YYYY-MM-DD') as day, paid.key as currency, sum(paid.value::numeric)::float8 as amount
     from ${sql(`${schema}.day`)}, json_each_text(revenue) as paid
     where day between ${days[0] ?? null}::text::date and ${days.at(-1) ?? null}::text::date ${ofUnit}
     group by day, paid.key order by paid.key`;

@@ -174,12 +174,14 @@ describe('a day', () => {
         paid('device', '2026-07-03T08:00:00Z', { reference: 'p2', amount: 3 }),
         paid('device', '2026-07-02T08:00:00Z', { reference: 'p2', amount: 3 }),
         failed,
+        // What no currency has is no reason to answer with nothing.
+        paid('device', '2026-07-03T09:00:00Z', { reference: 'p3', amount: 1e30 }),
       ],
       '2026-07-03T20:00:00Z',
     );
     expect(days.map(({ day, revenue }) => [day, revenue])).toEqual([
       ['2026-07-02', [{ amount: 123, currency: 'PLN' }]],
-      ['2026-07-03', []],
+      ['2026-07-03', [{ amount: 1e30, currency: 'PLN' }]],
     ]);
   });
 
