@@ -9,7 +9,7 @@ const PRODUCTION = ['domain', 'platform', 'commands', ...PROGRAMS];
 const ENTRIES = ['^[^/]+/(main|cli)[.]ts$', '^commands/[^/]+[.]ts$', '^pinger/worker[.]ts$'];
 /** Where the server reads a read model. */
 const QUERIES = '^projections/[^/]+/queries[./]';
-const READERS = ['^server/main[.]ts$', '^server/[^/]+/(routes|handlers)[.]ts$'];
+const READERS = ['^server/(main|workers)[.]ts$', '^server/[^/]+/(routes|handlers)[.]ts$'];
 
 const folder = (...names) => `^(${names.join('|')})/`;
 const others = (name) => PROGRAMS.filter((program) => program !== name);

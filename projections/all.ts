@@ -2,11 +2,12 @@
 
 import { createBookings } from './bookings/projection.ts';
 import { configuration } from './configuration/projection.ts';
+import { dailySummary } from './daily_summary/projection.ts';
 import type { Projection } from './engine/projection.ts';
 import { eventLog } from './event_log/projection.ts';
 import { createReservations } from './reservations/projection.ts';
 import { createUnits } from './units/projection.ts';
 
 export function createProjections(): readonly Projection[] {
-  return [createUnits(), createBookings(), createReservations(), eventLog, configuration];
+  return [createUnits(), createBookings(), createReservations(), eventLog, configuration, dailySummary];
 }

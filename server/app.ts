@@ -18,6 +18,7 @@ import { openapi } from './openapi.ts';
 import { type PingerRouteDependencies, pingerRoutes } from './pinger/routes.ts';
 import { type ProjectionRouteDependencies, projectionRoutes } from './projections/routes.ts';
 import { type ReservationRouteDependencies, reservationRoutes } from './reservations/routes.ts';
+import { type SummaryRouteDependencies, summaryRoutes } from './summary/routes.ts';
 import { type UnitRouteDependencies, unitRoutes } from './units/routes.ts';
 
 /** Connections that say nothing for this long are closed. */
@@ -34,6 +35,7 @@ export type AppDependencies = ApiKeyDependencies &
   ProjectionRouteDependencies &
   ReservationRouteDependencies &
   RolloutRouteDependencies &
+  SummaryRouteDependencies &
   UnitRouteDependencies;
 
 export function createApp(deps: AppDependencies, checks: HealthChecks, log: Log) {
@@ -56,6 +58,7 @@ export function createApp(deps: AppDependencies, checks: HealthChecks, log: Log)
     .use(availabilityRoutes(deps))
     .use(reservationRoutes(deps))
     .use(eventRoutes(deps))
+    .use(summaryRoutes(deps))
     .use(deadLetterRoutes(deps))
     .use(projectionRoutes(deps));
 }

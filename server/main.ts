@@ -19,47 +19,40 @@ import { withLock } from '../platform/postgres/locks.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
 import { untilAborted } from '../platform/process/until-aborted.ts';
 import { ProofExchange } from '../platform/proofs.ts';
-import { joinGroup } from '../platform/shards/group.ts';
 import { PlatformSigner } from '../platform/unit-protocol/signatures.ts';
 import { UnitDecider } from '../platform/units/unit-decider.ts';
 import { snapshotReader } from '../projections/bookings/queries.ts';
-import { rolloutCounts, unprovedRolloutUnits } from '../projections/configuration/queries.ts';
 import { PositionWatch } from '../projections/engine/queries.ts';
+import { PAGE_SETTINGS } from '../projections/event_log/queries.ts';
 import { clockOffsets as readClockOffsets } from '../projections/telemetry/queries.ts';
-import { configurationReports, fetchTargets, pingTargets } from '../projections/units/queries.ts';
+import { pingTargets } from '../projections/units/queries.ts';
 import { createApp } from './app.ts';
 import { ApiKeys } from './auth/api-keys.ts';
 import { Customers } from './auth/customers.ts';
 import { Guard } from './auth/guard.ts';
 import { UnitCommands } from './commands/unit-commands.ts';
 import { Rollouts } from './config-rollouts/handlers.ts';
-import { runRollouts } from './config-rollouts/runner.ts';
 import { Configurations } from './configuration/handlers.ts';
 import { ConfigurationPush } from './configuration/push.ts';
-import { hearReports, REPORT_SHARD_LETTERS } from './configuration/reports.ts';
-import { deliverConfigurations } from './configuration/worker.ts';
 import { DeadLetters } from './dead-letters/dead-letters.ts';
 import { DeadLetterDesk } from './dead-letters/handlers.ts';
-import { FETCH_SHARD_LETTERS, fetchLogs } from './fetch/fetch.ts';
-import { UnitLogReader } from './fetch/unit-log-reader.ts';
+import { Exports } from './http/exports.ts';
 import { IdempotencyStore } from './http/idempotency-store.ts';
 import { Reads } from './http/reads.ts';
 import { Writes } from './http/writes.ts';
 import { ClockOffsets } from './ingest/clock-offsets.ts';
-import { NatsInbox } from './ingest/inbox.ts';
-import { INGEST_SHARD_LETTERS, ingest } from './ingest/ingest.ts';
 import { BatchRecorder } from './ingest/recorder.ts';
-import { endCredentials } from './reactor/ended-credentials.ts';
-import { react } from './reactor/reactor.ts';
-import { ReservationSync } from './reactor/reservation-sync.ts';
-import { TimerWriter } from './reactor/timer-writer.ts';
 import { Reservations } from './reservations/handlers.ts';
 import { ReservationSecrets } from './reservations/secrets.ts';
 import { UnitCredentials } from './units/credentials.ts';
 import { UnitRegistration } from './units/register.ts';
+import { startWorkers, type WorkerParts } from './workers.ts';
 
 /** Connections of the API; each serves one query at a time. */
 const POSTGRES_CONNECTIONS = 20;
+/** Connections for the event log, and how long one page of it may take: neither exports nor filters hold others up. */
+const EVENT_LOG_CONNECTIONS = 8;
+const EVENT_LOG_TIMEOUT_MS = 15_000;
 const SWEEP_INTERVAL_MS = 3_600_000;
 
 async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
@@ -74,6 +67,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const nats = await Nats.connect({ ...natsAccess, name: 'server', waitOnFirstConnect: true, log });
   const postgres = createPostgres(databaseUrl);
   const { sql } = postgres;
+  const eventLog = createEventLogReader(databaseUrl);
   const patience: Patience = { signal: stop, sleep: pause, log };
   await untilItWorks('preparing the streams', patience, () => ensureStreams(nats));
   await untilItWorks('migrating the database', patience, () => migrate(postgres, log));
@@ -101,15 +95,52 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const workers = await startWorkers({ ...recording, ...deciding });
 
   const idempotency = new IdempotencyStore(sql);
+  const api = { keys, natsUrl, store, addresses, eventLog, deadLetters, idempotency };
+  const app = composeApi({ ...recording, ...deciding, ...api });
+  if (config.roles.has('api')) {
+    app.listen({ hostname: config.http.host, port: config.http.port });
+    workers.push(sweep(idempotency, pause, stop, log));
+    log.info('the API listens', { host: config.http.host, port: app.server?.port });
+  }
+  try {
+    // A worker that ends before it is told to has met what no retry mends.
+    await Promise.race([untilAborted(stop), ...workers.map((worker) => worker.then(() => untilAborted(stop)))]);
+  } finally {
+    if (config.roles.has('api')) await app.stop();
+    await pinger?.stop();
+    exchange.close();
+    await Promise.allSettled(stop.aborted ? workers : []);
+    await revocations.close();
+    await nats.close();
+    await Promise.all([postgres.close(), eventLog.close()]);
+  }
+}
+
+interface ApiParts extends WorkerParts {
+  readonly keys: PlatformKeys;
+  readonly natsUrl: string;
+  readonly store: NatsEventStore;
+  readonly addresses: AddressResolver;
+  readonly eventLog: Postgres;
+  readonly deadLetters: DeadLetters;
+  readonly idempotency: IdempotencyStore;
+}
+
+function composeApi(parts: ApiParts) {
+  const { config, keys, natsUrl, nats, store, postgres, eventLog, decider, addresses, push, commands, secrets } = parts;
+  const { revocations, recorder, deadLetters, idempotency, newId, clock, log } = parts;
+  const { sql } = postgres;
   const reads = new Reads(new PositionWatch(sql, () => performance.now()));
   const apiKeys = new ApiKeys(sql, clock);
-  const app = createApp(
+  return createApp(
     {
       guard: new Guard(tokenVerifier(config, keys, clock), apiKeys),
       apiKeys,
       customers: new Customers(sql, newId),
       writes: new Writes(idempotency, newId),
       reads,
+      exports: new Exports(log),
+      eventLog: eventLog.sql,
       reservations: new Reservations({ decider, commands, secrets, clock }),
       registration: new UnitRegistration({ decider, addresses, keys, natsUrl, holdTtlS: config.holdTtlS, newId, log }),
       configurations: new Configurations({ decider, push, reads, sql, clock }),
@@ -131,27 +162,20 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     },
     log,
   );
-  if (config.roles.has('api')) {
-    app.listen({ hostname: config.http.host, port: config.http.port });
-    workers.push(sweep(idempotency, pause, stop, log));
-    log.info('the API listens', { host: config.http.host, port: app.server?.port });
-  }
-  try {
-    // A worker that ends before it is told to has met what no retry mends.
-    await Promise.race([untilAborted(stop), ...workers.map((worker) => worker.then(() => untilAborted(stop)))]);
-  } finally {
-    if (config.roles.has('api')) await app.stop();
-    await pinger?.stop();
-    exchange.close();
-    await Promise.allSettled(stop.aborted ? workers : []);
-    await revocations.close();
-    await nats.close();
-    await postgres.close();
-  }
 }
 
 function createPostgres(url: string): Postgres {
   return new Postgres({ url, applicationName: 'lockfleet server', maxConnections: POSTGRES_CONNECTIONS });
+}
+
+function createEventLogReader(url: string): Postgres {
+  return new Postgres({
+    url,
+    applicationName: 'lockfleet event log',
+    maxConnections: EVENT_LOG_CONNECTIONS,
+    statementTimeoutMs: EVENT_LOG_TIMEOUT_MS,
+    settings: PAGE_SETTINGS,
+  });
 }
 
 type DeciderParts = Pick<WorkerParts, 'newId' | 'clock' | 'pause' | 'log'> & {
@@ -169,68 +193,6 @@ function createDecider({ store, sql, newId, clock, pause, log }: DeciderParts): 
     sleep: pause,
     log,
   });
-}
-
-interface WorkerParts {
-  readonly config: Config;
-  readonly nats: Nats;
-  readonly postgres: Postgres;
-  readonly decider: UnitDecider;
-  readonly signer: PlatformSigner;
-  readonly commands: UnitCommands;
-  readonly push: ConfigurationPush;
-  readonly secrets: ReservationSecrets;
-  readonly revocations: UnitRevocations;
-  readonly recorder: BatchRecorder;
-  readonly clockOffsets: ClockOffsets;
-  readonly newId: () => string;
-  readonly clock: () => number;
-  readonly pause: (ms: number) => Promise<void>;
-  readonly stop: AbortSignal;
-  readonly log: Log;
-}
-
-/** What works beside the API, by the roles of this process. Each ends when it is told to stop. */
-async function startWorkers(parts: WorkerParts): Promise<Promise<void>[]> {
-  const { config, nats, postgres, decider, signer, commands, push, secrets, revocations, recorder, clockOffsets } =
-    parts;
-  const { newId, clock, pause, stop, log } = parts;
-  const { sql } = postgres;
-  const shared = { nats, decider, signal: stop, sleep: pause, log };
-  const workers = [decider.follow(stop)];
-  const join = (group: string, shardLetters: number) => joinGroup({ group, shardLetters, config, nats, stop, log });
-
-  const inbox = new NatsInbox(nats);
-  // Before the first batch: its events may be those of a clock that is wrong.
-  await clockOffsets.refresh();
-  workers.push(clockOffsets.run(stop, pause));
-  if (config.roles.has('ingest')) {
-    const shards = join('ingest', INGEST_SHARD_LETTERS);
-    workers.push(ingest({ ...shared, shards, recorder, inbox, clock }).finally(() => shards.leave()));
-  }
-  if (config.roles.has('fetch')) {
-    const shards = join('fetch', FETCH_SHARD_LETTERS);
-    const reader = new UnitLogReader({ nats, signer, clock });
-    const targets = (afterName: string | undefined, limit: number) => fetchTargets(sql, { afterName, limit });
-    const owns = (unit: string) => shards.owns(unit);
-    const fetching = { ...shared, recorder, reader, inbox, targets, owns, clock, intervalMs: config.fetchIntervalMs };
-    workers.push(fetchLogs(fetching).finally(() => shards.leave()));
-  }
-  const timers = new TimerWriter(nats, newId, pause);
-  if (config.roles.has('config')) {
-    const shards = join('config', REPORT_SHARD_LETTERS);
-    const reports = (afterName: string | undefined, limit: number) => configurationReports(sql, { afterName, limit });
-    const owns = (unit: string) => shards.owns(unit);
-    const progress = { counts: rolloutCounts, unproved: unprovedRolloutUnits };
-    workers.push(deliverConfigurations({ ...shared, push, timers, clock }));
-    workers.push(runRollouts({ ...shared, ...progress, postgres, clock }));
-    workers.push(hearReports({ ...shared, reports, owns, newId, clock }).finally(() => shards.leave()));
-  }
-  if (config.roles.has('reactor')) {
-    const sync = new ReservationSync({ decider, commands, secrets, newId, clock, log });
-    workers.push(react({ ...shared, timers, sync, newId, clock }), endCredentials({ ...shared, revocations }));
-  }
-  return workers;
 }
 
 /** Whether the read models that decisions and the API begin with have tables: a new database has none for a moment. */

@@ -39,6 +39,8 @@ export interface PostgresOptions {
   readonly maxConnections?: number;
   /** Longest time that one query may take. @default 0: no limit */
   readonly statementTimeoutMs?: number;
+  /** Further settings of each session, by the names that Postgres has for them. */
+  readonly settings?: Readonly<Record<string, string>>;
 }
 
 export type SqlValue =
@@ -195,7 +197,7 @@ export class Postgres {
   }
 
   #newClient(onClose: () => void): Client {
-    const { url, applicationName, statementTimeoutMs = 0 } = this.#options;
+    const { url, applicationName, statementTimeoutMs = 0, settings = {} } = this.#options;
     return postgres(url, {
       max: 1,
       connect_timeout: CONNECT_TIMEOUT_S,
@@ -207,6 +209,7 @@ export class Postgres {
       // The package would ask every new connection for the types of arrays, and crash the process when that fails.
       fetch_types: false,
       connection: {
+        ...settings,
         application_name: applicationName,
         statement_timeout: statementTimeoutMs,
         idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,

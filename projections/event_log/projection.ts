@@ -3,14 +3,23 @@
 import { occurredAtMs, type Stamped } from '../../domain/clock.ts';
 import { lockerOfSubject } from '../../domain/envelope.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
+import type { Tx } from '../../platform/postgres/connection.ts';
 import type { Projection } from '../engine/projection.ts';
+import { ensureMonths } from './months.ts';
 
 /** The first moment that both JavaScript and Postgres can write as a year. */
 export const EARLIEST_MS = Date.parse('0001-01-01T00:00:00.000Z');
+/**
+ * What claims to have happened longer than this after it was recorded is filed under its recording: so what happened from a
+ * moment on is in the months from there on.
+ */
+export const MAX_AHEAD_MS = 24 * 60 * 60_000;
+/** Characters by which actors and correlations are found: an index takes no more. */
+const MAX_INDEXED_LENGTH = 500;
 
 export const eventLog: Projection = {
   name: 'event_log',
-  version: 2,
+  version: 3,
 
   async createTables(tx, schema) {
     const table = tx(`${schema}.event`);
@@ -21,36 +30,67 @@ export const eventLog: Projection = {
         unit text not null,
         locker text,
         type text not null,
+        actor text,
+        correlation text,
         -- When it occurred: without the offset of a clock that is wrong.
         time timestamptz not null,
         recorded_at timestamptz not null,
         event text not null,
-        primary key (sequence, index)
-      )`;
-    await tx`create index on ${table} (unit, sequence desc, index desc)`;
-    await tx`create index on ${table} (type, sequence desc, index desc)`;
-    await tx`create index on ${table} using brin (time)`;
+        primary key (sequence, index, recorded_at)
+      ) partition by range (recorded_at)`;
+    await createIndexes(tx, schema);
   },
 
   async apply(tx, schema, commits) {
+    await ensureMonths(
+      tx,
+      schema,
+      commits.map(({ recordedAtMs }) => recordedAtMs),
+    );
     const rows = commits.flatMap((commit) => commit.events.map((event, index) => ({ commit, event, index })));
     await tx`
-      insert into ${tx(`${schema}.event`)} (sequence, index, unit, locker, type, time, recorded_at, event)
+      insert into ${tx(`${schema}.event`)}
+        (sequence, index, unit, locker, type, actor, correlation, time, recorded_at, event)
       select * from unnest(
         ${rows.map(({ commit }) => commit.sequence)}::bigint[],
         ${rows.map(({ index }) => index)}::smallint[],
         ${rows.map(({ commit }) => commit.unit)}::text[],
         ${rows.map(({ event }) => lockerOfSubject(event.subject) ?? null)}::text[],
         ${rows.map(({ event }) => event.type)}::text[],
+        ${rows.map(({ event }) => textOf(event.actor))}::text[],
+        ${rows.map(({ event }) => textOf(event.correlationid))}::text[],
         ${rows.map(({ event, commit }) => filedUnder(event, commit.recordedAtMs))}::timestamptz[],
-        ${rows.map(({ commit }) => new Date(commit.recordedAtMs).toISOString())}::timestamptz[],
+        ${rows.map(({ commit }) => toInstant(commit.recordedAtMs))}::timestamptz[],
         ${rows.map(({ event }) => JSON.stringify(event))}::text[]
       )`;
   },
 };
 
-/** A unit's clock may say anything. What is no time that Postgres keeps is filed under the time of its recording. */
+/**
+ * One index for each filter that can lead a query, and each order: `pages.ts` chooses. What a unit itself does is found by the
+ * unit, and what has no correlation by nothing: those are most events, and stand in no index of actors and correlations.
+ */
+async function createIndexes(tx: Tx, schema: string): Promise<void> {
+  const table = tx(`${schema}.event`);
+  await tx`create index on ${table} (time, sequence, index)`;
+  await tx`create index on ${table} (unit, sequence, index)`;
+  await tx`create index on ${table} (unit, time, sequence, index)`;
+  await tx`create index on ${table} (type, sequence, index)`;
+  await tx`create index on ${table} (type, time, sequence, index)`;
+  await tx`create index on ${table} (actor, sequence, index) where actor not like 'unit:%'`;
+  await tx`create index on ${table} (actor, time, sequence, index) where actor not like 'unit:%'`;
+  await tx`create index on ${table} (correlation, sequence, index) where correlation is not null`;
+  await tx`create index on ${table} (correlation, time, sequence, index) where correlation is not null`;
+}
+
+/** What is stored is a CloudEvent by its form; its extensions may still be anything. */
+function textOf(extension: unknown): string | null {
+  return typeof extension === 'string' ? extension.slice(0, MAX_INDEXED_LENGTH) : null;
+}
+
+/** A unit's clock may say anything. What cannot be when it happened is filed under the time of its recording. */
 function filedUnder(event: Stamped, recordedAtMs: number): string {
   const ms = occurredAtMs(event);
-  return toInstant(ms >= EARLIEST_MS ? ms : recordedAtMs);
+  const isPossible = ms >= EARLIEST_MS && ms <= recordedAtMs + MAX_AHEAD_MS;
+  return toInstant(isPossible ? ms : recordedAtMs);
 }

@@ -1,21 +1,27 @@
 import { occurredAt } from '../../domain/clock.ts';
 import type { CloudEvent } from '../../domain/envelope.ts';
 import { Refusal } from '../../domain/refusal.ts';
+import { laneOf } from '../../domain/shard.ts';
 import { toInstant, toMs } from '../../domain/vocabulary.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
-import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
+import { CursorError, decodeCursor, encodeCursor, type Page } from '../../platform/postgres/cursor.ts';
 import { servingRun } from '../engine/serving.ts';
+import {
+  countEvents,
+  type EventFilter,
+  type EventKey,
+  type EventRow,
+  type EventSort,
+  keyOf,
+  readPage,
+} from './pages.ts';
 import { EARLIEST_MS } from './projection.ts';
 
-export interface EventFilter {
-  readonly unit?: string;
-  readonly locker?: string;
-  readonly type?: string;
-  /** RFC 3339: when it occurred, by the platform's clock, inclusive. */
-  readonly from?: string;
-  /** RFC 3339: when it occurred, by the platform's clock, exclusive. */
-  readonly until?: string;
-}
+/**
+ * Settings of the sessions that read pages. A month that was just filled has no statistics, and Postgres would rather sort
+ * what it takes for a few rows than follow an index; here the index is always there, and always right.
+ */
+export const PAGE_SETTINGS = { enable_sort: 'off', enable_bitmapscan: 'off', enable_seqscan: 'off' } as const;
 
 /** A CloudEvent as stored, with where and when it was recorded. */
 export type RecordedEvent = CloudEvent & {
@@ -25,47 +31,106 @@ export type RecordedEvent = CloudEvent & {
   readonly correctedTime?: string;
 };
 
-interface Row {
-  readonly sequence: number;
-  readonly index: number;
-  readonly recorded_at: Date;
-  readonly event: string;
+export interface EventQuery extends EventFilter {
+  /** @default '-time' when there is a period, which asks when something happened; else '-position' */
+  readonly sort?: EventSort;
+  readonly cursor?: string;
 }
 
-/** A page of the log, the newest first. @throws CursorError, Refusal when `from` or `until` is no time */
+/** A page of the log. It may have fewer items than `limit` and still not be the last: see `pages.ts`. */
+export interface EventPage extends Page<RecordedEvent> {
+  /** There are at least `total`; to count them all would take too long. */
+  readonly totalIsLowerBound?: true;
+}
+
+/** A page of the log. @throws CursorError, Refusal when `from` or `until` is no time */
 export async function listEvents(
   sql: Sql,
-  query: EventFilter & { readonly limit: number; readonly cursor?: string; readonly count?: boolean },
-): Promise<Page<RecordedEvent>> {
-  const { limit, cursor, count = false } = query;
+  query: EventQuery & { readonly limit: number; readonly count?: boolean },
+): Promise<EventPage> {
+  const { limit, count = false } = query;
+  const { filter, sort, place } = understood(query);
   const { schema } = await servingRun(sql, 'event_log');
-  const table = sql(`${schema}.event`);
-  const where = condition(sql, query);
-  const before = cursor === undefined ? sql.part`` : beforeCursor(sql, cursor);
-  const rows = await sql<Row[]>`
-    select sequence, index, recorded_at, event from ${table}
-    where ${where} ${before}
-    order by sequence desc, index desc
-    limit ${limit + 1}`;
-  const total = count ? await countOf(sql, query, schema) : undefined;
-  return toPage(rows, limit, toEvent, (row) => [row.sequence, row.index], total);
+  const { rows, next } = await readPage(sql, schema, { filter, sort, ...place, limit });
+  const counted = count ? await countEvents(sql, schema, filter) : undefined;
+  return {
+    items: rows.map(toEvent),
+    nextCursor: next === undefined ? null : cursorOf(sort, next, place?.upTo),
+    ...(counted === undefined ? {} : { total: counted.total }),
+    ...(counted?.isLowerBound ? { totalIsLowerBound: true } : {}),
+  };
 }
 
-async function countOf(sql: Sql, filter: EventFilter, schema: string): Promise<number> {
-  const [row] = await sql<{ total: number }[]>`
-    select count(*)::bigint as total from ${sql(`${schema}.event`)} where ${condition(sql, filter)}`;
-  return row?.total ?? 0;
+/** An event of an export, and the cursor with which an export goes on behind it. */
+export interface ExportedEvent {
+  readonly event: RecordedEvent;
+  readonly cursor: string;
 }
 
-/** Only what is asked for stands in the statement, so that each combination gets the index that fits it. */
-function condition(sql: Sql, { unit, locker, type, from, until }: EventFilter) {
-  const none = sql.part``;
-  return sql.part`true
-    ${unit === undefined ? none : sql.part`and unit = ${unit}`}
-    ${locker === undefined ? none : sql.part`and locker = ${locker}`}
-    ${type === undefined ? none : sql.part`and type = ${type}`}
-    ${from === undefined ? none : sql.part`and time >= ${momentOf('/from', from)}::timestamptz`}
-    ${until === undefined ? none : sql.part`and time < ${momentOf('/until', until)}::timestamptz`}`;
+export interface EventExport {
+  /** It has everything up to this sequence, and nothing that was recorded later. */
+  readonly upTo: number;
+  /** What there is, some at a time; at times none, where a filter matches little. */
+  readonly pages: AsyncGenerator<readonly ExportedEvent[]>;
+}
+
+/** Events that an export reads at a time. */
+const EXPORT_PAGE_EVENTS = 1_000;
+
+/**
+ * All pages of the log up to what is applied in every lane now; with a cursor, up to what was when the export began that
+ * gave it. Each page is a query of its own, so that an export of hours holds no transaction and no connection.
+ *
+ * @throws CursorError, Refusal when `from` or `until` is no time
+ */
+export async function exportEvents(sql: Sql, query: EventQuery): Promise<EventExport> {
+  const { filter, sort, place } = understood(query);
+  const upTo = place?.upTo ?? (await appliedTo(sql, filter.unit));
+  return { upTo, pages: exportPages(sql, filter, sort, { after: place?.after, upTo }) };
+}
+
+async function* exportPages(
+  sql: Sql,
+  filter: EventFilter,
+  sort: EventSort,
+  { after, upTo }: { readonly after: EventKey | undefined; readonly upTo: number },
+): AsyncGenerator<readonly ExportedEvent[]> {
+  let next = after;
+  do {
+    // A rebuild may have put another schema in the place of the one that the page before came from: the rows are the same.
+    const { schema } = await servingRun(sql, 'event_log');
+    const page = await readPage(sql, schema, { filter, sort, after: next, upTo, limit: EXPORT_PAGE_EVENTS });
+    yield page.rows.map((row) => ({ event: toEvent(row), cursor: cursorOf(sort, keyOf(row), upTo) }));
+    next = page.next;
+  } while (next !== undefined);
+}
+
+/** Everything up to here is applied: in the lane of a unit, or in every lane. */
+async function appliedTo(sql: Sql, unit: string | undefined): Promise<number> {
+  const { runId } = await servingRun(sql, 'event_log');
+  const [row] = await sql<{ position: number | null }[]>`
+    select min(position) as position from platform.projection_checkpoints
+    where run_id = ${runId} ${unit === undefined ? sql.part`` : sql.part`and lane = ${laneOf(unit)}`}`;
+  return row?.position ?? 0;
+}
+
+interface Understood {
+  readonly filter: EventFilter;
+  readonly sort: EventSort;
+  readonly place: { readonly after: EventKey; readonly upTo: number | undefined } | undefined;
+}
+
+function understood({ sort: wanted, cursor, from, until, ...filter }: EventQuery): Understood {
+  const sort = wanted ?? (from === undefined && until === undefined ? '-position' : '-time');
+  return {
+    filter: {
+      ...filter,
+      ...(from === undefined ? {} : { from: momentOf('/from', from) }),
+      ...(until === undefined ? {} : { until: momentOf('/until', until) }),
+    },
+    sort,
+    place: cursor === undefined ? undefined : placeOf(cursor, sort),
+  };
 }
 
 /** A time that Postgres can compare with. @throws Refusal when it looks like a time and is none */
@@ -76,12 +141,28 @@ function momentOf(path: string, instant: string): string {
   return toInstant(Math.max(ms, EARLIEST_MS));
 }
 
-function beforeCursor(sql: Sql, cursor: string) {
-  const [sequence, index] = decodeCursor(cursor, ['integer', 'integer']);
-  return sql.part`and (sequence, index) < (${sequence}::bigint, ${index}::bigint)`;
+/** In the place of `upTo` in a cursor of pages, which have no end. */
+const NO_END = -1;
+
+function cursorOf(sort: EventSort, { timeMs, sequence, index }: EventKey, upTo: number | undefined): string {
+  return encodeCursor([sort, timeMs, sequence, index, upTo ?? NO_END]);
 }
 
-function toEvent({ sequence, index, recorded_at, event }: Row): RecordedEvent {
+/** @throws CursorError when it is of another order, too */
+function placeOf(cursor: string, sort: EventSort): Understood['place'] {
+  const kinds = ['text', 'integer', 'integer', 'integer', 'integer'] as const;
+  const [itsSort, timeMs, sequence, index, upTo] = decodeCursor(cursor, kinds);
+  if (itsSort !== sort || timeMs < EARLIEST_MS || timeMs > LATEST_MS || Math.abs(index) > MAX_INDEX) {
+    throw new CursorError('The cursor is not one of this list.');
+  }
+  return { after: { timeMs, sequence, index }, upTo: upTo === NO_END ? undefined : upTo };
+}
+
+/** What Postgres can take for what stands in a cursor, which may come from anybody. */
+const LATEST_MS = Date.parse('9999-12-31T23:59:59.999Z');
+const MAX_INDEX = 32_767;
+
+function toEvent({ sequence, index, recorded_at, event }: EventRow): RecordedEvent {
   const stored = JSON.parse(event) as CloudEvent;
   return {
     position: `${sequence}.${index}`,

@@ -28,6 +28,8 @@ interface Answered {
   readonly example?: unknown;
   /** @default application/json */
   readonly contentType?: string;
+  /** What the same answer is for those who accept another type. */
+  readonly others?: Readonly<Record<string, { readonly schema: TSchema; readonly example: unknown }>>;
 }
 
 export interface Documentation {
@@ -67,8 +69,9 @@ function bodyOf({ contentType, schema, example }: NonNullable<Documentation['req
   return { required: true, content: { [contentType]: { schema, example } } };
 }
 
-function answerOf([status, { description, schema, example, contentType = 'application/json' }]: [string, Answered]) {
-  const content = schema === undefined ? undefined : { [contentType]: { schema, example } };
+function answerOf([status, answered]: [string, Answered]) {
+  const { description, schema, example, contentType = 'application/json', others = {} } = answered;
+  const content = schema === undefined ? undefined : { [contentType]: { schema, example }, ...others };
   return [status, { description, ...(content === undefined ? {} : { content }) }];
 }
 

@@ -1,0 +1,145 @@
+import type { Sql } from '../../platform/postgres/connection.ts';
+import { CursorError, decodeCursor, encodeCursor, type Page } from '../../platform/postgres/cursor.ts';
+import { servingRun } from '../engine/serving.ts';
+import { beginningOf, type Day, dayAfter, dayAt, isDay } from './days.ts';
+
+/** Where a day begins last and first: nobody is in a later or an earlier one. */
+const FIRST_ZONE = 'Pacific/Kiritimati';
+
+export interface SummaryQuery {
+  /** One unit; the whole fleet without it. */
+  readonly unit?: string;
+  /** Inclusive. @default the first day that there is */
+  readonly from?: Day;
+  /** Exclusive. @default to the present day */
+  readonly until?: Day;
+  readonly cursor?: string;
+}
+
+/** A day of a unit, or of all units together, each by its own calendar. */
+export interface DaySummary {
+  readonly day: Day;
+  readonly units: number;
+  /** Whether the day has ended for all of them; else it counts up to now. */
+  readonly isOver: boolean;
+  readonly rentals: number;
+  readonly revenue: readonly { readonly amount: number; readonly currency: string }[];
+  readonly rentedMs: number;
+  readonly inServiceMs: number;
+  readonly onlineMs: number;
+  /** In which they belonged to the fleet. */
+  readonly lifeMs: number;
+  readonly hardwareErrors: number;
+  readonly openFailures: number;
+  readonly conflicts: number;
+}
+
+/**
+ * A page of days, the earliest first: of the `limit` days of the calendar from where it begins, those on which there were
+ * units. What goes on at `nowMs` (a rental, being online) counts up to then.
+ *
+ * @throws CursorError
+ */
+export async function listDays(
+  sql: Sql,
+  { unit, from, until, cursor, limit, nowMs }: SummaryQuery & { readonly limit: number; readonly nowMs: number },
+): Promise<Page<DaySummary>> {
+  const { schema } = await servingRun(sql, 'daily_summary');
+  const ofUnit = unit === undefined ? sql.part`` : sql.part`and unit = ${unit}`;
+  const start = cursor === undefined ? await firstDay(sql, schema, from, unit) : dayOfCursor(cursor);
+  const last = dayAfter(dayAt(nowMs, FIRST_ZONE));
+  const end = until === undefined || until > last ? last : until;
+  if (start === undefined || start >= end) return { items: [], nextCursor: null };
+  const days = daysFrom(start, end, limit);
+  const next = dayAfter(days.at(-1) ?? start);
+  const [figures, revenue] = await Promise.all([
+    readFigures(sql, schema, days, { ofUnit, nowMs }),
+    readRevenue(sql, schema, days, { ofUnit }),
+  ]);
+  return {
+    items: figures.map((row) => ({ ...row, revenue: revenue.get(row.day) ?? [] })),
+    nextCursor: next < end ? encodeCursor([next]) : null,
+  };
+}
+
+/** Whether it is a day that there is. */
+export function isSummaryDay(text: string): boolean {
+  return isDay(text);
+}
+
+function dayOfCursor(cursor: string): Day {
+  const [day] = decodeCursor(cursor, ['text']);
+  if (!isDay(day)) throw new CursorError('The cursor is not one of this list.');
+  return day;
+}
+
+/** The first day from `from` on that there is. */
+async function firstDay(sql: Sql, schema: string, from: Day | undefined, unit: string | undefined) {
+  const [row] = await sql<{ day: Day | null }[]>`
+    select to_char(min(day), 'YYYY-MM-DD') as day from ${sql(`${schema}.day`)}
+    where day >= ${from ?? '-infinity'}::text::date ${unit === undefined ? sql.part`` : sql.part`and unit = ${unit}`}`;
+  // After its last row a unit goes on as it was.
+  return row?.day ?? from;
+}
+
+function daysFrom(start: Day, end: Day, limit: number): Day[] {
+  const days: Day[] = [];
+  for (let day = start; day < end && days.length < limit; day = dayAfter(day)) days.push(day);
+  return days;
+}
+
+type Fragment = ReturnType<Sql['part']>;
+
+/** Rows reach to the last thing that was told of a unit; since then it is as it was, which is added here. */
+async function readFigures(
+  sql: Sql,
+  schema: string,
+  days: readonly Day[],
+  { ofUnit, nowMs }: { readonly ofUnit: Fragment; readonly nowMs: number },
+): Promise<Omit<DaySummary, 'revenue'>[]> {
+  const zones = await sql<{ zone: string }[]>`
+    select distinct zone from ${sql(`${schema}.unit`)} where true ${ofUnit}`;
+  const calendar = zones.flatMap(({ zone }) =>
+    days.map((day) => ({ zone, day, begins: beginningOf(day, zone), ends: beginningOf(dayAfter(day), zone) })),
+  );
+  const now = sql.part`${nowMs}::bigint`;
+  return sql<Omit<DaySummary, 'revenue'>[]>`
+    with calendar as (
+      select zone, day::date as day, begins, ends from unnest(
+        ${calendar.map(({ zone }) => zone)}::text[], ${calendar.map(({ day }) => day)}::text[],
+        ${calendar.map(({ begins }) => begins)}::bigint[], ${calendar.map(({ ends }) => ends)}::bigint[]
+      ) as c(zone, day, begins, ends)
+    ), units as (select * from ${sql(`${schema}.unit`)} where true ${ofUnit}),
+    told as (
+      select d.day, d.unit, c.ends <= ${now} as is_over, rentals, hardware_errors, open_failures, conflicts,
+        rented_ms, in_service_ms, online_ms, life_ms
+      from ${sql(`${schema}.day`)} d join units u using (unit) join calendar c on c.zone = u.zone and c.day = d.day
+      union all
+      select greatest(c.day, u.day), u.unit, c.ends <= ${now}, 0, 0, 0, 0,
+        u.rented * ms, u.in_service * ms, u.is_online::int * ms, ms
+      from units u join calendar c on c.zone = u.zone and c.ends > u.at_ms and c.begins < ${now},
+        lateral (select greatest(0, least(c.ends, ${now}) - greatest(c.begins, u.at_ms)) as ms) as since
+      where not u.is_retired and u.at_ms < ${now}
+    )
+    select to_char(day, 'YYYY-MM-DD') as day, count(distinct unit) as units, bool_and(is_over) as "isOver",
+      sum(rentals)::bigint as rentals, sum(rented_ms)::bigint as "rentedMs",
+      sum(in_service_ms)::bigint as "inServiceMs", sum(online_ms)::bigint as "onlineMs", sum(life_ms)::bigint as "lifeMs",
+      sum(hardware_errors)::bigint as "hardwareErrors", sum(open_failures)::bigint as "openFailures",
+      sum(conflicts)::bigint as conflicts
+    from told group by told.day order by told.day`;
+}
+
+async function readRevenue(
+  sql: Sql,
+  schema: string,
+  days: readonly Day[],
+  { ofUnit }: { readonly ofUnit: Fragment },
+): Promise<Map<Day, { readonly amount: number; readonly currency: string }[]>> {
+  const rows = await sql<{ day: Day; currency: string; amount: number }[]>`
+    select to_char(day, 'YYYY-MM-DD') as day, paid.key as currency, sum(paid.value::numeric)::float8 as amount
+    from ${sql(`${schema}.day`)}, json_each_text(revenue) as paid
+    where day between ${days[0] ?? null}::text::date and ${days.at(-1) ?? null}::text::date ${ofUnit}
+    group by day, paid.key order by paid.key`;
+  const byDay = Map.groupBy(rows, ({ day }) => day);
+  return new Map([...byDay].map(([day, paid]) => [day, paid.map(({ amount, currency }) => ({ amount, currency }))]));
+}

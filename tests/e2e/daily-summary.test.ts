@@ -1,0 +1,49 @@
+/** Days over REST: what a rental at the screen leaves behind in them. */
+
+import { beforeAll, expect, test } from 'bun:test';
+import { parse } from 'csv-parse/sync';
+import { Client, fields, items } from '../support/client.ts';
+import { eventually } from '../support/eventually.ts';
+import type { Platform } from '../support/platform.ts';
+import { fleet, operator } from './fleet.ts';
+
+let platform: Platform;
+let ops: Client;
+
+beforeAll(async () => {
+  platform = await fleet();
+  ops = await operator();
+}, 60_000);
+
+test('a rental at the screen counts in its unit and in the fleet, as a page and as CSV', async () => {
+  const rented = await new Client(platform.sim).post('/units/PL-1000/walk-up', { minutes: 60 });
+  expect(rented.status).toBeLessThan(300);
+  const [day] = await eventually(async () => {
+    const days = items(await ops.get('/v1/daily-summary?unit=PL-1000'));
+    return Number(days.at(-1)?.rentals) > 0 && days.slice(-1);
+  });
+  expect(day).toMatchObject({ unit: 'PL-1000', units: 1, isOver: false, conflicts: expect.any(Number) });
+  expect(day?.occupancy).toBeGreaterThanOrEqual(0);
+  expect(day?.uptime).toBeGreaterThan(0);
+  const fleetDay = items(await ops.get('/v1/daily-summary')).at(-1);
+  expect(fleetDay?.unit).toBeUndefined();
+  expect(Number(fleetDay?.units)).toBeGreaterThanOrEqual(4);
+  expect(Number(fleetDay?.rentals)).toBeGreaterThanOrEqual(Number(day?.rentals));
+
+  const authorization = await platform.token('ops', 'operator');
+  const response = await fetch(`${platform.api}/v1/daily-summary?unit=PL-1000`, {
+    keepalive: false,
+    headers: { authorization, accept: 'text/csv' },
+  });
+  const [header = [], ...rows] = parse(await response.text()) as string[][];
+  expect(header.slice(0, 3)).toEqual(['day', 'unit', 'units']);
+  expect(rows.at(-1)?.[0]).toBe(String(day?.day));
+});
+
+test('days that there are not are named, and days of nobody are none', async () => {
+  expect(fields(await ops.get('/v1/daily-summary?from=2026-02-30'))).toEqual(['/query/from']);
+  expect(fields(await ops.get('/v1/daily-summary?until=tomorrow'))).toEqual(['/query/until']);
+  expect(fields(await ops.get('/v1/daily-summary?cursor=nonsense'))).toEqual(['/query/cursor']);
+  expect(items(await ops.get('/v1/daily-summary?unit=NOBODY'))).toEqual([]);
+  expect(items(await ops.get('/v1/daily-summary?from=9000-01-01'))).toEqual([]);
+});

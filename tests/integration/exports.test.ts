@@ -1,0 +1,146 @@
+/** Answers of any size on a real connection: their pace, their end, and what becomes of them when one side leaves. */
+
+import { afterAll, describe, expect, test } from 'bun:test';
+import { connect, type Socket } from 'node:net';
+import { Exports, MAX_EXPORTS } from '../../server/http/exports.ts';
+import { problemOf, problemResponse } from '../../server/http/problems.ts';
+import { eventually } from '../support/eventually.ts';
+import { silentLog } from '../support/projections.ts';
+
+const PIECE = 'x'.repeat(64 * 1024);
+/** What the sockets of both sides may hold of an answer that nobody reads. */
+const MAX_BUFFERED_PIECES = 200;
+
+type Pieces = () => AsyncGenerator<string>;
+
+let pieces: Pieces;
+let running = 0;
+const exports = new Exports(silentLog);
+const server = Bun.serve({
+  hostname: '127.0.0.1',
+  port: 0,
+  fetch: (request, connection) => {
+    try {
+      return exports.answer(
+        { contentType: 'text/csv', fileName: 'a.csv', pieces: watched(pieces) },
+        request,
+        connection,
+      );
+    } catch (error) {
+      const problem = problemOf(error);
+      if (problem === undefined) throw error;
+      return problemResponse(problem);
+    }
+  },
+});
+const port = server.port ?? 0;
+
+afterAll(() => server.stop(true));
+
+async function* watched(source: Pieces): AsyncGenerator<string> {
+  running += 1;
+  try {
+    yield* source();
+  } finally {
+    running -= 1;
+  }
+}
+
+async function* endless(): AsyncGenerator<string> {
+  for (;;) yield PIECE;
+}
+
+/** Asks, and reads up to the first piece. */
+async function begun(): Promise<Socket> {
+  const socket = connect(port, '127.0.0.1');
+  socket.on('error', () => undefined);
+  socket.write('GET / HTTP/1.1\r\nHost: test\r\n\r\n');
+  await new Promise((resolve) => socket.once('data', resolve));
+  socket.pause();
+  return socket;
+}
+
+function fetched(): Promise<Response> {
+  return fetch(`http://127.0.0.1:${port}/`, { keepalive: false });
+}
+
+describe('an export', () => {
+  test('that is whole ends as it should; what is empty for a while is left out', async () => {
+    pieces = async function* () {
+      yield* ['a,b\r\n', '', '', '1,2\r\n', ''];
+    };
+    const response = await fetched();
+    expect(response.headers.get('content-disposition')).toBe('attachment; filename="a.csv"');
+    expect(await response.text()).toBe('a,b\r\n1,2\r\n');
+    expect(running).toBe(0);
+  });
+
+  test('that fails is cut off where it failed', async () => {
+    pieces = async function* () {
+      yield 'a,b\r\n';
+      throw new Error('the database is gone');
+    };
+    await expect(fetched().then((response) => response.text())).rejects.toThrow();
+    const raw = connect(port, '127.0.0.1');
+    let text = '';
+    raw.on('data', (chunk) => {
+      text += chunk.toString();
+    });
+    const closed = new Promise((resolve) => raw.once('close', resolve));
+    raw.write('GET / HTTP/1.1\r\nHost: test\r\n\r\n');
+    await closed;
+    expect(text).toContain('a,b\r\n');
+    // The chunk of length 0 is what says that an answer is whole.
+    expect(text).not.toContain('\r\n0\r\n');
+    expect(running).toBe(0);
+  });
+
+  test('reads no faster than its reader', async () => {
+    let made = 0;
+    pieces = async function* () {
+      for await (const piece of endless()) {
+        made += 1;
+        yield piece;
+      }
+    };
+    const socket = await begun();
+    let before = -1;
+    await eventually(
+      () => {
+        const isStill = made === before;
+        before = made;
+        return isStill;
+      },
+      { intervalMs: 200 },
+    );
+    expect(made).toBeLessThan(MAX_BUFFERED_PIECES);
+    socket.destroy();
+    await eventually(() => running === 0);
+  });
+
+  test('ends when its reader leaves, also while nothing is found for it', async () => {
+    pieces = async function* () {
+      yield PIECE;
+      for (;;) {
+        await Bun.sleep(1);
+        yield '';
+      }
+    };
+    const socket = await begun();
+    expect(running).toBe(1);
+    socket.destroy();
+    await eventually(() => running === 0);
+  });
+
+  test('waits its turn when as many run as may, and has it when one has ended', async () => {
+    pieces = endless;
+    const sockets = await Promise.all(Array.from({ length: MAX_EXPORTS }, begun));
+    const refused = await fetched();
+    expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '1']);
+    sockets.pop()?.destroy();
+    await eventually(() => running === MAX_EXPORTS - 1);
+    sockets.push(await begun());
+    for (const socket of sockets) socket.destroy();
+    await eventually(() => running === 0);
+  });
+});
