@@ -37,7 +37,7 @@ export interface EngineOptions extends Pick<Patience, 'signal' | 'log'> {
   readonly lanes?: readonly number[] | ((projection: Projection) => readonly number[]);
   /** Milliseconds of a clock that nobody sets. */
   readonly clock: () => number;
-  /** Called once, when everything that was in the store at the start is applied in the lanes of this process, and serves. */
+  /** Called once, when everything that was in the store at the start is applied, and serves. */
   readonly onCaughtUp?: () => void;
 }
 
@@ -116,18 +116,24 @@ class Engine {
 
   async tellWhenCaughtUp(): Promise<void> {
     const { signal, sleep } = this.#patience;
-    const { store, projections, onCaughtUp } = this.#options;
+    const { store, onCaughtUp } = this.#options;
     const end = await untilItWorks('reading the event store', this.#patience, () => store.lastSequence());
-    const isLevel = () => {
-      const level = new Set<string>();
-      for (const { fillers } of this.#groups.values()) {
-        for (const { run, appliedTo } of fillers)
-          if (run.status === 'serving' && appliedTo >= end) level.add(run.projection);
-      }
-      return projections.every(({ name }) => level.has(name));
-    };
-    while (!signal.aborted && !isLevel()) await sleep(CAUGHT_UP_POLL_MS);
+    const look = () => untilItWorks('reading checkpoints', this.#patience, () => this.#isLevel(end));
+    while (!signal.aborted && !(await look())) await sleep(CAUGHT_UP_POLL_MS);
     if (!signal.aborted) onCaughtUp?.();
+  }
+
+  /** Here, and in the lanes of others: those of a process that has just died are nobody's for a moment. */
+  async #isLevel(end: number): Promise<boolean> {
+    const { postgres, projections } = this.#options;
+    const level = new Map<string, number>();
+    for (const { fillers } of this.#groups.values()) {
+      for (const { run, appliedTo } of fillers)
+        if (run.status === 'serving' && appliedTo >= end) level.set(run.projection, run.id);
+    }
+    if (!projections.every(({ name }) => level.has(name))) return false;
+    const passed = await Promise.all([...level.values()].map((runId) => hasPassed(postgres.sql, runId, end)));
+    return passed.every((isPassed) => isPassed);
   }
 
   /** Lets exactly those groups run that runs and lanes ask for. */
