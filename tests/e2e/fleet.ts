@@ -1,5 +1,6 @@
 /** The platform that the end-to-end tests share: one with a few simulated units. Each test takes customers of its own. */
 
+import type { LockerSize } from '../../domain/vocabulary.ts';
 import { Client, items } from '../support/client.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
 
@@ -29,7 +30,7 @@ export async function operator(): Promise<Client> {
 
 export interface Free {
   readonly locker: string;
-  readonly size: string;
+  readonly size: LockerSize;
 }
 
 export async function freeAt(client: Client, unit: string, when: { from: string; until: string }): Promise<Free[]> {

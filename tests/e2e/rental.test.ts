@@ -1,6 +1,7 @@
 /** The main job, end to end: a phone rents a locker, and everything that happened stands in the log. */
 
 import { beforeAll, describe, expect, test } from 'bun:test';
+import { LOCKER_SIZES } from '../../domain/vocabulary.ts';
 import { Client, items, period, text } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
@@ -126,7 +127,13 @@ describe('a rental from the phone', () => {
 
   test('a walk-up rental that takes a reserved locker moves the reservation: the unit is right', async () => {
     const erin = await newCustomer();
-    const { id, locker } = await holdOne(erin, 'PL-1003', period(30, 60));
+    const when = period(30, 60);
+    // The smallest of those that simulated customers have left: whichever else is free can take its place.
+    const free = await freeAt(erin, 'PL-1003', when);
+    const [smallest, ...others] = free.toSorted((a, b) => LOCKER_SIZES.indexOf(a.size) - LOCKER_SIZES.indexOf(b.size));
+    if (smallest === undefined || others.length === 0) throw new Error('too little is free at PL-1003');
+    const { locker } = smallest;
+    const id = text(await erin.post('/v1/reservations', { unit: 'PL-1003', locker, ...when }), 'id');
     const rented = await sim('/units/PL-1003/walk-up', { locker, minutes: 60 });
     expect(rented.status).toBeLessThan(300);
     const moved = await eventually(async () => {
