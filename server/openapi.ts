@@ -22,7 +22,18 @@ const DOCUMENT_PATH = '/swagger/json';
 const OTHER_CONTENT_TYPES = ['multipart/form-data', 'text/plain'];
 
 /** In the order in which a newcomer reads. */
-const TAGS = ['Availability', 'Reservations', 'Units', 'Events', 'Summary', 'Dead letters', 'API keys', 'Health'];
+const TAGS = [
+  'Availability',
+  'Reservations',
+  'Units',
+  'Configuration',
+  'Events',
+  'Summary',
+  'Dead letters',
+  'Projections',
+  'API keys',
+  'Health',
+];
 
 /** `/swagger` and `/swagger/json`. Everything the page needs comes from here: it works without internet. */
 export function openapi() {
