@@ -170,11 +170,13 @@ describe('what was', () => {
     for (const { atMs, states } of some(moments, 100)) {
       for (const unit of life.states.keys()) {
         const really = states.get(unit) ?? newUnitState(unit);
-        const { position: _, ...actual } = (await stateAt(history, unit, { at: toInstant(atMs) })) ?? {};
-        const { position: __, ...expected } = shown(asUsed(really, atMs), atMs, 'actual') ?? {};
-        expect(actual).toEqual(expected);
+        const actual = await stateAt(history, unit, { at: toInstant(atMs) });
+        const expected = shown(asUsed(really, atMs), atMs, 'actual');
+        // Late commits have later positions than those of the units' own lives.
+        const position = expect.any(String);
+        expect(actual).toEqual(expected === undefined ? undefined : { ...expected, position });
         const believed = await stateAt(history, unit, { at: toInstant(atMs), view: 'believed' });
-        if (JSON.stringify(believed?.lockers) !== JSON.stringify(expected.lockers)) different += 1;
+        if (JSON.stringify(believed?.lockers) !== JSON.stringify(actual?.lockers)) different += 1;
       }
     }
     // Otherwise nothing came late, and nothing was shown.
@@ -184,7 +186,7 @@ describe('what was', () => {
   test('after everything is what is', async () => {
     const atMs = recordedAtMs + 1;
     for (const unit of life.states.keys()) {
-      const state = await historyWith().stateAt(unit, { at: toInstant(atMs) });
+      const state = await stateAt(historyWith(), unit, { at: toInstant(atMs) });
       const present = foldedTo(unit, Number.POSITIVE_INFINITY);
       expect(state).toEqual(shown(asUsed(present, atMs), atMs, 'actual'));
     }
