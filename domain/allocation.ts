@@ -34,7 +34,7 @@ function expectedEnd(plannedMs: number, nowMs: number): number {
 }
 
 /** The time that a reservation takes up: beyond `until` while its customer has not given the locker back. */
-function bindingPeriod(reservation: Reservation, nowMs: number): Period {
+export function bindingPeriod(reservation: Reservation, nowMs: number): Period {
   const period = periodOf(reservation);
   if (reservation.status !== 'active') return period;
   return { fromMs: period.fromMs, untilMs: expectedEnd(period.untilMs, nowMs) };

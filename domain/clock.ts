@@ -51,6 +51,15 @@ export function withoutOffset(instant: string, { clockoffsetms }: Pick<Stamped, 
   return ms >= EARLIEST_MS && ms <= LATEST_MS ? toInstant(ms) : instant;
 }
 
+/**
+ * When an event can have occurred, milliseconds since 1970: nothing happens after it was recorded, or at no time at all, whatever
+ * a clock says of which nobody knew that it was wrong.
+ */
+export function occurredByMs(event: Stamped, recordedAtMs: number): number {
+  const ms = occurredAtMs(event);
+  return Number.isNaN(ms) ? recordedAtMs : Math.min(ms, recordedAtMs);
+}
+
 /** When an event occurred, milliseconds since 1970; NaN when its time is none. */
 export function occurredAtMs(event: Stamped): number {
   return toMs(occurredAt(event));

@@ -54,10 +54,16 @@ function settleEach(
     const more = decide(present, reservation);
     if (more.length === 0) continue;
     drafts.push(...more);
-    const booking = more.reduce((folded, draft) => evolveBooking(folded, { ...draft, time }), present.booking);
-    present = { ...present, booking };
+    present = withDecided(present, more, time);
   }
   return { state: present, drafts };
+}
+
+/** The unit as it would be if this were decided at that time, RFC 3339: nothing is recorded. */
+export function withDecided(state: UnitState, drafts: readonly EventDraft[], time: string): UnitState {
+  if (drafts.length === 0) return state;
+  const booking = drafts.reduce((folded, draft) => evolveBooking(folded, { ...draft, time }), state.booking);
+  return { ...state, booking };
 }
 
 /**

@@ -10,6 +10,7 @@ import { type ConfigurationRouteDependencies, configurationRoutes } from './conf
 import { type DeadLetterRouteDependencies, deadLetterRoutes } from './dead-letters/routes.ts';
 import { type EventDependencies, eventRoutes } from './events/routes.ts';
 import { type HealthChecks, healthRoutes } from './health/routes.ts';
+import { type HistoryRouteDependencies, historyRoutes } from './history/routes.ts';
 import { NDJSON, readJson } from './http/body.ts';
 import { Problem, problemOf, problemResponse } from './http/problems.ts';
 import { readParameters } from './http/reads.ts';
@@ -31,6 +32,7 @@ export type AppDependencies = ApiKeyDependencies &
   ConfigurationRouteDependencies &
   DeadLetterRouteDependencies &
   EventDependencies &
+  HistoryRouteDependencies &
   PingerRouteDependencies &
   ProjectionRouteDependencies &
   ReservationRouteDependencies &
@@ -58,6 +60,7 @@ export function createApp(deps: AppDependencies, checks: HealthChecks, log: Log)
     .use(availabilityRoutes(deps))
     .use(reservationRoutes(deps))
     .use(eventRoutes(deps))
+    .use(historyRoutes(deps))
     .use(summaryRoutes(deps))
     .use(deadLetterRoutes(deps))
     .use(projectionRoutes(deps));

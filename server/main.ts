@@ -36,6 +36,7 @@ import { Configurations } from './configuration/handlers.ts';
 import { ConfigurationPush } from './configuration/push.ts';
 import { DeadLetters } from './dead-letters/dead-letters.ts';
 import { DeadLetterDesk } from './dead-letters/handlers.ts';
+import { UnitHistory } from './history/handlers.ts';
 import { Exports } from './http/exports.ts';
 import { IdempotencyStore } from './http/idempotency-store.ts';
 import { Reads } from './http/reads.ts';
@@ -132,6 +133,8 @@ function composeApi(parts: ApiParts) {
   const { sql } = postgres;
   const reads = new Reads(new PositionWatch(sql, () => performance.now()));
   const apiKeys = new ApiKeys(sql, clock);
+  const lastSequence = () => store.lastSequence();
+  const loadSnapshot = snapshotReader(sql);
   return createApp(
     {
       guard: new Guard(tokenVerifier(config, keys, clock), apiKeys),
@@ -141,6 +144,7 @@ function composeApi(parts: ApiParts) {
       reads,
       exports: new Exports(log),
       eventLog: eventLog.sql,
+      history: new UnitHistory({ eventLog: eventLog.sql, reads, decider, loadSnapshot, lastSequence, clock }),
       reservations: new Reservations({ decider, commands, secrets, clock }),
       registration: new UnitRegistration({ decider, addresses, keys, natsUrl, holdTtlS: config.holdTtlS, newId, log }),
       configurations: new Configurations({ decider, push, reads, sql, clock }),
@@ -150,7 +154,7 @@ function composeApi(parts: ApiParts) {
       deadLetterDesk: new DeadLetterDesk({ deadLetters, decider, recorder, clock }),
       sql,
       postgres,
-      lastSequence: () => store.lastSequence(),
+      lastSequence,
       newId,
       randomBytes,
       clock,

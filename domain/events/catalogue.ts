@@ -1,6 +1,6 @@
 /** Every event type there is. Types, validation and the published catalogue come from here. */
 
-import type { CloudEvent } from '../envelope.ts';
+import type { Aggregate, CloudEvent } from '../envelope.ts';
 import { bookingEvents } from './booking.ts';
 import { configEvents } from './config.ts';
 import { connectivityEvents } from './connectivity.ts';
@@ -39,6 +39,15 @@ export function definitionOf(type: EventType): EventDefinition {
 /** The present schema version of a type. */
 export function versionOf(type: EventType): number {
   return EVENT_CATALOGUE[type].version;
+}
+
+/**
+ * The aggregate on whose subject an event stands. What a unit reports names its place in the unit's log, which tells it from
+ * what the platform decides also where the type allows both. `undefined` for other types that this code does not know.
+ */
+export function aggregateOf(event: Pick<CloudEvent, 'type' | 'unitepoch'>): Aggregate | undefined {
+  if (event.unitepoch !== undefined) return 'device';
+  return isEventType(event.type) ? definitionOf(event.type).aggregates[0] : undefined;
 }
 
 /**

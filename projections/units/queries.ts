@@ -1,8 +1,9 @@
 import { SHORT_HASH_LETTERS } from '../../domain/configuration.ts';
 import { REPORT_TOLERANCE_MS } from '../../domain/configuration-delivery.ts';
-import { type ConfigurationStatus, requireConfigured } from '../../domain/configuration-state.ts';
+import type { ConfigurationStatus } from '../../domain/configuration-state.ts';
 import type { RegisteredUnit } from '../../domain/registry.ts';
 import type { UnitState } from '../../domain/unit.ts';
+import { detailsOf } from '../../domain/unit-details.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
 import { servingRun } from '../engine/serving.ts';
@@ -126,7 +127,7 @@ export async function getUnit(sql: Sql, name: string) {
   const state = stateOf(row.unit, row);
   return state.registry.status === 'unregistered'
     ? undefined
-    : { ...toGridRow(row), ...detailOf(state, state.registry) };
+    : { ...toGridRow(row), ...detailsOf(state, state.registry) };
 }
 
 /**
@@ -357,33 +358,5 @@ function toGridRow(row: Row): GridRow {
     backlog: row.backlog,
     clockOffsetMs: row.clock_offset_ms,
     clockWrong: row.clock_wrong,
-  };
-}
-
-function detailOf({ configuration, connectivity, device, log }: UnitState, registry: RegisteredUnit) {
-  const { address, probe, delivery, commandChannel, location, timeZone, tags, status } = registry;
-  return {
-    status,
-    credentialsRevoked: registry.credentialsRevoked,
-    address,
-    probe,
-    delivery,
-    commandChannel,
-    location,
-    timeZone,
-    tags,
-    connectivity,
-    configuration: requireConfigured(configuration).desired,
-    log: device.epoch === undefined ? null : { epoch: device.epoch, recordedSeq: device.epochs[device.epoch] ?? 0 },
-    gaps: Object.entries(log.gaps).map(([epoch, range]) => ({ epoch, ...range })),
-    lost: Object.entries(log.lost).map(([epoch, range]) => ({ epoch, ...range })),
-    lastEventAt: device.lastEventAt ?? null,
-    lockerDetails: registry.lockers.map(({ id, size, inService }) => ({
-      id,
-      size,
-      inService,
-      door: device.lockers[id]?.door ?? 'unknown',
-      rental: device.lockers[id]?.rental ?? null,
-    })),
   };
 }

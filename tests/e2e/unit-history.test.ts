@@ -1,0 +1,128 @@
+/** A unit at other times over REST: what it did while it was cut off, what was believed of it, and what is expected. */
+
+import { beforeAll, describe, expect, test } from 'bun:test';
+import { type Answer, Client, fields, period, text } from '../support/client.ts';
+import { eventually } from '../support/eventually.ts';
+import type { Platform } from '../support/platform.ts';
+import { fleet, freeAt, newCustomer, operator } from './fleet.ts';
+
+const UNIT = 'PL-1003';
+const WAIT = { timeoutMs: 15_000 };
+const DAY_MS = 86_400_000;
+
+interface ShownLocker {
+  readonly id: string;
+  readonly rental: { readonly rentalId: string; readonly course?: string; readonly endsAt?: string } | null;
+}
+
+let platform: Platform;
+let ops: Client;
+
+beforeAll(async () => {
+  platform = await fleet();
+  ops = await operator();
+}, 60_000);
+
+function stateAt(query: Readonly<Record<string, string>>, unit = UNIT): Promise<Answer> {
+  return ops.get(`/v1/units/${unit}/state?${new URLSearchParams(query)}`);
+}
+
+function sim(path: string, body?: unknown): Promise<Answer> {
+  return new Client(platform.sim).post(path, body);
+}
+
+function rentals(answer: Answer): ShownLocker['rental'][] {
+  return (answer.body.lockers as ShownLocker[]).map(({ rental }) => rental).filter((rental) => rental !== null);
+}
+
+function later(ms: number): string {
+  return new Date(Date.now() + ms).toISOString();
+}
+
+test('what a unit did while it was cut off is in what was, and not in what was believed', async () => {
+  await sim(`/units/${UNIT}/faults`, { offline: true });
+  await eventually(async () => (await ops.get(`/v1/units/${UNIT}`)).body.state === 'offline', WAIT);
+  const before = rentals(await stateAt({ at: later(0) })).length;
+  expect((await sim(`/units/${UNIT}/walk-up`, { minutes: 60 })).status).toBeLessThan(300);
+  const at = later(0);
+  await eventually(async () => Date.now() > Date.parse(at));
+  expect(rentals(await stateAt({ at }))).toHaveLength(before);
+
+  await sim(`/units/${UNIT}/faults`, { offline: false });
+  const actual = await eventually(async () => {
+    const state = await stateAt({ at });
+    return rentals(state).length > before && state;
+  }, WAIT);
+  const believed = await stateAt({ at, view: 'believed' });
+  expect(rentals(actual)).toHaveLength(before + 1);
+  expect(rentals(believed)).toHaveLength(before);
+  expect(actual.body).toMatchObject({ view: 'actual', at, forecast: false, connectivity: { status: 'offline' } });
+  expect(believed.body).toMatchObject({ view: 'believed', at, forecast: false, connectivity: { status: 'offline' } });
+  // What was recorded by then is also what its position says, and what came late lies behind it.
+  const position = text(believed, 'position');
+  expect((await stateAt({ atPosition: position })).body).toMatchObject({ position, lockers: believed.body.lockers });
+  expect(Number(text(actual, 'position'))).toBeGreaterThan(Number(position));
+});
+
+test('what is expected follows from holds, bookings and rentals', async () => {
+  const alice = await newCustomer();
+  const when = period(60, 60);
+  const [free] = await freeAt(alice, UNIT, when);
+  const reserved = await alice.post('/v1/reservations', { unit: UNIT, locker: free?.locker, ...when });
+  const [id, minPosition] = [text(reserved, 'id'), reserved.headers.get('lockfleet-position') ?? ''];
+  const courseAt = async (at: string) => {
+    const { body } = await stateAt({ at, minPosition });
+    expect(body).toMatchObject({ at, forecast: true, view: 'actual' });
+    const { status, course } = (body.reservations as Record<string, unknown>[]).find((one) => one.id === id) ?? {};
+    return [status, course];
+  };
+  expect(await courseAt(later(60_000))).toEqual(['held', 'ahead']);
+  expect(await courseAt(when.from)).toEqual(['expired', 'over']);
+  const confirmed = await alice.post(`/v1/reservations/${id}/confirm`, { paymentReference: 'pay_1' });
+  expect(confirmed.status).toBe(200);
+  expect(await courseAt(when.from)).toEqual(['confirmed', 'running']);
+  expect(await courseAt(when.until)).toEqual(['confirmed', 'over']);
+  expect(await courseAt(later(3 * DAY_MS))).toEqual(['expired', 'over']);
+  for (const rental of rentals(await stateAt({ at: later(3 * DAY_MS) }))) expect(rental?.course).toBe('over');
+});
+
+describe('what makes no sense is named', () => {
+  const cases: [string, Record<string, string>, string][] = [
+    ['neither time nor position', {}, '/query/at'],
+    ['both', { at: later(-1_000), atPosition: '1' }, '/query/atPosition'],
+    ['a time that is none', { at: 'yesterday' }, '/query/at'],
+    ['a day that is none', { at: '2026-02-30T00:00:00Z' }, '/query/at'],
+    ['a position that is none', { atPosition: '-1' }, '/query/atPosition'],
+    ['a position beyond the end', { atPosition: '999999999' }, '/query/atPosition'],
+    ['a view that is none', { at: later(-1_000), view: 'wished' }, '/query/view'],
+    ['a position by occurrence', { atPosition: '1', view: 'actual' }, '/query/view'],
+    ['what is believed of the future', { at: later(DAY_MS), view: 'believed' }, '/query/view'],
+    ['a future too far ahead', { at: later(366 * DAY_MS) }, '/query/at'],
+    ['an unknown parameter', { at: later(-1_000), when: 'now' }, '/query/when'],
+  ];
+
+  test.each(cases)('%s', async (_name, query, field) => {
+    const answer = await stateAt(query);
+    expect(answer).toMatchObject({ status: 422, body: { type: '/problems/validation' } });
+    expect(fields(answer)).toEqual([field]);
+  });
+
+  test('a unit that there is not, and one that was not registered yet', async () => {
+    for (const at of [later(-1_000), later(DAY_MS)]) {
+      const unknown = await stateAt({ at }, 'NO-SUCH');
+      expect(unknown).toMatchObject({ status: 404, body: { detail: 'There is no such unit.' } });
+    }
+    const times: Record<string, string>[] = [{ at: '2001-01-01T00:00:00Z' }, { atPosition: '0' }];
+    for (const query of times) {
+      const early = await stateAt(query);
+      expect(early).toMatchObject({ status: 404, body: { detail: expect.stringContaining('not registered yet') } });
+    }
+  });
+
+  test('a position to wait for that is not there, and a token that is not an operator’s', async () => {
+    expect(await stateAt({ at: later(-1_000), minPosition: '999999999' })).toMatchObject({ status: 503 });
+    const customer = await newCustomer();
+    expect(await customer.get(`/v1/units/${UNIT}/state?atPosition=1`)).toMatchObject({ status: 403 });
+    expect(await new Client(platform.api).get(`/v1/units/${UNIT}/state?atPosition=1`)).toMatchObject({ status: 401 });
+  });
+});

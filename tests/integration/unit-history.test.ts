@@ -1,0 +1,266 @@
+/** Units at other times, folded from a real event log into which the logs of units came late. */
+
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import type { Aggregate } from '../../domain/envelope.ts';
+import { laneOf } from '../../domain/shard.ts';
+import { asUsed } from '../../domain/time-travel.ts';
+import { evolveUnit, newUnitState, type UnitState } from '../../domain/unit.ts';
+import { toInstant } from '../../domain/vocabulary.ts';
+import { MemoryEventStore } from '../../platform/event-store/memory.ts';
+import type { Append, StoredMessage } from '../../platform/event-store/store.ts';
+import { Postgres } from '../../platform/postgres/connection.ts';
+import { UnitDecider } from '../../platform/units/unit-decider.ts';
+import { snapshotReader } from '../../projections/bookings/queries.ts';
+import { PositionWatch } from '../../projections/engine/queries.ts';
+import { unitCommits } from '../../projections/event_log/queries/history.ts';
+import { PAGE_SETTINGS } from '../../projections/event_log/queries.ts';
+import { MAX_RUNNING_FOLDS, UnitHistory, type UnitHistoryDependencies } from '../../server/history/handlers.ts';
+import { pastView } from '../../server/history/views.ts';
+import { Problem } from '../../server/http/problems.ts';
+import { Reads } from '../../server/http/reads.ts';
+import { FleetHistory } from '../support/fleet-history.ts';
+import { fillToTheEnd, freshPostgres, silentLog } from '../support/projections.ts';
+import { seededRandom } from '../support/random.ts';
+import { testPostgres } from '../support/services.ts';
+
+const UNITS = 4;
+const COMMITS = 1_200;
+/** Reports of a unit that may be on their way at the same time. */
+const MAX_LATE = 12;
+const LATER_MS = 3_600_000;
+
+const random = seededRandom();
+const life = new FleetHistory(random, { units: UNITS, lockers: 4 });
+let recordedAtMs = life.nowMs;
+const store = new MemoryEventStore(() => recordedAtMs);
+/** Moments, and how the units really were then. */
+const moments: { readonly atMs: number; readonly states: ReadonlyMap<string, UnitState> }[] = [];
+let postgres: Postgres;
+let reader: Postgres;
+let messages: StoredMessage[];
+
+/** What the platform decides is recorded at once; what units report comes late, in its order. */
+async function live(): Promise<void> {
+  const onTheWay = new Map<string, Append[]>();
+  const lastOf = new Map<string, number>();
+  const record = async (commit: Append) => {
+    const subject = `${commit.unit}/${commit.aggregate}`;
+    recordedAtMs = life.nowMs;
+    const { sequence } = await store.append({ ...commit, expectedSequence: lastOf.get(subject) ?? 0 });
+    lastOf.set(subject, sequence);
+  };
+  for (let n = 0; n < COMMITS; n++) {
+    const before = { atMs: life.nowMs, states: new Map(life.states) };
+    const [commit] = life.take(1);
+    if (commit === undefined) throw new Error('nothing happened');
+    if (life.nowMs > before.atMs) moments.push(before);
+    const late = onTheWay.get(commit.unit) ?? [];
+    onTheWay.set(commit.unit, late);
+    if (commit.aggregate === 'device') late.push(commit);
+    else await record(commit);
+    if (late.length > 0 && (late.length > MAX_LATE || random.below(10) === 0)) {
+      for (const report of late.splice(0)) await record(report);
+    }
+  }
+  for (const late of onTheWay.values()) for (const report of late) await record(report);
+}
+
+beforeAll(async () => {
+  await live();
+  postgres = await freshPostgres();
+  await fillToTheEnd(postgres, store);
+  const [row] = await postgres.sql<{ name: string }[]>`select current_database() as name`;
+  const url = Object.assign(new URL((await testPostgres()).url), { pathname: `/${row?.name}` }).toString();
+  reader = new Postgres({ url, applicationName: 'histories', maxConnections: 4, settings: PAGE_SETTINGS });
+  messages = (await Promise.all([...life.states.keys()].map((unit) => store.tail(unit, 0)))).flat();
+}, 90_000);
+
+afterAll(() => Promise.all([postgres.close(1), reader.close(1)]));
+
+function historyWith(changes: Partial<UnitHistoryDependencies> = {}): UnitHistory {
+  const loadSnapshot = snapshotReader(postgres.sql);
+  const clock = () => recordedAtMs + LATER_MS;
+  const decider = new UnitDecider({
+    ...{ store, loadSnapshot, clock, log: silentLog },
+    newId: () => crypto.randomUUID(),
+    random: () => 0,
+    sleep: async () => undefined,
+  });
+  return new UnitHistory({
+    ...{ eventLog: reader.sql, loadSnapshot, decider, clock },
+    reads: new Reads(new PositionWatch(postgres.sql, () => performance.now())),
+    lastSequence: () => store.lastSequence(),
+    ...changes,
+  });
+}
+
+/** What was recorded of a unit up to a sequence, folded. */
+function foldedTo(unit: string, sequence: number): UnitState {
+  return messages
+    .filter((message) => message.unit === unit && message.sequence <= sequence)
+    .reduce(
+      (state, message) => evolveUnit(state, { ...placeOf(message), events: message.events() }),
+      newUnitState(unit),
+    );
+}
+
+function placeOf({ aggregate, sequence }: StoredMessage): { aggregate: Aggregate; sequence: number } {
+  return { aggregate, sequence };
+}
+
+function shown(state: UnitState, atMs: number, view: 'actual' | 'believed') {
+  const { registry } = state;
+  return registry.status === 'unregistered' ? undefined : pastView(state, registry, atMs, view);
+}
+
+/** The state at another time, `undefined` where there is none yet. */
+async function stateAt(history: UnitHistory, ...query: Parameters<UnitHistory['stateAt']>) {
+  try {
+    return await history.stateAt(...query);
+  } catch (error) {
+    if (error instanceof Problem && error.document.status === 404) return undefined;
+    throw error;
+  }
+}
+
+async function problemOf(running: Promise<unknown>) {
+  const error = await running.then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+  if (!(error instanceof Problem)) throw new Error(`no problem, but ${String(error)}`);
+  const { status, detail, errors } = error.document;
+  return { status, detail, paths: errors?.map(({ path }) => path) };
+}
+
+function some<T>(list: readonly T[], count: number): T[] {
+  return Array.from({ length: count }, () => list[random.below(list.length)]).filter((one) => one !== undefined);
+}
+
+describe('what was believed', () => {
+  test('at a position is the fold of what was recorded up to it, from whichever snapshot it begins', async () => {
+    for (const { unit, sequence, recordedAtMs: atMs } of some(messages, 150)) {
+      const expected = shown(foldedTo(unit, sequence), atMs, 'believed');
+      const snapshotAt = random.below(2 * sequence);
+      const loadSnapshot = async () => ({ state: foldedTo(unit, snapshotAt), completeTo: snapshotAt });
+      for (const history of [historyWith(), historyWith({ loadSnapshot })]) {
+        const state = await stateAt(history, unit, { atPosition: `${sequence}.0` });
+        expect(state).toEqual(expected);
+        expect(state?.position).toBe(String(sequence));
+      }
+    }
+  }, 60_000);
+
+  test('at a time is what had been recorded by then', async () => {
+    const history = historyWith();
+    for (const { atMs } of some(moments, 100)) {
+      for (const unit of life.states.keys()) {
+        const last = messages.findLast((message) => message.unit === unit && message.recordedAtMs <= atMs);
+        const state = await stateAt(history, unit, { at: toInstant(atMs), view: 'believed' });
+        expect(state).toEqual(shown(foldedTo(unit, last?.sequence ?? 0), atMs, 'believed'));
+      }
+    }
+  }, 60_000);
+});
+
+describe('what was', () => {
+  test('is how the units really were, however late they said so', async () => {
+    const history = historyWith();
+    let different = 0;
+    for (const { atMs, states } of some(moments, 100)) {
+      for (const unit of life.states.keys()) {
+        const really = states.get(unit) ?? newUnitState(unit);
+        const actual = await stateAt(history, unit, { at: toInstant(atMs) });
+        const expected = shown(asUsed(really, atMs), atMs, 'actual');
+        // Late commits have later positions than those of the units' own lives.
+        const position = expect.any(String);
+        expect(actual).toEqual(expected === undefined ? undefined : { ...expected, position });
+        const believed = await stateAt(history, unit, { at: toInstant(atMs), view: 'believed' });
+        if (JSON.stringify(believed?.lockers) !== JSON.stringify(actual?.lockers)) different += 1;
+      }
+    }
+    // Otherwise nothing came late, and nothing was shown.
+    expect(different).toBeGreaterThan(20);
+  }, 60_000);
+
+  test('after everything is what is', async () => {
+    const atMs = recordedAtMs + 1;
+    for (const unit of life.states.keys()) {
+      const state = await stateAt(historyWith(), unit, { at: toInstant(atMs) });
+      const present = foldedTo(unit, Number.POSITIVE_INFINITY);
+      expect(state).toEqual(shown(asUsed(present, atMs), atMs, 'actual'));
+    }
+  });
+});
+
+test('a future is answered from the present', async () => {
+  const nowMs = recordedAtMs + LATER_MS;
+  const [unit = ''] = life.states.keys();
+  const state = await historyWith().stateAt(unit, { at: toInstant(nowMs + 60_000) });
+  const last = messages.findLast((message) => message.unit === unit);
+  expect(state).toMatchObject({ forecast: true, view: 'actual', position: String(last?.sequence) });
+});
+
+test('commits come whole, wherever a page ends', async () => {
+  const [unit = ''] = life.states.keys();
+  const upTo = await store.lastSequence();
+  for (const pageEvents of [1, 2, 3, 5]) {
+    const commits = await Array.fromAsync(unitCommits(reader.sql, unit, { after: 0, upTo, pageEvents }));
+    const expected = messages.filter((message) => message.unit === unit);
+    expect(commits.flat()).toEqual(
+      expected.map((message) => ({
+        ...placeOf(message),
+        recordedAtMs: message.recordedAtMs,
+        events: [...message.events()],
+      })),
+    );
+  }
+}, 30_000);
+
+describe('what cannot be answered is named', () => {
+  const now = () => toInstant(recordedAtMs);
+
+  test('more events than one request may fold', async () => {
+    const [unit = ''] = life.states.keys();
+    const loadSnapshot = async () => ({ state: newUnitState(unit), completeTo: 0 });
+    const history = historyWith({ loadSnapshot, maxFoldedEvents: 10 });
+    expect(await problemOf(history.stateAt(unit, { at: now() }))).toMatchObject({ status: 422, paths: ['/query/at'] });
+    const atPosition = String(await store.lastSequence());
+    const refused = await problemOf(history.stateAt(unit, { atPosition }));
+    expect(refused).toMatchObject({ status: 422, paths: ['/query/atPosition'] });
+  });
+
+  test('more requests than may fold at once', async () => {
+    const [unit = ''] = life.states.keys();
+    const gate = Promise.withResolvers<void>();
+    const loadSnapshot = async () => {
+      await gate.promise;
+      return { state: newUnitState(unit), completeTo: 0 };
+    };
+    const history = historyWith({ loadSnapshot });
+    const running = Array.from({ length: MAX_RUNNING_FOLDS }, () => history.stateAt(unit, { at: now() }));
+    expect(await problemOf(history.stateAt(unit, { at: now() }))).toMatchObject({ status: 503 });
+    gate.resolve();
+    await Promise.all(running);
+    await history.stateAt(unit, { at: now() });
+  });
+
+  test('a unit whose events are parked', async () => {
+    const message = messages.findLast(({ aggregate }) => aggregate === 'device');
+    const { unit = '', sequence = 0 } = message ?? {};
+    const [run] = await postgres.sql<{ id: number }[]>`
+      select id from platform.projection_runs where projection = 'event_log' and status = 'serving'`;
+    await postgres.sql`
+      insert into platform.projection_parked (run_id, unit, lane, position, reason)
+      values (${run?.id ?? 0}, ${unit}, ${laneOf(unit)}, ${sequence}, 'poison')`;
+    try {
+      const history = historyWith();
+      expect(await problemOf(history.stateAt(unit, { at: now() }))).toMatchObject({ status: 503 });
+      const refused = await problemOf(history.stateAt(unit, { atPosition: String(sequence) }));
+      expect(refused).toMatchObject({ status: 503, detail: expect.stringContaining(`position ${sequence}`) });
+      expect(await history.stateAt(unit, { atPosition: String(sequence - 1) })).toMatchObject({ view: 'believed' });
+    } finally {
+      await postgres.sql`delete from platform.projection_parked where unit = ${unit}`;
+    }
+  });
+});

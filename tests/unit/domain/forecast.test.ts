@@ -1,0 +1,145 @@
+import { describe, expect, test } from 'bun:test';
+import { OVERDUE_ALLOWANCE_MS } from '../../../domain/allocation.ts';
+import { LIVE_GRACE_MS } from '../../../domain/configuration-delivery.ts';
+import { expectedState } from '../../../domain/forecast.ts';
+import { NO_SHOW_GRACE_MS } from '../../../domain/settlement.ts';
+import { toInstant } from '../../../domain/vocabulary.ts';
+import { given, type Past } from '../../support/given.ts';
+import {
+  at,
+  atMs,
+  configured,
+  confirmed,
+  held,
+  MINUTE_MS,
+  NOW_MS,
+  R1,
+  R2,
+  registered,
+  registeredWith,
+  started,
+  taken,
+} from './scene.ts';
+
+/** What is expected in so many minutes of a unit with this past. */
+function expected(minutes: number, ...past: readonly Past[]) {
+  return expectedState(given(...past).state, atMs(minutes), NOW_MS);
+}
+
+function bookings(minutes: number, ...past: readonly Past[]) {
+  return expected(minutes, ...past).reservations.map(({ reservation, course }) => [
+    reservation.id,
+    reservation.locker,
+    reservation.status,
+    course,
+  ]);
+}
+
+const online: Past = { type: 'UnitWentOnline', data: { evidence: 'ping' }, atMs: atMs(-60) };
+const GRACE_MIN = NO_SHOW_GRACE_MS / MINUTE_MS;
+const ALLOWANCE_MIN = OVERDUE_ALLOWANCE_MS / MINUTE_MS;
+
+describe('holds', () => {
+  const later = held({ from: at(30), until: at(90) });
+
+  test('stand until they run out, and are expired from then on', () => {
+    expect(bookings(8, registered, later)).toEqual([[R1, 'A', 'held', 'ahead']]);
+    expect(bookings(9, registered, later)).toEqual([[R1, 'A', 'expired', 'over']]);
+  });
+
+  test('that have run out already bind nothing', () => {
+    expect(bookings(20, registered, held({ holdExpiresAt: at(-1) }))).toEqual([]);
+  });
+});
+
+describe('confirmed reservations', () => {
+  const past = [registered, held({ from: at(30), until: at(90) }), confirmed()];
+
+  test.each([
+    [29, 'confirmed', 'ahead'],
+    [30, 'confirmed', 'running'],
+    [89, 'confirmed', 'running'],
+    [90, 'confirmed', 'over'],
+    [90 + GRACE_MIN - 1, 'confirmed', 'over'],
+    [90 + GRACE_MIN, 'expired', 'over'],
+  ])('in %d minutes are %s, and %s', (minutes, status, course) => {
+    expect(bookings(minutes, ...past)).toEqual([[R1, 'A', status, course]]);
+  });
+
+  test('of which nothing is decided are as they are now', () => {
+    const { state } = given(...past);
+    expect(expectedState(state, atMs(1), NOW_MS).state).toEqual(state);
+  });
+
+  test('move now, when their locker was taken at the screen', () => {
+    const walkUp = taken('A', { fromMin: -5, untilMin: 45 });
+    expect(bookings(60, ...past, walkUp)).toEqual([[R1, 'B', 'confirmed', 'running']]);
+  });
+
+  test('stay where they are, when whoever is in their locker leaves in time', () => {
+    const walkUp = taken('A', { fromMin: -5, untilMin: 25 });
+    for (const minutes of [10, 60]) expect(bookings(minutes, ...past, walkUp)[0]?.[1]).toBe('A');
+  });
+
+  test('are not given up for somebody over time who is expected to leave', () => {
+    const only = [registeredWith({ id: 'A', size: 'S' }), ...past.slice(1)];
+    const overdue = taken('A', { fromMin: -60, untilMin: -1 });
+    expect(bookings(89, ...only, overdue)).toEqual([[R1, 'A', 'confirmed', 'running']]);
+  });
+});
+
+describe('what is in use', () => {
+  const past = [
+    registered,
+    held(),
+    confirmed(),
+    started(),
+    taken('A', { fromMin: 0, untilMin: 60, reservationId: R1 }),
+  ];
+
+  test.each([
+    [59, 'running'],
+    [60, 'over'],
+  ])('in %d minutes is %s, and nobody decides so before the unit says it', (minutes, course) => {
+    expect(bookings(minutes, ...past)).toEqual([[R1, 'A', 'active', course as string]]);
+    const { rentals, state } = expected(minutes, ...past);
+    expect(rentals).toMatchObject({ A: { course, endsAt: at(60) } });
+    expect(state.device.lockers.A?.rental).toBeDefined();
+  });
+
+  test('and over its time is expected to end within the allowance', () => {
+    const overdue = taken('A', { fromMin: -60, untilMin: -1 });
+    const end = at(ALLOWANCE_MIN);
+    expect(expected(ALLOWANCE_MIN - 1, registered, overdue).rentals.A).toEqual({ course: 'running', endsAt: end });
+    expect(expected(ALLOWANCE_MIN, registered, overdue).rentals.A).toEqual({ course: 'over', endsAt: end });
+  });
+});
+
+test('each reservation has its own course', () => {
+  const second = held({ reservationId: R2, from: at(120), until: at(180) });
+  expect(bookings(90, registered, held(), confirmed(), second, confirmed(R2))).toEqual([
+    [R1, 'A', 'confirmed', 'over'],
+    [R2, 'A', 'confirmed', 'ahead'],
+  ]);
+});
+
+describe('a configuration that waits', () => {
+  const changed = { ...configured({ minimumMinutes: 30 }), atMs: NOW_MS - 1_000 };
+  const failed: Past = {
+    type: 'ConfigurationPushFailed',
+    data: { version: 2, attempt: 1, reason: 'no answer', nextAttemptAt: at(5) },
+    atMs: NOW_MS - 500,
+  };
+
+  test('is applied when it is due, if the unit is online', () => {
+    const due = toInstant(NOW_MS - 1_000 + LIVE_GRACE_MS);
+    expect(expected(1, registered, online, changed).appliedAt).toBe(due);
+    expect(expected(4, registered, online, changed, failed).appliedAt).toBeUndefined();
+    expect(expected(5, registered, online, changed, failed).appliedAt).toBe(at(5));
+  });
+
+  test('waits for a unit that is offline, and for one that has it nothing waits', () => {
+    expect(expected(60, registered, changed).appliedAt).toBeUndefined();
+    expect(expected(60, registered, online).appliedAt).toBeUndefined();
+  });
+});

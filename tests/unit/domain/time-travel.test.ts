@@ -1,0 +1,157 @@
+import { describe, expect, test } from 'bun:test';
+import type { CloudEvent } from '../../../domain/envelope.ts';
+import { aggregateOf } from '../../../domain/events/catalogue.ts';
+import { asUsed, LateNews } from '../../../domain/time-travel.ts';
+import { evolveUnit, type FoldableCommit, newUnitState, type UnitState } from '../../../domain/unit.ts';
+import { commitOf, type Past, UNIT, unitAfter } from '../../support/given.ts';
+import { at, atMs, completed, confirmed, givenBack, HOUR_MS, held, NOW_MS, R1, registered, taken } from './scene.ts';
+
+const OTHER_EPOCH = '018f0000-0000-7000-8000-000000000002';
+
+/** All of it is recorded in one go, long after; what of it had happened at the moment is folded. */
+function actual(momentMs: number, past: readonly Past[], recordedAtMs = NOW_MS + 24 * HOUR_MS): UnitState {
+  const late = new LateNews(momentMs);
+  const commits: FoldableCommit[] = [];
+  let whole = newUnitState(UNIT);
+  for (const each of past) {
+    const commit = commitOf(whole, each);
+    commits.push(commit);
+    whole = evolveUnit(whole, commit);
+  }
+  return commits.reduce((state, commit) => {
+    const part = late.of({ ...commit, recordedAtMs });
+    return part === undefined ? state : evolveUnit(state, part);
+  }, newUnitState(UNIT));
+}
+
+const rentalIn = (state: UnitState, locker = 'A') => state.device.lockers[locker]?.rental?.rentalId;
+
+describe('what is recorded later counts from when it happened', () => {
+  const past = [registered, taken('A', { fromMin: 0, untilMin: 60 }), givenBack('A', 30)];
+
+  test.each([
+    [-1, undefined],
+    [0, 'rental-A'],
+    [29, 'rental-A'],
+    [30, undefined],
+  ])('at minute %d', (minute, rental) => {
+    expect(rentalIn(actual(atMs(minute), past))).toBe(rental);
+  });
+
+  test('a batch counts as far as it had happened', () => {
+    const whole = unitAfter([registered]);
+    const first = commitOf(whole, taken('A', { fromMin: 0, untilMin: 60 }));
+    const second = commitOf(evolveUnit(whole, first), givenBack('A', 30));
+    const batch = { ...first, events: [...first.events, ...second.events], recordedAtMs: atMs(90) };
+    expect(new LateNews(atMs(10)).of(batch)?.events).toEqual(first.events);
+    expect(new LateNews(atMs(30)).of(batch)?.events).toEqual(batch.events);
+    expect(new LateNews(atMs(-1)).of(batch)).toBeUndefined();
+  });
+});
+
+describe('clocks', () => {
+  test('that are known to be wrong are corrected', () => {
+    const past = [registered, { ...taken('A', { fromMin: 60, untilMin: 120 }), clockOffsetMs: HOUR_MS }];
+    expect(rentalIn(actual(atMs(0), past))).toBe('rental-A');
+    expect(rentalIn(actual(atMs(-1), past))).toBeUndefined();
+  });
+
+  test('that were set back do not let an end count without its beginning', () => {
+    const past = [
+      registered,
+      taken('A', { fromMin: 0, untilMin: 60, id: 'first' }),
+      // The clock ran ahead, and was set back before the next one.
+      { ...givenBack('A', 50, undefined, 'first') },
+      taken('A', { fromMin: 10, untilMin: 60, id: 'second' }),
+    ];
+    expect(rentalIn(actual(atMs(20), past))).toBe('first');
+    expect(rentalIn(actual(atMs(50), past))).toBe('second');
+  });
+
+  test('that run ahead of the recording count as the recording', () => {
+    const past = [registered, taken('A', { fromMin: 600, untilMin: 700 })];
+    expect(rentalIn(actual(atMs(5), past, atMs(5)))).toBe('rental-A');
+    expect(rentalIn(actual(atMs(4), past, atMs(5)))).toBeUndefined();
+  });
+
+  test('that begin again in 1970 hide nothing', () => {
+    const past = [
+      registered,
+      taken('A', { fromMin: 0, untilMin: 60 }),
+      { type: 'LockerOpened', locker: 'A', data: { cause: 'service' }, atMs: 0 } as const,
+      givenBack('A', 30),
+    ];
+    expect(rentalIn(actual(atMs(-1), past))).toBeUndefined();
+    expect(rentalIn(actual(atMs(10), past))).toBe('rental-A');
+    expect(rentalIn(actual(atMs(30), past))).toBeUndefined();
+  });
+});
+
+test('what is left of an epoch arrives after a newer one has begun, and counts as the epoch that it was', () => {
+  const newer: Past = {
+    type: 'UnitStateReported',
+    data: { reason: 'new-epoch', configurationHash: 'c', lockers: [{ id: 'A', door: 'closed' }] },
+    epoch: OTHER_EPOCH,
+    atMs: atMs(60),
+  };
+  const opened: Past = { type: 'LockerOpened', locker: 'A', data: { cause: 'walk-up' }, atMs: atMs(-1) };
+  const past = [registered, opened, newer, taken('A', { fromMin: 0, untilMin: 90 })];
+  const before = actual(atMs(30), past);
+  expect([rentalIn(before), before.device.epoch]).toEqual(['rental-A', '018f0000-0000-7000-8000-000000000001']);
+  const after = actual(atMs(60), past);
+  expect([rentalIn(after), after.device.epoch]).toEqual([undefined, OTHER_EPOCH]);
+});
+
+test('a recovered event counts from when it happened, whatever stands around it', () => {
+  const recovered: Past = {
+    type: 'UnitEventRecovered',
+    locker: 'A',
+    atMs: atMs(300),
+    data: {
+      epoch: OTHER_EPOCH,
+      seq: 7,
+      type: 'RentalStarted',
+      v: 1,
+      time: at(70),
+      data: { rentalId: 'r', reservationId: R1, until: at(90) },
+      clockOffsetMs: HOUR_MS,
+    },
+  };
+  const gap: Past = {
+    type: 'UnitLogGapDetected',
+    data: { epoch: OTHER_EPOCH, fromSeq: 7, toSeq: 7 },
+    atMs: atMs(200),
+  };
+  expect(actual(atMs(9), [registered, gap, recovered]).log.uses).toEqual({});
+  const state = actual(atMs(10), [registered, gap, recovered]);
+  expect(state.log.uses[R1]).toEqual({ locker: 'A', startedAt: at(10) });
+  expect(state.log.gaps).toEqual({});
+});
+
+describe('a reservation that the unit says was used', () => {
+  const past = [registered, held(), confirmed()];
+  const used = taken('B', { fromMin: 5, untilMin: 60, reservationId: R1 });
+
+  test('was in use, in the locker that the unit gave', () => {
+    const { booking } = asUsed(unitAfter([...past, used]), atMs(10));
+    expect(booking.reservations[R1]).toMatchObject({ status: 'active', locker: 'B', startedAt: at(5) });
+  });
+
+  test('was given back', () => {
+    const { booking } = asUsed(unitAfter([...past, used, givenBack('B', 20, R1)]), atMs(30));
+    expect(booking.reservations[R1]).toMatchObject({ status: 'completed', endedAt: at(20) });
+  });
+
+  test('is as the platform decided where the unit says nothing', () => {
+    const state = unitAfter([...past, completed()]);
+    expect(asUsed(state, atMs(40))).toBe(state);
+  });
+});
+
+test('the aggregate of an event follows from the event', () => {
+  const payment = { type: 'PaymentSucceeded' };
+  expect(aggregateOf(payment)).toBe('booking');
+  expect(aggregateOf({ ...payment, unitepoch: OTHER_EPOCH })).toBe('device');
+  expect(aggregateOf({ type: 'NotYetInvented', unitepoch: OTHER_EPOCH } as Pick<CloudEvent, 'type'>)).toBe('device');
+  expect(aggregateOf({ type: 'NotYetInvented' })).toBeUndefined();
+});
