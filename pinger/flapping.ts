@@ -8,7 +8,7 @@ export const FLAPPING_FROM = 3;
 /** In this time one of them is forgotten. */
 export const FLAP_DECAY_MS = 600_000;
 /** The misses that are needed double with each further one, this often at most. */
-const MAX_DOUBLINGS = 3;
+export const MAX_DOUBLINGS = 3;
 /** Units that are remembered; of further ones each time is the first. */
 const MAX_UNITS = 100_000;
 

@@ -77,6 +77,7 @@ export interface PingerFigures {
   readonly rates: Readonly<Record<Counted, number>>;
   /** Since the start. */
   readonly totals: Readonly<Record<Counted, number>>;
+  /** How many the units have needed so far. */
   readonly threads: number;
   readonly replacedThreads: number;
 }
@@ -216,7 +217,7 @@ class RunningPinger implements Pinger {
       scheduleLagMs: this.#meter.lagMs(),
       rates: this.#meter.rates(),
       totals: this.#meter.totals,
-      threads: this.#options.config.threads,
+      threads: this.#pool.threads,
       replacedThreads: this.#pool.replacedThreads,
     };
   }

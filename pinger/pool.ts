@@ -31,6 +31,7 @@ class HungTaskError extends Error {
 export interface PingPoolOptions {
   /** The file that a thread runs; it exports `pingSlot`. */
   readonly worker: URL;
+  /** At most; each is started by its first task. */
   readonly threads: number;
   /** Milliseconds from the beginning of the first slot of a task to its end, at most. */
   readonly taskMs: number;
@@ -39,15 +40,22 @@ export interface PingPoolOptions {
 }
 
 export class PingPool {
-  readonly #threads: readonly PingThread[];
+  readonly #options: PingPoolOptions;
+  readonly #threads = new Map<number, PingThread>();
+  #stopped = false;
 
   constructor(options: PingPoolOptions) {
-    this.#threads = Array.from({ length: options.threads }, () => new PingThread(options));
+    this.#options = options;
+  }
+
+  /** How many threads have been needed so far. */
+  get threads(): number {
+    return this.#threads.size;
   }
 
   /** How many threads have died and been replaced. */
   get replacedThreads(): number {
-    return this.#threads.reduce((sum, { replaced }) => sum + replaced, 0);
+    return [...this.#threads.values()].reduce((sum, { replaced }) => sum + replaced, 0);
   }
 
   /**
@@ -55,12 +63,16 @@ export class PingPool {
    * @returns what came of it, or `undefined` when the thread could not do it, or has no place for it: then nothing is known.
    */
   async ping(thread: number, task: SlotTask): Promise<SlotResults | undefined> {
-    return await this.#threads[thread]?.ping(task);
+    if (this.#stopped || thread >= this.#options.threads) return undefined;
+    const pinging = this.#threads.get(thread) ?? new PingThread(this.#options);
+    this.#threads.set(thread, pinging);
+    return await pinging.ping(task);
   }
 
   /** Ends the threads; tasks under way give `undefined`. */
   async stop(): Promise<void> {
-    await Promise.all(this.#threads.map((thread) => thread.stop()));
+    this.#stopped = true;
+    await Promise.all([...this.#threads.values()].map((thread) => thread.stop()));
   }
 }
 

@@ -12,6 +12,7 @@
 import type { Log } from '../platform/log.ts';
 import { messageOf } from '../platform/message-of.ts';
 import { ClockWatch, type PingerClock } from './clock.ts';
+import { Dealing } from './dealing.ts';
 import type { Meter } from './meter.ts';
 import type { PingPool } from './pool.ts';
 import type { Roster } from './roster.ts';
@@ -75,6 +76,7 @@ export class Rounds {
   #unsentReportedMs = Number.NEGATIVE_INFINITY;
   readonly #working = new Set<Promise<void>>();
   readonly #clockWatch: ClockWatch;
+  readonly #dealing: Dealing;
   #lastSlot: number;
   /** From this moment of the clock that never jumps on, each unit is asked an interval after the last time. */
   #inTurnFromMs = Number.NEGATIVE_INFINITY;
@@ -82,8 +84,9 @@ export class Rounds {
   #stopped = false;
 
   constructor(options: RoundsOptions) {
-    const { schedule, table, clock } = options;
+    const { schedule, table, threads, timeoutMs, clock } = options;
     this.#options = options;
+    this.#dealing = new Dealing({ threads, intervalMs: schedule.intervalMs, timeoutMs });
     this.#isIn = new Uint8Array(table.capacity);
     this.#instantsMs = new Float64Array(table.capacity);
     this.#underWay = new Uint8Array(table.capacity);
@@ -183,13 +186,13 @@ export class Rounds {
   }
 
   #takeSlot(slot: number): void {
-    const { schedule, threads, clock } = this.#options;
+    const { schedule, threads, table, clock } = this.#options;
     const startMs = schedule.startMs(slot);
     const ownTurn = clock.monotonic() < this.#inTurnFromMs ? TURN.soon : TURN.own;
     const own = this.#inOrder(schedule.indexOfSlot(slot));
     const others = this.#takeOutOfTurn(slot, own);
     for (let thread = 0; thread < threads; thread += 1) {
-      const isOfThread = (index: number) => index % threads === thread;
+      const isOfThread = (index: number) => this.#dealing.threadOf(index, table.probes[index] ?? 0) === thread;
       const part = merge(
         own.filter(isOfThread),
         others.filter(([index]) => isOfThread(index)),

@@ -35,7 +35,7 @@ export const PingerStatus = Type.Object({
   scheduleLagMs: Type.Object({ p99: Figure, max: Figure }),
   rates: Figures,
   totals: Figures,
-  threads: Count,
+  threads: Type.Integer({ minimum: 0, description: 'threads that its units have needed so far' }),
   replacedThreads: Count,
   outages: Type.Array(Type.Object({ shard: Shard, since: Count, share: Figure }), { maxItems: MAX_SHARDS }),
 });

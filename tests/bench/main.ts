@@ -8,6 +8,7 @@ import { benchAppend } from './append.ts';
 import { benchConfig } from './config.ts';
 import { benchIngest } from './ingest.ts';
 import { benchPinger, FULL_SCALE } from './pinger.ts';
+import { benchPingerPeers } from './pinger-peers.ts';
 import { benchProjections } from './projections.ts';
 import { type BenchReport, format } from './report.ts';
 import { benchReserve } from './reserve.ts';
@@ -29,6 +30,7 @@ const BENCHES: Readonly<Record<string, (args: readonly string[]) => Promise<Benc
       units: numberOf(args, '--units=') ?? FULL_SCALE.units,
       steadyMs: (numberOf(args, '--steady-s=') ?? FULL_SCALE.steadyMs / MS_PER_S) * MS_PER_S,
     }),
+  'pinger-peers': () => benchPingerPeers(),
   projections: benchProjections,
   reserve: benchReserve,
   start: benchStart,

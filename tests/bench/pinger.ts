@@ -3,7 +3,7 @@
  * everything that it does, the units in another, and beside them NATS, Postgres, the API and the read models.
  */
 
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { Nats } from '../../platform/nats/connection.ts';
 import { decodeStatus, type PingerStatus, STATUS_FILTER } from '../../platform/pinger-status.ts';
 import { decodeTelemetry, TELEMETRY_FILTER } from '../../platform/telemetry.ts';
@@ -13,9 +13,10 @@ import { quietLog } from '../support/nats.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
 import type { BareFindings, BareTask } from './bare-pings.ts';
 import { startMeasuring } from './field.ts';
-import type { UnitsCommand } from './pinger-units.ts';
+import type { UnitsCommand, UnitsTask } from './pinger-units.ts';
 import { cpuSecondsOf, peakRssMbOf } from './processes.ts';
 import type { BenchReport, Figure } from './report.ts';
+import { freeUdpPorts, startUnits } from './unit-processes.ts';
 
 export interface PingerScale {
   readonly units: number;
@@ -36,7 +37,6 @@ export const FULL_SCALE: PingerScale = {
 };
 
 const MS_PER_S = 1_000;
-const PORTS = 16;
 const FAILURES = 3;
 /** Units that a line of an import is made of at once. */
 const IMPORT_CHUNK = 5_000;
@@ -97,20 +97,12 @@ async function startField(scale: PingerScale): Promise<Field> {
   const creds = platform.natsCreds;
   const nats = await Nats.connect({ url: platform.nats.url, creds, name: 'bench', log: quietLog });
   atTheEnd(() => nats.close());
-  const child = Bun.spawn([process.execPath, resolve(import.meta.dir, 'pinger-units.ts')], {
-    stdin: 'pipe',
-    stdout: 'pipe',
-    stderr: 'inherit',
-  });
-  atTheEnd(() => child.kill());
   const file = join(await temporaryFolder('bench-pinger-units'), 'units');
   const ports = await freeUdpPorts();
   const { perS, lines } = await importUnits(platform, scale.units, ports);
   await Bun.write(file, lines.join('\n'));
-  const reader = child.stdout.getReader();
-  child.stdin.write(`${JSON.stringify({ file, ports })}\n`);
-  await child.stdin.flush();
-  await reader.read();
+  const task: UnitsTask = { file, ports };
+  const units = await startUnits('pinger-units.ts', task);
   const events: Field['events'] = [];
   nats.subscribe('evt.*.*.*.connectivity', ({ subject, data }) => {
     const text = new TextDecoder().decode(data);
@@ -125,25 +117,14 @@ async function startField(scale: PingerScale): Promise<Field> {
     scale,
     platform,
     nats,
-    unitsPid: child.pid,
+    unitsPid: units.pid,
     ports,
     file,
     importedPerS: perS,
     events,
-    command(command) {
-      child.stdin.write(`${JSON.stringify(command)}\n`);
-      void child.stdin.flush();
-    },
+    command: units.command,
     status: () => last,
   };
-}
-
-async function freeUdpPorts(): Promise<number[]> {
-  const open = () => Bun.udpSocket({ hostname: '0.0.0.0' });
-  const sockets = await Promise.all(Array.from({ length: PORTS }, open));
-  const ports = sockets.map(({ port }) => port);
-  for (const socket of sockets) socket.close();
-  return ports;
 }
 
 const nameOf = (index: number) => `BP-${index}`;

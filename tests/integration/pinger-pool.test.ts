@@ -58,6 +58,15 @@ test('a slot that cannot be pinged says nothing, and the others go on', async ()
   await eventually(async () => (await pool.ping(1, task(0))) !== undefined);
 });
 
+test('a thread is there once a slot needs it, and never more than there may be', async () => {
+  const pool = newPool(2);
+  expect(pool.threads).toBe(0);
+  expect(await Promise.all([pool.ping(1, task(0)), pool.ping(1, task(0))])).not.toContain(undefined);
+  expect(pool.threads).toBe(1);
+  expect(await pool.ping(2, task(0))).toBeUndefined();
+  expect(pool.threads).toBe(1);
+});
+
 test('slots of one thread do not wait for one another, and there is an end to them', async () => {
   const pool = newPool(1);
   const results = await Promise.all(Array.from({ length: 200 }, () => pool.ping(0, task(0))));

@@ -1,0 +1,40 @@
+/** Programs of Debian that a benchmark measures beside the product. Where they cannot be had, `undefined`. */
+
+import { join } from 'node:path';
+import { temporaryFolder } from '../support/cleanup.ts';
+
+const APT_TIMEOUT_MS = 120_000;
+
+/**
+ * The program at `path` of a package. One that is not installed is unpacked into a folder that is removed at the end: so no
+ * service of its own starts, and nothing stays behind.
+ */
+export async function debianProgram(name: string, path: string): Promise<string | undefined> {
+  const program = path.slice(path.lastIndexOf('/') + 1);
+  const installed = Bun.which(program);
+  if (installed !== null) return installed;
+  const folder = await temporaryFolder(`bench-${name}`);
+  const isThere =
+    (await succeeds(['apt-get', 'download', '-q', name], folder)) &&
+    (await succeeds(['sh', '-c', 'dpkg-deb --extract *.deb .'], folder));
+  return isThere ? join(folder, path) : undefined;
+}
+
+/** Go, which has too many parts to be unpacked: it is installed, and stays. */
+export async function debianGo(): Promise<string | undefined> {
+  const present = Bun.which('go');
+  if (present !== null) return present;
+  const install = ['apt-get', 'install', '-q', '-y', '--no-install-recommends', 'golang-go'];
+  return (await succeeds(install)) ? (Bun.which('go') ?? undefined) : undefined;
+}
+
+async function succeeds(command: string[], cwd?: string): Promise<boolean> {
+  if (Bun.which(command[0] ?? '') === null) return false;
+  const child = Bun.spawn(command, {
+    ...(cwd === undefined ? {} : { cwd }),
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+    stdio: ['ignore', 'ignore', 'ignore'],
+    timeout: APT_TIMEOUT_MS,
+  });
+  return (await child.exited) === 0;
+}
