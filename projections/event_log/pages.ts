@@ -73,12 +73,13 @@ export async function readPage(sql: Sql, schema: string, query: PageQuery): Prom
   const { sort, limit } = query;
   const scan = planScan(sql, schema, query);
   const found = await sql<EventRow[]>`${scan.page}`;
-  const rows = found.slice(0, limit);
+  // Of one part, what is found is all that there is up to there. Of several, one may have ended before another.
+  const mayLack = scan.isBounded && (scan.parts > 1 || found.length <= limit);
+  const end = mayLack ? await whereItStopped(sql, scan, sort) : undefined;
+  const whole = end === undefined ? found : found.filter((row) => compare(keyOf(row), end, sort) <= 0);
+  const rows = whole.slice(0, limit);
   const last = rows.at(-1);
-  if (found.length > limit && last !== undefined) return { rows, next: keyOf(last) };
-  const end = scan.isBounded ? await whereItStopped(sql, scan, sort) : undefined;
-  if (end === undefined) return { rows, next: undefined };
-  return { rows: rows.filter((row) => compare(keyOf(row), end, sort) <= 0), next: end };
+  return { rows, next: whole.length > limit && last !== undefined ? keyOf(last) : end };
 }
 
 export function keyOf({ sequence, index, time }: Pick<EventRow, 'sequence' | 'index' | 'time'>): EventKey {
@@ -106,6 +107,8 @@ export async function countEvents(sql: Sql, schema: string, filter: EventFilter)
 interface Scan {
   /** One event more than the page has. */
   readonly page: Fragment;
+  /** How many conditions lead, each to a part of what is found. */
+  readonly parts: number;
   /** Whether a part may end before all that it leads to was looked at. */
   readonly isBounded: boolean;
   /** Where each part ended by its bound. */
@@ -131,6 +134,7 @@ export function planScan(sql: Sql, schema: string, query: PageQuery): Scan {
     page: sql.part`
       select sequence, index, time, recorded_at, event from (${joined(sql, parts)}) as led
       where ${rest} order by ${order} limit ${limit + 1}`,
+    parts: conditions.length,
     isBounded: hasRest,
     ends: joined(sql, ends),
   };
