@@ -75,7 +75,7 @@ export class HttpProbe implements Probe {
       arrivals.discarded(unit);
       return;
     }
-    const socket = connect({ host: table.ip(unit), port: table.ports[unit] ?? 0, noDelay: true });
+    const socket = connect({ host: table.ip(unit), port: table.ports[unit] ?? 0 });
     const line: Line = { socket, used: false, nonce: '', isAsked: true, received: Buffer.alloc(0) };
     this.#lines.set(unit, line);
     const isCurrent = () => this.#lines.get(unit) === line;

@@ -23,7 +23,8 @@ const KEY_BYTES = 32;
 const NONCE_BYTES = 16;
 const THREADS = 2;
 const TIMEOUT_MS = 2_000;
-const WARM_UP_MS = 3_000;
+/** A pinger runs for weeks: what is compiled in its first seconds counts for nothing. */
+const WARM_UP_MS = 10_000;
 const RUN_MS = 10_000;
 /** What each has to begin with, more than it needs. */
 const GRACE_MS = 20_000;
@@ -68,7 +69,7 @@ function conditions(): string[] {
   return [
     'everything on this machine; not the whole platform: the rounds, the pool, the probes of the pinger in a process of their own, the units in another',
     `each pings for ${RUN_MS / MS_PER_S} s after ${WARM_UP_MS / MS_PER_S} s that do not count; its CPU is that of its process with all threads`,
-    `HTTP: ${HTTP.units.toLocaleString('en')} units every ${HTTP.intervalMs / MS_PER_S} s, ours on ${THREADS} threads; ours and that in Go sign each request and prove each answer by its MAC`,
+    `HTTP: ${HTTP.units.toLocaleString('en')} units every ${HTTP.intervalMs / MS_PER_S} s, ours on up to ${THREADS} threads; ours and that in Go sign each request and prove each answer by its MAC`,
     `datagrams: ${UDP.units.toLocaleString('en')} units every ${UDP.intervalMs / MS_PER_S} s; ours signs and proves each, an echo of ICMP is answered by the system, in part at the expense of who asks`,
   ];
 }
@@ -112,7 +113,7 @@ function besideExporter(own: PingsFindings, exporter: PingsFindings): Figure {
     ...rate(own),
     against: { name: 'blackbox_exporter', value: rate(exporter).value },
     goal: { atLeast: GOAL_OF_EXPORTER },
-    note: `the exporter: ${rate(exporter).note}, ${EXPORTER_PROBES} probes under way, its MAC unproved`,
+    note: `the exporter: ${rate(exporter).note}, ${EXPORTER_PROBES} probes under way, the MACs of its answers unproved`,
   };
 }
 
