@@ -10,6 +10,7 @@ import { seededRandom } from '../support/random.ts';
 
 const ROOT = resolve(import.meta.dir, '..', '..');
 const SEED = 50;
+const CUSTOMER_PAUSE_MS = 5;
 const UNITS = ['RI-1000', 'RI-1001', 'RI-1002'];
 const KILLS = 4;
 
@@ -113,6 +114,8 @@ test('killed in mid-push, again and again: no place in a log is lost, doubled or
           await post(simulator, `/units/${name}/lockers/${locker}/close`);
           await post(simulator, `/units/${name}/lockers/${locker}/give-back`);
           seen.set(name, (await show(simulator, name)).log.lastSeq);
+          // Nobody empties the inbox: a fast machine would fill it to its bound, and the rest would never be acknowledged.
+          await Bun.sleep(CUSTOMER_PAUSE_MS);
         } catch (error) {
           // The simulator is gone; anything that was answered before counts.
           if (!stop.signal.aborted) throw error;
