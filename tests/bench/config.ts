@@ -21,7 +21,7 @@ export interface ConfigScale {
   readonly timers: number;
 }
 
-const FULL_SCALE: ConfigScale = { units: 5_000, unitsPerMinute: 9_000, timers: 10_000 };
+const FULL_SCALE: ConfigScale = { units: 5_000, unitsPerMinute: 6_000, timers: 10_000 };
 
 const MS_PER_S = 1_000;
 const LOCKERS = 4;
