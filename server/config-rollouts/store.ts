@@ -152,7 +152,7 @@ export async function markStarted(tx: Tx, id: string, started: readonly Started[
     where u.rollout_id = ${id} and u.ordinal = s.ordinal`;
 }
 
-/** Notes which version took the place of that of an aborted rollout; null: it had taken effect, and stays. */
+/** Notes which version took the place of that of an aborted rollout. */
 export async function markWithdrawn(
   tx: Tx,
   id: string,
