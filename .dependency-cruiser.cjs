@@ -132,6 +132,7 @@ module.exports = {
       from: {},
       to: { path: '/(utils|helpers|common|services)/', pathNot: 'node_modules/' },
     },
+    onlyIn('prom-client', '^platform/metrics[.]ts$', 'one form of metrics'),
     onlyIn('nats', '^platform/nats/', 'the client of NATS is exchanged in one folder'),
     onlyIn('@elysiajs/swagger', '^server/openapi[.]ts$', 'the maker of the API page is exchanged in one file'),
     onlyIn('elysia', ['^server/', '^tests/bench/'], 'HTTP belongs to the server'),

@@ -35,7 +35,7 @@ export interface PingerParts {
 }
 
 /** A pinger that runs. It owns nothing at first. */
-export function composePinger(parts: PingerParts): { stop(): Promise<void> } {
+export function composePinger(parts: PingerParts): Pick<Pinger, 'status' | 'stop'> {
   const { config, nats, exchange, log } = parts;
   const pingerId = Bun.randomUUIDv7();
   const leaving = new AbortController();
@@ -56,6 +56,7 @@ export function composePinger(parts: PingerParts): { stop(): Promise<void> } {
   ];
   const timer = setInterval(say, statusPeriodMs(config.pinger.intervalMs));
   return {
+    status: () => pinger.status(),
     async stop() {
       clearInterval(timer);
       for (const end of ends) end();

@@ -6,6 +6,7 @@ import { AddressResolver, addressesOf } from '../platform/addresses.ts';
 import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config.ts';
 import { loadKeys } from '../platform/credentials/keys.ts';
 import { createLog, type Log } from '../platform/log.ts';
+import { startMetrics } from '../platform/metrics.ts';
 import { Nats } from '../platform/nats/connection.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
 import { ensureStreams } from '../platform/nats/jetstream.ts';
@@ -18,6 +19,7 @@ import { UnitDecider } from '../platform/units/unit-decider.ts';
 import { snapshotReader } from '../projections/bookings/queries.ts';
 import { pingTargets } from '../projections/units/queries.ts';
 import { composePinger } from './compose.ts';
+import { pingerMetrics } from './metrics.ts';
 
 const POSTGRES_CONNECTIONS = 4;
 /** Few units go and come at the same time, and all of them are known in another way. */
@@ -25,6 +27,7 @@ const MAX_CACHED_UNITS = 1_000;
 
 async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const { natsUrl, databaseUrl } = requireServices(config);
+  const serving = startMetrics(config, log);
   const pause = (ms: number) => sleep(ms, undefined, { signal: stop }).catch(() => undefined);
   const patience: Patience = { signal: stop, sleep: pause, log };
   const newId = () => Bun.randomUUIDv7();
@@ -55,6 +58,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const exchange = new ProofExchange(nats, newId);
   const addresses = new AddressResolver({ denied: config.deniedAddresses, lookup: addressesOf });
   const pinger = composePinger({ config, keys, natsAccess, nats, targets, decider, addresses, exchange, log });
+  serving?.metrics.add(pingerMetrics(() => pinger.status()));
   console.log('ready');
   try {
     // A follower that ends before it is told to has met what no retry mends.
@@ -64,6 +68,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     exchange.close();
     await nats.close();
     await postgres.close();
+    await serving?.end();
   }
 }
 

@@ -41,6 +41,8 @@ export interface Config {
     readonly controlPort: number;
   };
   readonly roles: ReadonlySet<Role>;
+  /** Where this process can be asked for its metrics, on the host of the API. Undefined: nowhere. */
+  readonly metricsPort: number | undefined;
 }
 
 /** Settings that do not hold; `mistakes` has a line for each. */
@@ -87,6 +89,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       controlPort: settings.integer('SIM_CONTROL_PORT', 3900, 0, 65_535),
     },
     roles: new Set(roles.filter(isRole)),
+    metricsPort: settings.optionalInteger('METRICS_PORT', 1, MAX_METRICS_PORT),
   };
   if (config.auth.jwtSecret !== undefined && config.auth.jwksUrl !== undefined) {
     mistakes.push('AUTH_JWT_SECRET and AUTH_JWKS_URL exclude each other');
@@ -115,6 +118,8 @@ export function requireServices(config: Config): { readonly natsUrl: string; rea
 }
 
 const MIN_JWT_SECRET_LENGTH = 32;
+/** Processes that are started together count up from it. */
+const MAX_METRICS_PORT = 65_500;
 
 function isRole(text: string): text is Role {
   return (ROLES as readonly string[]).includes(text);

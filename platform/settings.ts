@@ -30,6 +30,11 @@ export class Settings {
     return fallback;
   }
 
+  /** Undefined where it is not set. */
+  optionalInteger(name: string, minimum: number, maximum: number): number | undefined {
+    return this.text(name) === undefined ? undefined : this.integer(name, minimum, minimum, maximum);
+  }
+
   flag(name: string, fallback: boolean): boolean {
     const raw = this.text(name);
     if (raw === undefined) return fallback;

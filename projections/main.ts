@@ -5,6 +5,7 @@ import { constants, setPriority } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config.ts';
 import { createLog, type Log } from '../platform/log.ts';
+import { startMetrics } from '../platform/metrics.ts';
 import { Nats } from '../platform/nats/connection.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
 import { ensureStreams } from '../platform/nats/jetstream.ts';
@@ -16,6 +17,7 @@ import { TELEMETRY_FILTER } from '../platform/telemetry.ts';
 import { createProjections } from './all.ts';
 import { dealtLanes } from './engine/dealt-lanes.ts';
 import { runProjections } from './engine/engine.ts';
+import { AppliedEvents, projectionMetrics } from './metrics.ts';
 import { TelemetryRecorder } from './telemetry/recorder.ts';
 
 /** One for each projection and each version that is built, and some for telemetry and checks. */
@@ -27,6 +29,7 @@ const STOP_GRACE_MS = 3_000;
 
 async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const { natsUrl, databaseUrl } = requireServices(config);
+  const serving = startMetrics(config, log);
   const pause = (ms: number) => sleep(ms, undefined, { signal: stop }).catch(() => undefined);
   const patience: Patience = { signal: stop, sleep: pause, log };
   const creds = config.nats.credsFile === undefined ? {} : { creds: await readFile(config.nats.credsFile, 'utf8') };
@@ -47,6 +50,8 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     ];
     const recording = recorder.run(patience);
     const store = new NatsEventStore(nats, () => Bun.randomUUIDv7());
+    const applied = new AppliedEvents();
+    serving?.metrics.add(projectionMetrics(postgres.sql, () => store.lastSequence(), applied));
     const onCaughtUp = () => console.log('ready');
     const projections = createProjections();
     const lanes = dealtLanes(projections, { config, nats, stop, log });
@@ -59,11 +64,13 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
       signal: stop,
       log,
       onCaughtUp,
+      onApplied: ({ projection, status }, events) => applied.add(projection, events, status === 'building'),
     });
     await lanes.leave();
     for (const unsubscribe of unsubscribes) unsubscribe();
     await recording;
   } finally {
+    await serving?.end();
     await nats.close();
     await postgres.close(CLOSE_GRACE_S);
   }

@@ -40,7 +40,13 @@ export type AppDependencies = ApiKeyDependencies &
   SummaryRouteDependencies &
   UnitRouteDependencies;
 
-export function createApp(deps: AppDependencies, checks: HealthChecks, log: Log) {
+/** `onAnswer` is told the status of every answer. */
+export function createApp(
+  deps: AppDependencies,
+  checks: HealthChecks,
+  log: Log,
+  onAnswer: (status: number) => void = () => undefined,
+) {
   return new Elysia({
     // An unknown field is an error, not something to drop in silence.
     normalize: false,
@@ -48,7 +54,13 @@ export function createApp(deps: AppDependencies, checks: HealthChecks, log: Log)
   })
     .onParse({ as: 'global' }, ({ request }, contentType) => (contentType === NDJSON ? undefined : readJson(request)))
     .onTransform({ as: 'global' }, ({ query }) => readParameters(query))
-    .onError({ as: 'global' }, ({ error, request }) => problemResponse(toProblem(error, request, log)))
+    .onError({ as: 'global' }, ({ error, request, set }) => {
+      const response = problemResponse(toProblem(error, request, log));
+      // Whoever looks after the answer is not shown it.
+      set.status = response.status;
+      return response;
+    })
+    .onAfterResponse({ as: 'global' }, ({ set, responseValue }) => onAnswer(statusOf(responseValue, set.status)))
     .use(openapi())
     .use(asyncApiRoutes())
     .use(healthRoutes(checks))
@@ -64,6 +76,11 @@ export function createApp(deps: AppDependencies, checks: HealthChecks, log: Log)
     .use(summaryRoutes(deps))
     .use(deadLetterRoutes(deps))
     .use(projectionRoutes(deps));
+}
+
+/** A response has its own status, whatever was set before. */
+function statusOf(answer: unknown, set: number | string | undefined): number {
+  return answer instanceof Response ? answer.status : Number(set ?? 200);
 }
 
 function toProblem(error: unknown, request: Request, log: Log): Problem {

@@ -4,12 +4,14 @@ import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { composePinger } from '../pinger/compose.ts';
+import { pingerMetrics } from '../pinger/metrics.ts';
 import { AddressResolver, addressesOf } from '../platform/addresses.ts';
 import { jwksVerifier, secretVerifier, type TokenVerifier } from '../platform/auth/tokens.ts';
 import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config.ts';
 import { loadKeys, type PlatformKeys } from '../platform/credentials/keys.ts';
 import { UnitRevocations } from '../platform/credentials/revocations.ts';
 import { createLog, type Log } from '../platform/log.ts';
+import { startMetrics } from '../platform/metrics.ts';
 import { Nats } from '../platform/nats/connection.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
 import { ensureStreams } from '../platform/nats/jetstream.ts';
@@ -43,6 +45,7 @@ import { Reads } from './http/reads.ts';
 import { Writes } from './http/writes.ts';
 import { ClockOffsets } from './ingest/clock-offsets.ts';
 import { BatchRecorder } from './ingest/recorder.ts';
+import { AnsweredRequests } from './metrics.ts';
 import { Reservations } from './reservations/handlers.ts';
 import { ReservationSecrets } from './reservations/secrets.ts';
 import { UnitCredentials } from './units/credentials.ts';
@@ -58,6 +61,7 @@ const SWEEP_INTERVAL_MS = 3_600_000;
 
 async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const { natsUrl, databaseUrl } = requireServices(config);
+  const serving = startMetrics(config, log);
   const clock = Date.now;
   const newId = () => Bun.randomUUIDv7();
   const pause = (ms: number) => sleep(ms, undefined, { signal: stop }).catch(() => undefined);
@@ -81,6 +85,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const targets = { changed: (query: Parameters<typeof pingTargets>[1]) => pingTargets(sql, query) };
   const pinging = { config, keys, natsAccess, nats, targets, decider, addresses, exchange, log };
   const pinger = config.roles.has('pinger') ? composePinger(pinging) : undefined;
+  if (pinger !== undefined) serving?.metrics.add(pingerMetrics(() => pinger.status()));
   const onAnswer = (unit: string) => exchange.tell({ unit, evidence: 'command', atMs: clock() });
   const commands = new UnitCommands({ nats, signer, clock, onAnswer });
 
@@ -96,7 +101,9 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const workers = await startWorkers({ ...recording, ...deciding });
 
   const idempotency = new IdempotencyStore(sql);
-  const api = { keys, natsUrl, store, addresses, eventLog, deadLetters, idempotency };
+  const answered = new AnsweredRequests();
+  if (config.roles.has('api')) serving?.metrics.add(answered);
+  const api = { keys, natsUrl, store, addresses, eventLog, deadLetters, idempotency, answered };
   const app = composeApi({ ...recording, ...deciding, ...api });
   if (config.roles.has('api')) {
     app.listen({ hostname: config.http.host, port: config.http.port });
@@ -114,6 +121,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     await revocations.close();
     await nats.close();
     await Promise.all([postgres.close(), eventLog.close()]);
+    await serving?.end();
   }
 }
 
@@ -125,11 +133,12 @@ interface ApiParts extends WorkerParts {
   readonly eventLog: Postgres;
   readonly deadLetters: DeadLetters;
   readonly idempotency: IdempotencyStore;
+  readonly answered: AnsweredRequests;
 }
 
 function composeApi(parts: ApiParts) {
   const { config, keys, natsUrl, nats, store, postgres, eventLog, decider, addresses, push, commands, secrets } = parts;
-  const { revocations, recorder, deadLetters, idempotency, newId, clock, log } = parts;
+  const { revocations, recorder, deadLetters, idempotency, answered, newId, clock, log } = parts;
   const { sql } = postgres;
   const reads = new Reads(new PositionWatch(sql, () => performance.now()));
   const apiKeys = new ApiKeys(sql, clock);
@@ -165,6 +174,7 @@ function composeApi(parts: ApiParts) {
       readModels: () => readModelsServe(sql),
     },
     log,
+    (status) => answered.count(status),
   );
 }
 

@@ -108,8 +108,8 @@ async function run(options: SessionOptions, config: Config, programs: readonly P
     signal: ended,
   });
   if (ended.aborted) return;
-  const env = { ...options.env, ...services, ...settings(config) };
   for (const name of programs) {
+    const env = { ...options.env, ...services, ...settings(config), ...metricsOf(config, name) };
     const child = superviseChild({
       name,
       command: [process.execPath, join(options.root, name, 'main.ts')],
@@ -133,6 +133,18 @@ function settings(config: Config): Record<string, string> {
     HTTP_PORT: String(config.http.port),
     SIM_CONTROL_PORT: String(config.sim.controlPort),
   };
+}
+
+/** Each program that has metrics has its own port: METRICS_PORT is that of the first, the others count up. */
+const WITH_METRICS: readonly Program[] = ['server', 'projections'];
+
+function metricsPortOf({ metricsPort }: Config, name: Program): number | undefined {
+  const place = WITH_METRICS.indexOf(name);
+  return metricsPort === undefined || place < 0 ? undefined : metricsPort + place;
+}
+
+function metricsOf(config: Config, name: Program): Record<string, string | undefined> {
+  return { METRICS_PORT: metricsPortOf(config, name)?.toString() };
 }
 
 function readyChecks(config: Config) {
@@ -169,11 +181,16 @@ function refuseTakenPorts(config: Config): void {
     ...(config.sim.units > 0
       ? [{ variable: 'SIM_CONTROL_PORT', host: '127.0.0.1', port: config.sim.controlPort }]
       : []),
+    ...WITH_METRICS.flatMap((name) => {
+      const port = metricsPortOf(config, name);
+      return port === undefined ? [] : [{ variable: 'METRICS_PORT', host: config.http.host, port }];
+    }),
   ];
   const taken = wanted.filter(({ host, port }) => !isPortFree(host, port));
   if (taken.length === 0) return;
   const what = taken.map(({ variable, host, port }) => `${variable} ${port} on ${host}`).join(' and ');
-  const example = taken.map(({ variable, port }) => `${variable}=${port + 10}`).join(' ');
+  const others = new Map(taken.map(({ variable, port }) => [variable, port + 10]));
+  const example = [...others].map(([variable, port]) => `${variable}=${port}`).join(' ');
   throw new StartRefusedError(`taken by another program: ${what}; choose others, such as ${example} ./run start`);
 }
 

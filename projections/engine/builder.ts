@@ -132,7 +132,7 @@ export class Builder implements Filler {
 
   /** Begins to write; waits only for the write before. */
   async #write(fold: Fold): Promise<void> {
-    const { postgres, run, clock } = this.#options;
+    const { postgres, run, clock, onApplied } = this.#options;
     await this.#writing;
     const write = fold.drain();
     const upTo = this.#foldedTo;
@@ -147,7 +147,10 @@ export class Builder implements Filler {
         await write(tx);
         await countEvents(tx, run.id, events);
       })
-      .then(() => this.#lanes.moved(from, upTo));
+      .then(() => {
+        this.#lanes.moved(from, upTo);
+        onApplied(run, events);
+      });
     // It is waited for later.
     this.#writing.catch(() => undefined);
   }

@@ -39,6 +39,8 @@ export interface EngineOptions extends Pick<Patience, 'signal' | 'log'> {
   readonly clock: () => number;
   /** Called once, when everything that was in the store at the start is applied, and serves. */
   readonly onCaughtUp?: () => void;
+  /** Called for what was committed, with the number of its events. */
+  readonly onApplied?: (run: Run, events: number) => void;
 }
 
 /**
@@ -207,10 +209,10 @@ class Engine {
   }
 
   #fillerOf({ run, projection, lanes }: Share, patience: Patience): Filler {
-    const { postgres, clock } = this.#options;
+    const { postgres, clock, onApplied = () => undefined } = this.#options;
     const options: FillOptions = {
       ...patience,
-      ...{ postgres, projection, run, lanes, clock },
+      ...{ postgres, projection, run, lanes, clock, onApplied },
       onMalformed: (message, reason) => this.#tellMalformed(message, reason),
     };
     return run.status === 'building' && !this.#unfoldable.has(run.id) ? new Builder(options) : new Runner(options);

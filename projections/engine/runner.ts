@@ -44,6 +44,8 @@ export interface FillOptions extends Patience {
   readonly clock: () => number;
   /** Called for each message that is no commit, by each that meets it. */
   readonly onMalformed: (message: StoredMessage, reason: string) => void;
+  /** Called for what was committed, with the number of its events. */
+  readonly onApplied: (run: Run, events: number) => void;
 }
 
 /** Fills some lanes of a run. */
@@ -67,6 +69,8 @@ export class RebuildFailedError extends Error {
 /** What one transaction does. */
 interface Batch {
   readonly commits: readonly Commit[];
+  /** Of the commits. */
+  readonly events: number;
   /** Parked units that it passes over. */
   readonly skipped: readonly string[];
   readonly lanes: ReadonlySet<number>;
@@ -150,13 +154,14 @@ export class Runner implements Filler {
   }
 
   async #step(intake: Intake): Promise<void> {
-    const { clock } = this.#options;
+    const { clock, run, onApplied } = this.#options;
     const isIdleDue = clock() - this.#idleAdvancedAtMs >= IDLE_ADVANCE_MS;
     const batch = this.#nextBatch(intake);
     const from = this.#lanes.before(batch.upTo, isIdleDue ? undefined : batch.lanes);
     if (from.size > 0) {
       await this.#apply(batch, from);
       this.#lanes.moved(from, batch.upTo);
+      onApplied(run, batch.events);
     }
     if (isIdleDue) this.#idleAdvancedAtMs = clock();
     intake.drop(batch.taken);
@@ -186,7 +191,7 @@ export class Runner implements Filler {
       upTo = message.sequence;
     }
     const isAll = taken === intake.messages.length;
-    return { commits, skipped: [...skipped], lanes, upTo: isAll ? intake.seenTo : upTo, taken };
+    return { commits, events, skipped: [...skipped], lanes, upTo: isAll ? intake.seenTo : upTo, taken };
   }
 
   async #apply(batch: Batch, from: Positions): Promise<void> {

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { processIdentity } from '../../platform/process/identity.ts';
 import { eachLine } from '../../platform/process/lines.ts';
-import { freePort } from '../../platform/process/ports.ts';
+import { freePort, isPortFree } from '../../platform/process/ports.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 import { eventually } from '../support/eventually.ts';
 
@@ -82,6 +82,14 @@ async function stopped(session: Session, signal: NodeJS.Signals): Promise<number
   return code;
 }
 
+/** The first of two neighbours, below those that connections are given. */
+function twoFreePorts(): number {
+  for (let port = 20_000; port < 30_000; port += 2) {
+    if (isPortFree('127.0.0.1', port) && isPortFree('127.0.0.1', port + 1)) return port;
+  }
+  throw new Error('this machine has no two free ports side by side');
+}
+
 const dataFolder = async () => join(await temporaryFolder('start'), 'data with blanks');
 
 describe('a session', () => {
@@ -95,6 +103,19 @@ describe('a session', () => {
     expect(databaseUrl).toStartWith('postgres://');
     expect(await stopped(session, 'SIGINT')).toBe(0);
     expect(await readFile(join(dataDir, 'stops.txt'), 'utf8')).toBe('device-sim\nserver\nprojections\n');
+  });
+
+  test('gives each program that has metrics a port of its own, and refuses one that is taken', async () => {
+    const port = twoFreePorts();
+    const session = await started(await dataFolder(), { METRICS_PORT: String(port) });
+    const says = async (at: number) => (await fetch(`http://127.0.0.1:${at}/`, { keepalive: false })).text();
+    expect(await eventually(() => says(port))).toBe('server');
+    expect(await eventually(() => says(port + 1))).toBe('projections');
+    const second = start(await dataFolder(), { METRICS_PORT: String(port) });
+    expect(await second.exited).toBe(2);
+    expect(second.errors.join('\n')).toContain(`METRICS_PORT ${port} on 127.0.0.1`);
+    expect(second.errors.join('\n')).toContain(`such as METRICS_PORT=${port + 11} ./run start`);
+    expect(await stopped(session, 'SIGTERM')).toBe(0);
   });
 
   test('starts a crashed program again', async () => {

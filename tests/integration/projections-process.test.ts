@@ -8,6 +8,7 @@ import { Nats } from '../../platform/nats/connection.ts';
 import { NatsEventStore } from '../../platform/nats/event-store.ts';
 import { ensureStreams } from '../../platform/nats/jetstream.ts';
 import { Postgres } from '../../platform/postgres/connection.ts';
+import { freePort } from '../../platform/process/ports.ts';
 import { encodeTelemetry, telemetrySubject } from '../../platform/telemetry.ts';
 import { runStatus } from '../../projections/engine/queries/status.ts';
 import { servingRun } from '../../projections/engine/serving.ts';
@@ -15,6 +16,7 @@ import { listEvents } from '../../projections/event_log/queries.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 import { eventually } from '../support/eventually.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
+import { metricsAt, metricsWhen } from '../support/metrics.ts';
 import { connectPlatform, quietLog, testPlatform } from '../support/nats.ts';
 import { seededRandom } from '../support/random.ts';
 import { freshDatabase, natsServerBinary } from '../support/services.ts';
@@ -150,6 +152,47 @@ test('the process follows the stream, survives kill -9, writes telemetry, and st
   expect(await second.exited).toBe(0);
   expect(performance.now() - beforeMs).toBeLessThan(STOP_LIMIT_MS);
 }, 90_000);
+
+test('the process tells Prometheus what is shown, what waits, and what it has applied', async () => {
+  const prefix = `M${Date.now().toString(36)}`;
+  const history = new FleetHistory(seededRandom(), { units: 3, lockers: 3, prefix });
+  const append = async (commits: number) => {
+    let events = 0;
+    for (const commit of history.take(commits)) {
+      await store.append({ ...commit, expectedSequence: await lastOf(commit) });
+      events += commit.events.length;
+    }
+    return events;
+  };
+  await append(20);
+  const port = freePort();
+  const child = await start({ METRICS_PORT: String(port) });
+  const of = (family: string, projection: string) => `lockfleet_projection_${family}{projection="${projection}"}`;
+  const before = await metricsAt(port);
+  const events = await append(30);
+  const end = await store.lastSequence();
+  const shown = await metricsWhen(port, (values) => (values.get(of('position', 'event_log')) ?? 0) >= end);
+  expect(shown.get(of('lag_commits', 'event_log'))).toBe(0);
+  expect(shown.get(of('parked_units', 'event_log'))).toBe(0);
+  const applied = of('events_applied_total', 'event_log');
+  expect((shown.get(applied) ?? 0) - (before.get(applied) ?? 0)).toBe(events);
+  expect(shown.has(of('rebuild_share', 'units'))).toBe(false);
+
+  const [run] = await postgres.sql<{ id: number }[]>`
+    select id from platform.projection_runs where projection = 'bookings' and status = 'serving'`;
+  await postgres.sql`
+    insert into platform.projection_parked (run_id, unit, lane, position, reason)
+    values (${run?.id ?? 0}, 'parked-unit', 0, 1, 'a test')`;
+  const parked = await metricsAt(port);
+  expect(parked.get(of('parked_units', 'bookings'))).toBe(1);
+  expect(parked.get(of('parked_units', 'units'))).toBe(0);
+  await postgres.sql`delete from platform.projection_parked where unit = 'parked-unit'`;
+
+  expect(cli('rebuild', 'units').exitCode).toBe(0);
+  expect((await metricsAt(port)).get(of('events_rebuilt_total', 'units'))).toBeGreaterThanOrEqual(events);
+  child.kill('SIGTERM');
+  expect(await child.exited).toBe(0);
+}, 60_000);
 
 test('NATS and Postgres crash under it, and it goes on by itself', async () => {
   const keys = (await testPlatform()).keys;

@@ -29,6 +29,12 @@ test.each([
   expect(loadConfig(env).fetchIntervalMs).toBe(intervalMs);
 });
 
+test('metrics have a port only where one is set', () => {
+  expect(loadConfig({}).metricsPort).toBeUndefined();
+  expect(loadConfig({ METRICS_PORT: '9400' }).metricsPort).toBe(9_400);
+  expect(mistakesOf({ METRICS_PORT: '0' })).toEqual(['METRICS_PORT must be a whole number from 1 to 65500, not "0"']);
+});
+
 test('every mistake is named, each with its setting', () => {
   const mistakes = mistakesOf({ FETCH_INTERVAL_MS: '0', SHARDS: '7-0', ROLES: 'api,fetching' });
   expect(mistakes.map((mistake) => mistake.split(' ')[0])).toEqual(

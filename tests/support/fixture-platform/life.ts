@@ -8,3 +8,10 @@ export function noteStop(name: string): void {
     process.exit(0);
   });
 }
+
+/** Says who it is on METRICS_PORT, as the programs do with their metrics. */
+export function answerOnMetricsPort(name: string): void {
+  const { METRICS_PORT } = process.env;
+  if (METRICS_PORT === undefined) return;
+  Bun.serve({ port: Number(METRICS_PORT), hostname: '127.0.0.1', fetch: () => new Response(name) });
+}

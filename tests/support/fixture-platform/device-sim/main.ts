@@ -1,6 +1,7 @@
-import { noteStop } from '../life.ts';
+import { answerOnMetricsPort, noteStop } from '../life.ts';
 
 noteStop('device-sim');
+answerOnMetricsPort('device-sim');
 const ASKED_UNTIL_READY = 3;
 let asked = 0;
 Bun.serve({

@@ -1,4 +1,5 @@
-import { noteStop } from '../life.ts';
+import { answerOnMetricsPort, noteStop } from '../life.ts';
 
 noteStop('projections');
+answerOnMetricsPort('projections');
 setInterval(() => undefined, 60_000);

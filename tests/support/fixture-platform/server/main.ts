@@ -1,6 +1,7 @@
-import { noteStop } from '../life.ts';
+import { answerOnMetricsPort, noteStop } from '../life.ts';
 
 noteStop('server');
+answerOnMetricsPort('server');
 const { HTTP_PORT, NATS_URL, NATS_CREDS, DATABASE_URL } = process.env;
 Bun.serve({
   port: Number(HTTP_PORT),
