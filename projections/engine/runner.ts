@@ -3,7 +3,8 @@
  *
  * How it works. Messages are taken in the order of the store, as many as make up to `MAX_BATCH_EVENTS`, and applied in one
  * transaction that also moves the checkpoints of the lanes that they touch. Everything up to the last message taken has
- * then been seen, so a touched lane moves to there; the idle lanes follow together, at most every 100 ms.
+ * then been seen, so a touched lane moves to there; the idle lanes move with them when many are touched, or else follow
+ * together, at most every 100 ms.
  *
  * What holds. A checkpoint moves only from exactly the value that was read, before anything is written: whoever comes
  * second to a lane fails, rolls back, reads where the lanes are and goes on from there. So every commit is applied exactly
@@ -24,6 +25,8 @@ import type { Run } from './runs.ts';
 /** Messages that one transaction may pass, applied or not. */
 const MAX_BATCH_MESSAGES = 8_000;
 const IDLE_ADVANCE_MS = 100;
+/** Where this share of the lanes is touched, moving the others too costs less than whoever waits for them. */
+const MANY_LANES_SHARE = 0.25;
 /**
  * Pause from the end of one transaction to the beginning of the next, so that under load more commits share a sync of the
  * disk; what comes after a quiet moment waits for nothing.
@@ -154,16 +157,17 @@ export class Runner implements Filler {
   }
 
   async #step(intake: Intake): Promise<void> {
-    const { clock, run, onApplied } = this.#options;
-    const isIdleDue = clock() - this.#idleAdvancedAtMs >= IDLE_ADVANCE_MS;
+    const { clock, lanes, run, onApplied } = this.#options;
     const batch = this.#nextBatch(intake);
-    const from = this.#lanes.before(batch.upTo, isIdleDue ? undefined : batch.lanes);
+    const isMany = batch.lanes.size >= lanes.length * MANY_LANES_SHARE;
+    const isAll = isMany || clock() - this.#idleAdvancedAtMs >= IDLE_ADVANCE_MS;
+    const from = this.#lanes.before(batch.upTo, isAll ? undefined : batch.lanes);
     if (from.size > 0) {
       await this.#apply(batch, from);
       this.#lanes.moved(from, batch.upTo);
       onApplied(run, batch.events);
     }
-    if (isIdleDue) this.#idleAdvancedAtMs = clock();
+    if (isAll) this.#idleAdvancedAtMs = clock();
     intake.drop(batch.taken);
   }
 

@@ -342,6 +342,22 @@ describe('reading one’s writes', () => {
     await filling.stop();
   }, 30_000);
 
+  test('a batch that touches many lanes takes the idle ones along at once', async () => {
+    const postgres = await database();
+    const history = newHistory(200);
+    const store = storeOf(history);
+    // By this clock, after the first time it is never again time for the idle lanes.
+    const filling = fill(postgres, store, { projections: [journal(undefined)], clock: () => 0 });
+    await filling.caughtUp;
+    await happen(history, store, 1);
+    const first = await eventually(async () => (await runStatus(postgres.sql))[0]?.minPosition === 1 && 1);
+    await eventually(async () => {
+      await happen(history, store, 200);
+      return ((await runStatus(postgres.sql))[0]?.minPosition ?? 0) > first;
+    });
+    await filling.stop();
+  });
+
   test('a quiet store is passed by all lanes within moments', async () => {
     const store = new MemoryEventStore(Date.now);
     const history = newHistory(1);

@@ -50,7 +50,11 @@ export interface Filling {
 export function fill(
   postgres: Postgres,
   store: EventStore,
-  options: { readonly projections?: readonly Projection[]; readonly lanes?: readonly number[] } = {},
+  options: {
+    readonly projections?: readonly Projection[];
+    readonly lanes?: readonly number[];
+    readonly clock?: () => number;
+  } = {},
 ): Filling {
   const stop = new AbortController();
   const caughtUp = Promise.withResolvers<void>();
@@ -59,7 +63,7 @@ export function fill(
     store,
     projections: options.projections ?? createProjections(),
     ...(options.lanes === undefined ? {} : { lanes: options.lanes }),
-    clock: () => performance.now(),
+    clock: options.clock ?? (() => performance.now()),
     signal: stop.signal,
     log: silentLog,
     onCaughtUp: caughtUp.resolve,
