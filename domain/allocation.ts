@@ -78,7 +78,7 @@ export function freeLockers(
 ): RegisteredLocker[] {
   const free = new Map(candidates.filter(({ inService }) => inService).map((locker) => [locker.id, locker]));
   const [from, until] = [toInstant(period.fromMs), toInstant(period.untilMs)];
-  for (const reservation of Object.values(state.booking.reservations)) {
+  for (const reservation of state.booking.open) {
     if (!free.has(reservation.locker)) continue;
     // Reservations carry the platform's own form of time, whose order as text is its order in time: most of a busy unit's
     // reservations lie elsewhere, and are passed over without reading a clock.

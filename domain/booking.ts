@@ -13,7 +13,7 @@ import type { EventOf } from './events/catalogue.ts';
 import { priceOf } from './price.ts';
 import { Refusal } from './refusal.ts';
 import { requireUnit } from './registry.ts';
-import { isFinished, type Reservation } from './reservation.ts';
+import { findReservation, type Reservation } from './reservation.ts';
 import { followUnit } from './settlement.ts';
 import { type UnitState, useOf } from './unit.ts';
 import { type LockerSize, toInstant, toMs } from './vocabulary.ts';
@@ -44,7 +44,7 @@ export interface Hold extends CustomerCommand {
 
 /** Claims a locker. Refused: `validation` (period, locker), `no-locker-free`, `not-found` (unit). */
 export function hold(state: UnitState, command: Hold): EventDraft[] {
-  const earlier = state.booking.reservations[command.reservationId];
+  const earlier = findReservation(state.booking, command.reservationId);
   if (earlier?.customer === command.customer) return [];
   if (earlier !== undefined) throw refusedIn(earlier, 'It exists already.');
   const unit = requireUnit(state.registry);
@@ -198,7 +198,7 @@ export function answerOpen(
     readonly nowMs: number;
   },
 ): EventDraft[] {
-  const reservation = reservationOf(state, answer.reservationId);
+  const reservation = findReservation(state.booking, answer.reservationId);
   // A door that could not be reached may be asked again with the same command; only that answer may change.
   const answered = reservation?.opens[answer.commandId];
   if (reservation === undefined || answered === undefined || answered === answer.result) return [];
@@ -233,16 +233,11 @@ export function end(state: UnitState, command: CustomerCommand): EventDraft[] {
 
 /** The reservation, if it is this customer's: others' do not exist for anybody else. */
 export function ownReservation(state: UnitState, command: { reservationId: string; customer: string }): Reservation {
-  const reservation = reservationOf(state, command.reservationId);
+  const reservation = findReservation(state.booking, command.reservationId);
   if (reservation === undefined || reservation.customer !== command.customer) {
     throw new Refusal('not-found', 'There is no such reservation.');
   }
   return reservation;
-}
-
-function reservationOf(state: UnitState, id: string): Reservation | undefined {
-  const { reservations } = state.booking;
-  return Object.hasOwn(reservations, id) ? reservations[id] : undefined;
 }
 
 /** The start as the unit reported it, or else now, in the locker that was booked. */
@@ -258,13 +253,12 @@ function start(state: UnitState, reservation: Reservation, nowMs: number): Event
  * later has it; so has everybody who has confirmed.
  */
 function wasGivenAway(state: UnitState, held: Reservation): boolean {
-  const reservations = Object.values(state.booking.reservations);
-  const place = reservations.findIndex(({ id }) => id === held.id);
-  return reservations.some(
+  const { open } = state.booking;
+  const place = open.findIndex(({ id }) => id === held.id);
+  return open.some(
     (other, index) =>
       other.id !== held.id &&
       other.locker === held.locker &&
-      !isFinished(other) &&
       (other.status !== 'held' || index > place) &&
       overlaps(periodOf(other), periodOf(held)),
   );

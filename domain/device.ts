@@ -41,20 +41,26 @@ export interface ReservationUse {
   readonly endedAt?: string;
 }
 
+/** A use that is remembered. */
+export interface NamedUse extends ReservationUse {
+  readonly reservationId: string;
+}
+
 export interface DeviceState {
   /** Last recorded seq by epoch. */
   readonly epochs: Readonly<Record<string, number>>;
   /** The epoch that was heard of last: the present one. */
   readonly epoch?: string;
   readonly lockers: Readonly<Record<string, DeviceLocker>>;
-  readonly uses: Readonly<Record<string, ReservationUse>>;
+  /** In the order in which they were told of last, one for each reservation. */
+  readonly uses: readonly NamedUse[];
   /** Hash of the configuration that the unit last said in its log it runs, and when. */
   readonly runs?: { readonly hash: string; readonly at: string };
   /** When the newest event of the present epoch occurred. */
   readonly lastEventAt?: string;
 }
 
-export const SILENT_DEVICE: DeviceState = { epochs: {}, lockers: {}, uses: {} };
+export const SILENT_DEVICE: DeviceState = { epochs: {}, lockers: {}, uses: [] };
 
 type Known<T extends EventType> = Extract<KnownEvent, { readonly type: T }>;
 
@@ -135,7 +141,7 @@ function startRental(state: DeviceState, locker: string, event: Known<'RentalSta
   const uses =
     before.rental?.rentalId === rentalId ? state.uses : endUse(state.uses, before.rental?.reservationId, time);
   if (reservationId === undefined) return { ...state, lockers, uses };
-  return { ...state, lockers, uses: remember(uses, reservationId, { startedAt: time, locker }) };
+  return { ...state, lockers, uses: remember(uses, { reservationId, startedAt: time, locker }) };
 }
 
 function endRental(state: DeviceState, locker: string, data: EventOf<'RentalEnded'>, time: string): DeviceState {
@@ -144,14 +150,18 @@ function endRental(state: DeviceState, locker: string, data: EventOf<'RentalEnde
   const lockers = ended ? { ...state.lockers, [locker]: { door } } : state.lockers;
   const reservationId = data.reservationId ?? (ended ? rental.reservationId : undefined);
   if (reservationId === undefined) return { ...state, lockers };
-  const use = own(state.uses, reservationId) ?? { startedAt: time, locker };
-  return { ...state, lockers, uses: remember(state.uses, reservationId, { ...use, endedAt: time }) };
+  const use = findUse(state.uses, reservationId) ?? { reservationId, startedAt: time, locker };
+  return { ...state, lockers, uses: remember(state.uses, { ...use, endedAt: time }) };
+}
+
+export function findUse(uses: DeviceState['uses'], reservationId: string): NamedUse | undefined {
+  return uses.find((use) => use.reservationId === reservationId);
 }
 
 function endUse(uses: DeviceState['uses'], reservationId: string | undefined, time: string): DeviceState['uses'] {
-  const use = reservationId === undefined ? undefined : own(uses, reservationId);
+  const use = reservationId === undefined ? undefined : findUse(uses, reservationId);
   if (reservationId === undefined || use === undefined || use.endedAt !== undefined) return uses;
-  return remember(uses, reservationId, { ...use, endedAt: time });
+  return remember(uses, { ...use, endedAt: time });
 }
 
 /**
@@ -163,10 +173,10 @@ function recordPastUse(state: DeviceState, locker: string | undefined, event: Kn
   const { reservationId } = event.data;
   const time = occurredAt(event);
   if (reservationId === undefined) return state;
-  const known = own(state.uses, reservationId);
+  const known = findUse(state.uses, reservationId);
   if (known !== undefined && (known.endedAt === undefined || event.type === 'RentalStarted')) return state;
-  const use = { startedAt: known?.startedAt ?? time, locker: known?.locker ?? locker, endedAt: time };
-  return { ...state, uses: remember(state.uses, reservationId, use) };
+  const use = { reservationId, startedAt: known?.startedAt ?? time, locker: known?.locker ?? locker, endedAt: time };
+  return { ...state, uses: remember(state.uses, use) };
 }
 
 /** A state report replaces what was believed: a rental that it does not name is over. */
@@ -179,14 +189,12 @@ function reportState(state: DeviceState, event: Known<'UnitStateReported'>): Dev
     const rental = reported === undefined ? undefined : rentalOf(reported, event);
     lockers[id] = rental === undefined ? { door } : { door, rental };
     if (rental?.reservationId !== undefined) {
-      uses = remember(uses, rental.reservationId, { startedAt: rental.startedAt, locker: id });
+      uses = remember(uses, { reservationId: rental.reservationId, startedAt: rental.startedAt, locker: id });
     }
   }
   const running = new Set(data.lockers.map((locker) => locker.rental?.reservationId));
-  for (const [reservationId, use] of Object.entries(uses)) {
-    if (use.endedAt === undefined && !running.has(reservationId)) {
-      uses = remember(uses, reservationId, { ...use, endedAt: time });
-    }
+  for (const use of uses) {
+    if (use.endedAt === undefined && !running.has(use.reservationId)) uses = remember(uses, { ...use, endedAt: time });
   }
   return { ...state, lockers, uses, runs: { hash: data.configurationHash, at: time } };
 }
@@ -208,18 +216,19 @@ function rentalOf(
 }
 
 /** Puts a use last, and lets the first ones go beyond the bounds; a use that still runs is never forgotten. */
-function remember(
-  uses: Readonly<Record<string, ReservationUse>>,
-  reservationId: string,
-  use: ReservationUse,
-): Record<string, ReservationUse> {
-  const { [reservationId]: _, ...others } = uses;
-  const kept = { ...others, [reservationId]: use };
-  const ended = Object.entries(kept).filter(([, { endedAt }]) => endedAt !== undefined);
-  if (ended.length <= MIN_REMEMBERED_USES) return kept;
+function remember(uses: readonly NamedUse[], use: NamedUse): readonly NamedUse[] {
+  const kept = uses.filter(({ reservationId }) => reservationId !== use.reservationId);
+  kept.push(use);
+  if (kept.length <= MIN_REMEMBERED_USES) return kept;
+  let surplus = kept.filter(({ endedAt }) => endedAt !== undefined).length - MIN_REMEMBERED_USES;
+  if (surplus <= 0) return kept;
   const oldMs = toMs(use.endedAt ?? use.startedAt) - USE_MEMORY_MS;
-  ended.slice(0, -MIN_REMEMBERED_USES).forEach(([id, { endedAt = '' }], index) => {
-    if (index < ended.length - MAX_REMEMBERED_USES || toMs(endedAt) < oldMs) delete kept[id];
+  return kept.filter(({ endedAt }) => {
+    if (endedAt === undefined || surplus <= 0) return true;
+    surplus -= 1;
+    if (surplus >= MAX_REMEMBERED_USES - MIN_REMEMBERED_USES || toMs(endedAt) < oldMs) return false;
+    // Those behind it ended later, as a rule.
+    surplus = 0;
+    return true;
   });
-  return kept;
 }

@@ -12,7 +12,7 @@
 import { bindingPeriod, binds, rentalPeriod } from './allocation.ts';
 import { nextPushAtMs } from './configuration-delivery.ts';
 import type { DeviceState } from './device.ts';
-import { isFinished, type Reservation } from './reservation.ts';
+import { findReservation, isFinished, type Reservation } from './reservation.ts';
 import { settle, withDecided } from './settlement.ts';
 import type { UnitState } from './unit.ts';
 import { toInstant } from './vocabulary.ts';
@@ -48,11 +48,11 @@ export function expectedState(state: UnitState, atMs: number, nowMs: number): Fo
   const present = settled(state, nowMs);
   const rentals = expectedRentals(present.device, atMs, nowMs);
   const { booking } = settled({ ...present, device: withoutEnded(present.device, rentals) }, atMs);
-  const bound = Object.values(present.booking.reservations).filter((reservation) => binds(reservation, nowMs));
+  const bound = present.booking.open.filter((reservation) => binds(reservation, nowMs));
   return {
     state: { ...present, booking },
     reservations: bound.map((before) => {
-      const reservation = booking.reservations[before.id];
+      const reservation = findReservation(booking, before.id);
       return reservation === undefined
         ? { reservation: before, course: 'over' }
         : { reservation, course: courseOf(before, reservation, atMs, nowMs) };

@@ -10,6 +10,7 @@
  */
 
 import type { EventDraft } from './envelope.ts';
+import type { EventOf } from './events/catalogue.ts';
 import type { LockerSize, Money } from './vocabulary.ts';
 
 /** Finished reservations that a unit's state still knows, so that a late command gets its reason and not a 404. */
@@ -46,12 +47,15 @@ export interface Reservation {
 /** What the fold needs of an event: the facts, when it occurred, and the command that caused it. */
 export type BookingFact = EventDraft & { readonly time: string; readonly causationid?: string };
 
+/** Each stands in one of the lists. They are arrays because a fold copies them with every event, and an array copies fast. */
 export interface BookingState {
-  /** By id. Those that still bind a locker in the order in which they were made, the finished as they finished. */
-  readonly reservations: Readonly<Record<string, Reservation>>;
+  /** What is not finished, in the order in which it was made; what was finished and is used after all comes last. */
+  readonly open: readonly Reservation[];
+  /** The last that finished, as they finished. */
+  readonly finished: readonly Reservation[];
 }
 
-export const NO_BOOKINGS: BookingState = { reservations: {} };
+export const NO_BOOKINGS: BookingState = { open: [], finished: [] };
 
 const FINISHED: ReadonlySet<ReservationStatus> = new Set(['completed', 'cancelled', 'expired', 'rejected']);
 
@@ -59,31 +63,48 @@ export function isFinished(reservation: Reservation): boolean {
   return FINISHED.has(reservation.status);
 }
 
-export function evolveBooking(state: BookingState, event: BookingFact): BookingState {
-  if (event.type === 'ReservationHeld') {
-    const { reservationId, customer, locker, size, from, until, holdExpiresAt, price } = event.data;
-    return withReservation(state, event, {
-      id: reservationId,
-      customer,
-      status: 'held',
-      locker,
-      size,
-      bookedSize: size,
-      from,
-      until,
-      holdExpiresAt,
-      price,
-      unitAck: 'pending',
-      commands: [],
-      opens: {},
-    });
-  }
-  if (!('reservationId' in event.data) || event.data.reservationId === undefined) return state;
-  const reservation = state.reservations[event.data.reservationId];
-  return reservation === undefined ? state : withReservation(state, event, evolveReservation(reservation, event));
+export function findReservation({ open, finished }: BookingState, id: string): Reservation | undefined {
+  const hasId = (reservation: Reservation) => reservation.id === id;
+  return open.find(hasId) ?? finished.find(hasId);
 }
 
-function evolveReservation(reservation: Reservation, event: BookingFact): Reservation {
+export function allReservations({ open, finished }: BookingState): readonly Reservation[] {
+  return [...open, ...finished];
+}
+
+export function evolveBooking(state: BookingState, event: BookingFact): BookingState {
+  const id = 'reservationId' in event.data ? event.data.reservationId : undefined;
+  if (id === undefined) return state;
+  const reservation = evolveReservation(findReservation(state, id), event);
+  return reservation === undefined ? state : withReservation(state, reservation);
+}
+
+/** The reservation of which an event tells, as it is then; `undefined` when nothing is known of it. */
+export function evolveReservation(before: Reservation | undefined, event: BookingFact): Reservation | undefined {
+  if (event.type === 'ReservationHeld') return remembering(newReservation(event.data), event);
+  return before === undefined ? undefined : remembering(changed(before, event), event);
+}
+
+function newReservation(data: EventOf<'ReservationHeld'>): Reservation {
+  const { reservationId, customer, locker, size, from, until, holdExpiresAt, price } = data;
+  return {
+    id: reservationId,
+    customer,
+    status: 'held',
+    locker,
+    size,
+    bookedSize: size,
+    from,
+    until,
+    holdExpiresAt,
+    price,
+    unitAck: 'pending',
+    commands: [],
+    opens: {},
+  };
+}
+
+function changed(reservation: Reservation, event: BookingFact): Reservation {
   switch (event.type) {
     case 'ReservationConfirmed':
       return {
@@ -115,39 +136,31 @@ function evolveReservation(reservation: Reservation, event: BookingFact): Reserv
   }
 }
 
-function withReservation(state: BookingState, event: BookingFact, reservation: Reservation): BookingState {
-  const remembered = remembers(reservation, event) ? withCommand(reservation, event.causationid) : reservation;
-  const { id } = remembered;
-  const before = state.reservations[id];
-  if (!isFinished(remembered) || (before !== undefined && isFinished(before))) {
-    return { ...state, reservations: { ...state.reservations, [id]: remembered } };
+function withReservation({ open, finished }: BookingState, reservation: Reservation): BookingState {
+  const hasId = ({ id }: Reservation) => id === reservation.id;
+  const openAt = open.findIndex(hasId);
+  const finishedAt = finished.findIndex(hasId);
+  if (!isFinished(reservation)) {
+    if (openAt >= 0) return { open: open.with(openAt, reservation), finished };
+    return { open: [...open, reservation], finished: without(finished, finishedAt) };
   }
-  const { [id]: _, ...others } = state.reservations;
-  return { ...state, reservations: withoutOldest({ ...others, [id]: remembered }) };
+  if (finishedAt >= 0) return { open, finished: finished.with(finishedAt, reservation) };
+  return { open: without(open, openAt), finished: [...finished, reservation].slice(-MAX_FINISHED_RESERVATIONS) };
 }
 
-function remembers(
-  reservation: Reservation,
-  event: BookingFact,
-): event is BookingFact & { readonly causationid: string } {
-  if (event.causationid === undefined || reservation.commands.includes(event.causationid)) return false;
-  return event.type !== 'LockerOpenRequested' && event.type !== 'LockerOpenAnswered';
+/** `at`: negative for none. */
+function without(reservations: readonly Reservation[], at: number): readonly Reservation[] {
+  return at < 0 ? reservations : reservations.toSpliced(at, 1);
 }
 
-function withCommand(reservation: Reservation, commandId: string): Reservation {
-  return { ...reservation, commands: [...reservation.commands, commandId].slice(-MAX_REMEMBERED_COMMANDS) };
+/** With the command that caused the event; those that open doors stand in `opens`. */
+function remembering(reservation: Reservation, { type, causationid }: BookingFact): Reservation {
+  const isOpening = type === 'LockerOpenRequested' || type === 'LockerOpenAnswered';
+  if (causationid === undefined || isOpening || reservation.commands.includes(causationid)) return reservation;
+  return { ...reservation, commands: [...reservation.commands, causationid].slice(-MAX_REMEMBERED_COMMANDS) };
 }
 
 function withOpen(opens: Reservation['opens'], commandId: string, result: string): Reservation['opens'] {
   const entries = Object.entries({ ...opens, [commandId]: result });
   return Object.fromEntries(entries.slice(-MAX_REMEMBERED_COMMANDS));
-}
-
-/** Forgets the reservations that finished first beyond the bound; one that still binds a locker is never forgotten. */
-function withoutOldest(reservations: Record<string, Reservation>): Record<string, Reservation> {
-  const finished = Object.values(reservations).filter(isFinished);
-  const surplus = finished.length - MAX_FINISHED_RESERVATIONS;
-  if (surplus <= 0) return reservations;
-  const forgotten = new Set(finished.slice(0, surplus).map((reservation) => reservation.id));
-  return Object.fromEntries(Object.entries(reservations).filter(([id]) => !forgotten.has(id)));
 }

@@ -6,7 +6,7 @@
 import { conflictingRental, freeLockers, OVERDUE_ALLOWANCE_MS, periodOf, smallestFitting } from './allocation.ts';
 import type { EventDraft } from './envelope.ts';
 import type { RegisteredUnit } from './registry.ts';
-import { evolveBooking, type Reservation } from './reservation.ts';
+import { allReservations, evolveBooking, findReservation, type Reservation } from './reservation.ts';
 import { type UnitState, useOf } from './unit.ts';
 import { toInstant, toMs } from './vocabulary.ts';
 
@@ -50,7 +50,7 @@ function settleEach(
   const time = toInstant(nowMs);
   const drafts: EventDraft[] = [];
   let present = state;
-  for (const reservation of Object.values(state.booking.reservations)) {
+  for (const reservation of allReservations(state.booking)) {
     const more = decide(present, reservation);
     if (more.length === 0) continue;
     drafts.push(...more);
@@ -72,8 +72,9 @@ export function withDecided(state: UnitState, drafts: readonly EventDraft[], tim
  */
 export function followUnit(state: UnitState, reservation: Reservation): EventDraft[] | undefined {
   const { id, locker, status } = reservation;
+  if (status === 'completed') return undefined;
   const use = useOf(state, id);
-  if (use === undefined || status === 'completed') return undefined;
+  if (use === undefined) return undefined;
   const drafts: EventDraft[] = [];
   if (status !== 'active') {
     const data = { reservationId: id, locker: use.locker, startedAt: use.startedAt };
@@ -102,7 +103,7 @@ function expire(reservation: Reservation, nowMs: number): EventDraft[] {
 
 /** The unit is right: a reservation whose locker was taken at the screen moves, or is given up. */
 function resolveConflict(unit: RegisteredUnit, state: UnitState, { id }: Reservation, nowMs: number): EventDraft[] {
-  const reservation = state.booking.reservations[id];
+  const reservation = findReservation(state.booking, id);
   if (reservation === undefined || (reservation.status !== 'held' && reservation.status !== 'confirmed')) return [];
   const conflicting = conflictingRental(state.device, reservation, nowMs);
   if (conflicting === undefined) return [];

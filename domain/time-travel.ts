@@ -11,6 +11,7 @@
 import { occurredByMs, type Stamped } from './clock.ts';
 import type { CloudEvent } from './envelope.ts';
 import { upcast } from './events/catalogue.ts';
+import { allReservations } from './reservation.ts';
 import { followUnit, withDecided } from './settlement.ts';
 import type { FoldableCommit, UnitState } from './unit.ts';
 import { toInstant } from './vocabulary.ts';
@@ -63,7 +64,7 @@ function recoveredStamp(event: CloudEvent): Stamped | undefined {
  */
 export function asUsed(state: UnitState, atMs: number): UnitState {
   const time = toInstant(atMs);
-  return Object.values(state.booking.reservations).reduce(
+  return allReservations(state.booking).reduce(
     (present, reservation) => withDecided(present, followUnit(present, reservation) ?? [], time),
     state,
   );

@@ -5,7 +5,7 @@
 
 import { type ConfigurationState, evolveConfiguration, NOT_CONFIGURED } from './configuration-state.ts';
 import { type Connectivity, evolveConnectivity, NEVER_SEEN } from './connectivity.ts';
-import { type DeviceState, evolveDevice, type ReservationUse, recordPlace, SILENT_DEVICE } from './device.ts';
+import { type DeviceState, evolveDevice, findUse, type ReservationUse, recordPlace, SILENT_DEVICE } from './device.ts';
 import { AGGREGATES, type Aggregate, type CloudEvent } from './envelope.ts';
 import { upcast } from './events/catalogue.ts';
 import { evolveRegistry, NOT_REGISTERED, type RegistryState } from './registry.ts';
@@ -13,7 +13,7 @@ import { type BookingState, evolveBooking, NO_BOOKINGS } from './reservation.ts'
 import { evolveUnitLog, UNBROKEN_LOG, type UnitLogState } from './unit-log.ts';
 
 /** Counts up whenever a fold changes its meaning or its shape: older snapshots are then not used. */
-export const UNIT_FOLD_VERSION = 7;
+export const UNIT_FOLD_VERSION = 8;
 
 export interface UnitState {
   readonly name: string;
@@ -89,7 +89,7 @@ function evolvePart(state: UnitState, aggregate: Aggregate, event: CloudEvent): 
  * be known from a recovered event only, or the other way round.
  */
 export function useOf({ device, log }: UnitState, reservationId: string): ReservationUse | undefined {
-  const reported = device.uses[reservationId];
+  const reported = findUse(device.uses, reservationId);
   const recovered = log.uses[reservationId];
   if (reported === undefined || recovered === undefined) return reported ?? recovered;
   return { ...recovered, ...reported };

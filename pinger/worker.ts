@@ -3,6 +3,7 @@
 import { move, workerData } from 'piscina';
 import { createLog } from '../platform/log.ts';
 import { systemClock } from './clock.ts';
+import { Canary } from './probes/canary.ts';
 import { HttpProbe } from './probes/http.ts';
 import { NatsProbe } from './probes/nats.ts';
 import { UdpProbe } from './probes/udp.ts';
@@ -36,7 +37,7 @@ function open({ table: shared, timeoutMs, httpKeepAlive, nats }: ThreadSettings)
     clock: systemClock,
     openProbes: async (arrivals) => [
       await UdpProbe.open(table, arrivals),
-      new HttpProbe({ table, arrivals, keepAlive: httpKeepAlive }),
+      new HttpProbe({ table, arrivals, keepAlive: httpKeepAlive, canary: new Canary() }),
       nats === undefined ? undefined : new NatsProbe({ nats, table, arrivals, log }),
     ],
   });

@@ -241,8 +241,8 @@ async function save(tx: Tx, schema: string, folded: readonly Changed[]): Promise
 
 /** A state without the uses of reservations, of which only decisions want to know. */
 export function withoutUses(state: UnitState): UnitState {
-  if (Object.keys(state.device.uses).length === 0) return state;
-  return { ...state, device: { ...state.device, uses: {} } };
+  if (state.device.uses.length === 0) return state;
+  return { ...state, device: { ...state.device, uses: [] } };
 }
 
 /** The version of a read model that keeps unit states: it changes with the fold, too. */

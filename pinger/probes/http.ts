@@ -9,6 +9,7 @@ import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { pingPath } from '../../platform/unit-protocol/ping.ts';
 import { KEY_BYTES, NONCE_BYTES, type UnitTable } from '../unit-table.ts';
+import type { Canary } from './canary.ts';
 import { readResponse } from './http-response.ts';
 import { readJsonReply } from './json-reply.ts';
 import { type Arrivals, hasDescriptor, isOwnFault, type Probe } from './probe.ts';
@@ -36,11 +37,15 @@ export interface HttpOptions {
   readonly keepAlive: boolean;
   readonly table: UnitTable;
   readonly arrivals: Arrivals;
+  /** Asked about connections that fail. */
+  readonly canary: Canary;
 }
 
 export class HttpProbe implements Probe {
   readonly #options: HttpOptions;
   readonly #lines = new Map<number, Line>();
+  /** Connections that failed, while it is asked whose fault that is. */
+  readonly #doubted = new Map<number, Line>();
   readonly #key = Buffer.alloc(KEY_BYTES);
   #starvedUntilMs = Number.NEGATIVE_INFINITY;
 
@@ -146,12 +151,23 @@ export class HttpProbe implements Probe {
     if (!line.isAsked) return;
     if (this.#wasIdle(line)) this.#connect(unit);
     else if (isOwnFault(error) || this.#isStarved()) this.#options.arrivals.discarded(unit);
-    else this.#options.arrivals.missed(unit);
+    else void this.#doubt(unit, line);
+  }
+
+  /** The unit is missed when a connection can be had elsewhere; until that is known, its ping is under way. */
+  async #doubt(unit: number, line: Line): Promise<void> {
+    const { arrivals, canary } = this.#options;
+    this.#doubted.set(unit, line);
+    const canConnect = await canary.ask();
+    if (this.#doubted.get(unit) !== line) return;
+    this.#doubted.delete(unit);
+    if (canConnect) arrivals.missed(unit);
+    else arrivals.discarded(unit);
   }
 
   /**
    * Whether there is, or was just now, no descriptor for a connection. Bun says of one that could not be had for that reason
-   * what it says of a unit that refuses: ECONNREFUSED. So it is tried.
+   * what it says of a unit that refuses. The canary comes later, when there may be some again.
    */
   #isStarved(): boolean {
     const nowMs = this.#options.arrivals.monotonic();
@@ -167,6 +183,7 @@ export class HttpProbe implements Probe {
   #drop(unit: number): void {
     const line = this.#lines.get(unit);
     this.#lines.delete(unit);
+    this.#doubted.delete(unit);
     line?.socket.destroy();
   }
 }

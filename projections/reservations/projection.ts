@@ -6,7 +6,7 @@ import type { Rental } from '../../domain/device.ts';
 import type { Aggregate } from '../../domain/envelope.ts';
 import { upcast } from '../../domain/events/catalogue.ts';
 import type { RegisteredLocker, RegisteredUnit } from '../../domain/registry.ts';
-import { evolveBooking, type Reservation } from '../../domain/reservation.ts';
+import { evolveReservation, type Reservation } from '../../domain/reservation.ts';
 import type { UnitState } from '../../domain/unit.ts';
 import { toInstant, toMs } from '../../domain/vocabulary.ts';
 import type { Sql, Tx } from '../../platform/postgres/connection.ts';
@@ -140,8 +140,7 @@ async function foldBookings(sql: Sql, table: string, commits: CommitBatch, kept:
   for (const { id, ...row } of await readReservations(sql, table, missing)) kept.keep(id, row);
   for (const { unit, sequence, id, event } of events) {
     const before = kept.get(id);
-    const state = { reservations: before === undefined ? {} : { [id]: before.reservation } };
-    const reservation = evolveBooking(state, event).reservations[id];
+    const reservation = evolveReservation(before?.reservation, event);
     if (reservation === undefined) continue;
     kept.change(id, { unit, reservation, heldPosition: before?.heldPosition ?? sequence });
   }

@@ -16,7 +16,7 @@ export type StateView = ReturnType<typeof pastView> | ReturnType<typeof expected
 
 /** The unit as it was, with the reservations that bound then. */
 export function pastView(state: UnitState, registry: RegisteredUnit, atMs: number, view: View) {
-  const bound = Object.values(state.booking.reservations).filter((reservation) => binds(reservation, atMs));
+  const bound = state.booking.open.filter((reservation) => binds(reservation, atMs));
   return {
     ...shown(state, registry, atMs, view),
     forecast: false,

@@ -9,6 +9,7 @@
 
 import { noteReported } from '../../domain/configuration-delivery.ts';
 import type { KnownEvent } from '../../domain/events/catalogue.ts';
+import { findReservation } from '../../domain/reservation.ts';
 import { dueAtMs, settle } from '../../domain/settlement.ts';
 import type { UnitState } from '../../domain/unit.ts';
 import { toMs } from '../../domain/vocabulary.ts';
@@ -154,7 +155,7 @@ async function setHoldTimers(unit: string, events: readonly KnownEvent[], { deci
   const { booking } = await decider.state(unit);
   await Promise.all(
     [...touched].map(async (reservationId) => {
-      const reservation = booking.reservations[reservationId];
+      const reservation = findReservation(booking, reservationId);
       const due = reservation === undefined ? undefined : dueAtMs(reservation);
       if (due === undefined) return;
       const name = reservationId.slice(unit.length + 1);
@@ -166,7 +167,7 @@ async function setHoldTimers(unit: string, events: readonly KnownEvent[], { deci
 async function onTimer(unit: string, options: ReactorOptions): Promise<WorkResult> {
   const state = await settleNow(unit, options);
   const nowMs = options.clock();
-  const waits = Object.values(state.booking.reservations)
+  const waits = state.booking.open
     .map((reservation) => (dueAtMs(reservation) ?? Number.POSITIVE_INFINITY) - nowMs)
     .filter((wait) => wait <= EARLY_TIMER_MS);
   return waits.length === 0 ? 'done' : { retryInMs: Math.max(1, Math.ceil(Math.min(...waits))) };

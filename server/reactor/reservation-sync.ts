@@ -2,7 +2,7 @@
 
 import type { SyncedReservation } from '../../domain/commands.ts';
 import type { EventDraft } from '../../domain/envelope.ts';
-import type { Reservation } from '../../domain/reservation.ts';
+import { findReservation, type Reservation } from '../../domain/reservation.ts';
 import type { UnitState } from '../../domain/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import type { Log } from '../../platform/log.ts';
@@ -37,7 +37,7 @@ export class ReservationSync {
     const { decider, commands, newId, clock, log } = this.#options;
     const state = await decider.state(unit);
     if (state.registry.status !== 'registered' || state.connectivity.status !== 'online') return 'done';
-    const reservations = Object.values(state.booking.reservations).filter(isKeptByUnit);
+    const reservations = state.booking.open.filter(isKeptByUnit);
     const syncReservations = {
       version: state.sequences.booking,
       reservations: reservations.map((reservation) => this.#synced(reservation)),
@@ -78,7 +78,7 @@ function isKeptByUnit({ status }: Reservation): boolean {
 
 /** The unit knows the reservation, as long as it is still the one that was sent. */
 function acceptance(state: UnitState, sent: Reservation): EventDraft[] {
-  const now = state.booking.reservations[sent.id];
+  const now = findReservation(state.booking, sent.id);
   if (now === undefined || now.unitAck !== 'pending' || now.locker !== sent.locker || !isKeptByUnit(now)) return [];
   return [{ type: 'ReservationAccepted', locker: now.locker, data: { reservationId: sent.id } }];
 }

@@ -3,7 +3,7 @@
 import { answerOpen, cancel, confirm, end, hold, OPEN_COMMAND_TTL_MS, requestOpen } from '../../domain/booking.ts';
 import type { CommandAnswer } from '../../domain/commands.ts';
 import { requireUnit } from '../../domain/registry.ts';
-import type { Reservation } from '../../domain/reservation.ts';
+import { findReservation, type Reservation } from '../../domain/reservation.ts';
 import type { UnitState } from '../../domain/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import type { Decided, DecisionMeta, UnitDecider } from '../../platform/units/unit-decider.ts';
@@ -135,7 +135,7 @@ function outcomeOf({ status, reason }: CommandAnswer): OpenOutcome {
 }
 
 function reservationIn(state: UnitState, reservationId: string): Reservation {
-  const reservation = state.booking.reservations[reservationId];
+  const reservation = findReservation(state.booking, reservationId);
   if (reservation === undefined) throw new Problem('not-found', 404, 'There is no such reservation.');
   return reservation;
 }

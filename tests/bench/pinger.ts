@@ -3,7 +3,9 @@
  * everything that it does, the units in another, and beside them NATS, Postgres, the API and the read models.
  */
 
+import { constants, setPriority } from 'node:os';
 import { join } from 'node:path';
+import { messageOf } from '../../platform/message-of.ts';
 import { Nats } from '../../platform/nats/connection.ts';
 import { decodeStatus, type PingerStatus, STATUS_FILTER } from '../../platform/pinger-status.ts';
 import { decodeTelemetry, TELEMETRY_FILTER } from '../../platform/telemetry.ts';
@@ -25,6 +27,8 @@ export interface PingerScale {
   readonly steadyMs: number;
   /** Units that die and come back. */
   readonly dying: number;
+  /** Units beside them that answer late, and say how late indeed. */
+  readonly late: number;
 }
 
 /** As many as two cores bear with everything on them: with 300,000 they are full, and datagrams get lost on the way. */
@@ -34,6 +38,7 @@ export const FULL_SCALE: PingerScale = {
   timeoutMs: 2_000,
   steadyMs: 60_000,
   dying: 100,
+  late: 1_000,
 };
 
 const MS_PER_S = 1_000;
@@ -45,7 +50,7 @@ const BARE_RUN_MS = 20_000;
 /** The pinger speaks of the last half minute. */
 const STATUS_WINDOW_MS = 35_000;
 const DELAYS_MS = 50;
-const RTT_UNITS = 20_000;
+const RTT_INTERVALS = 3;
 const US_PER_MS = 1_000;
 const GOAL_IMPORT_PER_S = 2_000;
 const GOAL_LAG_P99_MS = 5;
@@ -81,6 +86,8 @@ interface Field {
   readonly ports: readonly number[];
   readonly file: string;
   readonly importedPerS: number;
+  /** The units that answer late, in a process of their own: what is measured is the pinger, and not who is pinged. */
+  commandLate(command: UnitsCommand): void;
   readonly events: { readonly type: string; readonly unit: string; readonly atMs: number }[];
   command(command: UnitsCommand): void;
   status(): PingerStatus | undefined;
@@ -97,12 +104,13 @@ async function startField(scale: PingerScale): Promise<Field> {
   const creds = platform.natsCreds;
   const nats = await Nats.connect({ url: platform.nats.url, creds, name: 'bench', log: quietLog });
   atTheEnd(() => nats.close());
-  const file = join(await temporaryFolder('bench-pinger-units'), 'units');
+  const folder = await temporaryFolder('bench-pinger-units');
   const ports = await freeUdpPorts();
-  const { perS, lines } = await importUnits(platform, scale.units, ports);
+  const file = join(folder, 'units');
+  const { perS, lines } = await importUnits(platform, 'BP', scale.units, ports);
   await Bun.write(file, lines.join('\n'));
-  const task: UnitsTask = { file, ports };
-  const units = await startUnits('pinger-units.ts', task);
+  const units = await startUnits('pinger-units.ts', { file, ports } satisfies UnitsTask);
+  const late = await startLateUnits(platform, scale.late, join(folder, 'late'));
   const events: Field['events'] = [];
   nats.subscribe('evt.*.*.*.connectivity', ({ subject, data }) => {
     const text = new TextDecoder().decode(data);
@@ -121,16 +129,31 @@ async function startField(scale: PingerScale): Promise<Field> {
     ports,
     file,
     importedPerS: perS,
+    commandLate: late.command,
     events,
     command: units.command,
     status: () => last,
   };
 }
 
-const nameOf = (index: number) => `BP-${index}`;
+async function startLateUnits(platform: Platform, count: number, file: string) {
+  const ports = await freeUdpPorts();
+  const { lines } = await importUnits(platform, 'BL', count, ports);
+  await Bun.write(file, lines.join('\n'));
+  const units = await startUnits('pinger-units.ts', { file, ports } satisfies UnitsTask);
+  try {
+    // They are the measure, and should not wait for a core while others work.
+    setPriority(units.pid, constants.priority.PRIORITY_HIGHEST);
+  } catch (error) {
+    console.error(`response times include how long units wait for a core: ${messageOf(error)}`);
+  }
+  return units;
+}
+
+const nameOf = (prefix: string, index: number) => `${prefix}-${index}`;
 const ipOf = (index: number) => `127.${(index >> 16) & 255}.${(index >> 8) & 255}.${index & 255 || 1}`;
 
-async function importUnits(platform: Platform, units: number, ports: readonly number[]) {
+async function importUnits(platform: Platform, prefix: string, units: number, ports: readonly number[]) {
   const authorization = await platform.token('ops', 'bench');
   const readable = async () => (await fetch(`${platform.api}/v1/units?limit=1`, { headers: { authorization } })).ok;
   await eventually(readable, { timeoutMs: ONLINE_TIMEOUT_MS });
@@ -144,7 +167,7 @@ async function importUnits(platform: Platform, units: number, ports: readonly nu
       body: indexes
         .map(
           (index) =>
-            `${JSON.stringify(registration(nameOf(index), `${ipOf(index)}:${ports[index % ports.length]}`))}\n`,
+            `${JSON.stringify(registration(nameOf(prefix, index), `${ipOf(index)}:${ports[index % ports.length]}`))}\n`,
         )
         .join(''),
     });
@@ -180,7 +203,10 @@ function pingerPid(): number {
 async function joining({ platform, scale, status, importedPerS }: Field): Promise<Figure[]> {
   const startMs = performance.now();
   pinger = platform.startPinger({ ROLES: 'pinger' });
-  await eventually(() => status()?.states.online === scale.units, { timeoutMs: ONLINE_TIMEOUT_MS, intervalMs: 500 });
+  await eventually(() => status()?.states.online === scale.units + scale.late, {
+    timeoutMs: ONLINE_TIMEOUT_MS,
+    intervalMs: 500,
+  });
   const tookS = (performance.now() - startMs) / MS_PER_S;
   return [
     { name: 'units registered by import', value: importedPerS, unit: '/s', goal: { atLeast: GOAL_IMPORT_PER_S } },
@@ -253,8 +279,7 @@ async function steady({ scale, platform, unitsPid, events, status }: Field): Pro
 }
 
 /** Some units answer late, and say how late indeed. */
-async function responseTimes({ scale, nats, command }: Field): Promise<Figure[]> {
-  const units = Math.min(RTT_UNITS, scale.units);
+async function responseTimes({ scale, nats, commandLate }: Field): Promise<Figure[]> {
   const errorsMs: number[] = [];
   const stop = nats.subscribe(TELEMETRY_FILTER, ({ data }) => {
     for (const result of decodeTelemetry(new TextDecoder().decode(data))?.results ?? []) {
@@ -263,9 +288,9 @@ async function responseTimes({ scale, nats, command }: Field): Promise<Figure[]>
         errorsMs.push(Math.abs(last.rttMs - last.lastSeq / US_PER_MS));
     }
   });
-  command({ from: 0, to: units, delaysMs: DELAYS_MS });
-  await Bun.sleep(3 * scale.intervalMs);
-  command({ from: 0, to: units, delaysMs: 0 });
+  commandLate({ from: 0, to: scale.late, delaysMs: DELAYS_MS });
+  await Bun.sleep(RTT_INTERVALS * scale.intervalMs);
+  commandLate({ from: 0, to: scale.late, delaysMs: 0 });
   await Bun.sleep(scale.intervalMs);
   stop();
   errorsMs.sort((a, b) => a - b);
@@ -284,7 +309,7 @@ async function responseTimes({ scale, nats, command }: Field): Promise<Figure[]>
 /** Some units die, and come back. */
 async function detection({ scale, events, command }: Field): Promise<Figure[]> {
   const boundMs = FAILURES * scale.intervalMs + scale.timeoutMs;
-  const names = new Set(Array.from({ length: scale.dying }, (_, index) => nameOf(index)));
+  const names = new Set(Array.from({ length: scale.dying }, (_, index) => nameOf('BP', index)));
   const worst = async (type: string, withinMs: number, isDead: boolean) => {
     const seen = events.length;
     const atMs = Date.now();

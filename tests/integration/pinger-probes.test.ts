@@ -5,6 +5,7 @@ import type { Fleet } from '../../device-sim/fleet/fleet.ts';
 import { parseAddress } from '../../domain/address.ts';
 import { unitHash } from '../../domain/shard.ts';
 import { systemClock } from '../../pinger/clock.ts';
+import { Canary } from '../../pinger/probes/canary.ts';
 import { HttpProbe } from '../../pinger/probes/http.ts';
 import { NatsProbe } from '../../pinger/probes/nats.ts';
 import { UdpProbe } from '../../pinger/probes/udp.ts';
@@ -47,7 +48,7 @@ interface Prober {
   ping(changes?: Partial<UnitRow>): Promise<SlotResults>;
 }
 
-async function newProber(probe: UnitRow['probe'], keepAlive = false): Promise<Prober> {
+async function newProber(probe: UnitRow['probe'], keepAlive = false, canary = new Canary()): Promise<Prober> {
   const table = UnitTable.create(4);
   const runner = await SlotRunner.open({
     table,
@@ -55,7 +56,7 @@ async function newProber(probe: UnitRow['probe'], keepAlive = false): Promise<Pr
     clock: systemClock,
     openProbes: async (arrivals) => [
       await UdpProbe.open(table, arrivals),
-      new HttpProbe({ table, arrivals, keepAlive }),
+      new HttpProbe({ table, arrivals, keepAlive, canary }),
       new NatsProbe({ nats: await testPlatform(), table, arrivals, log: quietLog }),
     ],
   });
@@ -161,6 +162,14 @@ test('a probe that cannot send discards', async () => {
   const prober = await newProber(PROBE.nats);
   // It has no connection yet.
   expect((await prober.ping()).outcomes[0]).toBe(OUTCOME.discarded);
+});
+
+test('a unit that refuses is missed, unless this machine cannot connect at all', async () => {
+  let canConnect = false;
+  const prober = await newProber(PROBE.http, false, new Canary(async () => canConnect));
+  expect((await prober.ping({ ip: '127.0.0.1', port: 1 })).outcomes[0]).toBe(OUTCOME.discarded);
+  canConnect = true;
+  expect((await prober.ping({ ip: '127.0.0.1', port: 1 })).outcomes[0]).toBe(OUTCOME.missed);
 });
 
 describe('datagrams that come back', () => {

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { freeLockers } from '../../domain/allocation.ts';
 import { requireConfigured } from '../../domain/configuration-state.ts';
 import { priceOf } from '../../domain/price.ts';
+import { allReservations } from '../../domain/reservation.ts';
 import { unitHash } from '../../domain/shard.ts';
 import type { UnitState } from '../../domain/unit.ts';
 import { LOCKER_SIZES, toInstant } from '../../domain/vocabulary.ts';
@@ -123,7 +124,7 @@ describe('reservations', () => {
 
   test('one reservation is what the fold makes of it', async () => {
     for (const state of statesOf()) {
-      for (const reservation of Object.values(state.booking.reservations)) {
+      for (const reservation of allReservations(state.booking)) {
         const { id, customer } = reservation;
         const shown = await reservationOf(postgres.sql, { id, customer });
         expect(shown).toEqual({ ...reservation, unit: state.name });

@@ -14,6 +14,7 @@ import { type Aggregate, type CloudEvent, type EventDraft, envelop } from '../..
 import { versionOf } from '../../domain/events/catalogue.ts';
 import { Refusal } from '../../domain/refusal.ts';
 import type { RegisteredUnit } from '../../domain/registry.ts';
+import { allReservations } from '../../domain/reservation.ts';
 import { settle } from '../../domain/settlement.ts';
 import { evolveUnit, newUnitState, type UnitState } from '../../domain/unit.ts';
 import { LOCKER_SIZES, toInstant } from '../../domain/vocabulary.ts';
@@ -152,7 +153,7 @@ export class FleetHistory {
       const drafts = hold(state, { commandId, reservationId, customer, nowMs, wanted: { size }, ...period });
       return this.#append(state, 'booking', drafts, `customer:${customer}`, commandId);
     }
-    const reservations = Object.values(state.booking.reservations);
+    const reservations = allReservations(state.booking);
     const reservation = reservations[this.#random.below(reservations.length)];
     if (reservation === undefined) return [];
     const command = { commandId, reservationId: reservation.id, customer: reservation.customer, nowMs };
@@ -192,7 +193,7 @@ export class FleetHistory {
       case 'walk-up':
         return { type: 'RentalStarted', locker, data: { rentalId: this.#uuid(), until } };
       case 'redeem': {
-        const reservation = Object.values(state.booking.reservations).find(({ status }) => status === 'confirmed');
+        const reservation = state.booking.open.find(({ status }) => status === 'confirmed');
         if (reservation === undefined) return undefined;
         const data = { rentalId: this.#uuid(), reservationId: reservation.id, until };
         return { type: 'RentalStarted', locker: reservation.locker, data };

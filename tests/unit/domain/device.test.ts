@@ -103,12 +103,15 @@ describe('doors and rentals', () => {
   });
 });
 
+const usesById = ({ device }: Pick<UnitState, 'device'>) =>
+  Object.fromEntries(device.uses.map(({ reservationId, ...use }) => [reservationId, use]));
+
 describe('the use of a reservation', () => {
   const start = taken('A', { fromMin: 0, untilMin: 60, reservationId: R1 });
 
   test('runs from the start to the end of its rental', () => {
-    expect(given(start).state.device.uses[R1]).toEqual({ startedAt: at(0), locker: 'A' });
-    expect(given(start, givenBack('A', 5, R1)).state.device.uses[R1]).toEqual({
+    expect(usesById(given(start).state)[R1]).toEqual({ startedAt: at(0), locker: 'A' });
+    expect(usesById(given(start, givenBack('A', 5, R1)).state)[R1]).toEqual({
       startedAt: at(0),
       locker: 'A',
       endedAt: at(5),
@@ -116,27 +119,27 @@ describe('the use of a reservation', () => {
   });
 
   test('ends also when the end does not name the reservation again', () => {
-    expect(given(start, givenBack('A', 5)).state.device.uses[R1]?.endedAt).toBe(at(5));
+    expect(usesById(given(start, givenBack('A', 5)).state)[R1]?.endedAt).toBe(at(5));
   });
 
   test('ends when the locker is taken by the next, though its end was never told', () => {
     const next = taken('A', { fromMin: 7, untilMin: 60, id: 'next', reservationId: R2 });
-    const { uses } = given(start, next).state.device;
+    const uses = usesById(given(start, next).state);
     expect(uses[R1]?.endedAt).toBe(at(7));
     expect(uses[R2]).toEqual({ startedAt: at(7), locker: 'A' });
   });
 
   test('goes on when the same rental is told again', () => {
-    expect(given(start, start).state.device.uses[R1]).toEqual({ startedAt: at(0), locker: 'A' });
+    expect(usesById(given(start, start).state)[R1]).toEqual({ startedAt: at(0), locker: 'A' });
   });
 
   test('is known from its end alone', () => {
-    expect(given(givenBack('A', 5, R1)).state.device.uses[R1]).toEqual({
+    expect(usesById(given(givenBack('A', 5, R1)).state)[R1]).toEqual({
       startedAt: at(5),
       locker: 'A',
       endedAt: at(5),
     });
-    expect(given(givenBack('A', 5, 'constructor')).state.device.uses.constructor).toEqual({
+    expect(usesById(given(givenBack('A', 5, 'constructor')).state).constructor).toEqual({
       startedAt: at(5),
       locker: 'A',
       endedAt: at(5),
@@ -157,7 +160,7 @@ describe('a state report', () => {
       ]),
     ).state;
     expect(device.lockers).toEqual({ A: { door: 'closed' }, C: { door: 'open', rental } });
-    expect(device.uses).toEqual({
+    expect(usesById({ device })).toEqual({
       [R2]: { startedAt: at(0), locker: 'A', endedAt: at(9) },
       [R1]: { startedAt: at(-5), locker: 'C' },
     });
@@ -167,7 +170,7 @@ describe('a state report', () => {
   test('lets what it names go on', () => {
     const report = stateReported(9, [{ id: 'C', door: 'open', rental }]);
     const { device } = given(taken('C', { fromMin: -5, untilMin: 60, id: 'r', reservationId: R1 }), report).state;
-    expect(device.uses[R1]).toEqual({ startedAt: at(-5), locker: 'C' });
+    expect(usesById({ device })[R1]).toEqual({ startedAt: at(-5), locker: 'C' });
   });
 });
 
@@ -191,12 +194,12 @@ describe('an epoch that is over', () => {
   test('still proves that reservations were used', () => {
     const first: Past = { type: 'UnitRestarted', data: { bootId: 'b' } };
     const used = late(taken('A', { fromMin: 2, untilMin: 90, reservationId: R1 }));
-    expect(given(first, wiped, used).state.device.uses[R1]).toEqual({
+    expect(usesById(given(first, wiped, used).state)[R1]).toEqual({
       startedAt: at(2),
       locker: 'A',
       endedAt: at(2),
     });
-    expect(given(first, wiped, used, late(givenBack('A', 6, R1))).state.device.uses[R1]).toEqual({
+    expect(usesById(given(first, wiped, used, late(givenBack('A', 6, R1))).state)[R1]).toEqual({
       startedAt: at(2),
       locker: 'A',
       endedAt: at(6),
@@ -213,7 +216,7 @@ describe('an epoch that is over', () => {
       ),
       late(givenBack('A', 5, R1)),
     ).state;
-    expect(device.uses[R1]).toEqual({ startedAt: at(0), locker: 'A' });
+    expect(usesById({ device })[R1]).toEqual({ startedAt: at(0), locker: 'A' });
   });
 });
 
@@ -227,7 +230,9 @@ describe('memory', () => {
     ];
   };
   const usesAfter = (count: number, everyMs: number) =>
-    Object.keys(unitAfter(Array.from({ length: count }, (_, i) => use(i, NOW_MS + i * everyMs)).flat()).device.uses);
+    unitAfter(Array.from({ length: count }, (_, i) => use(i, NOW_MS + i * everyMs)).flat()).device.uses.map(
+      ({ reservationId }) => reservationId,
+    );
 
   test('keeps every use of a day, so that a batch cannot push out what it has just brought', () => {
     expect(usesAfter(250, 60_000)).toHaveLength(250);
@@ -246,7 +251,7 @@ describe('memory', () => {
 
   test('never forgets a use that runs', () => {
     const running = taken('B', { fromMin: 0, untilMin: 60, reservationId: R1 });
-    const uses = unitAfter([running, ...Array.from({ length: 700 }, (_, i) => use(i, NOW_MS + i)).flat()]).device.uses;
+    const uses = usesById(unitAfter([running, ...Array.from({ length: 700 }, (_, i) => use(i, NOW_MS + i)).flat()]));
     expect(uses[R1]).toEqual({ startedAt: at(0), locker: 'B' });
   });
 
@@ -254,7 +259,7 @@ describe('memory', () => {
     const starts = Array.from({ length: 700 }, (_, index) =>
       taken('A', { fromMin: index, untilMin: 9_999, id: `x-${index}`, reservationId: `r-${index}` }),
     );
-    const uses = Object.values(unitAfter(starts).device.uses);
+    const { uses } = unitAfter(starts).device;
     expect(uses.filter(({ endedAt }) => endedAt === undefined)).toHaveLength(1);
     expect(uses.length).toBeLessThanOrEqual(501);
   });

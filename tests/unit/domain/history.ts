@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { answerOpen, cancel, confirm, end, hold, requestOpen } from '../../../domain/booking.ts';
 import type { EventDraft } from '../../../domain/envelope.ts';
 import { Refusal } from '../../../domain/refusal.ts';
+import { findReservation } from '../../../domain/reservation.ts';
 import { settle } from '../../../domain/settlement.ts';
 import { evolveUnit, type FoldableCommit, newUnitState, type UnitState } from '../../../domain/unit.ts';
 import { toInstant, toMs } from '../../../domain/vocabulary.ts';
@@ -135,7 +136,7 @@ export class Life {
 
   #command({ do: what, which: index, skewMin: offMin }: Extract<Step, { which: number; skewMin: number }>): void {
     const reservationId = this.reservationAt(index);
-    const reservation = reservationId === undefined ? undefined : this.state.booking.reservations[reservationId];
+    const reservation = reservationId === undefined ? undefined : findReservation(this.state.booking, reservationId);
     if (reservationId === undefined || reservation === undefined) return;
     const nowMs = this.#clock(offMin);
     const { customer } = reservation;
@@ -191,7 +192,7 @@ function factOf(
     }
     case 'redeem': {
       const reservationId = life.reservationAt(action.which);
-      const reservation = reservationId === undefined ? undefined : state.booking.reservations[reservationId];
+      const reservation = reservationId === undefined ? undefined : findReservation(state.booking, reservationId);
       if (reservation === undefined) return undefined;
       const until = toInstant(Math.max(toMs(reservation.until), nowMs));
       const data = { rentalId: life.newRentalId(), reservationId: reservation.id, until };

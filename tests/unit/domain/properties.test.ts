@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test';
 import fc from 'fast-check';
 import { binds, overlaps, periodOf } from '../../../domain/allocation.ts';
-import type { Reservation } from '../../../domain/reservation.ts';
+import { allReservations, type Reservation } from '../../../domain/reservation.ts';
 import { settle } from '../../../domain/settlement.ts';
 import { evolveUnit, type FoldableCommit, newUnitState } from '../../../domain/unit.ts';
 import { toMs } from '../../../domain/vocabulary.ts';
@@ -42,7 +42,7 @@ test('the platform never promises one locker to two at one time', () => {
       const life = new Life(true);
       for (const action of actions) {
         life.take(action);
-        const promised = Object.values(life.state.booking.reservations).filter(
+        const promised = allReservations(life.state.booking).filter(
           (reservation) => waiting(reservation) && binds(reservation, life.nowMs),
         );
         expect(clashes(promised)).toEqual([]);
@@ -57,7 +57,7 @@ test('it confirms one locker to one only, also when the clocks of its processes 
       const life = new Life(false);
       for (const action of actions) {
         life.take(action);
-        const all = Object.values(life.state.booking.reservations);
+        const all = allReservations(life.state.booking);
         expect(clashes(all.filter(({ status }) => status === 'confirmed'))).toEqual([]);
       }
     }),
@@ -69,7 +69,7 @@ test('once settled, nobody waits for a locker that the unit has given to another
     fc.property(steps, (actions) => {
       const life = lifeOf(actions);
       life.settle();
-      const binding = Object.values(life.state.booking.reservations).filter((each) => binds(each, life.nowMs));
+      const binding = allReservations(life.state.booking).filter((each) => binds(each, life.nowMs));
       const ahead = clashes(binding).filter((pair) =>
         pair.some((each) => waiting(each) && toMs(each.until) > life.nowMs),
       );

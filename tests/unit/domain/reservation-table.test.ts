@@ -8,7 +8,7 @@ import { cancel, confirm, end, requestOpen } from '../../../domain/booking.ts';
 import type { EventDraft } from '../../../domain/envelope.ts';
 import type { EventType } from '../../../domain/events/catalogue.ts';
 import { Refusal, type RefusalKind } from '../../../domain/refusal.ts';
-import type { ReservationStatus } from '../../../domain/reservation.ts';
+import { findReservation, type ReservationStatus } from '../../../domain/reservation.ts';
 import { settle } from '../../../domain/settlement.ts';
 import type { UnitState } from '../../../domain/unit.ts';
 import { given, type Past, withDecision } from '../../support/given.ts';
@@ -211,7 +211,7 @@ for (const [name, past] of Object.entries(STATES) as [StateName, readonly Past[]
 
 test('the table has every state there is', () => {
   const reached = new Set(
-    Object.values(STATES).map((past) => given(registered, ...past).state.booking.reservations[R1]?.status),
+    Object.values(STATES).map((past) => findReservation(given(registered, ...past).state.booking, R1)?.status),
   );
   const all: Record<ReservationStatus, true> = {
     held: true,

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import type { EventDraft } from '../../../domain/envelope.ts';
+import { findReservation } from '../../../domain/reservation.ts';
 import { dueAtMs, NO_SHOW_GRACE_MS, settle } from '../../../domain/settlement.ts';
 import type { UnitState } from '../../../domain/unit.ts';
 import { from, given, type Past, withDecision } from '../../support/given.ts';
@@ -78,7 +79,7 @@ describe('time', () => {
     ['completed', [held(), confirmed(), started(), completed()], undefined],
   ] as const)('next changes a %s one when it says so', (_, past, due) => {
     const { state } = given(registered, ...past);
-    const reservation = state.booking.reservations[R1];
+    const reservation = findReservation(state.booking, R1);
     expect(reservation === undefined ? Number.NaN : dueAtMs(reservation)).toBe(due);
   });
 
@@ -104,7 +105,7 @@ describe('the unit is followed', () => {
       .when(now)
       .thenEvents([startedAt('B', -9)]);
     const after = withDecision(state, now(state), { commandId: 's', atMs: NOW_MS });
-    expect(after.booking.reservations[R1]).toMatchObject({ status: 'active', locker: 'B' });
+    expect(findReservation(after.booking, R1)).toMatchObject({ status: 'active', locker: 'B' });
   });
 
   test('when it turns out that an open rental is in another locker', () => {
@@ -157,12 +158,12 @@ describe('the unit is followed', () => {
     const once = withDecision(whole.state, now(whole.state), { commandId: 's1', atMs: NOW_MS });
     const first = given(...before, ...others, walkUp).state;
     const half = withDecision(first, now(first), { commandId: 's1', atMs: NOW_MS });
-    expect(half.booking.reservations[R1]?.status).toBe('rejected');
+    expect(findReservation(half.booking, R1)?.status).toBe('rejected');
     const full = given(...before, ...others, walkUp, ...now(first), use('B')).state;
     const twice = withDecision(full, now(full), { commandId: 's2', atMs: NOW_MS });
     for (const state of [once, twice]) {
-      expect(state.booking.reservations[R1]).toMatchObject({ status: 'active', locker: 'B' });
-      expect(state.booking.reservations[R2]?.status).toBe('rejected');
+      expect(findReservation(state.booking, R1)).toMatchObject({ status: 'active', locker: 'B' });
+      expect(findReservation(state.booking, R2)?.status).toBe('rejected');
     }
   });
 

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import type { CloudEvent } from '../../../domain/envelope.ts';
 import { aggregateOf } from '../../../domain/events/catalogue.ts';
+import { findReservation } from '../../../domain/reservation.ts';
 import { asUsed, LateNews } from '../../../domain/time-travel.ts';
 import { evolveUnit, type FoldableCommit, newUnitState, type UnitState } from '../../../domain/unit.ts';
 import { commitOf, type Past, UNIT, unitAfter } from '../../support/given.ts';
@@ -134,12 +135,12 @@ describe('a reservation that the unit says was used', () => {
 
   test('was in use, in the locker that the unit gave', () => {
     const { booking } = asUsed(unitAfter([...past, used]), atMs(10));
-    expect(booking.reservations[R1]).toMatchObject({ status: 'active', locker: 'B', startedAt: at(5) });
+    expect(findReservation(booking, R1)).toMatchObject({ status: 'active', locker: 'B', startedAt: at(5) });
   });
 
   test('was given back', () => {
     const { booking } = asUsed(unitAfter([...past, used, givenBack('B', 20, R1)]), atMs(30));
-    expect(booking.reservations[R1]).toMatchObject({ status: 'completed', endedAt: at(20) });
+    expect(findReservation(booking, R1)).toMatchObject({ status: 'completed', endedAt: at(20) });
   });
 
   test('is as the platform decided where the unit says nothing', () => {
