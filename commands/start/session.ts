@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Config, loadConfig } from '../../platform/config.ts';
 import { messageOf } from '../../platform/message-of.ts';
+import { engineMemory } from '../../platform/process/engine-memory.ts';
 import { LockHeldError, stopLeftover, takeLock } from '../../platform/process/identity.ts';
 import { type LineSink, prefixedLogs } from '../../platform/process/lines.ts';
 import { freePort, isPortFree } from '../../platform/process/ports.ts';
@@ -109,7 +110,13 @@ async function run(options: SessionOptions, config: Config, programs: readonly P
   });
   if (ended.aborted) return;
   for (const name of programs) {
-    const env = { ...options.env, ...services, ...settings(config), ...metricsOf(config, name) };
+    const env = {
+      ...options.env,
+      ...engineMemory(name, options.env),
+      ...services,
+      ...settings(config),
+      ...metricsOf(config, name),
+    };
     const child = superviseChild({
       name,
       command: [process.execPath, join(options.root, name, 'main.ts')],

@@ -6,6 +6,7 @@ import { loadKeys } from '../../platform/credentials/keys.ts';
 import { natsServerConfig, platformCreds } from '../../platform/credentials/nats-accounts.ts';
 import { type EmbeddedNats, startEmbeddedNats } from '../../platform/embedded/nats.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../platform/embedded/postgres.ts';
+import { engineMemory } from '../../platform/process/engine-memory.ts';
 import { freePort } from '../../platform/process/ports.ts';
 import { atTheEnd, temporaryFolder } from './cleanup.ts';
 import { eventually } from './eventually.ts';
@@ -88,7 +89,7 @@ export class PlatformProcess {
   #spawn(): Bun.Subprocess {
     return Bun.spawn([process.execPath, join(ROOT, this.#name, 'main.ts')], {
       cwd: ROOT,
-      env: { ...process.env, ...this.#env },
+      env: { ...process.env, ...engineMemory(this.#name, process.env), ...this.#env },
       stdio: ['ignore', 'ignore', process.env.TEST_LOGS === undefined ? 'ignore' : 'inherit'],
     });
   }
