@@ -1,7 +1,8 @@
 /** The root of a thread of the pinger: it pings the units of a slot, each at its instant, and tells what came of them. */
 
+import { constants, setPriority } from 'node:os';
 import { move, workerData } from 'piscina';
-import { createLog } from '../platform/log.ts';
+import { createLog, type Log } from '../platform/log.ts';
 import { systemClock } from './clock.ts';
 import { Canary } from './probes/canary.ts';
 import { HttpProbe } from './probes/http.ts';
@@ -31,6 +32,7 @@ function runner(): Promise<SlotRunner> {
 function open({ table: shared, timeoutMs, httpKeepAlive, nats }: ThreadSettings): Promise<SlotRunner> {
   const table = new UnitTable(shared);
   const log = createLog((line) => process.stderr.write(line), Date.now, { process: 'pinger', thread: 'probes' });
+  goFirst(log);
   return SlotRunner.open({
     table,
     timeoutMs,
@@ -41,4 +43,13 @@ function open({ table: shared, timeoutMs, httpKeepAlive, nats }: ThreadSettings)
       nats === undefined ? undefined : new NatsProbe({ nats, table, arrivals, log }),
     ],
   });
+}
+
+/** This thread alone, where the process may: a ping that waits for a core leaves late, and its answer is measured as late. */
+function goFirst(log: Log): void {
+  try {
+    setPriority(constants.priority.PRIORITY_HIGH);
+  } catch (error) {
+    log.debug('the thread has no right to go first', { error });
+  }
 }

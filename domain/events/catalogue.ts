@@ -21,6 +21,11 @@ export const EVENT_CATALOGUE = {
 };
 
 export type EventType = keyof typeof EVENT_CATALOGUE;
+
+/** By type, what an event of the present version names as its `dataschema`. */
+const SCHEMAS: ReadonlyMap<string, string> = new Map(
+  Object.entries(EVENT_CATALOGUE).map(([type, { version }]) => [type, `${type}/${version}`]),
+);
 export type EventOf<T extends EventType> = DataOf<(typeof EVENT_CATALOGUE)[T]>;
 
 /** An event whose type is known and whose data has been brought to the present version of its schema. */
@@ -55,8 +60,7 @@ export function aggregateOf(event: Pick<CloudEvent, 'type' | 'unitepoch'>): Aggr
  * `undefined`: such an event is kept as it came, and a fold passes over it until an upgrade knows it.
  */
 export function upcast(event: CloudEvent): KnownEvent | undefined {
-  if (!isEventType(event.type)) return undefined;
-  if (event.dataschema !== `${event.type}/${versionOf(event.type)}`) return undefined;
+  if (event.dataschema !== SCHEMAS.get(event.type)) return undefined;
   // What is stored was validated against this very schema when it was appended.
   return event as KnownEvent;
 }

@@ -138,11 +138,19 @@ export function decodeCommit(json: string): CloudEvent[] {
 function isCloudEvent(value: unknown): value is CloudEvent {
   if (typeof value !== 'object' || value === null) return false;
   const event = value as Record<string, unknown>;
-  const texts = [event.id, event.source, event.type, event.subject, event.time, event.dataschema];
   return (
     event.specversion === '1.0' &&
-    texts.every((text) => typeof text === 'string' && text.length > 0) &&
+    isText(event.id) &&
+    isText(event.source) &&
+    isText(event.type) &&
+    isText(event.subject) &&
+    isText(event.time) &&
+    isText(event.dataschema) &&
     typeof event.data === 'object' &&
     event.data !== null
   );
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === 'string' && value.length > 0;
 }
