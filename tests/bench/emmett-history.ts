@@ -56,7 +56,9 @@ export interface AppendedHistory {
 }
 
 /**
- * Appends one commit after the other: commits that overlap can be read in another order than that of their positions.
+ * Appends one commit after the other. Where appends overlap, transactions begin in another order than their positions are
+ * given out; emmett's consumer reads by the one and goes on by the other, and passes over events.
+ *
  * Nobody has to survive a power cut yet, so a commit need not wait for the disk.
  */
 export async function appendHistory(task: HistoryTask): Promise<AppendedHistory> {
