@@ -1,6 +1,6 @@
 /**
  * `projections`: how fast a process of projections follows and rebuilds, Postgres and NATS on the same machine. Beside it, in
- * the same run, bare inserts of the same rows, and the stream read by somebody who does nothing with it.
+ * the same run, bare inserts of the same rows, the stream read by somebody who does nothing with it, and emmett as a peer.
  */
 
 import { setTimeout as pause } from 'node:timers/promises';
@@ -19,12 +19,14 @@ import { FleetHistory } from '../support/fleet-history.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
 import { seededRandom } from '../support/random.ts';
 import { peakRssMbOf } from './processes.ts';
+import { besideEmmett, conditionsOfEmmett, measureEmmett } from './projections-peer.ts';
 import type { BenchReport, Figure } from './report.ts';
 
 /** Settable: `BENCH_EVENTS=1000000 ./run bench projections`. */
 const EVENTS = Number(process.env.BENCH_EVENTS ?? 300_000);
 const UNITS = 1_000;
 const LOCKERS = 8;
+const SEED = 1;
 const NAMES = createProjections().map(({ name }) => name);
 /** Those that fold states, for which there is a goal. */
 const STATES: ReadonlySet<string> = new Set(['units', 'bookings', 'reservations']);
@@ -53,7 +55,7 @@ export async function benchProjections(): Promise<BenchReport> {
   const nats = await Nats.connect({ url: platform.nats.url, creds: platform.natsCreds, name: 'bench', log: quiet });
   const store = new NatsEventStore(nats, () => Bun.randomUUIDv7());
   const postgres = new Postgres({ url: platform.postgres.url, applicationName: 'bench', maxConnections: 4 });
-  const history = new FleetHistory(seededRandom(1), { units: UNITS, lockers: LOCKERS });
+  const history = new FleetHistory(seededRandom(SEED), { units: UNITS, lockers: LOCKERS });
   const desk: Desk = { platform, nats, store, postgres, history };
   try {
     const end = await store.lastSequence();
@@ -67,6 +69,9 @@ export async function benchProjections(): Promise<BenchReport> {
     const bare = await measureBareInserts(postgres.sql);
     const reading = await measureReading(store);
     const lag = await measureLag(desk);
+    const fleet = { units: UNITS, lockers: LOCKERS, seed: SEED };
+    const emmett = await measureEmmett(postgres, platform.postgres.url, { events, ...fleet });
+    const rateOf = (wanted: string) => rebuilds.find(({ name }) => name === wanted)?.rate ?? Number.NaN;
     const figures: Figure[] = [
       { name: 'live, into all read models', value: live, unit: 'events/s', goal: { atLeast: 40_000 } },
       ...rebuilds.map(({ name, rate }): Figure => {
@@ -76,6 +81,7 @@ export async function benchProjections(): Promise<BenchReport> {
           ? figure
           : { ...figure, against: { name: 'bare unnest inserts', value: bare }, goal: { atLeast: 0.5 } };
       }),
+      ...besideEmmett({ eventLog: rateOf('event_log'), units: rateOf('units'), both: live }, emmett),
       { name: 'reading the stream without applying', value: reading, unit: 'events/s' },
       { name: `lag p99 at ${STEADY_EVENTS_PER_S} events a second`, value: lag, unit: 'ms', goal: { atMost: 250 } },
       {
@@ -90,6 +96,7 @@ export async function benchProjections(): Promise<BenchReport> {
       conditions: [
         `${events} events of ${UNITS} units with ${LOCKERS} lockers, 1.5 in a commit, one process, durable settings`,
         'a rebuild counts from its beginning until it serves, while the other read models are followed',
+        ...conditionsOfEmmett(emmett),
       ],
       figures,
     };
