@@ -23,6 +23,7 @@ import { versionOf } from '../../domain/events/catalogue.ts';
 import { evolveUnit, lastSequenceOf, type UnitState } from '../../domain/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import {
+  type Append,
   ConcurrencyError,
   type EventStore,
   GapError,
@@ -67,7 +68,10 @@ export interface UnitDeciderOptions {
   readonly log: Log;
 }
 
-export type DecisionMeta = Pick<DecisionContext, 'actor' | 'commandId' | 'source' | 'correlationId'>;
+export interface DecisionMeta extends Pick<DecisionContext, 'actor' | 'commandId' | 'source' | 'correlationId'> {
+  /** Nobody waits for it: what somebody waits for is stored first. @default whether the subject is one of `PATIENT` */
+  readonly patient?: boolean;
+}
 
 export interface Decided {
   /** The unit after the decision. */
@@ -117,9 +121,10 @@ export class UnitDecider {
     meta: DecisionMeta,
     decision: (state: UnitState) => readonly EventDraft[],
   ): Promise<Decided> {
+    const patient = meta.patient ?? PATIENT.has(aggregate);
     const commandId = () => meta.commandId;
     return this.#inTurn(unit, aggregate, () =>
-      this.#attempt(unit, aggregate, commandId, (state) => {
+      this.#attempt({ unit, aggregate, patient }, commandId, (state) => {
         const time = toInstant(this.#options.clock());
         return envelop(decision(state), { unit, time, ...meta }, versionOf, this.#options.newId);
       }),
@@ -131,7 +136,8 @@ export class UnitDecider {
    * from the first to the last event: the rest of a batch, recorded later, is another commit.
    */
   record(unit: string, aggregate: Aggregate, events: (state: UnitState) => readonly CloudEvent[]): Promise<Decided> {
-    return this.#inTurn(unit, aggregate, () => this.#attempt(unit, aggregate, idOfReported, events));
+    const patient = PATIENT.has(aggregate);
+    return this.#inTurn(unit, aggregate, () => this.#attempt({ unit, aggregate, patient }, idOfReported, events));
   }
 
   /** The state of a unit as the store has it now, whatever this process knew. @throws StoreUnavailableError */
@@ -160,12 +166,12 @@ export class UnitDecider {
   }
 
   async #attempt(
-    unit: string,
-    aggregate: Aggregate,
+    place: Pick<Append, 'unit' | 'aggregate' | 'patient'>,
     commandIdOf: (events: readonly CloudEvent[]) => string,
     decide: (state: UnitState) => readonly CloudEvent[],
   ): Promise<Decided> {
     const { store, sleep, random } = this.#options;
+    const { unit, aggregate } = place;
     for (let attempt = 1; attempt <= MAX_DECISION_ATTEMPTS; attempt += 1) {
       const entry = await this.#entry(unit);
       const { state } = entry;
@@ -174,9 +180,7 @@ export class UnitDecider {
       const expectedSequence = state.sequences[aggregate];
       const commandId = commandIdOf(events);
       try {
-        const patient = PATIENT.has(aggregate);
-        const append = { unit, aggregate, expectedSequence, commandId, events, patient };
-        const { sequence, duplicate } = await store.append(append);
+        const { sequence, duplicate } = await store.append({ ...place, expectedSequence, commandId, events });
         if (duplicate) return { state: (await this.#refresh(unit, entry)).state, sequence, appended: false };
         entry.state = evolveUnit(entry.state, { aggregate, sequence, events });
         // The follower may have told of it first.

@@ -35,9 +35,10 @@ const LOOK_DUTY = 4;
 const MAX_STEP_MS = 5_000;
 /** Units that are begun, or withdrawn, in one look. */
 const MAX_UNITS_PER_STEP = 1_000;
-/** Units that are decided on at once. */
-const MAX_DECISIONS_UNDER_WAY = 64;
+/** Units that are decided on at once: a crowd would stand before what people wait for. */
+const MAX_DECISIONS_UNDER_WAY = 8;
 const ACTOR = 'platform:rollout';
+const SOURCE = '/lockfleet/server';
 
 export interface RolloutRunnerOptions {
   readonly postgres: Postgres;
@@ -63,29 +64,35 @@ export async function runRollouts(options: RolloutRunnerOptions): Promise<void> 
   let failing = false;
   while (!signal.aborted) {
     const startedMs = clock();
+    let restedMs = 0;
     try {
-      for (const id of await openRollouts(postgres.sql)) {
-        if (!signal.aborted) await step(id, options);
+      const open = await openRollouts(postgres.sql);
+      for (const id of open) {
+        if (!signal.aborted) restedMs += await step(id, LOOK_INTERVAL_MS / open.length, options);
       }
       failing = false;
     } catch (error) {
       if (!failing) log.warn('rollouts cannot be looked after', { reason: messageOf(error) });
       failing = true;
     }
-    await sleep(Math.max(LOOK_INTERVAL_MS, (clock() - startedMs) * LOOK_DUTY));
+    const tookMs = clock() - startedMs;
+    await sleep(Math.max(LOOK_INTERVAL_MS - tookMs, (tookMs - restedMs) * LOOK_DUTY));
   }
 }
 
-function step(id: string, options: RolloutRunnerOptions): Promise<void> {
+/** What is begun is spread over some milliseconds. @returns how many of them it rested */
+function step(id: string, overMs: number, options: RolloutRunnerOptions): Promise<number> {
   return options.postgres.transaction(async (tx) => {
     const rollout = await lookAfter(tx, id, MAX_STEP_MS);
-    if (rollout === undefined) return;
-    if (rollout.status === 'aborting') await withdraw(tx, rollout, options);
-    else await goOn(tx, rollout, options);
+    if (rollout === undefined) return 0;
+    const spread = new Spread(overMs, options);
+    if (rollout.status === 'aborting') await withdraw(tx, rollout, spread, options);
+    else await goOn(tx, rollout, spread, options);
+    return spread.restedMs;
   });
 }
 
-async function goOn(tx: Tx, rollout: Rollout, options: RolloutRunnerOptions): Promise<void> {
+async function goOn(tx: Tx, rollout: Rollout, spread: Spread, options: RolloutRunnerOptions): Promise<void> {
   const counts = await options.counts(tx, rollout.id);
   const sum = (...statuses: readonly RolloutUnitStatus[]) =>
     statuses.reduce((total, status) => total + (counts[status] ?? 0), 0);
@@ -100,26 +107,30 @@ async function goOn(tx: Tx, rollout: Rollout, options: RolloutRunnerOptions): Pr
     return;
   }
   const due = Math.min(waiting, MAX_UNITS_PER_STEP, unitsDue(rollout.pace, rollout.ranMs) - (total - waiting));
-  if (due > 0) await markStarted(tx, rollout.id, await begin(await nextUnits(tx, rollout.id, due), rollout, options));
+  if (due > 0) {
+    const units = await nextUnits(tx, rollout.id, due);
+    await markStarted(tx, rollout.id, await spread.work(units, (unit) => begin(unit, rollout, options)));
+  }
   if (waiting === 0 && sum('pending', 'queued', 'failed') === 0) {
     await setStatus(tx, rollout.id, { status: 'completed', by: ACTOR });
   }
 }
 
-/** Wants the changes of a rollout on some units. */
-function begin(units: readonly RolloutUnit[], rollout: Rollout, { decider }: RolloutRunnerOptions): Promise<Started[]> {
-  const { id, changes } = rollout;
-  return inBatches(units, async ({ ordinal, unit }): Promise<Started> => {
-    const commandId = `${id}.${unit}`;
-    const meta = { commandId, actor: rollout.createdBy, source: '/lockfleet/server', correlationId: id };
-    try {
-      const { state } = await decider.decide(unit, 'config', meta, (present) => change(present, changes, commandId));
-      return { ordinal, version: requireConfigured(state.configuration).desired.version };
-    } catch (error) {
-      if (!(error instanceof Refusal)) throw error;
-      return { ordinal, skipped: skippedBecause(error) };
-    }
-  });
+/** Wants the changes of a rollout on a unit. */
+async function begin(
+  { ordinal, unit }: RolloutUnit,
+  { id, changes, createdBy }: Rollout,
+  { decider }: RolloutRunnerOptions,
+): Promise<Started> {
+  const commandId = `${id}.${unit}`;
+  const meta = { commandId, actor: createdBy, source: SOURCE, correlationId: id, patient: true };
+  try {
+    const { state } = await decider.decide(unit, 'config', meta, (present) => change(present, changes, commandId));
+    return { ordinal, version: requireConfigured(state.configuration).desired.version };
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    return { ordinal, skipped: skippedBecause(error) };
+  }
 }
 
 function change(state: UnitState, changes: RolloutChanges, commandId: string) {
@@ -132,7 +143,8 @@ function skippedBecause({ message, errors }: Refusal): string {
 }
 
 /** Wants again what was wanted before, where the unit has not proved that it runs what the rollout brought. */
-async function withdraw(tx: Tx, rollout: Rollout, { decider, unproved: read }: RolloutRunnerOptions): Promise<void> {
+async function withdraw(tx: Tx, rollout: Rollout, spread: Spread, options: RolloutRunnerOptions): Promise<void> {
+  const { decider, unproved: read } = options;
   const { id } = rollout;
   const unproved = await read(tx, id, MAX_UNITS_PER_STEP);
   if (unproved.length === 0) {
@@ -140,13 +152,9 @@ async function withdraw(tx: Tx, rollout: Rollout, { decider, unproved: read }: R
     await setStatus(tx, id, { status: 'aborted', by, ...(statusReason === null ? {} : { reason: statusReason }) });
     return;
   }
-  const withdrawn = await inBatches(unproved, async ({ ordinal, unit, version, former }) => {
-    const meta = {
-      commandId: `${id}.${unit}.withdrawn`,
-      actor: rollout.statusBy,
-      source: '/lockfleet/server',
-      correlationId: id,
-    };
+  const withdrawn = await spread.work(unproved, async ({ ordinal, unit, version, former }) => {
+    const commandId = `${id}.${unit}.withdrawn`;
+    const meta = { commandId, actor: rollout.statusBy, source: SOURCE, correlationId: id, patient: true };
     const { state } = await decider.decide(unit, 'config', meta, (present) =>
       withdrawChange(present, { version, former }),
     );
@@ -160,10 +168,30 @@ async function withdraw(tx: Tx, rollout: Rollout, { decider, unproved: read }: R
   );
 }
 
-async function inBatches<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
-  const results: R[] = [];
-  for (let first = 0; first < items.length; first += MAX_DECISIONS_UNDER_WAY) {
-    results.push(...(await Promise.all(items.slice(first, first + MAX_DECISIONS_UNDER_WAY).map(work))));
+/** Spreads the work of one look evenly, so that people's commits, and units, meet no crowd. */
+class Spread {
+  readonly #overMs: number;
+  readonly #options: Pick<RolloutRunnerOptions, 'clock' | 'sleep' | 'signal'>;
+  restedMs = 0;
+
+  constructor(overMs: number, options: Pick<RolloutRunnerOptions, 'clock' | 'sleep' | 'signal'>) {
+    this.#overMs = overMs;
+    this.#options = options;
   }
-  return results;
+
+  /** What is not begun when the process stops is left for another look. */
+  async work<T, R>(items: readonly T[], begin: (item: T) => Promise<R>): Promise<R[]> {
+    const { clock, sleep, signal } = this.#options;
+    const startedMs = clock();
+    const results: R[] = [];
+    for (let first = 0; first < items.length && !signal.aborted; first += MAX_DECISIONS_UNDER_WAY) {
+      const waitMs = startedMs + (this.#overMs * first) / items.length - clock();
+      if (waitMs > 0) {
+        await sleep(waitMs);
+        this.restedMs += waitMs;
+      }
+      results.push(...(await Promise.all(items.slice(first, first + MAX_DECISIONS_UNDER_WAY).map(begin))));
+    }
+    return results;
+  }
 }

@@ -90,7 +90,7 @@ export class Configurations {
   async #sendNow(wanted: Decided): Promise<Decided> {
     const { connectivity, configuration } = wanted.state;
     const isSent = configuration.status !== 'applied' && connectivity.status === 'online';
-    return isSent ? this.#deps.push.run(wanted.state, LIVE_TIMEOUT_MS) : wanted;
+    return isSent ? this.#deps.push.run(wanted.state, { timeoutMs: LIVE_TIMEOUT_MS }) : wanted;
   }
 
   #view(state: UnitState, reported: Configured['reported']): ConfigurationView {

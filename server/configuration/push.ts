@@ -38,15 +38,21 @@ export class ConfigurationPush {
   }
 
   /**
-   * Sends a unit what `state` says is wanted, and waits for the answer.
+   * Sends a unit what `state` says is wanted, and waits for the answer; somebody else may wait for what comes of it.
    * @throws StoreUnavailableError when what came of it could not be recorded: it is pushed again
    */
-  async run(state: UnitState, timeoutMs = COMMAND_TIMEOUT_MS): Promise<Decided> {
+  async run(
+    state: UnitState,
+    {
+      timeoutMs = COMMAND_TIMEOUT_MS,
+      patient = false,
+    }: { readonly timeoutMs?: number; readonly patient?: boolean } = {},
+  ): Promise<Decided> {
     const { decider, newId, clock, retryScheduleS } = this.#options;
     const { version } = requireConfigured(state.configuration).desired;
     const commandId = newId();
     const outcome = await this.#send(state, commandId, timeoutMs);
-    const meta = { commandId, actor: `unit:${state.name}`, source: '/lockfleet/server' };
+    const meta = { commandId, actor: `unit:${state.name}`, source: '/lockfleet/server', patient };
     return decider.decide(state.name, 'config', meta, (present) =>
       recordPush(present, { version, outcome, nowMs: clock(), retryScheduleS }),
     );
