@@ -21,8 +21,8 @@ import { OUTCOME, type SlotResults, STRAYS } from './tasks.ts';
 import { TokenBucket } from './token-bucket.ts';
 import type { RecordedPlace, UnitRow, UnitTable } from './unit-table.ts';
 
-/** How long before it begins a slot is handed to the threads. */
-const LEAD_MS = 50;
+/** How long before it begins a slot is handed to the threads: the thread that decides and publishes may be busy for so long. */
+const LEAD_MS = 250;
 /** Units that wait to be asked out of turn; of further ones nobody asks before their turn. */
 const MAX_WAITING_OUT_OF_TURN = 50_000;
 /** Most pings out of turn in one slot, so that a start with many units is no storm. */
