@@ -4,6 +4,7 @@ import type { Aggregate } from '../domain/envelope.ts';
 import { evolveUnit, newUnitState, UNIT_FOLD_VERSION, type UnitState } from '../domain/unit.ts';
 import type { Sql, Tx } from '../platform/postgres/connection.ts';
 import { KeptRows } from './engine/kept-rows.ts';
+import { partsOf } from './engine/parts.ts';
 import type { Commit, CommitBatch, Fold } from './engine/projection.ts';
 
 /** States that a read model keeps in memory, so that it need not read back what it has written. */
@@ -13,7 +14,7 @@ const FOLD_VERSIONS = 1_000;
 const MAX_KEPT_STATES = 10_000;
 const MAX_WAITING_STATES = 5_000;
 /** States that one statement writes. */
-const MAX_STATES_PER_WRITE = 500;
+const MAX_STATES_PER_WRITE = 250;
 
 export interface Folding {
   /** The subjects that the read model follows. */
@@ -89,7 +90,7 @@ export class UnitStates {
       folded.push({ before: before.state, after: after.state, position: after.position });
       this.#remember(schema, unit, after);
     }
-    await save(tx, schema, folded);
+    for (const part of partsOf(folded, MAX_STATES_PER_WRITE)) await save(tx, schema, part);
     return folded;
   }
 
@@ -123,8 +124,7 @@ export class UnitStates {
         // The next change begins where this one is written.
         for (const { after, position } of folded) kept.keep(after.name, { before: after, after, position });
         return async (tx) => {
-          for (let first = 0; first < folded.length; first += MAX_STATES_PER_WRITE) {
-            const part = folded.slice(first, first + MAX_STATES_PER_WRITE);
+          for (const part of partsOf(folded, MAX_STATES_PER_WRITE)) {
             await save(tx, schema, part);
             await saveOthers(tx, part);
           }
@@ -211,7 +211,6 @@ export function stateOf(unit: string, row: StateRow): UnitState {
 }
 
 async function save(tx: Tx, schema: string, folded: readonly Changed[]): Promise<void> {
-  if (folded.length === 0) return;
   const part = (name: StatePart) =>
     folded.map(({ before, after }) => (before[name] === after[name] ? null : JSON.stringify(after[name])));
   await tx`

@@ -1,10 +1,11 @@
 /** `event_log`: every event as it is stored, for the event grid and for exports. */
 
 import { occurredAtMs, type Stamped } from '../../domain/clock.ts';
-import { lockerOfSubject } from '../../domain/envelope.ts';
+import { type CloudEvent, lockerOfSubject } from '../../domain/envelope.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import type { Tx } from '../../platform/postgres/connection.ts';
-import type { Projection } from '../engine/projection.ts';
+import { partsOf } from '../engine/parts.ts';
+import type { Commit, Projection } from '../engine/projection.ts';
 import { ensureMonths } from './months.ts';
 
 /** The first moment that both JavaScript and Postgres can write as a year. */
@@ -16,6 +17,8 @@ export const EARLIEST_MS = Date.parse('0001-01-01T00:00:00.000Z');
 export const MAX_AHEAD_MS = 24 * 60 * 60_000;
 /** Characters by which actors and correlations are found: an index takes no more. */
 const MAX_INDEXED_LENGTH = 500;
+/** Events that one statement writes. */
+const MAX_ROWS_PER_INSERT = 1_000;
 
 export const eventLog: Projection = {
   name: 'event_log',
@@ -47,9 +50,21 @@ export const eventLog: Projection = {
       schema,
       commits.map(({ recordedAtMs }) => recordedAtMs),
     );
-    const rows = commits.flatMap((commit) => commit.events.map((event, index) => ({ commit, event, index })));
-    await tx`
-      insert into ${tx(`${schema}.event`)}
+    const rows: Row[] = commits.flatMap((commit) => commit.events.map((event, index) => ({ commit, event, index })));
+    for (const part of partsOf(rows, MAX_ROWS_PER_INSERT)) await insert(tx, `${schema}.event`, part);
+  },
+};
+
+interface Row {
+  readonly commit: Commit;
+  readonly event: CloudEvent;
+  /** Place of the event in its commit. */
+  readonly index: number;
+}
+
+async function insert(tx: Tx, table: string, rows: readonly Row[]): Promise<void> {
+  await tx`
+      insert into ${tx(table)}
         (sequence, index, unit, locker, type, actor, correlation, time, recorded_at, event)
       select * from unnest(
         ${rows.map(({ commit }) => commit.sequence)}::bigint[],
@@ -63,8 +78,7 @@ export const eventLog: Projection = {
         ${rows.map(({ commit }) => toInstant(commit.recordedAtMs))}::timestamptz[],
         ${rows.map(({ event }) => JSON.stringify(event))}::text[]
       )`;
-  },
-};
+}
 
 /**
  * One index for each filter that can lead a query, and each order: `pages.ts` chooses. What a unit itself does is found by the

@@ -11,6 +11,7 @@ import type { UnitState } from '../../domain/unit.ts';
 import { toInstant, toMs } from '../../domain/vocabulary.ts';
 import type { Sql, Tx } from '../../platform/postgres/connection.ts';
 import { KeptRows } from '../engine/kept-rows.ts';
+import { partsOf } from '../engine/parts.ts';
 import type { CommitBatch, Projection } from '../engine/projection.ts';
 import { EARLIEST_MS } from '../event_log/projection.ts';
 import { type FoldedUnit, UnitStates, versionWithFold, withoutUses } from '../unit-states.ts';
@@ -21,7 +22,7 @@ const PLACE_AGGREGATES: ReadonlySet<Aggregate> = new Set(['registry', 'config', 
 const MAX_KEPT_RESERVATIONS = 20_000;
 const MAX_WAITING_RESERVATIONS = 20_000;
 /** Reservations that one statement writes. */
-const MAX_RESERVATIONS_PER_WRITE = 2_000;
+const MAX_RESERVATIONS_PER_WRITE = 1_000;
 
 export function createReservations(): Projection {
   const unitStates = new UnitStates({ aggregates: PLACE_AGGREGATES, isFromRegistration: true, keep: withoutUses });
@@ -56,8 +57,7 @@ export function createReservations(): Projection {
           const changed = kept.drain();
           const writePlaces = places.drain();
           return async (tx) => {
-            for (let first = 0; first < changed.length; first += MAX_RESERVATIONS_PER_WRITE)
-              await saveReservations(tx, table, changed.slice(first, first + MAX_RESERVATIONS_PER_WRITE));
+            await saveReservations(tx, table, changed);
             await writePlaces(tx);
           };
         },
@@ -157,7 +157,10 @@ async function readReservations(
 }
 
 async function saveReservations(tx: Tx, table: string, kept: readonly Kept[]): Promise<void> {
-  if (kept.length === 0) return;
+  for (const part of partsOf(kept, MAX_RESERVATIONS_PER_WRITE)) await writeReservations(tx, table, part);
+}
+
+async function writeReservations(tx: Tx, table: string, kept: readonly Kept[]): Promise<void> {
   const column = <T>(value: (kept: Kept) => T): T[] => kept.map(value);
   await tx`
     insert into ${tx(table)}
