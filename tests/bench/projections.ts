@@ -32,7 +32,8 @@ const NAMES = createProjections().map(({ name }) => name);
 const STATES: ReadonlySet<string> = new Set(['units', 'bookings', 'reservations']);
 const BATCH_MESSAGES = 500;
 const PUBLISH_TIMEOUT_MS = 30_000;
-const PATIENCE = { timeoutMs: 600_000, intervalMs: 50 };
+/** At least a thousand events a second. */
+const PATIENCE = { timeoutMs: Math.max(600_000, EVENTS), intervalMs: 50 };
 const STEADY_EVENTS_PER_S = 5_000;
 const STEADY_S = 30;
 const STEADY_TICK_MS = 50;

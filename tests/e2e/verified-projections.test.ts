@@ -1,13 +1,12 @@
 /** Projections over REST, and, as the last of these files, the proof that what they show is what all the tests left behind. */
 
 import { beforeAll, expect, test } from 'bun:test';
-import { join, resolve } from 'node:path';
 import { type Client, items } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import type { Platform } from '../support/platform.ts';
+import { verifyProjection } from '../support/verify.ts';
 import { fleet, newCustomer, operator } from './fleet.ts';
 
-const ROOT = resolve(import.meta.dir, '..', '..');
 const NAMES = ['bookings', 'event_log', 'reservations', 'units'];
 const PATIENCE = { timeoutMs: 30_000 };
 
@@ -74,19 +73,9 @@ test('parked units are listed; one that is not parked cannot be tried again', as
 test.each(NAMES)(
   '%s is what the events of all these tests say',
   async (name) => {
-    const verified = Bun.spawn([process.execPath, 'projections/cli.ts', 'verify', name], {
-      cwd: ROOT,
-      env: {
-        PATH: process.env.PATH ?? '',
-        DATA_DIR: platform.dataDir,
-        NATS_URL: platform.nats.url,
-        NATS_CREDS: join(platform.dataDir, 'keys', 'platform.creds'),
-        DATABASE_URL: platform.postgres.url,
-      },
-      stdout: 'pipe',
-    });
-    expect(await verified.stdout.text()).toContain(`${name} is what`);
-    expect(await verified.exited).toBe(0);
+    const { said, exitCode } = await verifyProjection(platform, name);
+    expect(said).toContain(`${name} is what`);
+    expect(exitCode).toBe(0);
   },
   60_000,
 );

@@ -1,0 +1,23 @@
+import { join, resolve } from 'node:path';
+import type { Platform } from './platform.ts';
+
+const ROOT = resolve(import.meta.dir, '..', '..');
+
+/** Compares a read model with what the events say, as an operator would. @returns what was said, and the exit status */
+export async function verifyProjection(
+  { dataDir, nats, postgres }: Platform,
+  name: string,
+): Promise<{ readonly said: string; readonly exitCode: number }> {
+  const child = Bun.spawn([process.execPath, 'projections/cli.ts', 'verify', name], {
+    cwd: ROOT,
+    env: {
+      PATH: process.env.PATH ?? '',
+      DATA_DIR: dataDir,
+      NATS_URL: nats.url,
+      NATS_CREDS: join(dataDir, 'keys', 'platform.creds'),
+      DATABASE_URL: postgres.url,
+    },
+    stdout: 'pipe',
+  });
+  return { said: await child.stdout.text(), exitCode: await child.exited };
+}
