@@ -74,7 +74,12 @@ export class UnitStates {
         device json storage external,
         log json,
         sequences json
-      ) with (fillfactor = 70)`;
+      ) with (
+        fillfactor = 70,
+        -- All rows are written again and again: what is dead must go as fast as it comes.
+        autovacuum_vacuum_cost_delay = 0,
+        toast.autovacuum_vacuum_cost_delay = 0
+      )`;
   }
 
   /** Folds a batch in and saves the states. @returns the units that have changed */

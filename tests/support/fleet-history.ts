@@ -174,9 +174,12 @@ export class FleetHistory {
       if (draft !== undefined) drafts.push(draft);
     }
     if (drafts.length === 0) return [];
-    const isNewEpoch = action === 'report' || state.device.epoch === undefined;
-    const epoch = isNewEpoch ? `0190${this.#uuid().slice(4)}` : (state.device.epoch ?? '');
-    const first = isNewEpoch ? 1 : (state.device.epochs[epoch] ?? 0) + 1;
+    // A store that was wiped often is wiped seldom again: a unit has few epochs, however long its history.
+    const { epoch: present, epochs } = state.device;
+    const isWiped = action === 'report' && this.#random.below(1 + Object.keys(epochs).length) === 0;
+    const isNewEpoch = present === undefined || isWiped;
+    const epoch = isNewEpoch ? `0190${this.#uuid().slice(4)}` : (present ?? '');
+    const first = isNewEpoch ? 1 : (epochs[epoch] ?? 0) + 1;
     return this.#append(state, 'device', drafts, `unit:${state.name}`, undefined, (event, index) => ({
       ...event,
       id: `${state.name}/${epoch}/${first + index}`,
@@ -211,7 +214,7 @@ export class FleetHistory {
         };
       case 'report': {
         const lockers = registry.lockers.map(({ id }) => ({ id, door: 'closed' as const }));
-        return { type: 'UnitStateReported', data: { reason: 'new-epoch', configurationHash: 'x', lockers } };
+        return { type: 'UnitStateReported', data: { reason: 'gap', configurationHash: 'x', lockers } };
       }
       default:
         return this.#random.below(2) === 0
