@@ -295,6 +295,9 @@ describe('a new version', () => {
     const next = fill(postgres, store, { projections: [journal(undefined, 2)] });
     await happen(history, store, 100);
     await next.caughtUp;
+    // Ready means that the new one serves; until then the old one did.
+    const serving = await postgres.sql`select version from platform.projection_runs where status = 'serving'`;
+    expect([...serving]).toEqual([{ version: 2 }]);
     await happen(history, store, 50);
     await eventually(async () => (await entries(postgres)).length === 250);
     const runs = await postgres.sql`select version, status from platform.projection_runs order by version`;
