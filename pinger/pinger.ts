@@ -13,6 +13,7 @@ import type { AddressResolver } from '../platform/addresses.ts';
 import type { Config } from '../platform/config.ts';
 import type { Log } from '../platform/log.ts';
 import type { NatsOptions } from '../platform/nats/connection.ts';
+import { partsOf } from '../platform/parts.ts';
 import { MAX_TELEMETRY_RESULTS, type TelemetryResult } from '../platform/telemetry.ts';
 import type { UnitDecider } from '../platform/units/unit-decider.ts';
 import type { PingerClock } from './clock.ts';
@@ -284,9 +285,7 @@ class RunningPinger implements Pinger {
 
   #publish(results: readonly TelemetryResult[]): void {
     try {
-      for (let first = 0; first < results.length; first += MAX_TELEMETRY_RESULTS) {
-        this.#options.publishTelemetry(results.slice(first, first + MAX_TELEMETRY_RESULTS));
-      }
+      for (const part of partsOf(results, MAX_TELEMETRY_RESULTS)) this.#options.publishTelemetry(part);
       this.#publishing.worked();
     } catch (error) {
       this.#publishing.failed(error);

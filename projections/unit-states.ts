@@ -2,9 +2,9 @@
 
 import type { Aggregate } from '../domain/envelope.ts';
 import { evolveUnit, newUnitState, UNIT_FOLD_VERSION, type UnitState } from '../domain/unit.ts';
+import { partsOf } from '../platform/parts.ts';
 import type { Sql, Tx } from '../platform/postgres/connection.ts';
 import { KeptRows } from './engine/kept-rows.ts';
-import { partsOf } from './engine/parts.ts';
 import type { Commit, CommitBatch, Fold } from './engine/projection.ts';
 
 /** States that a read model keeps in memory, so that it need not read back what it has written. */

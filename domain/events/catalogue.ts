@@ -21,11 +21,6 @@ export const EVENT_CATALOGUE = {
 };
 
 export type EventType = keyof typeof EVENT_CATALOGUE;
-
-/** By type, what an event of the present version names as its `dataschema`. */
-const SCHEMAS: ReadonlyMap<string, string> = new Map(
-  Object.entries(EVENT_CATALOGUE).map(([type, { version }]) => [type, `${type}/${version}`]),
-);
 export type EventOf<T extends EventType> = DataOf<(typeof EVENT_CATALOGUE)[T]>;
 
 /** An event whose type is known and whose data has been brought to the present version of its schema. */
@@ -54,6 +49,11 @@ export function aggregateOf(event: Pick<CloudEvent, 'type' | 'unitepoch'>): Aggr
   if (event.unitepoch !== undefined) return 'device';
   return isEventType(event.type) ? definitionOf(event.type).aggregates[0] : undefined;
 }
+
+/** By type, what an event of the present version names as its `dataschema`. */
+const SCHEMAS: ReadonlyMap<string, string> = new Map(
+  Object.entries(EVENT_CATALOGUE).map(([type, { version }]) => [type, `${type}/${version}`]),
+);
 
 /**
  * Brings a stored event to the present version of its schema. A type or a version that this code does not know yet gives

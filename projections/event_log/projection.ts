@@ -3,8 +3,8 @@
 import { occurredAtMs, type Stamped } from '../../domain/clock.ts';
 import { type CloudEvent, lockerOfSubject } from '../../domain/envelope.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
+import { partsOf } from '../../platform/parts.ts';
 import type { Tx } from '../../platform/postgres/connection.ts';
-import { partsOf } from '../engine/parts.ts';
 import type { Commit, Projection } from '../engine/projection.ts';
 import { ensureMonths } from './months.ts';
 
@@ -64,20 +64,20 @@ interface Row {
 
 async function insert(tx: Tx, table: string, rows: readonly Row[]): Promise<void> {
   await tx`
-      insert into ${tx(table)}
-        (sequence, index, unit, locker, type, actor, correlation, time, recorded_at, event)
-      select * from unnest(
-        ${rows.map(({ commit }) => commit.sequence)}::bigint[],
-        ${rows.map(({ index }) => index)}::smallint[],
-        ${rows.map(({ commit }) => commit.unit)}::text[],
-        ${rows.map(({ event }) => lockerOfSubject(event.subject) ?? null)}::text[],
-        ${rows.map(({ event }) => event.type)}::text[],
-        ${rows.map(({ event }) => textOf(event.actor))}::text[],
-        ${rows.map(({ event }) => textOf(event.correlationid))}::text[],
-        ${rows.map(({ event, commit }) => filedUnder(event, commit.recordedAtMs))}::timestamptz[],
-        ${rows.map(({ commit }) => toInstant(commit.recordedAtMs))}::timestamptz[],
-        ${rows.map(({ event }) => JSON.stringify(event))}::text[]
-      )`;
+    insert into ${tx(table)}
+      (sequence, index, unit, locker, type, actor, correlation, time, recorded_at, event)
+    select * from unnest(
+      ${rows.map(({ commit }) => commit.sequence)}::bigint[],
+      ${rows.map(({ index }) => index)}::smallint[],
+      ${rows.map(({ commit }) => commit.unit)}::text[],
+      ${rows.map(({ event }) => lockerOfSubject(event.subject) ?? null)}::text[],
+      ${rows.map(({ event }) => event.type)}::text[],
+      ${rows.map(({ event }) => textOf(event.actor))}::text[],
+      ${rows.map(({ event }) => textOf(event.correlationid))}::text[],
+      ${rows.map(({ event, commit }) => filedUnder(event, commit.recordedAtMs))}::timestamptz[],
+      ${rows.map(({ commit }) => toInstant(commit.recordedAtMs))}::timestamptz[],
+      ${rows.map(({ event }) => JSON.stringify(event))}::text[]
+    )`;
 }
 
 /**

@@ -9,9 +9,9 @@ import type { RegisteredLocker, RegisteredUnit } from '../../domain/registry.ts'
 import { evolveReservation, type Reservation } from '../../domain/reservation.ts';
 import type { UnitState } from '../../domain/unit.ts';
 import { toInstant, toMs } from '../../domain/vocabulary.ts';
+import { partsOf } from '../../platform/parts.ts';
 import type { Sql, Tx } from '../../platform/postgres/connection.ts';
 import { KeptRows } from '../engine/kept-rows.ts';
-import { partsOf } from '../engine/parts.ts';
 import type { CommitBatch, Projection } from '../engine/projection.ts';
 import { EARLIEST_MS } from '../event_log/projection.ts';
 import { type FoldedUnit, UnitStates, versionWithFold, withoutUses } from '../unit-states.ts';

@@ -9,7 +9,8 @@ import type { Tx } from '../../platform/postgres/connection.ts';
 import type { Projection } from '../engine/projection.ts';
 import { type FoldedUnit, UnitStates, versionWithFold, withoutUses } from '../unit-states.ts';
 
-const FOLLOWED: ReadonlySet<Aggregate> = new Set(['registry', 'config', 'connectivity', 'device', 'log']);
+/** The subjects that tell of what is shown. */
+export const FOLLOWED: ReadonlySet<Aggregate> = new Set(['registry', 'config', 'connectivity', 'device', 'log']);
 
 export function createUnits(): Projection {
   const unitStates = new UnitStates({ aggregates: FOLLOWED, isFromRegistration: true, keep: withoutUses });

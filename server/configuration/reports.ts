@@ -7,6 +7,7 @@
 import { noteReported } from '../../domain/configuration-delivery.ts';
 import type { Log } from '../../platform/log.ts';
 import { messageOf } from '../../platform/message-of.ts';
+import { partsOf } from '../../platform/parts.ts';
 import type { UnitDecider } from '../../platform/units/unit-decider.ts';
 
 /** Units are dealt between processes by shards of so many letters. */
@@ -61,10 +62,8 @@ async function look({ reports, owns, decider, newId, signal }: ReportOptions): P
   for (let after: string | undefined; !signal.aborted; ) {
     const page = await reports(after, MAX_REPORTS_PER_PAGE);
     const own = page.filter(({ unit }) => owns(unit));
-    for (let first = 0; first < own.length; first += MAX_DECISIONS_UNDER_WAY) {
-      const batch = own.slice(first, first + MAX_DECISIONS_UNDER_WAY);
-      await Promise.all(batch.map((report) => noteReport(decider, newId, report)));
-    }
+    for (const part of partsOf(own, MAX_DECISIONS_UNDER_WAY))
+      await Promise.all(part.map((report) => noteReport(decider, newId, report)));
     after = page.at(-1)?.unit;
     if (page.length < MAX_REPORTS_PER_PAGE) return;
   }

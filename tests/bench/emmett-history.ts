@@ -8,6 +8,7 @@ import { evolveUnit, newUnitState, type UnitState } from '../../domain/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import type { Append } from '../../platform/event-store/store.ts';
 import { withoutUses } from '../../projections/unit-states.ts';
+import { FOLLOWED } from '../../projections/units/projection.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
 import { seededRandom } from '../support/random.ts';
 
@@ -28,8 +29,6 @@ export type Recorded = Event<
   { readonly unit: string; readonly aggregate: Aggregate; readonly recordedAt: string }
 >;
 
-/** As `units` follows them. */
-const FOLLOWED: ReadonlySet<Aggregate> = new Set(['registry', 'config', 'connectivity', 'device', 'log']);
 const ALL_TYPES = Object.keys(EVENT_CATALOGUE) as EventType[];
 export const RECORDED_TYPES: string[] = ALL_TYPES;
 /** Those that can stand in a subject that `units` follows: what need not be looked at costs nothing. */

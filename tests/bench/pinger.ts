@@ -104,13 +104,8 @@ async function startField(scale: PingerScale): Promise<Field> {
   const creds = platform.natsCreds;
   const nats = await Nats.connect({ url: platform.nats.url, creds, name: 'bench', log: quietLog });
   atTheEnd(() => nats.close());
-  const folder = await temporaryFolder('bench-pinger-units');
-  const ports = await freeUdpPorts();
-  const file = join(folder, 'units');
-  const { perS, lines } = await importUnits(platform, 'BP', scale.units, ports);
-  await Bun.write(file, lines.join('\n'));
-  const units = await startUnits('pinger-units.ts', { file, ports } satisfies UnitsTask);
-  const late = await startLateUnits(platform, scale.late, join(folder, 'late'));
+  const { perS, task, units } = await registerAndStart(platform, 'BP', scale.units);
+  const late = await startLateUnits(platform, scale.late);
   const events: Field['events'] = [];
   nats.subscribe('evt.*.*.*.connectivity', ({ subject, data }) => {
     const text = new TextDecoder().decode(data);
@@ -126,8 +121,7 @@ async function startField(scale: PingerScale): Promise<Field> {
     platform,
     nats,
     unitsPid: units.pid,
-    ports,
-    file,
+    ...task,
     importedPerS: perS,
     commandLate: late.command,
     events,
@@ -136,11 +130,17 @@ async function startField(scale: PingerScale): Promise<Field> {
   };
 }
 
-async function startLateUnits(platform: Platform, count: number, file: string) {
+/** Registers units, and starts the process that plays them. */
+async function registerAndStart(platform: Platform, prefix: string, count: number) {
   const ports = await freeUdpPorts();
-  const { lines } = await importUnits(platform, 'BL', count, ports);
-  await Bun.write(file, lines.join('\n'));
-  const units = await startUnits('pinger-units.ts', { file, ports } satisfies UnitsTask);
+  const { perS, lines } = await importUnits(platform, prefix, count, ports);
+  const task: UnitsTask = { file: join(await temporaryFolder('bench-pinger-units'), prefix), ports };
+  await Bun.write(task.file, lines.join('\n'));
+  return { perS, task, units: await startUnits('pinger-units.ts', task) };
+}
+
+async function startLateUnits(platform: Platform, count: number) {
+  const { units } = await registerAndStart(platform, 'BL', count);
   try {
     // They are the measure, and should not wait for a core while others work.
     setPriority(units.pid, constants.priority.PRIORITY_HIGHEST);

@@ -4,12 +4,10 @@
  */
 
 import { setTimeout as pause } from 'node:timers/promises';
-import { encodeCommit } from '../../platform/event-store/store.ts';
 import { createLog } from '../../platform/log.ts';
 import { Nats } from '../../platform/nats/connection.ts';
 import { NatsEventStore } from '../../platform/nats/event-store.ts';
-import { publishAtomically } from '../../platform/nats/jetstream.ts';
-import { eventSubject } from '../../platform/nats/subjects.ts';
+import { partsOf } from '../../platform/parts.ts';
 import { Postgres, type Sql } from '../../platform/postgres/connection.ts';
 import { createProjections } from '../../projections/all.ts';
 import { requestRebuild } from '../../projections/engine/queries/rebuilds.ts';
@@ -17,6 +15,7 @@ import { servingRun } from '../../projections/engine/serving.ts';
 import { eventually } from '../support/eventually.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
+import { BATCH_COMMITS, publishHistory } from '../support/publish-history.ts';
 import { seededRandom } from '../support/random.ts';
 import { peakRssMbOf } from './processes.ts';
 import { besideEmmett, conditionsOfEmmett, measureEmmett } from './projections-peer.ts';
@@ -30,8 +29,6 @@ const SEED = 1;
 const NAMES = createProjections().map(({ name }) => name);
 /** Those that fold states, for which there is a goal. */
 const STATES: ReadonlySet<string> = new Set(['units', 'bookings', 'reservations']);
-const BATCH_MESSAGES = 500;
-const PUBLISH_TIMEOUT_MS = 30_000;
 /** At least a thousand events a second. */
 const PATIENCE = { timeoutMs: Math.max(600_000, EVENTS), intervalMs: 50 };
 const STEADY_EVENTS_PER_S = 5_000;
@@ -64,7 +61,7 @@ export async function benchProjections(): Promise<BenchReport> {
     platform.projections.pause();
     // It would react to all of it, and ping units that there are not.
     platform.server.pause();
-    const events = await publish(desk, EVENTS);
+    const events = await publishHistory(desk.nats, desk.history, EVENTS);
     const live = await measureLive(desk, events);
     // Before the rebuilds, after which Postgres cleans up for a while.
     const lag = await measureLag(desk);
@@ -110,22 +107,6 @@ export async function benchProjections(): Promise<BenchReport> {
   }
 }
 
-/** Appends commits in large batches, the next ones of the history. @returns how many events they have */
-async function publish({ nats, history }: Desk, events: number): Promise<number> {
-  let published = 0;
-  while (published < events) {
-    const commits = history.take(BATCH_MESSAGES);
-    const messages = commits.map((commit) => ({
-      subject: eventSubject(commit.unit, commit.aggregate),
-      payload: encodeCommit(commit),
-      headers: { 'Nats-Msg-Id': commit.commandId },
-    }));
-    await publishAtomically(nats, messages, Bun.randomUUIDv7(), PUBLISH_TIMEOUT_MS);
-    for (const commit of commits) published += commit.events.length;
-  }
-  return published;
-}
-
 /** From the moment at which the process may go on until everything is shown. */
 async function measureLive(desk: Desk, events: number): Promise<number> {
   const end = await desk.store.lastSequence();
@@ -164,8 +145,7 @@ async function measureBareInserts(sql: Sql): Promise<number> {
     from ${table} order by sequence, index limit ${MAX_BARE_ROWS}`;
   await sql`create table bare (like ${table} including all)`;
   const startedMs = performance.now();
-  for (let first = 0; first < rows.length; first += BARE_ROWS_PER_INSERT) {
-    const part = rows.slice(first, first + BARE_ROWS_PER_INSERT);
+  for (const part of partsOf(rows, BARE_ROWS_PER_INSERT)) {
     await sql`
       insert into bare (sequence, index, unit, locker, type, actor, correlation, time, recorded_at, event)
       select * from unnest(
@@ -210,8 +190,8 @@ async function measureLag(desk: Desk): Promise<number> {
   while (performance.now() < untilMs) {
     owed += (STEADY_EVENTS_PER_S * (performance.now() - tickMs)) / MS_PER_S;
     tickMs = performance.now();
-    if (owed >= BATCH_MESSAGES / 2) {
-      owed -= await publish(desk, owed / 2);
+    if (owed >= BATCH_COMMITS / 2) {
+      owed -= await publishHistory(desk.nats, desk.history, owed / 2);
       waiting.push({ end: await desk.store.lastSequence(), atMs: performance.now() });
     }
     await pause(STEADY_TICK_MS);

@@ -4,22 +4,18 @@
  */
 
 import { afterAll, beforeAll, expect, test } from 'bun:test';
-import { encodeCommit } from '../../platform/event-store/store.ts';
 import { Nats } from '../../platform/nats/connection.ts';
-import { publishAtomically } from '../../platform/nats/jetstream.ts';
-import { eventSubject } from '../../platform/nats/subjects.ts';
 import { Postgres } from '../../platform/postgres/connection.ts';
 import { requestRebuild } from '../../projections/engine/queries/rebuilds.ts';
 import { eventually } from '../support/eventually.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
 import { quietLog } from '../support/nats.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
+import { publishHistory } from '../support/publish-history.ts';
 import { seededRandom } from '../support/random.ts';
 import { verifyProjection } from '../support/verify.ts';
 
-const COMMITS = 20_000;
-const COMMITS_PER_BATCH = 500;
-const PUBLISH_TIMEOUT_MS = 10_000;
+const EVENTS = 30_000;
 const KILLS = 4;
 /** A rebuild of this history lasts about a second. */
 const MAX_PAUSE_MS = 1_500;
@@ -36,14 +32,7 @@ beforeAll(async () => {
   postgres = new Postgres({ url: platform.postgres.url, applicationName: 'tests', maxConnections: 2 });
   const nats = await Nats.connect({ url: platform.nats.url, creds: platform.natsCreds, name: 'tests', log: quietLog });
   const history = new FleetHistory(random, { units: 100, lockers: 4 });
-  for (let published = 0; published < COMMITS; published += COMMITS_PER_BATCH) {
-    const messages = history.take(COMMITS_PER_BATCH).map((commit) => ({
-      subject: eventSubject(commit.unit, commit.aggregate),
-      payload: encodeCommit(commit),
-      headers: { 'Nats-Msg-Id': commit.commandId },
-    }));
-    await publishAtomically(nats, messages, Bun.randomUUIDv7(), PUBLISH_TIMEOUT_MS);
-  }
+  await publishHistory(nats, history, EVENTS);
   await nats.close();
 }, 120_000);
 
