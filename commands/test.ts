@@ -3,7 +3,7 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { ensureNatsServer } from '../platform/embedded/nats-server-binary.ts';
-import { messageOf } from '../platform/message-of.ts';
+import { messageOf } from '../platform/observability/error-message.ts';
 import { endLeftProcesses } from './test/left-processes.ts';
 import { addTotals, type JunitReport, judgeRun, NO_TESTS, readJunit, summary, type Totals } from './test/report.ts';
 

@@ -2,9 +2,9 @@
 
 import { parseArgs } from 'node:util';
 import { signToken, TOKEN_ROLES, type TokenRole } from '../platform/auth/tokens.ts';
-import { ConfigError, loadConfig } from '../platform/config.ts';
+import { ConfigError, loadConfig } from '../platform/config/config.ts';
 import { loadKeys } from '../platform/credentials/keys.ts';
-import { messageOf } from '../platform/message-of.ts';
+import { messageOf } from '../platform/observability/error-message.ts';
 
 const DEFAULT_TTL_S = 24 * 60 * 60;
 const MAX_TTL_S = 365 * 24 * 60 * 60;

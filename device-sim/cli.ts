@@ -1,10 +1,10 @@
 /** `./run sim`: a fleet of its own against a platform that runs, for a while, with a report at the end. */
 
 import { parseArgs } from 'node:util';
-import { defaultConfiguration } from '../domain/configuration.ts';
-import { type Config, ConfigError, loadConfig } from '../platform/config.ts';
-import { createLog } from '../platform/log.ts';
-import { messageOf } from '../platform/message-of.ts';
+import { defaultConfiguration } from '../domain/configuration-values.ts';
+import { type Config, ConfigError, loadConfig } from '../platform/config/config.ts';
+import { messageOf } from '../platform/observability/error-message.ts';
+import { createLog } from '../platform/observability/log.ts';
 import { systemClock, Timers } from './clock.ts';
 import { SCENARIOS, type Scenario, scenarioNamed } from './customers/scenarios.ts';
 import { type Fleet, startFleet } from './fleet/fleet.ts';

@@ -1,8 +1,8 @@
 /** The simulated fleet of `./run start`, as a process. Prints `ready` once its control API answers. */
 
-import { defaultConfiguration } from '../domain/configuration.ts';
-import { ConfigError, loadConfig } from '../platform/config.ts';
-import { createLog } from '../platform/log.ts';
+import { defaultConfiguration } from '../domain/configuration-values.ts';
+import { ConfigError, loadConfig } from '../platform/config/config.ts';
+import { createLog } from '../platform/observability/log.ts';
 import { systemClock } from './clock.ts';
 import { CALM } from './customers/scenarios.ts';
 import { startFleet } from './fleet/fleet.ts';

@@ -5,8 +5,8 @@
 
 import { type Static, Type } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
-import type { Log } from '../platform/log.ts';
-import { messageOf } from '../platform/message-of.ts';
+import { messageOf } from '../platform/observability/error-message.ts';
+import type { Log } from '../platform/observability/log.ts';
 import type { Timers } from './clock.ts';
 import { Credentials } from './fleet/credentials.ts';
 import type { EmulatedUnit } from './fleet/emulated-unit.ts';

@@ -2,7 +2,7 @@
 
 import { join } from 'node:path';
 import { signToken } from '../platform/auth/tokens.ts';
-import type { Config } from '../platform/config.ts';
+import type { Config } from '../platform/config/config.ts';
 import { loadKeys } from '../platform/credentials/keys.ts';
 import type { PlatformApi } from './registration.ts';
 

@@ -3,22 +3,22 @@
  * what it says about itself. The same in `server` as in a process of its own.
  */
 
-import type { AddressResolver } from '../platform/addresses.ts';
-import type { Config } from '../platform/config.ts';
+import type { Config } from '../platform/config/config.ts';
 import { type PlatformKeys, unitKey } from '../platform/credentials/keys.ts';
-import type { Log } from '../platform/log.ts';
+import { type PingerStatus, statusPeriodMs, statusSubject } from '../platform/liveness/pinger-status.ts';
+import type { ProofExchange } from '../platform/liveness/proof-exchange.ts';
+import { encodeTelemetry, telemetrySubject } from '../platform/liveness/telemetry.ts';
 import type { Nats, NatsOptions } from '../platform/nats/connection.ts';
 import { unitHeartbeatFilter, unitOfUnitSubject } from '../platform/nats/subjects.ts';
-import { type PingerStatus, statusPeriodMs, statusSubject } from '../platform/pinger-status.ts';
-import type { ProofExchange } from '../platform/proofs.ts';
+import type { AddressResolver } from '../platform/network/address-resolver.ts';
+import type { Log } from '../platform/observability/log.ts';
 import { joinGroup } from '../platform/shards/group.ts';
 import type { Shards } from '../platform/shards/join.ts';
-import { encodeTelemetry, telemetrySubject } from '../platform/telemetry.ts';
 import type { UnitDecider } from '../platform/units/unit-decider.ts';
-import { systemClock } from './clock.ts';
+import { ProofQuestions } from './connectivity/proof-questions.ts';
 import { type Pinger, startPinger } from './pinger.ts';
-import { ProofQuestions } from './proof-questions.ts';
-import { type PingTargets, SHARD_LETTERS } from './targets.ts';
+import { systemClock } from './schedule/clock.ts';
+import { type PingTargets, SHARD_LETTERS } from './units/targets.ts';
 
 const GROUP = 'pinger';
 

@@ -2,24 +2,24 @@
 
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AddressResolver, addressesOf } from '../platform/addresses.ts';
-import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config.ts';
+import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config/config.ts';
 import { loadKeys } from '../platform/credentials/keys.ts';
-import { createLog, type Log } from '../platform/log.ts';
-import { startMetrics } from '../platform/metrics.ts';
+import { ProofExchange } from '../platform/liveness/proof-exchange.ts';
 import { Nats } from '../platform/nats/connection.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
 import { ensureStreams } from '../platform/nats/jetstream.ts';
-import { type Patience, untilItWorks } from '../platform/patience.ts';
+import { AddressResolver, addressesOf } from '../platform/network/address-resolver.ts';
+import { createLog, type Log } from '../platform/observability/log.ts';
+import { startMetrics } from '../platform/observability/metrics.ts';
 import { Postgres } from '../platform/postgres/connection.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
 import { untilAborted } from '../platform/process/until-aborted.ts';
-import { ProofExchange } from '../platform/proofs.ts';
+import { type Patience, untilItWorks } from '../platform/retry/retry-policy.ts';
 import { UnitDecider } from '../platform/units/unit-decider.ts';
 import { snapshotReader } from '../projections/bookings/queries.ts';
 import { pingTargets } from '../projections/units/queries.ts';
 import { composePinger } from './compose.ts';
-import { pingerMetrics } from './metrics.ts';
+import { pingerMetrics } from './telemetry/metrics.ts';
 
 const POSTGRES_CONNECTIONS = 4;
 /** Few units go and come at the same time, and all of them are known in another way. */

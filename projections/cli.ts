@@ -2,11 +2,11 @@
 
 import { readFile } from 'node:fs/promises';
 import { userInfo } from 'node:os';
-import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config.ts';
+import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config/config.ts';
 import { StoreUnavailableError } from '../platform/event-store/store.ts';
-import { createLog } from '../platform/log.ts';
 import { Nats, NatsUnavailableError } from '../platform/nats/connection.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
+import { createLog } from '../platform/observability/log.ts';
 import { Postgres, PostgresUnavailableError } from '../platform/postgres/connection.ts';
 import { createProjections } from './all.ts';
 import { runStatus } from './engine/queries/status.ts';

@@ -1,6 +1,6 @@
 /** What the projections process tells Prometheus. */
 
-import type { Source } from '../platform/metrics.ts';
+import type { Source } from '../platform/observability/metrics.ts';
 import type { Sql } from '../platform/postgres/connection.ts';
 import { listProjections, type ProjectionStatus } from './engine/queries/status.ts';
 

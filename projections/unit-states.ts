@@ -1,7 +1,7 @@
 /** Read models that keep the folded state of each unit: load it, fold a batch in, hand it back. */
 
-import type { Aggregate } from '../domain/envelope.ts';
-import { evolveUnit, newUnitState, UNIT_FOLD_VERSION, type UnitState } from '../domain/unit.ts';
+import type { Aggregate } from '../domain/events/envelope.ts';
+import { evolveUnit, newUnitState, UNIT_FOLD_VERSION, type UnitState } from '../domain/unit/unit.ts';
 import { partsOf } from '../platform/parts.ts';
 import type { Sql, Tx } from '../platform/postgres/connection.ts';
 import { KeptRows } from './engine/kept-rows.ts';

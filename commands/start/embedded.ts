@@ -1,6 +1,6 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Config } from '../../platform/config.ts';
+import type { Config } from '../../platform/config/config.ts';
 import { startEmbeddedNats } from '../../platform/embedded/nats.ts';
 import { ensureNatsServer } from '../../platform/embedded/nats-server-binary.ts';
 import { startEmbeddedPostgres } from '../../platform/embedded/postgres.ts';

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { messageOf } from '../../platform/message-of.ts';
+import { messageOf } from '../../platform/observability/error-message.ts';
 import type { LineSink } from '../../platform/process/lines.ts';
 
 /** Something that answers 200 on its URL once it is ready, and says before what it still waits for. */

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Config, loadConfig } from '../../platform/config.ts';
-import { messageOf } from '../../platform/message-of.ts';
+import { type Config, loadConfig } from '../../platform/config/config.ts';
+import { messageOf } from '../../platform/observability/error-message.ts';
 import { engineMemory } from '../../platform/process/engine-memory.ts';
 import { LockHeldError, stopLeftover, takeLock } from '../../platform/process/identity.ts';
 import { type LineSink, prefixedLogs } from '../../platform/process/lines.ts';

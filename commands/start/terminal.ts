@@ -1,5 +1,5 @@
-import { ConfigError } from '../../platform/config.ts';
-import { messageOf } from '../../platform/message-of.ts';
+import { ConfigError } from '../../platform/config/config.ts';
+import { messageOf } from '../../platform/observability/error-message.ts';
 import { runSession, type SessionOptions, StartRefusedError } from './session.ts';
 
 /** A terminal sends one Ctrl-C to every process in it, and some of them pass it on: that is still one. */

@@ -3,9 +3,9 @@
  * is not durable. What the platform and the control API see is always `model`, the state of the last commit.
  */
 
-import type { UnitBatch } from '../../domain/batch.ts';
-import type { PingReply } from '../../domain/commands.ts';
-import type { VersionedConfiguration } from '../../domain/configuration.ts';
+import type { VersionedConfiguration } from '../../domain/configuration-values.ts';
+import type { UnitBatch } from '../../domain/unit-protocol/batch.ts';
+import type { PingReply } from '../../domain/unit-protocol/commands.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import type { Clock } from '../clock.ts';
 import type { FaultChange, Faults } from '../faults.ts';

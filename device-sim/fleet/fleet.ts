@@ -1,7 +1,7 @@
 /** A running fleet: its store, its units with their connections, its customers, its registration and its control API. */
 
-import type { VersionedConfiguration } from '../../domain/configuration.ts';
-import { createLog, type Log } from '../../platform/log.ts';
+import type { VersionedConfiguration } from '../../domain/configuration-values.ts';
+import { createLog, type Log } from '../../platform/observability/log.ts';
 import { type Clock, Timers } from '../clock.ts';
 import { type ControlDependencies, type Readiness, startControlApi } from '../control/api.ts';
 import { Customers } from '../customers/customers.ts';

@@ -6,7 +6,7 @@
 import { Database } from 'bun:sqlite';
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
-import type { BatchEvent } from '../../domain/batch.ts';
+import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
 import { type Faults, NO_FAULTS } from '../faults.ts';
 import type { Credentials } from '../fleet/credentials.ts';
 import { type AnsweredCommand, type Decision, firstAvailableSeq, type UnitModel } from '../unit/model.ts';

@@ -1,8 +1,8 @@
 /** What a unit answers, whatever carried the question: commands, pings, and requests for its log. */
 
 import { Value } from '@sinclair/typebox/value';
-import { FetchRequest, MAX_BATCH_EVENTS } from '../../domain/batch.ts';
-import { type PingReply, SignedCommand } from '../../domain/commands.ts';
+import { FetchRequest, MAX_BATCH_EVENTS } from '../../domain/unit-protocol/batch.ts';
+import { type PingReply, SignedCommand } from '../../domain/unit-protocol/commands.ts';
 import { toMs } from '../../domain/vocabulary.ts';
 import { decodePing, encodePingReply } from '../../platform/unit-protocol/datagram.ts';
 import { type PingRequest, parsePlace, pingMac, pingReplyMac, sameMac } from '../../platform/unit-protocol/ping.ts';

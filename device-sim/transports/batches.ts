@@ -1,6 +1,6 @@
 /** Batches as text: the entries of a log are stored as JSON and joined, not parsed and written again. */
 
-import { MAX_BATCH_BYTES, MAX_BATCH_EVENTS } from '../../domain/batch.ts';
+import { MAX_BATCH_BYTES, MAX_BATCH_EVENTS } from '../../domain/unit-protocol/batch.ts';
 import type { EmulatedUnit } from '../fleet/emulated-unit.ts';
 
 /** Room for what stands around the entries. */

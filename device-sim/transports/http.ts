@@ -5,7 +5,7 @@
  */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { Log } from '../../platform/log.ts';
+import type { Log } from '../../platform/observability/log.ts';
 import type { Timers } from '../clock.ts';
 import { delayMs, isLost } from '../faults.ts';
 import type { EmulatedUnit } from '../fleet/emulated-unit.ts';

@@ -4,10 +4,10 @@
  * credentials close it for good.
  */
 
-import { HEARTBEAT_INTERVAL_MS } from '../../domain/connectivity.ts';
-import type { Log } from '../../platform/log.ts';
+import { HEARTBEAT_INTERVAL_MS } from '../../domain/connectivity/connectivity.ts';
 import { Nats, NatsUnavailableError } from '../../platform/nats/connection.ts';
 import { unitCommandsSubject, unitHeartbeatSubject } from '../../platform/nats/subjects.ts';
+import type { Log } from '../../platform/observability/log.ts';
 import type { Timers } from '../clock.ts';
 import { delayMs, isLost } from '../faults.ts';
 import type { Credentials } from '../fleet/credentials.ts';

@@ -3,9 +3,9 @@
  * moves the place from which the next batch starts; nothing is deleted for it. What is not acknowledged is sent again.
  */
 
-import { messageOf } from '../../platform/message-of.ts';
 import { NatsUnavailableError } from '../../platform/nats/connection.ts';
 import { unitPushSubject } from '../../platform/nats/subjects.ts';
+import { messageOf } from '../../platform/observability/error-message.ts';
 import type { Timers } from '../clock.ts';
 import { delayMs, isLost } from '../faults.ts';
 import type { EmulatedUnit } from '../fleet/emulated-unit.ts';

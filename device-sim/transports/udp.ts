@@ -4,7 +4,7 @@
  * answer.
  */
 
-import type { Log } from '../../platform/log.ts';
+import type { Log } from '../../platform/observability/log.ts';
 import { nameHash, pingedUnit } from '../../platform/unit-protocol/datagram.ts';
 import type { Timers } from '../clock.ts';
 import { delayMs, isLost } from '../faults.ts';

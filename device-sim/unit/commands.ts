@@ -1,8 +1,8 @@
 /** What the platform tells the unit to do. Each command is carried out once; asked again, the unit answers the same. */
 
-import { overlaps, rentalPeriod } from '../../domain/allocation.ts';
-import type { Command, CommandAnswer, SyncedReservation } from '../../domain/commands.ts';
-import { configurationHash, mistakesIn, type VersionedConfiguration } from '../../domain/configuration.ts';
+import { overlaps, rentalPeriod } from '../../domain/booking/allocation.ts';
+import { configurationHash, mistakesIn, type VersionedConfiguration } from '../../domain/configuration-values.ts';
+import type { Command, CommandAnswer, SyncedReservation } from '../../domain/unit-protocol/commands.ts';
 import { MAX_TEXT_LENGTH, toInstant, toMs } from '../../domain/vocabulary.ts';
 import {
   type Decision,

@@ -1,6 +1,6 @@
 /** The unit itself: its first boot, later boots, a wiped store, and how far others have its log. */
 
-import type { VersionedConfiguration } from '../../domain/configuration.ts';
+import type { VersionedConfiguration } from '../../domain/configuration-values.ts';
 import type { Locker } from '../../domain/vocabulary.ts';
 import {
   type Decision,

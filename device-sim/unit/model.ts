@@ -3,11 +3,11 @@
  * and give the next one, with the entries that its log gains. Nothing here waits, reads a clock or draws a number.
  */
 
-import type { BatchEvent } from '../../domain/batch.ts';
-import type { CommandAnswer, SyncedReservation } from '../../domain/commands.ts';
-import type { VersionedConfiguration } from '../../domain/configuration.ts';
+import type { VersionedConfiguration } from '../../domain/configuration-values.ts';
 import { type EventOf, versionOf } from '../../domain/events/catalogue.ts';
 import type { deviceEvents } from '../../domain/events/device.ts';
+import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
+import type { CommandAnswer, SyncedReservation } from '../../domain/unit-protocol/commands.ts';
 import { type LockerSize, toInstant } from '../../domain/vocabulary.ts';
 import type { Faults } from '../faults.ts';
 

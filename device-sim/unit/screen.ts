@@ -1,8 +1,8 @@
 /** What a customer does at the unit: rent at the screen, show a QR code, open, close, give back. Needs no connection. */
 
-import { overlaps, type Period, rentalPeriod } from '../../domain/allocation.ts';
-import type { OfflineTokenClaims } from '../../domain/commands.ts';
-import { priceOf } from '../../domain/price.ts';
+import { overlaps, type Period, rentalPeriod } from '../../domain/booking/allocation.ts';
+import { priceOf } from '../../domain/booking/price.ts';
+import type { OfflineTokenClaims } from '../../domain/unit-protocol/commands.ts';
 import { type Money, toInstant, toMs } from '../../domain/vocabulary.ts';
 import {
   type Decision,

@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox';
-import { VersionedConfiguration } from '../configuration.ts';
+import { VersionedConfiguration } from '../configuration-values.ts';
 import { Instant, Text, Token } from '../vocabulary.ts';
 import { event } from './define.ts';
 

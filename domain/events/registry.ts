@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox';
-import { VersionedConfiguration } from '../configuration.ts';
+import { VersionedConfiguration } from '../configuration-values.ts';
 import { Locker, LockerId, MAX_LOCKERS_PER_UNIT, Text, UnitName } from '../vocabulary.ts';
 import { event } from './define.ts';
 

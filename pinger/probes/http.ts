@@ -8,7 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { pingPath } from '../../platform/unit-protocol/ping.ts';
-import { KEY_BYTES, NONCE_BYTES, type UnitTable } from '../unit-table.ts';
+import { KEY_BYTES, NONCE_BYTES, type UnitTable } from '../units/unit-table.ts';
 import type { Canary } from './canary.ts';
 import { readResponse } from './http-response.ts';
 import { readJsonReply } from './json-reply.ts';

@@ -1,11 +1,11 @@
 /** The JSON answer to a ping over HTTP or NATS, as a reply. */
 
 import { Value } from '@sinclair/typebox/value';
-import { PingReply } from '../../domain/commands.ts';
+import { PingReply } from '../../domain/unit-protocol/commands.ts';
 import { toMs } from '../../domain/vocabulary.ts';
 import { pingReplyMac, sameMac } from '../../platform/unit-protocol/ping.ts';
-import { CONFIGURATION_HASH_BYTES } from '../tasks.ts';
-import { EPOCH_BYTES } from '../unit-table.ts';
+import { CONFIGURATION_HASH_BYTES } from '../pool/tasks.ts';
+import { EPOCH_BYTES } from '../units/unit-table.ts';
 import type { Reply } from './probe.ts';
 
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;

@@ -1,12 +1,12 @@
 /** The NATS probe: request and reply on the unit's commands subject, with the content of `GET /ping`, nonce and MAC checked. */
 
 import { randomBytes } from 'node:crypto';
-import type { Log } from '../../platform/log.ts';
-import { messageOf } from '../../platform/message-of.ts';
 import { Nats, type NatsMessage, type NatsOptions } from '../../platform/nats/connection.ts';
 import { unitCommandsSubject } from '../../platform/nats/subjects.ts';
+import { messageOf } from '../../platform/observability/error-message.ts';
+import type { Log } from '../../platform/observability/log.ts';
 import { natsPing } from '../../platform/unit-protocol/ping.ts';
-import { KEY_BYTES, NONCE_BYTES, type UnitTable } from '../unit-table.ts';
+import { KEY_BYTES, NONCE_BYTES, type UnitTable } from '../units/unit-table.ts';
 import { readJsonReply } from './json-reply.ts';
 import type { Arrivals, Probe } from './probe.ts';
 

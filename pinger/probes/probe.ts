@@ -1,7 +1,7 @@
 /** A way to ask units. */
 
 import { closeSync, openSync } from 'node:fs';
-import type { Stray } from '../tasks.ts';
+import type { Stray } from '../pool/tasks.ts';
 
 /** What a unit says about itself in an answer. The bytes are read while `answered` runs, and not kept. */
 export interface Reply {

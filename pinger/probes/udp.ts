@@ -19,7 +19,7 @@ import {
   seal,
   writeU64,
 } from '../../platform/unit-protocol/datagram.ts';
-import { KEY_BYTES, NONCE_BYTES, type UnitTable } from '../unit-table.ts';
+import { KEY_BYTES, NONCE_BYTES, type UnitTable } from '../units/unit-table.ts';
 import { type Arrivals, isOwnFault, type Probe } from './probe.ts';
 
 /** Sockets of a thread, for each family of addresses. */

@@ -9,7 +9,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Account, encodeAccount, encodeOperator, encodeUser, fmtCreds, type KeyPair } from '@nats-io/jwt';
-import { MAX_BATCH_BYTES } from '../../domain/batch.ts';
+import { MAX_BATCH_BYTES } from '../../domain/unit-protocol/batch.ts';
 import { keyPairOf, newKeyPair } from '../nats/nkeys.ts';
 import { unitCommandsSubject, unitHeartbeatSubject, unitPushSubject } from '../nats/subjects.ts';
 import { type AccountClaims, readAccountJwt, replacing } from './account-jwt.ts';

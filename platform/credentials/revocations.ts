@@ -12,9 +12,9 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Log } from '../log.ts';
 import { Nats, NatsUnavailableError } from '../nats/connection.ts';
 import { keyPairOf } from '../nats/nkeys.ts';
+import type { Log } from '../observability/log.ts';
 import { type AccountClaims, readAccountJwt, revocationsIn, withRevocations } from './account-jwt.ts';
 import type { PlatformKeys } from './keys.ts';
 import { accountLookupSubject, CLAIMS_UPDATE_SUBJECT, revokerCreds, unitsAccount } from './nats-accounts.ts';

@@ -1,5 +1,5 @@
 import { type KnownEvent, upcast } from '../../domain/events/catalogue.ts';
-import type { Log } from '../log.ts';
+import type { Log } from '../observability/log.ts';
 import { decodeCommit, MalformedCommitError } from './store.ts';
 
 /** The events of a stored message that this code knows; of a message that is no commit there are none, and an alarm says so. */

@@ -4,8 +4,8 @@
  */
 
 import { connect, Events, type Msg, type NatsConnection, headers as natsHeaders } from 'nats';
-import type { Log } from '../log.ts';
-import { messageOf } from '../message-of.ts';
+import { messageOf } from '../observability/error-message.ts';
+import type { Log } from '../observability/log.ts';
 import { credsAuthenticator } from './creds.ts';
 
 /** How long a dropped connection waits between attempts to come back. */

@@ -1,6 +1,6 @@
 /** The event store in JetStream: one commit is one message of the stream `EVENTS`, guarded by its subject's sequence. */
 
-import type { CloudEvent } from '../../domain/envelope.ts';
+import type { CloudEvent } from '../../domain/events/envelope.ts';
 import {
   type Append,
   type Appended,
@@ -14,7 +14,7 @@ import {
   type StoredMessage,
   StoreUnavailableError,
 } from '../event-store/store.ts';
-import { messageOf } from '../message-of.ts';
+import { messageOf } from '../observability/error-message.ts';
 import { type Nats, NatsUnavailableError } from './connection.ts';
 import { GroupCommit, StoreOverloadedError } from './group-commit.ts';
 import { api, JetStreamError, readDirectly } from './jetstream.ts';

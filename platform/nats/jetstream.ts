@@ -4,7 +4,7 @@
  */
 
 import { createInbox, type Msg } from 'nats';
-import { messageOf } from '../message-of.ts';
+import { messageOf } from '../observability/error-message.ts';
 import type { Headers, Nats } from './connection.ts';
 import { NatsUnavailableError } from './connection.ts';
 import { STREAMS, type StreamName } from './streams.ts';

@@ -7,7 +7,7 @@
  */
 
 import { createInbox, type Msg, type MsgHdrs } from 'nats';
-import { messageOf } from '../message-of.ts';
+import { messageOf } from '../observability/error-message.ts';
 import { type Nats, NatsUnavailableError } from './connection.ts';
 import { api } from './jetstream.ts';
 import type { StreamName } from './streams.ts';

@@ -1,8 +1,8 @@
 /** Durable consumers: messages that are handled at least once, a bounded number at a time. */
 
 import { AckPolicy, type ConsumerConfig, type ConsumerMessages, DeliverPolicy, type JsMsg } from 'nats';
-import type { Log } from '../log.ts';
-import { messageOf } from '../message-of.ts';
+import { messageOf } from '../observability/error-message.ts';
+import type { Log } from '../observability/log.ts';
 import type { Nats } from './connection.ts';
 import { api, JetStreamError } from './jetstream.ts';
 import type { OrderedAcks } from './ordered-acks.ts';

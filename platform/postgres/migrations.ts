@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import type { Log } from '../log.ts';
+import type { Log } from '../observability/log.ts';
 import type { Postgres, Tx } from './connection.ts';
 
 /** Held while migrations are applied. Any number that nobody else in this database takes. */

@@ -1,5 +1,5 @@
 import { rm } from 'node:fs/promises';
-import { type BackoffBounds, backoffMs, RESTART_BACKOFF } from './backoff.ts';
+import { type BackoffBounds, backoffMs, RESTART_BACKOFF } from '../retry/backoff.ts';
 import { type ChildCommand, type ExitReport, type RunningChild, spawnChild } from './child.ts';
 import { type StopBounds, stopLeftover, writePidFile } from './identity.ts';
 import type { LineSink } from './lines.ts';

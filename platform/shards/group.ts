@@ -1,9 +1,9 @@
 /** How a process joins a group: with an id of its own, and the shards that it is fixed to. */
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Config } from '../config.ts';
-import type { Log } from '../log.ts';
+import type { Config } from '../config/config.ts';
 import type { Nats } from '../nats/connection.ts';
+import type { Log } from '../observability/log.ts';
 import { joinShards, type Shards } from './join.ts';
 
 export interface GroupOptions {

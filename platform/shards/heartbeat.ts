@@ -2,7 +2,7 @@
 
 import { type Static, Type } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
-import { MAX_PREFIXES, PREFIX_PATTERN } from './prefixes.ts';
+import { MAX_PREFIXES, PREFIX_PATTERN } from '../../domain/shard-prefixes.ts';
 
 const Heartbeat = Type.Object({
   fixed: Type.Optional(Type.Array(Type.String({ pattern: PREFIX_PATTERN }), { maxItems: MAX_PREFIXES })),

@@ -12,14 +12,14 @@
  */
 
 import { HASH_LETTERS, unitHash } from '../../domain/shard.ts';
-import type { Log } from '../log.ts';
-import { messageOf } from '../message-of.ts';
+import { shardsOfLength } from '../../domain/shard-prefixes.ts';
 import type { Nats } from '../nats/connection.ts';
 import { MemberBucket } from '../nats/members.ts';
+import { messageOf } from '../observability/error-message.ts';
+import type { Log } from '../observability/log.ts';
 import { deal, type Member } from './deal.ts';
 import { decodeHeartbeat, encodeHeartbeat } from './heartbeat.ts';
 import { HEARTBEAT_MS, Membership } from './membership.ts';
-import { shardsOfLength } from './prefixes.ts';
 
 /** What can stand between two dots of a subject. */
 const TOKEN = /^[A-Za-z0-9_-]{1,64}$/;

@@ -4,7 +4,7 @@
  */
 
 import { createHmac, timingSafeEqual } from 'node:crypto';
-import type { PingReply } from '../../domain/commands.ts';
+import type { PingReply } from '../../domain/unit-protocol/commands.ts';
 
 /** Bytes of the HMAC that are sent, as in the datagram. */
 const MAC_BYTES = 16;

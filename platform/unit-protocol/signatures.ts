@@ -6,7 +6,7 @@
 import { type Static, type TSchema, Type } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
 import { CompactSign, type CryptoKey, compactVerify, importJWK, type JWK } from 'jose';
-import { COMMAND_SIGNATURE_TTL_S, Command, OfflineTokenClaims } from '../../domain/commands.ts';
+import { COMMAND_SIGNATURE_TTL_S, Command, OfflineTokenClaims } from '../../domain/unit-protocol/commands.ts';
 
 /** How far the clocks of a unit and the platform may differ before signatures stop being accepted. */
 export const CLOCK_TOLERANCE_S = 120;

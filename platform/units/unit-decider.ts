@@ -12,15 +12,15 @@
  * platform could not yet know about a device is settled when it arrives.
  */
 
+import { versionOf } from '../../domain/events/catalogue.ts';
 import {
   type Aggregate,
   type CloudEvent,
   type DecisionContext,
   type EventDraft,
   envelop,
-} from '../../domain/envelope.ts';
-import { versionOf } from '../../domain/events/catalogue.ts';
-import { evolveUnit, lastSequenceOf, type UnitState } from '../../domain/unit.ts';
+} from '../../domain/events/envelope.ts';
+import { evolveUnit, lastSequenceOf, type UnitState } from '../../domain/unit/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import {
   type Append,
@@ -32,7 +32,7 @@ import {
   type StoredMessage,
   StoreUnavailableError,
 } from '../event-store/store.ts';
-import type { Log } from '../log.ts';
+import type { Log } from '../observability/log.ts';
 
 /** Units whose state is kept in memory unless it is said otherwise; the one that was not used longest goes first. */
 export const MAX_CACHED_UNITS = 20_000;

@@ -1,6 +1,6 @@
 /** `bookings`: the snapshots from which decisions start, one row a unit. */
 
-import { AGGREGATES } from '../../domain/envelope.ts';
+import { AGGREGATES } from '../../domain/events/envelope.ts';
 import type { Projection } from '../engine/projection.ts';
 import { UnitStates, versionWithFold } from '../unit-states.ts';
 

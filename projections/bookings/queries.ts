@@ -1,5 +1,5 @@
 import { laneOf } from '../../domain/shard.ts';
-import { newUnitState } from '../../domain/unit.ts';
+import { newUnitState } from '../../domain/unit/unit.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import type { UnitSnapshot } from '../../platform/units/unit-decider.ts';
 import { servingRun } from '../engine/serving.ts';

@@ -1,9 +1,9 @@
 /** `configuration`: every version that was wanted on a unit, and what came of bringing it there. */
 
-import type { VersionedConfiguration } from '../../domain/configuration.ts';
-import type { ChangeMode, ConfigurationStatus } from '../../domain/configuration-state.ts';
-import type { Aggregate } from '../../domain/envelope.ts';
+import type { ChangeMode, ConfigurationStatus } from '../../domain/configuration/state.ts';
+import type { VersionedConfiguration } from '../../domain/configuration-values.ts';
 import { type KnownEvent, upcast } from '../../domain/events/catalogue.ts';
+import type { Aggregate } from '../../domain/events/envelope.ts';
 import type { Tx } from '../../platform/postgres/connection.ts';
 import type { Commit, Projection } from '../engine/projection.ts';
 

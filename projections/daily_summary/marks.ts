@@ -3,9 +3,9 @@
  * the unit's own order, so that marks have one order however late they come.
  */
 
-import { occurredAtMs, withoutOffset } from '../../domain/clock.ts';
-import { type CloudEvent, lockerOfSubject } from '../../domain/envelope.ts';
+import { occurredAtMs, withoutOffset } from '../../domain/device/unit-clock.ts';
 import { type KnownEvent, upcast } from '../../domain/events/catalogue.ts';
+import { type CloudEvent, lockerOfSubject } from '../../domain/events/envelope.ts';
 import { toMs } from '../../domain/vocabulary.ts';
 import type { Commit } from '../engine/projection.ts';
 

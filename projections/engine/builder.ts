@@ -12,7 +12,7 @@
  */
 
 import { setImmediate as turn } from 'node:timers/promises';
-import { mayPass, Retries } from '../../platform/patience.ts';
+import { mayPass, Retries } from '../../platform/retry/retry-policy.ts';
 import { FencedError } from './checkpoints.ts';
 import { toCommit } from './commits.ts';
 import type { Intake } from './intake.ts';

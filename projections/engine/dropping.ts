@@ -1,6 +1,6 @@
 /** Drops the schemas of runs that ended, when nobody can read them any more. */
 
-import type { Log } from '../../platform/log.ts';
+import type { Log } from '../../platform/observability/log.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { endRun, type Run } from './runs.ts';
 import { REMEMBER_MS } from './serving.ts';

@@ -10,8 +10,8 @@
 
 import { LANE_COUNT } from '../../domain/shard.ts';
 import type { EventStore, StoredMessage } from '../../platform/event-store/store.ts';
-import { mayPass, type Patience, untilItWorks } from '../../platform/patience.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
+import { mayPass, type Patience, untilItWorks } from '../../platform/retry/retry-policy.ts';
 import { Builder, PoisonedFoldError } from './builder.ts';
 import { dropEndedRuns } from './dropping.ts';
 import { Group } from './group.ts';

@@ -1,7 +1,7 @@
 /** One reader of the store, and the runs that it feeds. It is stopped and made anew when runs or lanes change. */
 
 import type { EventStore } from '../../platform/event-store/store.ts';
-import { mayPass, type Patience, untilItWorks } from '../../platform/patience.ts';
+import { mayPass, type Patience, untilItWorks } from '../../platform/retry/retry-policy.ts';
 import { Intake } from './intake.ts';
 import { readInto, requireInStore, watchEnd } from './reader.ts';
 import type { Filler } from './runner.ts';

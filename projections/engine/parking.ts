@@ -9,10 +9,10 @@
 
 import { laneOf } from '../../domain/shard.ts';
 import type { EventStore } from '../../platform/event-store/store.ts';
-import type { Log } from '../../platform/log.ts';
-import { mayPass } from '../../platform/patience.ts';
+import type { Log } from '../../platform/observability/log.ts';
 import type { Postgres, Sql, Tx } from '../../platform/postgres/connection.ts';
 import { codeOf } from '../../platform/postgres/errors.ts';
+import { mayPass } from '../../platform/retry/retry-policy.ts';
 import { FencedError } from './checkpoints.ts';
 import { toCommit } from './commits.ts';
 import type { Commit, Projection } from './projection.ts';

@@ -3,7 +3,7 @@
  * So a rebuild, which applies every event again, has no effect but its tables.
  */
 
-import type { Aggregate, CloudEvent } from '../../domain/envelope.ts';
+import type { Aggregate, CloudEvent } from '../../domain/events/envelope.ts';
 import type { Sql, Tx } from '../../platform/postgres/connection.ts';
 
 /** One commit of the store, parsed. */

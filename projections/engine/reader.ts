@@ -1,7 +1,7 @@
 /** The one reader of the store: it deals every message to all projections that it feeds, before anybody parses it. */
 
 import { type EventStore, GapError } from '../../platform/event-store/store.ts';
-import { type Patience, Retries } from '../../platform/patience.ts';
+import { type Patience, Retries } from '../../platform/retry/retry-policy.ts';
 import type { Intake } from './intake.ts';
 
 /** How often it is checked that the store still has what was read. */

@@ -12,8 +12,8 @@
  */
 
 import type { StoredMessage } from '../../platform/event-store/store.ts';
-import { mayPass, type Patience, Retries } from '../../platform/patience.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
+import { mayPass, type Patience, Retries } from '../../platform/retry/retry-policy.ts';
 import { FencedError, type Positions } from './checkpoints.ts';
 import { toCommit } from './commits.ts';
 import type { Intake } from './intake.ts';

@@ -1,7 +1,7 @@
 /** `event_log`: every event as it is stored, for the event grid and for exports. */
 
-import { occurredAtMs, type Stamped } from '../../domain/clock.ts';
-import { type CloudEvent, lockerOfSubject } from '../../domain/envelope.ts';
+import { occurredAtMs, type Stamped } from '../../domain/device/unit-clock.ts';
+import { type CloudEvent, lockerOfSubject } from '../../domain/events/envelope.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import { partsOf } from '../../platform/parts.ts';
 import type { Tx } from '../../platform/postgres/connection.ts';

@@ -1,13 +1,13 @@
 /** `reservations`: what a customer has, and what is free. */
 
-import type { ConfigurationValues } from '../../domain/configuration.ts';
-import { requireConfigured } from '../../domain/configuration-state.ts';
-import type { Rental } from '../../domain/device.ts';
-import type { Aggregate } from '../../domain/envelope.ts';
+import { evolveReservation, type Reservation } from '../../domain/booking/reservation.ts';
+import { requireConfigured } from '../../domain/configuration/state.ts';
+import type { ConfigurationValues } from '../../domain/configuration-values.ts';
+import type { Rental } from '../../domain/device/device.ts';
 import { upcast } from '../../domain/events/catalogue.ts';
-import type { RegisteredLocker, RegisteredUnit } from '../../domain/registry.ts';
-import { evolveReservation, type Reservation } from '../../domain/reservation.ts';
-import type { UnitState } from '../../domain/unit.ts';
+import type { Aggregate } from '../../domain/events/envelope.ts';
+import type { RegisteredLocker, RegisteredUnit } from '../../domain/registry/registry.ts';
+import type { UnitState } from '../../domain/unit/unit.ts';
 import { toInstant, toMs } from '../../domain/vocabulary.ts';
 import { partsOf } from '../../platform/parts.ts';
 import type { Sql, Tx } from '../../platform/postgres/connection.ts';

@@ -1,7 +1,7 @@
-import { OVERDUE_ALLOWANCE_MS } from '../../domain/allocation.ts';
-import type { ConfigurationValues } from '../../domain/configuration.ts';
-import { priceOf } from '../../domain/price.ts';
-import type { Reservation } from '../../domain/reservation.ts';
+import { OVERDUE_ALLOWANCE_MS } from '../../domain/booking/allocation.ts';
+import { priceOf } from '../../domain/booking/price.ts';
+import type { Reservation } from '../../domain/booking/reservation.ts';
+import type { ConfigurationValues } from '../../domain/configuration-values.ts';
 import { type LockerSize, type Money, toInstant, toMs } from '../../domain/vocabulary.ts';
 import type { Fragment, Sql } from '../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';

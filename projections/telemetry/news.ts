@@ -3,7 +3,7 @@
  * does not matter, and no part undoes another: a ping that was missed says only that somebody asked.
  */
 
-import type { Heard, TelemetryResult } from '../../platform/telemetry.ts';
+import type { Heard, TelemetryResult } from '../../platform/liveness/telemetry.ts';
 
 /**
  * Offsets from heartbeats count only when no ping was answered for so long: nobody knows how long a heartbeat was under way,

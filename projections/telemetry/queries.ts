@@ -1,4 +1,4 @@
-import type { PingerStatus } from '../../platform/pinger-status.ts';
+import type { PingerStatus } from '../../platform/liveness/pinger-status.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { watch } from './watching.ts';
 

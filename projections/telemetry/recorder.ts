@@ -3,12 +3,12 @@
  * its buckets. It is no projection: what is lost is not told again, and the next ping or heartbeat makes up for it.
  */
 
-import { isClockWrong } from '../../domain/clock.ts';
+import { isClockWrong } from '../../domain/device/unit-clock.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
-import type { Log } from '../../platform/log.ts';
-import { decodeStatus, type PingerStatus } from '../../platform/pinger-status.ts';
+import { decodeStatus, type PingerStatus } from '../../platform/liveness/pinger-status.ts';
+import { decodeTelemetry } from '../../platform/liveness/telemetry.ts';
+import type { Log } from '../../platform/observability/log.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
-import { decodeTelemetry } from '../../platform/telemetry.ts';
 import { ResponseTimeDays } from './days.ts';
 import { clockOf, joined, PING_CLOCK_PRECEDENCE_MS, proofOf, type UnitNews, withResult } from './news.ts';
 import { WatchAlarms, watch, writeStatus } from './watching.ts';

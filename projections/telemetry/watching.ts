@@ -1,9 +1,9 @@
 /** Which shards are watched, as the pingers say. Times are those of the database, so that no two clocks are compared. */
 
-import type { Log } from '../../platform/log.ts';
-import { type PingerStatus, watchedForMs } from '../../platform/pinger-status.ts';
+import { shardsOfLength } from '../../domain/shard-prefixes.ts';
+import { type PingerStatus, watchedForMs } from '../../platform/liveness/pinger-status.ts';
+import type { Log } from '../../platform/observability/log.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
-import { shardsOfLength } from '../../platform/shards/prefixes.ts';
 
 const MS_PER_S = 1_000;
 /** A pinger that was not heard for so long is forgotten. */

@@ -1,10 +1,10 @@
 /** `units`: the grid of units and the detail of one, as far as events tell. Response times are telemetry beside it. */
 
-import { type Configured, requireConfigured } from '../../domain/configuration-state.ts';
-import type { Aggregate } from '../../domain/envelope.ts';
-import type { RegisteredUnit } from '../../domain/registry.ts';
+import { type Configured, requireConfigured } from '../../domain/configuration/state.ts';
+import type { Aggregate } from '../../domain/events/envelope.ts';
+import type { RegisteredUnit } from '../../domain/registry/registry.ts';
 import { unitHash } from '../../domain/shard.ts';
-import type { UnitState } from '../../domain/unit.ts';
+import type { UnitState } from '../../domain/unit/unit.ts';
 import type { Tx } from '../../platform/postgres/connection.ts';
 import type { Projection } from '../engine/projection.ts';
 import { type FoldedUnit, UnitStates, versionWithFold, withoutUses } from '../unit-states.ts';

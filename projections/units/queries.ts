@@ -1,9 +1,9 @@
-import { SHORT_HASH_LETTERS } from '../../domain/configuration.ts';
-import { REPORT_TOLERANCE_MS } from '../../domain/configuration-delivery.ts';
-import type { ConfigurationStatus } from '../../domain/configuration-state.ts';
-import type { RegisteredUnit } from '../../domain/registry.ts';
-import type { UnitState } from '../../domain/unit.ts';
-import { detailsOf } from '../../domain/unit-details.ts';
+import { REPORT_TOLERANCE_MS } from '../../domain/configuration/delivery.ts';
+import type { ConfigurationStatus } from '../../domain/configuration/state.ts';
+import { SHORT_HASH_LETTERS } from '../../domain/configuration-values.ts';
+import type { RegisteredUnit } from '../../domain/registry/registry.ts';
+import { detailsOf } from '../../domain/unit/details.ts';
+import type { UnitState } from '../../domain/unit/unit.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
 import { servingRun } from '../engine/serving.ts';

@@ -1,11 +1,11 @@
 /** An example of everything that travels, made of constants only: the same in every document. */
 
-import type { BatchEvent } from '../../domain/batch.ts';
-import { deviceEventId } from '../../domain/batch.ts';
-import { COMMAND_SIGNATURE_TTL_S, type Command } from '../../domain/commands.ts';
-import { defaultConfiguration } from '../../domain/configuration.ts';
-import type { Aggregate, CloudEvent } from '../../domain/envelope.ts';
+import { defaultConfiguration } from '../../domain/configuration-values.ts';
 import { definitionOf, type EventType, versionOf } from '../../domain/events/catalogue.ts';
+import type { Aggregate, CloudEvent } from '../../domain/events/envelope.ts';
+import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
+import { deviceEventId } from '../../domain/unit-protocol/batch.ts';
+import { COMMAND_SIGNATURE_TTL_S, type Command } from '../../domain/unit-protocol/commands.ts';
 import { EVENT_DATA, EXAMPLE, lockerOf } from './event-data.ts';
 import { EVENT_TYPES } from './schemas.ts';
 

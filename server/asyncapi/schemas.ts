@@ -1,11 +1,17 @@
 /** Every schema of the AsyncAPI document by name: those of `domain/`, and what they make of an envelope or a batch. */
 
 import { type TObject, type TSchema, Type } from '@sinclair/typebox';
-import { BatchEvent, BatchHead, FetchedHead, FetchRequest, MAX_BATCH_EVENTS } from '../../domain/batch.ts';
-import { Command, CommandAnswer, PingReply, SignedCommand } from '../../domain/commands.ts';
-import { VersionedConfiguration } from '../../domain/configuration.ts';
-import type { CloudEvent as CloudEventFields } from '../../domain/envelope.ts';
+import { VersionedConfiguration } from '../../domain/configuration-values.ts';
 import { definitionOf, EVENT_CATALOGUE, type EventType, versionOf } from '../../domain/events/catalogue.ts';
+import type { CloudEvent as CloudEventFields } from '../../domain/events/envelope.ts';
+import {
+  BatchEvent,
+  BatchHead,
+  FetchedHead,
+  FetchRequest,
+  MAX_BATCH_EVENTS,
+} from '../../domain/unit-protocol/batch.ts';
+import { Command, CommandAnswer, PingReply, SignedCommand } from '../../domain/unit-protocol/commands.ts';
 import { Instant, Text, UnitName } from '../../domain/vocabulary.ts';
 import { MAX_COMMIT_EVENTS } from '../../platform/event-store/store.ts';
 

@@ -1,8 +1,8 @@
 /** What units and the platform say to one another: pushes, heartbeats, commands and fetches. */
 
 import type { TSchema } from '@sinclair/typebox';
-import { MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_EVENT_BYTES } from '../../domain/batch.ts';
-import { COMMAND_SIGNATURE_TTL_S } from '../../domain/commands.ts';
+import { MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_EVENT_BYTES } from '../../domain/unit-protocol/batch.ts';
+import { COMMAND_SIGNATURE_TTL_S } from '../../domain/unit-protocol/commands.ts';
 import { MAX_INBOX_BATCHES_PER_UNIT } from '../../platform/nats/streams.ts';
 import { COMMAND_EXAMPLE, EXAMPLES } from './examples.ts';
 import { referring, SCHEMAS } from './schemas.ts';

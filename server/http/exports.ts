@@ -9,7 +9,7 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Log } from '../../platform/log.ts';
+import type { Log } from '../../platform/observability/log.ts';
 import { Problem, RETRY_AFTER_S } from './problems.ts';
 
 /** Exports of one process at the same time: what people wait for needs connections, too. */

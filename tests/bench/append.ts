@@ -1,7 +1,7 @@
 /** `append`: single decisions through the decider, beside the same publishes without our code. */
 
-import { hold } from '../../domain/booking.ts';
-import { newUnitState } from '../../domain/unit.ts';
+import { hold } from '../../domain/booking/booking.ts';
+import { newUnitState } from '../../domain/unit/unit.ts';
 import type { Nats } from '../../platform/nats/connection.ts';
 import { NatsEventStore } from '../../platform/nats/event-store.ts';
 import { publishAtomically } from '../../platform/nats/jetstream.ts';

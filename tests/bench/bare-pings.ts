@@ -4,7 +4,7 @@
  */
 
 import { randomFillSync } from 'node:crypto';
-import { Lags } from '../../pinger/lag.ts';
+import { Lags } from '../../pinger/telemetry/lag.ts';
 import {
   beginPing,
   isSealed,

@@ -4,11 +4,11 @@
  */
 
 import { encodeCommit } from '../../platform/event-store/store.ts';
-import { createLog } from '../../platform/log.ts';
 import { Nats } from '../../platform/nats/connection.ts';
 import { NatsEventStore } from '../../platform/nats/event-store.ts';
 import { type OutgoingMessage, publishAtomically } from '../../platform/nats/jetstream.ts';
 import { eventSubject } from '../../platform/nats/subjects.ts';
+import { createLog } from '../../platform/observability/log.ts';
 
 interface Server {
   readonly natsUrl: string;

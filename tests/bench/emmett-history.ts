@@ -2,9 +2,9 @@
 
 import type { Event } from '@event-driven-io/emmett';
 import { getPostgreSQLEventStore } from '@event-driven-io/emmett-postgresql';
-import type { Aggregate, CloudEvent } from '../../domain/envelope.ts';
 import { definitionOf, EVENT_CATALOGUE, type EventType } from '../../domain/events/catalogue.ts';
-import { evolveUnit, newUnitState, type UnitState } from '../../domain/unit.ts';
+import type { Aggregate, CloudEvent } from '../../domain/events/envelope.ts';
+import { evolveUnit, newUnitState, type UnitState } from '../../domain/unit/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import type { Append } from '../../platform/event-store/store.ts';
 import { withoutUses } from '../../projections/unit-states.ts';

@@ -9,8 +9,8 @@ import {
   storeProcessorCheckpoint,
   transactionToPostgreSQLProjectionHandlerContext,
 } from '@event-driven-io/emmett-postgresql';
-import { lockerOfSubject } from '../../domain/envelope.ts';
-import { newUnitState, type UnitState } from '../../domain/unit.ts';
+import { lockerOfSubject } from '../../domain/events/envelope.ts';
+import { newUnitState, type UnitState } from '../../domain/unit/unit.ts';
 import { evolveWith, FOLLOWED_TYPES, RECORDED_TYPES, type Recorded } from './emmett-history.ts';
 
 const VERSION = 1;

@@ -5,10 +5,10 @@
 
 import { constants, setPriority } from 'node:os';
 import { join } from 'node:path';
-import { messageOf } from '../../platform/message-of.ts';
+import { decodeStatus, type PingerStatus, STATUS_FILTER } from '../../platform/liveness/pinger-status.ts';
+import { decodeTelemetry, TELEMETRY_FILTER } from '../../platform/liveness/telemetry.ts';
 import { Nats } from '../../platform/nats/connection.ts';
-import { decodeStatus, type PingerStatus, STATUS_FILTER } from '../../platform/pinger-status.ts';
-import { decodeTelemetry, TELEMETRY_FILTER } from '../../platform/telemetry.ts';
+import { messageOf } from '../../platform/observability/error-message.ts';
 import { atTheEnd, runCleanups, temporaryFolder } from '../support/cleanup.ts';
 import { eventually } from '../support/eventually.ts';
 import { quietLog } from '../support/nats.ts';

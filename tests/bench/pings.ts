@@ -4,14 +4,14 @@
  */
 
 import { unitHash } from '../../domain/shard.ts';
-import { systemClock } from '../../pinger/clock.ts';
-import { Meter } from '../../pinger/meter.ts';
-import { PingPool } from '../../pinger/pool.ts';
-import { Roster } from '../../pinger/roster.ts';
-import { Rounds } from '../../pinger/rounds.ts';
-import { Schedule, slotWidthMs } from '../../pinger/schedule.ts';
-import { PROBE, UnitTable } from '../../pinger/unit-table.ts';
-import { createLog } from '../../platform/log.ts';
+import { PingPool } from '../../pinger/pool/ping-pool.ts';
+import { systemClock } from '../../pinger/schedule/clock.ts';
+import { Rounds } from '../../pinger/schedule/rounds.ts';
+import { Schedule, slotWidthMs } from '../../pinger/schedule/schedule.ts';
+import { Meter } from '../../pinger/telemetry/meter.ts';
+import { Roster } from '../../pinger/units/roster.ts';
+import { PROBE, UnitTable } from '../../pinger/units/unit-table.ts';
+import { createLog } from '../../platform/observability/log.ts';
 
 export interface PingsTask {
   /** A file with the name, the key (hex) and the address of a unit on each line. */
@@ -48,7 +48,7 @@ const table = UnitTable.create(lines.length);
 const roster = new Roster(table.capacity);
 const meter = new Meter(systemClock.monotonic);
 const pool = new PingPool({
-  worker: new URL('../../pinger/worker.ts', import.meta.url),
+  worker: new URL('../../pinger/pool/worker.ts', import.meta.url),
   threads,
   taskMs: schedule.widthMs + timeoutMs,
   settings: { table: table.shared, timeoutMs, httpKeepAlive: task.keepAlive },

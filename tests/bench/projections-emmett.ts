@@ -8,7 +8,7 @@ import {
   postgreSQLEventStoreConsumer,
   postgreSQLProjector,
 } from '@event-driven-io/emmett-postgresql';
-import type { UnitState } from '../../domain/unit.ts';
+import type { UnitState } from '../../domain/unit/unit.ts';
 import { Postgres } from '../../platform/postgres/connection.ts';
 import { ensureMonths } from '../../projections/event_log/months.ts';
 import { eventLog } from '../../projections/event_log/projection.ts';

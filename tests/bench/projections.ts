@@ -4,9 +4,9 @@
  */
 
 import { setTimeout as pause } from 'node:timers/promises';
-import { createLog } from '../../platform/log.ts';
 import { Nats } from '../../platform/nats/connection.ts';
 import { NatsEventStore } from '../../platform/nats/event-store.ts';
+import { createLog } from '../../platform/observability/log.ts';
 import { partsOf } from '../../platform/parts.ts';
 import { Postgres, type Sql } from '../../platform/postgres/connection.ts';
 import { createProjections } from '../../projections/all.ts';

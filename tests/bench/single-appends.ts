@@ -3,11 +3,11 @@
  * own, through the product's event store. A time counts from the moment when the append was due. Ends at SIGTERM.
  */
 
-import type { CloudEvent } from '../../domain/envelope.ts';
+import type { CloudEvent } from '../../domain/events/envelope.ts';
 import { StoreUnavailableError } from '../../platform/event-store/store.ts';
-import { createLog } from '../../platform/log.ts';
 import { Nats } from '../../platform/nats/connection.ts';
 import { NatsEventStore } from '../../platform/nats/event-store.ts';
+import { createLog } from '../../platform/observability/log.ts';
 import { Latencies, type LatencySummary } from './latencies.ts';
 
 export interface AppendTask {

@@ -1,7 +1,7 @@
 /** What a busy unit has in its log: customers who pay, rent, open, close and give back, some 180 bytes an event. */
 
-import type { BatchEvent } from '../../domain/batch.ts';
-import { defaultConfiguration } from '../../domain/configuration.ts';
+import { defaultConfiguration } from '../../domain/configuration-values.ts';
+import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 
 export const LOCKERS = ['A', 'B', 'C', 'D', 'E', 'F', 'G', 'H'] as const;

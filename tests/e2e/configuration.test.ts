@@ -1,7 +1,11 @@
 /** What operators want of units, over REST, against simulated units with faults, with a short schedule. */
 
 import { afterEach, beforeAll, describe, expect, test } from 'bun:test';
-import { type ConfigurationValues, configurationHash, defaultConfiguration } from '../../domain/configuration.ts';
+import {
+  type ConfigurationValues,
+  configurationHash,
+  defaultConfiguration,
+} from '../../domain/configuration-values.ts';
 import { type Answer, Client, fields, items, period, text } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';

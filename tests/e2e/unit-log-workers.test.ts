@@ -6,7 +6,7 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test';
 import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
 import type { Fleet, FleetOptions } from '../../device-sim/fleet/fleet.ts';
-import { configurationHash, defaultConfiguration } from '../../domain/configuration.ts';
+import { configurationHash, defaultConfiguration } from '../../domain/configuration-values.ts';
 import { Nats } from '../../platform/nats/connection.ts';
 import { api as jetstream } from '../../platform/nats/jetstream.ts';
 import { MAX_INBOX_BATCHES_PER_UNIT } from '../../platform/nats/streams.ts';

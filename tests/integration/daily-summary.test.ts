@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, test } from 'bun:test';
-import { defaultConfiguration } from '../../domain/configuration.ts';
-import type { Aggregate, CloudEvent, EventDraft } from '../../domain/envelope.ts';
+import { defaultConfiguration } from '../../domain/configuration-values.ts';
+import type { Aggregate, CloudEvent, EventDraft } from '../../domain/events/envelope.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import { Postgres } from '../../platform/postgres/connection.ts';
 import { loadMigrations, migrate } from '../../platform/postgres/migrations.ts';
-import { type DeadLetterOptions, DeadLetters } from '../../server/dead-letters/dead-letters.ts';
+import { type DeadLetterOptions, DeadLetters } from '../../platform/unit-log/dead-letter-store.ts';
 import { Problem } from '../../server/http/problems.ts';
 import { EPOCH } from '../support/given.ts';
 import { bad, batch, becomesAcceptable, event, LetterProcess, NOW_MS, TIME, types } from '../support/letter-process.ts';

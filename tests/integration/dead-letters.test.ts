@@ -3,8 +3,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
-import type { DeadLetter, DeadLetterOptions } from '../../server/dead-letters/dead-letters.ts';
-import { UnreadablePageError } from '../../server/fetch/unit-log-reader.ts';
+import type { DeadLetter, DeadLetterOptions } from '../../platform/unit-log/dead-letter-store.ts';
+import { UnreadablePageError } from '../../server/workers/fetch/unit-log-reader.ts';
 import { EPOCH } from '../support/given.ts';
 import {
   bad,

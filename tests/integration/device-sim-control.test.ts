@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
 import type { Fleet } from '../../device-sim/fleet/fleet.ts';
-import type { UnitBatch } from '../../domain/batch.ts';
+import type { UnitBatch } from '../../domain/unit-protocol/batch.ts';
 import { call, type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
 

@@ -10,7 +10,7 @@ import type { StoredUnit } from '../../device-sim/store/fleet-store.ts';
 import { FleetStore } from '../../device-sim/store/fleet-store.ts';
 import { firstAvailableSeq } from '../../device-sim/unit/model.ts';
 import { walkUp } from '../../device-sim/unit/screen.ts';
-import type { BatchEvent } from '../../domain/batch.ts';
+import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 import { type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { Value } from '@sinclair/typebox/value';
 import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
 import type { Fleet } from '../../device-sim/fleet/fleet.ts';
-import { BatchHead, FetchedHead } from '../../domain/batch.ts';
+import { BatchHead, FetchedHead } from '../../domain/unit-protocol/batch.ts';
 import { unitCommandsSubject } from '../../platform/nats/subjects.ts';
 import { call, type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';

@@ -4,7 +4,7 @@ import { NO_FAULTS } from '../../device-sim/faults.ts';
 import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
 import type { Fleet } from '../../device-sim/fleet/fleet.ts';
 import { walkUp } from '../../device-sim/unit/screen.ts';
-import { createLog } from '../../platform/log.ts';
+import { createLog } from '../../platform/observability/log.ts';
 import {
   decodePingReply,
   encodePing,

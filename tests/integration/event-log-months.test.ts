@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test';
-import type { CloudEvent } from '../../domain/envelope.ts';
+import type { CloudEvent } from '../../domain/events/envelope.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { servingRun } from '../../projections/engine/serving.ts';

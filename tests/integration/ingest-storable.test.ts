@@ -2,10 +2,10 @@
 
 import { afterAll, beforeAll, expect, test } from 'bun:test';
 import fc from 'fast-check';
-import { recoverEvent } from '../../domain/unit-log.ts';
+import { recoverEvent } from '../../domain/device/unit-log.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
-import { readBatch } from '../../server/ingest/batch.ts';
+import { readBatch } from '../../platform/unit-log/batch.ts';
 import { EPOCH, UNIT } from '../support/given.ts';
 import { LetterProcess, NOW_MS } from '../support/letter-process.ts';
 import { fillToTheEnd, freshPostgres } from '../support/projections.ts';

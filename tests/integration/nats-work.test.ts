@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StoreUnavailableError } from '../../platform/event-store/store.ts';
-import { createLog } from '../../platform/log.ts';
 import { Nats } from '../../platform/nats/connection.ts';
 import { NatsEventStore } from '../../platform/nats/event-store.ts';
 import { GroupCommit } from '../../platform/nats/group-commit.ts';
@@ -9,7 +8,8 @@ import { api, ensureStreams, publishStored } from '../../platform/nats/jetstream
 import { OrderedAcks } from '../../platform/nats/ordered-acks.ts';
 import { eventSubject, unitPushSubject } from '../../platform/nats/subjects.ts';
 import { work } from '../../platform/nats/work-queue.ts';
-import { untilItWorks } from '../../platform/patience.ts';
+import { createLog } from '../../platform/observability/log.ts';
+import { untilItWorks } from '../../platform/retry/retry-policy.ts';
 import { eventually } from '../support/eventually.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
 import { connectPlatform, quietLog, testPlatform } from '../support/nats.ts';

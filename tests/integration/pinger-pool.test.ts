@@ -1,9 +1,9 @@
 import { afterEach, expect, test } from 'bun:test';
 import { rmSync } from 'node:fs';
-import { PingPool } from '../../pinger/pool.ts';
-import type { SlotTask } from '../../pinger/tasks.ts';
-import { UnitTable } from '../../pinger/unit-table.ts';
-import { createLog } from '../../platform/log.ts';
+import { PingPool } from '../../pinger/pool/ping-pool.ts';
+import type { SlotTask } from '../../pinger/pool/tasks.ts';
+import { UnitTable } from '../../pinger/units/unit-table.ts';
+import { createLog } from '../../platform/observability/log.ts';
 import { eventually } from '../support/eventually.ts';
 import { FRAIL, markerOf, SLOW_MS } from '../support/frail-worker.ts';
 

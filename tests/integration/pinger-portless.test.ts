@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test';
 import { resolve } from 'node:path';
-import { OUTCOME } from '../../pinger/tasks.ts';
+import { OUTCOME } from '../../pinger/pool/tasks.ts';
 import type { PortlessFindings } from '../support/portless-pinger.ts';
 
 /** In a network of its own, where a process may say how many ports there are. */

@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test';
 import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
-import { OUTCOME } from '../../pinger/tasks.ts';
+import { OUTCOME } from '../../pinger/pool/tasks.ts';
 import { encodePingReply, REQUEST_AT } from '../../platform/unit-protocol/datagram.ts';
 import { FakeUnit } from '../support/fake-unit.ts';
 import type { StarvedFindings, StarvedTask } from '../support/starved-pinger.ts';

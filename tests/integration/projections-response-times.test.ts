@@ -2,8 +2,8 @@
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { toInstant } from '../../domain/vocabulary.ts';
+import { BUCKET_MS, encodeTelemetry, type Heard } from '../../platform/liveness/telemetry.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
-import { BUCKET_MS, encodeTelemetry, type Heard } from '../../platform/telemetry.ts';
 import { ResponseTimeDays } from '../../projections/telemetry/days.ts';
 import { responseTimes } from '../../projections/telemetry/queries.ts';
 import { TelemetryRecorder } from '../../projections/telemetry/recorder.ts';

@@ -1,15 +1,15 @@
 /** What is kept of pings and heartbeats, and what lists make of it, of wrong clocks and of revoked credentials. */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { CLOCK_OFFSET_TOLERANCE_MS } from '../../domain/clock.ts';
-import { type Aggregate, type CloudEvent, type EventDraft, envelop } from '../../domain/envelope.ts';
+import { CLOCK_OFFSET_TOLERANCE_MS } from '../../domain/device/unit-clock.ts';
 import { versionOf } from '../../domain/events/catalogue.ts';
+import { type Aggregate, type CloudEvent, type EventDraft, envelop } from '../../domain/events/envelope.ts';
 import { unitHash } from '../../domain/shard.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
-import type { PingerStatus } from '../../platform/pinger-status.ts';
+import type { PingerStatus } from '../../platform/liveness/pinger-status.ts';
+import { encodeTelemetry, type TelemetryResult } from '../../platform/liveness/telemetry.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
-import { encodeTelemetry, type TelemetryResult } from '../../platform/telemetry.ts';
 import { listEvents } from '../../projections/event_log/queries.ts';
 import { PING_CLOCK_PRECEDENCE_MS } from '../../projections/telemetry/news.ts';
 import { clockOffsets, pingers } from '../../projections/telemetry/queries.ts';

@@ -2,11 +2,11 @@
 
 import { afterAll, beforeAll, expect, test } from 'bun:test';
 import { randomUUID } from 'node:crypto';
-import { ProofQuestions } from '../../pinger/proof-questions.ts';
+import { ProofQuestions } from '../../pinger/connectivity/proof-questions.ts';
+import { STATUS_FILTER } from '../../platform/liveness/pinger-status.ts';
+import { type Proof, ProofExchange } from '../../platform/liveness/proof-exchange.ts';
+import { TELEMETRY_FILTER } from '../../platform/liveness/telemetry.ts';
 import type { Nats } from '../../platform/nats/connection.ts';
-import { STATUS_FILTER } from '../../platform/pinger-status.ts';
-import { type Proof, ProofExchange } from '../../platform/proofs.ts';
-import { TELEMETRY_FILTER } from '../../platform/telemetry.ts';
 import { eventually } from '../support/eventually.ts';
 import { connectPlatform } from '../support/nats.ts';
 

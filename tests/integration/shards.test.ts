@@ -1,16 +1,16 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'bun:test';
 import { join } from 'node:path';
 import { unitHash } from '../../domain/shard.ts';
+import { shardsOfLength } from '../../domain/shard-prefixes.ts';
 import { natsServerConfig } from '../../platform/credentials/nats-accounts.ts';
 import { type EmbeddedNats, startEmbeddedNats } from '../../platform/embedded/nats.ts';
-import { createLog } from '../../platform/log.ts';
 import { Nats } from '../../platform/nats/connection.ts';
 import { api } from '../../platform/nats/jetstream.ts';
 import { MemberBucket } from '../../platform/nats/members.ts';
+import { createLog } from '../../platform/observability/log.ts';
 import { deal } from '../../platform/shards/deal.ts';
 import { joinShards, type ShardOptions, type Shards } from '../../platform/shards/join.ts';
 import { EXPIRY_MS, HEARTBEAT_MS } from '../../platform/shards/membership.ts';
-import { shardsOfLength } from '../../platform/shards/prefixes.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 import { eventually } from '../support/eventually.ts';
 import { ManualTime } from '../support/manual-time.ts';

@@ -1,7 +1,7 @@
 /** Rotation and revocation over the API: what the operator gets, and what the unit notices. */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { newUnitState } from '../../domain/unit.ts';
+import { newUnitState } from '../../domain/unit/unit.ts';
 import { readAccountJwt, signAccountJwt } from '../../platform/credentials/account-jwt.ts';
 import { loadKeys, unitKey } from '../../platform/credentials/keys.ts';
 import {
@@ -19,8 +19,8 @@ import { unitHeartbeatSubject } from '../../platform/nats/subjects.ts';
 import { PostgresUnavailableError } from '../../platform/postgres/connection.ts';
 import { freePort } from '../../platform/process/ports.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
+import { UnitCredentials } from '../../server/api/units/credentials.ts';
 import { Problem } from '../../server/http/problems.ts';
-import { UnitCredentials } from '../../server/units/credentials.ts';
 import { Client, fields, period, text } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import { quietLog } from '../support/nats.ts';

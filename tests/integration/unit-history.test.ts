@@ -1,10 +1,10 @@
 /** Units at other times, folded from a real event log into which the logs of units came late. */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import type { Aggregate } from '../../domain/envelope.ts';
+import type { Aggregate } from '../../domain/events/envelope.ts';
 import { laneOf } from '../../domain/shard.ts';
-import { asUsed } from '../../domain/time-travel.ts';
-import { evolveUnit, newUnitState, type UnitState } from '../../domain/unit.ts';
+import { asUsed } from '../../domain/unit/time-travel.ts';
+import { evolveUnit, newUnitState, type UnitState } from '../../domain/unit/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { Append, StoredMessage } from '../../platform/event-store/store.ts';
@@ -14,8 +14,8 @@ import { snapshotReader } from '../../projections/bookings/queries.ts';
 import { PositionWatch } from '../../projections/engine/queries.ts';
 import { unitCommits } from '../../projections/event_log/queries/history.ts';
 import { PAGE_SETTINGS } from '../../projections/event_log/queries.ts';
-import { MAX_RUNNING_FOLDS, UnitHistory, type UnitHistoryDependencies } from '../../server/history/handlers.ts';
-import { pastView } from '../../server/history/views.ts';
+import { MAX_RUNNING_FOLDS, UnitHistory, type UnitHistoryDependencies } from '../../server/api/history/handlers.ts';
+import { pastView } from '../../server/api/history/views.ts';
 import { Problem } from '../../server/http/problems.ts';
 import { Reads } from '../../server/http/reads.ts';
 import { FleetHistory } from '../support/fleet-history.ts';

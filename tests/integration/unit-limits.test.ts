@@ -2,7 +2,7 @@
 
 import { expect, test } from 'bun:test';
 import { join } from 'node:path';
-import { MAX_BATCH_BYTES } from '../../domain/batch.ts';
+import { MAX_BATCH_BYTES } from '../../domain/unit-protocol/batch.ts';
 import { readAccountJwt } from '../../platform/credentials/account-jwt.ts';
 import { loadKeys } from '../../platform/credentials/keys.ts';
 import {

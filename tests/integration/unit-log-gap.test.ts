@@ -3,13 +3,13 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test';
 import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
 import { close, giveBack, walkUp } from '../../device-sim/unit/screen.ts';
-import { newUnitState } from '../../domain/unit.ts';
+import { newUnitState } from '../../domain/unit/unit.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
-import { createLog } from '../../platform/log.ts';
+import { createLog } from '../../platform/observability/log.ts';
+import { BatchRecorder } from '../../platform/unit-log/batch-recorder.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
-import { fetchLog } from '../../server/fetch/log-fetch.ts';
-import { UnitLogReader } from '../../server/fetch/unit-log-reader.ts';
-import { BatchRecorder } from '../../server/ingest/recorder.ts';
+import { fetchLog } from '../../server/workers/fetch/log-fetch.ts';
+import { UnitLogReader } from '../../server/workers/fetch/unit-log-reader.ts';
 import { type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
 import { registration } from '../support/registration.ts';

@@ -5,10 +5,10 @@ import { execute } from '../../device-sim/unit/commands.ts';
 import { reboot, wipe } from '../../device-sim/unit/lifecycle.ts';
 import type { Decision, Surroundings, UnitModel } from '../../device-sim/unit/model.ts';
 import { close, giveBack, open, redeem, walkUp } from '../../device-sim/unit/screen.ts';
-import type { BatchEvent } from '../../domain/batch.ts';
-import type { Command } from '../../domain/commands.ts';
-import { defaultConfiguration } from '../../domain/configuration.ts';
-import type { CloudEvent } from '../../domain/envelope.ts';
+import { defaultConfiguration } from '../../domain/configuration-values.ts';
+import type { CloudEvent } from '../../domain/events/envelope.ts';
+import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
+import type { Command } from '../../domain/unit-protocol/commands.ts';
 import { noonPlus } from './device-unit.ts';
 
 const factory = defaultConfiguration(600);

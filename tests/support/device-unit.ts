@@ -2,8 +2,8 @@
 
 import { firstBoot } from '../../device-sim/unit/lifecycle.ts';
 import type { Decision, Surroundings, UnitModel } from '../../device-sim/unit/model.ts';
-import type { BatchEvent } from '../../domain/batch.ts';
-import { defaultConfiguration } from '../../domain/configuration.ts';
+import { defaultConfiguration } from '../../domain/configuration-values.ts';
+import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 
 export const NOON_MS = Date.parse('2026-07-01T12:00:00.000Z');

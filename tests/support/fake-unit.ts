@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { PingReply } from '../../domain/commands.ts';
+import type { PingReply } from '../../domain/unit-protocol/commands.ts';
 import { parsePlace, pingMac, pingReplyMac, sameMac } from '../../platform/unit-protocol/ping.ts';
 
 /** How a unit answers. */

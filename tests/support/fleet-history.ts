@@ -1,22 +1,22 @@
 /** Random lives of many units, decided by the domain: what the projections are tested and measured with. */
 
-import { cancel, confirm, end, hold, requestOpen } from '../../domain/booking.ts';
-import { defaultConfiguration } from '../../domain/configuration.ts';
+import { cancel, confirm, end, hold, requestOpen } from '../../domain/booking/booking.ts';
+import { allReservations } from '../../domain/booking/reservation.ts';
+import { settle } from '../../domain/booking/settlement.ts';
 import {
   changeConfiguration,
   noteReported,
   type PushOutcome,
   recordPush,
-} from '../../domain/configuration-delivery.ts';
-import { requireConfigured } from '../../domain/configuration-state.ts';
-import { goOffline, goOnline } from '../../domain/connectivity.ts';
-import { type Aggregate, type CloudEvent, type EventDraft, envelop } from '../../domain/envelope.ts';
+} from '../../domain/configuration/delivery.ts';
+import { requireConfigured } from '../../domain/configuration/state.ts';
+import { defaultConfiguration } from '../../domain/configuration-values.ts';
+import { goOffline, goOnline } from '../../domain/connectivity/connectivity.ts';
 import { versionOf } from '../../domain/events/catalogue.ts';
+import { type Aggregate, type CloudEvent, type EventDraft, envelop } from '../../domain/events/envelope.ts';
 import { Refusal } from '../../domain/refusal.ts';
-import type { RegisteredUnit } from '../../domain/registry.ts';
-import { allReservations } from '../../domain/reservation.ts';
-import { settle } from '../../domain/settlement.ts';
-import { evolveUnit, newUnitState, type UnitState } from '../../domain/unit.ts';
+import type { RegisteredUnit } from '../../domain/registry/registry.ts';
+import { evolveUnit, newUnitState, type UnitState } from '../../domain/unit/unit.ts';
 import { LOCKER_SIZES, toInstant } from '../../domain/vocabulary.ts';
 import type { Append } from '../../platform/event-store/store.ts';
 import type { SeededRandom } from './random.ts';

@@ -3,7 +3,7 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { SlotResults, type SlotTask } from '../../pinger/tasks.ts';
+import { SlotResults, type SlotTask } from '../../pinger/pool/tasks.ts';
 
 /** How long a slow slot takes. */
 export const SLOW_MS = 600;

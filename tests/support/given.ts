@@ -1,9 +1,15 @@
 import { expect } from 'bun:test';
-import { recordedSeq } from '../../domain/device.ts';
-import { type Aggregate, type EventDraft, envelop } from '../../domain/envelope.ts';
+import { recordedSeq } from '../../domain/device/device.ts';
 import { definitionOf, versionOf } from '../../domain/events/catalogue.ts';
+import { type Aggregate, type EventDraft, envelop } from '../../domain/events/envelope.ts';
 import { Refusal, type RefusalKind } from '../../domain/refusal.ts';
-import { evolveUnit, type FoldableCommit, lastSequenceOf, newUnitState, type UnitState } from '../../domain/unit.ts';
+import {
+  evolveUnit,
+  type FoldableCommit,
+  lastSequenceOf,
+  newUnitState,
+  type UnitState,
+} from '../../domain/unit/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 
 /** The unit that all of this is about. */

@@ -1,17 +1,17 @@
 /** A process of the platform with dead letters in a real Postgres and events in memory, and what its units push. */
 
-import type { CloudEvent } from '../../domain/envelope.ts';
-import { newUnitState } from '../../domain/unit.ts';
+import type { CloudEvent } from '../../domain/events/envelope.ts';
+import { newUnitState } from '../../domain/unit/unit.ts';
 import type { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
+import { BatchRecorder } from '../../platform/unit-log/batch-recorder.ts';
+import { type DeadLetter, type DeadLetterOptions, DeadLetters } from '../../platform/unit-log/dead-letter-store.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
-import { type DeadLetter, type DeadLetterOptions, DeadLetters } from '../../server/dead-letters/dead-letters.ts';
-import { DeadLetterDesk } from '../../server/dead-letters/handlers.ts';
-import { fetchLog } from '../../server/fetch/log-fetch.ts';
-import { readPage } from '../../server/fetch/unit-log-reader.ts';
+import { DeadLetterDesk } from '../../server/api/dead-letters/handlers.ts';
 import { Problem } from '../../server/http/problems.ts';
-import { ingestMessage } from '../../server/ingest/ingest.ts';
-import { BatchRecorder } from '../../server/ingest/recorder.ts';
+import { fetchLog } from '../../server/workers/fetch/log-fetch.ts';
+import { readPage } from '../../server/workers/fetch/unit-log-reader.ts';
+import { ingestMessage } from '../../server/workers/ingest/ingest.ts';
 import { LOCKERS, registration } from '../unit/domain/scene.ts';
 import { EPOCH } from './given.ts';
 import { silentLog } from './projections.ts';

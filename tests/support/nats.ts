@@ -3,9 +3,9 @@
 import { join } from 'node:path';
 import { loadKeys, type PlatformKeys } from '../../platform/credentials/keys.ts';
 import { natsServerConfig, platformCreds } from '../../platform/credentials/nats-accounts.ts';
-import { createLog } from '../../platform/log.ts';
 import { Nats } from '../../platform/nats/connection.ts';
 import { ensureStreams } from '../../platform/nats/jetstream.ts';
+import { createLog } from '../../platform/observability/log.ts';
 import { temporaryFolder } from './cleanup.ts';
 import { testNats } from './services.ts';
 

@@ -1,19 +1,19 @@
 /** A pinger without threads and without a network, on clocks that a test moves: the real rounds, runner and tracker. */
 
 import { unitHash } from '../../domain/shard.ts';
-import { newUnitState } from '../../domain/unit.ts';
-import type { PingerClock } from '../../pinger/clock.ts';
-import { ConnectivityTracker } from '../../pinger/connectivity.ts';
-import { Meter } from '../../pinger/meter.ts';
+import { newUnitState } from '../../domain/unit/unit.ts';
+import { ConnectivityTracker } from '../../pinger/connectivity/connectivity-tracker.ts';
+import { SlotRunner } from '../../pinger/pool/slot-runner.ts';
+import { OUTCOME, SlotResults, type SlotTask } from '../../pinger/pool/tasks.ts';
 import type { Arrivals, Probe } from '../../pinger/probes/probe.ts';
-import { Roster } from '../../pinger/roster.ts';
-import { Rounds, TURN } from '../../pinger/rounds.ts';
-import { Schedule, slotWidthMs } from '../../pinger/schedule.ts';
-import { SlotRunner } from '../../pinger/slot-runner.ts';
-import { OUTCOME, SlotResults, type SlotTask } from '../../pinger/tasks.ts';
-import { PROBE, UnitTable } from '../../pinger/unit-table.ts';
+import type { PingerClock } from '../../pinger/schedule/clock.ts';
+import { Rounds, TURN } from '../../pinger/schedule/rounds.ts';
+import { Schedule, slotWidthMs } from '../../pinger/schedule/schedule.ts';
+import { Meter } from '../../pinger/telemetry/meter.ts';
+import { Roster } from '../../pinger/units/roster.ts';
+import { PROBE, UnitTable } from '../../pinger/units/unit-table.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
-import { createLog } from '../../platform/log.ts';
+import { createLog } from '../../platform/observability/log.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
 import { LOCKERS, NOW_MS, registration } from '../unit/domain/scene.ts';
 

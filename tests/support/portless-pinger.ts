@@ -6,10 +6,10 @@
 import { writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { unitHash } from '../../domain/shard.ts';
-import { PingPool } from '../../pinger/pool.ts';
-import { STRAYS } from '../../pinger/tasks.ts';
-import { PROBE, UnitTable } from '../../pinger/unit-table.ts';
-import { createLog } from '../../platform/log.ts';
+import { PingPool } from '../../pinger/pool/ping-pool.ts';
+import { STRAYS } from '../../pinger/pool/tasks.ts';
+import { PROBE, UnitTable } from '../../pinger/units/unit-table.ts';
+import { createLog } from '../../platform/observability/log.ts';
 import { FakeUnit } from './fake-unit.ts';
 
 export interface PortlessFindings {
@@ -34,7 +34,7 @@ const row = { name: unit.name, hash: unitHash(unit.name), ip: '127.0.0.1', port,
 table.write(0, row);
 const log = createLog((line) => process.stderr.write(line), Date.now);
 const settings = { table: table.shared, timeoutMs: TIMEOUT_MS, httpKeepAlive: false };
-const worker = new URL('../../pinger/worker.ts', import.meta.url);
+const worker = new URL('../../pinger/pool/worker.ts', import.meta.url);
 const pool = new PingPool({ worker, threads: 1, taskMs: TIMEOUT_MS, settings, log });
 
 async function ping() {

@@ -2,7 +2,7 @@
 
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { EventStore } from '../../platform/event-store/store.ts';
-import { createLog } from '../../platform/log.ts';
+import { createLog } from '../../platform/observability/log.ts';
 import { Postgres } from '../../platform/postgres/connection.ts';
 import { migrate } from '../../platform/postgres/migrations.ts';
 import { createProjections } from '../../projections/all.ts';

@@ -3,8 +3,8 @@
 import { createHash, createPrivateKey } from 'node:crypto';
 import type { JWK } from 'jose';
 import { batchText } from '../../device-sim/transports/batches.ts';
-import type { Command, OfflineTokenClaims, PingReply } from '../../domain/commands.ts';
-import { canonicalJson, defaultConfiguration } from '../../domain/configuration.ts';
+import { canonicalJson, defaultConfiguration } from '../../domain/configuration-values.ts';
+import type { Command, OfflineTokenClaims, PingReply } from '../../domain/unit-protocol/commands.ts';
 import { unitCommandsSubject, unitHeartbeatSubject, unitPushSubject } from '../../platform/nats/subjects.ts';
 import { encodePing, encodePingReply, nameHash } from '../../platform/unit-protocol/datagram.ts';
 import { natsPing, pingPath, pingReplyMac } from '../../platform/unit-protocol/ping.ts';

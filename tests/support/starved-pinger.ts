@@ -5,10 +5,10 @@
 
 import { closeSync, openSync } from 'node:fs';
 import { unitHash } from '../../domain/shard.ts';
-import { PingPool } from '../../pinger/pool.ts';
-import { STRAYS } from '../../pinger/tasks.ts';
-import { PROBE, UnitTable } from '../../pinger/unit-table.ts';
-import { createLog } from '../../platform/log.ts';
+import { PingPool } from '../../pinger/pool/ping-pool.ts';
+import { STRAYS } from '../../pinger/pool/tasks.ts';
+import { PROBE, UnitTable } from '../../pinger/units/unit-table.ts';
+import { createLog } from '../../platform/observability/log.ts';
 
 export interface StarvedTask {
   readonly udp: { readonly name: string; readonly port: number };
@@ -45,7 +45,7 @@ for (const [index, { name, port }] of [udp, http].entries()) {
 const lines: string[] = [];
 const log = createLog((line) => lines.push(line), Date.now);
 const settings = { table: table.shared, timeoutMs: TIMEOUT_MS, httpKeepAlive: false };
-const worker = new URL('../../pinger/worker.ts', import.meta.url);
+const worker = new URL('../../pinger/pool/worker.ts', import.meta.url);
 const pool = new PingPool({ worker, threads: 1, taskMs: TIMEOUT_MS, settings, log });
 const held: number[] = [];
 

@@ -1,7 +1,7 @@
 /** What pingers tell, made by hand. */
 
+import { BUCKET_MS, type Heard } from '../../platform/liveness/telemetry.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
-import { BUCKET_MS, type Heard } from '../../platform/telemetry.ts';
 
 type Last = NonNullable<Heard<'pings'>['last']>;
 

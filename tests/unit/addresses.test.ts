@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { AddressResolver, DEFAULT_DENIED, isRange } from '../../platform/addresses.ts';
+import { AddressResolver, DEFAULT_DENIED, isRange } from '../../platform/network/address-resolver.ts';
 
 const NAMES: Readonly<Record<string, readonly string[]>> = {
   'unit.example': ['10.1.2.3'],

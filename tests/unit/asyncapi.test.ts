@@ -5,8 +5,8 @@ import specs from '@asyncapi/specs';
 import type { TSchema } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
 import Ajv from 'ajv';
-import { AGGREGATES } from '../../domain/envelope.ts';
 import { definitionOf, EVENT_CATALOGUE, type EventType, isEventType } from '../../domain/events/catalogue.ts';
+import { AGGREGATES } from '../../domain/events/envelope.ts';
 import { unitHash } from '../../domain/shard.ts';
 import packageJson from '../../package.json';
 import {
@@ -15,11 +15,11 @@ import {
   unitHeartbeatSubject,
   unitPushSubject,
 } from '../../platform/nats/subjects.ts';
+import { eventProblem } from '../../platform/unit-log/event-checks.ts';
+import { asyncApiRoutes } from '../../server/api/asyncapi/routes.ts';
+import { openapi } from '../../server/api/openapi.ts';
 import { asyncApiDocument } from '../../server/asyncapi/document.ts';
-import { asyncApiRoutes } from '../../server/asyncapi/routes.ts';
 import { EVENTS, SCHEMAS } from '../../server/asyncapi/schemas.ts';
-import { eventProblem } from '../../server/ingest/checks.ts';
-import { openapi } from '../../server/openapi.ts';
 
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 const text = JSON.stringify(asyncApiDocument('1.2.3'));

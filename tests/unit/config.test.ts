@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test';
-import { ConfigError, loadConfig } from '../../platform/config.ts';
+import { ConfigError, loadConfig } from '../../platform/config/config.ts';
 
 function mistakesOf(env: Record<string, string>): readonly string[] {
   try {

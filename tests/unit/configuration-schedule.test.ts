@@ -4,17 +4,17 @@
  */
 
 import { describe, expect, test } from 'bun:test';
-import { configurationHash, defaultConfiguration } from '../../domain/configuration.ts';
-import { changeConfiguration, nextPushAtMs } from '../../domain/configuration-delivery.ts';
-import { requireConfigured } from '../../domain/configuration-state.ts';
-import { goOffline, goOnline } from '../../domain/connectivity.ts';
-import { registerUnit } from '../../domain/registry.ts';
-import { newUnitState } from '../../domain/unit.ts';
+import { changeConfiguration, nextPushAtMs } from '../../domain/configuration/delivery.ts';
+import { requireConfigured } from '../../domain/configuration/state.ts';
+import { configurationHash, defaultConfiguration } from '../../domain/configuration-values.ts';
+import { goOffline, goOnline } from '../../domain/connectivity/connectivity.ts';
+import { registerUnit } from '../../domain/registry/registry.ts';
+import { newUnitState } from '../../domain/unit/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
+import { ConfigurationPush } from '../../platform/units/configuration-push.ts';
+import { UnitUnreachableError } from '../../platform/units/unit-commands.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
-import { UnitUnreachableError } from '../../server/commands/unit-commands.ts';
-import { ConfigurationPush } from '../../server/configuration/push.ts';
 import { silentLog } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
 import { registration } from '../support/registration.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { EventDraft } from '../../domain/envelope.ts';
-import { newUnitState, type UnitState } from '../../domain/unit.ts';
+import type { EventDraft } from '../../domain/events/envelope.ts';
+import { newUnitState, type UnitState } from '../../domain/unit/unit.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import { ConcurrencyError, type EventStore, StoreUnavailableError } from '../../platform/event-store/store.ts';
 import { MAX_DECISION_ATTEMPTS, UnitDecider } from '../../platform/units/unit-decider.ts';

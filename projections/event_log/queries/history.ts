@@ -1,9 +1,9 @@
 /** The history of one unit, for whoever folds it again: its commits in the order of the store. */
 
-import type { CloudEvent } from '../../../domain/envelope.ts';
 import { aggregateOf } from '../../../domain/events/catalogue.ts';
+import type { CloudEvent } from '../../../domain/events/envelope.ts';
 import { laneOf } from '../../../domain/shard.ts';
-import type { RecordedCommit } from '../../../domain/time-travel.ts';
+import type { RecordedCommit } from '../../../domain/unit/time-travel.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';
 import type { Sql } from '../../../platform/postgres/connection.ts';
 import { servingRun } from '../../engine/serving.ts';

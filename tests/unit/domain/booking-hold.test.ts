@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
-import { OVERDUE_ALLOWANCE_MS } from '../../../domain/allocation.ts';
-import { type Hold, hold, MAX_RESERVE_AHEAD_DAYS, PAST_TOLERANCE_MS } from '../../../domain/booking.ts';
-import type { EventDraft } from '../../../domain/envelope.ts';
+import { OVERDUE_ALLOWANCE_MS } from '../../../domain/booking/allocation.ts';
+import { type Hold, hold, MAX_RESERVE_AHEAD_DAYS, PAST_TOLERANCE_MS } from '../../../domain/booking/booking.ts';
+import type { EventDraft } from '../../../domain/events/envelope.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';
 import { given } from '../../support/given.ts';
 import {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { answerOpen, end } from '../../../domain/booking.ts';
+import { answerOpen, end } from '../../../domain/booking/booking.ts';
 import { given, type Past, withDecision } from '../../support/given.ts';
 import {
   at,

@@ -1,5 +1,12 @@
 import { describe, expect, test } from 'bun:test';
-import { cancel, confirm, end, OPEN_COMMAND_TTL_MS, ownReservation, requestOpen } from '../../../domain/booking.ts';
+import {
+  cancel,
+  confirm,
+  end,
+  OPEN_COMMAND_TTL_MS,
+  ownReservation,
+  requestOpen,
+} from '../../../domain/booking/booking.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';
 import { given, type Past } from '../../support/given.ts';
 import {

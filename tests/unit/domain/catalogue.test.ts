@@ -1,8 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { Kind, type TSchema } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
-import { defaultConfiguration } from '../../../domain/configuration.ts';
-import { AGGREGATES, type CloudEvent } from '../../../domain/envelope.ts';
+import { defaultConfiguration } from '../../../domain/configuration-values.ts';
 import {
   definitionOf,
   EVENT_CATALOGUE,
@@ -12,6 +11,7 @@ import {
   upcast,
   versionOf,
 } from '../../../domain/events/catalogue.ts';
+import { AGGREGATES, type CloudEvent } from '../../../domain/events/envelope.ts';
 import { at, LOCKERS, R1, registration } from './scene.ts';
 
 const payment = { reference: 'pay-1', amount: 200, currency: 'EUR' };

@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'bun:test';
+import { settle } from '../../../domain/booking/settlement.ts';
+import { findUse } from '../../../domain/device/device.ts';
 import {
   CLOCK_OFFSET_TOLERANCE_MS,
   clockOffsetMs,
@@ -6,10 +8,8 @@ import {
   isClockWrong,
   occurredAt,
   occurredAtMs,
-} from '../../../domain/clock.ts';
-import { findUse } from '../../../domain/device.ts';
+} from '../../../domain/device/unit-clock.ts';
 import type { EventOf } from '../../../domain/events/catalogue.ts';
-import { settle } from '../../../domain/settlement.ts';
 import { given, type Past } from '../../support/given.ts';
 import {
   at,

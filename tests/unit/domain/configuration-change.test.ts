@@ -1,15 +1,15 @@
 /** What may be wanted on a unit, and what is told of a change. */
 
 import { describe, expect, test } from 'bun:test';
+import { type Change, changeConfiguration } from '../../../domain/configuration/delivery.ts';
+import { configurationDiff } from '../../../domain/configuration/diff.ts';
 import {
   type ConfigurationValues,
   configurationHash,
   defaultConfiguration,
   MAX_CONFIGURATION_BYTES,
   mistakesIn,
-} from '../../../domain/configuration.ts';
-import { type Change, changeConfiguration } from '../../../domain/configuration-delivery.ts';
-import { configurationDiff } from '../../../domain/configuration-diff.ts';
+} from '../../../domain/configuration-values.ts';
 import { given, type Past } from '../../support/given.ts';
 import { configured, HOLD_TTL_S, registered } from './scene.ts';
 

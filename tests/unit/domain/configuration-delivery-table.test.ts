@@ -4,7 +4,6 @@
  */
 
 import { describe, expect, test } from 'bun:test';
-import { configurationHash, defaultConfiguration } from '../../../domain/configuration.ts';
 import {
   changeConfiguration,
   LIVE_GRACE_MS,
@@ -13,11 +12,12 @@ import {
   type PushOutcome,
   REPORT_TOLERANCE_MS,
   recordPush,
-} from '../../../domain/configuration-delivery.ts';
-import type { ConfigurationStatus } from '../../../domain/configuration-state.ts';
-import type { EventDraft } from '../../../domain/envelope.ts';
+} from '../../../domain/configuration/delivery.ts';
+import type { ConfigurationStatus } from '../../../domain/configuration/state.ts';
+import { configurationHash, defaultConfiguration } from '../../../domain/configuration-values.ts';
 import type { EventType } from '../../../domain/events/catalogue.ts';
-import { evolveUnit, lastSequenceOf, type UnitState } from '../../../domain/unit.ts';
+import type { EventDraft } from '../../../domain/events/envelope.ts';
+import { evolveUnit, lastSequenceOf, type UnitState } from '../../../domain/unit/unit.ts';
 import { decisionOf, type Past, unitAfter } from '../../support/given.ts';
 import { at, HOLD_TTL_S, NOW_MS, registered } from './scene.ts';
 

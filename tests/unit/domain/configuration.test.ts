@@ -2,7 +2,7 @@ import { describe, expect, test } from 'bun:test';
 import { createHash } from 'node:crypto';
 import { Value } from '@sinclair/typebox/value';
 import fc from 'fast-check';
-import { ConfigurationValues, configurationHash, defaultConfiguration } from '../../../domain/configuration.ts';
+import { ConfigurationValues, configurationHash, defaultConfiguration } from '../../../domain/configuration-values.ts';
 import { seededRandom } from '../../support/random.ts';
 
 const { seed } = seededRandom();

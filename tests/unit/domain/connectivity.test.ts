@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
-import type { Connectivity } from '../../../domain/connectivity.ts';
-import { goOffline, goOnline } from '../../../domain/connectivity.ts';
+import type { Connectivity } from '../../../domain/connectivity/connectivity.ts';
+import { goOffline, goOnline } from '../../../domain/connectivity/connectivity.ts';
 import { given, type Past } from '../../support/given.ts';
 import { at, NOW_MS } from './scene.ts';
 

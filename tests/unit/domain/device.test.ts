@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'bun:test';
-import { recordedSeq } from '../../../domain/device.ts';
-import type { CloudEvent } from '../../../domain/envelope.ts';
+import { recordedSeq } from '../../../domain/device/device.ts';
 import type { EventOf } from '../../../domain/events/catalogue.ts';
-import { evolveUnit, type UnitState } from '../../../domain/unit.ts';
+import type { CloudEvent } from '../../../domain/events/envelope.ts';
+import { evolveUnit, type UnitState } from '../../../domain/unit/unit.ts';
 import { EPOCH, given, type Past, unitAfter } from '../../support/given.ts';
 import { at, atMs, DAY_MS, givenBack, NOW_MS, R1, R2, taken } from './scene.ts';
 

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'bun:test';
-import { OVERDUE_ALLOWANCE_MS } from '../../../domain/allocation.ts';
-import { LIVE_GRACE_MS } from '../../../domain/configuration-delivery.ts';
-import { expectedState } from '../../../domain/forecast.ts';
-import { NO_SHOW_GRACE_MS } from '../../../domain/settlement.ts';
+import { OVERDUE_ALLOWANCE_MS } from '../../../domain/booking/allocation.ts';
+import { NO_SHOW_GRACE_MS } from '../../../domain/booking/settlement.ts';
+import { LIVE_GRACE_MS } from '../../../domain/configuration/delivery.ts';
+import { expectedState } from '../../../domain/unit/forecast.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';
 import { given, type Past } from '../../support/given.ts';
 import {

@@ -1,12 +1,12 @@
 /** Arbitrary lives of a unit: commands of customers, facts from the unit, and settling, in any order. */
 
 import fc from 'fast-check';
-import { answerOpen, cancel, confirm, end, hold, requestOpen } from '../../../domain/booking.ts';
-import type { EventDraft } from '../../../domain/envelope.ts';
+import { answerOpen, cancel, confirm, end, hold, requestOpen } from '../../../domain/booking/booking.ts';
+import { findReservation } from '../../../domain/booking/reservation.ts';
+import { settle } from '../../../domain/booking/settlement.ts';
+import type { EventDraft } from '../../../domain/events/envelope.ts';
 import { Refusal } from '../../../domain/refusal.ts';
-import { findReservation } from '../../../domain/reservation.ts';
-import { settle } from '../../../domain/settlement.ts';
-import { evolveUnit, type FoldableCommit, newUnitState, type UnitState } from '../../../domain/unit.ts';
+import { evolveUnit, type FoldableCommit, newUnitState, type UnitState } from '../../../domain/unit/unit.ts';
 import { toInstant, toMs } from '../../../domain/vocabulary.ts';
 import { commitOf, decisionOf, type Past, UNIT } from '../../support/given.ts';
 import { MINUTE_MS, NOW_MS, registered } from './scene.ts';

@@ -1,9 +1,9 @@
 import { expect, test } from 'bun:test';
 import fc from 'fast-check';
-import { binds, overlaps, periodOf } from '../../../domain/allocation.ts';
-import { allReservations, type Reservation } from '../../../domain/reservation.ts';
-import { settle } from '../../../domain/settlement.ts';
-import { evolveUnit, type FoldableCommit, newUnitState } from '../../../domain/unit.ts';
+import { blocksLocker, overlaps, periodOf } from '../../../domain/booking/allocation.ts';
+import { allReservations, type Reservation } from '../../../domain/booking/reservation.ts';
+import { settle } from '../../../domain/booking/settlement.ts';
+import { evolveUnit, type FoldableCommit, newUnitState } from '../../../domain/unit/unit.ts';
 import { toMs } from '../../../domain/vocabulary.ts';
 import { UNIT } from '../../support/given.ts';
 import { seededRandom } from '../../support/random.ts';
@@ -43,7 +43,7 @@ test('the platform never promises one locker to two at one time', () => {
       for (const action of actions) {
         life.take(action);
         const promised = allReservations(life.state.booking).filter(
-          (reservation) => waiting(reservation) && binds(reservation, life.nowMs),
+          (reservation) => waiting(reservation) && blocksLocker(reservation, life.nowMs),
         );
         expect(clashes(promised)).toEqual([]);
       }
@@ -69,7 +69,7 @@ test('once settled, nobody waits for a locker that the unit has given to another
     fc.property(steps, (actions) => {
       const life = lifeOf(actions);
       life.settle();
-      const binding = allReservations(life.state.booking).filter((each) => binds(each, life.nowMs));
+      const binding = allReservations(life.state.booking).filter((each) => blocksLocker(each, life.nowMs));
       const ahead = clashes(binding).filter((pair) =>
         pair.some((each) => waiting(each) && toMs(each.until) > life.nowMs),
       );

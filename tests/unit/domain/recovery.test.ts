@@ -1,11 +1,11 @@
 /** Events that were rejected and accepted after all: recovered once, and what they tell of a use follows in its booking. */
 
 import { describe, expect, test } from 'bun:test';
-import type { EventDraft } from '../../../domain/envelope.ts';
+import { settle } from '../../../domain/booking/settlement.ts';
+import { recoverEvent } from '../../../domain/device/unit-log.ts';
 import type { EventOf } from '../../../domain/events/catalogue.ts';
-import { settle } from '../../../domain/settlement.ts';
-import type { UnitState } from '../../../domain/unit.ts';
-import { recoverEvent } from '../../../domain/unit-log.ts';
+import type { EventDraft } from '../../../domain/events/envelope.ts';
+import type { UnitState } from '../../../domain/unit/unit.ts';
 import { EPOCH, given, type Past } from '../../support/given.ts';
 import { at, confirmed, givenBack, held, NOW_MS, R1, registered, taken } from './scene.ts';
 

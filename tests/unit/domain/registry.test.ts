@@ -6,8 +6,8 @@ import {
   requireUnit,
   revokeCredentials,
   rotateCredentials,
-} from '../../../domain/registry.ts';
-import type { UnitState } from '../../../domain/unit.ts';
+} from '../../../domain/registry/registry.ts';
+import type { UnitState } from '../../../domain/unit/unit.ts';
 import { given, type Past } from '../../support/given.ts';
 import { configured, LOCKERS, registered, registration } from './scene.ts';
 

@@ -4,13 +4,13 @@
  */
 
 import { describe, expect, test } from 'bun:test';
-import { cancel, confirm, end, requestOpen } from '../../../domain/booking.ts';
-import type { EventDraft } from '../../../domain/envelope.ts';
+import { cancel, confirm, end, requestOpen } from '../../../domain/booking/booking.ts';
+import { findReservation, type ReservationStatus } from '../../../domain/booking/reservation.ts';
+import { settle } from '../../../domain/booking/settlement.ts';
 import type { EventType } from '../../../domain/events/catalogue.ts';
+import type { EventDraft } from '../../../domain/events/envelope.ts';
 import { Refusal, type RefusalKind } from '../../../domain/refusal.ts';
-import { findReservation, type ReservationStatus } from '../../../domain/reservation.ts';
-import { settle } from '../../../domain/settlement.ts';
-import type { UnitState } from '../../../domain/unit.ts';
+import type { UnitState } from '../../../domain/unit/unit.ts';
 import { given, type Past, withDecision } from '../../support/given.ts';
 import { at, command, completed, confirmed, givenBack, held, NOW_MS, R1, registered, started, taken } from './scene.ts';
 

@@ -2,7 +2,6 @@
 
 import { describe, expect, test } from 'bun:test';
 import fc from 'fast-check';
-import { Refusal } from '../../../domain/refusal.ts';
 import {
   afterAction,
   isOverThreshold,
@@ -12,7 +11,8 @@ import {
   type RolloutAction,
   type RolloutStatus,
   unitsDue,
-} from '../../../domain/rollout.ts';
+} from '../../../domain/configuration/rollout.ts';
+import { Refusal } from '../../../domain/refusal.ts';
 import { seededRandom } from '../../support/random.ts';
 
 const { seed } = seededRandom();

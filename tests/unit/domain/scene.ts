@@ -1,7 +1,11 @@
 /** A unit with a few lockers, a customer, and the moments of one reservation: what most tests of bookings begin with. */
 
-import type { CustomerCommand } from '../../../domain/booking.ts';
-import { configurationHash, defaultConfiguration, type VersionedConfiguration } from '../../../domain/configuration.ts';
+import type { CustomerCommand } from '../../../domain/booking/booking.ts';
+import {
+  configurationHash,
+  defaultConfiguration,
+  type VersionedConfiguration,
+} from '../../../domain/configuration-values.ts';
 import type { EventOf } from '../../../domain/events/catalogue.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';
 import { type Past, UNIT } from '../../support/given.ts';

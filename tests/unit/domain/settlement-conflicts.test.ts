@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'bun:test';
-import { binds, OVERDUE_ALLOWANCE_MS, overlaps, periodOf } from '../../../domain/allocation.ts';
-import type { EventDraft } from '../../../domain/envelope.ts';
-import { NO_SHOW_GRACE_MS, settle } from '../../../domain/settlement.ts';
-import type { UnitState } from '../../../domain/unit.ts';
+import { blocksLocker, OVERDUE_ALLOWANCE_MS, overlaps, periodOf } from '../../../domain/booking/allocation.ts';
+import { NO_SHOW_GRACE_MS, settle } from '../../../domain/booking/settlement.ts';
+import type { EventDraft } from '../../../domain/events/envelope.ts';
+import type { UnitState } from '../../../domain/unit/unit.ts';
 import { from, given, withDecision } from '../../support/given.ts';
 import {
   ALICE,
@@ -218,7 +218,7 @@ test('what was settled leaves no two reservations in one locker at one time', ()
   }).flat();
   const { state } = given(registered, ...busy, taken('A', { fromMin: -5, untilMin: 200 }));
   const after = withDecision(state, now(state), { commandId: 's', atMs: NOW_MS });
-  const left = after.booking.open.filter((reservation) => binds(reservation, NOW_MS));
+  const left = after.booking.open.filter((reservation) => blocksLocker(reservation, NOW_MS));
   expect(left.length).toBeGreaterThan(3);
   for (const one of left) {
     for (const other of left) {

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'bun:test';
-import type { EventDraft } from '../../../domain/envelope.ts';
-import { findReservation } from '../../../domain/reservation.ts';
-import { dueAtMs, NO_SHOW_GRACE_MS, settle } from '../../../domain/settlement.ts';
-import type { UnitState } from '../../../domain/unit.ts';
+import { findReservation } from '../../../domain/booking/reservation.ts';
+import { dueAtMs, NO_SHOW_GRACE_MS, settle } from '../../../domain/booking/settlement.ts';
+import type { EventDraft } from '../../../domain/events/envelope.ts';
+import type { UnitState } from '../../../domain/unit/unit.ts';
 import { from, given, type Past, withDecision } from '../../support/given.ts';
 import {
   at,

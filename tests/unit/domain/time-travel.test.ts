@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'bun:test';
-import type { CloudEvent } from '../../../domain/envelope.ts';
+import { findReservation } from '../../../domain/booking/reservation.ts';
 import { aggregateOf } from '../../../domain/events/catalogue.ts';
-import { findReservation } from '../../../domain/reservation.ts';
-import { asUsed, LateNews } from '../../../domain/time-travel.ts';
-import { evolveUnit, type FoldableCommit, newUnitState, type UnitState } from '../../../domain/unit.ts';
+import type { CloudEvent } from '../../../domain/events/envelope.ts';
+import { asUsed, LateNews } from '../../../domain/unit/time-travel.ts';
+import { evolveUnit, type FoldableCommit, newUnitState, type UnitState } from '../../../domain/unit/unit.ts';
 import { commitOf, type Past, UNIT, unitAfter } from '../../support/given.ts';
 import { at, atMs, completed, confirmed, givenBack, HOUR_MS, held, NOW_MS, R1, registered, taken } from './scene.ts';
 

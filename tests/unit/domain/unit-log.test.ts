@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { closeGaps, detectGap, giveUpGap, nextSeq, recoverEvent } from '../../../domain/unit-log.ts';
+import { closeGaps, detectGap, giveUpGap, nextSeq, recoverEvent } from '../../../domain/device/unit-log.ts';
 import { EPOCH, given, type Past } from '../../support/given.ts';
 import { givenBack, taken } from './scene.ts';
 

@@ -1,12 +1,12 @@
 /** What becomes of a unit's batch: what is recorded, what is rejected in its place, what waits, what cannot be read. */
 
 import { describe, expect, test } from 'bun:test';
-import { MAX_BATCH_EVENTS, MAX_EVENT_BYTES, MAX_EVENT_DEPTH } from '../../../domain/batch.ts';
-import { type DeviceState, SILENT_DEVICE } from '../../../domain/device.ts';
-import type { CloudEvent } from '../../../domain/envelope.ts';
-import { UNBROKEN_LOG } from '../../../domain/unit-log.ts';
+import { type DeviceState, SILENT_DEVICE } from '../../../domain/device/device.ts';
+import { UNBROKEN_LOG } from '../../../domain/device/unit-log.ts';
+import type { CloudEvent } from '../../../domain/events/envelope.ts';
+import { MAX_BATCH_EVENTS, MAX_EVENT_BYTES, MAX_EVENT_DEPTH } from '../../../domain/unit-protocol/batch.ts';
 import { encodeCommit, MAX_COMMIT_BYTES } from '../../../platform/event-store/store.ts';
-import { type Acceptance, acceptBatch, readBatch, UnreadableBatchError } from '../../../server/ingest/batch.ts';
+import { type Acceptance, acceptBatch, readBatch, UnreadableBatchError } from '../../../platform/unit-log/batch.ts';
 import { EPOCH, UNIT } from '../../support/given.ts';
 
 const RECEIVED_AT_MS = Date.parse('2026-07-01T12:00:00.000Z');

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'bun:test';
-import { newUnitState } from '../../../domain/unit.ts';
-import { createLog } from '../../../platform/log.ts';
-import { acceptBatch, readBatch } from '../../../server/ingest/batch.ts';
-import { CLOCK_OFFSETS_REFRESH_MS, ClockOffsets } from '../../../server/ingest/clock-offsets.ts';
+import { newUnitState } from '../../../domain/unit/unit.ts';
+import { createLog } from '../../../platform/observability/log.ts';
+import { acceptBatch, readBatch } from '../../../platform/unit-log/batch.ts';
+import { CLOCK_OFFSETS_REFRESH_MS, ClockOffsets } from '../../../platform/unit-log/clock-offsets.ts';
 import { EPOCH, UNIT } from '../../support/given.ts';
 import { at, atMs } from '../domain/scene.ts';
 

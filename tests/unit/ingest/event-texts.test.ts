@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test';
 import fc from 'fast-check';
-import { eventTexts } from '../../../server/ingest/event-texts.ts';
+import { eventTexts } from '../../../platform/unit-log/event-texts.ts';
 import { seededRandom } from '../../support/random.ts';
 
 const RUNS = 500;

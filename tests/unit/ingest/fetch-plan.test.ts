@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { BEHIND_GRACE_MS, FetchPlan, type FetchTarget, FIRST_RETRY_MS } from '../../../server/fetch/plan.ts';
+import { BEHIND_GRACE_MS, FetchPlan, type FetchTarget, FIRST_RETRY_MS } from '../../../server/workers/fetch/plan.ts';
 
 const INTERVAL_MS = 60_000;
 const START_MS = Date.parse('2026-07-01T12:00:00.000Z');

@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test';
 import fc from 'fast-check';
-import { type BatchEvent, deviceEventId } from '../../../domain/batch.ts';
+import { type BatchEvent, deviceEventId } from '../../../domain/unit-protocol/batch.ts';
 import { seededRandom } from '../../support/random.ts';
 import { LogWorld } from './log-world.ts';
 

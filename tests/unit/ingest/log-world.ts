@@ -3,23 +3,23 @@
  * to a log can be played here, step by step.
  */
 
-import { type BatchEvent, deviceEventId, MAX_BATCH_EVENTS } from '../../../domain/batch.ts';
-import { recordedSeq } from '../../../domain/device.ts';
-import type { CloudEvent } from '../../../domain/envelope.ts';
-import { newUnitState, type UnitState } from '../../../domain/unit.ts';
+import { recordedSeq } from '../../../domain/device/device.ts';
+import type { CloudEvent } from '../../../domain/events/envelope.ts';
+import { newUnitState, type UnitState } from '../../../domain/unit/unit.ts';
+import { type BatchEvent, deviceEventId, MAX_BATCH_EVENTS } from '../../../domain/unit-protocol/batch.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';
 import { MemoryEventStore } from '../../../platform/event-store/memory.ts';
-import { createLog } from '../../../platform/log.ts';
 import { unitPushSubject } from '../../../platform/nats/subjects.ts';
+import { createLog } from '../../../platform/observability/log.ts';
+import { readBatch } from '../../../platform/unit-log/batch.ts';
+import { BatchRecorder } from '../../../platform/unit-log/batch-recorder.ts';
+import type { RejectedEvents } from '../../../platform/unit-log/dead-letter-store.ts';
+import { UnitUnreachableError } from '../../../platform/units/unit-commands.ts';
 import { UnitDecider } from '../../../platform/units/unit-decider.ts';
-import { UnitUnreachableError } from '../../../server/commands/unit-commands.ts';
-import type { RejectedEvents } from '../../../server/dead-letters/dead-letters.ts';
-import { fetchLog } from '../../../server/fetch/log-fetch.ts';
-import { type Place, readPage } from '../../../server/fetch/unit-log-reader.ts';
-import { readBatch } from '../../../server/ingest/batch.ts';
-import type { Inbox } from '../../../server/ingest/inbox.ts';
-import { ingestMessage, type PushedMessage } from '../../../server/ingest/ingest.ts';
-import { BatchRecorder } from '../../../server/ingest/recorder.ts';
+import { fetchLog } from '../../../server/workers/fetch/log-fetch.ts';
+import { type Place, readPage } from '../../../server/workers/fetch/unit-log-reader.ts';
+import type { Inbox } from '../../../server/workers/ingest/inbox.ts';
+import { ingestMessage, type PushedMessage } from '../../../server/workers/ingest/ingest.ts';
 import { UNIT } from '../../support/given.ts';
 import { registration } from '../../support/registration.ts';
 

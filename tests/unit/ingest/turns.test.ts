@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { Turns } from '../../../server/ingest/turns.ts';
+import { Turns } from '../../../server/workers/ingest/turns.ts';
 
 test('one batch enters in each turn of the event loop, in order', async () => {
   const turns = new Turns(1_000);

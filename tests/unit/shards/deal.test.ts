@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import fc from 'fast-check';
+import { shardsOfLength } from '../../../domain/shard-prefixes.ts';
 import { deal, type Member } from '../../../platform/shards/deal.ts';
-import { shardsOfLength } from '../../../platform/shards/prefixes.ts';
 import { seededRandom } from '../../support/random.ts';
 
 const { seed } = seededRandom();

@@ -1,0 +1,277 @@
+/**
+ * What a customer may do with a reservation (its states: `reservation.ts`).
+ *
+ * A decision is guarded on the unit's `booking` subject alone. What the unit reports is folded in but never contends:
+ * what a decision could not yet know, `settlement.ts` puts right when it arrives. A command that was carried out before
+ * decides nothing again.
+ */
+
+import { requireConfigured } from '../configuration/state.ts';
+import type { EventOf } from '../events/catalogue.ts';
+import type { EventDraft } from '../events/envelope.ts';
+import { Refusal } from '../refusal.ts';
+import { requireUnit } from '../registry/registry.ts';
+import { type UnitState, usageOf } from '../unit/unit.ts';
+import { type LockerSize, toInstant, toMs } from '../vocabulary.ts';
+import { blocksLocker, conflictingRental, freeLockers, overlaps, type Period, periodOf } from './allocation.ts';
+import { priceOf } from './price.ts';
+import { findReservation, type Reservation } from './reservation.ts';
+import { followUnit } from './settlement.ts';
+
+const MS_PER_S = 1_000;
+const MS_PER_MINUTE = 60_000;
+const MS_PER_DAY = 86_400_000;
+/** A phone's clock may be this far behind before its "from now on" counts as the past. */
+export const PAST_TOLERANCE_MS = 60_000;
+/** How far ahead a customer may reserve. */
+export const MAX_RESERVE_AHEAD_DAYS = 365;
+/** How long after the request a unit may still open the door. */
+export const OPEN_COMMAND_TTL_MS = 10_000;
+
+/** Who asks for what, and when. */
+export interface CustomerCommand {
+  readonly commandId: string;
+  readonly reservationId: string;
+  readonly customer: string;
+  readonly nowMs: number;
+}
+
+export interface Hold extends CustomerCommand {
+  readonly wanted: { readonly size: LockerSize } | { readonly locker: string };
+  readonly from: string;
+  readonly until: string;
+}
+
+/** Claims a locker. Refused: `validation` (period, locker), `no-locker-free`, `not-found` (unit). */
+export function hold(state: UnitState, command: Hold): EventDraft[] {
+  const earlier = findReservation(state.booking, command.reservationId);
+  if (earlier?.customer === command.customer) return [];
+  if (earlier !== undefined) throw refusedIn(earlier, 'It exists already.');
+  const unit = requireUnit(state.registry);
+  const { values, version } = requireConfigured(state.configuration).desired;
+  const period = { fromMs: toMs(command.from), untilMs: toMs(command.until) };
+  checkPeriod(period, values, command.nowMs);
+
+  const { wanted } = command;
+  if ('locker' in wanted && !unit.lockers.some((locker) => locker.id === wanted.locker)) {
+    throw new Refusal('validation', `This unit has no locker ${wanted.locker}.`, [
+      { path: '/locker', message: 'is not a locker of this unit' },
+    ]);
+  }
+  const fitting = unit.lockers.filter((locker) =>
+    'locker' in wanted ? locker.id === wanted.locker : locker.size === wanted.size,
+  );
+  const [locker] = freeLockers(fitting, state, period, command.nowMs);
+  if (locker === undefined) {
+    const what = 'locker' in wanted ? `Locker ${wanted.locker} is not` : `No locker of size ${wanted.size} is`;
+    throw new Refusal('no-locker-free', `${what} free from ${command.from} until ${command.until}.`);
+  }
+  const price = priceOf(values, locker.size, period.fromMs, period.untilMs);
+  if (price === undefined) throw new Refusal('no-locker-free', `Lockers of size ${locker.size} are not for rent here.`);
+  return [
+    {
+      type: 'ReservationHeld',
+      locker: locker.id,
+      data: {
+        reservationId: command.reservationId,
+        customer: command.customer,
+        locker: locker.id,
+        size: locker.size,
+        from: toInstant(period.fromMs),
+        until: toInstant(period.untilMs),
+        holdExpiresAt: toInstant(Math.min(command.nowMs + values.holdTtlS * MS_PER_S, period.untilMs)),
+        price,
+        configurationVersion: version,
+      },
+    },
+  ];
+}
+
+/** Checks a period against the clock and the rental limits of a unit; `/from` and `/until` name what is wrong. */
+export function checkPeriod(
+  period: Period,
+  limits: { readonly minimumMinutes: number; readonly maximumMinutes: number },
+  nowMs: number,
+): void {
+  const { fromMs, untilMs } = period;
+  const minutes = (untilMs - fromMs) / MS_PER_MINUTE;
+  const refuse = (path: string, message: string) => {
+    throw new Refusal('validation', 'The period cannot be reserved.', [{ path, message }]);
+  };
+  if (!Number.isFinite(fromMs)) refuse('/from', 'is not a time');
+  if (!Number.isFinite(untilMs)) refuse('/until', 'is not a time');
+  if (untilMs <= fromMs) refuse('/until', 'must be after from');
+  if (fromMs < nowMs - PAST_TOLERANCE_MS) refuse('/from', 'lies in the past');
+  if (fromMs > nowMs + MAX_RESERVE_AHEAD_DAYS * MS_PER_DAY) {
+    refuse('/from', `lies more than ${MAX_RESERVE_AHEAD_DAYS} days ahead`);
+  }
+  if (minutes < limits.minimumMinutes) refuse('/until', `must be at least ${limits.minimumMinutes} minutes after from`);
+  if (minutes > limits.maximumMinutes) refuse('/until', `must be at most ${limits.maximumMinutes} minutes after from`);
+}
+
+/** Confirms a hold that was paid for. Refused: `reservation-state`, `not-found`. */
+export function confirm(state: UnitState, command: CustomerCommand & { paymentReference: string }): EventDraft[] {
+  const reservation = ownReservation(state, command);
+  if (wasCarriedOut(reservation, command)) return [];
+  if (reservation.status !== 'held') {
+    throw refusedIn(
+      reservation,
+      reservation.status === 'confirmed' ? 'It is confirmed already.' : 'It cannot be confirmed.',
+    );
+  }
+  if (!blocksLocker(reservation, command.nowMs)) throw ranOut(reservation);
+  if (wasGivenAway(state, reservation)) throw refusedIn(reservation, 'Its locker was given to somebody else.');
+  const { id, price } = reservation;
+  return [
+    {
+      type: 'PaymentSucceeded',
+      locker: reservation.locker,
+      data: { reference: command.paymentReference, ...price, reservationId: id },
+    },
+    {
+      type: 'ReservationConfirmed',
+      locker: reservation.locker,
+      data: { reservationId: id, paymentReference: command.paymentReference },
+    },
+  ];
+}
+
+/** Gives a reservation up before it is used. Refused: `reservation-state`, `not-found`. */
+export function cancel(state: UnitState, command: CustomerCommand): EventDraft[] {
+  const reservation = ownReservation(state, command);
+  if (wasCarriedOut(reservation, command)) return [];
+  const unused = reservation.status === 'held' || reservation.status === 'confirmed';
+  if (!unused || usageOf(state, reservation.id) !== undefined) {
+    throw refusedIn(reservation, 'Only an unused one can be cancelled.');
+  }
+  if (!blocksLocker(reservation, command.nowMs)) throw ranOut(reservation);
+  if (command.nowMs >= toMs(reservation.until))
+    throw refusedIn(reservation, `Its period ended at ${reservation.until}.`);
+  return [{ type: 'ReservationCancelled', locker: reservation.locker, data: { reservationId: reservation.id } }];
+}
+
+/**
+ * Asks to open the locker now. The request is recorded before the unit hears of it.
+ * Refused: `not-yet` before the period, `reservation-state`, `not-found`.
+ */
+export function requestOpen(state: UnitState, command: CustomerCommand): EventDraft[] {
+  const reservation = ownReservation(state, command);
+  if (Object.hasOwn(reservation.opens, command.commandId)) return [];
+  const { status, from, until } = reservation;
+  if (status !== 'confirmed' && status !== 'active') {
+    throw refusedIn(reservation, 'Only a confirmed one opens its locker.');
+  }
+  const use = usageOf(state, reservation.id);
+  if (use?.endedAt !== undefined) throw refusedIn(reservation, `It was given back at ${use.endedAt}.`);
+  if (status === 'confirmed' && use === undefined) {
+    if (command.nowMs < toMs(from)) throw new Refusal('not-yet', `The reservation begins at ${from}.`);
+    if (command.nowMs >= toMs(until)) throw refusedIn(reservation, `Its period ended at ${until}.`);
+    // Somebody over time may be gone already, which the unit knows; everybody else's things are in there.
+    if (conflictingRental(state.device, reservation, command.nowMs)?.overdue === false) {
+      throw refusedIn(reservation, 'Its locker was taken at the screen.');
+    }
+  }
+  const locker = use?.locker ?? reservation.locker;
+  return [
+    ...(followUnit(state, reservation) ?? []),
+    {
+      type: 'LockerOpenRequested',
+      locker,
+      data: {
+        reservationId: reservation.id,
+        locker,
+        commandId: command.commandId,
+        expiresAt: toInstant(command.nowMs + OPEN_COMMAND_TTL_MS),
+      },
+    },
+  ];
+}
+
+/** Records what came of a request to open. The first door that opens starts the rental. */
+export function answerOpen(
+  state: UnitState,
+  answer: {
+    readonly reservationId: string;
+    readonly commandId: string;
+    readonly result: EventOf<'LockerOpenAnswered'>['result'];
+    readonly reason?: string;
+    readonly nowMs: number;
+  },
+): EventDraft[] {
+  const reservation = findReservation(state.booking, answer.reservationId);
+  // A door that could not be reached may be asked again with the same command; only that answer may change.
+  const answered = reservation?.opens[answer.commandId];
+  if (reservation === undefined || answered === undefined || answered === answer.result) return [];
+  if (answered !== 'pending' && answered !== 'unreachable') return [];
+  const { id, locker, status } = reservation;
+  const { commandId, result, reason } = answer;
+  const data = { reservationId: id, locker, commandId, result, ...(reason === undefined ? {} : { reason }) };
+  const drafts: EventDraft[] = [{ type: 'LockerOpenAnswered', locker, data }];
+  if (result === 'opened' && status === 'confirmed') drafts.push(start(state, reservation, answer.nowMs));
+  return drafts;
+}
+
+/** Gives the locker back. Refused: `reservation-state` (not in use, door open), `not-found`. */
+export function end(state: UnitState, command: CustomerCommand): EventDraft[] {
+  const reservation = ownReservation(state, command);
+  if (wasCarriedOut(reservation, command)) return [];
+  const { id, status } = reservation;
+  const use = usageOf(state, reservation.id);
+  if (status === 'confirmed' && use === undefined) {
+    throw refusedIn(reservation, 'It was not used yet; cancel it instead.');
+  }
+  if (status !== 'active' && status !== 'confirmed') throw refusedIn(reservation, 'It is not in use.');
+  const followed = followUnit(state, reservation) ?? [];
+  if (use?.endedAt !== undefined) return followed;
+  const locker = use?.locker ?? reservation.locker;
+  if (state.device.lockers[locker]?.door === 'open') {
+    throw refusedIn(reservation, 'The door stands open; close it first.');
+  }
+  const data = { reservationId: id, endedAt: toInstant(command.nowMs), endedBy: 'customer' as const };
+  return [...followed, { type: 'ReservationCompleted', locker, data }];
+}
+
+/** The reservation, if it is this customer's: others' do not exist for anybody else. */
+export function ownReservation(state: UnitState, command: { reservationId: string; customer: string }): Reservation {
+  const reservation = findReservation(state.booking, command.reservationId);
+  if (reservation === undefined || reservation.customer !== command.customer) {
+    throw new Refusal('not-found', 'There is no such reservation.');
+  }
+  return reservation;
+}
+
+/** The start as the unit reported it, or else now, in the locker that was booked. */
+function start(state: UnitState, reservation: Reservation, nowMs: number): EventDraft {
+  const use = usageOf(state, reservation.id);
+  const locker = use?.locker ?? reservation.locker;
+  const startedAt = use?.startedAt ?? toInstant(nowMs);
+  return { type: 'ReservationStarted', locker, data: { reservationId: reservation.id, locker, startedAt } };
+}
+
+/**
+ * Whether the locker of a hold was promised to another, by a process whose clock had seen the hold run out. Whoever came
+ * later has it; so has everybody who has confirmed.
+ */
+function wasGivenAway(state: UnitState, held: Reservation): boolean {
+  const { open } = state.booking;
+  const place = open.findIndex(({ id }) => id === held.id);
+  return open.some(
+    (other, index) =>
+      other.id !== held.id &&
+      other.locker === held.locker &&
+      (other.status !== 'held' || index > place) &&
+      overlaps(periodOf(other), periodOf(held)),
+  );
+}
+
+function wasCarriedOut(reservation: Reservation, command: CustomerCommand): boolean {
+  return reservation.commands.includes(command.commandId);
+}
+
+function refusedIn(reservation: Reservation, why: string): Refusal {
+  return new Refusal('reservation-state', `The reservation is ${reservation.status}. ${why}`);
+}
+
+function ranOut(reservation: Reservation): Refusal {
+  return refusedIn(reservation, `The hold ran out at ${reservation.holdExpiresAt}.`);
+}

@@ -1,0 +1,166 @@
+/**
+ * A reservation and the fold of a unit's `booking` events.
+ *
+ *   held ──confirm──▶ confirmed ──start──▶ active ──end──▶ completed
+ *    │                    │                  ▲
+ *    ├──cancel──▶ cancelled ◀──cancel──┤     │
+ *    ├──time────▶ expired ◀──no-show───┤     ├── used at a unit that had not heard
+ *    └──conflict▶ rejected ◀─conflict──┘     │   (from each of these three, and from held)
+ *                     └──────────────────────┘
+ */
+
+import type { EventOf } from '../events/catalogue.ts';
+import type { EventDraft } from '../events/envelope.ts';
+import type { LockerSize, Money } from '../vocabulary.ts';
+
+/** Finished reservations that a unit's state still knows, so that a late command gets its reason and not a 404. */
+const MAX_FINISHED_RESERVATIONS = 32;
+/** Commands that a reservation remembers, so that a repeated one changes nothing. */
+const MAX_REMEMBERED_COMMANDS = 16;
+
+export type ReservationStatus = 'held' | 'confirmed' | 'active' | 'completed' | 'cancelled' | 'expired' | 'rejected';
+
+export interface Reservation {
+  /** `<unit>.<uuid>` */
+  readonly id: string;
+  readonly customer: string;
+  readonly status: ReservationStatus;
+  readonly locker: string;
+  /** Of the locker; larger than `bookedSize` after some moves. */
+  readonly size: LockerSize;
+  readonly bookedSize: LockerSize;
+  readonly from: string;
+  readonly until: string;
+  readonly holdExpiresAt: string;
+  readonly price: Money;
+  readonly unitAck: 'pending' | 'accepted' | 'rejected';
+  readonly paymentReference?: string;
+  readonly confirmedAt?: string;
+  readonly startedAt?: string;
+  readonly endedAt?: string;
+  /** Ids of the commands that changed it, oldest first; those that open doors stand in `opens`. */
+  readonly commands: readonly string[];
+  /** What came of the requests to open it: by command id, `pending` until answered. */
+  readonly opens: Readonly<Record<string, string>>;
+}
+
+/** What the fold needs of an event: the facts, when it occurred, and the command that caused it. */
+export type BookingFact = EventDraft & { readonly time: string; readonly causationid?: string };
+
+/** Each stands in one of the lists. They are arrays because a fold copies them with every event, and an array copies fast. */
+export interface BookingState {
+  /** What is not finished, in the order in which it was made; what was finished and is used after all comes last. */
+  readonly open: readonly Reservation[];
+  /** The last that finished, as they finished. */
+  readonly finished: readonly Reservation[];
+}
+
+export const NO_BOOKINGS: BookingState = { open: [], finished: [] };
+
+const FINISHED: ReadonlySet<ReservationStatus> = new Set(['completed', 'cancelled', 'expired', 'rejected']);
+
+export function isFinished(reservation: Reservation): boolean {
+  return FINISHED.has(reservation.status);
+}
+
+export function findReservation({ open, finished }: BookingState, id: string): Reservation | undefined {
+  const hasId = (reservation: Reservation) => reservation.id === id;
+  return open.find(hasId) ?? finished.find(hasId);
+}
+
+export function allReservations({ open, finished }: BookingState): readonly Reservation[] {
+  return [...open, ...finished];
+}
+
+export function evolveBooking(state: BookingState, event: BookingFact): BookingState {
+  const id = 'reservationId' in event.data ? event.data.reservationId : undefined;
+  if (id === undefined) return state;
+  const reservation = evolveReservation(findReservation(state, id), event);
+  return reservation === undefined ? state : withReservation(state, reservation);
+}
+
+/** The reservation of which an event tells, as it is then; `undefined` when nothing is known of it. */
+export function evolveReservation(before: Reservation | undefined, event: BookingFact): Reservation | undefined {
+  if (event.type === 'ReservationHeld') return remembering(newReservation(event.data), event);
+  return before === undefined ? undefined : remembering(changed(before, event), event);
+}
+
+function newReservation(data: EventOf<'ReservationHeld'>): Reservation {
+  const { reservationId, customer, locker, size, from, until, holdExpiresAt, price } = data;
+  return {
+    id: reservationId,
+    customer,
+    status: 'held',
+    locker,
+    size,
+    bookedSize: size,
+    from,
+    until,
+    holdExpiresAt,
+    price,
+    unitAck: 'pending',
+    commands: [],
+    opens: {},
+  };
+}
+
+function changed(reservation: Reservation, event: BookingFact): Reservation {
+  switch (event.type) {
+    case 'ReservationConfirmed':
+      return {
+        ...reservation,
+        status: 'confirmed',
+        paymentReference: event.data.paymentReference,
+        confirmedAt: event.time,
+      };
+    case 'ReservationCancelled':
+      return { ...reservation, status: 'cancelled' };
+    case 'ReservationExpired':
+      return { ...reservation, status: 'expired' };
+    case 'ReservationAccepted':
+      return { ...reservation, unitAck: 'accepted' };
+    case 'ReservationRejected':
+      return { ...reservation, status: 'rejected', unitAck: 'rejected' };
+    case 'ReservationMoved':
+      return { ...reservation, locker: event.data.toLocker, size: event.data.size, unitAck: 'pending' };
+    case 'ReservationStarted':
+      return { ...reservation, status: 'active', locker: event.data.locker, startedAt: event.data.startedAt };
+    case 'ReservationCompleted':
+      return { ...reservation, status: 'completed', endedAt: event.data.endedAt };
+    case 'LockerOpenRequested':
+      return { ...reservation, opens: withOpen(reservation.opens, event.data.commandId, 'pending') };
+    case 'LockerOpenAnswered':
+      return { ...reservation, opens: withOpen(reservation.opens, event.data.commandId, event.data.result) };
+    default:
+      return reservation;
+  }
+}
+
+function withReservation({ open, finished }: BookingState, reservation: Reservation): BookingState {
+  const hasId = ({ id }: Reservation) => id === reservation.id;
+  const openAt = open.findIndex(hasId);
+  const finishedAt = finished.findIndex(hasId);
+  if (!isFinished(reservation)) {
+    if (openAt >= 0) return { open: open.with(openAt, reservation), finished };
+    return { open: [...open, reservation], finished: without(finished, finishedAt) };
+  }
+  if (finishedAt >= 0) return { open, finished: finished.with(finishedAt, reservation) };
+  return { open: without(open, openAt), finished: [...finished, reservation].slice(-MAX_FINISHED_RESERVATIONS) };
+}
+
+/** `at`: negative for none. */
+function without(reservations: readonly Reservation[], at: number): readonly Reservation[] {
+  return at < 0 ? reservations : reservations.toSpliced(at, 1);
+}
+
+/** With the command that caused the event; those that open doors stand in `opens`. */
+function remembering(reservation: Reservation, { type, causationid }: BookingFact): Reservation {
+  const isOpening = type === 'LockerOpenRequested' || type === 'LockerOpenAnswered';
+  if (causationid === undefined || isOpening || reservation.commands.includes(causationid)) return reservation;
+  return { ...reservation, commands: [...reservation.commands, causationid].slice(-MAX_REMEMBERED_COMMANDS) };
+}
+
+function withOpen(opens: Reservation['opens'], commandId: string, result: string): Reservation['opens'] {
+  const entries = Object.entries({ ...opens, [commandId]: result });
+  return Object.fromEntries(entries.slice(-MAX_REMEMBERED_COMMANDS));
+}

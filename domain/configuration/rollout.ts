@@ -1,0 +1,123 @@
+/**
+ * A rollout changes the configuration of many units, at a pace, and stops by itself when too many fail.
+ *
+ *   running ◀──resume── paused            running, paused ──abort──▶ aborting ──all withdrawn──▶ aborted
+ *      │ └───pause───────▲ │
+ *      │                   └─ too many failed, or somebody said so: aborting
+ *      └──every unit concluded──▶ completed
+ */
+
+import { type Static, Type } from '@sinclair/typebox';
+import { ConfigurationValues, defaultConfiguration, mistakesIn } from '../configuration-values.ts';
+import { type FieldError, Refusal } from '../refusal.ts';
+
+const MAX_UNITS_PER_MINUTE = 60_000;
+const MAX_WAVES = 20;
+const MAX_WAVE_UNITS = 1_000_000;
+const MAX_WAVE_WAIT_S = 7 * 86_400;
+const MS_PER_S = 1_000;
+const MS_PER_MINUTE = 60_000;
+
+const strict = { additionalProperties: false };
+
+/** What it changes; a unit keeps what is not named. */
+export const RolloutChanges = Type.Partial(ConfigurationValues, {
+  ...strict,
+  minProperties: 1,
+  description: 'what it changes; each unit keeps what is not named here',
+});
+export type RolloutChanges = Static<typeof RolloutChanges>;
+
+export const Rate = Type.Object(
+  { unitsPerMinute: Type.Integer({ minimum: 1, maximum: MAX_UNITS_PER_MINUTE }) },
+  { ...strict, description: 'so many units a minute, evenly' },
+);
+export const Waves = Type.Array(
+  Type.Object(
+    {
+      units: Type.Integer({ minimum: 1, maximum: MAX_WAVE_UNITS }),
+      waitS: Type.Integer({ minimum: 1, maximum: MAX_WAVE_WAIT_S, description: 'until the next wave' }),
+    },
+    strict,
+  ),
+  { minItems: 1, maxItems: MAX_WAVES, description: 'so many units at once, then a wait; the last wave repeats' },
+);
+
+/** How fast units are changed. */
+export type Pace = { readonly rate: Static<typeof Rate> } | { readonly waves: Static<typeof Waves> };
+
+export const AbortThreshold = Type.Object(
+  {
+    failedShare: Type.Number({ minimum: 0, maximum: 1, description: 'of the units that it came to' }),
+    minimumFailed: Type.Integer({ minimum: 1, maximum: MAX_WAVE_UNITS, description: 'fewer never abort it' }),
+  },
+  {
+    ...strict,
+    description: 'it aborts itself when both are reached; failed are those that rejected it, or cannot take it',
+  },
+);
+export type AbortThreshold = Static<typeof AbortThreshold>;
+
+export const DEFAULT_PACE: Pace = { rate: { unitsPerMinute: 600 } };
+export const DEFAULT_ABORT_THRESHOLD: AbortThreshold = { failedShare: 0.1, minimumFailed: 3 };
+
+export const ROLLOUT_STATUSES = ['running', 'paused', 'aborting', 'aborted', 'completed'] as const;
+export type RolloutStatus = (typeof ROLLOUT_STATUSES)[number];
+/** What became of a unit in a rollout. */
+export const ROLLOUT_UNIT_STATUSES = [
+  'waiting',
+  'skipped',
+  'pending',
+  'queued',
+  'failed',
+  'rejected',
+  'applied',
+  'drifted',
+  'replaced',
+  'withdrawn',
+] as const;
+export type RolloutUnitStatus = (typeof ROLLOUT_UNIT_STATUSES)[number];
+
+export type RolloutAction = 'pause' | 'resume' | 'abort';
+
+/**
+ * The status after somebody's action; what it has already changes nothing.
+ * Refused: `precondition-failed` when the rollout is over, or on its way there.
+ */
+export function afterAction(status: RolloutStatus, action: RolloutAction): RolloutStatus {
+  const wanted = ({ pause: 'paused', resume: 'running', abort: 'aborting' } as const)[action];
+  const isThere = status === wanted || (action === 'abort' && status === 'aborted');
+  if (isThere) return status;
+  if (status === 'running' || status === 'paused') return wanted;
+  throw new Refusal('precondition-failed', `The rollout is ${status}.`);
+}
+
+/** How many units may have been begun after a time of running; pauses do not count. */
+export function unitsDue(pace: Pace, ranMs: number): number {
+  if ('rate' in pace) return Math.ceil((ranMs * pace.rate.unitsPerMinute) / MS_PER_MINUTE);
+  let due = 0;
+  let startsAtMs = 0;
+  for (const [index, { units, waitS }] of pace.waves.entries()) {
+    if (ranMs < startsAtMs) return due;
+    const isLast = index === pace.waves.length - 1;
+    if (isLast) return due + units * (1 + Math.floor((ranMs - startsAtMs) / (waitS * MS_PER_S)));
+    due += units;
+    startsAtMs += waitS * MS_PER_S;
+  }
+  return due;
+}
+
+/** Whether so many have failed that it should go no further. `started`: units that it came to. */
+export function isOverThreshold(
+  { failedShare, minimumFailed }: AbortThreshold,
+  { failed, started }: { readonly failed: number; readonly started: number },
+): boolean {
+  return failed >= minimumFailed && failed >= failedShare * started;
+}
+
+/** What is wrong with changes by themselves, whatever a unit has beside them; by JSON pointer. */
+export function mistakesInChanges(changes: RolloutChanges): FieldError[] {
+  const { values } = defaultConfiguration(MS_PER_S);
+  const widest = { ...values, minimumMinutes: 1, maximumMinutes: Number.MAX_SAFE_INTEGER };
+  return mistakesIn({ ...widest, ...changes });
+}

@@ -1,0 +1,135 @@
+/**
+ * What the platform noticed about a unit's log, folded: where events are missing, what will never come, and what was
+ * rejected and accepted after all. `device` says what is recorded; this says what to make of the rest.
+ *
+ *   events come out of order ──grace──▶ gap detected ──they arrive──▶ closed
+ *                                             └──the unit has them no more──▶ closed as lost, and passed
+ */
+
+import { type EventOf, type KnownEvent, versionOf } from '../events/catalogue.ts';
+import { type EventDraft, lockerOfSubject } from '../events/envelope.ts';
+import { type DeviceState, type ReservationUse, recordedSeq } from './device.ts';
+import { occurredAt } from './unit-clock.ts';
+
+/** Places of recovered events that are remembered, so that none is recovered twice. */
+const MAX_REMEMBERED_RECOVERIES = 500;
+
+/** From and to, both inclusive. */
+export interface SeqRange {
+  readonly fromSeq: number;
+  readonly toSeq: number;
+}
+
+export interface UnitLogState {
+  /** The gap that is open in each epoch. */
+  readonly gaps: Readonly<Record<string, SeqRange>>;
+  /** What was given up last in each epoch: the log goes on behind it. */
+  readonly lost: Readonly<Record<string, SeqRange>>;
+  /** `EPOCH:SEQ` of the events that were rejected first and recovered later. */
+  readonly recovered: readonly string[];
+  /** How reservations were used, as far as only recovered events tell. */
+  readonly uses: Readonly<Record<string, ReservationUse>>;
+}
+
+export const UNBROKEN_LOG: UnitLogState = { gaps: {}, lost: {}, recovered: [], uses: {} };
+
+export function evolveUnitLog(state: UnitLogState, event: KnownEvent): UnitLogState {
+  switch (event.type) {
+    case 'UnitLogGapDetected': {
+      const { epoch, fromSeq, toSeq } = event.data;
+      return { ...state, gaps: { ...state.gaps, [epoch]: { fromSeq, toSeq } } };
+    }
+    case 'UnitLogGapClosed':
+      return closeGap(state, event.data);
+    case 'UnitEventRecovered':
+      return recover(state, event.data, lockerOfSubject(event.subject));
+    default:
+      return state;
+  }
+}
+
+function closeGap(state: UnitLogState, { epoch, fromSeq, toSeq, lost }: EventOf<'UnitLogGapClosed'>): UnitLogState {
+  const { [epoch]: open, ...gaps } = state.gaps;
+  const rest = open !== undefined && open.toSeq > toSeq ? { fromSeq: toSeq + 1, toSeq: open.toSeq } : undefined;
+  return {
+    ...state,
+    gaps: rest === undefined ? gaps : { ...gaps, [epoch]: rest },
+    lost: lost ? { ...state.lost, [epoch]: { fromSeq, toSeq } } : state.lost,
+  };
+}
+
+function recover(state: UnitLogState, data: EventOf<'UnitEventRecovered'>, locker: string | undefined): UnitLogState {
+  const recovered = [...state.recovered, placeOf(data)].slice(-MAX_REMEMBERED_RECOVERIES);
+  const { reservationId } = data.data;
+  if (!isUse(data) || locker === undefined || typeof reservationId !== 'string') return { ...state, recovered };
+  const known = Object.hasOwn(state.uses, reservationId) ? state.uses[reservationId] : undefined;
+  const { time, clockOffsetMs } = data;
+  const at = occurredAt(clockOffsetMs === undefined ? { time } : { time, clockoffsetms: clockOffsetMs });
+  const use: ReservationUse =
+    data.type === 'RentalStarted'
+      ? { ...known, locker, startedAt: at }
+      : { locker, startedAt: at, ...known, endedAt: at };
+  const uses = Object.entries({ ...state.uses, [reservationId]: use }).slice(-MAX_REMEMBERED_RECOVERIES);
+  return { ...state, recovered, uses: Object.fromEntries(uses) };
+}
+
+/** Whether an event tells of a use, in a version of its schema that this code can read. */
+function isUse({ type, v }: EventOf<'UnitEventRecovered'>): boolean {
+  return (type === 'RentalStarted' || type === 'RentalEnded') && v === versionOf(type);
+}
+
+function placeOf({ epoch, seq }: { readonly epoch: string; readonly seq: number }): string {
+  return `${epoch}:${seq}`;
+}
+
+/** The seq that has to come next in an epoch: what was given up is passed over. */
+export function nextSeq(log: UnitLogState, device: DeviceState, epoch: string): number {
+  const next = recordedSeq(device, epoch) + 1;
+  const lost = Object.hasOwn(log.lost, epoch) ? log.lost[epoch] : undefined;
+  return lost !== undefined && lost.fromSeq <= next && next <= lost.toSeq ? lost.toSeq + 1 : next;
+}
+
+/** Events from `arrivedSeq` on have been waiting for those before them. */
+export function detectGap(
+  { log, device }: { readonly log: UnitLogState; readonly device: DeviceState },
+  { epoch, arrivedSeq }: { readonly epoch: string; readonly arrivedSeq: number },
+): EventDraft[] {
+  const fromSeq = nextSeq(log, device, epoch);
+  if (arrivedSeq <= fromSeq || Object.hasOwn(log.gaps, epoch)) return [];
+  return [{ type: 'UnitLogGapDetected', data: { epoch, fromSeq, toSeq: arrivedSeq - 1 } }];
+}
+
+/** Closes the gaps whose events have all arrived. */
+export function closeGaps({ log, device }: { readonly log: UnitLogState; readonly device: DeviceState }): EventDraft[] {
+  return Object.entries(log.gaps).flatMap(([epoch, { fromSeq, toSeq }]): EventDraft[] =>
+    recordedSeq(device, epoch) < toSeq
+      ? []
+      : [{ type: 'UnitLogGapClosed', data: { epoch, fromSeq, toSeq, lost: false } }],
+  );
+}
+
+/**
+ * The unit has nothing before `firstAvailableSeq` any more: what is missing up to there is lost, and passed. A gap that
+ * nobody had noticed is detected in the same breath.
+ */
+export function giveUpGap(
+  { log, device }: { readonly log: UnitLogState; readonly device: DeviceState },
+  { epoch, firstAvailableSeq }: { readonly epoch: string; readonly firstAvailableSeq: number },
+): EventDraft[] {
+  const fromSeq = nextSeq(log, device, epoch);
+  const toSeq = firstAvailableSeq - 1;
+  if (toSeq < fromSeq) return [];
+  const closed: EventDraft = { type: 'UnitLogGapClosed', data: { epoch, fromSeq, toSeq, lost: true } };
+  if (Object.hasOwn(log.gaps, epoch)) return [closed];
+  return [{ type: 'UnitLogGapDetected', data: { epoch, fromSeq, toSeq } }, closed];
+}
+
+/** An event that had been rejected is accepted after all. Nothing when it was recovered before. */
+export function recoverEvent(
+  log: UnitLogState,
+  event: EventOf<'UnitEventRecovered'>,
+  locker: string | undefined,
+): EventDraft[] {
+  if (log.recovered.includes(placeOf(event))) return [];
+  return [{ type: 'UnitEventRecovered', ...(locker === undefined ? {} : { locker }), data: event }];
+}

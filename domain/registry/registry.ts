@@ -1,0 +1,135 @@
+/** The unit as the company registered it: what it is, what lockers it has, and who may speak for it. */
+
+import type { EventOf, KnownEvent } from '../events/catalogue.ts';
+import type { EventDraft } from '../events/envelope.ts';
+import { Refusal } from '../refusal.ts';
+import type { LockerSize } from '../vocabulary.ts';
+
+export interface RegisteredLocker {
+  readonly id: string;
+  readonly size: LockerSize;
+  readonly inService: boolean;
+}
+
+type Registration = EventOf<'UnitRegistered'>;
+
+/** Times that a unit's credentials can be rotated: each leaves a former user behind, here and in the list of revocations. */
+export const MAX_ROTATIONS_PER_UNIT = 1_000;
+
+export type RegistryState =
+  | { readonly status: 'unregistered' }
+  | (Omit<Registration, 'lockers' | 'configuration'> & {
+      readonly status: 'registered' | 'retired';
+      readonly credentialsRevoked: boolean;
+      /** The NATS users that it had before `natsUser`, oldest first. */
+      readonly formerNatsUsers: readonly string[];
+      /** Id of the command that registered it. */
+      readonly registeredBy: string;
+      /** Id of the command that issued the present credentials. */
+      readonly issuedBy: string;
+      readonly lockers: readonly RegisteredLocker[];
+    });
+export type RegisteredUnit = Exclude<RegistryState, { status: 'unregistered' }>;
+
+export const NOT_REGISTERED: RegistryState = { status: 'unregistered' };
+
+export function evolveRegistry(state: RegistryState, event: KnownEvent): RegistryState {
+  if (event.type === 'UnitRegistered') {
+    const { configuration: _, ...registration } = event.data;
+    return {
+      ...registration,
+      lockers: event.data.lockers.map((locker) => ({ ...locker, inService: true })),
+      status: 'registered',
+      credentialsRevoked: false,
+      formerNatsUsers: [],
+      registeredBy: event.causationid ?? '',
+      issuedBy: event.causationid ?? '',
+    };
+  }
+  if (state.status === 'unregistered') return state;
+  switch (event.type) {
+    case 'UnitUpdated':
+      return { ...state, ...event.data };
+    case 'UnitCredentialsRotated':
+      return {
+        ...state,
+        ...event.data,
+        credentialsRevoked: false,
+        formerNatsUsers: [...state.formerNatsUsers, state.natsUser],
+        issuedBy: event.causationid ?? '',
+      };
+    case 'UnitCredentialsRevoked':
+      return { ...state, credentialsRevoked: true };
+    case 'LockerAdded':
+      return { ...state, lockers: [...state.lockers, { ...event.data, inService: true }] };
+    case 'LockerTakenOutOfService':
+      return { ...state, lockers: withService(state.lockers, event.data.id, false) };
+    case 'LockerReturnedToService':
+      return { ...state, lockers: withService(state.lockers, event.data.id, true) };
+    case 'UnitRetired':
+      return { ...state, status: 'retired' };
+    default:
+      return state;
+  }
+}
+
+function withService(lockers: readonly RegisteredLocker[], id: string, inService: boolean): RegisteredLocker[] {
+  return lockers.map((locker) => (locker.id === id ? { ...locker, inService } : locker));
+}
+
+/**
+ * Registers a unit. Names are for ever: the name of a retired unit is not given again, its log would be taken for the
+ * new one's.
+ */
+export function registerUnit(state: RegistryState, registration: Registration, commandId: string): EventDraft[] {
+  if (state.status !== 'unregistered') {
+    if (state.registeredBy === commandId) return [];
+    throw new Refusal('validation', `A unit named ${registration.name} exists already.`, [
+      { path: '/name', message: 'is taken' },
+    ]);
+  }
+  const seen = new Set<string>();
+  registration.lockers.forEach((locker, index) => {
+    if (seen.has(locker.id)) {
+      throw new Refusal('validation', 'Two lockers have the same id.', [
+        { path: `/lockers/${index}/id`, message: `${locker.id} stands twice` },
+      ]);
+    }
+    seen.add(locker.id);
+  });
+  return [{ type: 'UnitRegistered', data: registration }];
+}
+
+/** Gives a unit new credentials, also one whose credentials were revoked; those that it had end. */
+export function rotateCredentials(
+  state: RegistryState,
+  natsUser: string,
+  commandId: string,
+): Extract<EventDraft, { type: 'UnitCredentialsRotated' }>[] {
+  const { keyVersion, issuedBy, formerNatsUsers } = requireUnit(state);
+  if (issuedBy === commandId) return [];
+  if (formerNatsUsers.length >= MAX_ROTATIONS_PER_UNIT) {
+    throw new Refusal('validation', `The credentials of a unit can be rotated ${MAX_ROTATIONS_PER_UNIT} times.`);
+  }
+  return [{ type: 'UnitCredentialsRotated', data: { keyVersion: keyVersion + 1, natsUser } }];
+}
+
+/** Ends the credentials of a unit, until they are rotated. */
+export function revokeCredentials(state: RegistryState, reason: string | undefined): EventDraft[] {
+  if (requireUnit(state).credentialsRevoked) return [];
+  return [{ type: 'UnitCredentialsRevoked', data: reason === undefined ? {} : { reason } }];
+}
+
+/** The NATS users of a unit whose credentials have ended. */
+export function endedNatsUsers(state: RegistryState): readonly string[] {
+  if (state.status === 'unregistered') return [];
+  const ended = state.credentialsRevoked || state.status === 'retired';
+  return ended ? [...state.formerNatsUsers, state.natsUser] : state.formerNatsUsers;
+}
+
+/** The unit, if it is registered and in use. */
+export function requireUnit(state: RegistryState): RegisteredUnit {
+  if (state.status === 'unregistered') throw new Refusal('not-found', 'There is no such unit.');
+  if (state.status === 'retired') throw new Refusal('not-found', 'This unit has left the platform.');
+  return state;
+}

@@ -1,0 +1,86 @@
+/** What the platform tells a unit to do, and what the unit answers. */
+
+import { type Static, Type } from '@sinclair/typebox';
+import { VersionedConfiguration } from '../configuration-values.ts';
+import { Instant, LockerId, LockerSize, Text, Token, UnitName } from '../vocabulary.ts';
+
+/** How long the signature of a command is valid after it was made. */
+export const COMMAND_SIGNATURE_TTL_S = 30;
+
+/** A reservation as a unit knows it. */
+export const SyncedReservation = Type.Object({
+  reservationId: Type.String(),
+  locker: LockerId,
+  size: LockerSize,
+  from: Instant,
+  until: Instant,
+  /** Six digits that the customer may type at the screen. */
+  accessCode: Type.String({ pattern: '^\\d{6}$' }),
+});
+export type SyncedReservation = Static<typeof SyncedReservation>;
+
+const OpenLocker = Type.Object({
+  locker: LockerId,
+  reservationId: Type.Optional(Type.String()),
+  /** End of the rental that the first opening starts. */
+  until: Type.Optional(Instant),
+});
+const ApplyConfiguration = VersionedConfiguration;
+/** Every reservation that the unit should keep; one that is missing is released. */
+const SyncReservations = Type.Object({
+  /** Sequence of the booking that the list was made from: an older list never replaces a newer one. */
+  version: Type.Integer({ minimum: 0 }),
+  reservations: Type.Array(SyncedReservation),
+});
+
+const head = { commandId: Type.String({ minLength: 1, maxLength: 100 }), expiresAt: Instant };
+const strict = { additionalProperties: false };
+
+export const Command = Type.Union([
+  Type.Object({ ...head, openLocker: OpenLocker }, strict),
+  Type.Object({ ...head, applyConfiguration: ApplyConfiguration }, strict),
+  Type.Object({ ...head, syncReservations: SyncReservations }, strict),
+]);
+export type Command = Static<typeof Command>;
+
+/**
+ * The body of `POST /commands`, and of a request on the unit's `.commands` subject: a compact Ed25519 JWS whose payload
+ * is `{aud: UNIT, iat, exp, command}`.
+ */
+export const SignedCommand = Type.Object({ jws: Type.String({ maxLength: 1_048_576 }) });
+export type SignedCommand = Static<typeof SignedCommand>;
+
+export const CommandAnswer = Type.Object({
+  commandId: Type.String(),
+  /** `done`: executed, now or when the same `commandId` came before. `refused`: not executed, and never will be. */
+  status: Type.Union([Type.Literal('done'), Type.Literal('failed'), Type.Literal('refused')]),
+  /** Why it failed or was refused, such as `jammed`, `expired`, `unknown-locker`, `signature`. */
+  reason: Type.Optional(Text),
+  /** Of `applyConfiguration`: the hash that the unit runs now. */
+  configurationHash: Type.Optional(Type.String()),
+  /** Of `syncReservations`: what it could not take, and why. */
+  rejected: Type.Optional(Type.Array(Type.Object({ reservationId: Type.String(), reason: Text }))),
+});
+export type CommandAnswer = Static<typeof CommandAnswer>;
+
+/** What a unit answers to a ping over HTTP or NATS: the content of the UDP reply as JSON. A heartbeat says the same. */
+export const PingReply = Type.Object({
+  unit: UnitName,
+  bootId: Token,
+  uptimeS: Type.Integer({ minimum: 0 }),
+  configurationHash: Token,
+  epoch: Token,
+  lastSeq: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
+  time: Instant,
+});
+export type PingReply = Static<typeof PingReply>;
+
+/** The payload of an `offlineToken`: a compact Ed25519 JWS with `aud` = the unit, shown as a QR code. */
+export const OfflineTokenClaims = Type.Object({
+  aud: Type.String(),
+  sub: Type.String({ description: 'id of the reservation' }),
+  locker: LockerId,
+  from: Instant,
+  until: Instant,
+});
+export type OfflineTokenClaims = Static<typeof OfflineTokenClaims>;

@@ -1,0 +1,108 @@
+/**
+ * A unit, folded from all its subjects. Each part is a fold of its own subjects with its own sequence, so the order in
+ * which commits of different subjects arrive does not matter; a decision looks at all parts together.
+ */
+
+import { type BookingState, evolveBooking, NO_BOOKINGS } from '../booking/reservation.ts';
+import { type ConfigurationState, evolveConfiguration, NOT_CONFIGURED } from '../configuration/state.ts';
+import { type Connectivity, evolveConnectivity, NEVER_SEEN } from '../connectivity/connectivity.ts';
+import {
+  type DeviceState,
+  evolveDevice,
+  findUse,
+  type ReservationUse,
+  recordPlace,
+  SILENT_DEVICE,
+} from '../device/device.ts';
+import { evolveUnitLog, UNBROKEN_LOG, type UnitLogState } from '../device/unit-log.ts';
+import { upcast } from '../events/catalogue.ts';
+import { AGGREGATES, type Aggregate, type CloudEvent } from '../events/envelope.ts';
+import { evolveRegistry, NOT_REGISTERED, type RegistryState } from '../registry/registry.ts';
+
+/** Counts up whenever a fold changes its meaning or its shape: older snapshots are then not used. */
+export const UNIT_FOLD_VERSION = 8;
+
+export interface UnitState {
+  readonly name: string;
+  readonly registry: RegistryState;
+  readonly configuration: ConfigurationState;
+  readonly connectivity: Connectivity;
+  readonly booking: BookingState;
+  readonly device: DeviceState;
+  readonly log: UnitLogState;
+  /** Stream sequence of the last folded commit of each subject, 0 if there is none: what an append expects. */
+  readonly sequences: Readonly<Record<Aggregate, number>>;
+}
+
+/** The part of a commit that a fold needs. */
+export interface FoldableCommit {
+  readonly aggregate: Aggregate;
+  readonly sequence: number;
+  readonly events: readonly CloudEvent[];
+}
+
+const NO_SEQUENCES = Object.fromEntries(AGGREGATES.map((aggregate) => [aggregate, 0])) as Record<Aggregate, number>;
+
+export function newUnitState(name: string): UnitState {
+  return {
+    name,
+    registry: NOT_REGISTERED,
+    configuration: NOT_CONFIGURED,
+    connectivity: NEVER_SEEN,
+    booking: NO_BOOKINGS,
+    device: SILENT_DEVICE,
+    log: UNBROKEN_LOG,
+    sequences: NO_SEQUENCES,
+  };
+}
+
+/** Folds one commit in. A commit that is folded already changes nothing. */
+export function evolveUnit(state: UnitState, commit: FoldableCommit): UnitState {
+  if (commit.sequence <= state.sequences[commit.aggregate]) return state;
+  const folded = commit.events.reduce((next, event) => evolvePart(next, commit.aggregate, event), state);
+  return { ...folded, sequences: { ...state.sequences, [commit.aggregate]: commit.sequence } };
+}
+
+function evolvePart(state: UnitState, aggregate: Aggregate, event: CloudEvent): UnitState {
+  const known = upcast(event);
+  if (aggregate === 'device') {
+    const device = recordPlace(state.device, event);
+    return { ...state, device: known === undefined ? device : evolveDevice(device, known) };
+  }
+  if (known === undefined) return state;
+  switch (aggregate) {
+    case 'registry':
+      // A unit is registered with the configuration that it begins with.
+      return {
+        ...state,
+        registry: evolveRegistry(state.registry, known),
+        configuration: evolveConfiguration(state.configuration, known),
+      };
+    case 'config':
+      return { ...state, configuration: evolveConfiguration(state.configuration, known) };
+    case 'connectivity':
+      return { ...state, connectivity: evolveConnectivity(state.connectivity, known) };
+    case 'booking':
+      return { ...state, booking: evolveBooking(state.booking, known) };
+    case 'log':
+      return { ...state, log: evolveUnitLog(state.log, known) };
+    default:
+      return state;
+  }
+}
+
+/**
+ * How a reservation was used at the unit, as far as anything tells: its beginning may stand in the unit's log and its end
+ * be known from a recovered event only, or the other way round.
+ */
+export function usageOf({ device, log }: UnitState, reservationId: string): ReservationUse | undefined {
+  const reported = findUse(device.uses, reservationId);
+  const recovered = log.uses[reservationId];
+  if (reported === undefined || recovered === undefined) return reported ?? recovered;
+  return { ...recovered, ...reported };
+}
+
+/** The sequence of the last commit that is folded, of whichever subject. */
+export function lastSequenceOf({ sequences }: UnitState): number {
+  return Math.max(...Object.values(sequences));
+}

@@ -1,0 +1,126 @@
+/** The settings of every process: read once from the environment, checked together, listed in one message when wrong. */
+
+import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
+import { DEFAULT_DENIED } from '../network/address-resolver.ts';
+import { Settings } from './settings.ts';
+
+export const ROLES = ['api', 'ingest', 'fetch', 'reactor', 'config', 'pinger'] as const;
+export type Role = (typeof ROLES)[number];
+
+export interface Config {
+  readonly http: { readonly host: string; readonly port: number };
+  /** Absolute path: embedded services, keys, simulator state. */
+  readonly dataDir: string;
+  /** Undefined: the embedded one. `creds` is the path of a creds file. */
+  readonly nats: { readonly url: string | undefined; readonly credsFile: string | undefined };
+  readonly databaseUrl: string | undefined;
+  /** Undefined: the secret that was generated into `dataDir`. */
+  readonly auth: { readonly jwtSecret: string | undefined; readonly jwksUrl: string | undefined };
+  readonly pinger: {
+    readonly intervalMs: number;
+    readonly timeoutMs: number;
+    readonly failuresToOffline: number;
+    readonly threads: number;
+    /** Whether connections of the HTTP probe are kept for the next ping. */
+    readonly httpKeepAlive: boolean;
+  };
+  /** Ranges of addresses at which units are not asked. */
+  readonly deniedAddresses: readonly string[];
+  /** The hash prefixes that this process is fixed to. Undefined: shards are dealt. */
+  readonly shards: readonly string[] | undefined;
+  /** How often units of `delivery: "fetch"` are asked for their log. */
+  readonly fetchIntervalMs: number;
+  readonly holdTtlS: number;
+  /** Waits between pushes of a configuration that fail; the last repeats. */
+  readonly configRetryScheduleS: readonly number[];
+  readonly sim: {
+    readonly units: number;
+    readonly lockers: number;
+    readonly seed: number;
+    readonly controlPort: number;
+  };
+  readonly roles: ReadonlySet<Role>;
+  /** Where this process can be asked for its metrics, on the host of the API. Undefined: nowhere. */
+  readonly metricsPort: number | undefined;
+}
+
+/** Settings that do not hold; `mistakes` has a line for each. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+  readonly mistakes: readonly string[];
+
+  constructor(mistakes: readonly string[]) {
+    super(`These settings cannot be used:\n${mistakes.map((mistake) => `  ${mistake}`).join('\n')}`);
+    this.mistakes = mistakes;
+  }
+}
+
+/** @throws ConfigError with every mistake */
+export function loadConfig(env: Readonly<Record<string, string | undefined>>): Config {
+  const settings = new Settings(env);
+  const { mistakes } = settings;
+  const roles = (settings.text('ROLES') ?? ROLES.join(',')).split(',').map((role) => role.trim());
+  for (const role of roles) {
+    if (!isRole(role)) mistakes.push(`ROLES knows ${ROLES.join(', ')}, not "${role}"`);
+  }
+  const config: Config = {
+    http: { host: settings.text('HTTP_HOST') ?? '127.0.0.1', port: settings.integer('HTTP_PORT', 3000, 0, 65_535) },
+    dataDir: resolve(settings.text('DATA_DIR') ?? '.data'),
+    nats: { url: settings.url('NATS_URL', ['nats:', 'tls:', 'ws:', 'wss:']), credsFile: settings.text('NATS_CREDS') },
+    databaseUrl: settings.url('DATABASE_URL', ['postgres:', 'postgresql:']),
+    auth: { jwtSecret: settings.text('AUTH_JWT_SECRET'), jwksUrl: settings.url('AUTH_JWKS_URL', ['http:', 'https:']) },
+    pinger: {
+      intervalMs: settings.integer('PING_INTERVAL_MS', 10_000, 100, 3_600_000),
+      timeoutMs: settings.integer('PING_TIMEOUT_MS', 2_000, 10, 60_000),
+      failuresToOffline: settings.integer('PING_FAILURES_TO_OFFLINE', 3, 1, 100),
+      threads: settings.integer('PINGER_THREADS', availableParallelism(), 1, 64),
+      httpKeepAlive: settings.flag('PING_HTTP_KEEP_ALIVE', false),
+    },
+    deniedAddresses: settings.ranges('PING_DENY', DEFAULT_DENIED),
+    shards: settings.prefixes('SHARDS'),
+    fetchIntervalMs: settings.integer('FETCH_INTERVAL_MS', 60_000, 1_000, 86_400_000),
+    holdTtlS: settings.integer('HOLD_TTL_S', 600, 10, 86_400),
+    configRetryScheduleS: settings.seconds('CONFIG_RETRY_SCHEDULE_S', [60, 300, 900]),
+    sim: {
+      units: settings.integer('SIM_UNITS', 50, 0, 500_000),
+      lockers: settings.integer('SIM_LOCKERS', 8, 1, 1_000),
+      seed: settings.integer('SIM_SEED', 1, 0, 2_147_483_647),
+      controlPort: settings.integer('SIM_CONTROL_PORT', 3900, 0, 65_535),
+    },
+    roles: new Set(roles.filter(isRole)),
+    metricsPort: settings.optionalInteger('METRICS_PORT', 1, MAX_METRICS_PORT),
+  };
+  if (config.auth.jwtSecret !== undefined && config.auth.jwksUrl !== undefined) {
+    mistakes.push('AUTH_JWT_SECRET and AUTH_JWKS_URL exclude each other');
+  }
+  if (config.auth.jwtSecret !== undefined && config.auth.jwtSecret.length < MIN_JWT_SECRET_LENGTH) {
+    mistakes.push(`AUTH_JWT_SECRET must have at least ${MIN_JWT_SECRET_LENGTH} characters`);
+  }
+  if (config.pinger.timeoutMs >= config.pinger.intervalMs) {
+    mistakes.push('PING_TIMEOUT_MS must be shorter than PING_INTERVAL_MS');
+  }
+  if (mistakes.length > 0) throw new ConfigError(mistakes);
+  return config;
+}
+
+/**
+ * Where NATS and Postgres are, for a process that does not bring its own.
+ * @throws ConfigError when one is missing
+ */
+export function requireServices(config: Config): { readonly natsUrl: string; readonly databaseUrl: string } {
+  const { nats, databaseUrl } = config;
+  if (nats.url !== undefined && databaseUrl !== undefined) return { natsUrl: nats.url, databaseUrl };
+  const missing = [nats.url === undefined ? 'NATS_URL' : '', databaseUrl === undefined ? 'DATABASE_URL' : ''];
+  throw new ConfigError(
+    missing.filter((name) => name !== '').map((name) => `${name} is missing; ./run start brings both services along`),
+  );
+}
+
+const MIN_JWT_SECRET_LENGTH = 32;
+/** Processes that are started together count up from it. */
+const MAX_METRICS_PORT = 65_500;
+
+function isRole(text: string): text is Role {
+  return (ROLES as readonly string[]).includes(text);
+}

@@ -1,0 +1,41 @@
+/** Timers are an fsync each: those that come within a moment are written in one atomic batch. */
+
+import type { Nats } from './connection.ts';
+import { setTimers, type Timer } from './timers.ts';
+
+/** How long a timer waits for others to come along, unless there are many. No hold is that short. */
+const GATHER_MS = 200;
+const MAX_GATHERED_TIMERS = 500;
+
+export class TimerWriter {
+  readonly #nats: Nats;
+  readonly #newId: () => string;
+  readonly #sleep: (ms: number) => Promise<void>;
+  #waiting: Timer[] = [];
+  #written: Promise<void> | undefined;
+  #full = Promise.withResolvers<void>();
+
+  constructor(nats: Nats, newId: () => string, sleep: (ms: number) => Promise<void>) {
+    this.#nats = nats;
+    this.#newId = newId;
+    this.#sleep = sleep;
+  }
+
+  /** Resolves when the timer is stored durably. Bounded by what its callers have under way. */
+  set(timer: Timer): Promise<void> {
+    this.#waiting.push(timer);
+    this.#written ??= this.#write();
+    const written = this.#written;
+    if (this.#waiting.length >= MAX_GATHERED_TIMERS) this.#full.resolve();
+    return written;
+  }
+
+  async #write(): Promise<void> {
+    await Promise.race([this.#sleep(GATHER_MS), this.#full.promise]);
+    this.#full = Promise.withResolvers();
+    const timers = this.#waiting;
+    this.#waiting = [];
+    this.#written = undefined;
+    await setTimers(this.#nats, timers, this.#newId);
+  }
+}

@@ -1,0 +1,129 @@
+/**
+ * Records what units report, whichever way it came: the one writer of `device` and of `log`.
+ *
+ * What is recorded is a fold of `device`, so nothing else is kept and two writers at once cannot record anything twice: the
+ * append of the slower one fails on the subject's sequence, it folds again and finds the events recorded.
+ */
+
+import { closeGaps, detectGap, giveUpGap, nextSeq } from '../../domain/device/unit-log.ts';
+import type { UnitState } from '../../domain/unit/unit.ts';
+import type { Log } from '../observability/log.ts';
+import type { DecisionMeta, UnitDecider } from '../units/unit-decider.ts';
+import { type Accepted, acceptBatch, type ReadBatch } from './batch.ts';
+import type { ClockOffsets } from './clock-offsets.ts';
+import type { DeadLetters, RejectedBatch } from './dead-letter-store.ts';
+
+const NOTHING_ACCEPTED: Accepted = { events: [], waitingFrom: undefined, toKeep: new Map(), isPart: false };
+
+export interface RecorderOptions {
+  readonly decider: UnitDecider;
+  readonly deadLetters: Pick<DeadLetters, 'keepEvents' | 'keepBatch'>;
+  /** Whose clock is wrong. */
+  readonly clockOffsets: Pick<ClockOffsets, 'of'>;
+  readonly newId: () => string;
+  readonly log: Log;
+}
+
+export interface Recorded {
+  /** The unit afterwards. */
+  readonly state: UnitState;
+  /** The first seq of the batch that has to wait for those before it. */
+  readonly waitingFrom: number | undefined;
+}
+
+export class BatchRecorder {
+  readonly #options: RecorderOptions;
+
+  constructor(options: RecorderOptions) {
+    this.#options = options;
+  }
+
+  /** The unit, as fresh as this process knows it. @throws StoreUnavailableError */
+  state(unit: string): Promise<UnitState> {
+    return this.#options.decider.state(unit);
+  }
+
+  /**
+   * Records what follows on what is recorded, and closes the gaps that this fills. `receivedAtMs`: when the platform got the
+   * batch, milliseconds since 1970.
+   *
+   * @throws StoreUnavailableError, PostgresUnavailableError, DeadLettersFullError: try again later
+   */
+  async record(batch: ReadBatch, receivedAtMs: number): Promise<Recorded> {
+    const { decider, deadLetters, clockOffsets } = this.#options;
+    const { unit, epoch } = batch;
+    const clockOffsetMs = clockOffsets.of(unit);
+    const kept = new Set<number>();
+    for (;;) {
+      const found: { accepted?: Accepted } = {};
+      const { state } = await decider.record(unit, 'device', (current) => {
+        found.accepted = acceptBatch(batch, current, { receivedAtMs, kept, clockOffsetMs });
+        return found.accepted.events;
+      });
+      const { toKeep, waitingFrom, isPart } = found.accepted ?? NOTHING_ACCEPTED;
+      if (toKeep.size > 0) {
+        // What takes the place of a rejected event says little of it: the event itself is kept first.
+        await deadLetters.keepEvents({ unit, epoch, receivedAtMs, rejections: [...toKeep.values()], clockOffsetMs });
+        for (const index of toKeep.keys()) kept.add(index);
+      } else if (!isPart) {
+        return { state: await this.#closeGaps(state), waitingFrom };
+      }
+    }
+  }
+
+  /** Notes that a batch cannot be read at all, and keeps it. @throws as `record` */
+  async recordUnreadable(batch: RejectedBatch): Promise<void> {
+    await this.#options.deadLetters.keepBatch(batch);
+    await this.#noteUnreadable(batch);
+  }
+
+  /** As `recordUnreadable`, for what a unit answers whenever it is asked: only the first time. @throws as `record` */
+  async recordUnreadablePage(page: RejectedBatch): Promise<void> {
+    if (await this.#options.deadLetters.keepBatch(page)) await this.#noteUnreadable(page);
+  }
+
+  async #noteUnreadable({ unit, messageId, reason, content }: RejectedBatch): Promise<void> {
+    const { decider, log } = this.#options;
+    log.warn('a batch cannot be read', { unit, reason });
+    await decider.decide(unit, 'log', { ...this.#meta(), commandId: messageId }, () => [
+      { type: 'UnitBatchRejected', data: { reason, bytes: content.length } },
+    ]);
+  }
+
+  /** Events from `arrivedSeq` on have waited for too long. @throws StoreUnavailableError */
+  async reportGap(unit: string, epoch: string, arrivedSeq: number): Promise<void> {
+    const { decider, log } = this.#options;
+    const { appended } = await decider.decide(unit, 'log', this.#meta(), (state) =>
+      detectGap(state, { epoch, arrivedSeq }),
+    );
+    if (appended) log.warn('a unit’s log has a gap', { unit, epoch, arrivedSeq });
+  }
+
+  /**
+   * The unit no longer has what is missing before `firstAvailableSeq`: it is lost, and the log goes on behind it. The caller
+   * has seen to it that nothing of it is on the way. @throws StoreUnavailableError
+   */
+  async giveUpGap(unit: string, epoch: string, firstAvailableSeq: number): Promise<void> {
+    const { decider, log } = this.#options;
+    const { state, appended } = await decider.decide(unit, 'log', this.#meta(), (current) =>
+      giveUpGap(current, { epoch, firstAvailableSeq }),
+    );
+    if (appended) {
+      log.error('events of a unit are lost', {
+        unit,
+        epoch,
+        ...state.log.lost[epoch],
+        next: nextSeq(state.log, state.device, epoch),
+      });
+    }
+  }
+
+  async #closeGaps(state: UnitState): Promise<UnitState> {
+    if (closeGaps(state).length === 0) return state;
+    return (await this.#options.decider.decide(state.name, 'log', this.#meta(), closeGaps)).state;
+  }
+
+  #meta(): DecisionMeta {
+    return { commandId: this.#options.newId(), actor: 'platform:ingest', source: '/lockfleet/server' };
+  }
+}

@@ -1,0 +1,80 @@
+/** Brings what is wanted to a unit, once, and records what came of it. */
+
+import { type PushOutcome, recordPush } from '../../domain/configuration/delivery.ts';
+import { requireConfigured } from '../../domain/configuration/state.ts';
+import { requireUnit } from '../../domain/registry/registry.ts';
+import type { UnitState } from '../../domain/unit/unit.ts';
+import type { CommandAnswer } from '../../domain/unit-protocol/commands.ts';
+import { toInstant } from '../../domain/vocabulary.ts';
+import { COMMAND_TIMEOUT_MS, type UnitCommands, UnitUnreachableError } from './unit-commands.ts';
+import type { Decided, UnitDecider } from './unit-decider.ts';
+
+/** How long after it was sent a unit may still apply it. */
+const PUSH_TTL_MS = 30_000;
+
+/** Refusals that say nothing about the configuration: another push may be taken. */
+const PASSING_REFUSALS: ReadonlySet<string | undefined> = new Set([
+  // The unit's clock is ahead, or the push was under way for too long.
+  'expired',
+  // So says a unit whose clock is far off, too.
+  'signature',
+  'too-many-commands',
+]);
+
+export interface ConfigurationPushOptions {
+  readonly decider: UnitDecider;
+  readonly commands: Pick<UnitCommands, 'send'>;
+  /** Waits between pushes that fail; the last repeats. */
+  readonly retryScheduleS: readonly number[];
+  readonly newId: () => string;
+  readonly clock: () => number;
+}
+
+export class ConfigurationPush {
+  readonly #options: ConfigurationPushOptions;
+
+  constructor(options: ConfigurationPushOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Sends a unit what `state` says is wanted, and waits for the answer; somebody else may wait for what comes of it.
+   * @throws StoreUnavailableError when what came of it could not be recorded: it is pushed again
+   */
+  async run(
+    state: UnitState,
+    {
+      timeoutMs = COMMAND_TIMEOUT_MS,
+      patient = false,
+    }: { readonly timeoutMs?: number; readonly patient?: boolean } = {},
+  ): Promise<Decided> {
+    const { decider, newId, clock, retryScheduleS } = this.#options;
+    const { version } = requireConfigured(state.configuration).desired;
+    const commandId = newId();
+    const outcome = await this.#send(state, commandId, timeoutMs);
+    const meta = { commandId, actor: `unit:${state.name}`, source: '/lockfleet/server', patient };
+    return decider.decide(state.name, 'config', meta, (present) =>
+      recordPush(present, { version, outcome, nowMs: clock(), retryScheduleS }),
+    );
+  }
+
+  async #send(state: UnitState, commandId: string, timeoutMs: number): Promise<PushOutcome> {
+    const { commands, clock } = this.#options;
+    const applyConfiguration = requireConfigured(state.configuration).desired;
+    const expiresAt = toInstant(clock() + PUSH_TTL_MS);
+    try {
+      const command = { commandId, expiresAt, applyConfiguration };
+      return outcomeOf(await commands.send(requireUnit(state.registry), command, timeoutMs));
+    } catch (error) {
+      if (!(error instanceof UnitUnreachableError)) throw error;
+      return { answer: 'failed', reason: error.message };
+    }
+  }
+}
+
+function outcomeOf({ status, reason, configurationHash }: CommandAnswer): PushOutcome {
+  if (status === 'done') return { answer: 'done', hash: configurationHash };
+  const why = reason ?? 'the unit does not say why';
+  if (status === 'refused' && !PASSING_REFUSALS.has(reason)) return { answer: 'rejected', reason: why };
+  return { answer: 'failed', reason: why };
+}

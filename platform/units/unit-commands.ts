@@ -1,0 +1,86 @@
+/**
+ * Live commands: sent to a unit now, within a request, over HTTP at its address or as a NATS request. A command is signed,
+ * executed once per `commandId`, and refused after `expiresAt`, so that sending it again is always safe.
+ */
+
+import { Value } from '@sinclair/typebox/value';
+import type { RegisteredUnit } from '../../domain/registry/registry.ts';
+import { type Command, CommandAnswer } from '../../domain/unit-protocol/commands.ts';
+import type { Nats } from '../nats/connection.ts';
+import { unitCommandsSubject } from '../nats/subjects.ts';
+import { messageOf } from '../observability/error-message.ts';
+import type { PlatformSigner } from '../unit-protocol/signatures.ts';
+import { askOverHttp } from './unit-http.ts';
+
+/** How long a unit may take to answer, unless somebody waits for less. */
+export const COMMAND_TIMEOUT_MS = 5_000;
+const MAX_ANSWER_BYTES = 64 * 1024;
+
+/** The unit did not answer, or what it answered is none. Whether it acted is not known. */
+export class UnitUnreachableError extends Error {
+  override readonly name = 'UnitUnreachableError';
+}
+
+export interface UnitCommandsOptions {
+  readonly nats: Nats;
+  readonly signer: PlatformSigner;
+  readonly clock: () => number;
+  /** Called when a unit has answered: a proof that it is online. */
+  readonly onAnswer: (unit: string) => void;
+}
+
+export class UnitCommands {
+  readonly #options: UnitCommandsOptions;
+
+  constructor(options: UnitCommandsOptions) {
+    this.#options = options;
+  }
+
+  /** Sends a command and waits for the answer. @throws UnitUnreachableError */
+  async send(unit: RegisteredUnit, command: Command, timeoutMs = COMMAND_TIMEOUT_MS): Promise<CommandAnswer> {
+    const { nats, signer, clock, onAnswer } = this.#options;
+    // Whoever answers at its address need not be the unit any more.
+    if (unit.credentialsRevoked) throw new UnitUnreachableError(`the credentials of ${unit.name} are revoked`);
+    const body = JSON.stringify({ jws: await signer.command(unit.name, command, clock()) });
+    let text: string;
+    try {
+      text =
+        unit.commandChannel === 'nats'
+          ? await overNats(nats, unit.name, body, timeoutMs)
+          : await overHttp(`http://${unit.address}/commands`, body, timeoutMs);
+    } catch (error) {
+      throw new UnitUnreachableError(`no answer from ${unit.name}: ${messageOf(error)}`, { cause: error });
+    }
+    const answer = readAnswer(text);
+    if (answer === undefined || answer.commandId !== command.commandId) {
+      throw new UnitUnreachableError(`${unit.name} answered something else`);
+    }
+    onAnswer(unit.name);
+    return answer;
+  }
+}
+
+async function overNats(nats: Nats, unit: string, body: string, timeoutMs: number): Promise<string> {
+  const answer = await nats.request(unitCommandsSubject(unit), body, { timeoutMs });
+  return new TextDecoder().decode(answer.data);
+}
+
+async function overHttp(url: string, body: string, timeoutMs: number): Promise<string> {
+  const answer = await askOverHttp(url, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body,
+    timeoutMs,
+    maxBytes: MAX_ANSWER_BYTES,
+  });
+  return new TextDecoder().decode(answer.body);
+}
+
+function readAnswer(text: string): CommandAnswer | undefined {
+  try {
+    const answer: unknown = JSON.parse(text);
+    return Value.Check(CommandAnswer, answer) ? answer : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,113 @@
+/** What operators do with rollouts: begin, look, pause, resume, abort. */
+
+import {
+  afterAction,
+  DEFAULT_ABORT_THRESHOLD,
+  DEFAULT_PACE,
+  mistakesInChanges,
+  type Pace,
+  type RolloutAction,
+} from '../../../domain/configuration/rollout.ts';
+import type { Postgres } from '../../../platform/postgres/connection.ts';
+import {
+  createRollout,
+  getRollout,
+  holdRollout,
+  listRollouts,
+  type Rollout,
+  setStatus,
+} from '../../../platform/rollouts/rollout-store.ts';
+import { rolloutCounts, rolloutUnits } from '../../../projections/configuration/queries.ts';
+import { selectUnits } from '../../../projections/units/queries.ts';
+import { invalidField, Problem } from '../../http/problems.ts';
+import type { Answer } from '../../http/writes.ts';
+import type { RolloutBody, Selection } from './schema.ts';
+
+/** Units of one rollout. */
+const MAX_ROLLOUT_UNITS = 500_000;
+
+interface RolloutCommand {
+  readonly commandId: string;
+  readonly actor: string;
+}
+
+export class Rollouts {
+  readonly #postgres: Postgres;
+
+  constructor(postgres: Postgres) {
+    this.#postgres = postgres;
+  }
+
+  async create({ commandId, actor }: RolloutCommand, body: RolloutBody): Promise<Answer> {
+    const { selection, changes, abortThreshold = DEFAULT_ABORT_THRESHOLD } = body;
+    const pace = paceOf(body);
+    const errors = mistakesInChanges(changes).map(({ path, message }) => ({ path: `/changes${path}`, message }));
+    if (errors.length > 0) throw new Problem('validation', 422, 'The changes do not hold together.', { errors });
+    const units = await this.#select(selection);
+    const rollout = { id: commandId, createdBy: actor, selection, changes, pace, abortThreshold };
+    await this.#postgres.transaction((tx) => createRollout(tx, rollout, units));
+    return { status: 201, body: await this.view(commandId) };
+  }
+
+  async view(id: string) {
+    const { sql } = this.#postgres;
+    const rollout = await getRollout(sql, id);
+    if (rollout === undefined) throw noRollout();
+    const counts = await rolloutCounts(sql, id);
+    const total = Object.values(counts).reduce((all, units) => all + units, 0);
+    return { ...shown(rollout), units: { total, ...counts } };
+  }
+
+  async list(query: { readonly limit: number; readonly cursor?: string }) {
+    const page = await listRollouts(this.#postgres.sql, query);
+    return { ...page, items: page.items.map(shown) };
+  }
+
+  async units(query: Parameters<typeof rolloutUnits>[1]) {
+    if ((await getRollout(this.#postgres.sql, query.id)) === undefined) throw noRollout();
+    return rolloutUnits(this.#postgres.sql, query);
+  }
+
+  /** Pauses, resumes or aborts. */
+  async act(id: string, action: RolloutAction, actor: string, reason: string | undefined): Promise<Answer> {
+    await this.#postgres.transaction(async (tx) => {
+      const rollout = await holdRollout(tx, id);
+      if (rollout === undefined) throw noRollout();
+      const status = afterAction(rollout.status, action);
+      if (status !== rollout.status) await setStatus(tx, id, { status, by: actor, reason });
+    });
+    return { status: 200, body: await this.view(id) };
+  }
+
+  async #select(selection: Selection): Promise<readonly string[]> {
+    const units = await selectUnits(this.#postgres.sql, selection, MAX_ROLLOUT_UNITS + 1);
+    if (units.length > MAX_ROLLOUT_UNITS)
+      throw invalidField('/selection', `selects more than ${MAX_ROLLOUT_UNITS} units`);
+    if (units.length === 0) throw invalidField('/selection', 'selects no unit');
+    requireAll(selection, new Set(units));
+    return units;
+  }
+}
+
+/** Who names units means all of them, unless something else is to hold, too. */
+function requireAll({ names, ...others }: Selection, selected: ReadonlySet<string>): void {
+  if (names === undefined || Object.keys(others).length > 0) return;
+  const errors = names.flatMap((name, index) =>
+    selected.has(name) ? [] : [{ path: `/selection/names/${index}`, message: `${name} is not a unit in use` }],
+  );
+  if (errors.length > 0) throw new Problem('validation', 422, 'Some of these units are not there.', { errors });
+}
+
+function paceOf({ rate, waves }: RolloutBody): Pace {
+  if (rate !== undefined && waves !== undefined) throw invalidField('/waves', 'cannot stand beside rate');
+  if (waves !== undefined) return { waves };
+  return rate === undefined ? DEFAULT_PACE : { rate };
+}
+
+function shown({ ranMs: _, pace, ...rollout }: Rollout) {
+  return { ...rollout, ...pace };
+}
+
+function noRollout(): Problem {
+  return new Problem('not-found', 404, 'There is no such rollout.');
+}

@@ -1,0 +1,116 @@
+/** What operators do with the configuration of one unit: want another one, and see how far it is there. */
+
+import { changeConfiguration, nextPushAtMs } from '../../../domain/configuration/delivery.ts';
+import { type Configured, requireConfigured } from '../../../domain/configuration/state.ts';
+import { isSameHash } from '../../../domain/configuration-values.ts';
+import type { UnitState } from '../../../domain/unit/unit.ts';
+import { toInstant, toMs } from '../../../domain/vocabulary.ts';
+import type { Sql } from '../../../platform/postgres/connection.ts';
+import type { ConfigurationPush } from '../../../platform/units/configuration-push.ts';
+import type { Decided, UnitDecider } from '../../../platform/units/unit-decider.ts';
+import { configurationVersion } from '../../../projections/configuration/queries.ts';
+import { unitConfiguration } from '../../../projections/units/queries.ts';
+import { Problem } from '../../http/problems.ts';
+import type { Reads } from '../../http/reads.ts';
+import type { Answer } from '../../http/writes.ts';
+import type { ChangeBody, ConfigurationView, RollbackBody } from './schema.ts';
+
+/** How long a unit may take to answer while somebody waits, so that the whole request stays below 5 s. */
+export const LIVE_TIMEOUT_MS = 4_000;
+
+export interface ConfigurationDependencies {
+  readonly decider: UnitDecider;
+  readonly push: ConfigurationPush;
+  readonly reads: Reads;
+  readonly sql: Sql;
+  readonly clock: () => number;
+}
+
+/** A command of an operator on a unit's configuration. */
+export interface ConfigurationCommand {
+  readonly commandId: string;
+  readonly actor: string;
+  readonly name: string;
+  /** Of `If-Match`. */
+  readonly expectedVersion: number | undefined;
+}
+
+export class Configurations {
+  readonly #deps: ConfigurationDependencies;
+
+  constructor(deps: ConfigurationDependencies) {
+    this.#deps = deps;
+  }
+
+  /** Wants other values on a unit: recorded first, then sent or left to the queue. */
+  async change(
+    command: ConfigurationCommand,
+    { mode, values, ifOffline }: ChangeBody,
+  ): Promise<Answer<ConfigurationView>> {
+    const { name, commandId, actor, expectedVersion } = command;
+    const meta = { commandId, actor, source: '/lockfleet/server' };
+    const wanted = await this.#deps.decider.decide(name, 'config', meta, (state) =>
+      changeConfiguration(state, { commandId, values, mode, ifOffline, expectedVersion }),
+    );
+    // A queued change is an event, and finds the worker by itself.
+    const sent = mode === 'live' ? await this.#sendNow(wanted) : wanted;
+    const configured = requireConfigured(sent.state.configuration);
+    if (mode === 'live' && configured.status === 'rejected') {
+      throw new Problem(
+        'unit-rejected',
+        409,
+        `The unit rejected version ${configured.desired.version}: ${configured.reason}.`,
+      );
+    }
+    const status = configured.status === 'applied' ? 200 : 202;
+    return { status, body: this.#view(sent.state, configured.reported), position: sent.sequence };
+  }
+
+  /** Wants the values of an earlier version again. */
+  async rollBack(command: ConfigurationCommand, { version, ...how }: RollbackBody): Promise<Answer<ConfigurationView>> {
+    const { decider, reads, sql } = this.#deps;
+    const { sequences } = await decider.state(command.name);
+    // A version that was just made is one, too.
+    await reads.wait('configuration', String(sequences.config), command.name);
+    const earlier = await configurationVersion(sql, command.name, version);
+    if (earlier === undefined) throw new Problem('not-found', 404, 'There is no such unit, or no such version of it.');
+    return this.change(command, { ...how, values: earlier.values });
+  }
+
+  /** As the read models know it, with what pings and heartbeats tell. */
+  async view(name: string): Promise<ConfigurationView> {
+    const known = await unitConfiguration(this.#deps.sql, name);
+    if (known === undefined) throw new Problem('not-found', 404, 'There is no such unit.');
+    const { reported } = requireConfigured(known.state.configuration);
+    const { told } = known;
+    const isTold = told !== undefined && (reported === undefined || toMs(told.at) > toMs(reported.at));
+    return this.#view(known.state, isTold ? told : reported);
+  }
+
+  async #sendNow(wanted: Decided): Promise<Decided> {
+    const { connectivity, configuration } = wanted.state;
+    const isSent = configuration.status !== 'applied' && connectivity.status === 'online';
+    return isSent ? this.#deps.push.run(wanted.state, { timeoutMs: LIVE_TIMEOUT_MS }) : wanted;
+  }
+
+  #view(state: UnitState, reported: Configured['reported']): ConfigurationView {
+    const { desired, status, wantedAt, attempts, pushedAt, reason } = requireConfigured(state.configuration);
+    const dueMs = nextPushAtMs(state);
+    return {
+      unit: state.name,
+      desired,
+      reported: reported === undefined ? null : { ...reported, hash: wholeHash(reported.hash, desired.hash) },
+      status,
+      wantedAt,
+      attempts,
+      nextAttemptAt: dueMs === undefined ? null : toInstant(Math.max(dueMs, this.#deps.clock())),
+      lastPushedAt: pushedAt ?? null,
+      reason: reason ?? null,
+    };
+  }
+}
+
+/** A ping over UDP says the beginning of a hash only. */
+function wholeHash(reported: string, desired: string): string {
+  return isSameHash(reported, desired) ? desired : reported;
+}

@@ -1,0 +1,106 @@
+import { Elysia } from 'elysia';
+import type { Sql } from '../../../platform/postgres/connection.ts';
+import {
+  configurationAttempts,
+  configurationVersion,
+  configurationVersions,
+} from '../../../projections/configuration/queries.ts';
+import { Problem } from '../../http/problems.ts';
+import { DEFAULT_LIMIT, type Reads } from '../../http/reads.ts';
+import type { Answer, Writes } from '../../http/writes.ts';
+import type { Guard } from '../auth/guard.ts';
+import { CHANGE, GET_CONFIGURATION, GET_VERSION, LIST_ATTEMPTS, LIST_VERSIONS, ROLL_BACK } from './contract.ts';
+import type { ConfigurationCommand, Configurations } from './handlers.ts';
+import type { ConfigurationView } from './schema.ts';
+
+export interface ConfigurationRouteDependencies {
+  readonly guard: Guard;
+  readonly writes: Writes;
+  readonly reads: Reads;
+  readonly configurations: Configurations;
+  readonly sql: Sql;
+}
+
+export function configurationRoutes(deps: ConfigurationRouteDependencies) {
+  const { guard, writes, reads, configurations, sql } = deps;
+  return new Elysia({ prefix: '/v1/units/:name/config' })
+    .derive(async ({ request, headers, path, set }) => {
+      const principal = await guard.require(headers.authorization, 'ops');
+      /** A change under its key, answered with the tag of the version that is wanted then. */
+      const write = async (name: string, body: object, change: (command: ConfigurationCommand) => Promise<Answer>) => {
+        const expectedVersion = versionIn(headers['if-match']);
+        const route = `${request.method} ${path}`;
+        const asked = { principal, route, key: headers['idempotency-key'], body: { ...body, expectedVersion } };
+        const answer = await writes.run(asked, set, (commandId) =>
+          change({ commandId, actor: `ops:${principal.sub}`, name, expectedVersion }),
+        );
+        return tagged(set, answer);
+      };
+      return { write };
+    })
+    .put(
+      '',
+      ({ params: { name }, body, write }) => write(name, body, (command) => configurations.change(command, body)),
+      CHANGE,
+    )
+    .post(
+      '/rollback',
+      ({ params: { name }, body, write }) => write(name, body, (command) => configurations.rollBack(command, body)),
+      ROLL_BACK,
+    )
+    .get(
+      '',
+      async ({ params: { name }, query: { minPosition }, set }) => {
+        await reads.wait('units', minPosition, name);
+        return tagged(set, await configurations.view(name));
+      },
+      GET_CONFIGURATION,
+    )
+    .get(
+      '/versions',
+      async ({ params: { name }, query: { minPosition, limit = DEFAULT_LIMIT, ...page } }) => {
+        await reads.wait('configuration', minPosition, name);
+        await requireUnit(sql, name);
+        return configurationVersions(sql, { ...page, unit: name, limit });
+      },
+      LIST_VERSIONS,
+    )
+    .get(
+      '/versions/:version',
+      async ({ params: { name, version }, query: { minPosition } }) => {
+        await reads.wait('configuration', minPosition, name);
+        const found = await configurationVersion(sql, name, Number(version));
+        if (found === undefined)
+          throw new Problem('not-found', 404, 'There is no such unit, or no such version of it.');
+        return found;
+      },
+      GET_VERSION,
+    )
+    .get(
+      '/attempts',
+      async ({ params: { name }, query: { minPosition, limit = DEFAULT_LIMIT, ...page } }) => {
+        await reads.wait('configuration', minPosition, name);
+        await requireUnit(sql, name);
+        return configurationAttempts(sql, { ...page, unit: name, limit });
+      },
+      LIST_ATTEMPTS,
+    );
+}
+
+/** Every unit has a first version. */
+async function requireUnit(sql: Sql, name: string): Promise<void> {
+  const first = await configurationVersion(sql, name, 1);
+  if (first === undefined) throw new Problem('not-found', 404, 'There is no such unit.');
+}
+
+/** The version that `If-Match` names; `undefined` without one, and for `*`. */
+function versionIn(ifMatch: string | undefined): number | undefined {
+  return ifMatch === undefined || ifMatch === '*' ? undefined : Number(ifMatch.slice(1, -1));
+}
+
+/** Names the version that is wanted in the `ETag` of an answer that shows it. */
+function tagged<T>(set: { headers: Record<string, string | number | readonly string[] | undefined> }, answer: T): T {
+  const desired = (answer as Partial<ConfigurationView>).desired;
+  if (desired !== undefined) set.headers.etag = `"${desired.version}"`;
+  return answer;
+}

@@ -1,0 +1,37 @@
+import { Elysia } from 'elysia';
+import type { Sql } from '../../../platform/postgres/connection.ts';
+import { exportEvents, listEvents } from '../../../projections/event_log/queries.ts';
+import { preferredType } from '../../http/accept.ts';
+import { NDJSON } from '../../http/body.ts';
+import { CSV } from '../../http/csv.ts';
+import type { Exports } from '../../http/exports.ts';
+import { DEFAULT_LIMIT, type Reads } from '../../http/reads.ts';
+import type { Guard } from '../auth/guard.ts';
+import { LIST } from './contract.ts';
+import { eventExport, typesOf } from './handlers.ts';
+
+export interface EventDependencies {
+  readonly guard: Guard;
+  readonly reads: Reads;
+  readonly exports: Exports;
+  /** Sessions that read pages of the log. */
+  readonly eventLog: Sql;
+}
+
+export function eventRoutes({ guard, reads, exports, eventLog }: EventDependencies) {
+  return new Elysia({ prefix: '/v1/events' })
+    .derive(async ({ headers }) => ({ principal: await guard.require(headers.authorization, 'ops') }))
+    .get(
+      '',
+      async ({ query, headers, request, server }) => {
+        const { minPosition, limit = DEFAULT_LIMIT, count, type: types, ...filter } = query;
+        const wanted = types === undefined ? filter : { ...filter, type: typesOf(types) };
+        await reads.wait('event_log', minPosition, wanted.unit);
+        const type = preferredType(headers.accept, ['application/json', CSV, NDJSON]);
+        if (type === 'application/json') return listEvents(eventLog, { ...wanted, limit, ...(count ? { count } : {}) });
+        const exported = await exportEvents(eventLog, wanted);
+        return exports.answer(eventExport(type, exported, wanted.cursor !== undefined), request, server);
+      },
+      LIST,
+    );
+}

@@ -1,0 +1,94 @@
+/** A folded unit as it is answered. */
+
+import { blocksLocker } from '../../../domain/booking/allocation.ts';
+import type { Reservation } from '../../../domain/booking/reservation.ts';
+import { requireConfigured } from '../../../domain/configuration/state.ts';
+import { isSameHash } from '../../../domain/configuration-values.ts';
+import type { RegisteredUnit } from '../../../domain/registry/registry.ts';
+import { detailsOf } from '../../../domain/unit/details.ts';
+import type { Course, Forecast } from '../../../domain/unit/forecast.ts';
+import { lastSequenceOf, type UnitState } from '../../../domain/unit/unit.ts';
+import { toInstant } from '../../../domain/vocabulary.ts';
+import type { View } from './schema.ts';
+
+/** A unit at another time. */
+export type StateView = ReturnType<typeof pastView> | ReturnType<typeof expectedView>;
+
+/** The unit as it was, with the reservations that bound then. */
+export function pastView(state: UnitState, registry: RegisteredUnit, atMs: number, view: View) {
+  const bound = state.booking.open.filter((reservation) => blocksLocker(reservation, atMs));
+  return {
+    ...shown(state, registry, atMs, view),
+    forecast: false,
+    reservations: bound.map((reservation) => reservationView(reservation)),
+  };
+}
+
+/** The unit as it is expected to be, with what becomes of the reservations and rentals that there are now. */
+export function expectedView(forecast: Forecast, registry: RegisteredUnit, atMs: number) {
+  const { state, reservations, rentals, appliedAt } = forecast;
+  const { configuration, lockers, ...unchanged } = shown(state, registry, atMs, 'actual');
+  return {
+    ...unchanged,
+    forecast: true,
+    configuration: {
+      ...configuration,
+      expected: appliedAt === undefined ? null : { status: 'applied', at: appliedAt },
+    },
+    lockers: lockers.map((locker) => {
+      const { id, rental } = locker;
+      return rental === null ? locker : { ...locker, rental: { ...rental, ...rentals[id] } };
+    }),
+    reservations: reservations.map(({ reservation, course }) => reservationView(reservation, course)),
+  };
+}
+
+function shown(state: UnitState, registry: RegisteredUnit, atMs: number, view: View) {
+  const { lockerDetails, configuration: _, ...details } = detailsOf(state, registry);
+  return {
+    name: state.name,
+    displayName: registry.displayName,
+    at: toInstant(atMs),
+    view,
+    position: String(lastSequenceOf(state)),
+    ...details,
+    configuration: configurationView(state),
+    lockers: lockerDetails,
+  };
+}
+
+function configurationView(state: UnitState) {
+  const { desired, status, reported, wantedAt, attempts, nextAttemptAt, pushedAt, reason } = requireConfigured(
+    state.configuration,
+  );
+  // A ping over UDP says the beginning of a hash only.
+  const hash = reported !== undefined && isSameHash(reported.hash, desired.hash) ? desired.hash : reported?.hash;
+  return {
+    desired,
+    reported: reported === undefined || hash === undefined ? null : { ...reported, hash },
+    status,
+    wantedAt,
+    attempts,
+    nextAttemptAt: nextAttemptAt ?? null,
+    lastPushedAt: pushedAt ?? null,
+    reason: reason ?? null,
+  };
+}
+
+function reservationView(reservation: Reservation, course?: Course) {
+  const { id, customer, locker, size, from, until, status, holdExpiresAt, price, unitAck, startedAt } = reservation;
+  return {
+    id,
+    customer,
+    locker,
+    size,
+    from,
+    until,
+    status,
+    holdExpiresAt,
+    price,
+    unitAck,
+    startedAt: startedAt ?? null,
+    ...(course === undefined ? {} : { course }),
+  };
+}

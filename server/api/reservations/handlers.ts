@@ -1,0 +1,156 @@
+/** What a customer does with a reservation: decide, append, and for the door, ask the unit. */
+
+import {
+  answerOpen,
+  cancel,
+  confirm,
+  end,
+  hold,
+  OPEN_COMMAND_TTL_MS,
+  requestOpen,
+} from '../../../domain/booking/booking.ts';
+import { findReservation, type Reservation } from '../../../domain/booking/reservation.ts';
+import { requireUnit } from '../../../domain/registry/registry.ts';
+import type { UnitState } from '../../../domain/unit/unit.ts';
+import type { CommandAnswer } from '../../../domain/unit-protocol/commands.ts';
+import { toInstant } from '../../../domain/vocabulary.ts';
+import type { ReservationSecrets } from '../../../platform/credentials/reservation-secrets.ts';
+import { type UnitCommands, UnitUnreachableError } from '../../../platform/units/unit-commands.ts';
+import type { Decided, DecisionMeta, UnitDecider } from '../../../platform/units/unit-decider.ts';
+import { invalidField, Problem, UNIT_RETRY_AFTER_S } from '../../http/problems.ts';
+import type { Answer } from '../../http/writes.ts';
+import { type ReservationFields, type ReserveBody, unitOfReservation } from './schema.ts';
+
+const SOURCE = '/lockfleet/server';
+
+export interface ReservationDependencies {
+  readonly decider: UnitDecider;
+  readonly commands: UnitCommands;
+  readonly secrets: ReservationSecrets;
+  readonly clock: () => number;
+}
+
+/** A command of a customer on a reservation. */
+export interface Request {
+  readonly commandId: string;
+  readonly customer: string;
+  readonly reservationId: string;
+}
+
+export class Reservations {
+  readonly #deps: ReservationDependencies;
+
+  constructor(deps: ReservationDependencies) {
+    this.#deps = deps;
+  }
+
+  async hold(commandId: string, customer: string, body: ReserveBody): Promise<Answer> {
+    const { unit, size, locker, from, until } = body;
+    const wanted = wantedOf(size, locker);
+    // The id of the command makes the id of the reservation: a repeated command finds what it made.
+    const reservationId = `${unit}.${commandId}`;
+    const decided = await this.#decide({ commandId, customer, reservationId }, (state, command) =>
+      hold(state, { ...command, wanted, from, until }),
+    );
+    return this.#answer(201, decided, reservationId);
+  }
+
+  async confirm(request: Request, paymentReference: string): Promise<Answer> {
+    const decided = await this.#decide(request, (state, command) => confirm(state, { ...command, paymentReference }));
+    return this.#answer(200, decided, request.reservationId);
+  }
+
+  async cancel(request: Request): Promise<Answer> {
+    return this.#answer(200, await this.#decide(request, cancel), request.reservationId);
+  }
+
+  async end(request: Request): Promise<Answer> {
+    return this.#answer(200, await this.#decide(request, end), request.reservationId);
+  }
+
+  /** Opens the locker now: recorded as requested, sent, recorded as answered. */
+  async open(request: Request): Promise<Answer> {
+    const { state } = await this.#decide(request, requestOpen);
+    const reservation = reservationIn(state, request.reservationId);
+    const earlier = reservation.opens[request.commandId];
+    const outcome =
+      earlier === undefined || earlier === 'pending' || earlier === 'unreachable'
+        ? await this.#openDoor(state, reservation, request.commandId)
+        : { result: earlier as OpenOutcome['result'] };
+    // A commit of its own: under the id of the request the store would take it for a repeat and keep nothing.
+    const answerId = `${request.commandId}.${outcome.result}`;
+    const decided = await this.#decide(
+      request,
+      (current, command) => answerOpen(current, { ...command, ...outcome, nowMs: this.#deps.clock() }),
+      answerId,
+    );
+    if (outcome.result === 'unreachable') {
+      throw new Problem('unit-offline', 503, 'The unit did not answer in time.', { retryAfterS: UNIT_RETRY_AFTER_S });
+    }
+    if (outcome.result !== 'opened') {
+      const why = outcome.reason === undefined ? '' : `: ${outcome.reason}`;
+      throw new Problem('unit-rejected', 409, `The door did not open${why}.`);
+    }
+    return { status: 200, body: { result: outcome.result }, position: decided.sequence };
+  }
+
+  /** How a reservation is answered: with what opens the locker at the screen, while that is of use. */
+  async view(fields: ReservationFields): Promise<ReservationFields> {
+    const { id, unit, locker, size, from, until, status, holdExpiresAt, price, unitAck } = fields;
+    const view = { id, unit, locker, size, from, until, status, holdExpiresAt, price, unitAck };
+    if (status !== 'confirmed' && status !== 'active') return view;
+    return { ...view, ...(await this.#deps.secrets.of(fields)) };
+  }
+
+  #decide(
+    { commandId, customer, reservationId }: Request,
+    decision: (state: UnitState, command: Request & { nowMs: number }) => ReturnType<typeof hold>,
+    commitId = commandId,
+  ): Promise<Decided> {
+    const meta: DecisionMeta = { commandId: commitId, source: SOURCE, actor: `customer:${customer}` };
+    return this.#deps.decider.decide(unitOfReservation(reservationId), 'booking', meta, (state) =>
+      decision(state, { commandId, customer, reservationId, nowMs: this.#deps.clock() }),
+    );
+  }
+
+  async #openDoor(state: UnitState, reservation: Reservation, commandId: string): Promise<OpenOutcome> {
+    const { id, locker, until } = reservation;
+    const expiresAt = toInstant(this.#deps.clock() + OPEN_COMMAND_TTL_MS);
+    try {
+      const command = { commandId, expiresAt, openLocker: { locker, reservationId: id, until } };
+      return outcomeOf(await this.#deps.commands.send(requireUnit(state.registry), command));
+    } catch (error) {
+      if (!(error instanceof UnitUnreachableError)) throw error;
+      return { result: 'unreachable', reason: 'no answer' };
+    }
+  }
+
+  async #answer(status: number, decided: Decided, reservationId: string): Promise<Answer> {
+    const reservation = reservationIn(decided.state, reservationId);
+    const fields = { ...reservation, unit: unitOfReservation(reservationId) };
+    return { status, body: await this.view(fields), position: decided.sequence };
+  }
+}
+
+interface OpenOutcome {
+  readonly result: 'opened' | 'failed' | 'refused' | 'unreachable';
+  readonly reason?: string;
+}
+
+function outcomeOf({ status, reason }: CommandAnswer): OpenOutcome {
+  const result = status === 'done' ? 'opened' : status;
+  return reason === undefined ? { result } : { result, reason };
+}
+
+function reservationIn(state: UnitState, reservationId: string): Reservation {
+  const reservation = findReservation(state.booking, reservationId);
+  if (reservation === undefined) throw new Problem('not-found', 404, 'There is no such reservation.');
+  return reservation;
+}
+
+function wantedOf(size: ReserveBody['size'], locker: ReserveBody['locker']) {
+  if (size !== undefined && locker !== undefined) throw invalidField('/locker', 'cannot stand beside size');
+  if (locker !== undefined) return { locker };
+  if (size !== undefined) return { size };
+  throw invalidField('/size', 'is missing; name a size or a locker');
+}

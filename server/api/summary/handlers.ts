@@ -1,0 +1,74 @@
+import type { Sql } from '../../../platform/postgres/connection.ts';
+import { type DaySummary, listDays, type SummaryQuery } from '../../../projections/daily_summary/queries.ts';
+import { type CsvValue, csvContentType, csvLines } from '../../http/csv.ts';
+import type { Export } from '../../http/exports.ts';
+
+const MINUTE_MS = 60_000;
+/** Days that an export reads at a time. */
+const EXPORT_PAGE_DAYS = 100;
+
+type Day = ReturnType<typeof dayView>;
+
+export function dayView({ rentedMs, inServiceMs, onlineMs, lifeMs, ...day }: DaySummary, unit: string | undefined) {
+  return {
+    ...day,
+    ...(unit === undefined ? {} : { unit }),
+    lockerMinutesRented: minutes(rentedMs),
+    lockerMinutesInService: minutes(inServiceMs),
+    occupancy: ratio(rentedMs, inServiceMs),
+    minutesOnline: minutes(onlineMs),
+    minutes: minutes(lifeMs),
+    uptime: ratio(onlineMs, lifeMs),
+  };
+}
+
+/** Minutes, to the hundredth. */
+function minutes(ms: number): number {
+  return Math.round((ms / MINUTE_MS) * 100) / 100;
+}
+
+function ratio(part: number, whole: number): number | null {
+  return whole === 0 ? null : Math.round((part / whole) * 10_000) / 10_000;
+}
+
+const COLUMNS: Readonly<Record<string, (day: Day) => CsvValue>> = {
+  day: ({ day }) => day,
+  unit: ({ unit }) => unit,
+  units: ({ units }) => units,
+  isOver: ({ isOver }) => String(isOver),
+  rentals: ({ rentals }) => rentals,
+  revenue: ({ revenue }) => JSON.stringify(revenue),
+  lockerMinutesRented: ({ lockerMinutesRented }) => lockerMinutesRented,
+  lockerMinutesInService: ({ lockerMinutesInService }) => lockerMinutesInService,
+  occupancy: ({ occupancy }) => occupancy,
+  minutesOnline: ({ minutesOnline }) => minutesOnline,
+  minutes: ({ minutes }) => minutes,
+  uptime: ({ uptime }) => uptime,
+  hardwareErrors: ({ hardwareErrors }) => hardwareErrors,
+  openFailures: ({ openFailures }) => openFailures,
+  conflicts: ({ conflicts }) => conflicts,
+};
+
+export function dayExport(sql: Sql, query: SummaryQuery, nowMs: number): Export {
+  return {
+    contentType: csvContentType(query.cursor === undefined),
+    fileName: 'daily-summary.csv',
+    pieces: csv(sql, query, nowMs),
+  };
+}
+
+async function* csv(sql: Sql, query: SummaryQuery, nowMs: number): AsyncGenerator<string> {
+  if (query.cursor === undefined) yield csvLines([Object.keys(COLUMNS)]);
+  let { cursor } = query;
+  do {
+    const page = await listDays(sql, {
+      ...query,
+      ...(cursor === undefined ? {} : { cursor }),
+      limit: EXPORT_PAGE_DAYS,
+      nowMs,
+    });
+    const values = Object.values(COLUMNS);
+    yield csvLines(page.items.map((item) => dayView(item, query.unit)).map((day) => values.map((value) => value(day))));
+    cursor = page.nextCursor ?? undefined;
+  } while (cursor !== undefined);
+}

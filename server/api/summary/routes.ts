@@ -1,0 +1,44 @@
+import { Elysia } from 'elysia';
+import { toInstant } from '../../../domain/vocabulary.ts';
+import type { Sql } from '../../../platform/postgres/connection.ts';
+import { isSummaryDay, listDays } from '../../../projections/daily_summary/queries.ts';
+import { preferredType } from '../../http/accept.ts';
+import { CSV } from '../../http/csv.ts';
+import type { Exports } from '../../http/exports.ts';
+import { invalidField } from '../../http/problems.ts';
+import { DEFAULT_LIMIT, type Reads } from '../../http/reads.ts';
+import type { Guard } from '../auth/guard.ts';
+import { LIST } from './contract.ts';
+import { dayExport, dayView } from './handlers.ts';
+
+export interface SummaryRouteDependencies {
+  readonly guard: Guard;
+  readonly reads: Reads;
+  readonly exports: Exports;
+  readonly sql: Sql;
+  /** Milliseconds since 1970. */
+  readonly clock: () => number;
+}
+
+export function summaryRoutes({ guard, reads, exports, sql, clock }: SummaryRouteDependencies) {
+  return new Elysia({ prefix: '/v1/daily-summary' })
+    .derive(async ({ headers }) => ({ principal: await guard.require(headers.authorization, 'ops') }))
+    .get(
+      '',
+      async ({ query: { minPosition, limit = DEFAULT_LIMIT, ...query }, headers, request, server }) => {
+        for (const name of ['from', 'until'] as const) {
+          const day = query[name];
+          if (day !== undefined && !isSummaryDay(day))
+            throw invalidField(`/query/${name}`, 'is not a day that there is');
+        }
+        await reads.wait('daily_summary', minPosition, query.unit);
+        const nowMs = clock();
+        if (preferredType(headers.accept, ['application/json', CSV]) === CSV) {
+          return exports.answer(dayExport(sql, query, nowMs), request, server);
+        }
+        const page = await listDays(sql, { ...query, limit, nowMs });
+        return { ...page, items: page.items.map((day) => dayView(day, query.unit)), asOf: toInstant(nowMs) };
+      },
+      LIST,
+    );
+}

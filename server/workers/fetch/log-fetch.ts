@@ -1,0 +1,116 @@
+/**
+ * Brings what follows on the last recorded event of one unit, page by page, and settles what the unit no longer has.
+ *
+ * Something is given up as lost only when the unit has said that it does not have it, nothing of it waits in `UNIT_INBOX`,
+ * and, read from the store after both, it is not recorded either.
+ */
+
+import { recordedSeq } from '../../../domain/device/device.ts';
+import { nextSeq } from '../../../domain/device/unit-log.ts';
+import { type RegisteredUnit, requireUnit } from '../../../domain/registry/registry.ts';
+import type { UnitState } from '../../../domain/unit/unit.ts';
+import type { BatchRecorder } from '../../../platform/unit-log/batch-recorder.ts';
+import { formatPlace } from '../../../platform/unit-protocol/ping.ts';
+import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
+import { beginsEarlier, firstWaitingSeq, type Inbox, isBeginning } from '../ingest/inbox.ts';
+import { type FetchedPage, type Place, type UnitLogReader, UnreadablePageError } from './unit-log-reader.ts';
+
+/** Pages of one unit in one go; a longer backlog goes on in the next. */
+export const MAX_PAGES_PER_FETCH = 40;
+
+export interface LogFetchOptions {
+  readonly decider: UnitDecider;
+  readonly recorder: BatchRecorder;
+  readonly reader: Pick<UnitLogReader, 'page'>;
+  readonly inbox: Inbox;
+  /** Milliseconds since 1970. */
+  readonly clock: () => number;
+}
+
+/**
+ * Fetches until the unit has nothing more, or for `MAX_PAGES_PER_FETCH` pages. @returns how many events were new
+ * @throws UnitUnreachableError, UnreadablePageError, and what `BatchRecorder.record` throws
+ */
+export async function fetchLog(unit: string, options: LogFetchOptions): Promise<number> {
+  const { decider, recorder, clock } = options;
+  let state = await decider.state(unit);
+  let fetched = 0;
+  for (let page = 0; page < MAX_PAGES_PER_FETCH; page += 1) {
+    const registered = requireUnit(state.registry);
+    const { batch, head } = await readOn(registered, state, options);
+    if (await isOvertaking(state, batch.epoch, options)) return fetched;
+    if (!(await passLost(state, head, options))) return fetched;
+    const before = recordedSeq(state.device, batch.epoch);
+    const recorded = await recorder.record(batch, clock());
+    state = recorded.state;
+    const progress = recordedSeq(state.device, batch.epoch) - before;
+    fetched += Math.max(0, progress);
+    if (!head.more || progress <= 0) return fetched;
+  }
+  return fetched;
+}
+
+/** The next page. One that cannot be read is kept, once for the place at which the log stands still. */
+async function readOn(
+  unit: RegisteredUnit,
+  state: UnitState,
+  { reader, recorder, clock }: LogFetchOptions,
+): Promise<FetchedPage> {
+  const after = placeBefore(state);
+  try {
+    return await reader.page(unit, after, placeRecorded(state));
+  } catch (error) {
+    if (!(error instanceof UnreadablePageError)) throw error;
+    const { message: reason, content } = error;
+    const messageId = `fetch-${unit.name}-${after === undefined ? 'start' : formatPlace(after)}`;
+    await recorder.recordUnreadablePage({ unit: unit.name, messageId, receivedAtMs: clock(), reason, content });
+    throw error;
+  }
+}
+
+/** The place behind which the next event is wanted. */
+function placeBefore({ device, log }: UnitState): Place | undefined {
+  const { epoch } = device;
+  return epoch === undefined ? undefined : { epoch, seq: nextSeq(log, device, epoch) - 1 };
+}
+
+function placeRecorded({ device }: UnitState): Place | undefined {
+  const { epoch } = device;
+  return epoch === undefined ? undefined : { epoch, seq: recordedSeq(device, epoch) };
+}
+
+/** Whether the unit has begun an epoch, and one that began earlier still waits in the inbox: that one comes first. */
+async function isOvertaking({ name, device }: UnitState, epoch: string, { inbox }: LogFetchOptions): Promise<boolean> {
+  if (!isBeginning(device, epoch)) return false;
+  return beginsEarlier(await inbox.waiting(name), device, { epoch, sequence: Number.POSITIVE_INFINITY });
+}
+
+/** Gives up what the unit no longer has. @returns false when something of it is still on the way */
+async function passLost(
+  state: UnitState,
+  { epoch, firstAvailableSeq }: { readonly epoch: string; readonly firstAvailableSeq: number },
+  options: LogFetchOptions,
+): Promise<boolean> {
+  const ends = new Map([[epoch, firstAvailableSeq]]);
+  // The unit has begun another epoch: what an earlier one lacks, it does not have any more.
+  for (const [earlier, gap] of Object.entries(state.log.gaps)) if (earlier !== epoch) ends.set(earlier, gap.toSeq + 1);
+  for (const [lacking, end] of ends) {
+    if (!(await giveUpUnlessOnTheWay(state, lacking, end, options))) return false;
+  }
+  return true;
+}
+
+async function giveUpUnlessOnTheWay(
+  { name, log, device }: UnitState,
+  epoch: string,
+  endSeq: number,
+  { decider, recorder, inbox }: LogFetchOptions,
+): Promise<boolean> {
+  const fromSeq = nextSeq(log, device, epoch);
+  if (endSeq <= fromSeq) return true;
+  const waitingFrom = firstWaitingSeq(await inbox.waiting(name), { epoch, fromSeq }) ?? endSeq;
+  if (waitingFrom === fromSeq) return false;
+  await decider.fresh(name);
+  await recorder.giveUpGap(name, epoch, Math.min(waitingFrom, endSeq));
+  return waitingFrom >= endSeq;
+}

@@ -1,0 +1,122 @@
+/** Reads a page of a unit's log from the unit itself: over HTTP at its address, or as a NATS request. */
+
+import { Value } from '@sinclair/typebox/value';
+import type { RegisteredUnit } from '../../../domain/registry/registry.ts';
+import { FetchedHead, MAX_BATCH_EVENTS } from '../../../domain/unit-protocol/batch.ts';
+import type { Nats } from '../../../platform/nats/connection.ts';
+import { unitCommandsSubject } from '../../../platform/nats/subjects.ts';
+import { messageOf } from '../../../platform/observability/error-message.ts';
+import { placeEvents, type ReadBatch, UnreadableBatchError } from '../../../platform/unit-log/batch.ts';
+import { formatPlace } from '../../../platform/unit-protocol/ping.ts';
+import type { PlatformSigner } from '../../../platform/unit-protocol/signatures.ts';
+import { UnitUnreachableError } from '../../../platform/units/unit-commands.ts';
+import { askOverHttp } from '../../../platform/units/unit-http.ts';
+
+/** How long a unit may take for a page. */
+export const FETCH_TIMEOUT_MS = 10_000;
+/** A batch has 256 KiB at most; a unit that says a little more is heard all the same. */
+const MAX_PAGE_BYTES = 1024 * 1024;
+const OK = 200;
+
+export interface Place {
+  readonly epoch: string;
+  readonly seq: number;
+}
+
+export interface FetchedPage {
+  readonly batch: ReadBatch;
+  readonly head: FetchedHead;
+}
+
+/** A unit answered with a page of its log that cannot be read. It will answer so again. */
+export class UnreadablePageError extends Error {
+  override readonly name = 'UnreadablePageError';
+  readonly content: Uint8Array;
+
+  constructor(message: string, content: Uint8Array, options: ErrorOptions) {
+    super(message, options);
+    this.content = content;
+  }
+}
+
+export interface UnitLogReaderOptions {
+  readonly nats: Nats;
+  readonly signer: PlatformSigner;
+  /** Milliseconds since 1970. */
+  readonly clock: () => number;
+}
+
+export class UnitLogReader {
+  readonly #options: UnitLogReaderOptions;
+
+  constructor(options: UnitLogReaderOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * What follows on `after`, `MAX_BATCH_EVENTS` at most; from the start of the present epoch when there is none. `recorded` is
+   * the place up to which the unit may delete.
+   *
+   * @throws UnitUnreachableError no answer, or none that is a page of a log; UnreadablePageError
+   */
+  async page(unit: RegisteredUnit, after: Place | undefined, recorded: Place | undefined): Promise<FetchedPage> {
+    const { signer, clock } = this.#options;
+    const jws = await signer.fetch(unit.name, clock(), recorded === undefined ? undefined : formatPlace(recorded));
+    let answer: Uint8Array;
+    try {
+      answer = await (unit.commandChannel === 'nats' ? this.#overNats(unit, jws, after) : overHttp(unit, jws, after));
+    } catch (error) {
+      throw new UnitUnreachableError(`no log from ${unit.name}: ${messageOf(error)}`, { cause: error });
+    }
+    return readPage(unit.name, answer, after);
+  }
+
+  async #overNats(unit: RegisteredUnit, jws: string, after: Place | undefined): Promise<Uint8Array> {
+    const place = after === undefined ? {} : { after: formatPlace(after) };
+    const body = JSON.stringify({ jws, ...place, limit: MAX_BATCH_EVENTS });
+    return (await this.#options.nats.request(unitCommandsSubject(unit.name), body, { timeoutMs: FETCH_TIMEOUT_MS }))
+      .data;
+  }
+}
+
+async function overHttp(unit: RegisteredUnit, jws: string, after: Place | undefined): Promise<Uint8Array> {
+  const place = after === undefined ? '' : `after=${formatPlace(after)}&`;
+  const { status, body } = await askOverHttp(`http://${unit.address}/events?${place}limit=${MAX_BATCH_EVENTS}`, {
+    method: 'GET',
+    headers: { authorization: `Bearer ${jws}` },
+    timeoutMs: FETCH_TIMEOUT_MS,
+    maxBytes: MAX_PAGE_BYTES,
+  });
+  if (status !== OK) throw new Error(`it answered ${status}`);
+  return body;
+}
+
+/** Reads an answer to what comes behind `after`. @throws UnitUnreachableError when it is no page; UnreadablePageError */
+export function readPage(unit: string, answer: Uint8Array, after: Place | undefined): FetchedPage {
+  const { text, page } = parsePage(unit, answer);
+  const { epoch, firstAvailableSeq, lastSeq } = page;
+  try {
+    const firstSeq = after?.epoch === epoch ? Math.max(after.seq + 1, firstAvailableSeq) : firstAvailableSeq;
+    const batch = placeEvents(unit, page, text, firstSeq);
+    const first = batch.events[0]?.seq ?? firstAvailableSeq;
+    const last = batch.events.at(-1)?.seq ?? lastSeq;
+    if (first < firstAvailableSeq || last > lastSeq || firstAvailableSeq > lastSeq + 1) {
+      throw new UnreadableBatchError('its events and its bounds contradict each other');
+    }
+    return { batch, head: page };
+  } catch (error) {
+    if (!(error instanceof UnreadableBatchError)) throw error;
+    throw new UnreadablePageError(error.message, answer, { cause: error });
+  }
+}
+
+function parsePage(unit: string, answer: Uint8Array): { readonly text: string; readonly page: FetchedHead } {
+  try {
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(answer);
+    const page: unknown = JSON.parse(text);
+    if (!Value.Check(FetchedHead, page)) throw new Error('it is no page of a log');
+    return { text, page };
+  } catch (error) {
+    throw new UnitUnreachableError(`${unit} answered something else: ${messageOf(error)}`, { cause: error });
+  }
+}

@@ -1,0 +1,84 @@
+/** Tells a unit which reservations it should keep, and records what it said of them. */
+
+import { findReservation, type Reservation } from '../../../domain/booking/reservation.ts';
+import type { EventDraft } from '../../../domain/events/envelope.ts';
+import type { UnitState } from '../../../domain/unit/unit.ts';
+import type { SyncedReservation } from '../../../domain/unit-protocol/commands.ts';
+import { toInstant } from '../../../domain/vocabulary.ts';
+import type { ReservationSecrets } from '../../../platform/credentials/reservation-secrets.ts';
+import type { WorkResult } from '../../../platform/nats/work-queue.ts';
+import type { Log } from '../../../platform/observability/log.ts';
+import { type UnitCommands, UnitUnreachableError } from '../../../platform/units/unit-commands.ts';
+import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
+
+const SYNC_TTL_MS = 30_000;
+const RETRY_MS = 10_000;
+/** After this many attempts the next change, or the unit's coming online, begins anew. */
+const MAX_ATTEMPTS = 6;
+
+export interface ReservationSyncOptions {
+  readonly decider: UnitDecider;
+  readonly commands: UnitCommands;
+  readonly secrets: ReservationSecrets;
+  readonly newId: () => string;
+  readonly clock: () => number;
+  readonly log: Log;
+}
+
+export class ReservationSync {
+  readonly #options: ReservationSyncOptions;
+
+  constructor(options: ReservationSyncOptions) {
+    this.#options = options;
+  }
+
+  /** Sends a unit its reservations, all of them; a unit that is not online hears of them when it comes back. */
+  async run(unit: string, attempt: number): Promise<WorkResult> {
+    const { decider, commands, newId, clock, log } = this.#options;
+    const state = await decider.state(unit);
+    if (state.registry.status !== 'registered' || state.connectivity.status !== 'online') return 'done';
+    const reservations = state.booking.open.filter(isKeptByUnit);
+    const syncReservations = {
+      version: state.sequences.booking,
+      reservations: reservations.map((reservation) => this.#synced(reservation)),
+    };
+    try {
+      const expiresAt = toInstant(clock() + SYNC_TTL_MS);
+      const command = { commandId: newId(), expiresAt, syncReservations };
+      const { status, reason, rejected = [] } = await commands.send(state.registry, command);
+      if (status !== 'done') {
+        log.warn('a unit did not take its reservations', { unit, status, reason });
+        return attempt < MAX_ATTEMPTS ? { retryInMs: RETRY_MS } : 'done';
+      }
+      await this.#recordAnswer(unit, reservations, new Set(rejected.map(({ reservationId }) => reservationId)));
+      return 'done';
+    } catch (error) {
+      if (!(error instanceof UnitUnreachableError)) throw error;
+      return attempt < MAX_ATTEMPTS ? { retryInMs: RETRY_MS } : 'done';
+    }
+  }
+
+  /** A rejected one keeps its `pending`: what the unit knows better comes as a fact, and is settled then. */
+  async #recordAnswer(unit: string, sent: readonly Reservation[], rejected: ReadonlySet<string>): Promise<void> {
+    const meta = { commandId: this.#options.newId(), actor: `unit:${unit}`, source: '/lockfleet/server' };
+    await this.#options.decider.decide(unit, 'booking', meta, (state) =>
+      sent.filter(({ id }) => !rejected.has(id)).flatMap((reservation) => acceptance(state, reservation)),
+    );
+  }
+
+  #synced(reservation: Reservation): SyncedReservation {
+    const { id, locker, size, from, until } = reservation;
+    return { reservationId: id, locker, size, from, until, accessCode: this.#options.secrets.accessCode(id) };
+  }
+}
+
+function isKeptByUnit({ status }: Reservation): boolean {
+  return status === 'confirmed' || status === 'active';
+}
+
+/** The unit knows the reservation, as long as it is still the one that was sent. */
+function acceptance(state: UnitState, sent: Reservation): EventDraft[] {
+  const now = findReservation(state.booking, sent.id);
+  if (now === undefined || now.unitAck !== 'pending' || now.locker !== sent.locker || !isKeptByUnit(now)) return [];
+  return [{ type: 'ReservationAccepted', locker: now.locker, data: { reservationId: sent.id } }];
+}

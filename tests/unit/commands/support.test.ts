@@ -1,0 +1,40 @@
+import { expect, test } from 'bun:test';
+import { eventually } from '../../support/eventually.ts';
+import { seededRandom } from '../../support/random.ts';
+
+test('eventually gives what the attempt that works gives', async () => {
+  let tries = 0;
+  const attempt = () => {
+    tries += 1;
+    if (tries === 1) throw new Error('not yet');
+    return tries === 2 ? false : tries;
+  };
+  expect(await eventually(attempt, { intervalMs: 1 })).toBe(3);
+});
+
+test('eventually says at its deadline what was wrong last', async () => {
+  const attempt = () => {
+    throw new Error('the door is closed');
+  };
+  await expect(eventually(attempt, { timeoutMs: 20, intervalMs: 1 })).rejects.toThrow('the door is closed');
+});
+
+test('eventually does not wait for an attempt that hangs', async () => {
+  const attempt = () => new Promise<true>(() => undefined);
+  await expect(eventually(attempt, { timeoutMs: 20 })).rejects.toThrow('not within 20 ms');
+});
+
+test('the same seed gives the same chance', () => {
+  const [a, b] = [seededRandom(7), seededRandom(7)];
+  const draws = Array.from({ length: 100 }, () => a.next());
+  expect(draws).toEqual(Array.from({ length: 100 }, () => b.next()));
+  expect(draws.every((draw) => draw >= 0 && draw < 1)).toBe(true);
+  expect(new Set(draws).size).toBe(100);
+});
+
+test('below stays below, and pick picks every element', () => {
+  const random = seededRandom(7);
+  const picked = new Set(Array.from({ length: 100 }, () => random.pick(['S', 'M', 'L'])));
+  expect([...picked].sort()).toEqual(['L', 'M', 'S']);
+  expect(Array.from({ length: 100 }, () => random.below(5)).every((n) => n >= 0 && n < 5)).toBe(true);
+});

@@ -1,0 +1,380 @@
+import { describe, expect, test } from 'bun:test';
+import {
+  ANSWERED_RETENTION_MS,
+  execute as executeSigned,
+  MAX_ANSWERED_COMMANDS,
+} from '../../../device-sim/unit/commands.ts';
+import type { Surroundings, UnitModel } from '../../../device-sim/unit/model.ts';
+import { close, giveBack, redeem, walkUp } from '../../../device-sim/unit/screen.ts';
+import { configurationHash, defaultConfiguration } from '../../../domain/configuration-values.ts';
+import type { Command, SyncedReservation } from '../../../domain/unit-protocol/commands.ts';
+import { after, around, countingIds, MINUTE_MS, NOON_MS, newUnit, noonPlus, told } from '../../support/device-unit.ts';
+
+const R1 = 'PL-1000.11111111-1111-7111-8111-111111111111';
+const R2 = 'PL-1000.22222222-2222-7222-8222-222222222222';
+const nextCommandId = countingIds();
+
+type Order = Parameters<typeof orderOf>[0];
+function orderOf(
+  order:
+    | Omit<Extract<Command, { openLocker: unknown }>, 'commandId' | 'expiresAt'>
+    | Omit<Extract<Command, { applyConfiguration: unknown }>, 'commandId' | 'expiresAt'>
+    | Omit<Extract<Command, { syncReservations: unknown }>, 'commandId' | 'expiresAt'>,
+  commandId = nextCommandId(),
+): Command {
+  return { commandId, expiresAt: noonPlus(1), ...order };
+}
+
+/** Signed at noon, unless it says otherwise. */
+function execute(unit: UnitModel, command: Command, at: Surroundings, issuedAtMs = NOON_MS) {
+  return executeSigned(unit, { command, issuedAtMs }, at);
+}
+
+const openB = { openLocker: { locker: 'B', reservationId: R1, until: noonPlus(60) } };
+const does = (order: Order) => (unit: UnitModel) => execute(unit, orderOf(order), around());
+const rent = (locker: string) => (unit: UnitModel) => walkUp(unit, { locker, minutes: 60 }, around());
+const shut = (locker: string) => (unit: UnitModel) => close(unit, locker, around());
+const giveUp = (locker: string) => (unit: UnitModel) => giveBack(unit, locker, around());
+
+function reservation(changes: Partial<SyncedReservation> = {}): SyncedReservation {
+  return {
+    reservationId: R1,
+    locker: 'B',
+    size: 'M',
+    from: noonPlus(0),
+    until: noonPlus(90),
+    accessCode: '123456',
+    ...changes,
+  };
+}
+const syncOf = (version: number, ...reservations: SyncedReservation[]) => ({
+  syncReservations: { version, reservations },
+});
+
+describe('openLocker', () => {
+  test('opens the door, and the first opening for a reservation starts its rental', () => {
+    const { unit, entries, answer } = execute(newUnit(), orderOf(openB, 'command-1'), around());
+    expect(answer).toEqual({ commandId: 'command-1', status: 'done' });
+    expect(entries.map(told)).toEqual([
+      {
+        type: 'RentalStarted',
+        locker: 'B',
+        causationId: 'command-1',
+        data: { rentalId: 'id-1', reservationId: R1, until: noonPlus(60) },
+      },
+      {
+        type: 'LockerOpened',
+        locker: 'B',
+        causationId: 'command-1',
+        data: { cause: 'command', commandId: 'command-1' },
+      },
+    ]);
+    expect(unit.lockers[1]).toMatchObject({ door: 'open', rental: { reservationId: R1 } });
+  });
+
+  const table: {
+    name: string;
+    unit: UnitModel;
+    order?: Order;
+    jammed?: string;
+    types: string[];
+    status: string;
+    reason?: string;
+  }[] = [
+    {
+      name: 'again: only the door',
+      unit: after(newUnit(), does(openB), shut('B')),
+      types: ['LockerOpened'],
+      status: 'done',
+    },
+    {
+      name: 'without a reservation: only the door',
+      unit: newUnit(),
+      order: { openLocker: { locker: 'B' } },
+      types: ['LockerOpened'],
+      status: 'done',
+    },
+    {
+      name: 'with the period that was synced',
+      unit: after(newUnit(), does(syncOf(1, reservation()))),
+      order: { openLocker: { locker: 'B', reservationId: R1 } },
+      types: ['RentalStarted', 'LockerOpened'],
+      status: 'done',
+    },
+    {
+      name: 'rented by a walk-up',
+      unit: after(newUnit(), rent('B'), shut('B')),
+      types: [],
+      status: 'failed',
+      reason: 'occupied',
+    },
+    {
+      name: 'rented by a walk-up, and no reservation named',
+      unit: after(newUnit(), rent('B'), shut('B')),
+      order: { openLocker: { locker: 'B' } },
+      types: [],
+      status: 'failed',
+      reason: 'occupied',
+    },
+    {
+      name: 'rented with another reservation',
+      unit: after(newUnit(), does({ openLocker: { locker: 'B', reservationId: R2, until: noonPlus(60) } })),
+      types: [],
+      status: 'failed',
+      reason: 'occupied',
+    },
+    {
+      name: 'given back before',
+      unit: after(newUnit(), does(openB), shut('B'), giveUp('B')),
+      types: [],
+      status: 'failed',
+      reason: 'given-back',
+    },
+    {
+      name: 'another locker than the one the reservation rents',
+      unit: after(newUnit(), does(openB)),
+      order: { openLocker: { locker: 'C', reservationId: R1, until: noonPlus(60) } },
+      types: [],
+      status: 'failed',
+      reason: 'rents-another-locker',
+    },
+    { name: 'jammed', unit: newUnit(), jammed: 'B', types: ['LockerOpenFailed'], status: 'failed', reason: 'jammed' },
+    {
+      name: 'a locker that there is not',
+      unit: newUnit(),
+      order: { openLocker: { locker: 'Z' } },
+      types: [],
+      status: 'refused',
+      reason: 'unknown-locker',
+    },
+    {
+      name: 'no period known',
+      unit: newUnit(),
+      order: { openLocker: { locker: 'B', reservationId: R1 } },
+      types: [],
+      status: 'refused',
+      reason: 'until-missing',
+    },
+  ];
+  for (const { name, unit, order = openB, jammed, types, status, reason } of table) {
+    test(name, () => {
+      const decision = execute(
+        unit,
+        orderOf(order, 'c'),
+        around({ jammed: new Set(jammed === undefined ? [] : [jammed]) }),
+      );
+      expect(decision.entries.map(({ type }) => type)).toEqual(types);
+      expect(decision.answer).toEqual({ commandId: 'c', status, ...(reason === undefined ? {} : { reason }) } as never);
+      for (const entry of decision.entries) expect(entry.causationId).toBe('c');
+    });
+  }
+});
+
+describe('a command', () => {
+  test('is carried out once, and answered the same for as long as it can come again', () => {
+    const command = orderOf(openB, 'once');
+    const first = execute(newUnit(), command, around());
+    const closed = close(first.unit, 'B', around()).unit;
+    const second = execute(closed, command, around({ nowMs: NOON_MS + 9 * MINUTE_MS }));
+    expect(second).toEqual({ unit: closed, entries: [], answer: first.answer });
+  });
+
+  test('that failed is not tried again', () => {
+    const command = orderOf(openB, 'jam');
+    const jammed = execute(newUnit(), command, around({ jammed: new Set(['B']) }));
+    expect(execute(jammed.unit, command, around()).answer).toEqual({
+      commandId: 'jam',
+      status: 'failed',
+      reason: 'jammed',
+    });
+  });
+
+  test('is refused after expiresAt, by the clock of the unit, for good', () => {
+    const command = orderOf(openB, 'late');
+    const late = execute(newUnit(), command, around({ nowMs: NOON_MS + MINUTE_MS + 1 }));
+    expect(late.answer).toEqual({ commandId: 'late', status: 'refused', reason: 'expired' });
+    expect(late.entries).toEqual([]);
+    expect(execute(late.unit, command, around()).answer).toEqual(late.answer);
+  });
+
+  test('is refused when its end is no time', () => {
+    const command = { ...orderOf(openB, 'never'), expiresAt: '2026-99-99T00:00:00Z' };
+    expect(execute(newUnit(), command, around()).answer).toEqual({
+      commandId: 'never',
+      status: 'refused',
+      reason: 'expired',
+    });
+  });
+
+  test('may be called as something that every object has', () => {
+    expect(execute(newUnit(), orderOf(openB, 'constructor'), around()).answer).toEqual({
+      commandId: 'constructor',
+      status: 'done',
+    });
+    const proto = execute(newUnit(), orderOf(openB, '__proto__'), around());
+    expect(execute(proto.unit, orderOf(openB, '__proto__'), around()).entries).toEqual([]);
+  });
+
+  test('is forgotten once no copy of it can be valid', () => {
+    const unit = after(newUnit(), does(openB));
+    const then = around({ nowMs: NOON_MS + MINUTE_MS + ANSWERED_RETENTION_MS });
+    const next = execute(unit, { ...orderOf(openB, 'next'), expiresAt: noonPlus(600) }, then);
+    expect(Object.keys(next.unit.answered)).toEqual(['next']);
+  });
+
+  test('is refused when too many are remembered', () => {
+    const answered = Object.fromEntries(
+      Array.from({ length: MAX_ANSWERED_COMMANDS }, (_, index) => [
+        `c${index}`,
+        { answer: { commandId: `c${index}`, status: 'done' as const }, forgetAtMs: NOON_MS + MINUTE_MS },
+      ]),
+    );
+    const full = { ...newUnit(), answered };
+    expect(execute(full, orderOf(openB, 'more'), around())).toEqual({
+      unit: full,
+      entries: [],
+      answer: { commandId: 'more', status: 'refused', reason: 'too-many-commands' },
+    });
+    expect(execute(full, orderOf(openB, 'more'), around({ nowMs: NOON_MS + MINUTE_MS })).answer.status).toBe('done');
+  });
+});
+
+describe('applyConfiguration', () => {
+  const values = { ...defaultConfiguration(600).values, minimumMinutes: 30 };
+  const wanted = { version: 2, hash: configurationHash(values), values };
+
+  test('runs the new values and says so', () => {
+    const { unit, entries, answer } = execute(newUnit(), orderOf({ applyConfiguration: wanted }, 'c'), around());
+    expect(answer).toEqual({ commandId: 'c', status: 'done', configurationHash: wanted.hash });
+    expect(entries).toEqual([]);
+    expect(unit.configuration).toEqual(wanted);
+    expect(walkUp(unit, { minutes: 20 }, around()).answer).toMatchObject({ done: false, reason: 'period' });
+  });
+
+  const inverted = { ...values, minimumMinutes: 90, maximumMinutes: 60 };
+  const bad = [
+    { reason: 'hash', configuration: { ...wanted, hash: '0'.repeat(64) } },
+    { reason: 'older-version', configuration: { ...wanted, version: 1 }, running: 2 },
+    {
+      reason: 'minimum-above-maximum',
+      configuration: { version: 2, hash: configurationHash(inverted), values: inverted },
+    },
+  ];
+  for (const { reason, configuration, running } of bad) {
+    test(`refuses: ${reason}`, () => {
+      const fresh = newUnit();
+      const unit =
+        running === undefined ? fresh : { ...fresh, configuration: { ...fresh.configuration, version: running } };
+      const decision = execute(unit, orderOf({ applyConfiguration: configuration }, 'c'), around());
+      expect(decision.answer).toEqual({
+        commandId: 'c',
+        status: 'refused',
+        reason,
+        configurationHash: unit.configuration.hash,
+      });
+      expect(decision.unit.configuration).toBe(unit.configuration);
+    });
+  }
+
+  test('refuses values that do not hold together, and names the first', () => {
+    const twice = { ...values, openingHours: [{ weekday: 1, opens: '20:00', closes: '08:00' }] };
+    const configuration = { version: 2, hash: configurationHash(twice), values: twice };
+    const decision = execute(newUnit(), orderOf({ applyConfiguration: configuration }, 'c'), around());
+    expect(decision.answer).toMatchObject({ status: 'refused' });
+    expect(decision.answer.reason).toStartWith('invalid: /openingHours/0/closes');
+  });
+
+  test.each([
+    ['refuses', 'refused', 'not-supported'],
+    ['fails', 'failed', 'cannot-apply'],
+    ['other-hash', 'done', undefined],
+  ] as const)('%s, and goes on with what it had', (applying, status, reason) => {
+    const unit = newUnit();
+    const decision = execute(unit, orderOf({ applyConfiguration: wanted }, 'c'), around({ applying }));
+    expect(decision.answer).toEqual({
+      commandId: 'c',
+      status,
+      ...(reason === undefined ? {} : { reason }),
+      configurationHash: unit.configuration.hash,
+    });
+    expect(decision.unit.configuration).toBe(unit.configuration);
+  });
+});
+
+describe('syncReservations', () => {
+  test('keeps the list', () => {
+    const { unit, answer } = execute(newUnit(), orderOf(syncOf(3, reservation()), 'c'), around());
+    expect(unit.synced).toEqual({ version: 3, reservations: [reservation()] });
+    expect(answer).toEqual({ commandId: 'c', status: 'done', rejected: [] });
+  });
+
+  test('ignores a list that is older than the one it has', () => {
+    const unit = after(newUnit(), does(syncOf(3, reservation())));
+    const decision = execute(unit, orderOf(syncOf(2), 'c'), around());
+    expect(decision.unit.synced).toBe(unit.synced);
+    expect(decision.answer).toMatchObject({ status: 'done' });
+  });
+
+  test('rejects what it cannot keep, and keeps the rest', () => {
+    const unknown = reservation({ locker: 'Z' });
+    const taken = reservation({ reservationId: R2, locker: 'A' });
+    const later = reservation({ reservationId: `${R2}0`, locker: 'A', from: noonPlus(60), until: noonPlus(120) });
+    const decision = execute(after(newUnit(), rent('A')), orderOf(syncOf(1, unknown, taken, later), 'c'), around());
+    expect(decision.answer).toEqual({
+      commandId: 'c',
+      status: 'done',
+      rejected: [
+        { reservationId: R1, reason: 'unknown-locker' },
+        { reservationId: R2, reason: 'occupied' },
+      ],
+    });
+    expect(decision.unit.synced.reservations).toEqual([later]);
+  });
+
+  test('does not reject a reservation because it rents its locker itself', () => {
+    const unit = after(newUnit(), does(openB));
+    expect(execute(unit, orderOf(syncOf(1, reservation())), around()).answer.rejected).toEqual([]);
+  });
+
+  test('releases a rental whose reservation is no longer in the list', () => {
+    const unit = after(newUnit(), does(syncOf(1, reservation())), does(openB), shut('B'));
+    const decision = execute(unit, orderOf(syncOf(2)), around());
+    expect(decision.entries.map(told)).toEqual([
+      { type: 'RentalEnded', locker: 'B', data: { rentalId: 'id-1', reservationId: R1, reason: 'released' } },
+    ]);
+    const claims = { aud: 'PL-1000', sub: R1, locker: 'B', from: noonPlus(0), until: noonPlus(90) };
+    expect(redeem(decision.unit, claims, around()).answer).toMatchObject({ done: false, reason: 'spent' });
+  });
+
+  const never = after(newUnit(), does(syncOf(1)), does(openB), shut('B'));
+
+  test('keeps a rental that no list has named when the list was made before it began', () => {
+    const decision = execute(never, orderOf(syncOf(2)), around(), NOON_MS - 1_000);
+    expect(decision.entries).toEqual([]);
+    expect(decision.unit.lockers[1]?.rental).toMatchObject({ reservationId: R1 });
+  });
+
+  test('releases a rental that no list has named when the list was made since', () => {
+    const { entries } = execute(never, orderOf(syncOf(2)), around());
+    expect(entries.map(({ type }) => type)).toEqual(['RentalEnded']);
+  });
+
+  test('lets a rental go on that a newer list names again before its door closed', () => {
+    const unit = after(newUnit(), does(openB), does(syncOf(2)), does(syncOf(3, reservation())));
+    expect(close(unit, 'B', around()).entries.map(({ type }) => type)).toEqual(['LockerClosed']);
+  });
+
+  test('releases it only when its door has closed', () => {
+    const unit = after(newUnit(), does(syncOf(1, reservation())), does(openB));
+    const decision = execute(unit, orderOf(syncOf(2)), around());
+    expect(decision.entries).toEqual([]);
+    const closed = close(decision.unit, 'B', around());
+    expect(closed.entries.map(({ type }) => type)).toEqual(['LockerClosed', 'RentalEnded']);
+    expect(closed.unit.lockers[1]).toEqual({ id: 'B', size: 'M', door: 'closed' });
+  });
+
+  test('leaves walk-ups alone', () => {
+    const unit = after(newUnit(), rent('A'), shut('A'));
+    expect(execute(unit, orderOf(syncOf(9)), around()).entries).toEqual([]);
+  });
+});

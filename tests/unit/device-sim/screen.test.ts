@@ -1,0 +1,264 @@
+import { describe, expect, test } from 'bun:test';
+import { syncReservations } from '../../../device-sim/unit/commands.ts';
+import type { Decision, Outcome, UnitModel } from '../../../device-sim/unit/model.ts';
+import { close, giveBack, open, redeem, walkUp } from '../../../device-sim/unit/screen.ts';
+import type { SyncedReservation } from '../../../domain/unit-protocol/commands.ts';
+import { after, around, MINUTE_MS, NOON_MS, newUnit, noonPlus, told } from '../../support/device-unit.ts';
+
+const R1 = 'PL-1000.11111111-1111-7111-8111-111111111111';
+const CLAIMS = { aud: 'PL-1000', sub: R1, locker: 'B', from: noonPlus(-5), until: noonPlus(55) };
+
+function reservation(changes: Partial<SyncedReservation> = {}): SyncedReservation {
+  return {
+    reservationId: R1,
+    locker: 'B',
+    size: 'M',
+    from: noonPlus(30),
+    until: noonPlus(90),
+    accessCode: '123456',
+    ...changes,
+  };
+}
+
+const rent =
+  (locker: string, minutes = 60) =>
+  (unit: UnitModel) =>
+    walkUp(unit, { locker, minutes }, around());
+const shut = (locker: string) => (unit: UnitModel) => close(unit, locker, around());
+const sync =
+  (version: number, ...reservations: SyncedReservation[]) =>
+  (unit: UnitModel) =>
+    syncReservations(unit, { version, reservations }, NOON_MS, around());
+const useToken = (unit: UnitModel) => redeem(unit, CLAIMS, around());
+
+function refusalOf({ unit, entries, answer }: Decision<Outcome<object>>, before: UnitModel): string {
+  expect(entries).toEqual([]);
+  expect(unit).toBe(before);
+  return answer.done ? 'done' : answer.reason;
+}
+
+describe('a walk-up', () => {
+  test('pays, rents and opens, in this order', () => {
+    const unit = newUnit();
+    const decision = walkUp(unit, { locker: 'B', minutes: 90 }, around());
+    const payment = { reference: 'id-2', amount: 450, currency: 'EUR', rentalId: 'id-1' };
+    expect(decision.entries.map(told)).toEqual([
+      { type: 'PaymentStarted', locker: 'B', data: payment },
+      { type: 'PaymentSucceeded', locker: 'B', data: payment },
+      {
+        type: 'RentalStarted',
+        locker: 'B',
+        data: { rentalId: 'id-1', until: noonPlus(90), price: { amount: 450, currency: 'EUR' } },
+      },
+      { type: 'LockerOpened', locker: 'B', data: { cause: 'walk-up' } },
+    ]);
+    expect(decision.entries.map(({ seq, v, time }) => ({ seq, v, time }))).toEqual(
+      [2, 3, 4, 5].map((seq) => ({ seq, v: 1, time: noonPlus(0) })),
+    );
+    expect(decision.unit.log.lastSeq).toBe(5);
+    expect(decision.unit.lockers[1]).toEqual({
+      id: 'B',
+      size: 'M',
+      door: 'open',
+      rental: { rentalId: 'id-1', startedAt: noonPlus(0), until: noonPlus(90) },
+    });
+    expect(decision.answer).toEqual({
+      done: true,
+      locker: 'B',
+      rentalId: 'id-1',
+      until: noonPlus(90),
+      price: { amount: 450, currency: 'EUR' },
+    });
+  });
+
+  test('says that it happened offline', () => {
+    const { entries } = walkUp(newUnit(), { minutes: 60 }, around({ offline: true }));
+    expect(entries.map(({ offline }) => offline)).toEqual([true, true, true, true]);
+  });
+
+  const picks: { name: string; unit: UnitModel; jammed?: string[]; minutes?: number; locker: string | undefined }[] = [
+    { name: 'the first locker', unit: newUnit(), locker: 'A' },
+    { name: 'the next when it is rented', unit: after(newUnit(), rent('A')), locker: 'B' },
+    {
+      name: 'none that is reserved within the period',
+      unit: after(newUnit(), rent('A'), sync(1, reservation())),
+      locker: 'C',
+    },
+    {
+      name: 'one that is reserved later',
+      unit: after(newUnit(), rent('A'), sync(1, reservation())),
+      minutes: 30,
+      locker: 'B',
+    },
+    { name: 'none that says it is jammed', unit: newUnit(), jammed: ['A', 'B'], locker: 'C' },
+    { name: 'nothing when all are taken', unit: after(newUnit(), rent('A'), rent('B'), rent('C')), locker: undefined },
+    {
+      name: 'nothing when the rest is jammed',
+      unit: after(newUnit(), rent('A'), rent('B')),
+      jammed: ['C'],
+      locker: undefined,
+    },
+  ];
+  for (const { name, unit, jammed = [], minutes = 60, locker } of picks) {
+    test(`is offered ${name}`, () => {
+      const { answer } = walkUp(unit, { minutes }, around({ jammed: new Set(jammed) }));
+      if (locker === undefined) expect(answer).toMatchObject({ done: false, reason: 'no-locker-free' });
+      else expect(answer).toMatchObject({ done: true, locker });
+    });
+  }
+
+  const refusals: { name: string; unit?: UnitModel; locker?: string; minutes?: number; reason: string }[] = [
+    { name: 'a locker that there is not', locker: 'Z', reason: 'unknown-locker' },
+    { name: 'a rented locker', unit: after(newUnit(), rent('A')), locker: 'A', reason: 'occupied' },
+    { name: 'a reserved locker', unit: after(newUnit(), sync(1, reservation())), locker: 'B', reason: 'reserved' },
+    { name: 'less than the shortest time', locker: 'A', minutes: 14, reason: 'period' },
+    { name: 'more than the longest time', locker: 'A', minutes: 60 * 24 * 7 + 1, reason: 'period' },
+  ];
+  for (const { name, unit = newUnit(), locker, minutes = 60, reason } of refusals) {
+    test(`is refused for ${name}`, () => {
+      const order = { minutes, ...(locker === undefined ? {} : { locker }) };
+      expect(refusalOf(walkUp(unit, order, around()), unit)).toBe(reason);
+    });
+  }
+
+  test('is refused a locker whose size has no price', () => {
+    const unit = newUnit();
+    const { configuration } = unit;
+    const [small] = configuration.values.prices;
+    if (small === undefined) throw new Error('there are no prices');
+    const smallOnly = {
+      ...unit,
+      configuration: { ...configuration, values: { ...configuration.values, prices: [small] } },
+    };
+    expect(refusalOf(walkUp(smallOnly, { locker: 'B', minutes: 60 }, around()), smallOnly)).toBe('not-for-rent');
+  });
+
+  test('rents nothing when the terminal declines', () => {
+    const { unit, entries, answer } = walkUp(
+      newUnit(),
+      { locker: 'A', minutes: 60 },
+      around({ terminalDeclines: true }),
+    );
+    expect(entries.map(({ type }) => type)).toEqual(['PaymentStarted', 'PaymentFailed']);
+    expect(entries[1]?.data).toMatchObject({ reason: 'declined' });
+    expect(answer).toMatchObject({ done: false, reason: 'declined' });
+    expect(unit.lockers).toEqual(newUnit().lockers);
+  });
+
+  test('pays nothing for a door that is jammed', () => {
+    const jam = around({ jammed: new Set(['A']) });
+    const { unit, entries, answer } = walkUp(newUnit(), { locker: 'A', minutes: 60 }, jam);
+    expect(entries.map(({ type }) => type)).toEqual(['PaymentStarted', 'LockerOpenFailed', 'PaymentFailed']);
+    expect(answer).toMatchObject({ done: false, reason: 'jammed' });
+    expect(unit.lockers).toEqual(newUnit().lockers);
+  });
+});
+
+describe('a QR code', () => {
+  test('starts the rental of a reservation that the unit never heard of', () => {
+    const { entries, answer } = redeem(newUnit(), CLAIMS, around());
+    expect(entries.map(told)).toEqual([
+      { type: 'ReservationRedeemed', locker: 'B', data: { reservationId: R1 } },
+      { type: 'RentalStarted', locker: 'B', data: { rentalId: 'id-1', reservationId: R1, until: noonPlus(55) } },
+      { type: 'LockerOpened', locker: 'B', data: { cause: 'reservation' } },
+    ]);
+    expect(answer).toEqual({ done: true, locker: 'B', reservationId: R1, rentalId: 'id-1', until: noonPlus(55) });
+  });
+
+  test('shown again opens the door and starts nothing', () => {
+    const unit = after(newUnit(), useToken, shut('B'));
+    const { entries } = redeem(unit, CLAIMS, around({ nowMs: NOON_MS + 120 * MINUTE_MS }));
+    expect(entries.map(told)).toEqual([{ type: 'LockerOpened', locker: 'B', data: { cause: 'reservation' } }]);
+  });
+
+  test('opens the locker to which the platform has moved the reservation', () => {
+    const moved = reservation({ locker: 'C', from: noonPlus(0) });
+    const { answer } = redeem(after(newUnit(), sync(1, moved)), CLAIMS, around());
+    expect(answer).toMatchObject({ done: true, locker: 'C', until: noonPlus(90) });
+  });
+
+  test('opens nothing after the locker was given back', () => {
+    const unit = after(newUnit(), useToken, shut('B'), (used) => giveBack(used, 'B', around()));
+    expect(refusalOf(redeem(unit, CLAIMS, around()), unit)).toBe('spent');
+  });
+
+  test('opens nothing before and after its period, on the clock of the unit', () => {
+    const unit = newUnit();
+    for (const minutes of [-6, 55, 500]) {
+      const then = around({ nowMs: NOON_MS + minutes * MINUTE_MS });
+      expect(refusalOf(redeem(unit, CLAIMS, then), unit)).toBe('period');
+    }
+  });
+
+  test('opens no locker that somebody else rents, or that there is not', () => {
+    const taken = after(newUnit(), rent('B'));
+    expect(refusalOf(redeem(taken, CLAIMS, around()), taken)).toBe('occupied');
+    const unit = newUnit();
+    expect(refusalOf(redeem(unit, { ...CLAIMS, locker: 'Z' }, around()), unit)).toBe('unknown-locker');
+  });
+
+  test('starts no rental behind a door that is jammed', () => {
+    const { unit, entries, answer } = redeem(newUnit(), CLAIMS, around({ jammed: new Set(['B']) }));
+    expect(entries.map(told)).toEqual([{ type: 'LockerOpenFailed', locker: 'B', data: { reason: 'jammed' } }]);
+    expect(answer).toMatchObject({ done: false, reason: 'jammed' });
+    expect(unit.lockers).toEqual(newUnit().lockers);
+  });
+});
+
+describe('a door', () => {
+  const table: { action: typeof open; name: string; unit: UnitModel; types: string[] | string }[] = [
+    {
+      action: open,
+      name: 'opens for who rents it',
+      unit: after(newUnit(), rent('A'), shut('A')),
+      types: ['LockerOpened'],
+    },
+    { action: open, name: 'does not open twice', unit: after(newUnit(), rent('A')), types: 'door-open' },
+    { action: open, name: 'opens for nobody else', unit: newUnit(), types: 'not-rented' },
+    { action: close, name: 'closes', unit: after(newUnit(), rent('A')), types: ['LockerClosed'] },
+    { action: close, name: 'does not close twice', unit: newUnit(), types: 'door-closed' },
+  ];
+  for (const { action, name, unit, types } of table) {
+    test(name, () => {
+      const decision = action(unit, 'A', around());
+      if (typeof types === 'string') expect(refusalOf(decision, unit)).toBe(types);
+      else expect(decision.entries.map(({ type }) => type)).toEqual(types);
+    });
+  }
+
+  test('that is jammed stays shut', () => {
+    const unit = after(newUnit(), rent('A'), shut('A'));
+    const decision = open(unit, 'A', around({ jammed: new Set(['A']) }));
+    expect(decision.entries.map(({ type }) => type)).toEqual(['LockerOpenFailed']);
+    expect(decision.unit.lockers[0]?.door).toBe('closed');
+  });
+
+  test('is known by its unit', () => {
+    for (const action of [open, close, giveBack]) {
+      const unit = newUnit();
+      expect(refusalOf(action(unit, 'Z', around()), unit)).toBe('unknown-locker');
+    }
+  });
+});
+
+describe('giving back', () => {
+  test('ends the rental', () => {
+    const { unit, entries } = giveBack(after(newUnit(), rent('A'), shut('A')), 'A', around());
+    expect(entries.map(told)).toEqual([
+      { type: 'RentalEnded', locker: 'A', data: { rentalId: 'id-1', reason: 'given-back' } },
+    ]);
+    expect(unit.lockers[0]).toEqual({ id: 'A', size: 'S', door: 'closed' });
+  });
+
+  test('names the reservation', () => {
+    const { entries } = giveBack(after(newUnit(), useToken, shut('B')), 'B', around());
+    expect(entries[0]?.data).toEqual({ rentalId: 'id-1', reservationId: R1, reason: 'given-back' });
+  });
+
+  test('needs a rental and a closed door', () => {
+    const unrented = newUnit();
+    expect(refusalOf(giveBack(unrented, 'A', around()), unrented)).toBe('not-rented');
+    const ajar = after(newUnit(), rent('A'));
+    expect(refusalOf(giveBack(ajar, 'A', around()), ajar)).toBe('door-open');
+  });
+});

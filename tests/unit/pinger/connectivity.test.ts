@@ -1,0 +1,291 @@
+import { describe, expect, test } from 'bun:test';
+import { HEARTBEAT_INTERVAL_MS } from '../../../domain/connectivity/connectivity.ts';
+import type { CloudEvent } from '../../../domain/events/envelope.ts';
+import { unitHash } from '../../../domain/shard.ts';
+import { newUnitState } from '../../../domain/unit/unit.ts';
+import { toInstant } from '../../../domain/vocabulary.ts';
+import { ConnectivityTracker } from '../../../pinger/connectivity/connectivity-tracker.ts';
+import { Roster } from '../../../pinger/units/roster.ts';
+import { MemoryEventStore } from '../../../platform/event-store/memory.ts';
+import { StoreUnavailableError } from '../../../platform/event-store/store.ts';
+import { createLog } from '../../../platform/observability/log.ts';
+import { UnitDecider } from '../../../platform/units/unit-decider.ts';
+import { UNIT } from '../../support/given.ts';
+import { LOCKERS, NOW_MS, registration } from '../domain/scene.ts';
+
+const N = 3;
+/** Of the unit, and of one that nobody registered, in the roster of each pinger. */
+const INDEX = 0;
+const STRANGER = 1;
+
+/** A platform in memory with one clock, one registered unit, and as many pingers as are asked for. */
+async function platform() {
+  let nowMs = NOW_MS;
+  let ids = 0;
+  let storeIsAway = false;
+  const lines: string[] = [];
+  const log = createLog(
+    (line) => lines.push(line),
+    () => nowMs,
+  );
+  const store = new MemoryEventStore(() => nowMs);
+  const now = () => nowMs;
+  const newId = () => {
+    ids += 1;
+    return `id-${ids}`;
+  };
+  const newDecider = () =>
+    new UnitDecider({
+      store,
+      loadSnapshot: async (unit) => ({ state: newUnitState(unit), completeTo: 0 }),
+      newId,
+      clock: now,
+      random: () => 0,
+      sleep: async () => undefined,
+      log,
+    });
+  const operator = { commandId: 'register', actor: 'ops:tests', source: '/lockfleet/tests' };
+  await newDecider().decide(UNIT, 'registry', operator, () => [
+    { type: 'UnitRegistered', data: registration(LOCKERS) },
+  ]);
+  const newPinger = () => {
+    const roster = new Roster(2);
+    for (const name of [UNIT, 'stranger']) roster.add(name);
+    const decider = newDecider();
+    const decide: UnitDecider['decide'] = async (...args) => {
+      if (storeIsAway) throw new StoreUnavailableError('the store is away');
+      return decider.decide(...args);
+    };
+    const tracker = new ConnectivityTracker({
+      roster,
+      decider: { decide },
+      failuresToOffline: N,
+      newId,
+      clock: { now, monotonic: now },
+      attended: () => nowMs - NOW_MS,
+      log,
+    });
+    tracker.add(INDEX, unitHash(UNIT));
+    return tracker;
+  };
+  return {
+    store,
+    lines,
+    newPinger,
+    now,
+    pass: (ms: number) => {
+      nowMs += ms;
+    },
+    breakStore: (away: boolean) => {
+      storeIsAway = away;
+    },
+    transitions: async (): Promise<CloudEvent[]> =>
+      (await store.tail(UNIT, 0)).filter(({ aggregate }) => aggregate === 'connectivity').flatMap((m) => m.events()),
+  };
+}
+
+/** Lets decisions that are under way end. */
+async function settled(): Promise<void> {
+  for (let turn = 0; turn < 50; turn += 1) await Promise.resolve();
+}
+
+type World = Awaited<ReturnType<typeof platform>>;
+
+async function missTimes(world: World, tracker: ConnectivityTracker, count: number): Promise<void> {
+  for (let index = 0; index < count; index += 1) {
+    world.pass(10_000);
+    tracker.miss(INDEX, world.now());
+    await settled();
+  }
+}
+
+const types = (events: readonly CloudEvent[]) => events.map(({ type }) => type);
+
+describe('transitions', () => {
+  test('are one event each, with what they say', async () => {
+    const world = await platform();
+    const tracker = world.newPinger();
+    tracker.prove(INDEX, 'ping', world.now());
+    await settled();
+    const lastProofMs = world.now() + 10_000;
+    world.pass(10_000);
+    tracker.prove(INDEX, 'ping', world.now());
+    await missTimes(world, tracker, 5);
+    world.pass(10_000);
+    tracker.prove(INDEX, 'heartbeat', world.now());
+    await settled();
+    expect(await world.transitions()).toMatchObject([
+      { type: 'UnitWentOnline', data: { evidence: 'ping' }, actor: 'platform:pinger', source: '/lockfleet/pinger' },
+      { type: 'UnitWentOffline', data: { missedPings: N, lastProofAt: toInstant(lastProofMs) } },
+      { type: 'UnitWentOnline', data: { evidence: 'heartbeat', awayMs: 60_000 } },
+    ]);
+    expect(tracker.states()).toEqual({ unknown: 0, 'never-seen': 0, online: 1, offline: 0 });
+  });
+
+  test('are none for a unit that was never seen', async () => {
+    const world = await platform();
+    const tracker = world.newPinger();
+    await missTimes(world, tracker, 10);
+    expect(await world.transitions()).toEqual([]);
+    expect(tracker.states()).toMatchObject({ 'never-seen': 1 });
+  });
+
+  test('are none for a unit that nobody registered', async () => {
+    const world = await platform();
+    const tracker = world.newPinger();
+    tracker.add(STRANGER, unitHash('stranger'));
+    tracker.prove(STRANGER, 'heartbeat', world.now());
+    await settled();
+    expect(await world.store.tail('stranger', 0)).toEqual([]);
+  });
+
+  test('are written once when two pingers own the unit', async () => {
+    const world = await platform();
+    const pingers = [world.newPinger(), world.newPinger(), world.newPinger()];
+    for (let round = 0; round < 4; round += 1) {
+      for (const tracker of pingers) tracker.prove(INDEX, 'ping', world.now());
+      await settled();
+      for (let miss = 0; miss < N; miss += 1) {
+        world.pass(10_000);
+        for (const tracker of pingers) tracker.miss(INDEX, world.now());
+      }
+      await settled();
+    }
+    const expected = Array.from({ length: 4 }, () => ['UnitWentOnline', 'UnitWentOffline']).flat();
+    expect(types(await world.transitions())).toEqual(expected);
+  });
+
+  test('go on after a restart from what the log says', async () => {
+    const world = await platform();
+    const before = world.newPinger();
+    before.prove(INDEX, 'ping', world.now());
+    await before.stop();
+    const after = world.newPinger();
+    await missTimes(world, after, N);
+    const [online, offline] = await world.transitions();
+    expect(offline).toMatchObject({ type: 'UnitWentOffline', data: { lastProofAt: online?.time } });
+  });
+});
+
+describe('who is right', () => {
+  test('misses do not count when another process heard the unit after they began', async () => {
+    const world = await platform();
+    const [deaf, hearing] = [world.newPinger(), world.newPinger()];
+    await missTimes(world, deaf, N - 1);
+    world.pass(1);
+    hearing.prove(INDEX, 'ping', world.now());
+    await settled();
+    await missTimes(world, deaf, 1);
+    expect(types(await world.transitions())).toEqual(['UnitWentOnline']);
+    expect(deaf.states()).toMatchObject({ online: 1 });
+  });
+
+  test('the read model makes a pinger look again', async () => {
+    const world = await platform();
+    const [mine, other] = [world.newPinger(), world.newPinger()];
+    mine.prove(INDEX, 'ping', world.now());
+    await settled();
+    await missTimes(world, other, N);
+    expect(types(await world.transitions())).toEqual(['UnitWentOnline', 'UnitWentOffline']);
+    // It still believes that the unit is online, and keeps hearing it.
+    mine.prove(INDEX, 'ping', world.now());
+    await settled();
+    expect(await world.transitions()).toHaveLength(2);
+    mine.hint(INDEX, 'offline');
+    mine.prove(INDEX, 'ping', world.now());
+    await settled();
+    expect(types(await world.transitions())).toEqual(['UnitWentOnline', 'UnitWentOffline', 'UnitWentOnline']);
+  });
+
+  test('a read model that lags is not believed at once', async () => {
+    const world = await platform();
+    const tracker = world.newPinger();
+    tracker.prove(INDEX, 'ping', world.now());
+    await settled();
+    world.pass(1_000);
+    tracker.hint(INDEX, 'never-seen');
+    expect(tracker.states()).toMatchObject({ online: 1, unknown: 0 });
+  });
+});
+
+describe('silence', () => {
+  test('makes a unit offline that only heartbeats tell of', async () => {
+    const world = await platform();
+    const tracker = world.newPinger();
+    tracker.prove(INDEX, 'heartbeat', world.now());
+    await settled();
+    world.pass(N * HEARTBEAT_INTERVAL_MS);
+    tracker.checkSilence(INDEX);
+    await settled();
+    expect(await world.transitions()).toHaveLength(1);
+    world.pass(1);
+    tracker.checkSilence(INDEX);
+    tracker.checkSilence(INDEX);
+    await settled();
+    expect(await world.transitions()).toMatchObject([
+      { type: 'UnitWentOnline', time: toInstant(NOW_MS) },
+      { type: 'UnitWentOffline', data: { lastProofAt: toInstant(NOW_MS) } },
+    ]);
+  });
+
+  test('is the only thing that counts at a unit that pings do not reach', async () => {
+    const world = await platform();
+    const tracker = world.newPinger();
+    tracker.prove(INDEX, 'heartbeat', world.now());
+    for (let round = 0; round < 10; round += 1) {
+      await missTimes(world, tracker, N);
+      tracker.prove(INDEX, 'heartbeat', world.now());
+      await settled();
+    }
+    // It went offline once, before anybody knew; after that it stays.
+    expect(types(await world.transitions())).toEqual(['UnitWentOnline', 'UnitWentOffline', 'UnitWentOnline']);
+    expect(tracker.isUnpingable(INDEX)).toBe(true);
+  });
+});
+
+describe('a store that is away', () => {
+  test('loses no transition: the next evidence asks again', async () => {
+    const world = await platform();
+    const tracker = world.newPinger();
+    world.breakStore(true);
+    for (let attempt = 0; attempt < 5; attempt += 1) {
+      tracker.prove(INDEX, 'ping', world.now());
+      await settled();
+    }
+    expect(await world.transitions()).toEqual([]);
+    world.breakStore(false);
+    tracker.prove(INDEX, 'ping', world.now());
+    await settled();
+    expect(types(await world.transitions())).toEqual(['UnitWentOnline']);
+    expect(world.lines.filter((line) => line.includes('"warn"'))).toHaveLength(1);
+    expect(world.lines.filter((line) => line.includes('works again'))).toHaveLength(1);
+  });
+});
+
+test('what comes in while a decision is under way is not lost', async () => {
+  const world = await platform();
+  const tracker = world.newPinger();
+  tracker.prove(INDEX, 'ping', world.now());
+  await settled();
+  for (let miss = 0; miss < N; miss += 1) tracker.miss(INDEX, world.now());
+  tracker.prove(INDEX, 'ping', world.now());
+  await settled();
+  expect(types(await world.transitions())).toEqual(['UnitWentOnline', 'UnitWentOffline', 'UnitWentOnline']);
+});
+
+test('a unit that has left is forgotten, until it is watched again', async () => {
+  const world = await platform();
+  const tracker = world.newPinger();
+  tracker.remove(INDEX);
+  tracker.miss(INDEX, world.now());
+  tracker.checkSilence(INDEX);
+  expect(tracker.states()).toEqual({ unknown: 0, 'never-seen': 0, online: 0, offline: 0 });
+  tracker.prove(INDEX, 'heartbeat', world.now());
+  expect(tracker.states()).toMatchObject({ online: 0 });
+  tracker.add(INDEX, unitHash(UNIT));
+  tracker.prove(INDEX, 'heartbeat', world.now());
+  // As one that has proved itself before the list of targets names it.
+  tracker.add(INDEX, unitHash(UNIT));
+  await settled();
+  expect(tracker.states()).toMatchObject({ online: 1 });
+});

@@ -1,0 +1,119 @@
+import { describe, expect, test } from 'bun:test';
+import { SlotResults } from '../../../pinger/pool/tasks.ts';
+import { Summaries } from '../../../pinger/telemetry/summaries.ts';
+import { BUCKET_MS } from '../../../platform/liveness/telemetry.ts';
+
+const INTERVAL_MS = 10_000;
+const T0 = 1_000 * BUCKET_MS;
+const EPOCH = '018f0000-0000-7000-8000-000000000001';
+
+function world(units: number) {
+  let nowMs = T0;
+  const summaries = new Summaries({
+    capacity: 8,
+    intervalMs: INTERVAL_MS,
+    monotonic: () => nowMs,
+    units: () => units,
+    isFlapping: (unit) => unit === 'flaps',
+  });
+  for (let index = 0; index < 8; index += 1) summaries.forget(index);
+  return {
+    summaries,
+    pass: (ms: number) => {
+      nowMs += ms;
+    },
+    answer(index: number, rttMs: number, lastSeq = 7, unit = 'u') {
+      const results = SlotResults.of(1);
+      results.sentAtMs[0] = nowMs;
+      results.rttMs[0] = rttMs;
+      results.lastSeqs[0] = lastSeq;
+      results.clockOffsetsMs[0] = -3;
+      results.epochs.set(Buffer.from(EPOCH.replaceAll('-', ''), 'hex'));
+      results.configurationHashes.fill(0xab);
+      summaries.answered(index, unit, results, 0);
+    },
+    lose: (index: number, unit = 'u') => summaries.lost(index, unit, nowMs),
+    now: () => nowMs,
+  };
+}
+
+describe('a small fleet', () => {
+  test('is told of at every ping', () => {
+    const { summaries, answer, lose, pass } = world(50);
+    answer(0, 12.5);
+    pass(INTERVAL_MS);
+    lose(0);
+    expect(summaries.take()).toEqual([
+      {
+        heard: 'pings',
+        unit: 'u',
+        at: T0,
+        bucketAt: T0,
+        sent: 1,
+        lost: 0,
+        last: { at: T0, rttMs: 12.5, epoch: EPOCH, lastSeq: 7, configurationHash: 'ab'.repeat(8), clockOffsetMs: -3 },
+        rttMs: { min: 12.5, max: 12.5, sum: 12.5 },
+      },
+      { heard: 'pings', unit: 'u', at: T0 + INTERVAL_MS, bucketAt: T0, sent: 1, lost: 1 },
+    ]);
+    expect(summaries.take()).toEqual([]);
+  });
+
+  test('says of a unit that it flaps', () => {
+    const { summaries, lose } = world(50);
+    lose(0, 'flaps');
+    expect(summaries.take()).toMatchObject([{ unit: 'flaps', flapping: true }]);
+  });
+});
+
+describe('a large fleet', () => {
+  /** Of which each unit is told of once a minute. */
+  const UNITS = 300_000;
+
+  test('is told of in turns, and every ping counts once', () => {
+    const { summaries, answer, lose, pass } = world(UNITS);
+    const told: { sent: number; lost: number; sum: number }[] = [];
+    let [sent, lost, sum] = [0, 0, 0];
+    for (let round = 0; round < 60; round += 1) {
+      if (round % 5 === 4) {
+        lose(1);
+        lost += 1;
+      } else {
+        answer(1, round);
+        sum += round;
+      }
+      sent += 1;
+      pass(INTERVAL_MS);
+      for (const result of summaries.take()) {
+        if (result.heard === 'pings') told.push({ ...result, sum: result.rttMs?.sum ?? 0 });
+      }
+    }
+    expect(told.length).toBeGreaterThanOrEqual(9);
+    expect(told.length).toBeLessThanOrEqual(14);
+    const total = (of: 'sent' | 'lost' | 'sum') => told.reduce((all, each) => all + each[of], 0);
+    expect(sent - total('sent')).toBeLessThan(7);
+    expect(lost - total('lost')).toBeLessThan(3);
+    expect(total('sum')).toBeLessThanOrEqual(sum);
+  });
+
+  test('is told at once of a unit that says something else', () => {
+    const { summaries, answer } = world(UNITS);
+    answer(0, 1, 7);
+    summaries.take();
+    answer(0, 1, 7);
+    expect(summaries.take()).toEqual([]);
+    answer(0, 1, 8);
+    expect(summaries.take()).toMatchObject([{ last: { lastSeq: 8 } }]);
+  });
+
+  test('is told by buckets: one is told before the next begins', () => {
+    const { summaries, answer, pass } = world(UNITS);
+    answer(0, 1);
+    summaries.take();
+    answer(0, 2);
+    answer(0, 4);
+    pass(BUCKET_MS);
+    answer(0, 8);
+    expect(summaries.take()[0]).toMatchObject({ bucketAt: T0, sent: 2, rttMs: { min: 2, max: 4, sum: 6 } });
+  });
+});
