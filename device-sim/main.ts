@@ -4,7 +4,7 @@ import { defaultConfiguration } from '../domain/configuration-values.ts';
 import { ConfigError, loadConfig } from '../platform/config/config.ts';
 import { createLog } from '../platform/observability/log.ts';
 import { systemClock } from './clock.ts';
-import { CALM } from './customers/scenarios.ts';
+import { MINUTES_LONG_VISIT } from './customers/scenarios.ts';
 import { startFleet } from './fleet/fleet.ts';
 import { platformApi, storePath } from './settings.ts';
 import { StoreError } from './store/group-commit.ts';
@@ -23,7 +23,7 @@ const log = createLog((line) => process.stderr.write(line), nowMs);
 
 async function start(): Promise<void> {
   const config = loadConfig(process.env);
-  const { units, lockers, seed, controlPort } = config.sim;
+  const { units, lockers, seed, controlPort, customersPerMinute } = config.sim;
   const unitPort = controlPort === 0 ? 0 : controlPort + UNIT_PORT_OFFSET;
   const fleet = await startFleet({
     units,
@@ -34,7 +34,7 @@ async function start(): Promise<void> {
     factory: defaultConfiguration(config.holdTtlS),
     controlPort,
     unitPort: unitPort > MAX_PORT ? 0 : unitPort,
-    customers: CALM,
+    customers: { walkUpsPerMinute: customersPerMinute, visit: MINUTES_LONG_VISIT },
     clock: systemClock(nowMs),
     newId: () => Bun.randomUUIDv7(),
     log,

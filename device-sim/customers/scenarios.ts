@@ -24,20 +24,20 @@ export interface Scenario {
   readonly phases: readonly Phase[];
 }
 
-/** Customers in a hurry: a visit takes seconds, so that a run of a minute sees many. */
-const BRISK: Visit = { rentalMinutes: [15, 240], stepMs: [200, 2_000], reopenChance: 0.3 };
+/** What customers of a scenario do: a visit takes seconds, so that a run of a minute has thousands of events. */
+const SECONDS_LONG_VISIT: Visit = { rentalMinutes: [15, 240], stepMs: [200, 2_000], reopenChance: 0.3 };
 
 export const SCENARIOS: readonly Scenario[] = [
   {
     name: 'steady',
     summary: 'customers come evenly',
-    visit: BRISK,
+    visit: SECONDS_LONG_VISIT,
     phases: [{ share: 1, walkUpsPerUnitMinute: 6, offline: false }],
   },
   {
     name: 'rush-hour',
     summary: 'ten times as many customers in the middle of the run',
-    visit: BRISK,
+    visit: SECONDS_LONG_VISIT,
     phases: [
       { share: 0.3, walkUpsPerUnitMinute: 4, offline: false },
       { share: 0.4, walkUpsPerUnitMinute: 40, offline: false },
@@ -47,7 +47,7 @@ export const SCENARIOS: readonly Scenario[] = [
   {
     name: 'blackout',
     summary: 'the whole fleet is cut off for half of the run, sells on, and comes back at once',
-    visit: BRISK,
+    visit: SECONDS_LONG_VISIT,
     phases: [
       { share: 0.25, walkUpsPerUnitMinute: 6, offline: false },
       { share: 0.5, walkUpsPerUnitMinute: 6, offline: true },
@@ -56,11 +56,8 @@ export const SCENARIOS: readonly Scenario[] = [
   },
 ];
 
-/** The simulated fleet of `./run start`: a few customers a minute in all, who stay for minutes. */
-export const CALM = {
-  walkUpsPerMinute: 4,
-  visit: { rentalMinutes: [15, 240], stepMs: [20_000, 120_000], reopenChance: 0.3 },
-} as const satisfies { walkUpsPerMinute: number; visit: Visit };
+/** What customers of `./run start` do: a visit takes minutes, as it does in the field. */
+export const MINUTES_LONG_VISIT: Visit = { rentalMinutes: [15, 240], stepMs: [20_000, 120_000], reopenChance: 0.3 };
 
 export function scenarioNamed(name: string): Scenario | undefined {
   return SCENARIOS.find((scenario) => scenario.name === name);

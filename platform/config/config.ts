@@ -39,6 +39,8 @@ export interface Config {
     readonly lockers: number;
     readonly seed: number;
     readonly controlPort: number;
+    /** Customers who walk up to the screens of the whole fleet in a minute. 0: none. */
+    readonly customersPerMinute: number;
   };
   readonly roles: ReadonlySet<Role>;
   /** Where this process can be asked for its metrics, on the host of the API. Undefined: nowhere. */
@@ -87,6 +89,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       lockers: settings.integer('SIM_LOCKERS', 8, 1, 1_000),
       seed: settings.integer('SIM_SEED', 1, 0, 2_147_483_647),
       controlPort: settings.integer('SIM_CONTROL_PORT', 3900, 0, 65_535),
+      customersPerMinute: settings.integer('SIM_CUSTOMERS', 4, 0, 60_000),
     },
     roles: new Set(roles.filter(isRole)),
     metricsPort: settings.optionalInteger('METRICS_PORT', 1, MAX_METRICS_PORT),

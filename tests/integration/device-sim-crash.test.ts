@@ -47,6 +47,7 @@ async function startSimulator(dataDir: string, changes: Record<string, string> =
       SIM_LOCKERS: '4',
       SIM_SEED: String(SEED),
       SIM_CONTROL_PORT: String(controlPort),
+      SIM_CUSTOMERS: '0',
       ...changes,
     },
     stdout: 'pipe',
@@ -194,4 +195,24 @@ test('a second simulator on the same fleet is refused, with what to do', async (
   store.run('pragma user_version = 99');
   store.close();
   await expect(startSimulator(dataDir, settings)).rejects.toThrow(/tables of version 99/);
+});
+
+test('SIM_CUSTOMERS decides whether customers walk up on their own', async () => {
+  const dataDir = await temporaryFolder('device-sim-crash');
+  const settings = { SIM_SEED: String(SEED + 3), SIM_UNITS: '1' };
+  const rentedLockers = async (simulator: Simulator) =>
+    (await show(simulator, 'RL-1000')).lockers.filter(({ occupiedBy }) => occupiedBy !== null).length;
+  const withCustomers = await startSimulator(dataDir, { ...settings, SIM_CUSTOMERS: '60000' });
+  await eventually(async () => (await rentedLockers(withCustomers)) === 4);
+  await withCustomers.kill('SIGTERM');
+
+  const withoutCustomers = await startSimulator(dataDir, {
+    ...settings,
+    SIM_SEED: String(SEED + 4),
+    SIM_CUSTOMERS: '0',
+  });
+  // The fastest rate takes all four lockers in a fraction of this.
+  await Bun.sleep(1_500);
+  expect(((await (await fetch(`${withoutCustomers.url}/units`)).json()) as Shown[])[0]?.log.lastSeq).toBe(1);
+  await withoutCustomers.kill('SIGTERM');
 });

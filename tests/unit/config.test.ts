@@ -35,6 +35,14 @@ test('metrics have a port only where one is set', () => {
   expect(mistakesOf({ METRICS_PORT: '0' })).toEqual(['METRICS_PORT must be a whole number from 1 to 65500, not "0"']);
 });
 
+test('four customers a minute walk up to the simulated fleet unless SIM_CUSTOMERS names another number', () => {
+  expect(loadConfig({}).sim.customersPerMinute).toBe(4);
+  expect(loadConfig({ SIM_CUSTOMERS: '0' }).sim.customersPerMinute).toBe(0);
+  expect(mistakesOf({ SIM_CUSTOMERS: '-1' })).toEqual([
+    'SIM_CUSTOMERS must be a whole number from 0 to 60000, not "-1"',
+  ]);
+});
+
 test('every mistake is named, each with its setting', () => {
   const mistakes = mistakesOf({ FETCH_INTERVAL_MS: '0', SHARDS: '7-0', ROLES: 'api,fetching' });
   expect(mistakes.map((mistake) => mistake.split(' ')[0])).toEqual(
