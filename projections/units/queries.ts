@@ -9,41 +9,44 @@ import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.
 import { servingRun } from '../engine/serving.ts';
 import { type StateRow, stateOf } from '../unit-states.ts';
 
-/** A unit that answered a ping so lately is told by pings what is recorded. */
-const PINGS_COUNT_FOR = '10 minutes';
+/** A unit that answered a ping within this time learns from pings how far its log is recorded. */
+const PING_ACKNOWLEDGEMENT_VALIDITY = '10 minutes';
 const MS_PER_S = 1_000;
 
 export type ShownState = 'never-seen' | 'online' | 'syncing' | 'offline' | 'unknown';
 export type UnitSort = 'name' | 'state' | 'lastOnlineAt' | 'lastResponseTimeMs';
 
-/** A row of the grid. Times are RFC 3339. */
+/** A row of the grid of units. Times are RFC 3339. */
 export interface GridRow {
   readonly name: string;
   readonly displayName: string;
-  /** How many. */
+  /** Number of lockers. */
   readonly lockers: number;
   readonly state: ShownState;
-  /** Since when nobody knows: nobody looks, or too many vanish at once for it to be them. */
+  /**
+   * Since when the state is unknown: no pinger watches the shard of the unit, or so many units vanished at once that a fault of
+   * the network is likelier than a fault of each unit.
+   */
   readonly unknownSince: string | null;
-  /** Whether it goes offline and comes back too often to be believed at once. */
+  /** Whether the unit went offline and came back so often that the pinger waits longer before it reports the next change. */
   readonly flapping: boolean;
   readonly lastResponseTimeMs: number | null;
   readonly lastOnlineAt: string | null;
   readonly lastConfigPushedAt: string | null;
   readonly configStatus: ConfigurationStatus;
-  /** Events at the unit that are not recorded yet. */
+  /** Events in the unit's log that the platform has not recorded yet. */
   readonly backlog: number;
-  /** By how much the unit's clock is ahead, null when nobody has heard it. */
+  /** By how much the unit's clock is ahead of the platform's; null until a ping or a heartbeat has measured it. */
   readonly clockOffsetMs: number | null;
-  /** Whether that is more than is tolerated: its events then carry the offset. */
+  /** Whether the offset exceeds the tolerance; ingest then stamps the unit's events with the offset. */
   readonly clockWrong: boolean;
 }
 
 export interface UnitFilter {
-  /** Part of the name or of the display name, in any case. */
+  /** Part of the name or of the display name; upper and lower case are equal. */
   readonly q?: string;
   readonly state?: ShownState;
-  /** Prefix of the hash of the name. */
+  /** Prefix of the hash of the unit's name. */
   readonly shard?: string;
 }
 
@@ -63,7 +66,7 @@ interface Row {
   readonly clock_wrong: boolean;
 }
 
-/** A page of the grid; retired units are not in it. @throws CursorError */
+/** Reads a page of the grid, without retired units. @throws CursorError when the cursor belongs to another list */
 export async function listUnits(
   sql: Sql,
   query: UnitFilter & {
@@ -89,13 +92,13 @@ export async function listUnits(
 
 export interface UnitSelection extends Pick<UnitFilter, 'state' | 'shard'> {
   readonly names?: readonly string[];
-  /** All of them. */
+  /** A selected unit has every one of these tags. */
   readonly tags?: readonly string[];
 }
 
 /**
- * Names of the units in use for which all of this holds, `limit` at most: those that are named in their order, others in that of
- * their hashes, so that neighbours by name do not stand together.
+ * Reads the names of the units in use that match the whole selection, at most `limit`. Where the selection names units, they
+ * keep that order. Otherwise units are ordered by the hash of their name, which spreads units with similar names.
  */
 export async function selectUnits(sql: Sql, selection: UnitSelection, limit: number): Promise<string[]> {
   const { names, tags, state, shard } = selection;
@@ -117,7 +120,7 @@ export async function selectUnits(sql: Sql, selection: UnitSelection, limit: num
   return rows.map(({ unit }) => unit);
 }
 
-/** One unit with its lockers, retired or not; `undefined` when there is none. */
+/** Reads one unit with its lockers, retired or not. @returns undefined when no unit has this name */
 export async function getUnit(sql: Sql, name: string) {
   const { schema } = await servingRun(sql, 'units');
   const [row] = await sql<(Row & StateRow)[]>`
@@ -131,8 +134,10 @@ export async function getUnit(sql: Sql, name: string) {
 }
 
 /**
- * Units that changed after the position `since`, in the order of their names, and whether they are to be pinged: neither
- * retired ones nor those whose credentials are revoked. `completeTo`: every change up to that position can be seen.
+ * Reads a page of the units that changed after the position `since`, ordered by name.
+ *
+ * @returns `targets`: each changed unit; `inUse` is false for a retired unit and for one whose credentials are revoked, and
+ *   the pinger then stops pinging it. `completeTo`: the read model shows every change up to this position.
  */
 export async function pingTargets(
   sql: Sql,
@@ -143,7 +148,7 @@ export async function pingTargets(
   }: { readonly since: number; readonly afterName: string | undefined; readonly limit: number },
 ) {
   const { runId, schema } = await servingRun(sql, 'units');
-  // First: what is applied while the rows are read is read again the next time.
+  // The checkpoints are read before the rows: a change that the projection applies in between is then read again next time.
   const [lanes] = await sql<{ complete_to: number | null }[]>`
     select min(position) as complete_to from platform.projection_checkpoints where run_id = ${runId}`;
   const rows = await sql<PingRow[]>`
@@ -177,8 +182,11 @@ interface PingRow {
 }
 
 /**
- * Units that may have to be asked for their log, in the order of their names: those that wait to be asked, those that are not
- * pinged, and those that push and say more than is recorded, or of which something is missing.
+ * Reads a page of the units whose log the fetch worker may have to fetch, ordered by name: units of `delivery: "fetch"`, units
+ * that answered no ping lately, units that reported more events than are recorded, and units with a gap.
+ *
+ * @returns for each unit `recorded`, the last place of its log that the platform stored, and `reported`, the last place that
+ *   the unit named in a ping or heartbeat; each is undefined until there is one.
  */
 export async function fetchTargets(
   sql: Sql,
@@ -186,11 +194,11 @@ export async function fetchTargets(
 ) {
   const { schema } = await servingRun(sql, 'units');
   const rows = await sql<FetchRow[]>`
-    select u.unit, u.delivery, u.connectivity = 'online' as online, coalesce(t.answered_at > now() - ${PINGS_COUNT_FOR}::interval, false) as pinged, u.has_gap,
+    select u.unit, u.delivery, u.connectivity = 'online' as online, coalesce(t.answered_at > now() - ${PING_ACKNOWLEDGEMENT_VALIDITY}::interval, false) as pinged, u.has_gap,
       u.recorded_epoch, u.recorded_seq, t.epoch as reported_epoch, t.last_seq as reported_seq
     from ${sql(`${schema}.unit`)} u left join platform.unit_telemetry t on t.unit = u.unit
     where not u.retired and not u.credentials_revoked and u.unit > ${afterName ?? ''}
-      and (u.delivery = 'fetch' or coalesce(t.answered_at <= now() - ${PINGS_COUNT_FOR}::interval, true) or u.has_gap
+      and (u.delivery = 'fetch' or coalesce(t.answered_at <= now() - ${PING_ACKNOWLEDGEMENT_VALIDITY}::interval, true) or u.has_gap
         or t.epoch is distinct from u.recorded_epoch or t.last_seq > u.recorded_seq)
     order by u.unit limit ${limit}`;
   return rows.map(
@@ -219,8 +227,11 @@ interface FetchRow {
 }
 
 /**
- * Units in use that say in pings or heartbeats that they run something else than is believed of them, in the order of their
- * names: another configuration than the wanted one though it was applied, or the wanted one though nobody knows yet.
+ * Reads a page of the units whose reported configuration contradicts the recorded one, ordered by name. A unit reports the
+ * hash of its configuration in pings and heartbeats. Either it reports another hash than the desired one, which was recorded
+ * as applied or is pending, or it reports the desired hash, which is not recorded as applied.
+ *
+ * @returns for each unit the reported hash, and when the unit reported it (milliseconds since 1970)
  */
 export async function configurationReports(
   sql: Sql,
@@ -244,7 +255,11 @@ export async function configurationReports(
   }));
 }
 
-/** What is wanted on a unit and how far it is there; `undefined` when there is no such unit. */
+/**
+ * Reads the desired configuration of a unit and how far it is delivered.
+ *
+ * @returns `report`: the hash that the unit reported last in a ping or heartbeat; undefined when no unit has this name
+ */
 export async function unitConfiguration(sql: Sql, unit: string) {
   const { schema } = await servingRun(sql, 'units');
   const [row] = await sql<
@@ -256,10 +271,13 @@ export async function unitConfiguration(sql: Sql, unit: string) {
     where s.unit = ${unit}`;
   if (row === undefined) return undefined;
   const { configuration_hash: hash, configuration_hash_at: at } = row;
-  return { state: stateOf(unit, row), told: hash === null || at === null ? undefined : { hash, at: at.toISOString() } };
+  return {
+    state: stateOf(unit, row),
+    report: hash === null || at === null ? undefined : { hash, at: at.toISOString() },
+  };
 }
 
-/** How many units in use are in each state. */
+/** Counts the units in use by state. */
 export async function stateCounts(sql: Sql): Promise<Record<string, number>> {
   const { schema } = await servingRun(sql, 'units');
   const rows = await sql<{ shown_state: ShownState; units: number }[]>`
@@ -267,7 +285,10 @@ export async function stateCounts(sql: Sql): Promise<Record<string, number>> {
   return Object.fromEntries(rows.map(({ shown_state, units }) => [shown_state, units]));
 }
 
-/** What is shown of a unit, as a table: events and telemetry together, as far as somebody watches its shard. */
+/**
+ * SQL that joins events and telemetry to what the grid shows of a unit. A unit in a shard that no pinger watches is shown as
+ * `unknown`, because its recorded connectivity may be out of date.
+ */
 function grid(sql: Sql, schema: string, unit?: string) {
   const isUnwatched = sql.part`(w.watched_until is null or w.watched_until < now())`;
   const isInOutage = sql.part`(u.connectivity = 'online' and w.outage_since is not null
@@ -306,7 +327,10 @@ function condition(sql: Sql, { q, state, shard }: UnitFilter) {
     ${q === undefined ? none : sql.part`and (strpos(lower(unit), lower(${q})) > 0 or strpos(lower(display_name), lower(${q})) > 0)`}`;
 }
 
-/** What a list is sorted by before the name. Never null, so that a cursor can stand anywhere; unknown values come last. */
+/**
+ * The SQL expression that sorts a list before the name. It is never null, so that a cursor can name any row; unknown values
+ * sort last.
+ */
 function sortKey(sql: Sql, sort: UnitSort) {
   switch (sort) {
     case 'name':
@@ -331,7 +355,7 @@ function afterCursor(sql: Sql, sort: UnitSort, cursor: string) {
       return sql.part`and (shown_state, unit) > (${state}, ${unit})`;
     }
     default: {
-      // JSON has no infinity: it travels as null.
+      // The cursor is JSON, which has no infinity: the cursor carries null in its place.
       const [key, unit] = decodeCursor(cursor, ['number', 'text']);
       return sql.part`and (${sortKey(sql, sort)}, unit) > (${key ?? 'infinity'}::double precision, ${unit})`;
     }

@@ -82,9 +82,9 @@ export class Configurations {
     const known = await unitConfiguration(this.#deps.sql, name);
     if (known === undefined) throw new Problem('not-found', 404, 'There is no such unit.');
     const { reported } = requireConfigured(known.state.configuration);
-    const { told } = known;
-    const isTold = told !== undefined && (reported === undefined || toMs(told.at) > toMs(reported.at));
-    return this.#view(known.state, isTold ? told : reported);
+    const { report } = known;
+    const isNewer = report !== undefined && (reported === undefined || toMs(report.at) > toMs(reported.at));
+    return this.#view(known.state, isNewer ? report : reported);
   }
 
   async #sendNow(wanted: Decided): Promise<Decided> {
