@@ -79,7 +79,7 @@ export function defaultConfiguration(holdTtlS: number): VersionedConfiguration {
  * What is wrong with values that have the shape of the schema, by JSON pointer; empty when nothing is. A unit applies the same
  * rules.
  */
-export function mistakesIn(values: ConfigurationValues): FieldError[] {
+export function validateConfiguration(values: ConfigurationValues): FieldError[] {
   const { prices, minimumMinutes, maximumMinutes, openingHours } = values;
   const mistakes: FieldError[] = [];
   const add = (path: string, message: string) => mistakes.push({ path, message });
@@ -116,10 +116,10 @@ export function canonicalJson(value: unknown): string {
 }
 
 /** The shortest part of a hash that names a configuration: what a ping over UDP has room for. */
-export const SHORT_HASH_LETTERS = 16;
+export const SHORT_HASH_LENGTH = 16;
 
 /** Whether two hashes name the same configuration; either may be cut off after `SHORT_HASH_LETTERS` or more. */
 export function isSameHash(one: string, other: string): boolean {
   const letters = Math.min(one.length, other.length);
-  return letters >= SHORT_HASH_LETTERS && one.slice(0, letters) === other.slice(0, letters);
+  return letters >= SHORT_HASH_LENGTH && one.slice(0, letters) === other.slice(0, letters);
 }

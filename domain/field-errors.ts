@@ -8,18 +8,18 @@ import type { FieldError } from './refusal.ts';
 const MAX_FIELD_ERRORS = 100;
 
 /** `prefix` is the part of the request, such as `/query`; the body has none. */
-export function fieldErrors(errors: Iterable<ValueError>, prefix = ''): FieldError[] {
+export function fieldErrorsOf(errors: Iterable<ValueError>, prefix = ''): FieldError[] {
   const fields = new Map<string, string>();
   for (const error of errors) {
     if (fields.size >= MAX_FIELD_ERRORS) break;
     const path = `${prefix}${error.path}` || '/';
     // The first error of a field says most; those that follow repeat it in other words.
-    if (!fields.has(path)) fields.set(path, messageOf(error));
+    if (!fields.has(path)) fields.set(path, fieldMessage(error));
   }
   return [...fields].map(([path, message]) => ({ path, message }));
 }
 
-function messageOf({ type, schema, message }: ValueError): string {
+function fieldMessage({ type, schema, message }: ValueError): string {
   switch (type) {
     case ValueErrorType.ObjectAdditionalProperties:
       return 'is not a known field';

@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 /** How many lanes a two-letter shard makes: 16 × 16. */
 export const LANE_COUNT = 256;
 /** Letters of a hash; no name of a unit is as long. */
-export const HASH_LETTERS = 64;
+export const UNIT_HASH_LENGTH = 64;
 
 /** Lower-case hex of sha256(unit name): 64 letters. A shard is any prefix of it. */
 export function unitHash(unit: string): string {

@@ -1,7 +1,11 @@
 /** What the platform tells the unit to do. Each command is carried out once; asked again, the unit answers the same. */
 
 import { overlaps, rentalPeriod } from '../../domain/booking/allocation.ts';
-import { configurationHash, mistakesIn, type VersionedConfiguration } from '../../domain/configuration-values.ts';
+import {
+  configurationHash,
+  type VersionedConfiguration,
+  validateConfiguration,
+} from '../../domain/configuration-values.ts';
 import type { Command, CommandAnswer, SyncedReservation } from '../../domain/unit-protocol/commands.ts';
 import { MAX_TEXT_LENGTH, toInstant, toMs } from '../../domain/vocabulary.ts';
 import {
@@ -138,7 +142,7 @@ function whyNot(
   if (hash !== configurationHash(values)) return 'hash';
   if (version < running.version) return 'older-version';
   if (values.minimumMinutes > values.maximumMinutes) return 'minimum-above-maximum';
-  const [mistake] = mistakesIn(values);
+  const [mistake] = validateConfiguration(values);
   return mistake === undefined ? undefined : `invalid: ${mistake.path} ${mistake.message}`.slice(0, MAX_TEXT_LENGTH);
 }
 

@@ -34,7 +34,7 @@ function expectedEnd(plannedMs: number, nowMs: number): number {
 }
 
 /** The time that a reservation takes up: beyond `until` while its customer has not given the locker back. */
-export function bindingPeriod(reservation: Reservation, nowMs: number): Period {
+export function blockedPeriod(reservation: Reservation, nowMs: number): Period {
   const period = periodOf(reservation);
   if (reservation.status !== 'active') return period;
   return { fromMs: period.fromMs, untilMs: expectedEnd(period.untilMs, nowMs) };
@@ -85,7 +85,7 @@ export function freeLockers(
     const isElsewhere = reservation.from >= until || reservation.until <= from;
     if (isElsewhere && reservation.status !== 'active') continue;
     if (reservation.id === except || !blocksLocker(reservation, nowMs)) continue;
-    if (overlaps(bindingPeriod(reservation, nowMs), period)) free.delete(reservation.locker);
+    if (overlaps(blockedPeriod(reservation, nowMs), period)) free.delete(reservation.locker);
   }
   return [...free.values()].filter((locker) => {
     const device = state.device.lockers[locker.id];
@@ -96,7 +96,10 @@ export function freeLockers(
 }
 
 /** The smallest free locker that holds what fits `size`. */
-export function smallestFitting(lockers: readonly RegisteredLocker[], size: LockerSize): RegisteredLocker | undefined {
+export function smallestFittingLocker(
+  lockers: readonly RegisteredLocker[],
+  size: LockerSize,
+): RegisteredLocker | undefined {
   for (const candidate of LOCKER_SIZES.slice(LOCKER_SIZES.indexOf(size))) {
     const locker = lockers.find((free) => free.size === candidate);
     if (locker !== undefined) return locker;

@@ -16,7 +16,7 @@ import { type LockerSize, toInstant, toMs } from '../vocabulary.ts';
 import { blocksLocker, conflictingRental, freeLockers, overlaps, type Period, periodOf } from './allocation.ts';
 import { priceOf } from './price.ts';
 import { findReservation, type Reservation } from './reservation.ts';
-import { followUnit } from './settlement.ts';
+import { reconcileUsage } from './settlement.ts';
 
 const MS_PER_S = 1_000;
 const MS_PER_MINUTE = 60_000;
@@ -29,30 +29,30 @@ export const MAX_RESERVE_AHEAD_DAYS = 365;
 export const OPEN_COMMAND_TTL_MS = 10_000;
 
 /** Who asks for what, and when. */
-export interface CustomerCommand {
+export interface ReservationCommand {
   readonly commandId: string;
   readonly reservationId: string;
   readonly customer: string;
   readonly nowMs: number;
 }
 
-export interface Hold extends CustomerCommand {
-  readonly wanted: { readonly size: LockerSize } | { readonly locker: string };
+export interface HoldCommand extends ReservationCommand {
+  readonly requested: { readonly size: LockerSize } | { readonly locker: string };
   readonly from: string;
   readonly until: string;
 }
 
 /** Claims a locker. Refused: `validation` (period, locker), `no-locker-free`, `not-found` (unit). */
-export function hold(state: UnitState, command: Hold): EventDraft[] {
+export function holdLocker(state: UnitState, command: HoldCommand): EventDraft[] {
   const earlier = findReservation(state.booking, command.reservationId);
   if (earlier?.customer === command.customer) return [];
-  if (earlier !== undefined) throw refusedIn(earlier, 'It exists already.');
+  if (earlier !== undefined) throw stateRefusal(earlier, 'It exists already.');
   const unit = requireUnit(state.registry);
   const { values, version } = requireConfigured(state.configuration).desired;
   const period = { fromMs: toMs(command.from), untilMs: toMs(command.until) };
-  checkPeriod(period, values, command.nowMs);
+  requireBookablePeriod(period, values, command.nowMs);
 
-  const { wanted } = command;
+  const { requested: wanted } = command;
   if ('locker' in wanted && !unit.lockers.some((locker) => locker.id === wanted.locker)) {
     throw new Refusal('validation', `This unit has no locker ${wanted.locker}.`, [
       { path: '/locker', message: 'is not a locker of this unit' },
@@ -88,7 +88,7 @@ export function hold(state: UnitState, command: Hold): EventDraft[] {
 }
 
 /** Checks a period against the clock and the rental limits of a unit; `/from` and `/until` name what is wrong. */
-export function checkPeriod(
+export function requireBookablePeriod(
   period: Period,
   limits: { readonly minimumMinutes: number; readonly maximumMinutes: number },
   nowMs: number,
@@ -110,17 +110,21 @@ export function checkPeriod(
 }
 
 /** Confirms a hold that was paid for. Refused: `reservation-state`, `not-found`. */
-export function confirm(state: UnitState, command: CustomerCommand & { paymentReference: string }): EventDraft[] {
-  const reservation = ownReservation(state, command);
-  if (wasCarriedOut(reservation, command)) return [];
+export function confirmReservation(
+  state: UnitState,
+  command: ReservationCommand & { paymentReference: string },
+): EventDraft[] {
+  const reservation = requireOwnReservation(state, command);
+  if (isRepeated(reservation, command)) return [];
   if (reservation.status !== 'held') {
-    throw refusedIn(
+    throw stateRefusal(
       reservation,
       reservation.status === 'confirmed' ? 'It is confirmed already.' : 'It cannot be confirmed.',
     );
   }
-  if (!blocksLocker(reservation, command.nowMs)) throw ranOut(reservation);
-  if (wasGivenAway(state, reservation)) throw refusedIn(reservation, 'Its locker was given to somebody else.');
+  if (!blocksLocker(reservation, command.nowMs)) throw holdExpiredRefusal(reservation);
+  if (isLockerPromisedToAnother(state, reservation))
+    throw stateRefusal(reservation, 'Its locker was given to somebody else.');
   const { id, price } = reservation;
   return [
     {
@@ -137,16 +141,16 @@ export function confirm(state: UnitState, command: CustomerCommand & { paymentRe
 }
 
 /** Gives a reservation up before it is used. Refused: `reservation-state`, `not-found`. */
-export function cancel(state: UnitState, command: CustomerCommand): EventDraft[] {
-  const reservation = ownReservation(state, command);
-  if (wasCarriedOut(reservation, command)) return [];
+export function cancelReservation(state: UnitState, command: ReservationCommand): EventDraft[] {
+  const reservation = requireOwnReservation(state, command);
+  if (isRepeated(reservation, command)) return [];
   const unused = reservation.status === 'held' || reservation.status === 'confirmed';
   if (!unused || usageOf(state, reservation.id) !== undefined) {
-    throw refusedIn(reservation, 'Only an unused one can be cancelled.');
+    throw stateRefusal(reservation, 'Only an unused one can be cancelled.');
   }
-  if (!blocksLocker(reservation, command.nowMs)) throw ranOut(reservation);
+  if (!blocksLocker(reservation, command.nowMs)) throw holdExpiredRefusal(reservation);
   if (command.nowMs >= toMs(reservation.until))
-    throw refusedIn(reservation, `Its period ended at ${reservation.until}.`);
+    throw stateRefusal(reservation, `Its period ended at ${reservation.until}.`);
   return [{ type: 'ReservationCancelled', locker: reservation.locker, data: { reservationId: reservation.id } }];
 }
 
@@ -154,26 +158,26 @@ export function cancel(state: UnitState, command: CustomerCommand): EventDraft[]
  * Asks to open the locker now. The request is recorded before the unit hears of it.
  * Refused: `not-yet` before the period, `reservation-state`, `not-found`.
  */
-export function requestOpen(state: UnitState, command: CustomerCommand): EventDraft[] {
-  const reservation = ownReservation(state, command);
+export function requestLockerOpen(state: UnitState, command: ReservationCommand): EventDraft[] {
+  const reservation = requireOwnReservation(state, command);
   if (Object.hasOwn(reservation.opens, command.commandId)) return [];
   const { status, from, until } = reservation;
   if (status !== 'confirmed' && status !== 'active') {
-    throw refusedIn(reservation, 'Only a confirmed one opens its locker.');
+    throw stateRefusal(reservation, 'Only a confirmed one opens its locker.');
   }
   const use = usageOf(state, reservation.id);
-  if (use?.endedAt !== undefined) throw refusedIn(reservation, `It was given back at ${use.endedAt}.`);
+  if (use?.endedAt !== undefined) throw stateRefusal(reservation, `It was given back at ${use.endedAt}.`);
   if (status === 'confirmed' && use === undefined) {
     if (command.nowMs < toMs(from)) throw new Refusal('not-yet', `The reservation begins at ${from}.`);
-    if (command.nowMs >= toMs(until)) throw refusedIn(reservation, `Its period ended at ${until}.`);
+    if (command.nowMs >= toMs(until)) throw stateRefusal(reservation, `Its period ended at ${until}.`);
     // Somebody over time may be gone already, which the unit knows; everybody else's things are in there.
     if (conflictingRental(state.device, reservation, command.nowMs)?.overdue === false) {
-      throw refusedIn(reservation, 'Its locker was taken at the screen.');
+      throw stateRefusal(reservation, 'Its locker was taken at the screen.');
     }
   }
   const locker = use?.locker ?? reservation.locker;
   return [
-    ...(followUnit(state, reservation) ?? []),
+    ...(reconcileUsage(state, reservation) ?? []),
     {
       type: 'LockerOpenRequested',
       locker,
@@ -188,7 +192,7 @@ export function requestOpen(state: UnitState, command: CustomerCommand): EventDr
 }
 
 /** Records what came of a request to open. The first door that opens starts the rental. */
-export function answerOpen(
+export function recordOpenAnswer(
   state: UnitState,
   answer: {
     readonly reservationId: string;
@@ -207,32 +211,35 @@ export function answerOpen(
   const { commandId, result, reason } = answer;
   const data = { reservationId: id, locker, commandId, result, ...(reason === undefined ? {} : { reason }) };
   const drafts: EventDraft[] = [{ type: 'LockerOpenAnswered', locker, data }];
-  if (result === 'opened' && status === 'confirmed') drafts.push(start(state, reservation, answer.nowMs));
+  if (result === 'opened' && status === 'confirmed') drafts.push(startReservation(state, reservation, answer.nowMs));
   return drafts;
 }
 
 /** Gives the locker back. Refused: `reservation-state` (not in use, door open), `not-found`. */
-export function end(state: UnitState, command: CustomerCommand): EventDraft[] {
-  const reservation = ownReservation(state, command);
-  if (wasCarriedOut(reservation, command)) return [];
+export function endReservation(state: UnitState, command: ReservationCommand): EventDraft[] {
+  const reservation = requireOwnReservation(state, command);
+  if (isRepeated(reservation, command)) return [];
   const { id, status } = reservation;
   const use = usageOf(state, reservation.id);
   if (status === 'confirmed' && use === undefined) {
-    throw refusedIn(reservation, 'It was not used yet; cancel it instead.');
+    throw stateRefusal(reservation, 'It was not used yet; cancel it instead.');
   }
-  if (status !== 'active' && status !== 'confirmed') throw refusedIn(reservation, 'It is not in use.');
-  const followed = followUnit(state, reservation) ?? [];
+  if (status !== 'active' && status !== 'confirmed') throw stateRefusal(reservation, 'It is not in use.');
+  const followed = reconcileUsage(state, reservation) ?? [];
   if (use?.endedAt !== undefined) return followed;
   const locker = use?.locker ?? reservation.locker;
   if (state.device.lockers[locker]?.door === 'open') {
-    throw refusedIn(reservation, 'The door stands open; close it first.');
+    throw stateRefusal(reservation, 'The door stands open; close it first.');
   }
   const data = { reservationId: id, endedAt: toInstant(command.nowMs), endedBy: 'customer' as const };
   return [...followed, { type: 'ReservationCompleted', locker, data }];
 }
 
 /** The reservation, if it is this customer's: others' do not exist for anybody else. */
-export function ownReservation(state: UnitState, command: { reservationId: string; customer: string }): Reservation {
+export function requireOwnReservation(
+  state: UnitState,
+  command: { reservationId: string; customer: string },
+): Reservation {
   const reservation = findReservation(state.booking, command.reservationId);
   if (reservation === undefined || reservation.customer !== command.customer) {
     throw new Refusal('not-found', 'There is no such reservation.');
@@ -241,7 +248,7 @@ export function ownReservation(state: UnitState, command: { reservationId: strin
 }
 
 /** The start as the unit reported it, or else now, in the locker that was booked. */
-function start(state: UnitState, reservation: Reservation, nowMs: number): EventDraft {
+function startReservation(state: UnitState, reservation: Reservation, nowMs: number): EventDraft {
   const use = usageOf(state, reservation.id);
   const locker = use?.locker ?? reservation.locker;
   const startedAt = use?.startedAt ?? toInstant(nowMs);
@@ -252,7 +259,7 @@ function start(state: UnitState, reservation: Reservation, nowMs: number): Event
  * Whether the locker of a hold was promised to another, by a process whose clock had seen the hold run out. Whoever came
  * later has it; so has everybody who has confirmed.
  */
-function wasGivenAway(state: UnitState, held: Reservation): boolean {
+function isLockerPromisedToAnother(state: UnitState, held: Reservation): boolean {
   const { open } = state.booking;
   const place = open.findIndex(({ id }) => id === held.id);
   return open.some(
@@ -264,14 +271,14 @@ function wasGivenAway(state: UnitState, held: Reservation): boolean {
   );
 }
 
-function wasCarriedOut(reservation: Reservation, command: CustomerCommand): boolean {
+function isRepeated(reservation: Reservation, command: ReservationCommand): boolean {
   return reservation.commands.includes(command.commandId);
 }
 
-function refusedIn(reservation: Reservation, why: string): Refusal {
+function stateRefusal(reservation: Reservation, why: string): Refusal {
   return new Refusal('reservation-state', `The reservation is ${reservation.status}. ${why}`);
 }
 
-function ranOut(reservation: Reservation): Refusal {
-  return refusedIn(reservation, `The hold ran out at ${reservation.holdExpiresAt}.`);
+function holdExpiredRefusal(reservation: Reservation): Refusal {
+  return stateRefusal(reservation, `The hold ran out at ${reservation.holdExpiresAt}.`);
 }

@@ -45,7 +45,7 @@ export interface Reservation {
 }
 
 /** What the fold needs of an event: the facts, when it occurred, and the command that caused it. */
-export type BookingFact = EventDraft & { readonly time: string; readonly causationid?: string };
+export type BookingEvent = EventDraft & { readonly time: string; readonly causationid?: string };
 
 /** Each stands in one of the lists. They are arrays because a fold copies them with every event, and an array copies fast. */
 export interface BookingState {
@@ -72,7 +72,7 @@ export function allReservations({ open, finished }: BookingState): readonly Rese
   return [...open, ...finished];
 }
 
-export function evolveBooking(state: BookingState, event: BookingFact): BookingState {
+export function evolveBooking(state: BookingState, event: BookingEvent): BookingState {
   const id = 'reservationId' in event.data ? event.data.reservationId : undefined;
   if (id === undefined) return state;
   const reservation = evolveReservation(findReservation(state, id), event);
@@ -80,9 +80,9 @@ export function evolveBooking(state: BookingState, event: BookingFact): BookingS
 }
 
 /** The reservation of which an event tells, as it is then; `undefined` when nothing is known of it. */
-export function evolveReservation(before: Reservation | undefined, event: BookingFact): Reservation | undefined {
-  if (event.type === 'ReservationHeld') return remembering(newReservation(event.data), event);
-  return before === undefined ? undefined : remembering(changed(before, event), event);
+export function evolveReservation(before: Reservation | undefined, event: BookingEvent): Reservation | undefined {
+  if (event.type === 'ReservationHeld') return withCommand(newReservation(event.data), event);
+  return before === undefined ? undefined : withCommand(applyEvent(before, event), event);
 }
 
 function newReservation(data: EventOf<'ReservationHeld'>): Reservation {
@@ -104,7 +104,7 @@ function newReservation(data: EventOf<'ReservationHeld'>): Reservation {
   };
 }
 
-function changed(reservation: Reservation, event: BookingFact): Reservation {
+function applyEvent(reservation: Reservation, event: BookingEvent): Reservation {
   switch (event.type) {
     case 'ReservationConfirmed':
       return {
@@ -142,19 +142,19 @@ function withReservation({ open, finished }: BookingState, reservation: Reservat
   const finishedAt = finished.findIndex(hasId);
   if (!isFinished(reservation)) {
     if (openAt >= 0) return { open: open.with(openAt, reservation), finished };
-    return { open: [...open, reservation], finished: without(finished, finishedAt) };
+    return { open: [...open, reservation], finished: withoutIndex(finished, finishedAt) };
   }
   if (finishedAt >= 0) return { open, finished: finished.with(finishedAt, reservation) };
-  return { open: without(open, openAt), finished: [...finished, reservation].slice(-MAX_FINISHED_RESERVATIONS) };
+  return { open: withoutIndex(open, openAt), finished: [...finished, reservation].slice(-MAX_FINISHED_RESERVATIONS) };
 }
 
 /** `at`: negative for none. */
-function without(reservations: readonly Reservation[], at: number): readonly Reservation[] {
+function withoutIndex(reservations: readonly Reservation[], at: number): readonly Reservation[] {
   return at < 0 ? reservations : reservations.toSpliced(at, 1);
 }
 
 /** With the command that caused the event; those that open doors stand in `opens`. */
-function remembering(reservation: Reservation, { type, causationid }: BookingFact): Reservation {
+function withCommand(reservation: Reservation, { type, causationid }: BookingEvent): Reservation {
   const isOpening = type === 'LockerOpenRequested' || type === 'LockerOpenAnswered';
   if (causationid === undefined || isOpening || reservation.commands.includes(causationid)) return reservation;
   return { ...reservation, commands: [...reservation.commands, causationid].slice(-MAX_REMEMBERED_COMMANDS) };

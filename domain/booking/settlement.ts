@@ -7,7 +7,7 @@ import type { EventDraft } from '../events/envelope.ts';
 import type { RegisteredUnit } from '../registry/registry.ts';
 import { type UnitState, usageOf } from '../unit/unit.ts';
 import { toInstant, toMs } from '../vocabulary.ts';
-import { conflictingRental, freeLockers, OVERDUE_ALLOWANCE_MS, periodOf, smallestFitting } from './allocation.ts';
+import { conflictingRental, freeLockers, OVERDUE_ALLOWANCE_MS, periodOf, smallestFittingLocker } from './allocation.ts';
 import { allReservations, evolveBooking, findReservation, type Reservation } from './reservation.ts';
 
 /**
@@ -17,7 +17,7 @@ import { allReservations, evolveBooking, findReservation, type Reservation } fro
 export const NO_SHOW_GRACE_MS = 24 * 60 * 60_000;
 
 /** When time alone will next change a reservation: the end of a hold, or of the wait for a no-show. */
-export function dueAtMs(reservation: Reservation): number | undefined {
+export function expiryAtMs(reservation: Reservation): number | undefined {
   if (reservation.status === 'held') return toMs(reservation.holdExpiresAt);
   if (reservation.status === 'confirmed') return toMs(reservation.until) + NO_SHOW_GRACE_MS;
   return undefined;
@@ -27,13 +27,13 @@ export function dueAtMs(reservation: Reservation): number | undefined {
  * Follows what the unit reported, expires what is due, and then resolves conflicts with rentals at the screen: what has
  * just ended makes room, and what has just moved takes it.
  */
-export function settle(state: UnitState, nowMs: number): EventDraft[] {
+export function settleBookings(state: UnitState, nowMs: number): EventDraft[] {
   const { registry } = state;
   if (registry.status === 'unregistered') return [];
   const settled = settleEach(
     state,
     nowMs,
-    (_, reservation) => followUnit(state, reservation) ?? expire(reservation, nowMs),
+    (_, reservation) => reconcileUsage(state, reservation) ?? expireReservation(reservation, nowMs),
   );
   const resolved = settleEach(settled.state, nowMs, (present, reservation) =>
     resolveConflict(registry, present, reservation, nowMs),
@@ -54,13 +54,13 @@ function settleEach(
     const more = decide(present, reservation);
     if (more.length === 0) continue;
     drafts.push(...more);
-    present = withDecided(present, more, time);
+    present = withDrafts(present, more, time);
   }
   return { state: present, drafts };
 }
 
 /** The unit as it would be if this were decided at that time, RFC 3339: nothing is recorded. */
-export function withDecided(state: UnitState, drafts: readonly EventDraft[], time: string): UnitState {
+export function withDrafts(state: UnitState, drafts: readonly EventDraft[], time: string): UnitState {
   if (drafts.length === 0) return state;
   const booking = drafts.reduce((folded, draft) => evolveBooking(folded, { ...draft, time }), state.booking);
   return { ...state, booking };
@@ -70,7 +70,7 @@ export function withDecided(state: UnitState, drafts: readonly EventDraft[], tim
  * The unit is right about what was used where and when, whatever the platform had decided meanwhile: also a reservation
  * that was given up here and redeemed there is in use. `undefined` when it says nothing about this one.
  */
-export function followUnit(state: UnitState, reservation: Reservation): EventDraft[] | undefined {
+export function reconcileUsage(state: UnitState, reservation: Reservation): EventDraft[] | undefined {
   const { id, locker, status } = reservation;
   if (status === 'completed') return undefined;
   const use = usageOf(state, id);
@@ -93,9 +93,9 @@ export function followUnit(state: UnitState, reservation: Reservation): EventDra
   return drafts;
 }
 
-function expire(reservation: Reservation, nowMs: number): EventDraft[] {
+function expireReservation(reservation: Reservation, nowMs: number): EventDraft[] {
   const { id, locker, status } = reservation;
-  const dueAt = dueAtMs(reservation);
+  const dueAt = expiryAtMs(reservation);
   if (dueAt === undefined || nowMs < dueAt) return [];
   const reason = status === 'held' ? 'hold' : 'no-show';
   return [{ type: 'ReservationExpired', locker, data: { reservationId: id, reason } }];
@@ -110,7 +110,7 @@ function resolveConflict(unit: RegisteredUnit, state: UnitState, { id }: Reserva
 
   const { locker, bookedSize } = reservation;
   const period = periodOf(reservation);
-  const target = smallestFitting(freeLockers(unit.lockers, state, period, nowMs, id), bookedSize);
+  const target = smallestFittingLocker(freeLockers(unit.lockers, state, period, nowMs, id), bookedSize);
   const conflict = { reservationId: id, locker, rentalId: conflicting.rental.rentalId };
   const reason = `Locker ${locker} was taken at the screen.`;
   if (target === undefined) {

@@ -3,7 +3,12 @@
  * pushes, what units say that they run, and when a push is due.
  */
 
-import { type ConfigurationValues, configurationHash, isSameHash, mistakesIn } from '../configuration-values.ts';
+import {
+  type ConfigurationValues,
+  configurationHash,
+  isSameHash,
+  validateConfiguration,
+} from '../configuration-values.ts';
 import type { EventDraft } from '../events/envelope.ts';
 import { Refusal } from '../refusal.ts';
 import { requireUnit } from '../registry/registry.ts';
@@ -19,7 +24,7 @@ const MAX_REPORTED_HASH_LENGTH = 100;
 const MS_PER_S = 1_000;
 
 /** A change that somebody wants. */
-export interface Change {
+export interface ConfigurationChange {
   readonly commandId: string;
   readonly values: ConfigurationValues;
   readonly mode: ChangeMode;
@@ -33,7 +38,7 @@ export interface Change {
  * Wants other values on a unit. What is wanted already changes nothing, unless the unit has rejected it: then it is wanted anew.
  * Refused: `not-found`, `precondition-failed`, `validation` (paths below `/values`), `unit-offline`.
  */
-export function changeConfiguration(state: UnitState, change: Change): EventDraft[] {
+export function changeConfiguration(state: UnitState, change: ConfigurationChange): EventDraft[] {
   requireUnit(state.registry);
   const configuration = requireConfigured(state.configuration);
   const { desired, commands, status } = configuration;
@@ -42,7 +47,7 @@ export function changeConfiguration(state: UnitState, change: Change): EventDraf
   if (expectedVersion !== undefined && expectedVersion !== desired.version) {
     throw new Refusal('precondition-failed', `Version ${desired.version} is wanted by now, not ${expectedVersion}.`);
   }
-  const mistakes = mistakesIn(values).map(({ path, message }) => ({ path: `/values${path}`, message }));
+  const mistakes = validateConfiguration(values).map(({ path, message }) => ({ path: `/values${path}`, message }));
   if (mistakes.length > 0) throw new Refusal('validation', 'The values do not hold together.', mistakes);
   const isOffline = state.connectivity.status !== 'online';
   if (change.mode === 'live' && isOffline && ifOffline === 'refuse') {
@@ -77,7 +82,7 @@ export type PushOutcome =
   | { readonly answer: 'failed'; readonly reason: string };
 
 /** Records what came of pushing a version. What is no longer wanted, or proved already, needs no record. */
-export function recordPush(
+export function recordPushOutcome(
   state: UnitState,
   push: {
     readonly version: number;
@@ -97,24 +102,26 @@ export function recordPush(
   }
   if (status === 'rejected') return [];
   if (outcome.answer === 'rejected') {
-    return [{ type: 'ConfigurationRejected', data: { version, hash, reason: shortened(outcome.reason) } }];
+    return [{ type: 'ConfigurationRejected', data: { version, hash, reason: truncateReason(outcome.reason) } }];
   }
   const attempt = attempts + 1;
-  const nextAttemptAt = toInstant(push.nowMs + waitMs(push.retryScheduleS, attempt));
-  const reason = outcome.answer === 'failed' ? outcome.reason : anotherHash(outcome.hash);
-  return [{ type: 'ConfigurationPushFailed', data: { version, attempt, reason: shortened(reason), nextAttemptAt } }];
+  const nextAttemptAt = toInstant(push.nowMs + retryDelayMs(push.retryScheduleS, attempt));
+  const reason = outcome.answer === 'failed' ? outcome.reason : hashMismatchReason(outcome.hash);
+  return [
+    { type: 'ConfigurationPushFailed', data: { version, attempt, reason: truncateReason(reason), nextAttemptAt } },
+  ];
 }
 
-function anotherHash(hash: string | undefined): string {
+function hashMismatchReason(hash: string | undefined): string {
   return hash === undefined ? 'the unit does not say what it runs' : `the unit runs another configuration: ${hash}`;
 }
 
-function shortened(reason: string): string {
+function truncateReason(reason: string): string {
   return reason.slice(0, MAX_TEXT_LENGTH);
 }
 
 /** The wait after the n-th failed push; the last of the schedule repeats. */
-function waitMs(retryScheduleS: readonly number[], attempt: number): number {
+function retryDelayMs(retryScheduleS: readonly number[], attempt: number): number {
   return (retryScheduleS[attempt - 1] ?? retryScheduleS.at(-1) ?? 0) * MS_PER_S;
 }
 
@@ -122,7 +129,7 @@ function waitMs(retryScheduleS: readonly number[], attempt: number): number {
  * Takes note of what a unit says that it runs, in a ping, a heartbeat or its log.
  * `hash`: whole, or its first letters. `atMs`: when it said so, or was asked, on the platform's clock.
  */
-export function noteReported(
+export function recordReportedHash(
   state: UnitState,
   { hash, atMs }: { readonly hash: string; readonly atMs: number },
 ): EventDraft[] {
@@ -138,11 +145,13 @@ export function noteReported(
   const isFirst = status === 'pending' && mode === undefined;
   const isNews = reported === undefined || atMs > toMs(reported.at) + REPORT_TOLERANCE_MS;
   if (!isNews || !(isFirst || status === 'applied')) return [];
-  return [{ type: 'ConfigurationDrifted', data: { version, hash: desired.hash, reportedHash: asToken(hash) } }];
+  return [
+    { type: 'ConfigurationDrifted', data: { version, hash: desired.hash, reportedHash: toPrintableToken(hash) } },
+  ];
 }
 
 /** A unit may say anything. */
-function asToken(text: string): string {
+function toPrintableToken(text: string): string {
   return text.replace(/[^!-~]/g, '?').slice(0, MAX_REPORTED_HASH_LENGTH) || '?';
 }
 

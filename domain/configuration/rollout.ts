@@ -8,7 +8,7 @@
  */
 
 import { type Static, Type } from '@sinclair/typebox';
-import { ConfigurationValues, defaultConfiguration, mistakesIn } from '../configuration-values.ts';
+import { ConfigurationValues, defaultConfiguration, validateConfiguration } from '../configuration-values.ts';
 import { type FieldError, Refusal } from '../refusal.ts';
 
 const MAX_UNITS_PER_MINUTE = 60_000;
@@ -84,7 +84,7 @@ export type RolloutAction = 'pause' | 'resume' | 'abort';
  * The status after somebody's action; what it has already changes nothing.
  * Refused: `precondition-failed` when the rollout is over, or on its way there.
  */
-export function afterAction(status: RolloutStatus, action: RolloutAction): RolloutStatus {
+export function statusAfterAction(status: RolloutStatus, action: RolloutAction): RolloutStatus {
   const wanted = ({ pause: 'paused', resume: 'running', abort: 'aborting' } as const)[action];
   const isThere = status === wanted || (action === 'abort' && status === 'aborted');
   if (isThere) return status;
@@ -108,7 +108,7 @@ export function unitsDue(pace: Pace, ranMs: number): number {
 }
 
 /** Whether so many have failed that it should go no further. `started`: units that it came to. */
-export function isOverThreshold(
+export function isAbortThresholdReached(
   { failedShare, minimumFailed }: AbortThreshold,
   { failed, started }: { readonly failed: number; readonly started: number },
 ): boolean {
@@ -116,8 +116,8 @@ export function isOverThreshold(
 }
 
 /** What is wrong with changes by themselves, whatever a unit has beside them; by JSON pointer. */
-export function mistakesInChanges(changes: RolloutChanges): FieldError[] {
+export function validateRolloutChanges(changes: RolloutChanges): FieldError[] {
   const { values } = defaultConfiguration(MS_PER_S);
   const widest = { ...values, minimumMinutes: 1, maximumMinutes: Number.MAX_SAFE_INTEGER };
-  return mistakesIn({ ...widest, ...changes });
+  return validateConfiguration({ ...widest, ...changes });
 }

@@ -44,7 +44,7 @@ export type ConfigurationState =
       /** When the unit last proved something of what it runs, and what. */
       readonly reported?: { readonly hash: string; readonly at: string };
     };
-export type Configured = Exclude<ConfigurationState, { status: 'unconfigured' }>;
+export type UnitConfiguration = Exclude<ConfigurationState, { status: 'unconfigured' }>;
 
 export const NOT_CONFIGURED: ConfigurationState = { status: 'unconfigured' };
 
@@ -56,36 +56,50 @@ export function evolveConfiguration(state: ConfigurationState, event: KnownEvent
   if (state.status === 'unconfigured') return state;
   switch (event.type) {
     case 'ConfigurationChanged':
-      return changed(state, event);
+      return applyChange(state, event);
     case 'ConfigurationApplied': {
       const { hash, version, evidence } = event.data;
       if (version !== state.desired.version) return state;
       const pushed = evidence === 'answer' ? { pushedAt: event.time } : {};
-      return { ...settled(state), status: 'applied', ...pushed, reported: { hash, at: event.time } };
+      return { ...withoutPushOutcome(state), status: 'applied', ...pushed, reported: { hash, at: event.time } };
     }
     case 'ConfigurationRejected': {
       const { version, reason } = event.data;
       if (version !== state.desired.version) return state;
-      return { ...settled(state), status: 'rejected', reason, pushedAt: event.time };
+      return { ...withoutPushOutcome(state), status: 'rejected', reason, pushedAt: event.time };
     }
     case 'ConfigurationPushFailed': {
       const { version, attempt, reason, nextAttemptAt } = event.data;
       if (version !== state.desired.version) return state;
       const next = nextAttemptAt === undefined ? {} : { nextAttemptAt };
-      return { ...settled(state), status: 'failed', attempts: attempt, reason, ...next, pushedAt: event.time };
+      return {
+        ...withoutPushOutcome(state),
+        status: 'failed',
+        attempts: attempt,
+        reason,
+        ...next,
+        pushedAt: event.time,
+      };
     }
     case 'ConfigurationDrifted':
-      return { ...settled(state), status: 'drifted', reported: { hash: event.data.reportedHash, at: event.time } };
+      return {
+        ...withoutPushOutcome(state),
+        status: 'drifted',
+        reported: { hash: event.data.reportedHash, at: event.time },
+      };
     default:
       return state;
   }
 }
 
-function changed(state: Configured, event: Extract<KnownEvent, { type: 'ConfigurationChanged' }>): Configured {
+function applyChange(
+  state: UnitConfiguration,
+  event: Extract<KnownEvent, { type: 'ConfigurationChanged' }>,
+): UnitConfiguration {
   const { version, hash, values, mode } = event.data;
   const commands = event.causationid === undefined ? state.commands : [...state.commands, event.causationid];
   return {
-    ...settled(state),
+    ...withoutPushOutcome(state),
     status: mode === 'live' ? 'pending' : 'queued',
     desired: { version, hash, values },
     wantedAt: event.time,
@@ -95,13 +109,13 @@ function changed(state: Configured, event: Extract<KnownEvent, { type: 'Configur
 }
 
 /** Without what was of the last push. */
-function settled(state: Configured): Configured {
+function withoutPushOutcome(state: UnitConfiguration): UnitConfiguration {
   const { reason: _, nextAttemptAt: __, ...rest } = state;
   return { ...rest, attempts: 0 };
 }
 
 /** What is wanted on a unit that is registered. */
-export function requireConfigured(configuration: ConfigurationState): Configured {
+export function requireConfigured(configuration: ConfigurationState): UnitConfiguration {
   if (configuration.status === 'unconfigured') throw new Refusal('not-found', 'There is no such unit.');
   return configuration;
 }

@@ -32,7 +32,7 @@ export function evolveConnectivity(state: Connectivity, event: KnownEvent): Conn
 }
 
 /** A unit proved that it answers. */
-export function goOnline(
+export function markUnitOnline(
   state: Connectivity,
   evidence: EventOf<'UnitWentOnline'>['evidence'],
   nowMs: number,
@@ -44,7 +44,7 @@ export function goOnline(
 }
 
 /** A unit missed `missedPings` in a row; its last proof of life was at `lastProofAt`. */
-export function goOffline(state: Connectivity, missedPings: number, lastProofAt: string): EventDraft[] {
+export function markUnitOffline(state: Connectivity, missedPings: number, lastProofAt: string): EventDraft[] {
   if (state.status !== 'online') return [];
   return [{ type: 'UnitWentOffline', data: { lastProofAt, missedPings } }];
 }

@@ -10,7 +10,7 @@
 import type { EventOf, EventType, KnownEvent } from '../events/catalogue.ts';
 import { lockerOfSubject } from '../events/envelope.ts';
 import { toMs } from '../vocabulary.ts';
-import { occurredAt, type Stamped, withoutOffset } from './unit-clock.ts';
+import { type ClockStamp, correctedInstant, occurredAt } from './unit-clock.ts';
 
 /** Uses that are remembered after they ended, however long ago that was. */
 const MIN_REMEMBERED_USES = 64;
@@ -35,14 +35,14 @@ export interface DeviceLocker {
 }
 
 /** How a reservation was used at the unit. */
-export interface ReservationUse {
+export interface Usage {
   readonly startedAt: string;
   readonly locker: string;
   readonly endedAt?: string;
 }
 
 /** A use that is remembered. */
-export interface NamedUse extends ReservationUse {
+export interface ReservationUsage extends Usage {
   readonly reservationId: string;
 }
 
@@ -53,26 +53,26 @@ export interface DeviceState {
   readonly epoch?: string;
   readonly lockers: Readonly<Record<string, DeviceLocker>>;
   /** In the order in which they were told of last, one for each reservation. */
-  readonly uses: readonly NamedUse[];
+  readonly uses: readonly ReservationUsage[];
   /** Hash of the configuration that the unit last said in its log it runs, and when. */
   readonly runs?: { readonly hash: string; readonly at: string };
   /** When the newest event of the present epoch occurred. */
   readonly lastEventAt?: string;
 }
 
-export const SILENT_DEVICE: DeviceState = { epochs: {}, lockers: {}, uses: [] };
+export const UNREPORTED_DEVICE: DeviceState = { epochs: {}, lockers: {}, uses: [] };
 
-type Known<T extends EventType> = Extract<KnownEvent, { readonly type: T }>;
+type KnownEventOf<T extends EventType> = Extract<KnownEvent, { readonly type: T }>;
 
 const UNKNOWN_LOCKER: DeviceLocker = { door: 'unknown' };
 
 /** The last recorded seq of an epoch, 0 if the platform has none of it. */
 export function recordedSeq(state: DeviceState, epoch: string): number {
-  return own(state.epochs, epoch) ?? 0;
+  return ownEntry(state.epochs, epoch) ?? 0;
 }
 
 /** Units choose the ids: what every object inherits is no entry. */
-function own<T>(record: Readonly<Record<string, T>>, id: string): T | undefined {
+function ownEntry<T>(record: Readonly<Record<string, T>>, id: string): T | undefined {
   return Object.hasOwn(record, id) ? record[id] : undefined;
 }
 
@@ -80,15 +80,16 @@ function own<T>(record: Readonly<Record<string, T>>, id: string): T | undefined 
  * Takes note of the place of an event in the unit's log, known type or not: what is recorded must be recognised even when
  * this code cannot read it.
  */
-export function recordPlace(
+export function advanceRecordedSeq(
   state: DeviceState,
-  place: Stamped & { readonly unitepoch?: string; readonly unitseq?: number; readonly type: string },
+  place: ClockStamp & { readonly unitepoch?: string; readonly unitseq?: number; readonly type: string },
 ): DeviceState {
   const { unitepoch, unitseq, type } = place;
   if (unitepoch === undefined || unitseq === undefined) return state;
   const recorded = recordedSeq(state, unitepoch);
   const epochs = { ...state.epochs, [unitepoch]: Math.max(recorded, unitseq) };
-  if (unitepoch !== state.epoch && !begins(state, { unitepoch, unitseq, type })) return { ...state, epochs };
+  if (unitepoch !== state.epoch && !startsCurrentEpoch(state, { unitepoch, unitseq, type }))
+    return { ...state, epochs };
   return { ...state, epochs, epoch: unitepoch, lastEventAt: occurredAt(place) };
 }
 
@@ -97,7 +98,7 @@ export function recordPlace(
  * back: what arrives late of one that is known is history, and so is what is left of one whose beginning is lost. The report
  * of the unit's state that follows on a loss makes such an epoch the present one, if by the time in its id it is newer.
  */
-function begins(state: DeviceState, event: { unitepoch: string; unitseq: number; type: string }): boolean {
+function startsCurrentEpoch(state: DeviceState, event: { unitepoch: string; unitseq: number; type: string }): boolean {
   if (state.epoch === undefined) return true;
   if (event.unitseq === 1) return recordedSeq(state, event.unitepoch) === 0;
   return event.type === 'UnitStateReported' && event.unitepoch > state.epoch;
@@ -106,7 +107,7 @@ function begins(state: DeviceState, event: { unitepoch: string; unitseq: number;
 /** Folds an event whose place is recorded. */
 export function evolveDevice(state: DeviceState, event: KnownEvent): DeviceState {
   const locker = lockerOfSubject(event.subject);
-  if (event.unitepoch !== undefined && event.unitepoch !== state.epoch) return recordPastUse(state, locker, event);
+  if (event.unitepoch !== undefined && event.unitepoch !== state.epoch) return recordPastUsage(state, locker, event);
   switch (event.type) {
     case 'LockerOpened':
       return locker === undefined ? state : withDoor(state, locker, 'open');
@@ -117,31 +118,31 @@ export function evolveDevice(state: DeviceState, event: KnownEvent): DeviceState
     case 'RentalEnded':
       return locker === undefined ? state : endRental(state, locker, event.data, occurredAt(event));
     case 'UnitStateReported':
-      return reportState(state, event);
+      return replaceReportedState(state, event);
     default:
       return state;
   }
 }
 
 function lockerState(state: DeviceState, locker: string): DeviceLocker {
-  return own(state.lockers, locker) ?? UNKNOWN_LOCKER;
+  return ownEntry(state.lockers, locker) ?? UNKNOWN_LOCKER;
 }
 
 function withDoor(state: DeviceState, locker: string, door: DeviceLocker['door']): DeviceState {
   return { ...state, lockers: { ...state.lockers, [locker]: { ...lockerState(state, locker), door } } };
 }
 
-function startRental(state: DeviceState, locker: string, event: Known<'RentalStarted'>): DeviceState {
+function startRental(state: DeviceState, locker: string, event: KnownEventOf<'RentalStarted'>): DeviceState {
   const { rentalId, reservationId, until } = event.data;
   const time = occurredAt(event);
-  const rental = rentalOf({ rentalId, reservationId, startedAt: event.time, until }, event);
+  const rental = correctedRental({ rentalId, reservationId, startedAt: event.time, until }, event);
   const before = lockerState(state, locker);
   const lockers = { ...state.lockers, [locker]: { ...before, rental } };
   // A locker has one rental: whoever was in it before is gone, even if that was never told.
   const uses =
-    before.rental?.rentalId === rentalId ? state.uses : endUse(state.uses, before.rental?.reservationId, time);
+    before.rental?.rentalId === rentalId ? state.uses : endUsage(state.uses, before.rental?.reservationId, time);
   if (reservationId === undefined) return { ...state, lockers, uses };
-  return { ...state, lockers, uses: remember(uses, { reservationId, startedAt: time, locker }) };
+  return { ...state, lockers, uses: rememberUsage(uses, { reservationId, startedAt: time, locker }) };
 }
 
 function endRental(state: DeviceState, locker: string, data: EventOf<'RentalEnded'>, time: string): DeviceState {
@@ -150,73 +151,74 @@ function endRental(state: DeviceState, locker: string, data: EventOf<'RentalEnde
   const lockers = ended ? { ...state.lockers, [locker]: { door } } : state.lockers;
   const reservationId = data.reservationId ?? (ended ? rental.reservationId : undefined);
   if (reservationId === undefined) return { ...state, lockers };
-  const use = findUse(state.uses, reservationId) ?? { reservationId, startedAt: time, locker };
-  return { ...state, lockers, uses: remember(state.uses, { ...use, endedAt: time }) };
+  const use = findUsage(state.uses, reservationId) ?? { reservationId, startedAt: time, locker };
+  return { ...state, lockers, uses: rememberUsage(state.uses, { ...use, endedAt: time }) };
 }
 
-export function findUse(uses: DeviceState['uses'], reservationId: string): NamedUse | undefined {
+export function findUsage(uses: DeviceState['uses'], reservationId: string): ReservationUsage | undefined {
   return uses.find((use) => use.reservationId === reservationId);
 }
 
-function endUse(uses: DeviceState['uses'], reservationId: string | undefined, time: string): DeviceState['uses'] {
-  const use = reservationId === undefined ? undefined : findUse(uses, reservationId);
+function endUsage(uses: DeviceState['uses'], reservationId: string | undefined, time: string): DeviceState['uses'] {
+  const use = reservationId === undefined ? undefined : findUsage(uses, reservationId);
   if (reservationId === undefined || use === undefined || use.endedAt !== undefined) return uses;
-  return remember(uses, { ...use, endedAt: time });
+  return rememberUsage(uses, { ...use, endedAt: time });
 }
 
 /**
  * What a unit did before its store was wiped says nothing about its doors now, but it proves that a reservation was used.
  * That use is over: what still runs, the new epoch has reported.
  */
-function recordPastUse(state: DeviceState, locker: string | undefined, event: KnownEvent): DeviceState {
+function recordPastUsage(state: DeviceState, locker: string | undefined, event: KnownEvent): DeviceState {
   if (locker === undefined || (event.type !== 'RentalStarted' && event.type !== 'RentalEnded')) return state;
   const { reservationId } = event.data;
   const time = occurredAt(event);
   if (reservationId === undefined) return state;
-  const known = findUse(state.uses, reservationId);
+  const known = findUsage(state.uses, reservationId);
   if (known !== undefined && (known.endedAt === undefined || event.type === 'RentalStarted')) return state;
   const use = { reservationId, startedAt: known?.startedAt ?? time, locker: known?.locker ?? locker, endedAt: time };
-  return { ...state, uses: remember(state.uses, use) };
+  return { ...state, uses: rememberUsage(state.uses, use) };
 }
 
 /** A state report replaces what was believed: a rental that it does not name is over. */
-function reportState(state: DeviceState, event: Known<'UnitStateReported'>): DeviceState {
+function replaceReportedState(state: DeviceState, event: KnownEventOf<'UnitStateReported'>): DeviceState {
   const { data } = event;
   const time = occurredAt(event);
   const lockers: Record<string, DeviceLocker> = {};
   let uses = state.uses;
   for (const { id, door, rental: reported } of data.lockers) {
-    const rental = reported === undefined ? undefined : rentalOf(reported, event);
+    const rental = reported === undefined ? undefined : correctedRental(reported, event);
     lockers[id] = rental === undefined ? { door } : { door, rental };
     if (rental?.reservationId !== undefined) {
-      uses = remember(uses, { reservationId: rental.reservationId, startedAt: rental.startedAt, locker: id });
+      uses = rememberUsage(uses, { reservationId: rental.reservationId, startedAt: rental.startedAt, locker: id });
     }
   }
   const running = new Set(data.lockers.map((locker) => locker.rental?.reservationId));
   for (const use of uses) {
-    if (use.endedAt === undefined && !running.has(use.reservationId)) uses = remember(uses, { ...use, endedAt: time });
+    if (use.endedAt === undefined && !running.has(use.reservationId))
+      uses = rememberUsage(uses, { ...use, endedAt: time });
   }
   return { ...state, lockers, uses, runs: { hash: data.configurationHash, at: time } };
 }
 
 /** A rental that an event tells of. The end of a reservation's came from the platform, and needs no correction. */
-function rentalOf(
+function correctedRental(
   told: {
     readonly rentalId: string;
     readonly reservationId?: string | undefined;
     readonly startedAt: string;
     readonly until: string;
   },
-  event: Stamped,
+  event: ClockStamp,
 ): Rental {
   const { rentalId, reservationId } = told;
-  const startedAt = withoutOffset(told.startedAt, event);
-  if (reservationId === undefined) return { rentalId, startedAt, until: withoutOffset(told.until, event) };
+  const startedAt = correctedInstant(told.startedAt, event);
+  if (reservationId === undefined) return { rentalId, startedAt, until: correctedInstant(told.until, event) };
   return { rentalId, startedAt, until: told.until, reservationId };
 }
 
 /** Puts a use last, and lets the first ones go beyond the bounds; a use that still runs is never forgotten. */
-function remember(uses: readonly NamedUse[], use: NamedUse): readonly NamedUse[] {
+function rememberUsage(uses: readonly ReservationUsage[], use: ReservationUsage): readonly ReservationUsage[] {
   const kept = uses.filter(({ reservationId }) => reservationId !== use.reservationId);
   kept.push(use);
   if (kept.length <= MIN_REMEMBERED_USES) return kept;

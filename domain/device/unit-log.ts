@@ -8,7 +8,7 @@
 
 import { type EventOf, type KnownEvent, versionOf } from '../events/catalogue.ts';
 import { type EventDraft, lockerOfSubject } from '../events/envelope.ts';
-import { type DeviceState, type ReservationUse, recordedSeq } from './device.ts';
+import { type DeviceState, recordedSeq, type Usage } from './device.ts';
 import { occurredAt } from './unit-clock.ts';
 
 /** Places of recovered events that are remembered, so that none is recovered twice. */
@@ -28,10 +28,10 @@ export interface UnitLogState {
   /** `EPOCH:SEQ` of the events that were rejected first and recovered later. */
   readonly recovered: readonly string[];
   /** How reservations were used, as far as only recovered events tell. */
-  readonly uses: Readonly<Record<string, ReservationUse>>;
+  readonly uses: Readonly<Record<string, Usage>>;
 }
 
-export const UNBROKEN_LOG: UnitLogState = { gaps: {}, lost: {}, recovered: [], uses: {} };
+export const EMPTY_UNIT_LOG: UnitLogState = { gaps: {}, lost: {}, recovered: [], uses: {} };
 
 export function evolveUnitLog(state: UnitLogState, event: KnownEvent): UnitLogState {
   switch (event.type) {
@@ -40,15 +40,18 @@ export function evolveUnitLog(state: UnitLogState, event: KnownEvent): UnitLogSt
       return { ...state, gaps: { ...state.gaps, [epoch]: { fromSeq, toSeq } } };
     }
     case 'UnitLogGapClosed':
-      return closeGap(state, event.data);
+      return applyGapClosed(state, event.data);
     case 'UnitEventRecovered':
-      return recover(state, event.data, lockerOfSubject(event.subject));
+      return applyRecovery(state, event.data, lockerOfSubject(event.subject));
     default:
       return state;
   }
 }
 
-function closeGap(state: UnitLogState, { epoch, fromSeq, toSeq, lost }: EventOf<'UnitLogGapClosed'>): UnitLogState {
+function applyGapClosed(
+  state: UnitLogState,
+  { epoch, fromSeq, toSeq, lost }: EventOf<'UnitLogGapClosed'>,
+): UnitLogState {
   const { [epoch]: open, ...gaps } = state.gaps;
   const rest = open !== undefined && open.toSeq > toSeq ? { fromSeq: toSeq + 1, toSeq: open.toSeq } : undefined;
   return {
@@ -58,14 +61,19 @@ function closeGap(state: UnitLogState, { epoch, fromSeq, toSeq, lost }: EventOf<
   };
 }
 
-function recover(state: UnitLogState, data: EventOf<'UnitEventRecovered'>, locker: string | undefined): UnitLogState {
-  const recovered = [...state.recovered, placeOf(data)].slice(-MAX_REMEMBERED_RECOVERIES);
+function applyRecovery(
+  state: UnitLogState,
+  data: EventOf<'UnitEventRecovered'>,
+  locker: string | undefined,
+): UnitLogState {
+  const recovered = [...state.recovered, logKeyOf(data)].slice(-MAX_REMEMBERED_RECOVERIES);
   const { reservationId } = data.data;
-  if (!isUse(data) || locker === undefined || typeof reservationId !== 'string') return { ...state, recovered };
+  if (!isReadableUsage(data) || locker === undefined || typeof reservationId !== 'string')
+    return { ...state, recovered };
   const known = Object.hasOwn(state.uses, reservationId) ? state.uses[reservationId] : undefined;
   const { time, clockOffsetMs } = data;
   const at = occurredAt(clockOffsetMs === undefined ? { time } : { time, clockoffsetms: clockOffsetMs });
-  const use: ReservationUse =
+  const use: Usage =
     data.type === 'RentalStarted'
       ? { ...known, locker, startedAt: at }
       : { locker, startedAt: at, ...known, endedAt: at };
@@ -74,16 +82,16 @@ function recover(state: UnitLogState, data: EventOf<'UnitEventRecovered'>, locke
 }
 
 /** Whether an event tells of a use, in a version of its schema that this code can read. */
-function isUse({ type, v }: EventOf<'UnitEventRecovered'>): boolean {
+function isReadableUsage({ type, v }: EventOf<'UnitEventRecovered'>): boolean {
   return (type === 'RentalStarted' || type === 'RentalEnded') && v === versionOf(type);
 }
 
-function placeOf({ epoch, seq }: { readonly epoch: string; readonly seq: number }): string {
+function logKeyOf({ epoch, seq }: { readonly epoch: string; readonly seq: number }): string {
   return `${epoch}:${seq}`;
 }
 
 /** The seq that has to come next in an epoch: what was given up is passed over. */
-export function nextSeq(log: UnitLogState, device: DeviceState, epoch: string): number {
+export function nextExpectedSeq(log: UnitLogState, device: DeviceState, epoch: string): number {
   const next = recordedSeq(device, epoch) + 1;
   const lost = Object.hasOwn(log.lost, epoch) ? log.lost[epoch] : undefined;
   return lost !== undefined && lost.fromSeq <= next && next <= lost.toSeq ? lost.toSeq + 1 : next;
@@ -94,13 +102,19 @@ export function detectGap(
   { log, device }: { readonly log: UnitLogState; readonly device: DeviceState },
   { epoch, arrivedSeq }: { readonly epoch: string; readonly arrivedSeq: number },
 ): EventDraft[] {
-  const fromSeq = nextSeq(log, device, epoch);
+  const fromSeq = nextExpectedSeq(log, device, epoch);
   if (arrivedSeq <= fromSeq || Object.hasOwn(log.gaps, epoch)) return [];
   return [{ type: 'UnitLogGapDetected', data: { epoch, fromSeq, toSeq: arrivedSeq - 1 } }];
 }
 
 /** Closes the gaps whose events have all arrived. */
-export function closeGaps({ log, device }: { readonly log: UnitLogState; readonly device: DeviceState }): EventDraft[] {
+export function closeFilledGaps({
+  log,
+  device,
+}: {
+  readonly log: UnitLogState;
+  readonly device: DeviceState;
+}): EventDraft[] {
   return Object.entries(log.gaps).flatMap(([epoch, { fromSeq, toSeq }]): EventDraft[] =>
     recordedSeq(device, epoch) < toSeq
       ? []
@@ -112,11 +126,11 @@ export function closeGaps({ log, device }: { readonly log: UnitLogState; readonl
  * The unit has nothing before `firstAvailableSeq` any more: what is missing up to there is lost, and passed. A gap that
  * nobody had noticed is detected in the same breath.
  */
-export function giveUpGap(
+export function closeLostGap(
   { log, device }: { readonly log: UnitLogState; readonly device: DeviceState },
   { epoch, firstAvailableSeq }: { readonly epoch: string; readonly firstAvailableSeq: number },
 ): EventDraft[] {
-  const fromSeq = nextSeq(log, device, epoch);
+  const fromSeq = nextExpectedSeq(log, device, epoch);
   const toSeq = firstAvailableSeq - 1;
   if (toSeq < fromSeq) return [];
   const closed: EventDraft = { type: 'UnitLogGapClosed', data: { epoch, fromSeq, toSeq, lost: true } };
@@ -130,6 +144,6 @@ export function recoverEvent(
   event: EventOf<'UnitEventRecovered'>,
   locker: string | undefined,
 ): EventDraft[] {
-  if (log.recovered.includes(placeOf(event))) return [];
+  if (log.recovered.includes(logKeyOf(event))) return [];
   return [{ type: 'UnitEventRecovered', ...(locker === undefined ? {} : { locker }), data: event }];
 }

@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { Instant, LockerId, LockerSize, Money, Text } from '../vocabulary.ts';
-import { event } from './define.ts';
+import { defineEvent } from './define.ts';
 
 const ReservationId = Type.String({ description: '<unit>.<uuid>' });
 const reservation = { reservationId: ReservationId };
@@ -13,7 +13,7 @@ export const OpenResult = Type.Union([
 ]);
 
 export const bookingEvents = {
-  ReservationHeld: event(
+  ReservationHeld: defineEvent(
     'booking',
     'A customer claims a locker for a period; the claim ends by itself unless it is confirmed.',
     Type.Object({
@@ -28,34 +28,38 @@ export const bookingEvents = {
       configurationVersion: Type.Integer({ minimum: 1, description: 'the configuration that the price comes from' }),
     }),
   ),
-  ReservationConfirmed: event(
+  ReservationConfirmed: defineEvent(
     'booking',
     'A hold was paid for.',
     Type.Object({ ...reservation, paymentReference: Type.String() }),
   ),
-  ReservationCancelled: event('booking', 'A customer gave a reservation up before using it.', Type.Object(reservation)),
-  ReservationExpired: event(
+  ReservationCancelled: defineEvent(
+    'booking',
+    'A customer gave a reservation up before using it.',
+    Type.Object(reservation),
+  ),
+  ReservationExpired: defineEvent(
     'booking',
     'A hold was not confirmed in time, or a confirmed reservation was never used.',
     Type.Object({ ...reservation, reason: Type.Union([Type.Literal('hold'), Type.Literal('no-show')]) }),
   ),
-  ReservationAccepted: event('booking', 'The unit knows the reservation.', Type.Object(reservation)),
-  ReservationRejected: event(
+  ReservationAccepted: defineEvent('booking', 'The unit knows the reservation.', Type.Object(reservation)),
+  ReservationRejected: defineEvent(
     'booking',
     'The reservation cannot be kept.',
     Type.Object({ ...reservation, reason: Text }),
   ),
-  ReservationMoved: event(
+  ReservationMoved: defineEvent(
     'booking',
     'The reservation has another locker.',
     Type.Object({ ...reservation, fromLocker: LockerId, toLocker: LockerId, size: LockerSize, reason: Text }),
   ),
-  ReservationStarted: event(
+  ReservationStarted: defineEvent(
     'booking',
     'The customer took the locker.',
     Type.Object({ ...reservation, locker: LockerId, startedAt: Instant }),
   ),
-  ReservationCompleted: event(
+  ReservationCompleted: defineEvent(
     'booking',
     'The customer gave the locker back.',
     Type.Object({
@@ -64,7 +68,7 @@ export const bookingEvents = {
       endedBy: Type.Union([Type.Literal('customer'), Type.Literal('unit')]),
     }),
   ),
-  ReservationConflictDetected: event(
+  ReservationConflictDetected: defineEvent(
     'booking',
     'A rental at the screen took a reserved locker while the unit could not know better.',
     Type.Object({
@@ -74,12 +78,12 @@ export const bookingEvents = {
       resolution: Type.Union([Type.Literal('moved'), Type.Literal('rejected')]),
     }),
   ),
-  LockerOpenRequested: event(
+  LockerOpenRequested: defineEvent(
     'booking',
     'A customer asked from the phone to open a locker now.',
     Type.Object({ ...reservation, locker: LockerId, commandId: Type.String(), expiresAt: Instant }),
   ),
-  LockerOpenAnswered: event(
+  LockerOpenAnswered: defineEvent(
     'booking',
     'What came of a request to open.',
     Type.Object({

@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox';
 import { VersionedConfiguration } from '../configuration-values.ts';
 import { Instant, Text, Token } from '../vocabulary.ts';
-import { event } from './define.ts';
+import { defineEvent } from './define.ts';
 
 const Version = Type.Integer({ minimum: 1 });
 const Hash = Type.String({ pattern: '^[0-9a-f]{64}$' });
@@ -9,7 +9,7 @@ const Hash = Type.String({ pattern: '^[0-9a-f]{64}$' });
 const ReportedHash = Type.String({ ...Token, description: 'as the unit said it; over UDP the first 16 letters' });
 
 export const configEvents = {
-  ConfigurationChanged: event(
+  ConfigurationChanged: defineEvent(
     'config',
     'The platform wants another configuration on a unit.',
     Type.Object({
@@ -17,7 +17,7 @@ export const configEvents = {
       mode: Type.Union([Type.Literal('live'), Type.Literal('queued')]),
     }),
   ),
-  ConfigurationPushFailed: event(
+  ConfigurationPushFailed: defineEvent(
     'config',
     'An attempt to bring a configuration to a unit failed.',
     Type.Object({
@@ -29,7 +29,7 @@ export const configEvents = {
       ),
     }),
   ),
-  ConfigurationApplied: event(
+  ConfigurationApplied: defineEvent(
     'config',
     'A unit proved by its hash that it runs a configuration.',
     Type.Object({
@@ -40,12 +40,12 @@ export const configEvents = {
       }),
     }),
   ),
-  ConfigurationDrifted: event(
+  ConfigurationDrifted: defineEvent(
     'config',
     'A unit said that it runs another configuration than the one that is wanted of it.',
     Type.Object({ version: Version, hash: Hash, reportedHash: ReportedHash }),
   ),
-  ConfigurationRejected: event(
+  ConfigurationRejected: defineEvent(
     'config',
     'A unit refused a configuration.',
     Type.Object({ version: Version, hash: Hash, reason: Text }),

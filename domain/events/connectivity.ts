@@ -1,11 +1,11 @@
 import { Type } from '@sinclair/typebox';
 import { Instant } from '../vocabulary.ts';
-import { event } from './define.ts';
+import { defineEvent } from './define.ts';
 
 const Evidence = Type.Union([Type.Literal('ping'), Type.Literal('heartbeat'), Type.Literal('command')]);
 
 export const connectivityEvents = {
-  UnitWentOnline: event(
+  UnitWentOnline: defineEvent(
     'connectivity',
     'The first proof that a unit answers, after it was offline or never seen.',
     Type.Object({
@@ -13,7 +13,7 @@ export const connectivityEvents = {
       awayMs: Type.Optional(Type.Integer({ minimum: 0, description: 'how long it was offline' })),
     }),
   ),
-  UnitWentOffline: event(
+  UnitWentOffline: defineEvent(
     'connectivity',
     'A unit missed too many pings in a row.',
     Type.Object({ lastProofAt: Instant, missedPings: Type.Integer({ minimum: 1 }) }),

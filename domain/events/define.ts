@@ -14,7 +14,7 @@ export interface EventDefinition<S extends TObject = TObject> {
 
 export type DataOf<D extends EventDefinition> = Static<D['schema']>;
 
-export function event<S extends TObject>(
+export function defineEvent<S extends TObject>(
   aggregate: Aggregate | readonly Aggregate[],
   summary: string,
   schema: S,

@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { Instant, LockerId, Money, Text } from '../vocabulary.ts';
-import { event } from './define.ts';
+import { defineEvent } from './define.ts';
 
 export const OpenCause = Type.Union([
   Type.Literal('walk-up'),
@@ -21,28 +21,32 @@ const RentalRef = {
  * batch, never in `data`. Fields that the platform does not know yet are kept.
  */
 export const deviceEvents = {
-  LockerOpened: event('device', 'A door opened.', Type.Object({ cause: OpenCause, commandId })),
-  LockerClosed: event('device', 'A door closed.', Type.Object({})),
-  LockerOpenFailed: event('device', 'A door did not open.', Type.Object({ reason: Text, commandId })),
-  RentalStarted: event(
+  LockerOpened: defineEvent('device', 'A door opened.', Type.Object({ cause: OpenCause, commandId })),
+  LockerClosed: defineEvent('device', 'A door closed.', Type.Object({})),
+  LockerOpenFailed: defineEvent('device', 'A door did not open.', Type.Object({ reason: Text, commandId })),
+  RentalStarted: defineEvent(
     'device',
     'A locker was taken, at the screen or with a reservation.',
     Type.Object({ ...RentalRef, until: Instant, price: Type.Optional(Money) }),
   ),
-  RentalEnded: event(
+  RentalEnded: defineEvent(
     'device',
     'A locker was given back.',
     Type.Object({ ...RentalRef, reason: Type.Union([Type.Literal('given-back'), Type.Literal('released')]) }),
   ),
-  ReservationRedeemed: event(
+  ReservationRedeemed: defineEvent(
     'device',
     'A customer showed the token of a reservation at the screen.',
     Type.Object({ reservationId: Type.String() }),
   ),
-  HardwareErrorRaised: event('device', 'A part reports an error.', Type.Object({ code: Type.String(), message: Text })),
-  HardwareErrorCleared: event('device', 'A part works again.', Type.Object({ code: Type.String() })),
-  UnitRestarted: event('device', 'The unit booted.', Type.Object({ bootId: Type.String() })),
-  UnitStateReported: event(
+  HardwareErrorRaised: defineEvent(
+    'device',
+    'A part reports an error.',
+    Type.Object({ code: Type.String(), message: Text }),
+  ),
+  HardwareErrorCleared: defineEvent('device', 'A part works again.', Type.Object({ code: Type.String() })),
+  UnitRestarted: defineEvent('device', 'The unit booted.', Type.Object({ bootId: Type.String() })),
+  UnitStateReported: defineEvent(
     'device',
     'The state of every locker, at the start of an epoch or after a gap that cannot be closed.',
     Type.Object({
@@ -57,7 +61,7 @@ export const deviceEvents = {
       ),
     }),
   ),
-  UnitEventRejected: event(
+  UnitEventRejected: defineEvent(
     'device',
     'Stands in the place of an event that could not be accepted.',
     Type.Object({ reason: Text, rejectedType: Type.Optional(Type.String({ maxLength: 100 })) }),

@@ -1,24 +1,24 @@
 import { Type } from '@sinclair/typebox';
 import { Instant, Text } from '../vocabulary.ts';
-import { event } from './define.ts';
+import { defineEvent } from './define.ts';
 
 const Epoch = Type.String();
 const Seq = Type.Integer({ minimum: 1 });
 const Gap = Type.Object({ epoch: Epoch, fromSeq: Seq, toSeq: Seq });
 
 export const logEvents = {
-  UnitLogGapDetected: event('log', 'Events of a unit are missing between those that arrived.', Gap),
-  UnitLogGapClosed: event(
+  UnitLogGapDetected: defineEvent('log', 'Events of a unit are missing between those that arrived.', Gap),
+  UnitLogGapClosed: defineEvent(
     'log',
     'A gap ended: the events arrived, or can never arrive.',
     Type.Object({ ...Gap.properties, lost: Type.Boolean() }),
   ),
-  UnitBatchRejected: event(
+  UnitBatchRejected: defineEvent(
     'log',
     'A batch could not be read at all.',
     Type.Object({ reason: Text, bytes: Type.Integer({ minimum: 0 }) }),
   ),
-  UnitEventRecovered: event(
+  UnitEventRecovered: defineEvent(
     'log',
     'An event that was rejected has been accepted after all. `time` is when it happened, on the clock of the unit.',
     Type.Object({

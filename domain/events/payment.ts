@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { Currency, Text } from '../vocabulary.ts';
-import { event } from './define.ts';
+import { defineEvent } from './define.ts';
 
 const Payment = {
   reference: Type.String({ minLength: 1, maxLength: 200, description: 'the payment provider’s name for it' }),
@@ -13,7 +13,11 @@ const aggregates = ['booking', 'device'] as const;
 
 /** Payments happen in the app (`booking`) and at the terminal of a unit (`device`). */
 export const paymentEvents = {
-  PaymentStarted: event(aggregates, 'A customer began to pay.', Type.Object(Payment)),
-  PaymentSucceeded: event(aggregates, 'A payment went through.', Type.Object(Payment)),
-  PaymentFailed: event(aggregates, 'A payment was declined or broke off.', Type.Object({ ...Payment, reason: Text })),
+  PaymentStarted: defineEvent(aggregates, 'A customer began to pay.', Type.Object(Payment)),
+  PaymentSucceeded: defineEvent(aggregates, 'A payment went through.', Type.Object(Payment)),
+  PaymentFailed: defineEvent(
+    aggregates,
+    'A payment was declined or broke off.',
+    Type.Object({ ...Payment, reason: Text }),
+  ),
 };

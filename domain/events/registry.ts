@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox';
 import { VersionedConfiguration } from '../configuration-values.ts';
 import { Locker, LockerId, MAX_LOCKERS_PER_UNIT, Text, UnitName } from '../vocabulary.ts';
-import { event } from './define.ts';
+import { defineEvent } from './define.ts';
 
 const MAX_TAGS = 50;
 
@@ -42,7 +42,7 @@ const Credentials = {
 };
 
 export const registryEvents = {
-  UnitRegistered: event(
+  UnitRegistered: defineEvent(
     'registry',
     'A unit joined the platform, with its lockers and the configuration it starts with.',
     Type.Object({
@@ -53,23 +53,27 @@ export const registryEvents = {
       ...Credentials,
     }),
   ),
-  UnitUpdated: event(
+  UnitUpdated: defineEvent(
     'registry',
     'An operator changed what is known about a unit.',
     Type.Partial(Type.Object(UnitProperties)),
   ),
-  UnitCredentialsRotated: event('registry', 'A unit got new credentials; the old ones end.', Type.Object(Credentials)),
-  UnitCredentialsRevoked: event(
+  UnitCredentialsRotated: defineEvent(
+    'registry',
+    'A unit got new credentials; the old ones end.',
+    Type.Object(Credentials),
+  ),
+  UnitCredentialsRevoked: defineEvent(
     'registry',
     'A unit lost its credentials.',
     Type.Object({ reason: Type.Optional(Text) }),
   ),
-  LockerAdded: event('registry', 'A unit grew by a locker.', Locker),
-  LockerTakenOutOfService: event(
+  LockerAdded: defineEvent('registry', 'A unit grew by a locker.', Locker),
+  LockerTakenOutOfService: defineEvent(
     'registry',
     'A locker is not for rent until it returns to service.',
     Type.Object({ id: LockerId, reason: Type.Optional(Text) }),
   ),
-  LockerReturnedToService: event('registry', 'A locker is for rent again.', Type.Object({ id: LockerId })),
-  UnitRetired: event('registry', 'A unit left the platform.', Type.Object({ reason: Type.Optional(Text) })),
+  LockerReturnedToService: defineEvent('registry', 'A locker is for rent again.', Type.Object({ id: LockerId })),
+  UnitRetired: defineEvent('registry', 'A unit left the platform.', Type.Object({ reason: Type.Optional(Text) })),
 };

@@ -121,7 +121,7 @@ export function revokeCredentials(state: RegistryState, reason: string | undefin
 }
 
 /** The NATS users of a unit whose credentials have ended. */
-export function endedNatsUsers(state: RegistryState): readonly string[] {
+export function revokedNatsUsers(state: RegistryState): readonly string[] {
   if (state.status === 'unregistered') return [];
   const ended = state.credentialsRevoked || state.status === 'retired';
   return ended ? [...state.formerNatsUsers, state.natsUser] : state.formerNatsUsers;

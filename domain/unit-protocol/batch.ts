@@ -33,12 +33,12 @@ export function unknownFields(event: BatchEvent): Readonly<Record<string, unknow
 }
 
 /** The head of a batch. Its events are checked one by one, so that one bad event does not take the others with it. */
-export const BatchHead = Type.Object({
+export const BatchHeader = Type.Object({
   unit: UnitName,
   epoch: Uuid,
   events: Type.Array(Type.Unknown(), { maxItems: MAX_BATCH_EVENTS }),
 });
-export type BatchHead = Static<typeof BatchHead>;
+export type BatchHeader = Static<typeof BatchHeader>;
 
 /**
  * The body of a request for a unit's log on its `.commands` subject; `GET /events` says the same with a query and a header.
@@ -55,13 +55,13 @@ export const FetchRequest = Type.Object(
 export type FetchRequest = Static<typeof FetchRequest>;
 
 /** Of what a unit answers to a fetch: what stands beside the batch. */
-export const FetchedHead = Type.Object({
+export const FetchPageHeader = Type.Object({
   epoch: Uuid,
   firstAvailableSeq: Type.Integer({ minimum: 1, description: 'the oldest seq that the unit still has' }),
   lastSeq: Type.Integer({ minimum: 0 }),
   more: Type.Boolean(),
 });
-export type FetchedHead = Static<typeof FetchedHead>;
+export type FetchPageHeader = Static<typeof FetchPageHeader>;
 
 export interface UnitBatch {
   readonly unit: string;

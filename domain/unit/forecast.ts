@@ -9,9 +9,9 @@
  * The two differ where only the unit can tell: whoever has confirmed is expected to come, and is given up as a no-show if not.
  */
 
-import { bindingPeriod, blocksLocker, rentalPeriod } from '../booking/allocation.ts';
+import { blockedPeriod, blocksLocker, rentalPeriod } from '../booking/allocation.ts';
 import { findReservation, isFinished, type Reservation } from '../booking/reservation.ts';
-import { settle, withDecided } from '../booking/settlement.ts';
+import { settleBookings, withDrafts } from '../booking/settlement.ts';
 import { nextPushAtMs } from '../configuration/delivery.ts';
 import type { DeviceState } from '../device/device.ts';
 import { toInstant } from '../vocabulary.ts';
@@ -44,7 +44,7 @@ export interface Forecast {
 }
 
 /** What to expect of a unit at `atMs`, as far as is known at `nowMs`: milliseconds since 1970. */
-export function expectedState(state: UnitState, atMs: number, nowMs: number): Forecast {
+export function forecastUnit(state: UnitState, atMs: number, nowMs: number): Forecast {
   const present = settled(state, nowMs);
   const rentals = expectedRentals(present.device, atMs, nowMs);
   const { booking } = settled({ ...present, device: withoutEnded(present.device, rentals) }, atMs);
@@ -63,12 +63,12 @@ export function expectedState(state: UnitState, atMs: number, nowMs: number): Fo
 }
 
 function settled(state: UnitState, nowMs: number): UnitState {
-  return withDecided(state, settle(state, nowMs), toInstant(nowMs));
+  return withDrafts(state, settleBookings(state, nowMs), toInstant(nowMs));
 }
 
 function courseOf(before: Reservation, after: Reservation, atMs: number, nowMs: number): Course {
   if (isFinished(after)) return 'over';
-  const { fromMs, untilMs } = bindingPeriod(before, nowMs);
+  const { fromMs, untilMs } = blockedPeriod(before, nowMs);
   if (atMs >= untilMs) return 'over';
   return before.status === 'active' || atMs >= fromMs ? 'running' : 'ahead';
 }

@@ -9,8 +9,8 @@
  */
 
 import { allReservations } from '../booking/reservation.ts';
-import { followUnit, withDecided } from '../booking/settlement.ts';
-import { occurredByMs, type Stamped } from '../device/unit-clock.ts';
+import { reconcileUsage, withDrafts } from '../booking/settlement.ts';
+import { boundedOccurredAtMs, type ClockStamp } from '../device/unit-clock.ts';
 import { upcast } from '../events/catalogue.ts';
 import type { CloudEvent } from '../events/envelope.ts';
 import { toInstant } from '../vocabulary.ts';
@@ -22,7 +22,7 @@ export interface RecordedCommit extends FoldableCommit {
 }
 
 /** Picks out of what was recorded after a moment what had happened by then. Takes the commits in the order of the store. */
-export class LateNews {
+export class LateEventFilter {
   readonly #atMs: number;
   readonly #ended = new Set<string>();
 
@@ -32,26 +32,26 @@ export class LateNews {
   }
 
   /** The part of a commit that had happened; `undefined` when nothing of it had. */
-  of(commit: RecordedCommit): FoldableCommit | undefined {
+  filterCommit(commit: RecordedCommit): FoldableCommit | undefined {
     const { aggregate, sequence, recordedAtMs } = commit;
     const events = commit.events.filter((event) => this.#hadHappened(event, aggregate, recordedAtMs));
     return events.length === 0 ? undefined : { aggregate, sequence, events };
   }
 
   #hadHappened(event: CloudEvent, aggregate: string, recordedAtMs: number): boolean {
-    const recovered = recoveredStamp(event);
+    const recovered = recoveredClockStamp(event);
     // What was recovered stands outside its log, each for itself.
-    if (recovered !== undefined) return occurredByMs(recovered, recordedAtMs) <= this.#atMs;
+    if (recovered !== undefined) return boundedOccurredAtMs(recovered, recordedAtMs) <= this.#atMs;
     const log = event.unitepoch ?? aggregate;
     if (this.#ended.has(log)) return false;
-    if (occurredByMs(event, recordedAtMs) <= this.#atMs) return true;
+    if (boundedOccurredAtMs(event, recordedAtMs) <= this.#atMs) return true;
     this.#ended.add(log);
     return false;
   }
 }
 
 /** When what was rejected and accepted later had happened at the unit, on its clock. */
-function recoveredStamp(event: CloudEvent): Stamped | undefined {
+function recoveredClockStamp(event: CloudEvent): ClockStamp | undefined {
   const known = upcast(event);
   if (known?.type !== 'UnitEventRecovered') return undefined;
   const { time, clockOffsetMs } = known.data;
@@ -62,10 +62,10 @@ function recoveredStamp(event: CloudEvent): Stamped | undefined {
  * The reservations as the unit used them by then. That the platform decided so only when it heard of it, at a time of its own,
  * does not change what was.
  */
-export function asUsed(state: UnitState, atMs: number): UnitState {
+export function withReportedUsage(state: UnitState, atMs: number): UnitState {
   const time = toInstant(atMs);
   return allReservations(state.booking).reduce(
-    (present, reservation) => withDecided(present, followUnit(present, reservation) ?? [], time),
+    (present, reservation) => withDrafts(present, reconcileUsage(present, reservation) ?? [], time),
     state,
   );
 }

@@ -7,14 +7,14 @@ import { type BookingState, evolveBooking, NO_BOOKINGS } from '../booking/reserv
 import { type ConfigurationState, evolveConfiguration, NOT_CONFIGURED } from '../configuration/state.ts';
 import { type Connectivity, evolveConnectivity, NEVER_SEEN } from '../connectivity/connectivity.ts';
 import {
+  advanceRecordedSeq,
   type DeviceState,
   evolveDevice,
-  findUse,
-  type ReservationUse,
-  recordPlace,
-  SILENT_DEVICE,
+  findUsage,
+  UNREPORTED_DEVICE,
+  type Usage,
 } from '../device/device.ts';
-import { evolveUnitLog, UNBROKEN_LOG, type UnitLogState } from '../device/unit-log.ts';
+import { EMPTY_UNIT_LOG, evolveUnitLog, type UnitLogState } from '../device/unit-log.ts';
 import { upcast } from '../events/catalogue.ts';
 import { AGGREGATES, type Aggregate, type CloudEvent } from '../events/envelope.ts';
 import { evolveRegistry, NOT_REGISTERED, type RegistryState } from '../registry/registry.ts';
@@ -50,8 +50,8 @@ export function newUnitState(name: string): UnitState {
     configuration: NOT_CONFIGURED,
     connectivity: NEVER_SEEN,
     booking: NO_BOOKINGS,
-    device: SILENT_DEVICE,
-    log: UNBROKEN_LOG,
+    device: UNREPORTED_DEVICE,
+    log: EMPTY_UNIT_LOG,
     sequences: NO_SEQUENCES,
   };
 }
@@ -66,7 +66,7 @@ export function evolveUnit(state: UnitState, commit: FoldableCommit): UnitState 
 function evolvePart(state: UnitState, aggregate: Aggregate, event: CloudEvent): UnitState {
   const known = upcast(event);
   if (aggregate === 'device') {
-    const device = recordPlace(state.device, event);
+    const device = advanceRecordedSeq(state.device, event);
     return { ...state, device: known === undefined ? device : evolveDevice(device, known) };
   }
   if (known === undefined) return state;
@@ -95,8 +95,8 @@ function evolvePart(state: UnitState, aggregate: Aggregate, event: CloudEvent): 
  * How a reservation was used at the unit, as far as anything tells: its beginning may stand in the unit's log and its end
  * be known from a recovered event only, or the other way round.
  */
-export function usageOf({ device, log }: UnitState, reservationId: string): ReservationUse | undefined {
-  const reported = findUse(device.uses, reservationId);
+export function usageOf({ device, log }: UnitState, reservationId: string): Usage | undefined {
+  const reported = findUsage(device.uses, reservationId);
   const recovered = log.uses[reservationId];
   if (reported === undefined || recovered === undefined) return reported ?? recovered;
   return { ...recovered, ...reported };

@@ -8,9 +8,9 @@
 
 import {
   type Connectivity,
-  goOffline,
-  goOnline,
   HEARTBEAT_INTERVAL_MS,
+  markUnitOffline,
+  markUnitOnline,
 } from '../../domain/connectivity/connectivity.ts';
 import type { EventDraft } from '../../domain/events/envelope.ts';
 import type { UnitState } from '../../domain/unit/unit.ts';
@@ -331,7 +331,7 @@ function isMissing({ misses, silent: isSilent }: Watch): boolean {
 }
 
 function online({ lastProof }: Watch, { connectivity }: UnitState, nowMs: number): EventDraft[] {
-  return lastProof === undefined ? [] : goOnline(connectivity, lastProof.evidence, nowMs);
+  return lastProof === undefined ? [] : markUnitOnline(connectivity, lastProof.evidence, nowMs);
 }
 
 function offline(
@@ -341,7 +341,7 @@ function offline(
 ): EventDraft[] {
   if (connectivity.status !== 'online') return [];
   const provenAtMs = lastProof === undefined ? 0 : timeOf(lastProof.atMs);
-  return goOffline(connectivity, Math.max(1, misses), toInstant(Math.max(provenAtMs, toMs(connectivity.since))));
+  return markUnitOffline(connectivity, Math.max(1, misses), toInstant(Math.max(provenAtMs, toMs(connectivity.since))));
 }
 
 /** 0 of a unit that was never seen. */

@@ -8,7 +8,7 @@
  * A unit has one ping under way. One that is asked again before that gives up the first, and nothing is known of that.
  */
 
-import { clockOffsetOfAnswerMs } from '../../domain/device/unit-clock.ts';
+import { clockOffsetFromPingMs } from '../../domain/device/unit-clock.ts';
 import type { Arrivals, Probe, Reply } from '../probes/probe.ts';
 import { ClockWatch, type PingerClock } from '../schedule/clock.ts';
 import { EPOCH_BYTES, PROBES, type UnitTable } from '../units/unit-table.ts';
@@ -160,7 +160,7 @@ export class SlotRunner implements Arrivals {
   }
 
   #note(results: SlotResults, place: number, reply: Reply, rttMs: number): void {
-    const offsetMs = clockOffsetOfAnswerMs(reply.clockMs, results.sentAtMs[place] ?? 0, rttMs);
+    const offsetMs = clockOffsetFromPingMs(reply.clockMs, results.sentAtMs[place] ?? 0, rttMs);
     results.rttMs[place] = rttMs;
     results.lastSeqs[place] = reply.lastSeq;
     results.clockOffsetsMs[place] = offsetMs ?? Number.NaN;

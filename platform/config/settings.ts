@@ -1,6 +1,6 @@
 /** Reads settings of every kind from texts, and notes each that cannot be used. */
 
-import { parsePrefixes } from '../../domain/shard-prefixes.ts';
+import { parseShardPrefixes } from '../../domain/shard-prefixes.ts';
 import { isRange } from '../network/address-resolver.ts';
 
 const MAX_SCHEDULE_LENGTH = 20;
@@ -54,7 +54,9 @@ export class Settings {
   /** Hash prefixes and ranges of them. */
   prefixes(name: string): readonly string[] | undefined {
     const raw = this.text(name);
-    return raw === undefined ? undefined : parsePrefixes(raw, (mistake) => this.mistakes.push(`${name} ${mistake}`));
+    return raw === undefined
+      ? undefined
+      : parseShardPrefixes(raw, (mistake) => this.mistakes.push(`${name} ${mistake}`));
   }
 
   /** Ranges of addresses. */

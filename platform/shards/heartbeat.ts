@@ -2,10 +2,10 @@
 
 import { type Static, Type } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
-import { MAX_PREFIXES, PREFIX_PATTERN } from '../../domain/shard-prefixes.ts';
+import { MAX_SHARD_PREFIXES, SHARD_PREFIX_PATTERN } from '../../domain/shard-prefixes.ts';
 
 const Heartbeat = Type.Object({
-  fixed: Type.Optional(Type.Array(Type.String({ pattern: PREFIX_PATTERN }), { maxItems: MAX_PREFIXES })),
+  fixed: Type.Optional(Type.Array(Type.String({ pattern: SHARD_PREFIX_PATTERN }), { maxItems: MAX_SHARD_PREFIXES })),
 });
 type Heartbeat = Static<typeof Heartbeat>;
 

@@ -11,7 +11,7 @@
  *   who else is. Those that it knew before have their whole time again: they may come back later than itself.
  */
 
-import { HASH_LETTERS, unitHash } from '../../domain/shard.ts';
+import { UNIT_HASH_LENGTH, unitHash } from '../../domain/shard.ts';
 import { shardsOfLength } from '../../domain/shard-prefixes.ts';
 import type { Nats } from '../nats/connection.ts';
 import { MemberBucket } from '../nats/members.ts';
@@ -103,7 +103,7 @@ export class Shards {
 
   /** Whether it owns the shard of a unit. Takes the unit's name or, cheaper, the hash of that. */
   owns(unitOrHash: string): boolean {
-    const hash = unitOrHash.length === HASH_LETTERS ? unitOrHash : unitHash(unitOrHash);
+    const hash = unitOrHash.length === UNIT_HASH_LENGTH ? unitOrHash : unitHash(unitOrHash);
     return this.#owned.has(hash.slice(0, this.#options.shardLetters));
   }
 

@@ -5,7 +5,7 @@
  * append of the slower one fails on the subject's sequence, it folds again and finds the events recorded.
  */
 
-import { closeGaps, detectGap, giveUpGap, nextSeq } from '../../domain/device/unit-log.ts';
+import { closeFilledGaps, closeLostGap, detectGap, nextExpectedSeq } from '../../domain/device/unit-log.ts';
 import type { UnitState } from '../../domain/unit/unit.ts';
 import type { Log } from '../observability/log.ts';
 import type { DecisionMeta, UnitDecider } from '../units/unit-decider.ts';
@@ -106,21 +106,21 @@ export class BatchRecorder {
   async giveUpGap(unit: string, epoch: string, firstAvailableSeq: number): Promise<void> {
     const { decider, log } = this.#options;
     const { state, appended } = await decider.decide(unit, 'log', this.#meta(), (current) =>
-      giveUpGap(current, { epoch, firstAvailableSeq }),
+      closeLostGap(current, { epoch, firstAvailableSeq }),
     );
     if (appended) {
       log.error('events of a unit are lost', {
         unit,
         epoch,
         ...state.log.lost[epoch],
-        next: nextSeq(state.log, state.device, epoch),
+        next: nextExpectedSeq(state.log, state.device, epoch),
       });
     }
   }
 
   async #closeGaps(state: UnitState): Promise<UnitState> {
-    if (closeGaps(state).length === 0) return state;
-    return (await this.#options.decider.decide(state.name, 'log', this.#meta(), closeGaps)).state;
+    if (closeFilledGaps(state).length === 0) return state;
+    return (await this.#options.decider.decide(state.name, 'log', this.#meta(), closeFilledGaps)).state;
   }
 
   #meta(): DecisionMeta {

@@ -4,10 +4,10 @@
  */
 
 import type { DeviceState } from '../../domain/device/device.ts';
-import { nextSeq, type UnitLogState } from '../../domain/device/unit-log.ts';
+import { nextExpectedSeq, type UnitLogState } from '../../domain/device/unit-log.ts';
 import { versionOf } from '../../domain/events/catalogue.ts';
 import type { CloudEvent } from '../../domain/events/envelope.ts';
-import { type BatchEvent, type BatchHead, deviceEventId, unknownFields } from '../../domain/unit-protocol/batch.ts';
+import { type BatchEvent, type BatchHeader, deviceEventId, unknownFields } from '../../domain/unit-protocol/batch.ts';
 import { isInstant, toInstant } from '../../domain/vocabulary.ts';
 import { MAX_COMMIT_BYTES } from '../event-store/store.ts';
 import { eventProblem, headProblem, printable, sizeProblem } from './event-checks.ts';
@@ -57,7 +57,7 @@ export function readBatch(unit: string, data: Uint8Array): ReadBatch {
 export function placeEvents(unit: string, batch: unknown, text: string, firstSeq?: number): ReadBatch {
   const problem = headProblem(batch);
   if (problem !== undefined) throw new UnreadableBatchError(problem);
-  const head = batch as BatchHead;
+  const head = batch as BatchHeader;
   if (head.unit !== unit) throw new UnreadableBatchError(`it names unit ${head.unit}`);
   let texts: readonly string[] | undefined;
   const textOf = (index: number) => {
@@ -141,7 +141,7 @@ export function acceptBatch(
   const toKeep = new Map<number, Rejection>();
   // Brackets, then each event with a comma.
   let roomBytes = MAX_COMMIT_BYTES - 1;
-  let next = nextSeq(log, device, batch.epoch);
+  let next = nextExpectedSeq(log, device, batch.epoch);
   for (const placed of batch.events) {
     const { seq, content, index, isDouble } = placed;
     if (seq < next) continue;

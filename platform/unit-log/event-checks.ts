@@ -3,8 +3,8 @@
 import type { TSchema } from '@sinclair/typebox';
 import { type TypeCheck, TypeCompiler } from '@sinclair/typebox/compiler';
 import { definitionOf, type EventType, isEventType, versionOf } from '../../domain/events/catalogue.ts';
-import { fieldErrors } from '../../domain/field-errors.ts';
-import { BatchEvent, BatchHead, MAX_EVENT_BYTES, MAX_EVENT_DEPTH } from '../../domain/unit-protocol/batch.ts';
+import { fieldErrorsOf } from '../../domain/field-errors.ts';
+import { BatchEvent, BatchHeader, MAX_EVENT_BYTES, MAX_EVENT_DEPTH } from '../../domain/unit-protocol/batch.ts';
 import { MAX_TEXT_LENGTH } from '../../domain/vocabulary.ts';
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not be passed on.
@@ -13,7 +13,7 @@ const UNPRINTABLE = /[\u0000-\u001f\u007f\ud800-\udfff]/g;
 /** What the platform says in the place of an event that it did not accept. */
 const PLATFORM_TYPES: ReadonlySet<string> = new Set<EventType>(['UnitEventRejected']);
 
-const checkOfHead = TypeCompiler.Compile(BatchHead);
+const checkOfHead = TypeCompiler.Compile(BatchHeader);
 const checkOfEvent = TypeCompiler.Compile(BatchEvent);
 const checksOfData = new Map<EventType, TypeCheck<TSchema>>();
 
@@ -72,7 +72,7 @@ function checkOfData(type: EventType): TypeCheck<TSchema> {
 
 function describe(check: TypeCheck<TSchema>, value: unknown, at = ''): string {
   const first = check.Errors(value).First();
-  const [problem] = first === undefined ? [] : fieldErrors([first], at);
+  const [problem] = first === undefined ? [] : fieldErrorsOf([first], at);
   if (problem === undefined) return 'it has another shape';
   // The path has the unit's own field names, which may be anything.
   return `${printable(problem.path)}: ${problem.message}`.slice(0, MAX_TEXT_LENGTH);

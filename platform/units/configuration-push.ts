@@ -1,6 +1,6 @@
 /** Brings what is wanted to a unit, once, and records what came of it. */
 
-import { type PushOutcome, recordPush } from '../../domain/configuration/delivery.ts';
+import { type PushOutcome, recordPushOutcome } from '../../domain/configuration/delivery.ts';
 import { requireConfigured } from '../../domain/configuration/state.ts';
 import { requireUnit } from '../../domain/registry/registry.ts';
 import type { UnitState } from '../../domain/unit/unit.ts';
@@ -54,7 +54,7 @@ export class ConfigurationPush {
     const outcome = await this.#send(state, commandId, timeoutMs);
     const meta = { commandId, actor: `unit:${state.name}`, source: '/lockfleet/server', patient };
     return decider.decide(state.name, 'config', meta, (present) =>
-      recordPush(present, { version, outcome, nowMs: clock(), retryScheduleS }),
+      recordPushOutcome(present, { version, outcome, nowMs: clock(), retryScheduleS }),
     );
   }
 

@@ -3,7 +3,7 @@
  * the unit's own order, so that marks have one order however late they come.
  */
 
-import { occurredAtMs, withoutOffset } from '../../domain/device/unit-clock.ts';
+import { correctedInstant, occurredAtMs } from '../../domain/device/unit-clock.ts';
 import { type KnownEvent, upcast } from '../../domain/events/catalogue.ts';
 import { type CloudEvent, lockerOfSubject } from '../../domain/events/envelope.ts';
 import { toMs } from '../../domain/vocabulary.ts';
@@ -153,7 +153,7 @@ function factsOfReport(event: Extract<KnownEvent, { readonly type: 'UnitStateRep
   return [
     { fact: { is: 'reported', rentals } },
     ...running.map(({ locker, rental }): Told => {
-      const atMs = Math.min(toMs(withoutOffset(rental.startedAt, event)), occurredAtMs(event));
+      const atMs = Math.min(toMs(correctedInstant(rental.startedAt, event)), occurredAtMs(event));
       return { atMs, fact: { is: 'started', locker, rentalId: rental.rentalId } };
     }),
   ];

@@ -1,6 +1,6 @@
 /** `event_log`: every event as it is stored, for the event grid and for exports. */
 
-import { occurredAtMs, type Stamped } from '../../domain/device/unit-clock.ts';
+import { type ClockStamp, occurredAtMs } from '../../domain/device/unit-clock.ts';
 import { type CloudEvent, lockerOfSubject } from '../../domain/events/envelope.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import { partsOf } from '../../platform/parts.ts';
@@ -103,7 +103,7 @@ function textOf(extension: unknown): string | null {
 }
 
 /** A unit's clock may say anything. What cannot be when it happened is filed under the time of its recording. */
-function filedUnder(event: Stamped, recordedAtMs: number): string {
+function filedUnder(event: ClockStamp, recordedAtMs: number): string {
   const ms = occurredAtMs(event);
   const isPossible = ms >= EARLIEST_MS && ms <= recordedAtMs + MAX_AHEAD_MS;
   return toInstant(isPossible ? ms : recordedAtMs);

@@ -1,6 +1,6 @@
 /** `units`: the grid of units and the detail of one, as far as events tell. Response times are telemetry beside it. */
 
-import { type Configured, requireConfigured } from '../../domain/configuration/state.ts';
+import { requireConfigured, type UnitConfiguration } from '../../domain/configuration/state.ts';
 import type { Aggregate } from '../../domain/events/envelope.ts';
 import type { RegisteredUnit } from '../../domain/registry/registry.ts';
 import { unitHash } from '../../domain/shard.ts';
@@ -64,7 +64,7 @@ async function createGrid(tx: Tx, schema: string): Promise<void> {
 interface Shown {
   readonly state: UnitState;
   readonly registered: RegisteredUnit;
-  readonly configured: Configured;
+  readonly configured: UnitConfiguration;
 }
 
 function shown({ after }: FoldedUnit): Shown {

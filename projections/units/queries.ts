@@ -1,6 +1,6 @@
 import { REPORT_TOLERANCE_MS } from '../../domain/configuration/delivery.ts';
 import type { ConfigurationStatus } from '../../domain/configuration/state.ts';
-import { SHORT_HASH_LETTERS } from '../../domain/configuration-values.ts';
+import { SHORT_HASH_LENGTH } from '../../domain/configuration-values.ts';
 import type { RegisteredUnit } from '../../domain/registry/registry.ts';
 import { detailsOf } from '../../domain/unit/details.ts';
 import type { UnitState } from '../../domain/unit/unit.ts';
@@ -243,7 +243,7 @@ export async function configurationReports(
     select u.unit, t.configuration_hash, t.configuration_hash_at
     from ${sql(`${schema}.unit`)} u join platform.unit_telemetry t on t.unit = u.unit
     where not u.retired and u.unit > ${afterName ?? ''}
-      and case when left(t.configuration_hash, ${SHORT_HASH_LETTERS}) = left(u.wanted_hash, ${SHORT_HASH_LETTERS})
+      and case when left(t.configuration_hash, ${SHORT_HASH_LENGTH}) = left(u.wanted_hash, ${SHORT_HASH_LENGTH})
         then u.config_status <> 'applied' and t.configuration_hash_at > u.wanted_at
         else u.config_status in ('applied', 'pending')
           and t.configuration_hash_at > coalesce(u.reported_at + ${tolerance}, '-infinity') end

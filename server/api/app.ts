@@ -1,7 +1,7 @@
 /** The REST API: every controller, one way of reading bodies, one way of answering errors. */
 
 import { Elysia, NotFoundError, ParseError, ValidationError } from 'elysia';
-import { fieldErrors } from '../../domain/field-errors.ts';
+import { fieldErrorsOf } from '../../domain/field-errors.ts';
 import type { Log } from '../../platform/observability/log.ts';
 import { NDJSON, readJson } from '../http/body.ts';
 import { Problem, problemOf, problemResponse } from '../http/problems.ts';
@@ -98,7 +98,7 @@ function frameworkProblem(error: unknown): Problem | undefined {
     const prefix = error.type === 'body' ? '' : `/${error.type}`;
     const { validator, value } = error;
     // Only TypeBox schemas are used here; the other kinds that Elysia takes have no list of errors.
-    const errors = 'Errors' in validator ? fieldErrors(validator.Errors(value), prefix) : [];
+    const errors = 'Errors' in validator ? fieldErrorsOf(validator.Errors(value), prefix) : [];
     return new Problem('validation', 422, 'The request is not valid.', { errors });
   }
   return undefined;

@@ -6,8 +6,8 @@ import { definitionOf, EVENT_CATALOGUE, type EventType, versionOf } from '../../
 import type { CloudEvent as CloudEventFields } from '../../domain/events/envelope.ts';
 import {
   BatchEvent,
-  BatchHead,
-  FetchedHead,
+  BatchHeader,
+  FetchPageHeader,
   FetchRequest,
   MAX_BATCH_EVENTS,
 } from '../../domain/unit-protocol/batch.ts';
@@ -103,12 +103,12 @@ const reportedEvents = Type.Array(ReportedEvent, {
 });
 
 const UnitBatch = Type.Object(
-  { ...BatchHead.properties, events: reportedEvents },
+  { ...BatchHeader.properties, events: reportedEvents },
   { description: 'A piece of a unit’s log.' },
 );
 
 const FetchedBatch = Type.Object(
-  { ...BatchHead.properties, ...FetchedHead.properties, events: reportedEvents },
+  { ...BatchHeader.properties, ...FetchPageHeader.properties, events: reportedEvents },
   { description: 'A page of a unit’s log. `more`: there are events behind it.' },
 );
 

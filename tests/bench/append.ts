@@ -1,6 +1,6 @@
 /** `append`: single decisions through the decider, beside the same publishes without our code. */
 
-import { hold } from '../../domain/booking/booking.ts';
+import { holdLocker } from '../../domain/booking/booking.ts';
 import { newUnitState } from '../../domain/unit/unit.ts';
 import type { Nats } from '../../platform/nats/connection.ts';
 import { NatsEventStore } from '../../platform/nats/event-store.ts';
@@ -89,7 +89,7 @@ function holder(decider: UnitDecider, units: readonly string[]): () => Promise<v
     const period = { from: new Date(fromMs).toISOString(), until: new Date(fromMs + HOUR_MS).toISOString() };
     const command = { commandId, reservationId: `${unit}.${commandId}`, customer: 'bench', ...period };
     await decider.decide(unit, 'booking', { actor: 'customer:bench', source: '/bench', commandId }, (state) =>
-      hold(state, { ...command, wanted: { size: 'M' }, nowMs: Date.now() }),
+      holdLocker(state, { ...command, requested: { size: 'M' }, nowMs: Date.now() }),
     );
   };
 }

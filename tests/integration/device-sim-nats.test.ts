@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { Value } from '@sinclair/typebox/value';
 import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
 import type { Fleet } from '../../device-sim/fleet/fleet.ts';
-import { BatchHead, FetchedHead } from '../../domain/unit-protocol/batch.ts';
+import { BatchHeader, FetchPageHeader } from '../../domain/unit-protocol/batch.ts';
 import { unitCommandsSubject } from '../../platform/nats/subjects.ts';
 import { call, type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
@@ -58,7 +58,7 @@ describe('a fetch over NATS', () => {
       const query = new URLSearchParams();
       for (const [name, value] of Object.entries(each)) query.set(name, String(value));
       const answer = await platform.fetchOverNats(NAME, each);
-      for (const head of [BatchHead, FetchedHead]) expect(Value.Check(head, answer)).toBe(true);
+      for (const head of [BatchHeader, FetchPageHeader]) expect(Value.Check(head, answer)).toBe(true);
       expect(answer).toEqual((await platform.fetch(unit, String(query))).batch);
     }
     expect(await platform.fetchOverNats(NAME, { limit: 1 })).toMatchObject({

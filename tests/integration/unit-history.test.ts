@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import type { Aggregate } from '../../domain/events/envelope.ts';
 import { laneOf } from '../../domain/shard.ts';
-import { asUsed } from '../../domain/unit/time-travel.ts';
+import { withReportedUsage } from '../../domain/unit/time-travel.ts';
 import { evolveUnit, newUnitState, type UnitState } from '../../domain/unit/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
@@ -171,7 +171,7 @@ describe('what was', () => {
       for (const unit of life.states.keys()) {
         const really = states.get(unit) ?? newUnitState(unit);
         const actual = await stateAt(history, unit, { at: toInstant(atMs) });
-        const expected = shown(asUsed(really, atMs), atMs, 'actual');
+        const expected = shown(withReportedUsage(really, atMs), atMs, 'actual');
         // Late commits have later positions than those of the units' own lives.
         const position = expect.any(String);
         expect(actual).toEqual(expected === undefined ? undefined : { ...expected, position });
@@ -188,7 +188,7 @@ describe('what was', () => {
     for (const unit of life.states.keys()) {
       const state = await stateAt(historyWith(), unit, { at: toInstant(atMs) });
       const present = foldedTo(unit, Number.POSITIVE_INFINITY);
-      expect(state).toEqual(shown(asUsed(present, atMs), atMs, 'actual'));
+      expect(state).toEqual(shown(withReportedUsage(present, atMs), atMs, 'actual'));
     }
   });
 });

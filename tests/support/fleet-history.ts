@@ -1,17 +1,23 @@
 /** Random lives of many units, decided by the domain: what the projections are tested and measured with. */
 
-import { cancel, confirm, end, hold, requestOpen } from '../../domain/booking/booking.ts';
+import {
+  cancelReservation,
+  confirmReservation,
+  endReservation,
+  holdLocker,
+  requestLockerOpen,
+} from '../../domain/booking/booking.ts';
 import { allReservations } from '../../domain/booking/reservation.ts';
-import { settle } from '../../domain/booking/settlement.ts';
+import { settleBookings } from '../../domain/booking/settlement.ts';
 import {
   changeConfiguration,
-  noteReported,
   type PushOutcome,
-  recordPush,
+  recordPushOutcome,
+  recordReportedHash,
 } from '../../domain/configuration/delivery.ts';
 import { requireConfigured } from '../../domain/configuration/state.ts';
 import { defaultConfiguration } from '../../domain/configuration-values.ts';
-import { goOffline, goOnline } from '../../domain/connectivity/connectivity.ts';
+import { markUnitOffline, markUnitOnline } from '../../domain/connectivity/connectivity.ts';
 import { versionOf } from '../../domain/events/catalogue.ts';
 import { type Aggregate, type CloudEvent, type EventDraft, envelop } from '../../domain/events/envelope.ts';
 import { Refusal } from '../../domain/refusal.ts';
@@ -81,16 +87,21 @@ export class FleetHistory {
     const { nowMs } = this;
     switch (action) {
       case 'online':
-        return this.#append(state, 'connectivity', goOnline(state.connectivity, 'ping', nowMs), 'platform:pinger');
+        return this.#append(
+          state,
+          'connectivity',
+          markUnitOnline(state.connectivity, 'ping', nowMs),
+          'platform:pinger',
+        );
       case 'offline':
         return this.#append(
           state,
           'connectivity',
-          goOffline(state.connectivity, 3, toInstant(nowMs - 30_000)),
+          markUnitOffline(state.connectivity, 3, toInstant(nowMs - 30_000)),
           'platform:pinger',
         );
       case 'settle':
-        return this.#append(state, 'booking', settle(state, nowMs), 'platform:reactor');
+        return this.#append(state, 'booking', settleBookings(state, nowMs), 'platform:reactor');
       case 'service':
       case 'update':
       case 'configure':
@@ -117,10 +128,10 @@ export class FleetHistory {
         { answer: 'rejected', reason: 'too many texts' },
       ];
       const outcome = outcomes[this.#random.below(outcomes.length)] ?? { answer: 'done', hash };
-      return recordPush(state, { version, outcome, nowMs: this.nowMs, retryScheduleS: [60] });
+      return recordPushOutcome(state, { version, outcome, nowMs: this.nowMs, retryScheduleS: [60] });
     }
     if (status === 'applied' && this.#random.below(3) === 0) {
-      return noteReported(state, { hash: 'c'.repeat(16), atMs: this.nowMs });
+      return recordReportedHash(state, { hash: 'c'.repeat(16), atMs: this.nowMs });
     }
     const changed = { ...values, minimumMinutes: 5 + this.#random.below(30) };
     return changeConfiguration(state, { commandId: `c${this.#next()}`, values: changed, mode: 'queued' });
@@ -150,7 +161,7 @@ export class FleetHistory {
       const size = LOCKER_SIZES[this.#random.below(LOCKER_SIZES.length)] ?? 'M';
       const reservationId = `${state.name}.${commandId}`;
       const period = { from: toInstant(fromMs), until: toInstant(untilMs) };
-      const drafts = hold(state, { commandId, reservationId, customer, nowMs, wanted: { size }, ...period });
+      const drafts = holdLocker(state, { commandId, reservationId, customer, nowMs, requested: { size }, ...period });
       return this.#append(state, 'booking', drafts, `customer:${customer}`, commandId);
     }
     const reservations = allReservations(state.booking);
@@ -158,10 +169,10 @@ export class FleetHistory {
     if (reservation === undefined) return [];
     const command = { commandId, reservationId: reservation.id, customer: reservation.customer, nowMs };
     const drafts = {
-      confirm: () => confirm(state, { ...command, paymentReference: `pay-${commandId}` }),
-      cancel: () => cancel(state, command),
-      open: () => requestOpen(state, command),
-      end: () => end(state, command),
+      confirm: () => confirmReservation(state, { ...command, paymentReference: `pay-${commandId}` }),
+      cancel: () => cancelReservation(state, command),
+      open: () => requestLockerOpen(state, command),
+      end: () => endReservation(state, command),
     }[action]();
     return this.#append(state, 'booking', drafts, `customer:${reservation.customer}`, commandId);
   }

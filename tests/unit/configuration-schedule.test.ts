@@ -7,7 +7,7 @@ import { describe, expect, test } from 'bun:test';
 import { changeConfiguration, nextPushAtMs } from '../../domain/configuration/delivery.ts';
 import { requireConfigured } from '../../domain/configuration/state.ts';
 import { configurationHash, defaultConfiguration } from '../../domain/configuration-values.ts';
-import { goOffline, goOnline } from '../../domain/connectivity/connectivity.ts';
+import { markUnitOffline, markUnitOnline } from '../../domain/connectivity/connectivity.ts';
 import { registerUnit } from '../../domain/registry/registry.ts';
 import { newUnitState } from '../../domain/unit/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
@@ -74,11 +74,11 @@ class Field {
   }
 
   comes(): Promise<void> {
-    return this.#decide('connectivity', (state) => goOnline(state.connectivity, 'ping', this.nowMs));
+    return this.#decide('connectivity', (state) => markUnitOnline(state.connectivity, 'ping', this.nowMs));
   }
 
   goes(): Promise<void> {
-    return this.#decide('connectivity', (state) => goOffline(state.connectivity, 3, toInstant(this.nowMs)));
+    return this.#decide('connectivity', (state) => markUnitOffline(state.connectivity, 3, toInstant(this.nowMs)));
   }
 
   async status(): Promise<string> {

@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { Elysia } from 'elysia';
-import { checkPeriod } from '../../../domain/booking/booking.ts';
+import { requireBookablePeriod } from '../../../domain/booking/booking.ts';
 import { Instant, LockerId, LockerSize, Money, toMs, UnitName } from '../../../domain/vocabulary.ts';
 import type { Sql } from '../../../platform/postgres/connection.ts';
 import { availability } from '../../../projections/reservations/queries.ts';
@@ -57,7 +57,7 @@ export function availabilityRoutes({ guard, reads, sql, clock }: AvailabilityDep
       async ({ query }) => {
         const { unit, near, radiusM = DEFAULT_RADIUS_M, from, until, size, minPosition } = query;
         const nowMs = clock();
-        checkPeriod({ fromMs: toMs(from), untilMs: toMs(until) }, ANY_LENGTH, nowMs);
+        requireBookablePeriod({ fromMs: toMs(from), untilMs: toMs(until) }, ANY_LENGTH, nowMs);
         const where = placeOf(unit, near, radiusM);
         await reads.wait('reservations', minPosition, unit);
         return availability(sql, {

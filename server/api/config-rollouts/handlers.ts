@@ -1,12 +1,12 @@
 /** What operators do with rollouts: begin, look, pause, resume, abort. */
 
 import {
-  afterAction,
   DEFAULT_ABORT_THRESHOLD,
   DEFAULT_PACE,
-  mistakesInChanges,
   type Pace,
   type RolloutAction,
+  statusAfterAction,
+  validateRolloutChanges,
 } from '../../../domain/configuration/rollout.ts';
 import type { Postgres } from '../../../platform/postgres/connection.ts';
 import {
@@ -41,7 +41,7 @@ export class Rollouts {
   async create({ commandId, actor }: RolloutCommand, body: RolloutBody): Promise<Answer> {
     const { selection, changes, abortThreshold = DEFAULT_ABORT_THRESHOLD } = body;
     const pace = paceOf(body);
-    const errors = mistakesInChanges(changes).map(({ path, message }) => ({ path: `/changes${path}`, message }));
+    const errors = validateRolloutChanges(changes).map(({ path, message }) => ({ path: `/changes${path}`, message }));
     if (errors.length > 0) throw new Problem('validation', 422, 'The changes do not hold together.', { errors });
     const units = await this.#select(selection);
     const rollout = { id: commandId, createdBy: actor, selection, changes, pace, abortThreshold };
@@ -73,7 +73,7 @@ export class Rollouts {
     await this.#postgres.transaction(async (tx) => {
       const rollout = await holdRollout(tx, id);
       if (rollout === undefined) throw noRollout();
-      const status = afterAction(rollout.status, action);
+      const status = statusAfterAction(rollout.status, action);
       if (status !== rollout.status) await setStatus(tx, id, { status, by: actor, reason });
     });
     return { status: 200, body: await this.view(id) };

@@ -1,7 +1,7 @@
 /** What operators do with the configuration of one unit: want another one, and see how far it is there. */
 
 import { changeConfiguration, nextPushAtMs } from '../../../domain/configuration/delivery.ts';
-import { type Configured, requireConfigured } from '../../../domain/configuration/state.ts';
+import { requireConfigured, type UnitConfiguration } from '../../../domain/configuration/state.ts';
 import { isSameHash } from '../../../domain/configuration-values.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { toInstant, toMs } from '../../../domain/vocabulary.ts';
@@ -93,7 +93,7 @@ export class Configurations {
     return isSent ? this.#deps.push.run(wanted.state, { timeoutMs: LIVE_TIMEOUT_MS }) : wanted;
   }
 
-  #view(state: UnitState, reported: Configured['reported']): ConfigurationView {
+  #view(state: UnitState, reported: UnitConfiguration['reported']): ConfigurationView {
     const { desired, status, wantedAt, attempts, pushedAt, reason } = requireConfigured(state.configuration);
     const dueMs = nextPushAtMs(state);
     return {

@@ -6,8 +6,8 @@
  */
 
 import { MAX_RESERVE_AHEAD_DAYS } from '../../../domain/booking/booking.ts';
-import { expectedState } from '../../../domain/unit/forecast.ts';
-import { asUsed, LateNews, type RecordedCommit } from '../../../domain/unit/time-travel.ts';
+import { forecastUnit } from '../../../domain/unit/forecast.ts';
+import { LateEventFilter, type RecordedCommit, withReportedUsage } from '../../../domain/unit/time-travel.ts';
 import { evolveUnit, lastSequenceOf, newUnitState, type UnitState } from '../../../domain/unit/unit.ts';
 import { toInstant, toMs } from '../../../domain/vocabulary.ts';
 import type { Sql } from '../../../platform/postgres/connection.ts';
@@ -82,7 +82,7 @@ export class UnitHistory {
     const state = await this.#deps.decider.fresh(unit);
     const { registry } = state;
     if (registry.status === 'unregistered') throw noSuchUnit();
-    return expectedView(expectedState(state, atMs, nowMs), registry, atMs);
+    return expectedView(forecastUnit(state, atMs, nowMs), registry, atMs);
   }
 
   async #atPosition(unit: string, position: number): Promise<StateView> {
@@ -115,7 +115,7 @@ export class UnitHistory {
     const when = `at ${toInstant(atMs)}`;
     if (view === 'believed') return this.#view(believed, atMs, view, when);
     const actual = await folding.andLate(believed, { after: last, upTo: end.position, atMs });
-    return this.#view(asUsed(actual, atMs), atMs, view, when);
+    return this.#view(withReportedUsage(actual, atMs), atMs, view, when);
   }
 
   async #view(state: UnitState, atMs: number, view: View, when: string): Promise<StateView> {
@@ -161,9 +161,9 @@ class Folding {
     state: UnitState,
     { atMs, ...bounds }: { readonly after: number; readonly upTo: number; readonly atMs: number },
   ): Promise<UnitState> {
-    const late = new LateNews(atMs);
+    const late = new LateEventFilter(atMs);
     return this.#fold(state, bounds, (present, commit) => {
-      const part = late.of(commit);
+      const part = late.filterCommit(commit);
       return part === undefined ? present : evolveUnit(present, part);
     });
   }

@@ -1,13 +1,13 @@
 /** What a customer does with a reservation: decide, append, and for the door, ask the unit. */
 
 import {
-  answerOpen,
-  cancel,
-  confirm,
-  end,
-  hold,
+  cancelReservation,
+  confirmReservation,
+  endReservation,
+  holdLocker,
   OPEN_COMMAND_TTL_MS,
-  requestOpen,
+  recordOpenAnswer,
+  requestLockerOpen,
 } from '../../../domain/booking/booking.ts';
 import { findReservation, type Reservation } from '../../../domain/booking/reservation.ts';
 import { requireUnit } from '../../../domain/registry/registry.ts';
@@ -50,27 +50,29 @@ export class Reservations {
     // The id of the command makes the id of the reservation: a repeated command finds what it made.
     const reservationId = `${unit}.${commandId}`;
     const decided = await this.#decide({ commandId, customer, reservationId }, (state, command) =>
-      hold(state, { ...command, wanted, from, until }),
+      holdLocker(state, { ...command, requested: wanted, from, until }),
     );
     return this.#answer(201, decided, reservationId);
   }
 
   async confirm(request: Request, paymentReference: string): Promise<Answer> {
-    const decided = await this.#decide(request, (state, command) => confirm(state, { ...command, paymentReference }));
+    const decided = await this.#decide(request, (state, command) =>
+      confirmReservation(state, { ...command, paymentReference }),
+    );
     return this.#answer(200, decided, request.reservationId);
   }
 
   async cancel(request: Request): Promise<Answer> {
-    return this.#answer(200, await this.#decide(request, cancel), request.reservationId);
+    return this.#answer(200, await this.#decide(request, cancelReservation), request.reservationId);
   }
 
   async end(request: Request): Promise<Answer> {
-    return this.#answer(200, await this.#decide(request, end), request.reservationId);
+    return this.#answer(200, await this.#decide(request, endReservation), request.reservationId);
   }
 
   /** Opens the locker now: recorded as requested, sent, recorded as answered. */
   async open(request: Request): Promise<Answer> {
-    const { state } = await this.#decide(request, requestOpen);
+    const { state } = await this.#decide(request, requestLockerOpen);
     const reservation = reservationIn(state, request.reservationId);
     const earlier = reservation.opens[request.commandId];
     const outcome =
@@ -81,7 +83,7 @@ export class Reservations {
     const answerId = `${request.commandId}.${outcome.result}`;
     const decided = await this.#decide(
       request,
-      (current, command) => answerOpen(current, { ...command, ...outcome, nowMs: this.#deps.clock() }),
+      (current, command) => recordOpenAnswer(current, { ...command, ...outcome, nowMs: this.#deps.clock() }),
       answerId,
     );
     if (outcome.result === 'unreachable') {
@@ -104,7 +106,7 @@ export class Reservations {
 
   #decide(
     { commandId, customer, reservationId }: Request,
-    decision: (state: UnitState, command: Request & { nowMs: number }) => ReturnType<typeof hold>,
+    decision: (state: UnitState, command: Request & { nowMs: number }) => ReturnType<typeof holdLocker>,
     commitId = commandId,
   ): Promise<Decided> {
     const meta: DecisionMeta = { commandId: commitId, source: SOURCE, actor: `customer:${customer}` };

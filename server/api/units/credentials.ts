@@ -5,7 +5,7 @@
  * the reactor, which does the same for every event.
  */
 
-import { endedNatsUsers, revokeCredentials, rotateCredentials } from '../../../domain/registry/registry.ts';
+import { revokeCredentials, revokedNatsUsers, rotateCredentials } from '../../../domain/registry/registry.ts';
 import { RevocationsFullError, type UnitRevocations } from '../../../platform/credentials/revocations.ts';
 import { NatsUnavailableError } from '../../../platform/nats/connection.ts';
 import { PostgresUnavailableError } from '../../../platform/postgres/connection.ts';
@@ -77,7 +77,7 @@ export class UnitCredentials {
 
   async #end({ state }: Decided): Promise<void> {
     try {
-      await this.#deps.revocations.ensure(endedNatsUsers(state.registry));
+      await this.#deps.revocations.ensure(revokedNatsUsers(state.registry));
     } catch (error) {
       const full = fullProblem(error);
       if (full !== undefined) throw full;

@@ -2,7 +2,7 @@
 
 import { Value } from '@sinclair/typebox/value';
 import { defaultConfiguration } from '../../../domain/configuration-values.ts';
-import { fieldErrors } from '../../../domain/field-errors.ts';
+import { fieldErrorsOf } from '../../../domain/field-errors.ts';
 import { registerUnit } from '../../../domain/registry/registry.ts';
 import type { AddressResolver } from '../../../platform/network/address-resolver.ts';
 import type { Log } from '../../../platform/observability/log.ts';
@@ -76,7 +76,7 @@ export class UnitRegistration {
       name = nameIn(registration);
       if (!Value.Check(Registration, registration)) {
         throw new Problem('validation', 422, 'The line is not valid.', {
-          errors: fieldErrors(Value.Errors(Registration, registration)),
+          errors: fieldErrorsOf(Value.Errors(Registration, registration)),
         });
       }
       const { body } = await this.register(this.#deps.newId(), actor, registration);

@@ -4,7 +4,7 @@
  * is an event, and makes the worker push again; that it runs the wanted one proves a push whose answer got lost.
  */
 
-import { noteReported } from '../../../domain/configuration/delivery.ts';
+import { recordReportedHash } from '../../../domain/configuration/delivery.ts';
 import { messageOf } from '../../../platform/observability/error-message.ts';
 import type { Log } from '../../../platform/observability/log.ts';
 import { partsOf } from '../../../platform/parts.ts';
@@ -76,5 +76,5 @@ export async function noteReport(
   { unit, hash, atMs }: Report,
 ): Promise<void> {
   const meta = { commandId: newId(), actor: `unit:${unit}`, source: '/lockfleet/server' };
-  await decider.decide(unit, 'config', meta, (state) => noteReported(state, { hash, atMs }));
+  await decider.decide(unit, 'config', meta, (state) => recordReportedHash(state, { hash, atMs }));
 }

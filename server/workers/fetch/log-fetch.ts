@@ -6,7 +6,7 @@
  */
 
 import { recordedSeq } from '../../../domain/device/device.ts';
-import { nextSeq } from '../../../domain/device/unit-log.ts';
+import { nextExpectedSeq } from '../../../domain/device/unit-log.ts';
 import { type RegisteredUnit, requireUnit } from '../../../domain/registry/registry.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import type { BatchRecorder } from '../../../platform/unit-log/batch-recorder.ts';
@@ -71,7 +71,7 @@ async function readOn(
 /** The place behind which the next event is wanted. */
 function placeBefore({ device, log }: UnitState): Place | undefined {
   const { epoch } = device;
-  return epoch === undefined ? undefined : { epoch, seq: nextSeq(log, device, epoch) - 1 };
+  return epoch === undefined ? undefined : { epoch, seq: nextExpectedSeq(log, device, epoch) - 1 };
 }
 
 function placeRecorded({ device }: UnitState): Place | undefined {
@@ -106,7 +106,7 @@ async function giveUpUnlessOnTheWay(
   endSeq: number,
   { decider, recorder, inbox }: LogFetchOptions,
 ): Promise<boolean> {
-  const fromSeq = nextSeq(log, device, epoch);
+  const fromSeq = nextExpectedSeq(log, device, epoch);
   if (endSeq <= fromSeq) return true;
   const waitingFrom = firstWaitingSeq(await inbox.waiting(name), { epoch, fromSeq }) ?? endSeq;
   if (waitingFrom === fromSeq) return false;

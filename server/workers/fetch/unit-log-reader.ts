@@ -2,7 +2,7 @@
 
 import { Value } from '@sinclair/typebox/value';
 import type { RegisteredUnit } from '../../../domain/registry/registry.ts';
-import { FetchedHead, MAX_BATCH_EVENTS } from '../../../domain/unit-protocol/batch.ts';
+import { FetchPageHeader, MAX_BATCH_EVENTS } from '../../../domain/unit-protocol/batch.ts';
 import type { Nats } from '../../../platform/nats/connection.ts';
 import { unitCommandsSubject } from '../../../platform/nats/subjects.ts';
 import { messageOf } from '../../../platform/observability/error-message.ts';
@@ -25,7 +25,7 @@ export interface Place {
 
 export interface FetchedPage {
   readonly batch: ReadBatch;
-  readonly head: FetchedHead;
+  readonly head: FetchPageHeader;
 }
 
 /** A unit answered with a page of its log that cannot be read. It will answer so again. */
@@ -110,11 +110,11 @@ export function readPage(unit: string, answer: Uint8Array, after: Place | undefi
   }
 }
 
-function parsePage(unit: string, answer: Uint8Array): { readonly text: string; readonly page: FetchedHead } {
+function parsePage(unit: string, answer: Uint8Array): { readonly text: string; readonly page: FetchPageHeader } {
   try {
     const text = new TextDecoder('utf-8', { fatal: true }).decode(answer);
     const page: unknown = JSON.parse(text);
-    if (!Value.Check(FetchedHead, page)) throw new Error('it is no page of a log');
+    if (!Value.Check(FetchPageHeader, page)) throw new Error('it is no page of a log');
     return { text, page };
   } catch (error) {
     throw new UnitUnreachableError(`${unit} answered something else: ${messageOf(error)}`, { cause: error });

@@ -4,7 +4,7 @@
  */
 
 import type { EventType } from '../../../domain/events/catalogue.ts';
-import { endedNatsUsers } from '../../../domain/registry/registry.ts';
+import { revokedNatsUsers } from '../../../domain/registry/registry.ts';
 import { RevocationsFullError, type UnitRevocations } from '../../../platform/credentials/revocations.ts';
 import { knownEvents } from '../../../platform/event-store/known-events.ts';
 import type { Nats } from '../../../platform/nats/connection.ts';
@@ -53,7 +53,7 @@ async function endOf(message: WorkMessage, options: EndedCredentialsOptions): Pr
   const { registry, sequences } = await decider.state(subject.unit);
   if (sequences.registry < message.sequence) return { retryInMs: STALE_RETRY_MS };
   try {
-    await revocations.ensure(endedNatsUsers(registry));
+    await revocations.ensure(revokedNatsUsers(registry));
   } catch (error) {
     if (!(error instanceof RevocationsFullError)) throw error;
     log.error('ended credentials still work', { unit: subject.unit, error });

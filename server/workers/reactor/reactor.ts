@@ -8,8 +8,8 @@
  */
 
 import { findReservation } from '../../../domain/booking/reservation.ts';
-import { dueAtMs, settle } from '../../../domain/booking/settlement.ts';
-import { noteReported } from '../../../domain/configuration/delivery.ts';
+import { expiryAtMs, settleBookings } from '../../../domain/booking/settlement.ts';
+import { recordReportedHash } from '../../../domain/configuration/delivery.ts';
 import type { KnownEvent } from '../../../domain/events/catalogue.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { toMs } from '../../../domain/vocabulary.ts';
@@ -118,7 +118,7 @@ async function noteConfiguration(state: UnitState, { decider, newId }: ReactorOp
   const { runs } = state.device;
   if (runs === undefined) return;
   const report = { hash: runs.hash, atMs: toMs(runs.at) };
-  if (noteReported(state, report).length > 0) await noteReport(decider, newId, { unit: state.name, ...report });
+  if (recordReportedHash(state, report).length > 0) await noteReport(decider, newId, { unit: state.name, ...report });
 }
 
 async function reactTo(message: WorkMessage, options: ReactorOptions): Promise<WorkResult> {
@@ -156,7 +156,7 @@ async function setHoldTimers(unit: string, events: readonly KnownEvent[], { deci
   await Promise.all(
     [...touched].map(async (reservationId) => {
       const reservation = findReservation(booking, reservationId);
-      const due = reservation === undefined ? undefined : dueAtMs(reservation);
+      const due = reservation === undefined ? undefined : expiryAtMs(reservation);
       if (due === undefined) return;
       const name = reservationId.slice(unit.length + 1);
       await timers.set({ unit, name, job: SETTLE_JOB, dueAtMs: due });
@@ -168,14 +168,14 @@ async function onTimer(unit: string, options: ReactorOptions): Promise<WorkResul
   const state = await settleNow(unit, options);
   const nowMs = options.clock();
   const waits = state.booking.open
-    .map((reservation) => (dueAtMs(reservation) ?? Number.POSITIVE_INFINITY) - nowMs)
+    .map((reservation) => (expiryAtMs(reservation) ?? Number.POSITIVE_INFINITY) - nowMs)
     .filter((wait) => wait <= EARLY_TIMER_MS);
   return waits.length === 0 ? 'done' : { retryInMs: Math.max(1, Math.ceil(Math.min(...waits))) };
 }
 
 async function settleNow(unit: string, { decider, newId, clock }: ReactorOptions): Promise<UnitState> {
   const meta = { commandId: newId(), actor: 'platform:reactor', source: '/lockfleet/server' };
-  return (await decider.decide(unit, 'booking', meta, (state) => settle(state, clock()))).state;
+  return (await decider.decide(unit, 'booking', meta, (state) => settleBookings(state, clock()))).state;
 }
 
 function unitOf(message: WorkMessage): string {

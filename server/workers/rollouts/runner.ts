@@ -8,7 +8,7 @@
 
 import { changeConfiguration, withdrawChange } from '../../../domain/configuration/delivery.ts';
 import {
-  isOverThreshold,
+  isAbortThresholdReached,
   type RolloutChanges,
   type RolloutUnitStatus,
   unitsDue,
@@ -105,7 +105,7 @@ async function goOn(tx: Tx, rollout: Rollout, spread: Spread, options: RolloutRu
   const waiting = sum('waiting');
   const started = total - waiting - sum('skipped');
   const failed = sum('rejected', 'failed');
-  if (isOverThreshold(rollout.abortThreshold, { failed, started })) {
+  if (isAbortThresholdReached(rollout.abortThreshold, { failed, started })) {
     const reason = `${failed} of ${started} units cannot take it`;
     await setStatus(tx, rollout.id, { status: 'aborting', by: ACTOR, reason });
     options.log.error('a rollout of a configuration aborts itself', { rollout: rollout.id, reason });

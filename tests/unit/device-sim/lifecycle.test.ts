@@ -5,7 +5,7 @@ import { acknowledged, reboot, recorded, wipe } from '../../../device-sim/unit/l
 import type { Decision, UnitModel } from '../../../device-sim/unit/model.ts';
 import { walkUp } from '../../../device-sim/unit/screen.ts';
 import { defaultConfiguration } from '../../../domain/configuration-values.ts';
-import { type DeviceState, evolveDevice, SILENT_DEVICE } from '../../../domain/device/device.ts';
+import { type DeviceState, evolveDevice, UNREPORTED_DEVICE } from '../../../domain/device/device.ts';
 import { definitionOf, isEventType, upcast } from '../../../domain/events/catalogue.ts';
 import { BatchEvent } from '../../../domain/unit-protocol/batch.ts';
 import { asStored, happening, take } from '../../support/device-story.ts';
@@ -107,7 +107,7 @@ test('whatever happens: the log has no gaps, holds only events of the catalogue,
       const newId = countingIds();
       const start = newUnit();
       let unit = start;
-      let folded: DeviceState = SILENT_DEVICE;
+      let folded: DeviceState = UNREPORTED_DEVICE;
       for (const [index, happened] of story.entries()) {
         const at = around({
           nowMs: NOON_MS + index * 1_000,

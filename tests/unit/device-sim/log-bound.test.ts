@@ -4,7 +4,7 @@ import { recorded } from '../../../device-sim/unit/lifecycle.ts';
 import { MIN_UNRECORDED_EVENTS, withinBound } from '../../../device-sim/unit/log-bound.ts';
 import { firstAvailableSeq, type UnitModel } from '../../../device-sim/unit/model.ts';
 import { walkUp } from '../../../device-sim/unit/screen.ts';
-import { type DeviceState, evolveDevice, SILENT_DEVICE } from '../../../domain/device/device.ts';
+import { type DeviceState, evolveDevice, UNREPORTED_DEVICE } from '../../../domain/device/device.ts';
 import { upcast } from '../../../domain/events/catalogue.ts';
 import type { BatchEvent } from '../../../domain/unit-protocol/batch.ts';
 import { asStored, happening, take } from '../../support/device-story.ts';
@@ -111,7 +111,7 @@ test('whatever happens: a bounded log has no gaps, and what is left of it tells 
         const newId = countingIds();
         let unit = newUnit();
         const rows = new Map<number, BatchEvent>();
-        let platform = SILENT_DEVICE;
+        let platform = UNREPORTED_DEVICE;
         // The first entry, as the story of this unit begins.
         keep(rows, unit, unit, takeFirst());
         for (const [index, { happened, records }] of story.entries()) {
@@ -119,7 +119,7 @@ test('whatever happens: a bounded log has no gaps, and what is left of it tells 
           const before = unit;
           const decision = withinBound(take(before, happened, at, index), at, maxEvents);
           unit = decision.unit;
-          if (unit.log.epoch !== before.log.epoch) platform = SILENT_DEVICE;
+          if (unit.log.epoch !== before.log.epoch) platform = UNREPORTED_DEVICE;
           keep(rows, before, unit, decision.entries);
 
           const { log } = unit;

@@ -3,7 +3,7 @@ import { createHmac } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { Value } from '@sinclair/typebox/value';
 import { definitionOf, isEventType } from '../../../domain/events/catalogue.ts';
-import { BatchEvent, BatchHead, FetchedHead, FetchRequest } from '../../../domain/unit-protocol/batch.ts';
+import { BatchEvent, BatchHeader, FetchPageHeader, FetchRequest } from '../../../domain/unit-protocol/batch.ts';
 import { CommandAnswer, PingReply } from '../../../domain/unit-protocol/commands.ts';
 import { UnitVerifier } from '../../../platform/unit-protocol/signatures.ts';
 import {
@@ -47,7 +47,7 @@ test('the example has the shapes of the schemas', async () => {
   const example = await protocolExample();
   expect(Value.Check(PingReply, JSON.parse(example.pingReply ?? ''))).toBe(true);
   expect(Value.Check(FetchRequest, JSON.parse(example.fetchRequest ?? ''))).toBe(true);
-  for (const head of [BatchHead, FetchedHead]) {
+  for (const head of [BatchHeader, FetchPageHeader]) {
     expect(Value.Check(head, JSON.parse(example.fetched ?? ''))).toBe(true);
   }
   expect(Value.Check(CommandAnswer, JSON.parse(example.commandAnswer ?? ''))).toBe(true);

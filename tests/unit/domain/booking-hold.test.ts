@@ -1,6 +1,11 @@
 import { describe, expect, test } from 'bun:test';
 import { OVERDUE_ALLOWANCE_MS } from '../../../domain/booking/allocation.ts';
-import { type Hold, hold, MAX_RESERVE_AHEAD_DAYS, PAST_TOLERANCE_MS } from '../../../domain/booking/booking.ts';
+import {
+  type HoldCommand,
+  holdLocker,
+  MAX_RESERVE_AHEAD_DAYS,
+  PAST_TOLERANCE_MS,
+} from '../../../domain/booking/booking.ts';
 import type { EventDraft } from '../../../domain/events/envelope.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';
 import { given } from '../../support/given.ts';
@@ -28,10 +33,10 @@ import {
   taken,
 } from './scene.ts';
 
-function holding(changes: Partial<Hold> = {}): Hold {
+function holding(changes: Partial<HoldCommand> = {}): HoldCommand {
   return {
     ...command({ reservationId: R2, customer: BOB }),
-    wanted: { size: 'S' },
+    requested: { size: 'S' },
     from: at(0),
     until: at(60),
     ...changes,
@@ -57,49 +62,51 @@ function heldBy(changes: Partial<(EventDraft & { type: 'ReservationHeld' })['dat
 describe('hold', () => {
   test('claims the first free locker of the size, at the price of the configuration', () => {
     given(registered)
-      .when((state) => hold(state, holding()))
+      .when((state) => holdLocker(state, holding()))
       .thenEvents([heldBy({})]);
   });
 
   test('claims the locker that was asked for', () => {
     given(registered)
-      .when((state) => hold(state, holding({ wanted: { locker: 'C' } })))
+      .when((state) => holdLocker(state, holding({ requested: { locker: 'C' } })))
       .thenEvents([heldBy({ locker: 'C', size: 'M', price: { amount: 300, currency: 'EUR' } })]);
   });
 
   test('takes another locker when the first is promised', () => {
     given(registered, held(), confirmed())
-      .when((state) => hold(state, holding()))
+      .when((state) => holdLocker(state, holding()))
       .thenEvents([heldBy({ locker: 'B' })]);
   });
 
   test('never gives a size that was not asked for', () => {
     given(registered, held(), held({ reservationId: 'other', locker: 'B' }))
-      .when((state) => hold(state, holding()))
+      .when((state) => holdLocker(state, holding()))
       .thenRefused('no-locker-free', /No locker of size S is free from/);
   });
 
   test('does nothing again for the reservation that it made', () => {
     given(registered, held())
-      .when((state) => hold(state, holding({ reservationId: R1, customer: ALICE })))
+      .when((state) => holdLocker(state, holding({ reservationId: R1, customer: ALICE })))
       .thenNothing();
   });
 
   test('never takes over the reservation of somebody else', () => {
     given(registered, held())
-      .when((state) => hold(state, holding({ reservationId: R1, customer: BOB })))
+      .when((state) => holdLocker(state, holding({ reservationId: R1, customer: BOB })))
       .thenRefused('reservation-state', /exists already/);
   });
 
   test('writes times in one form, whatever form they came in', () => {
     given(registered)
-      .when((state) => hold(state, holding({ from: '2026-06-01T12:00:00Z', until: '2026-06-01T13:00:00.000000Z' })))
+      .when((state) =>
+        holdLocker(state, holding({ from: '2026-06-01T12:00:00Z', until: '2026-06-01T13:00:00.000000Z' })),
+      )
       .thenEvents([heldBy({})]);
   });
 
   test('uses the changed configuration, and says which', () => {
     given(registered, configured({ holdTtlS: 60, prices: [{ size: 'S', perHour: 100, currency: 'PLN' }] }))
-      .when((state) => hold(state, holding()))
+      .when((state) => holdLocker(state, holding()))
       .thenEvents([
         heldBy({
           holdExpiresAt: at(1),
@@ -111,13 +118,13 @@ describe('hold', () => {
 
   test('ends with the period at the latest', () => {
     given(registered, configured({ holdTtlS: 86_400 }))
-      .when((state) => hold(state, holding()))
+      .when((state) => holdLocker(state, holding()))
       .thenEvents([heldBy({ holdExpiresAt: at(60), configurationVersion: 2 })]);
   });
 });
 
 describe('what is free', () => {
-  const holdA = holding({ wanted: { locker: 'A' } });
+  const holdA = holding({ requested: { locker: 'A' } });
   const refused = /Locker A is not free/;
 
   test.each([
@@ -147,14 +154,14 @@ describe('what is free', () => {
     ],
     ['active in another locker than booked', [held(), confirmed(), started(R1, 'B')], true],
   ] as const)('a locker that is %s', (_, past, free) => {
-    const outcome = given(registered, ...past).when((state) => hold(state, holdA));
+    const outcome = given(registered, ...past).when((state) => holdLocker(state, holdA));
     if (free) outcome.thenEvents([heldBy({})]);
     else outcome.thenRefused('no-locker-free', refused);
   });
 
   test('a locker that is out of service is not', () => {
     given(registered, { type: 'LockerTakenOutOfService', data: { id: 'A' } })
-      .when((state) => hold(state, holdA))
+      .when((state) => holdLocker(state, holdA))
       .thenRefused('no-locker-free', refused);
   });
 
@@ -164,22 +171,22 @@ describe('what is free', () => {
       { type: 'LockerTakenOutOfService', data: { id: 'A' } },
       { type: 'LockerReturnedToService', data: { id: 'A' } },
     )
-      .when((state) => hold(state, holdA))
+      .when((state) => holdLocker(state, holdA))
       .thenEvents([heldBy({})]);
   });
 
   test('a locker that was taken at the screen is not, until it is given back', () => {
     given(registered, taken('A', { fromMin: -10, untilMin: 30 }))
-      .when((state) => hold(state, holdA))
+      .when((state) => holdLocker(state, holdA))
       .thenRefused('no-locker-free', refused);
     given(registered, taken('A', { fromMin: -10, untilMin: 30 }), givenBack('A', -5))
-      .when((state) => hold(state, holdA))
+      .when((state) => holdLocker(state, holdA))
       .thenEvents([heldBy({})]);
   });
 
   test('a locker is free after the rental in it is to end', () => {
     given(registered, taken('A', { fromMin: -10, untilMin: 30 }))
-      .when((state) => hold(state, { ...holdA, from: at(30), until: at(90) }))
+      .when((state) => holdLocker(state, { ...holdA, from: at(30), until: at(90) }))
       .thenEvents([heldBy({ from: at(30), until: at(90) })]);
   });
 
@@ -190,10 +197,10 @@ describe('what is free', () => {
     const past = what === 'a rental' ? [occupant] : [occupant, confirmed(), started(R1, 'A', -90)];
     const allowanceMin = OVERDUE_ALLOWANCE_MS / MINUTE_MS;
     given(registered, ...past)
-      .when((state) => hold(state, { ...holdA, from: at(allowanceMin - 1), until: at(allowanceMin + 59) }))
+      .when((state) => holdLocker(state, { ...holdA, from: at(allowanceMin - 1), until: at(allowanceMin + 59) }))
       .thenRefused('no-locker-free', refused);
     given(registered, ...past)
-      .when((state) => hold(state, { ...holdA, from: at(allowanceMin), until: at(allowanceMin + 60) }))
+      .when((state) => holdLocker(state, { ...holdA, from: at(allowanceMin), until: at(allowanceMin + 60) }))
       .thenEvents([heldBy({ from: at(allowanceMin), until: at(allowanceMin + 60) })]);
   });
 });
@@ -204,19 +211,19 @@ describe('a hold is refused', () => {
     ['for a unit that has left', [registered, { type: 'UnitRetired', data: {} }], /left the platform/],
   ] as const)('%s', (_, past, message) => {
     given(...past)
-      .when((state) => hold(state, holding()))
+      .when((state) => holdLocker(state, holding()))
       .thenRefused('not-found', message);
   });
 
   test('for a locker that the unit does not have', () => {
     given(registered)
-      .when((state) => hold(state, holding({ wanted: { locker: 'Z' } })))
+      .when((state) => holdLocker(state, holding({ requested: { locker: 'Z' } })))
       .thenRefused('validation', /no locker Z/, ['/locker']);
   });
 
   test('for a size that has no price', () => {
     given(registered, configured({ prices: [{ size: 'M', perHour: 1, currency: 'EUR' }] }))
-      .when((state) => hold(state, holding()))
+      .when((state) => holdLocker(state, holding()))
       .thenRefused('no-locker-free', /size S are not for rent/);
   });
 
@@ -239,7 +246,7 @@ describe('a hold is refused', () => {
     ['until', 'is too far', { until: at(7 * 24 * 60 + 1) }, '/until'],
   ] as const)('because %s %s', (_field, _why, changes, path) => {
     given(registered)
-      .when((state) => hold(state, holding(changes)))
+      .when((state) => holdLocker(state, holding(changes)))
       .thenRefused('validation', /period/, [path]);
   });
 
@@ -256,12 +263,12 @@ describe('a hold is refused', () => {
     ],
   ] as const)('but not when the period %s', (_, changes) => {
     const { state } = given(registered);
-    expect(hold(state, holding(changes))).toHaveLength(1);
+    expect(holdLocker(state, holding(changes))).toHaveLength(1);
   });
 
   test('for the size that is full, while a larger one is free', () => {
     given(registeredWith({ id: 'A', size: 'S' }, { id: 'L', size: 'XL' }), held())
-      .when((state) => hold(state, holding()))
+      .when((state) => holdLocker(state, holding()))
       .thenRefused('no-locker-free', /size S/);
   });
 });
@@ -271,7 +278,7 @@ test('200 customers race for one locker and one of them wins', () => {
   const outcomes = Array.from({ length: 200 }, (_, index) => {
     const ask = holding({ reservationId: `r-${index}`, customer: `c-${index}`, nowMs: atMs(0) });
     try {
-      const drafts = hold(state, ask);
+      const drafts = holdLocker(state, ask);
       state = given(registeredWith({ id: 'A', size: 'S' }), ...drafts).state;
       return 'won';
     } catch (error) {

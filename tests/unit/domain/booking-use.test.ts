@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { answerOpen, end } from '../../../domain/booking/booking.ts';
+import { endReservation, recordOpenAnswer } from '../../../domain/booking/booking.ts';
 import { given, type Past, withDecision } from '../../support/given.ts';
 import {
   at,
@@ -42,7 +42,7 @@ describe('the answer to an open', () => {
 
   test('starts the rental when the door has opened for the first time', () => {
     given(registered, held(), confirmed(), asked('o1'))
-      .when((state) => answerOpen(state, answer('opened')))
+      .when((state) => recordOpenAnswer(state, answer('opened')))
       .thenEvents([
         recorded('opened'),
         { type: 'ReservationStarted', locker: 'A', data: { reservationId: R1, locker: 'A', startedAt: at(0) } },
@@ -51,19 +51,19 @@ describe('the answer to an open', () => {
 
   test('starts nothing when the rental runs', () => {
     given(registered, held(), confirmed(), started(), asked('o1'))
-      .when((state) => answerOpen(state, answer('opened')))
+      .when((state) => recordOpenAnswer(state, answer('opened')))
       .thenEvents([recorded('opened')]);
   });
 
   test.each(['failed', 'refused', 'unreachable'] as const)('starts nothing when it is %s', (result) => {
     given(registered, held(), confirmed(), asked('o1'))
-      .when((state) => answerOpen(state, answer(result)))
+      .when((state) => recordOpenAnswer(state, answer(result)))
       .thenEvents([recorded(result)]);
   });
 
   test('keeps the reason', () => {
     given(registered, held(), confirmed(), asked('o1'))
-      .when((state) => answerOpen(state, answer('failed', 'jammed')))
+      .when((state) => recordOpenAnswer(state, answer('failed', 'jammed')))
       .thenEvents([{ ...recorded('failed'), data: { ...recorded('failed').data, reason: 'jammed' } }]);
   });
 
@@ -78,30 +78,30 @@ describe('the answer to an open', () => {
       type: 'LockerOpenAnswered',
       data: { reservationId: R1, locker: 'A', commandId: 'o1', result: before },
     })
-      .when((state) => answerOpen(state, answer(after)))
+      .when((state) => recordOpenAnswer(state, answer(after)))
       .thenNothing();
   });
 
   test('may still come when the unit seemed out of reach', () => {
     given(registered, held(), confirmed(), asked('o1'), opened('o1', 'unreachable'))
-      .when((state) => answerOpen(state, answer('opened')))
+      .when((state) => recordOpenAnswer(state, answer('opened')))
       .thenEvents([recorded('opened'), expect.objectContaining({ type: 'ReservationStarted' })]);
   });
 
   test('nobody asked for is passed over', () => {
     given(registered, held(), confirmed())
-      .when((state) => answerOpen(state, answer('opened')))
+      .when((state) => recordOpenAnswer(state, answer('opened')))
       .thenNothing();
     for (const reservationId of [R2, 'constructor']) {
       given(registered, held(), confirmed())
-        .when((state) => answerOpen(state, { ...answer('opened'), reservationId }))
+        .when((state) => recordOpenAnswer(state, { ...answer('opened'), reservationId }))
         .thenNothing();
     }
   });
 
   test('starts from when and where the unit says', () => {
     given(registered, held(), confirmed(), asked('o1'), taken('B', { fromMin: -1, untilMin: 60, reservationId: R1 }))
-      .when((state) => answerOpen(state, answer('opened')))
+      .when((state) => recordOpenAnswer(state, answer('opened')))
       .thenEvents([
         expect.objectContaining({ type: 'LockerOpenAnswered' }),
         { type: 'ReservationStarted', locker: 'B', data: { reservationId: R1, locker: 'B', startedAt: at(-1) } },
@@ -113,7 +113,7 @@ describe('the answer to an open', () => {
       type: 'ReservationCancelled',
       data: { reservationId: R1 },
     })
-      .when((state) => answerOpen(state, answer('opened')))
+      .when((state) => recordOpenAnswer(state, answer('opened')))
       .thenEvents([recorded('opened')]);
   });
 });
@@ -127,13 +127,13 @@ describe('end', () => {
 
   test('gives the locker back', () => {
     given(registered, held(), confirmed(), started())
-      .when((state) => end(state, command()))
+      .when((state) => endReservation(state, command()))
       .thenEvents([ended()]);
   });
 
   test('records the start too when only the unit knew of it', () => {
     given(registered, held(), confirmed(), taken('A', { fromMin: -9, untilMin: 60, reservationId: R1 }))
-      .when((state) => end(state, command()))
+      .when((state) => endReservation(state, command()))
       .thenEvents([
         { type: 'ReservationStarted', locker: 'A', data: { reservationId: R1, locker: 'A', startedAt: at(-9) } },
         ended(),
@@ -143,16 +143,16 @@ describe('end', () => {
   test('speaks of the locker that the unit gave, not of the one that was booked', () => {
     const past = [registered, held(), confirmed(), taken('B', { fromMin: -9, untilMin: 60, reservationId: R1 })];
     given(...past)
-      .when((state) => end(state, command()))
+      .when((state) => endReservation(state, command()))
       .thenEvents([
         { type: 'ReservationStarted', locker: 'B', data: { reservationId: R1, locker: 'B', startedAt: at(-9) } },
         { ...ended(), locker: 'B' },
       ]);
     given(...past, { type: 'LockerOpened', locker: 'B', data: { cause: 'reservation' } })
-      .when((state) => end(state, command()))
+      .when((state) => endReservation(state, command()))
       .thenRefused('reservation-state', /door stands open/);
     given(...past, { type: 'LockerOpened', locker: 'A', data: { cause: 'service' } })
-      .when((state) => end(state, command()))
+      .when((state) => endReservation(state, command()))
       .thenEvents([expect.objectContaining({ type: 'ReservationStarted' }), { ...ended(), locker: 'B' }]);
   });
 
@@ -166,10 +166,10 @@ describe('end', () => {
     ];
     const byUnit = ended({ endedAt: at(-2), endedBy: 'unit' });
     given(...past)
-      .when((state) => end(state, command()))
+      .when((state) => endReservation(state, command()))
       .thenEvents([expect.objectContaining({ type: 'ReservationStarted' }), byUnit]);
     given(...past, started())
-      .when((state) => end(state, command()))
+      .when((state) => endReservation(state, command()))
       .thenEvents([byUnit]);
   });
 
@@ -188,14 +188,16 @@ describe('end', () => {
               data: { cause: 'reservation' },
             } as Past,
           ];
-    const outcome = given(registered, held(), confirmed(), started(), ...doors).when((state) => end(state, command()));
+    const outcome = given(registered, held(), confirmed(), started(), ...doors).when((state) =>
+      endReservation(state, command()),
+    );
     if (message === undefined) outcome.thenEvents([ended()]);
     else outcome.thenRefused('reservation-state', message);
   });
 
   test('is refused before the first use', () => {
     given(registered, held(), confirmed())
-      .when((state) => end(state, command()))
+      .when((state) => endReservation(state, command()))
       .thenRefused('reservation-state', /not used yet; cancel/);
   });
 
@@ -207,13 +209,13 @@ describe('end', () => {
       return [other, { type: 'ReservationCancelled' as const, data: { reservationId } }];
     }).flat();
     const { state } = given(registered, held(), confirmed(), started(), ...others);
-    const done = withDecision(state, end(state, command()), { commandId: 'now', atMs: NOW_MS });
-    expect(end(done, command())).toEqual([]);
+    const done = withDecision(state, endReservation(state, command()), { commandId: 'now', atMs: NOW_MS });
+    expect(endReservation(done, command())).toEqual([]);
   });
 
   test('of a completed one is refused', () => {
     given(registered, held(), confirmed(), started(), completed())
-      .when((state) => end(state, command()))
+      .when((state) => endReservation(state, command()))
       .thenRefused('reservation-state', /completed/);
   });
 });

@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'bun:test';
 import {
-  cancel,
-  confirm,
-  end,
+  cancelReservation,
+  confirmReservation,
+  endReservation,
   OPEN_COMMAND_TTL_MS,
-  ownReservation,
-  requestOpen,
+  requestLockerOpen,
+  requireOwnReservation,
 } from '../../../domain/booking/booking.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';
 import { given, type Past } from '../../support/given.ts';
@@ -41,10 +41,10 @@ describe('another customer', () => {
   const other = { customer: BOB };
 
   test.each([
-    ['confirm', (state) => confirm(state, pay(other))],
-    ['cancel', (state) => cancel(state, command(other))],
-    ['open', (state) => requestOpen(state, command(other))],
-    ['end', (state) => end(state, command(other))],
+    ['confirm', (state) => confirmReservation(state, pay(other))],
+    ['cancel', (state) => cancelReservation(state, command(other))],
+    ['open', (state) => requestLockerOpen(state, command(other))],
+    ['end', (state) => endReservation(state, command(other))],
   ] satisfies [string, Parameters<ReturnType<typeof given>['when']>[0]][])(
     'cannot %s it: for them it does not exist',
     (_, decide) => {
@@ -57,7 +57,7 @@ describe('another customer', () => {
   test('an id that nobody has does not exist for anybody', () => {
     const { state } = given(registered, held());
     for (const reservationId of ['', R2, 'constructor', '__proto__', 'toString']) {
-      expect(() => ownReservation(state, command({ reservationId }))).toThrow('no such reservation');
+      expect(() => requireOwnReservation(state, command({ reservationId }))).toThrow('no such reservation');
     }
   });
 });
@@ -65,7 +65,7 @@ describe('another customer', () => {
 describe('confirm', () => {
   test('records the payment and the confirmation together', () => {
     given(registered, held())
-      .when((state) => confirm(state, pay()))
+      .when((state) => confirmReservation(state, pay()))
       .thenEvents([
         { type: 'PaymentSucceeded', locker: 'A', data: { reference: 'pay-1', ...PRICE, reservationId: R1 } },
         { type: 'ReservationConfirmed', locker: 'A', data: { reservationId: R1, paymentReference: 'pay-1' } },
@@ -74,13 +74,13 @@ describe('confirm', () => {
 
   test('is refused from the moment on at which the hold runs out', () => {
     given(registered, held({ holdExpiresAt: toInstant(NOW_MS + 1) }))
-      .when((state) => confirm(state, pay()))
+      .when((state) => confirmReservation(state, pay()))
       .thenEvents([
         expect.objectContaining({ type: 'PaymentSucceeded' }),
         expect.objectContaining({ type: 'ReservationConfirmed' }),
       ]);
     given(registered, held({ holdExpiresAt: toInstant(NOW_MS) }))
-      .when((state) => confirm(state, pay()))
+      .when((state) => confirmReservation(state, pay()))
       .thenRefused('reservation-state', /hold ran out at 2026-06-01T12:00:00/);
   });
 
@@ -88,16 +88,16 @@ describe('confirm', () => {
     // Whoever gave the locker to R2 saw R1's hold run out; this process's clock is behind.
     const past = [registered, held({ holdExpiresAt: at(1) }), held({ reservationId: R2, customer: BOB })];
     given(...past)
-      .when((state) => confirm(state, pay()))
+      .when((state) => confirmReservation(state, pay()))
       .thenRefused('reservation-state', /locker was given to somebody else/);
     given(...past, confirmed(R2))
-      .when((state) => confirm(state, pay()))
+      .when((state) => confirmReservation(state, pay()))
       .thenRefused('reservation-state', /locker was given to somebody else/);
   });
 
   test('is open to whoever got the locker after a hold that ran out, also on a slow clock', () => {
     const { state } = given(registered, held({ holdExpiresAt: at(1) }), held({ reservationId: R2, customer: BOB }));
-    expect(confirm(state, pay({ reservationId: R2, customer: BOB }))).toHaveLength(2);
+    expect(confirmReservation(state, pay({ reservationId: R2, customer: BOB }))).toHaveLength(2);
   });
 
   test('does not mind others in the same locker at other times, or given up', () => {
@@ -109,13 +109,13 @@ describe('confirm', () => {
       held({ reservationId: R3 }),
       { type: 'ReservationCancelled', data: { reservationId: R3 } },
     );
-    expect(confirm(state, pay())).toHaveLength(2);
+    expect(confirmReservation(state, pay())).toHaveLength(2);
   });
 
   test('is recognised when repeated, also after the customer has opened the door many times', () => {
     const doors = Array.from({ length: 40 }, (_, index) => [asked(`open-${index}`), opened(`open-${index}`)]).flat();
     given(registered, held(), { ...confirmed(), commandId: 'the-confirm' }, started(), ...doors)
-      .when((state) => confirm(state, pay({ commandId: 'the-confirm' })))
+      .when((state) => confirmReservation(state, pay({ commandId: 'the-confirm' })))
       .thenNothing();
   });
 });
@@ -127,13 +127,13 @@ describe('cancel', () => {
     ['a confirmed one that was not used yet', [held(), confirmed()]],
   ] as const)('gives up %s', (_, past) => {
     given(registered, ...past)
-      .when((state) => cancel(state, command()))
+      .when((state) => cancelReservation(state, command()))
       .thenEvents([{ type: 'ReservationCancelled', locker: 'A', data: { reservationId: R1 } }]);
   });
 
   test('is refused once the unit says that it is in use', () => {
     given(registered, held(), confirmed(), taken('A', { fromMin: -1, untilMin: 60, reservationId: R1 }))
-      .when((state) => cancel(state, command()))
+      .when((state) => cancelReservation(state, command()))
       .thenRefused('reservation-state', /unused/);
   });
 
@@ -145,7 +145,7 @@ describe('cancel', () => {
       taken('A', { fromMin: -10, untilMin: 60, reservationId: R1 }),
       givenBack('A', -1, R1),
     )
-      .when((state) => cancel(state, command()))
+      .when((state) => cancelReservation(state, command()))
       .thenRefused('reservation-state', /unused/);
   });
 });
@@ -159,13 +159,13 @@ describe('open', () => {
 
   test('is recorded before the unit hears of it', () => {
     given(registered, held(), confirmed())
-      .when((state) => requestOpen(state, command()))
+      .when((state) => requestLockerOpen(state, command()))
       .thenEvents([request]);
   });
 
   test('is asked of the locker that the customer really has', () => {
     given(registered, held(), confirmed(), taken('B', { fromMin: -1, untilMin: 60, reservationId: R1 }))
-      .when((state) => requestOpen(state, command()))
+      .when((state) => requestLockerOpen(state, command()))
       .thenEvents([
         { type: 'ReservationStarted', locker: 'B', data: { reservationId: R1, locker: 'B', startedAt: at(-1) } },
         { ...request, locker: 'B', data: { ...request.data, locker: 'B' } },
@@ -175,13 +175,13 @@ describe('open', () => {
   test('works to the end of the period, and after it for those who are in', () => {
     const late = command({ nowMs: atMs(60) });
     given(registered, held(), confirmed())
-      .when((state) => requestOpen(state, command({ nowMs: atMs(60) - 1 })))
+      .when((state) => requestLockerOpen(state, command({ nowMs: atMs(60) - 1 })))
       .thenEvents([expect.objectContaining({ type: 'LockerOpenRequested' })]);
     given(registered, held(), confirmed())
-      .when((state) => requestOpen(state, late))
+      .when((state) => requestLockerOpen(state, late))
       .thenRefused('reservation-state', /period ended/);
     given(registered, held(), confirmed(), taken('A', { fromMin: 1, untilMin: 60, reservationId: R1 }))
-      .when((state) => requestOpen(state, late))
+      .when((state) => requestLockerOpen(state, late))
       .thenEvents([
         expect.objectContaining({ type: 'ReservationStarted' }),
         expect.objectContaining({ type: 'LockerOpenRequested' }),
@@ -197,22 +197,22 @@ describe('open', () => {
       givenBack('A', -1, R1),
     ];
     given(...past)
-      .when((state) => requestOpen(state, command()))
+      .when((state) => requestLockerOpen(state, command()))
       .thenRefused('reservation-state', /given back/);
     given(...past, started())
-      .when((state) => requestOpen(state, command()))
+      .when((state) => requestLockerOpen(state, command()))
       .thenRefused('reservation-state', /given back/);
   });
 
   test('never opens the locker of somebody who took it at the screen', () => {
     given(registered, held(), confirmed(), taken('A', { fromMin: -1, untilMin: 30 }))
-      .when((state) => requestOpen(state, command()))
+      .when((state) => requestLockerOpen(state, command()))
       .thenRefused('reservation-state', /taken at the screen/);
   });
 
   test('leaves it to the unit whether somebody who is over time has gone', () => {
     given(registered, held(), confirmed(), taken('A', { fromMin: -90, untilMin: -1 }))
-      .when((state) => requestOpen(state, command()))
+      .when((state) => requestLockerOpen(state, command()))
       .thenEvents([request]);
   });
 });

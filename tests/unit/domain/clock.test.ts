@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'bun:test';
-import { settle } from '../../../domain/booking/settlement.ts';
-import { findUse } from '../../../domain/device/device.ts';
+import { settleBookings } from '../../../domain/booking/settlement.ts';
+import { findUsage } from '../../../domain/device/device.ts';
 import {
   CLOCK_OFFSET_TOLERANCE_MS,
+  clockOffsetFromPingMs,
   clockOffsetMs,
-  clockOffsetOfAnswerMs,
   isClockWrong,
   occurredAt,
   occurredAtMs,
@@ -36,13 +36,13 @@ describe('the offset of a clock', () => {
   });
 
   test('in an answer counts from half way', () => {
-    expect(clockOffsetOfAnswerMs(NOW_MS, NOW_MS - 300, 600)).toBe(0);
-    expect(clockOffsetOfAnswerMs(NOW_MS + HOUR_MS, NOW_MS - 300, 600)).toBe(HOUR_MS);
+    expect(clockOffsetFromPingMs(NOW_MS, NOW_MS - 300, 600)).toBe(0);
+    expect(clockOffsetFromPingMs(NOW_MS + HOUR_MS, NOW_MS - 300, 600)).toBe(HOUR_MS);
   });
 
   test('in an answer that took too long is unknown: it could lie anywhere', () => {
-    expect(clockOffsetOfAnswerMs(NOW_MS, NOW_MS, 2 * CLOCK_OFFSET_TOLERANCE_MS)).toBe(-CLOCK_OFFSET_TOLERANCE_MS);
-    expect(clockOffsetOfAnswerMs(NOW_MS, NOW_MS, 2 * CLOCK_OFFSET_TOLERANCE_MS + 2)).toBeUndefined();
+    expect(clockOffsetFromPingMs(NOW_MS, NOW_MS, 2 * CLOCK_OFFSET_TOLERANCE_MS)).toBe(-CLOCK_OFFSET_TOLERANCE_MS);
+    expect(clockOffsetFromPingMs(NOW_MS, NOW_MS, 2 * CLOCK_OFFSET_TOLERANCE_MS + 2)).toBeUndefined();
   });
 
   test.each([
@@ -107,7 +107,7 @@ describe('a unit whose clock is an hour ahead', () => {
     ).state;
     expect(device.lockers.A?.rental).toEqual({ rentalId: 'r', startedAt: at(0), until: at(60) });
     expect(device.lockers.B?.rental).toMatchObject({ startedAt: at(5), until: at(90) });
-    expect(findUse(device.uses, R1)?.startedAt).toBe(at(5));
+    expect(findUsage(device.uses, R1)?.startedAt).toBe(at(5));
     expect(device.lastEventAt).toBe(at(10));
   });
 
@@ -124,11 +124,11 @@ describe('a unit whose clock is an hour ahead', () => {
     const half = { fromMin: 65, untilMin: 85 };
     // The customer is there until 25 minutes from now, and the reservation begins in 30.
     given(lockers, ...reservedSoon, ahead(taken('A', half)))
-      .when((state) => settle(state, NOW_MS + 6 * MINUTE_MS))
+      .when((state) => settleBookings(state, NOW_MS + 6 * MINUTE_MS))
       .thenNothing();
     // With a clock that is right, the same words say that the locker is taken while it is reserved.
     const { state } = given(lockers, ...reservedSoon, taken('A', half));
-    expect(settle(state, NOW_MS + 66 * MINUTE_MS).map(({ type }) => type)).toEqual([
+    expect(settleBookings(state, NOW_MS + 66 * MINUTE_MS).map(({ type }) => type)).toEqual([
       'ReservationConflictDetected',
       'ReservationMoved',
     ]);
@@ -142,7 +142,7 @@ describe('a unit whose clock is an hour ahead', () => {
       ahead(taken('A', { fromMin: 65, untilMin: 120, reservationId: R1 })),
       ahead(givenBack('A', 75, R1)),
     )
-      .when((state) => settle(state, NOW_MS + 20 * MINUTE_MS))
+      .when((state) => settleBookings(state, NOW_MS + 20 * MINUTE_MS))
       .thenEvents([
         { type: 'ReservationStarted', locker: 'A', data: { reservationId: R1, locker: 'A', startedAt: at(5) } },
         { type: 'ReservationCompleted', locker: 'A', data: { reservationId: R1, endedAt: at(15), endedBy: 'unit' } },

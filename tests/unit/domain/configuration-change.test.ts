@@ -1,14 +1,14 @@
 /** What may be wanted on a unit, and what is told of a change. */
 
 import { describe, expect, test } from 'bun:test';
-import { type Change, changeConfiguration } from '../../../domain/configuration/delivery.ts';
+import { type ConfigurationChange, changeConfiguration } from '../../../domain/configuration/delivery.ts';
 import { configurationDiff } from '../../../domain/configuration/diff.ts';
 import {
   type ConfigurationValues,
   configurationHash,
   defaultConfiguration,
   MAX_CONFIGURATION_BYTES,
-  mistakesIn,
+  validateConfiguration,
 } from '../../../domain/configuration-values.ts';
 import { given, type Past } from '../../support/given.ts';
 import { configured, HOLD_TTL_S, registered } from './scene.ts';
@@ -18,7 +18,7 @@ const DEARER: ConfigurationValues = { ...VALUES, prices: [{ size: 'S', perHour: 
 const online: Past = { type: 'UnitWentOnline', data: { evidence: 'ping' } };
 
 const change =
-  (changes: Partial<Change> = {}) =>
+  (changes: Partial<ConfigurationChange> = {}) =>
   (state: Parameters<typeof changeConfiguration>[0]) =>
     changeConfiguration(state, { commandId: 'c1', values: DEARER, mode: 'live', ...changes });
 
@@ -103,8 +103,8 @@ describe('a change', () => {
   test('may have as many bytes as a unit takes, and not one more', () => {
     const withText = (length: number): ConfigurationValues => ({ ...VALUES, texts: { en: { a: 'x'.repeat(length) } } });
     const empty = Buffer.byteLength(JSON.stringify(withText(0)));
-    expect(mistakesIn(withText(MAX_CONFIGURATION_BYTES - empty))).toEqual([]);
-    expect(mistakesIn(withText(MAX_CONFIGURATION_BYTES - empty + 1))).toMatchObject([{ path: '/texts' }]);
+    expect(validateConfiguration(withText(MAX_CONFIGURATION_BYTES - empty))).toEqual([]);
+    expect(validateConfiguration(withText(MAX_CONFIGURATION_BYTES - empty + 1))).toMatchObject([{ path: '/texts' }]);
   });
 });
 

@@ -8,10 +8,10 @@ import {
   changeConfiguration,
   LIVE_GRACE_MS,
   nextPushAtMs,
-  noteReported,
   type PushOutcome,
   REPORT_TOLERANCE_MS,
-  recordPush,
+  recordPushOutcome,
+  recordReportedHash,
 } from '../../../domain/configuration/delivery.ts';
 import type { ConfigurationStatus } from '../../../domain/configuration/state.ts';
 import { configurationHash, defaultConfiguration } from '../../../domain/configuration-values.ts';
@@ -65,9 +65,14 @@ const STATES = {
 type StateName = keyof typeof STATES;
 
 const push = (outcome: PushOutcome) => (state: UnitState) =>
-  recordPush(state, { version: desired(state).version, outcome, nowMs: NOW_MS, retryScheduleS: RETRY_SCHEDULE_S });
+  recordPushOutcome(state, {
+    version: desired(state).version,
+    outcome,
+    nowMs: NOW_MS,
+    retryScheduleS: RETRY_SCHEDULE_S,
+  });
 const report = (hash: (state: UnitState) => string) => (state: UnitState) =>
-  noteReported(state, { hash: hash(state), atMs: NOW_MS });
+  recordReportedHash(state, { hash: hash(state), atMs: NOW_MS });
 const change = (values: typeof VALUES) => (state: UnitState) =>
   changeConfiguration(state, { commandId: 'next', values, mode: 'queued' });
 
@@ -206,7 +211,7 @@ describe('a push that fails', () => {
       { answer: 'done', hash: FIRST.hash },
       { answer: 'rejected', reason: 'no' },
     ] as const) {
-      expect(recordPush(unitIn('queued'), { ...old, outcome })).toEqual([]);
+      expect(recordPushOutcome(unitIn('queued'), { ...old, outcome })).toEqual([]);
     }
   });
 
@@ -219,17 +224,17 @@ describe('a push that fails', () => {
 describe('a report', () => {
   test('from before the change proves nothing, though it names the hash', () => {
     const hash = WANTED.hash;
-    expect(noteReported(unitIn('queued'), { hash, atMs: NOW_MS - 600_001 })).toEqual([]);
+    expect(recordReportedHash(unitIn('queued'), { hash, atMs: NOW_MS - 600_001 })).toEqual([]);
   });
 
   test('that was under way while the unit took the configuration says nothing against it', () => {
     const atMs = NOW_MS - 540_000 + REPORT_TOLERANCE_MS;
-    expect(noteReported(unitIn('applied'), { hash: OTHER_HASH, atMs })).toEqual([]);
-    expect(noteReported(unitIn('applied'), { hash: OTHER_HASH, atMs: atMs + 1 })).toHaveLength(1);
+    expect(recordReportedHash(unitIn('applied'), { hash: OTHER_HASH, atMs })).toEqual([]);
+    expect(recordReportedHash(unitIn('applied'), { hash: OTHER_HASH, atMs: atMs + 1 })).toHaveLength(1);
   });
 
   test('with a hash that is too short to be one is another', () => {
-    expect(noteReported(unitIn('applied'), { hash: WANTED.hash.slice(0, 15), atMs: NOW_MS })).toHaveLength(1);
+    expect(recordReportedHash(unitIn('applied'), { hash: WANTED.hash.slice(0, 15), atMs: NOW_MS })).toHaveLength(1);
   });
 
   test.each([
@@ -237,13 +242,13 @@ describe('a report', () => {
     ['\u0000é\n', '???'],
     ['x'.repeat(200), 'x'.repeat(100)],
   ])('of %p is kept as what an event can hold', (hash, reportedHash) => {
-    expect(noteReported(unitIn('applied'), { hash, atMs: NOW_MS })).toMatchObject([{ data: { reportedHash } }]);
+    expect(recordReportedHash(unitIn('applied'), { hash, atMs: NOW_MS })).toMatchObject([{ data: { reportedHash } }]);
   });
 
   test('of a unit that has left, or that nobody registered, is no news', () => {
     const retired = unitIn('applied', { type: 'UnitRetired', data: {} });
-    expect(noteReported(retired, { hash: OTHER_HASH, atMs: NOW_MS })).toEqual([]);
-    expect(noteReported(unitAfter([]), { hash: OTHER_HASH, atMs: NOW_MS })).toEqual([]);
+    expect(recordReportedHash(retired, { hash: OTHER_HASH, atMs: NOW_MS })).toEqual([]);
+    expect(recordReportedHash(unitAfter([]), { hash: OTHER_HASH, atMs: NOW_MS })).toEqual([]);
   });
 });
 

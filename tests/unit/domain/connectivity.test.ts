@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import type { Connectivity } from '../../../domain/connectivity/connectivity.ts';
-import { goOffline, goOnline } from '../../../domain/connectivity/connectivity.ts';
+import { markUnitOffline, markUnitOnline } from '../../../domain/connectivity/connectivity.ts';
 import { given, type Past } from '../../support/given.ts';
 import { at, NOW_MS } from './scene.ts';
 
@@ -26,26 +26,26 @@ describe('a proof', () => {
     'by %s takes a unit that nobody saw before online',
     (evidence) => {
       given()
-        .when(({ connectivity }) => goOnline(connectivity, evidence, NOW_MS))
+        .when(({ connectivity }) => markUnitOnline(connectivity, evidence, NOW_MS))
         .thenEvents([{ type: 'UnitWentOnline', data: { evidence } }]);
     },
   );
 
   test('takes an offline unit online, and says how long nobody heard of it', () => {
     given(...PASTS.offline)
-      .when(({ connectivity }) => goOnline(connectivity, 'ping', NOW_MS + 500))
+      .when(({ connectivity }) => markUnitOnline(connectivity, 'ping', NOW_MS + 500))
       .thenEvents([{ type: 'UnitWentOnline', data: { evidence: 'ping', awayMs: 60_500 } }]);
   });
 
   test('never counts a negative absence when clocks differ', () => {
     given(...PASTS.offline)
-      .when(({ connectivity }) => goOnline(connectivity, 'ping', NOW_MS - 999_999))
+      .when(({ connectivity }) => markUnitOnline(connectivity, 'ping', NOW_MS - 999_999))
       .thenEvents([{ type: 'UnitWentOnline', data: { evidence: 'ping', awayMs: 0 } }]);
   });
 
   test('is no news of a unit that is online', () => {
     given(online)
-      .when(({ connectivity }) => goOnline(connectivity, 'ping', NOW_MS))
+      .when(({ connectivity }) => markUnitOnline(connectivity, 'ping', NOW_MS))
       .thenNothing();
   });
 });
@@ -53,13 +53,13 @@ describe('a proof', () => {
 describe('misses', () => {
   test('take an online unit offline', () => {
     given(online)
-      .when(({ connectivity }) => goOffline(connectivity, 3, at(-1)))
+      .when(({ connectivity }) => markUnitOffline(connectivity, 3, at(-1)))
       .thenEvents([{ type: 'UnitWentOffline', data: { missedPings: 3, lastProofAt: at(-1) } }]);
   });
 
   test.each(['never-seen', 'offline'] as const)('are no news of a unit that is %s', (status) => {
     given(...PASTS[status])
-      .when(({ connectivity }) => goOffline(connectivity, 3, at(-1)))
+      .when(({ connectivity }) => markUnitOffline(connectivity, 3, at(-1)))
       .thenNothing();
   });
 });
@@ -69,7 +69,7 @@ test('transitions alternate, whatever the order of proofs and misses', () => {
   const past: Past[] = [];
   for (const proof of evidence) {
     const { connectivity } = given(...past).state;
-    past.push(...(proof ? goOnline(connectivity, 'ping', NOW_MS) : goOffline(connectivity, 3, at(0))));
+    past.push(...(proof ? markUnitOnline(connectivity, 'ping', NOW_MS) : markUnitOffline(connectivity, 3, at(0))));
   }
   expect(past.map(({ type }) => type)).toEqual([
     'UnitWentOnline',

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'bun:test';
 import { OVERDUE_ALLOWANCE_MS } from '../../../domain/booking/allocation.ts';
 import { NO_SHOW_GRACE_MS } from '../../../domain/booking/settlement.ts';
 import { LIVE_GRACE_MS } from '../../../domain/configuration/delivery.ts';
-import { expectedState } from '../../../domain/unit/forecast.ts';
+import { forecastUnit } from '../../../domain/unit/forecast.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';
 import { given, type Past } from '../../support/given.ts';
 import {
@@ -23,7 +23,7 @@ import {
 
 /** What is expected in so many minutes of a unit with this past. */
 function expected(minutes: number, ...past: readonly Past[]) {
-  return expectedState(given(...past).state, atMs(minutes), NOW_MS);
+  return forecastUnit(given(...past).state, atMs(minutes), NOW_MS);
 }
 
 function bookings(minutes: number, ...past: readonly Past[]) {
@@ -68,7 +68,7 @@ describe('confirmed reservations', () => {
 
   test('of which nothing is decided are as they are now', () => {
     const { state } = given(...past);
-    expect(expectedState(state, atMs(1), NOW_MS).state).toEqual(state);
+    expect(forecastUnit(state, atMs(1), NOW_MS).state).toEqual(state);
   });
 
   test('move now, when their locker was taken at the screen', () => {

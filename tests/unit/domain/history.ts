@@ -1,9 +1,16 @@
 /** Arbitrary lives of a unit: commands of customers, facts from the unit, and settling, in any order. */
 
 import fc from 'fast-check';
-import { answerOpen, cancel, confirm, end, hold, requestOpen } from '../../../domain/booking/booking.ts';
+import {
+  cancelReservation,
+  confirmReservation,
+  endReservation,
+  holdLocker,
+  recordOpenAnswer,
+  requestLockerOpen,
+} from '../../../domain/booking/booking.ts';
 import { findReservation } from '../../../domain/booking/reservation.ts';
-import { settle } from '../../../domain/booking/settlement.ts';
+import { settleBookings } from '../../../domain/booking/settlement.ts';
 import type { EventDraft } from '../../../domain/events/envelope.ts';
 import { Refusal } from '../../../domain/refusal.ts';
 import { evolveUnit, type FoldableCommit, newUnitState, type UnitState } from '../../../domain/unit/unit.ts';
@@ -102,7 +109,7 @@ export class Life {
   }
 
   settle(nowMs = this.nowMs): void {
-    this.#decide('settle', nowMs, (state) => settle(state, nowMs));
+    this.#decide('settle', nowMs, (state) => settleBookings(state, nowMs));
   }
 
   newRentalId(): string {
@@ -130,7 +137,7 @@ export class Life {
     const nowMs = this.#clock(offMin);
     this.#ids.push(reservationId);
     this.#decide('hold', nowMs, (state, commandId) =>
-      hold(state, { commandId, reservationId, customer, nowMs, wanted, ...period }),
+      holdLocker(state, { commandId, reservationId, customer, nowMs, requested: wanted, ...period }),
     );
   }
 
@@ -143,15 +150,15 @@ export class Life {
     if (what !== 'open') {
       this.#decide(what, nowMs, (state, commandId) => {
         const command = { commandId, reservationId, customer, nowMs };
-        if (what === 'confirm') return confirm(state, { ...command, paymentReference: 'p' });
-        return what === 'cancel' ? cancel(state, command) : end(state, command);
+        if (what === 'confirm') return confirmReservation(state, { ...command, paymentReference: 'p' });
+        return what === 'cancel' ? cancelReservation(state, command) : endReservation(state, command);
       });
       return;
     }
     const commandId = `open-${this.#made}`;
-    this.#decide('ask', nowMs, (state) => requestOpen(state, { commandId, reservationId, customer, nowMs }));
+    this.#decide('ask', nowMs, (state) => requestLockerOpen(state, { commandId, reservationId, customer, nowMs }));
     const result = index % 2 === 0 ? 'opened' : 'failed';
-    this.#decide('answer', nowMs, (state) => answerOpen(state, { reservationId, commandId, result, nowMs }));
+    this.#decide('answer', nowMs, (state) => recordOpenAnswer(state, { reservationId, commandId, result, nowMs }));
   }
 
   #report(fact: Past | undefined): void {

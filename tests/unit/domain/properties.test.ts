@@ -2,7 +2,7 @@ import { expect, test } from 'bun:test';
 import fc from 'fast-check';
 import { blocksLocker, overlaps, periodOf } from '../../../domain/booking/allocation.ts';
 import { allReservations, type Reservation } from '../../../domain/booking/reservation.ts';
-import { settle } from '../../../domain/booking/settlement.ts';
+import { settleBookings } from '../../../domain/booking/settlement.ts';
 import { evolveUnit, type FoldableCommit, newUnitState } from '../../../domain/unit/unit.ts';
 import { toMs } from '../../../domain/vocabulary.ts';
 import { UNIT } from '../../support/given.ts';
@@ -83,7 +83,7 @@ test('settling twice is settling once', () => {
     fc.property(steps, (actions) => {
       const life = lifeOf(actions, false);
       life.settle();
-      expect(settle(life.state, life.nowMs)).toEqual([]);
+      expect(settleBookings(life.state, life.nowMs)).toEqual([]);
     }),
   );
 });

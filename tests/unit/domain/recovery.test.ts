@@ -1,7 +1,7 @@
 /** Events that were rejected and accepted after all: recovered once, and what they tell of a use follows in its booking. */
 
 import { describe, expect, test } from 'bun:test';
-import { settle } from '../../../domain/booking/settlement.ts';
+import { settleBookings } from '../../../domain/booking/settlement.ts';
 import { recoverEvent } from '../../../domain/device/unit-log.ts';
 import type { EventOf } from '../../../domain/events/catalogue.ts';
 import type { EventDraft } from '../../../domain/events/envelope.ts';
@@ -11,7 +11,7 @@ import { at, confirmed, givenBack, held, NOW_MS, R1, registered, taken } from '.
 
 type Recovery = EventOf<'UnitEventRecovered'>;
 
-const now = (state: UnitState) => settle(state, NOW_MS);
+const now = (state: UnitState) => settleBookings(state, NOW_MS);
 
 const startOf = (minutes: number, changes: Partial<Recovery> = {}): Recovery => ({
   epoch: EPOCH,

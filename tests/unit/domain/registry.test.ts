@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'bun:test';
 import {
-  endedNatsUsers,
   MAX_ROTATIONS_PER_UNIT,
   registerUnit,
   requireUnit,
   revokeCredentials,
+  revokedNatsUsers,
   rotateCredentials,
 } from '../../../domain/registry/registry.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
@@ -124,7 +124,7 @@ describe('credentials', () => {
     ['when they were rotated after that', [registered, revoked, rotated(2)], ['UTEST']],
     ['when the unit has left', [registered, rotated(2), retired], ['UTEST', 'U2']],
   ] as const)('the users that ended, %s', (_, past, ended) => {
-    expect([...endedNatsUsers(given(...past).state.registry)]).toEqual([...ended]);
+    expect([...revokedNatsUsers(given(...past).state.registry)]).toEqual([...ended]);
   });
 });
 

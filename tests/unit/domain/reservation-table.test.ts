@@ -4,9 +4,14 @@
  */
 
 import { describe, expect, test } from 'bun:test';
-import { cancel, confirm, end, requestOpen } from '../../../domain/booking/booking.ts';
+import {
+  cancelReservation,
+  confirmReservation,
+  endReservation,
+  requestLockerOpen,
+} from '../../../domain/booking/booking.ts';
 import { findReservation, type ReservationStatus } from '../../../domain/booking/reservation.ts';
-import { settle } from '../../../domain/booking/settlement.ts';
+import { settleBookings } from '../../../domain/booking/settlement.ts';
 import type { EventType } from '../../../domain/events/catalogue.ts';
 import type { EventDraft } from '../../../domain/events/envelope.ts';
 import { Refusal, type RefusalKind } from '../../../domain/refusal.ts';
@@ -15,11 +20,11 @@ import { given, type Past, withDecision } from '../../support/given.ts';
 import { at, command, completed, confirmed, givenBack, held, NOW_MS, R1, registered, started, taken } from './scene.ts';
 
 const COMMANDS = {
-  confirm: (state) => confirm(state, { ...command(), paymentReference: 'pay-1' }),
-  cancel: (state) => cancel(state, command()),
-  open: (state) => requestOpen(state, command()),
-  end: (state) => end(state, command()),
-  settle: (state) => settle(state, NOW_MS),
+  confirm: (state) => confirmReservation(state, { ...command(), paymentReference: 'pay-1' }),
+  cancel: (state) => cancelReservation(state, command()),
+  open: (state) => requestLockerOpen(state, command()),
+  end: (state) => endReservation(state, command()),
+  settle: (state) => settleBookings(state, NOW_MS),
 } satisfies Record<string, (state: UnitState) => EventDraft[]>;
 type CommandName = keyof typeof COMMANDS;
 

@@ -3,14 +3,14 @@
 import { describe, expect, test } from 'bun:test';
 import fc from 'fast-check';
 import {
-  afterAction,
-  isOverThreshold,
-  mistakesInChanges,
+  isAbortThresholdReached,
   type Pace,
   ROLLOUT_STATUSES,
   type RolloutAction,
   type RolloutStatus,
+  statusAfterAction,
   unitsDue,
+  validateRolloutChanges,
 } from '../../../domain/configuration/rollout.ts';
 import { Refusal } from '../../../domain/refusal.ts';
 import { seededRandom } from '../../support/random.ts';
@@ -66,7 +66,7 @@ describe('the threshold', () => {
     [3, 3, true],
     [100, 1_001, false],
   ])('with %i failed of %i: %p', (failed, started, isOver) => {
-    expect(isOverThreshold(threshold, { failed, started })).toBe(isOver);
+    expect(isAbortThresholdReached(threshold, { failed, started })).toBe(isOver);
   });
 });
 
@@ -82,19 +82,21 @@ describe('an action', () => {
   test.each(ROLLOUT_STATUSES)('on one that is %s', (status) => {
     for (const action of ['pause', 'resume', 'abort'] as const) {
       const wanted = TABLE[status][action];
-      if (wanted === undefined) expect(() => afterAction(status, action)).toThrow(Refusal);
-      else expect(afterAction(status, action)).toBe(wanted);
+      if (wanted === undefined) expect(() => statusAfterAction(status, action)).toThrow(Refusal);
+      else expect(statusAfterAction(status, action)).toBe(wanted);
     }
   });
 });
 
 describe('changes', () => {
   test('that fit some unit are right, whatever another one has', () => {
-    expect(mistakesInChanges({ minimumMinutes: 100_000 })).toEqual([]);
-    expect(mistakesInChanges({ maximumMinutes: 1 })).toEqual([]);
+    expect(validateRolloutChanges({ minimumMinutes: 100_000 })).toEqual([]);
+    expect(validateRolloutChanges({ maximumMinutes: 1 })).toEqual([]);
   });
 
   test('that fit no unit are told', () => {
-    expect(mistakesInChanges({ minimumMinutes: 60, maximumMinutes: 30 })).toMatchObject([{ path: '/minimumMinutes' }]);
+    expect(validateRolloutChanges({ minimumMinutes: 60, maximumMinutes: 30 })).toMatchObject([
+      { path: '/minimumMinutes' },
+    ]);
   });
 });

@@ -1,6 +1,6 @@
 /** A unit with a few lockers, a customer, and the moments of one reservation: what most tests of bookings begin with. */
 
-import type { CustomerCommand } from '../../../domain/booking/booking.ts';
+import type { ReservationCommand } from '../../../domain/booking/booking.ts';
 import {
   configurationHash,
   defaultConfiguration,
@@ -147,6 +147,6 @@ export function givenBack(
 }
 
 /** Alice's command about R1, now, unless something else is said. */
-export function command(changes: Partial<CustomerCommand> = {}): CustomerCommand {
+export function command(changes: Partial<ReservationCommand> = {}): ReservationCommand {
   return { commandId: 'now', reservationId: R1, customer: ALICE, nowMs: NOW_MS, ...changes };
 }

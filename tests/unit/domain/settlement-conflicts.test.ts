@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { blocksLocker, OVERDUE_ALLOWANCE_MS, overlaps, periodOf } from '../../../domain/booking/allocation.ts';
-import { NO_SHOW_GRACE_MS, settle } from '../../../domain/booking/settlement.ts';
+import { NO_SHOW_GRACE_MS, settleBookings } from '../../../domain/booking/settlement.ts';
 import type { EventDraft } from '../../../domain/events/envelope.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { from, given, withDecision } from '../../support/given.ts';
@@ -22,9 +22,9 @@ import {
   taken,
 } from './scene.ts';
 
-const now = (state: UnitState) => settle(state, NOW_MS);
+const now = (state: UnitState) => settleBookings(state, NOW_MS);
 
-const later = (minutes: number) => (state: UnitState) => settle(state, atMs(minutes));
+const later = (minutes: number) => (state: UnitState) => settleBookings(state, atMs(minutes));
 
 const expired = (reason: 'hold' | 'no-show'): EventDraft => ({
   type: 'ReservationExpired',
@@ -166,7 +166,7 @@ describe('a locker that was taken at the screen', () => {
     ['ended already', held(), [walkUp, givenBack('A', -2)]],
   ] as const)('is no conflict when the rental %s', (_, reservation, rental) => {
     const { state } = given(registered, reservation, confirmed(), ...[rental].flat());
-    expect(settle(state, NOW_MS).filter(({ type }) => type === 'ReservationConflictDetected')).toEqual([]);
+    expect(settleBookings(state, NOW_MS).filter(({ type }) => type === 'ReservationConflictDetected')).toEqual([]);
   });
 
   test('is no conflict for a period that has passed', () => {

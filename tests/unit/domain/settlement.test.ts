@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { findReservation } from '../../../domain/booking/reservation.ts';
-import { dueAtMs, NO_SHOW_GRACE_MS, settle } from '../../../domain/booking/settlement.ts';
+import { expiryAtMs, NO_SHOW_GRACE_MS, settleBookings } from '../../../domain/booking/settlement.ts';
 import type { EventDraft } from '../../../domain/events/envelope.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { from, given, type Past, withDecision } from '../../support/given.ts';
@@ -23,7 +23,7 @@ import {
   taken,
 } from './scene.ts';
 
-const now = (state: UnitState) => settle(state, NOW_MS);
+const now = (state: UnitState) => settleBookings(state, NOW_MS);
 
 const expired = (reason: 'hold' | 'no-show'): EventDraft => ({
   type: 'ReservationExpired',
@@ -45,7 +45,7 @@ const completedAt = (locker: string, minutes: number): EventDraft => ({
 
 /** Folds what was settled and settles again, at the same moment. */
 function again(state: UnitState, nowMs = NOW_MS): readonly EventDraft[] {
-  return settle(withDecision(state, settle(state, nowMs), { commandId: 'settle', atMs: nowMs }), nowMs);
+  return settleBookings(withDecision(state, settleBookings(state, nowMs), { commandId: 'settle', atMs: nowMs }), nowMs);
 }
 
 test('there is nothing to settle at a unit that nobody registered', () => {
@@ -55,7 +55,7 @@ test('there is nothing to settle at a unit that nobody registered', () => {
 describe('time', () => {
   test('ends a hold at the moment that it named', () => {
     given(registered, held({ holdExpiresAt: at(0) }))
-      .when((state) => settle(state, NOW_MS - 1))
+      .when((state) => settleBookings(state, NOW_MS - 1))
       .thenNothing();
     given(registered, held({ holdExpiresAt: at(0) }))
       .when(now)
@@ -65,10 +65,10 @@ describe('time', () => {
   test('ends a confirmed reservation that nobody used, after the grace', () => {
     const dueMs = atMs(60) + NO_SHOW_GRACE_MS;
     given(registered, held(), confirmed())
-      .when((state) => settle(state, dueMs - 1))
+      .when((state) => settleBookings(state, dueMs - 1))
       .thenNothing();
     given(registered, held(), confirmed())
-      .when((state) => settle(state, dueMs))
+      .when((state) => settleBookings(state, dueMs))
       .thenEvents([expired('no-show')]);
   });
 
@@ -80,12 +80,12 @@ describe('time', () => {
   ] as const)('next changes a %s one when it says so', (_, past, due) => {
     const { state } = given(registered, ...past);
     const reservation = findReservation(state.booking, R1);
-    expect(reservation === undefined ? Number.NaN : dueAtMs(reservation)).toBe(due);
+    expect(reservation === undefined ? Number.NaN : expiryAtMs(reservation)).toBe(due);
   });
 
   test('never ends what is in use', () => {
     given(registered, held(), confirmed(), started())
-      .when((state) => settle(state, NOW_MS + 365 * DAY_MS))
+      .when((state) => settleBookings(state, NOW_MS + 365 * DAY_MS))
       .thenNothing();
   });
 });

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'bun:test';
-import { MAX_PREFIXES, parsePrefixes, shardsOfLength } from '../../../domain/shard-prefixes.ts';
+import { MAX_SHARD_PREFIXES, parseShardPrefixes, shardsOfLength } from '../../../domain/shard-prefixes.ts';
 import { ConfigError, loadConfig } from '../../../platform/config/config.ts';
 
 function parse(text: string): readonly string[] {
-  return parsePrefixes(text, (mistake) => {
+  return parseShardPrefixes(text, (mistake) => {
     throw new Error(mistake);
   });
 }
@@ -26,7 +26,7 @@ describe('SHARDS', () => {
 
   test('a range of two letters has them all', () => {
     expect(parse('00-7f')).toEqual(shardsOfLength(2).slice(0, 128));
-    expect(parse('000-fff')).toHaveLength(MAX_PREFIXES);
+    expect(parse('000-fff')).toHaveLength(MAX_SHARD_PREFIXES);
   });
 
   test.each([

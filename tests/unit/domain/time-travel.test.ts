@@ -2,7 +2,7 @@ import { describe, expect, test } from 'bun:test';
 import { findReservation } from '../../../domain/booking/reservation.ts';
 import { aggregateOf } from '../../../domain/events/catalogue.ts';
 import type { CloudEvent } from '../../../domain/events/envelope.ts';
-import { asUsed, LateNews } from '../../../domain/unit/time-travel.ts';
+import { LateEventFilter, withReportedUsage } from '../../../domain/unit/time-travel.ts';
 import { evolveUnit, type FoldableCommit, newUnitState, type UnitState } from '../../../domain/unit/unit.ts';
 import { commitOf, type Past, UNIT, unitAfter } from '../../support/given.ts';
 import { at, atMs, completed, confirmed, givenBack, HOUR_MS, held, NOW_MS, R1, registered, taken } from './scene.ts';
@@ -11,7 +11,7 @@ const OTHER_EPOCH = '018f0000-0000-7000-8000-000000000002';
 
 /** All of it is recorded in one go, long after; what of it had happened at the moment is folded. */
 function actual(momentMs: number, past: readonly Past[], recordedAtMs = NOW_MS + 24 * HOUR_MS): UnitState {
-  const late = new LateNews(momentMs);
+  const late = new LateEventFilter(momentMs);
   const commits: FoldableCommit[] = [];
   let whole = newUnitState(UNIT);
   for (const each of past) {
@@ -20,7 +20,7 @@ function actual(momentMs: number, past: readonly Past[], recordedAtMs = NOW_MS +
     whole = evolveUnit(whole, commit);
   }
   return commits.reduce((state, commit) => {
-    const part = late.of({ ...commit, recordedAtMs });
+    const part = late.filterCommit({ ...commit, recordedAtMs });
     return part === undefined ? state : evolveUnit(state, part);
   }, newUnitState(UNIT));
 }
@@ -44,9 +44,9 @@ describe('what is recorded later counts from when it happened', () => {
     const first = commitOf(whole, taken('A', { fromMin: 0, untilMin: 60 }));
     const second = commitOf(evolveUnit(whole, first), givenBack('A', 30));
     const batch = { ...first, events: [...first.events, ...second.events], recordedAtMs: atMs(90) };
-    expect(new LateNews(atMs(10)).of(batch)?.events).toEqual(first.events);
-    expect(new LateNews(atMs(30)).of(batch)?.events).toEqual(batch.events);
-    expect(new LateNews(atMs(-1)).of(batch)).toBeUndefined();
+    expect(new LateEventFilter(atMs(10)).filterCommit(batch)?.events).toEqual(first.events);
+    expect(new LateEventFilter(atMs(30)).filterCommit(batch)?.events).toEqual(batch.events);
+    expect(new LateEventFilter(atMs(-1)).filterCommit(batch)).toBeUndefined();
   });
 });
 
@@ -134,18 +134,18 @@ describe('a reservation that the unit says was used', () => {
   const used = taken('B', { fromMin: 5, untilMin: 60, reservationId: R1 });
 
   test('was in use, in the locker that the unit gave', () => {
-    const { booking } = asUsed(unitAfter([...past, used]), atMs(10));
+    const { booking } = withReportedUsage(unitAfter([...past, used]), atMs(10));
     expect(findReservation(booking, R1)).toMatchObject({ status: 'active', locker: 'B', startedAt: at(5) });
   });
 
   test('was given back', () => {
-    const { booking } = asUsed(unitAfter([...past, used, givenBack('B', 20, R1)]), atMs(30));
+    const { booking } = withReportedUsage(unitAfter([...past, used, givenBack('B', 20, R1)]), atMs(30));
     expect(findReservation(booking, R1)).toMatchObject({ status: 'completed', endedAt: at(20) });
   });
 
   test('is as the platform decided where the unit says nothing', () => {
     const state = unitAfter([...past, completed()]);
-    expect(asUsed(state, atMs(40))).toBe(state);
+    expect(withReportedUsage(state, atMs(40))).toBe(state);
   });
 });
 

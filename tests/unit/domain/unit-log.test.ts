@@ -1,5 +1,11 @@
 import { describe, expect, test } from 'bun:test';
-import { closeGaps, detectGap, giveUpGap, nextSeq, recoverEvent } from '../../../domain/device/unit-log.ts';
+import {
+  closeFilledGaps,
+  closeLostGap,
+  detectGap,
+  nextExpectedSeq,
+  recoverEvent,
+} from '../../../domain/device/unit-log.ts';
 import { EPOCH, given, type Past } from '../../support/given.ts';
 import { givenBack, taken } from './scene.ts';
 
@@ -44,17 +50,17 @@ describe('a gap', () => {
 
   test('closes when all of it has arrived, and not before', () => {
     given(...TWO_RECORDED, detected(3, 4), taken('B', { fromMin: 2, untilMin: 60 }))
-      .when(closeGaps)
+      .when(closeFilledGaps)
       .thenNothing();
     given(...TWO_RECORDED, detected(3, 4), taken('B', { fromMin: 2, untilMin: 60 }), givenBack('B', 3))
-      .when(closeGaps)
+      .when(closeFilledGaps)
       .thenEvents([closed(3, 4, false)]);
   });
 
   test('that was closed is closed', () => {
     const past = [...TWO_RECORDED, detected(1, 2), closed(1, 2, false)];
     given(...past)
-      .when(closeGaps)
+      .when(closeFilledGaps)
       .thenNothing();
     expect(given(...past).state.log.gaps).toEqual({});
   });
@@ -63,28 +69,28 @@ describe('a gap', () => {
 describe('what a unit no longer has', () => {
   test('is lost, and the log goes on behind it', () => {
     given(...TWO_RECORDED, detected(3, 5))
-      .when((state) => giveUpGap(state, { epoch: EPOCH, firstAvailableSeq: 6 }))
+      .when((state) => closeLostGap(state, { epoch: EPOCH, firstAvailableSeq: 6 }))
       .thenEvents([closed(3, 5, true)]);
     const { device, log } = given(...TWO_RECORDED, detected(3, 5), closed(3, 5, true)).state;
-    expect(nextSeq(log, device, EPOCH)).toBe(6);
+    expect(nextExpectedSeq(log, device, EPOCH)).toBe(6);
     expect(log.gaps).toEqual({});
   });
 
   test('is detected in the same breath when nobody had noticed', () => {
     given(...TWO_RECORDED)
-      .when((state) => giveUpGap(state, { epoch: EPOCH, firstAvailableSeq: 4 }))
+      .when((state) => closeLostGap(state, { epoch: EPOCH, firstAvailableSeq: 4 }))
       .thenEvents([detected(3, 3), closed(3, 3, true)]);
   });
 
   test('leaves the rest of the gap open', () => {
     const { log, device } = given(...TWO_RECORDED, detected(3, 9), closed(3, 5, true)).state;
     expect(log.gaps).toEqual({ [EPOCH]: { fromSeq: 6, toSeq: 9 } });
-    expect(nextSeq(log, device, EPOCH)).toBe(6);
+    expect(nextExpectedSeq(log, device, EPOCH)).toBe(6);
   });
 
   test('is not what is recorded already', () => {
     given(...TWO_RECORDED)
-      .when((state) => giveUpGap(state, { epoch: EPOCH, firstAvailableSeq: 3 }))
+      .when((state) => closeLostGap(state, { epoch: EPOCH, firstAvailableSeq: 3 }))
       .thenNothing();
   });
 });

@@ -1,8 +1,8 @@
 /** What becomes of a unit's batch: what is recorded, what is rejected in its place, what waits, what cannot be read. */
 
 import { describe, expect, test } from 'bun:test';
-import { type DeviceState, SILENT_DEVICE } from '../../../domain/device/device.ts';
-import { UNBROKEN_LOG } from '../../../domain/device/unit-log.ts';
+import { type DeviceState, UNREPORTED_DEVICE } from '../../../domain/device/device.ts';
+import { EMPTY_UNIT_LOG } from '../../../domain/device/unit-log.ts';
 import type { CloudEvent } from '../../../domain/events/envelope.ts';
 import { MAX_BATCH_EVENTS, MAX_EVENT_BYTES, MAX_EVENT_DEPTH } from '../../../domain/unit-protocol/batch.ts';
 import { encodeCommit, MAX_COMMIT_BYTES } from '../../../platform/event-store/store.ts';
@@ -25,11 +25,11 @@ function batchText(events: readonly (object | string)[], head: object = {}): str
 const bytesOf = (text: string) => new TextEncoder().encode(text);
 const read = (events: readonly (object | string)[], head?: object) => readBatch(UNIT, bytesOf(batchText(events, head)));
 
-const recordedTo = (seq: number): DeviceState => ({ ...SILENT_DEVICE, epoch: EPOCH, epochs: { [EPOCH]: seq } });
+const recordedTo = (seq: number): DeviceState => ({ ...UNREPORTED_DEVICE, epoch: EPOCH, epochs: { [EPOCH]: seq } });
 
 function accept(events: readonly (object | string)[], options: Partial<Acceptance> & { recorded?: number } = {}) {
   const { recorded = 0, ...acceptance } = options;
-  const state = { device: recordedTo(recorded), log: UNBROKEN_LOG };
+  const state = { device: recordedTo(recorded), log: EMPTY_UNIT_LOG };
   return acceptBatch(read(events), state, { receivedAtMs: RECEIVED_AT_MS, kept: new Set(), ...acceptance });
 }
 
