@@ -3,7 +3,7 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { ensureNatsServer } from '../platform/embedded/nats-server-binary.ts';
-import { messageOf } from '../platform/observability/error-message.ts';
+import { errorMessage } from '../platform/observability/error-message.ts';
 import { endLeftProcesses } from './test/left-processes.ts';
 import { addTotals, type JunitReport, judgeRun, NO_TESTS, readJunit, summary, type Totals } from './test/report.ts';
 
@@ -103,7 +103,7 @@ try {
   totals = await runAll();
   if (totals.passed + totals.failed === 0) console.log(`\nno test ran${filters.length > 0 ? ' with that filter' : ''}`);
 } catch (error) {
-  console.error(`lockfleet: ${messageOf(error)}`);
+  console.error(`lockfleet: ${errorMessage(error)}`);
   totals = addTotals(totals, { ...NO_TESTS, failed: 1 });
 } finally {
   await removeWorkDir();

@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util';
 import { signToken, TOKEN_ROLES, type TokenRole } from '../platform/auth/tokens.ts';
 import { ConfigError, loadConfig } from '../platform/config/config.ts';
 import { loadKeys } from '../platform/credentials/keys.ts';
-import { messageOf } from '../platform/observability/error-message.ts';
+import { errorMessage } from '../platform/observability/error-message.ts';
 
 const DEFAULT_TTL_S = 24 * 60 * 60;
 const MAX_TTL_S = 365 * 24 * 60 * 60;
@@ -26,7 +26,7 @@ function wanted(args: readonly string[]): Wanted | string {
       allowPositionals: false,
     }).values;
   } catch (error) {
-    return messageOf(error);
+    return errorMessage(error);
   }
   const role = TOKEN_ROLES.find((known) => known === values.role);
   if (role === undefined) return `--role must be one of ${TOKEN_ROLES.join(', ')}`;

@@ -3,7 +3,7 @@
 import { parseArgs } from 'node:util';
 import { defaultConfiguration } from '../domain/configuration-values.ts';
 import { type Config, ConfigError, loadConfig } from '../platform/config/config.ts';
-import { messageOf } from '../platform/observability/error-message.ts';
+import { errorMessage } from '../platform/observability/error-message.ts';
 import { createLog } from '../platform/observability/log.ts';
 import { systemClock, Timers } from './clock.ts';
 import { SCENARIOS, type Scenario, scenarioNamed } from './customers/scenarios.ts';
@@ -57,7 +57,7 @@ function wanted(args: readonly string[], { sim }: Config): Wanted | string {
       allowPositionals: false,
     }).values;
   } catch (error) {
-    return messageOf(error);
+    return errorMessage(error);
   }
   const units = wholeNumber(values.units, sim.units, MAX_UNITS);
   const lockers = wholeNumber(values.lockers, sim.lockers, MAX_LOCKERS);

@@ -5,7 +5,7 @@
 
 import { type Static, Type } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
-import { messageOf } from '../platform/observability/error-message.ts';
+import { errorMessage } from '../platform/observability/error-message.ts';
 import type { Log } from '../platform/observability/log.ts';
 import type { Timers } from './clock.ts';
 import { Credentials } from './fleet/credentials.ts';
@@ -176,7 +176,7 @@ export class Registration {
         keepalive: false,
       });
     } catch (error) {
-      throw new PlatformUnavailableError(messageOf(error), { cause: error });
+      throw new PlatformUnavailableError(errorMessage(error), { cause: error });
     }
   }
 }

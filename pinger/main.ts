@@ -14,7 +14,7 @@ import { startMetrics } from '../platform/observability/metrics.ts';
 import { Postgres } from '../platform/postgres/connection.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
 import { untilAborted } from '../platform/process/until-aborted.ts';
-import { type Patience, untilItWorks } from '../platform/retry/retry-policy.ts';
+import { type RetryPolicy, retryWithBackoff } from '../platform/retry/retry-policy.ts';
 import { UnitDecider } from '../platform/units/unit-decider.ts';
 import { snapshotReader } from '../projections/bookings/queries.ts';
 import { pingTargets } from '../projections/units/queries.ts';
@@ -29,7 +29,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const { natsUrl, databaseUrl } = requireServices(config);
   const serving = startMetrics(config, log);
   const pause = (ms: number) => sleep(ms, undefined, { signal: stop }).catch(() => undefined);
-  const patience: Patience = { signal: stop, sleep: pause, log };
+  const patience: RetryPolicy = { signal: stop, sleep: pause, log };
   const newId = () => Bun.randomUUIDv7();
   const keys = await loadKeys(config.dataDir);
   const { credsFile } = config.nats;
@@ -41,8 +41,8 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     maxConnections: POSTGRES_CONNECTIONS,
   });
   const { sql } = postgres;
-  await untilItWorks('preparing the streams', patience, () => ensureStreams(nats));
-  await untilItWorks('migrating the database', patience, () => migrate(postgres, log));
+  await retryWithBackoff('preparing the streams', patience, () => ensureStreams(nats));
+  await retryWithBackoff('migrating the database', patience, () => migrate(postgres, log));
   const decider = new UnitDecider({
     store: new NatsEventStore(nats, newId),
     loadSnapshot: snapshotReader(sql),

@@ -9,13 +9,13 @@
 import { isIP } from 'node:net';
 import { parseAddress } from '../domain/address.ts';
 import { unitHash } from '../domain/shard.ts';
+import { chunksOf } from '../platform/batching/chunks-of.ts';
 import type { Config } from '../platform/config/config.ts';
 import { MAX_TELEMETRY_RESULTS, type TelemetryResult } from '../platform/liveness/telemetry.ts';
 import type { NatsOptions } from '../platform/nats/connection.ts';
 import type { AddressResolver } from '../platform/network/address-resolver.ts';
 import { Outage as Trouble } from '../platform/observability/failure-log.ts';
 import type { Log } from '../platform/observability/log.ts';
-import { partsOf } from '../platform/parts.ts';
 import type { UnitDecider } from '../platform/units/unit-decider.ts';
 import { ConnectivityTracker } from './connectivity/connectivity-tracker.ts';
 import type { Outage } from './connectivity/vanishing.ts';
@@ -285,7 +285,7 @@ class RunningPinger implements Pinger {
 
   #publish(results: readonly TelemetryResult[]): void {
     try {
-      for (const part of partsOf(results, MAX_TELEMETRY_RESULTS)) this.#options.publishTelemetry(part);
+      for (const part of chunksOf(results, MAX_TELEMETRY_RESULTS)) this.#options.publishTelemetry(part);
       this.#publishing.worked();
     } catch (error) {
       this.#publishing.failed(error);

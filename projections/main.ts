@@ -13,7 +13,7 @@ import { createLog, type Log } from '../platform/observability/log.ts';
 import { startMetrics } from '../platform/observability/metrics.ts';
 import { Postgres } from '../platform/postgres/connection.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
-import { type Patience, untilItWorks } from '../platform/retry/retry-policy.ts';
+import { type RetryPolicy, retryWithBackoff } from '../platform/retry/retry-policy.ts';
 import { createProjections } from './all.ts';
 import { dealtLanes } from './engine/dealt-lanes.ts';
 import { runProjections } from './engine/engine.ts';
@@ -31,17 +31,17 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const { natsUrl, databaseUrl } = requireServices(config);
   const serving = startMetrics(config, log);
   const pause = (ms: number) => sleep(ms, undefined, { signal: stop }).catch(() => undefined);
-  const patience: Patience = { signal: stop, sleep: pause, log };
+  const patience: RetryPolicy = { signal: stop, sleep: pause, log };
   const creds = config.nats.credsFile === undefined ? {} : { creds: await readFile(config.nats.credsFile, 'utf8') };
   const nats = await Nats.connect({ url: natsUrl, ...creds, name: 'projections', waitOnFirstConnect: true, log });
-  await untilItWorks('preparing the streams', patience, () => ensureStreams(nats));
+  await retryWithBackoff('preparing the streams', patience, () => ensureStreams(nats));
   const postgres = new Postgres({
     url: databaseUrl,
     applicationName: 'lockfleet projections',
     maxConnections: POSTGRES_CONNECTIONS,
   });
   try {
-    await untilItWorks('migrating the database', patience, () => migrate(postgres, log));
+    await retryWithBackoff('migrating the database', patience, () => migrate(postgres, log));
     const recorder = new TelemetryRecorder(postgres.sql, log);
     const text = new TextDecoder();
     const unsubscribes = [

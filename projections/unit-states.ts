@@ -2,7 +2,7 @@
 
 import type { Aggregate } from '../domain/events/envelope.ts';
 import { evolveUnit, newUnitState, UNIT_FOLD_VERSION, type UnitState } from '../domain/unit/unit.ts';
-import { partsOf } from '../platform/parts.ts';
+import { chunksOf } from '../platform/batching/chunks-of.ts';
 import type { Sql, Tx } from '../platform/postgres/connection.ts';
 import { KeptRows } from './engine/kept-rows.ts';
 import type { Commit, CommitBatch, Fold } from './engine/projection.ts';
@@ -95,7 +95,7 @@ export class UnitStates {
       folded.push({ before: before.state, after: after.state, position: after.position });
       this.#remember(schema, unit, after);
     }
-    for (const part of partsOf(folded, MAX_STATES_PER_WRITE)) await save(tx, schema, part);
+    for (const part of chunksOf(folded, MAX_STATES_PER_WRITE)) await save(tx, schema, part);
     return folded;
   }
 
@@ -129,7 +129,7 @@ export class UnitStates {
         // The next change begins where this one is written.
         for (const { after, position } of folded) kept.keep(after.name, { before: after, after, position });
         return async (tx) => {
-          for (const part of partsOf(folded, MAX_STATES_PER_WRITE)) {
+          for (const part of chunksOf(folded, MAX_STATES_PER_WRITE)) {
             await save(tx, schema, part);
             await saveOthers(tx, part);
           }

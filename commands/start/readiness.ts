@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { messageOf } from '../../platform/observability/error-message.ts';
+import { errorMessage } from '../../platform/observability/error-message.ts';
 import type { LineSink } from '../../platform/process/lines.ts';
 
 /** Something that answers 200 on its URL once it is ready, and says before what it still waits for. */
@@ -33,6 +33,6 @@ async function whatIsMissing({ name, url }: ReadyCheck): Promise<string | undefi
     const text = await answer.text();
     return answer.status === 200 ? undefined : `${name} says ${answer.status} ${text.slice(0, MAX_PROGRESS_CHARS)}`;
   } catch (error) {
-    return `${name} does not answer (${messageOf(error)})`;
+    return `${name} does not answer (${errorMessage(error)})`;
   }
 }

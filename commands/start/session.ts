@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Config, loadConfig } from '../../platform/config/config.ts';
-import { messageOf } from '../../platform/observability/error-message.ts';
+import { errorMessage } from '../../platform/observability/error-message.ts';
 import { engineMemory } from '../../platform/process/engine-memory.ts';
 import { LockHeldError, stopLeftover, takeLock } from '../../platform/process/identity.ts';
 import { type LineSink, prefixedLogs } from '../../platform/process/lines.ts';
@@ -50,7 +50,7 @@ const LEFTOVER_STOP = { signal: 'SIGTERM', graceMs: 3_000 } as const;
 export async function runSession(options: SessionOptions): Promise<void> {
   const config = withRealPorts(loadConfig(options.env));
   await mkdir(config.dataDir, { recursive: true }).catch((error: unknown) => {
-    throw new StartRefusedError(`DATA_DIR ${config.dataDir} cannot be made: ${messageOf(error)}`);
+    throw new StartRefusedError(`DATA_DIR ${config.dataDir} cannot be made: ${errorMessage(error)}`);
   });
   const unlock = await lockDataDir(config.dataDir);
   try {
@@ -208,7 +208,7 @@ async function lockDataDir(dataDir: string): Promise<() => Promise<void>> {
     if (error instanceof LockHeldError) {
       throw new StartRefusedError(`a platform runs already on DATA_DIR ${dataDir} (process ${error.pid})`);
     }
-    throw new StartRefusedError(`DATA_DIR ${dataDir} cannot be used: ${messageOf(error)}`);
+    throw new StartRefusedError(`DATA_DIR ${dataDir} cannot be used: ${errorMessage(error)}`);
   }
 }
 

@@ -1,5 +1,5 @@
 import { ConfigError } from '../../platform/config/config.ts';
-import { messageOf } from '../../platform/observability/error-message.ts';
+import { errorMessage } from '../../platform/observability/error-message.ts';
 import { runSession, type SessionOptions, StartRefusedError } from './session.ts';
 
 /** A terminal sends one Ctrl-C to every process in it, and some of them pass it on: that is still one. */
@@ -40,7 +40,7 @@ export async function runInTerminal(
     });
     return kill.signal.aborted ? EXIT_KILLED : 0;
   } catch (error) {
-    process.stderr.write(`lockfleet: ${messageOf(error)}\n`);
+    process.stderr.write(`lockfleet: ${errorMessage(error)}\n`);
     return error instanceof StartRefusedError || error instanceof ConfigError ? EXIT_REFUSED : 1;
   }
 }

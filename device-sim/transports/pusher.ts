@@ -5,7 +5,7 @@
 
 import { NatsUnavailableError } from '../../platform/nats/connection.ts';
 import { unitPushSubject } from '../../platform/nats/subjects.ts';
-import { messageOf } from '../../platform/observability/error-message.ts';
+import { errorMessage } from '../../platform/observability/error-message.ts';
 import type { Timers } from '../clock.ts';
 import { delayMs, isLost } from '../faults.ts';
 import type { EmulatedUnit } from '../fleet/emulated-unit.ts';
@@ -122,7 +122,7 @@ export class Pusher {
       const answer = await this.#link.request(unitPushSubject(this.#unit.name), text, PUSH_TIMEOUT_MS);
       return refusalIn(answer.data);
     } catch (error) {
-      if (error instanceof NatsUnavailableError) return messageOf(error);
+      if (error instanceof NatsUnavailableError) return errorMessage(error);
       throw error;
     }
   }

@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import { Nats, type NatsMessage, type NatsOptions } from '../../platform/nats/connection.ts';
 import { unitCommandsSubject } from '../../platform/nats/subjects.ts';
-import { messageOf } from '../../platform/observability/error-message.ts';
+import { errorMessage } from '../../platform/observability/error-message.ts';
 import type { Log } from '../../platform/observability/log.ts';
 import { natsPing } from '../../platform/unit-protocol/ping.ts';
 import { KEY_BYTES, NONCE_BYTES, type UnitTable } from '../units/unit-table.ts';
@@ -54,7 +54,7 @@ export class NatsProbe implements Probe {
       nats.subscribe(`${this.#inbox}.*.*`, (message) => this.#take(message));
       this.#nats = nats;
     } catch (error) {
-      log.warn('units cannot be pinged over NATS', { reason: messageOf(error) });
+      log.warn('units cannot be pinged over NATS', { reason: errorMessage(error) });
       this.#connecting = undefined;
     }
   }

@@ -9,7 +9,7 @@
  * counts for nothing.
  */
 
-import { messageOf } from '../../platform/observability/error-message.ts';
+import { errorMessage } from '../../platform/observability/error-message.ts';
 import type { Log } from '../../platform/observability/log.ts';
 import type { PingPool } from '../pool/ping-pool.ts';
 import { OUTCOME, type SlotResults, STRAYS } from '../pool/tasks.ts';
@@ -245,7 +245,7 @@ export class Rounds {
         onResults({ units, turns, results });
       }
     } catch (error) {
-      log.error('what came of a slot could not be taken', { reason: messageOf(error) });
+      log.error('what came of a slot could not be taken', { reason: errorMessage(error) });
     } finally {
       roster.endTask(task);
     }

@@ -10,6 +10,12 @@ export const MAX_COMMIT_EVENTS = 500;
 /** Most bytes of one commit as JSON; below the server's `max_payload` of 1 MiB. */
 export const MAX_COMMIT_BYTES = 768 * 1024;
 
+/**
+ * Which appends the store commits first. `interactive`: a person or a unit waits for the outcome. `background`: a worker
+ * records facts, thousands of events a second, and waits for none of them in particular.
+ */
+export type AppendPriority = 'interactive' | 'background';
+
 /** The events of one decision, or of one unit batch: stored whole or not at all. */
 export interface Append {
   readonly unit: string;
@@ -20,8 +26,8 @@ export interface Append {
   readonly commandId: string;
   /** 1 to `MAX_COMMIT_EVENTS`, at most `MAX_COMMIT_BYTES` as JSON. */
   readonly events: readonly CloudEvent[];
-  /** Nobody waits for it: commits that somebody waits for go first. @default false */
-  readonly patient?: boolean;
+  /** @default 'interactive' */
+  readonly priority?: AppendPriority;
 }
 
 export interface Appended {

@@ -4,7 +4,7 @@
  */
 
 import { connect, Events, type Msg, type NatsConnection, headers as natsHeaders } from 'nats';
-import { messageOf } from '../observability/error-message.ts';
+import { errorMessage } from '../observability/error-message.ts';
 import type { Log } from '../observability/log.ts';
 import { credsAuthenticator } from './creds.ts';
 
@@ -71,7 +71,7 @@ export class Nats {
       });
       return new Nats(client, log);
     } catch (error) {
-      throw new NatsUnavailableError(`no connection to NATS at ${url}: ${messageOf(error)}`, { cause: error });
+      throw new NatsUnavailableError(`no connection to NATS at ${url}: ${errorMessage(error)}`, { cause: error });
     }
   }
 
@@ -108,7 +108,7 @@ export class Nats {
       const options = { timeout: timeoutMs, ...(headers === undefined ? {} : { headers: toNatsHeaders(headers) }) };
       return toMessage(await this.client.request(subject, payload, options));
     } catch (error) {
-      throw new NatsUnavailableError(`no answer on ${subject}: ${messageOf(error)}`, { cause: error });
+      throw new NatsUnavailableError(`no answer on ${subject}: ${errorMessage(error)}`, { cause: error });
     }
   }
 

@@ -14,7 +14,7 @@ import {
   type StoredMessage,
   StoreUnavailableError,
 } from '../event-store/store.ts';
-import { messageOf } from '../observability/error-message.ts';
+import { errorMessage } from '../observability/error-message.ts';
 import { type Nats, NatsUnavailableError } from './connection.ts';
 import { GroupCommit, StoreOverloadedError } from './group-commit.ts';
 import { api, JetStreamError, readDirectly } from './jetstream.ts';
@@ -55,7 +55,7 @@ export class NatsEventStore implements EventStore {
       },
     };
     try {
-      const { seq, duplicate } = await this.#commits.store(message, append.patient === true);
+      const { seq, duplicate } = await this.#commits.store(message, append.priority);
       return { sequence: seq, duplicate };
     } catch (error) {
       if (error instanceof StoreOverloadedError) throw new StoreUnavailableError(error.message, { cause: error });
@@ -68,7 +68,7 @@ export class NatsEventStore implements EventStore {
     const lostRace =
       error instanceof JetStreamError && (error.code === WRONG_LAST_SEQUENCE || error.code === DUPLICATE_IN_BATCH);
     if (!lostRace && !(error instanceof NatsUnavailableError)) {
-      throw new StoreUnavailableError(`the store refused: ${messageOf(error)}`, { cause: error });
+      throw new StoreUnavailableError(`the store refused: ${errorMessage(error)}`, { cause: error });
     }
     const subject = eventSubject(append.unit, append.aggregate);
     const own = (await this.#tail(subject, append.expectedSequence)).find(
@@ -76,7 +76,7 @@ export class NatsEventStore implements EventStore {
     );
     if (own !== undefined) return { sequence: own.sequence, duplicate: true };
     if (lostRace) throw new ConcurrencyError(`another commit came after ${append.expectedSequence} on ${subject}`);
-    throw new StoreUnavailableError(messageOf(error), { cause: error });
+    throw new StoreUnavailableError(errorMessage(error), { cause: error });
   }
 
   tail(unit: string, after: number): Promise<readonly StoredMessage[]> {
@@ -97,7 +97,7 @@ export class NatsEventStore implements EventStore {
         sequence = last.sequence + 1;
       }
     } catch (error) {
-      throw new StoreUnavailableError(messageOf(error), { cause: error });
+      throw new StoreUnavailableError(errorMessage(error), { cause: error });
     }
   }
 
@@ -106,7 +106,7 @@ export class NatsEventStore implements EventStore {
       const { state } = await api<{ state: { last_seq: number } }>(this.#nats, 'STREAM.INFO.EVENTS');
       return state.last_seq;
     } catch (error) {
-      throw new StoreUnavailableError(messageOf(error), { cause: error });
+      throw new StoreUnavailableError(errorMessage(error), { cause: error });
     }
   }
 
@@ -137,7 +137,7 @@ export class NatsEventStore implements EventStore {
       }
     } catch (error) {
       if (!(error instanceof NatsUnavailableError) && !(error instanceof JetStreamError)) throw error;
-      throw new StoreUnavailableError(`EVENTS cannot be read: ${messageOf(error)}`, { cause: error });
+      throw new StoreUnavailableError(`EVENTS cannot be read: ${errorMessage(error)}`, { cause: error });
     }
   }
 }

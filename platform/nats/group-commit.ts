@@ -1,42 +1,45 @@
 /**
  * Group commit: independent appends that wait at the same moment share one fsync.
  *
- * One group is under way at a time. What arrives meanwhile waits and makes the next group: the busier it gets, the larger
- * the groups, the fewer fsyncs per append. A group of a few is published message by message, because an atomic batch costs
- * as much as several single messages. A larger group is one atomic batch, one message a subject. When the server refuses
- * the batch, because one append in it lost its race or had been stored before, each is published on its own and gets its
- * own answer.
+ * The store commits one group at a time. Appends that arrive meanwhile wait and form the next group, so that the groups grow
+ * with the load and the number of fsyncs per append falls. A group of fewer than `MIN_ATOMIC_MESSAGES` is published message by
+ * message, because an atomic batch costs as much as several single messages. A larger group is one atomic batch with at most
+ * one message a subject. The server refuses a whole batch when one append in it lost its race or had been stored before; the
+ * group then publishes each append on its own, and each caller gets the answer to its own append.
  *
- * Appends that somebody waits for go first. What is patient (the facts of units, thousands of events a second) fills what is
- * left of a group. While appends that hurry come, it makes small groups, and leaves the store alone between two of them for as
- * long as the last one took: whoever comes then finds it free.
+ * Interactive appends fill a group first, background appends (the facts of units, thousands of events a second) the rest of it.
+ * In the second after an interactive append, background groups are small, and after each the store stays idle for as long as
+ * that group took: an interactive append that arrives in the pause is committed at once. Background appends do not starve,
+ * because a pause always ends with a background group.
  */
 
+import type { AppendPriority } from '../event-store/store.ts';
 import type { Nats } from './connection.ts';
 import { JetStreamError, type OutgoingMessage, type PubAck, publishAtomically, publishStored } from './jetstream.ts';
 
-/** Below this many, single messages are faster: an atomic batch stages its messages in a store of its own, at 2 to 3 ms. */
+/** Fewer messages than this are faster one by one: the server stages an atomic batch before it commits it. */
 const MIN_ATOMIC_MESSAGES = 12;
 const MAX_GROUP_MESSAGES = 256;
-/** Larger groups would hold up the appends behind them. */
+/** Bounds how long the appends behind a group wait for it. */
 const MAX_GROUP_BYTES = 1024 * 1024;
-/** The same for what is patient, while nobody hurries and while somebody does. */
-const MAX_PATIENT_GROUP_BYTES = 512 * 1024;
+/** Bound of background appends in a group when there was no interactive append in the last `INTERACTIVE_WINDOW_MS`. */
+const MAX_BACKGROUND_GROUP_BYTES = 512 * 1024;
+/** Bound of background appends in a group when there was one. */
 const MAX_YIELDING_GROUP_BYTES = 128 * 1024;
-/** After an append that hurried, the next one is expected for so long. */
-const HURRY_MS = 1_000;
-/** More appends than this may not wait: the store is then too slow for what is asked of it. */
+/** For so long after an interactive append, background appends leave the store free for the next one. */
+const INTERACTIVE_WINDOW_MS = 1_000;
+/** Appends of one priority that may wait. Further appends are refused: load shedding. */
 export const MAX_WAITING_APPENDS = 20_000;
 export const APPEND_TIMEOUT_MS = 4_000;
 
-interface Waiting {
+interface PendingAppend {
   readonly message: OutgoingMessage;
   readonly bytes: number;
   readonly resolve: (ack: PubAck) => void;
   readonly reject: (error: unknown) => void;
 }
 
-/** The queue of waiting appends is full. Retryable later. */
+/** Load shedding: `MAX_WAITING_APPENDS` appends of this priority are waiting already. Retryable later. */
 export class StoreOverloadedError extends Error {
   override readonly name = 'StoreOverloadedError';
 }
@@ -45,13 +48,14 @@ export class GroupCommit {
   readonly #nats: Nats;
   readonly #newId: () => string;
   readonly #monotonic: () => number;
-  #hurried: Waiting[] = [];
-  #patient: Waiting[] = [];
-  #busy = false;
-  #hurriedAtMs = Number.NEGATIVE_INFINITY;
-  /** What is patient waits until then. */
+  #interactive: PendingAppend[] = [];
+  #background: PendingAppend[] = [];
+  #isCommitting = false;
+  #lastInteractiveMs = Number.NEGATIVE_INFINITY;
+  /** Before this moment no group takes background appends. */
   #yieldUntilMs = 0;
-  #hurry = Promise.withResolvers<void>();
+  /** Resolves when an interactive append arrives. */
+  #interactiveArrival = Promise.withResolvers<void>();
 
   /** `monotonic`: milliseconds of a clock that never jumps. */
   constructor(nats: Nats, newId: () => string, monotonic: () => number) {
@@ -60,63 +64,74 @@ export class GroupCommit {
     this.#monotonic = monotonic;
   }
 
-  /** Stores a message. `patient`: others go first. @throws JetStreamError, NatsUnavailableError, StoreOverloadedError */
-  store(message: OutgoingMessage, patient = false): Promise<PubAck> {
-    const queue = patient ? this.#patient : this.#hurried;
-    if (!patient) this.#hurriedAtMs = this.#monotonic();
+  /**
+   * Stores a message durably.
+   * @throws JetStreamError when the server refuses it, as when the subject is not at the expected sequence
+   * @throws NatsUnavailableError when it is not known whether it is stored
+   * @throws StoreOverloadedError
+   */
+  store(message: OutgoingMessage, priority: AppendPriority = 'interactive'): Promise<PubAck> {
+    const isInteractive = priority === 'interactive';
+    const queue = isInteractive ? this.#interactive : this.#background;
+    if (isInteractive) this.#lastInteractiveMs = this.#monotonic();
     if (queue.length >= MAX_WAITING_APPENDS) {
-      return Promise.reject(new StoreOverloadedError(`${MAX_WAITING_APPENDS} appends are waiting`));
+      return Promise.reject(
+        new StoreOverloadedError(
+          `The event store has ${MAX_WAITING_APPENDS} ${priority} appends waiting and takes no more. Nothing was stored; retry later.`,
+        ),
+      );
     }
     return new Promise((resolve, reject) => {
       queue.push({ message, bytes: Buffer.byteLength(message.payload), resolve, reject });
-      if (!patient) this.#hurry.resolve();
-      if (!this.#busy) void this.#work();
+      if (isInteractive) this.#interactiveArrival.resolve();
+      if (!this.#isCommitting) void this.#commitGroups();
     });
   }
 
-  async #work(): Promise<void> {
-    this.#busy = true;
-    // Appends that are made in the same turn of the event loop belong together.
+  async #commitGroups(): Promise<void> {
+    this.#isCommitting = true;
+    // Appends of one turn of the event loop are committed together.
     await Promise.resolve();
-    while (this.#hurried.length + this.#patient.length > 0) {
+    while (this.#interactive.length + this.#background.length > 0) {
       const startedMs = this.#monotonic();
-      const isYielding = startedMs - this.#hurriedAtMs < HURRY_MS;
+      const isYielding = startedMs - this.#lastInteractiveMs < INTERACTIVE_WINDOW_MS;
       const group = new Group();
-      this.#hurried = group.fill(this.#hurried, MAX_GROUP_BYTES);
-      if (!isYielding) this.#patient = group.fill(this.#patient, MAX_PATIENT_GROUP_BYTES);
-      else if (startedMs >= this.#yieldUntilMs) this.#patient = group.fill(this.#patient, MAX_YIELDING_GROUP_BYTES);
+      this.#interactive = group.fill(this.#interactive, MAX_GROUP_BYTES);
+      if (!isYielding) this.#background = group.fill(this.#background, MAX_BACKGROUND_GROUP_BYTES);
+      else if (startedMs >= this.#yieldUntilMs)
+        this.#background = group.fill(this.#background, MAX_YIELDING_GROUP_BYTES);
       if (group.members.length === 0) {
-        await this.#pause(this.#yieldUntilMs - startedMs);
+        await this.#waitForInteractive(this.#yieldUntilMs - startedMs);
         continue;
       }
       await this.#commit(group.members);
       const nowMs = this.#monotonic();
       if (startedMs >= this.#yieldUntilMs) this.#yieldUntilMs = nowMs + (nowMs - startedMs);
     }
-    this.#busy = false;
+    this.#isCommitting = false;
   }
 
-  /** Waits, but not for what hurries. */
-  async #pause(ms: number): Promise<void> {
-    this.#hurry = Promise.withResolvers<void>();
-    const timer = setTimeout(this.#hurry.resolve, ms);
-    await this.#hurry.promise;
+  /** Waits `ms`, or until an interactive append arrives. */
+  async #waitForInteractive(ms: number): Promise<void> {
+    this.#interactiveArrival = Promise.withResolvers<void>();
+    const timer = setTimeout(this.#interactiveArrival.resolve, ms);
+    await this.#interactiveArrival.promise;
     clearTimeout(timer);
   }
 
-  async #commit(group: readonly Waiting[]): Promise<void> {
-    if (group.length < MIN_ATOMIC_MESSAGES) return this.#commitSingly(group);
+  async #commit(group: readonly PendingAppend[]): Promise<void> {
+    if (group.length < MIN_ATOMIC_MESSAGES) return this.#commitOneByOne(group);
     try {
-      const messages = group.map((waiting) => waiting.message);
+      const messages = group.map(({ message }) => message);
       const first = await publishAtomically(this.#nats, messages, this.#newId(), APPEND_TIMEOUT_MS);
-      for (const [index, waiting] of group.entries()) waiting.resolve({ seq: first + index, duplicate: false });
+      for (const [index, append] of group.entries()) append.resolve({ seq: first + index, duplicate: false });
     } catch (error) {
-      if (error instanceof JetStreamError) return this.#commitSingly(group);
-      for (const waiting of group) waiting.reject(error);
+      if (error instanceof JetStreamError) return this.#commitOneByOne(group);
+      for (const append of group) append.reject(error);
     }
   }
 
-  async #commitSingly(group: readonly Waiting[]): Promise<void> {
+  async #commitOneByOne(group: readonly PendingAppend[]): Promise<void> {
     await Promise.all(
       group.map(({ message, resolve, reject }) =>
         publishStored(this.#nats, message, APPEND_TIMEOUT_MS).then(resolve, reject),
@@ -125,27 +140,26 @@ export class GroupCommit {
   }
 }
 
-/** Appends that are committed together: of a subject only the first, so that the others keep their order. */
+/** Appends that are committed together: at most one a subject, so that the appends of a subject keep their order. */
 class Group {
-  readonly members: Waiting[] = [];
+  readonly members: PendingAppend[] = [];
   readonly #subjects = new Set<string>();
   #bytes = 0;
 
-  /** Takes what fits. @returns what is left, in order */
-  fill(queue: readonly Waiting[], maxBytes: number): Waiting[] {
-    const left: Waiting[] = [];
-    for (const waiting of queue) {
-      const { subject } = waiting.message;
-      const full =
-        this.members.length > 0 &&
-        (this.members.length >= MAX_GROUP_MESSAGES || this.#bytes + waiting.bytes > maxBytes);
-      if (full || this.#subjects.has(subject)) left.push(waiting);
+  /** Moves the appends that fit from the queue into the group. @returns the others, in order */
+  fill(queue: readonly PendingAppend[], maxBytes: number): PendingAppend[] {
+    const remaining: PendingAppend[] = [];
+    for (const append of queue) {
+      const { subject } = append.message;
+      const isFull =
+        this.members.length > 0 && (this.members.length >= MAX_GROUP_MESSAGES || this.#bytes + append.bytes > maxBytes);
+      if (isFull || this.#subjects.has(subject)) remaining.push(append);
       else {
-        this.#bytes += waiting.bytes;
-        this.members.push(waiting);
+        this.#bytes += append.bytes;
+        this.members.push(append);
       }
       this.#subjects.add(subject);
     }
-    return left;
+    return remaining;
   }
 }

@@ -4,7 +4,7 @@
  */
 
 import { createInbox, type Msg } from 'nats';
-import { messageOf } from '../observability/error-message.ts';
+import { errorMessage } from '../observability/error-message.ts';
 import type { Headers, Nats } from './connection.ts';
 import { NatsUnavailableError } from './connection.ts';
 import { STREAMS, type StreamName } from './streams.ts';
@@ -141,7 +141,7 @@ export async function readDirectly(
   let pending = 0;
   const subscription = client.subscribe(inbox, {
     callback: (error, message) => {
-      if (error !== null) return fail(messageOf(error));
+      if (error !== null) return fail(errorMessage(error));
       if (!message.headers?.has('Nats-Sequence')) {
         // 204 ends a batch, 404 says that nothing matches; anything else is no answer.
         const code = message.headers?.code ?? 0;
@@ -159,7 +159,7 @@ export async function readDirectly(
     return await promise;
   } catch (error) {
     if (error instanceof NatsUnavailableError) throw error;
-    throw new NatsUnavailableError(`direct read of ${stream}: ${messageOf(error)}`, { cause: error });
+    throw new NatsUnavailableError(`direct read of ${stream}: ${errorMessage(error)}`, { cause: error });
   } finally {
     clearTimeout(timer);
     subscription.unsubscribe();

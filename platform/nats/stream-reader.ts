@@ -7,7 +7,7 @@
  */
 
 import { createInbox, type Msg, type MsgHdrs } from 'nats';
-import { messageOf } from '../observability/error-message.ts';
+import { errorMessage } from '../observability/error-message.ts';
 import { type Nats, NatsUnavailableError } from './connection.ts';
 import { api } from './jetstream.ts';
 import type { StreamName } from './streams.ts';
@@ -112,7 +112,7 @@ class Pulls {
     this.#subject = subject;
     this.#bounds = bounds;
     this.#subscription = nats.client.subscribe(this.#inbox, {
-      callback: (error, message) => (error === null ? this.#hear(message) : this.#fail(messageOf(error))),
+      callback: (error, message) => (error === null ? this.#hear(message) : this.#fail(errorMessage(error))),
     });
     // What the server sent meanwhile is gone, and it does not know.
     this.#unwatch = nats.onConnection(() => this.#fail('the connection was lost'));
@@ -166,7 +166,7 @@ class Pulls {
       this.#nats.client.publish(this.#subject, JSON.stringify(request), { reply: this.#inbox });
       this.#listen();
     } catch (error) {
-      this.#fail(messageOf(error));
+      this.#fail(errorMessage(error));
     }
   }
 

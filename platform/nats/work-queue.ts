@@ -1,7 +1,7 @@
 /** Durable consumers: messages that are handled at least once, a bounded number at a time. */
 
 import { AckPolicy, type ConsumerConfig, type ConsumerMessages, DeliverPolicy, type JsMsg } from 'nats';
-import { messageOf } from '../observability/error-message.ts';
+import { errorMessage } from '../observability/error-message.ts';
 import type { Log } from '../observability/log.ts';
 import type { Nats } from './connection.ts';
 import { api, JetStreamError } from './jetstream.ts';
@@ -67,7 +67,7 @@ export async function work(nats: Nats, options: WorkerOptions): Promise<void> {
     try {
       await consume(nats, options, underWay);
     } catch (error) {
-      if (!signal.aborted) log.warn(`consumer ${durable} broke off`, { reason: messageOf(error) });
+      if (!signal.aborted) log.warn(`consumer ${durable} broke off`, { reason: errorMessage(error) });
     }
     if (!signal.aborted) await sleep(RESTART_DELAY_MS);
   }

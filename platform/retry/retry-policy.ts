@@ -1,4 +1,7 @@
-/** What passes by itself is waited out, with bounded pauses; everything else ends the process. */
+/**
+ * Retries with exponential backoff. An error is retryable when the failure lies in a service that comes back by itself: NATS,
+ * the event store or Postgres cannot be reached. Every other error is terminal, and ends the process.
+ */
 
 import { StoreUnavailableError } from '../event-store/store.ts';
 import { NatsUnavailableError } from '../nats/connection.ts';
@@ -7,18 +10,20 @@ import { PostgresUnavailableError } from '../postgres/connection.ts';
 import { type BackoffBounds, backoffMs } from './backoff.ts';
 
 const RETRY_BACKOFF: BackoffBounds = { firstMs: 100, maxMs: 5_000 };
-/** The first failures of a row are logged, then one in so many. */
+/** Of the failures in a row, the first three are logged, and then every twentieth. */
 const LOGGED_FAILURES = 3;
 const LOG_EVERY_FAILURES = 20;
 
-export interface Patience {
+/** How a process retries: the first pause is 100 ms, doubles with each failure in a row, and is at most 5 s. */
+export interface RetryPolicy {
+  /** Aborts when the process stops: the next failure is then the last. */
   readonly signal: AbortSignal;
-  /** Resolves after some time, or at once when the process stops. */
+  /** Resolves after `ms`, or at once when the process stops. */
   readonly sleep: (ms: number) => Promise<unknown>;
   readonly log: Log;
 }
 
-export function mayPass(error: unknown): boolean {
+export function isRetryable(error: unknown): boolean {
   return (
     error instanceof PostgresUnavailableError ||
     error instanceof StoreUnavailableError ||
@@ -26,42 +31,46 @@ export function mayPass(error: unknown): boolean {
   );
 }
 
-/** Counts failures in a row and pauses after each, longer every time. */
-export class Retries {
+/** Exponential backoff for a loop of the caller's: counts the failures in a row and waits after each. */
+export class RetryBackoff {
   readonly #what: string;
-  readonly #patience: Patience;
+  readonly #policy: RetryPolicy;
   #inARow = 0;
 
-  constructor(what: string, patience: Patience) {
+  constructor(what: string, policy: RetryPolicy) {
     this.#what = what;
-    this.#patience = patience;
+    this.#policy = policy;
   }
 
-  async failed(error: unknown): Promise<void> {
-    const { log, sleep } = this.#patience;
+  async waitAfterFailure(error: unknown): Promise<void> {
+    const { log, sleep } = this.#policy;
     this.#inARow += 1;
     const isLogged = this.#inARow <= LOGGED_FAILURES || this.#inARow % LOG_EVERY_FAILURES === 0;
     if (isLogged) log.warn(`${this.#what} failed, trying again`, { error, failures: this.#inARow });
     await sleep(backoffMs(this.#inARow, RETRY_BACKOFF));
   }
 
-  succeeded(): void {
-    if (this.#inARow > 0) this.#patience.log.info(`${this.#what} works again`, { failures: this.#inARow });
+  resetAfterSuccess(): void {
+    if (this.#inARow > 0) this.#policy.log.info(`${this.#what} works again`, { failures: this.#inARow });
     this.#inARow = 0;
   }
 }
 
-/** Tries until it works or the process stops. @throws what does not pass by itself; the last failure when stopped */
-export async function untilItWorks<T>(what: string, patience: Patience, work: () => Promise<T>): Promise<T> {
-  const retries = new Retries(what, patience);
+/**
+ * Repeats `work` with exponential backoff until it succeeds or `policy.signal` aborts.
+ * @param what a gerund for the log, such as "migrating the database"
+ * @throws the first terminal error; the last error when the signal has aborted
+ */
+export async function retryWithBackoff<T>(what: string, policy: RetryPolicy, work: () => Promise<T>): Promise<T> {
+  const retries = new RetryBackoff(what, policy);
   for (;;) {
     try {
       const result = await work();
-      retries.succeeded();
+      retries.resetAfterSuccess();
       return result;
     } catch (error) {
-      if (!mayPass(error) || patience.signal.aborted) throw error;
-      await retries.failed(error);
+      if (!isRetryable(error) || policy.signal.aborted) throw error;
+      await retries.waitAfterFailure(error);
     }
   }
 }

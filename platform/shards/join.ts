@@ -15,7 +15,7 @@ import { UNIT_HASH_LENGTH, unitHash } from '../../domain/shard.ts';
 import { shardsOfLength } from '../../domain/shard-prefixes.ts';
 import type { Nats } from '../nats/connection.ts';
 import { MemberBucket } from '../nats/members.ts';
-import { messageOf } from '../observability/error-message.ts';
+import { errorMessage } from '../observability/error-message.ts';
 import type { Log } from '../observability/log.ts';
 import { deal, type Member } from './deal.ts';
 import { decodeHeartbeat, encodeHeartbeat } from './heartbeat.ts';
@@ -140,7 +140,7 @@ export class Shards {
     try {
       await this.#bucket.delete(memberId);
     } catch (error) {
-      log.debug('left without a word', { group, reason: messageOf(error) });
+      log.debug('left without a word', { group, reason: errorMessage(error) });
     }
   }
 
@@ -156,7 +156,7 @@ export class Shards {
       } catch (error) {
         this.#inTouch = false;
         if (!this.#said.outOfTouch)
-          log.warn('the members of a group are out of touch', { group, reason: messageOf(error) });
+          log.warn('the members of a group are out of touch', { group, reason: errorMessage(error) });
         this.#said.outOfTouch = true;
       }
       // When somebody's time is up, a heartbeat shows whose silence it was.

@@ -6,6 +6,7 @@ import { requireUnit } from '../../domain/registry/registry.ts';
 import type { UnitState } from '../../domain/unit/unit.ts';
 import type { CommandAnswer } from '../../domain/unit-protocol/commands.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
+import type { AppendPriority } from '../event-store/store.ts';
 import { COMMAND_TIMEOUT_MS, type UnitCommands, UnitUnreachableError } from './unit-commands.ts';
 import type { Decided, UnitDecider } from './unit-decider.ts';
 
@@ -45,14 +46,14 @@ export class ConfigurationPush {
     state: UnitState,
     {
       timeoutMs = COMMAND_TIMEOUT_MS,
-      patient = false,
-    }: { readonly timeoutMs?: number; readonly patient?: boolean } = {},
+      priority = 'interactive',
+    }: { readonly timeoutMs?: number; readonly priority?: AppendPriority } = {},
   ): Promise<Decided> {
     const { decider, newId, clock, retryScheduleS } = this.#options;
     const { version } = requireConfigured(state.configuration).desired;
     const commandId = newId();
     const outcome = await this.#send(state, commandId, timeoutMs);
-    const meta = { commandId, actor: `unit:${state.name}`, source: '/lockfleet/server', patient };
+    const meta = { commandId, actor: `unit:${state.name}`, source: '/lockfleet/server', priority };
     return decider.decide(state.name, 'config', meta, (present) =>
       recordPushOutcome(present, { version, outcome, nowMs: clock(), retryScheduleS }),
     );

@@ -8,7 +8,7 @@ import type { RegisteredUnit } from '../../domain/registry/registry.ts';
 import { type Command, CommandAnswer } from '../../domain/unit-protocol/commands.ts';
 import type { Nats } from '../nats/connection.ts';
 import { unitCommandsSubject } from '../nats/subjects.ts';
-import { messageOf } from '../observability/error-message.ts';
+import { errorMessage } from '../observability/error-message.ts';
 import type { PlatformSigner } from '../unit-protocol/signatures.ts';
 import { askOverHttp } from './unit-http.ts';
 
@@ -49,7 +49,7 @@ export class UnitCommands {
           ? await overNats(nats, unit.name, body, timeoutMs)
           : await overHttp(`http://${unit.address}/commands`, body, timeoutMs);
     } catch (error) {
-      throw new UnitUnreachableError(`no answer from ${unit.name}: ${messageOf(error)}`, { cause: error });
+      throw new UnitUnreachableError(`no answer from ${unit.name}: ${errorMessage(error)}`, { cause: error });
     }
     const answer = readAnswer(text);
     if (answer === undefined || answer.commandId !== command.commandId) {

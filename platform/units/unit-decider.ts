@@ -24,6 +24,7 @@ import { evolveUnit, lastSequenceOf, type UnitState } from '../../domain/unit/un
 import { toInstant } from '../../domain/vocabulary.ts';
 import {
   type Append,
+  type AppendPriority,
   ConcurrencyError,
   type EventStore,
   GapError,
@@ -42,8 +43,8 @@ export const MAX_DECISION_ATTEMPTS = 12;
 const RETRY_PAUSE_MS = 4;
 /** Decisions that may wait for one subject. */
 export const MAX_WAITING_DECISIONS_PER_SUBJECT = 1_000;
-/** What comes from thousands of units at once, and nobody waits for: people's decisions go first. */
-const PATIENT: ReadonlySet<Aggregate> = new Set(['device', 'connectivity', 'log']);
+/** Aggregates whose events thousands of units report at once. The store commits people's decisions before them. */
+const BACKGROUND_AGGREGATES: ReadonlySet<Aggregate> = new Set(['device', 'connectivity', 'log']);
 /** Pause before a follower that broke off begins again. */
 const FOLLOW_RETRY_MS = 500;
 
@@ -69,8 +70,8 @@ export interface UnitDeciderOptions {
 }
 
 export interface DecisionMeta extends Pick<DecisionContext, 'actor' | 'commandId' | 'source' | 'correlationId'> {
-  /** Nobody waits for it: what somebody waits for is stored first. @default whether the subject is one of `PATIENT` */
-  readonly patient?: boolean;
+  /** @default 'background' when the aggregate is one of `BACKGROUND_AGGREGATES`, otherwise 'interactive' */
+  readonly priority?: AppendPriority;
 }
 
 export interface Decided {
@@ -121,10 +122,10 @@ export class UnitDecider {
     meta: DecisionMeta,
     decision: (state: UnitState) => readonly EventDraft[],
   ): Promise<Decided> {
-    const patient = meta.patient ?? PATIENT.has(aggregate);
+    const priority = meta.priority ?? priorityOf(aggregate);
     const commandId = () => meta.commandId;
     return this.#inTurn(unit, aggregate, () =>
-      this.#attempt({ unit, aggregate, patient }, commandId, (state) => {
+      this.#attempt({ unit, aggregate, priority }, commandId, (state) => {
         const time = toInstant(this.#options.clock());
         return envelop(decision(state), { unit, time, ...meta }, versionOf, this.#options.newId);
       }),
@@ -136,8 +137,8 @@ export class UnitDecider {
    * from the first to the last event: the rest of a batch, recorded later, is another commit.
    */
   record(unit: string, aggregate: Aggregate, events: (state: UnitState) => readonly CloudEvent[]): Promise<Decided> {
-    const patient = PATIENT.has(aggregate);
-    return this.#inTurn(unit, aggregate, () => this.#attempt({ unit, aggregate, patient }, idOfReported, events));
+    const priority = priorityOf(aggregate);
+    return this.#inTurn(unit, aggregate, () => this.#attempt({ unit, aggregate, priority }, idOfReported, events));
   }
 
   /** The state of a unit as the store has it now, whatever this process knew. @throws StoreUnavailableError */
@@ -166,7 +167,7 @@ export class UnitDecider {
   }
 
   async #attempt(
-    place: Pick<Append, 'unit' | 'aggregate' | 'patient'>,
+    place: Pick<Append, 'unit' | 'aggregate' | 'priority'>,
     commandIdOf: (events: readonly CloudEvent[]) => string,
     decide: (state: UnitState) => readonly CloudEvent[],
   ): Promise<Decided> {
@@ -326,4 +327,8 @@ function missingFrom({ behind }: Entry): number {
 /** `UNIT/EPOCH/FIRST-LAST` */
 function idOfReported(events: readonly CloudEvent[]): string {
   return `${events[0]?.id}-${events.at(-1)?.unitseq}`;
+}
+
+function priorityOf(aggregate: Aggregate): AppendPriority {
+  return BACKGROUND_AGGREGATES.has(aggregate) ? 'background' : 'interactive';
 }

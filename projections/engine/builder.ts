@@ -12,7 +12,7 @@
  */
 
 import { setImmediate as turn } from 'node:timers/promises';
-import { mayPass, Retries } from '../../platform/retry/retry-policy.ts';
+import { isRetryable, RetryBackoff } from '../../platform/retry/retry-policy.ts';
 import { FencedError } from './checkpoints.ts';
 import { toCommit } from './commits.ts';
 import type { Intake } from './intake.ts';
@@ -39,7 +39,7 @@ export class PoisonedFoldError extends Error {
 export class Builder implements Filler {
   readonly #options: FillOptions;
   readonly #lanes: Lanes;
-  readonly #retries: Retries;
+  readonly #retries: RetryBackoff;
   #foldedTo = 0;
   #events = 0;
   #writtenAtMs: number;
@@ -49,7 +49,7 @@ export class Builder implements Filler {
     const { postgres, run, lanes, clock } = options;
     this.#options = options;
     this.#lanes = new Lanes(postgres, run, lanes);
-    this.#retries = new Retries(`building ${run.schema}`, options);
+    this.#retries = new RetryBackoff(`building ${run.schema}`, options);
     this.#writtenAtMs = clock();
   }
 
@@ -78,7 +78,7 @@ export class Builder implements Filler {
       await this.#foldAll(intake);
     } catch (error) {
       if (error instanceof FencedError) await sleep(FENCED_PAUSE_MS);
-      else if (mayPass(error)) await this.#retries.failed(error);
+      else if (isRetryable(error)) await this.#retries.waitAfterFailure(error);
       else if (isPoison(error)) throw new PoisonedFoldError(`${this.run.schema} cannot be folded`, { cause: error });
       else throw error;
     } finally {

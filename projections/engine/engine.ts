@@ -11,7 +11,7 @@
 import { LANE_COUNT } from '../../domain/shard.ts';
 import type { EventStore, StoredMessage } from '../../platform/event-store/store.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
-import { mayPass, type Patience, untilItWorks } from '../../platform/retry/retry-policy.ts';
+import { isRetryable, type RetryPolicy, retryWithBackoff } from '../../platform/retry/retry-policy.ts';
 import { Builder, PoisonedFoldError } from './builder.ts';
 import { dropEndedRuns } from './dropping.ts';
 import { Group } from './group.ts';
@@ -29,7 +29,7 @@ const DROP_INTERVAL_MS = 5_000;
 
 export const ALL_LANES: readonly number[] = Array.from({ length: LANE_COUNT }, (_, lane) => lane);
 
-export interface EngineOptions extends Pick<Patience, 'signal' | 'log'> {
+export interface EngineOptions extends Pick<RetryPolicy, 'signal' | 'log'> {
   readonly postgres: Postgres;
   readonly store: EventStore;
   readonly projections: readonly Projection[];
@@ -52,7 +52,7 @@ export interface EngineOptions extends Pick<Patience, 'signal' | 'log'> {
 export async function runProjections(options: EngineOptions): Promise<void> {
   const failed = new AbortController();
   const signal = AbortSignal.any([options.signal, failed.signal]);
-  const patience: Patience = { signal, log: options.log, sleep: (ms) => sleepUnless(signal, ms) };
+  const patience: RetryPolicy = { signal, log: options.log, sleep: (ms) => sleepUnless(signal, ms) };
   const engine = new Engine(options, patience);
   try {
     const tasks = [engine.run(), engine.tellWhenCaughtUp(), dropFromTimeToTime(options, patience)];
@@ -61,7 +61,7 @@ export async function runProjections(options: EngineOptions): Promise<void> {
     await Promise.allSettled(guarded);
     await Promise.all(guarded);
   } catch (error) {
-    if (options.signal.aborted && mayPass(error)) return;
+    if (options.signal.aborted && isRetryable(error)) return;
     throw error;
   }
 }
@@ -82,7 +82,7 @@ interface Share {
 
 class Engine {
   readonly #options: EngineOptions;
-  readonly #patience: Patience;
+  readonly #patience: RetryPolicy;
   /** By what they are made of. */
   readonly #groups = new Map<string, Group>();
   readonly #malformed = new WeakSet<StoredMessage>();
@@ -93,7 +93,7 @@ class Engine {
   readonly #saidObsolete = new Set<string>();
   #wake = Promise.withResolvers<void>();
 
-  constructor(options: EngineOptions, patience: Patience) {
+  constructor(options: EngineOptions, patience: RetryPolicy) {
     this.#options = options;
     this.#patience = patience;
   }
@@ -102,11 +102,13 @@ class Engine {
     const { postgres, store, projections } = this.#options;
     const { signal, sleep } = this.#patience;
     try {
-      const end = await untilItWorks('reading the event store', this.#patience, () => store.lastSequence());
+      const end = await retryWithBackoff('reading the event store', this.#patience, () => store.lastSequence());
       for (const projection of projections)
-        await untilItWorks('preparing a projection', this.#patience, () => ensureRun(postgres, projection, end === 0));
+        await retryWithBackoff('preparing a projection', this.#patience, () =>
+          ensureRun(postgres, projection, end === 0),
+        );
       while (!signal.aborted) {
-        await untilItWorks('looking at the runs', this.#patience, () => this.#look());
+        await retryWithBackoff('looking at the runs', this.#patience, () => this.#look());
         await Promise.race([sleep(LOOK_INTERVAL_MS), this.#wake.promise]);
         this.#wake = Promise.withResolvers();
       }
@@ -119,8 +121,8 @@ class Engine {
   async tellWhenCaughtUp(): Promise<void> {
     const { signal, sleep } = this.#patience;
     const { store, onCaughtUp } = this.#options;
-    const end = await untilItWorks('reading the event store', this.#patience, () => store.lastSequence());
-    const look = () => untilItWorks('reading checkpoints', this.#patience, () => this.#isLevel(end));
+    const end = await retryWithBackoff('reading the event store', this.#patience, () => store.lastSequence());
+    const look = () => retryWithBackoff('reading checkpoints', this.#patience, () => this.#isLevel(end));
     while (!signal.aborted && !(await look())) await sleep(CAUGHT_UP_POLL_MS);
     if (!signal.aborted) onCaughtUp?.();
   }
@@ -208,7 +210,7 @@ class Engine {
     });
   }
 
-  #fillerOf({ run, projection, lanes }: Share, patience: Patience): Filler {
+  #fillerOf({ run, projection, lanes }: Share, patience: RetryPolicy): Filler {
     const { postgres, clock, onApplied = () => undefined } = this.#options;
     const options: FillOptions = {
       ...patience,
@@ -230,16 +232,16 @@ class Engine {
     });
   }
 
-  async #takeOverWhenLevel(filler: Filler | undefined, patience: Patience): Promise<void> {
+  async #takeOverWhenLevel(filler: Filler | undefined, patience: RetryPolicy): Promise<void> {
     const { postgres, store, log } = this.#options;
     const { signal, sleep } = patience;
     if (filler === undefined) return;
     const { run } = filler;
     while (!signal.aborted) {
-      const end = await untilItWorks('reading the event store', patience, () => store.lastSequence());
+      const end = await retryWithBackoff('reading the event store', patience, () => store.lastSequence());
       while (!signal.aborted && filler.appliedTo < end) await sleep(CAUGHT_UP_POLL_MS);
       if (signal.aborted) return;
-      const outcome = await untilItWorks('taking over', patience, async () =>
+      const outcome = await retryWithBackoff('taking over', patience, async () =>
         (await hasPassed(postgres.sql, run.id, end)) ? takeOver(postgres, run, end, sleep) : 'behind',
       );
       if (outcome === 'serving') {
@@ -268,7 +270,7 @@ function keyOf({ run, lanes }: Share): string {
   return `${run.id} ${run.status} ${lanes.join()}`;
 }
 
-async function dropFromTimeToTime({ postgres }: EngineOptions, patience: Patience): Promise<void> {
+async function dropFromTimeToTime({ postgres }: EngineOptions, patience: RetryPolicy): Promise<void> {
   const { signal, sleep, log } = patience;
   while (!signal.aborted) {
     await sleep(DROP_INTERVAL_MS);

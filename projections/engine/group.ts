@@ -1,18 +1,18 @@
 /** One reader of the store, and the runs that it feeds. It is stopped and made anew when runs or lanes change. */
 
 import type { EventStore } from '../../platform/event-store/store.ts';
-import { mayPass, type Patience, untilItWorks } from '../../platform/retry/retry-policy.ts';
+import { isRetryable, type RetryPolicy, retryWithBackoff } from '../../platform/retry/retry-policy.ts';
 import { Intake } from './intake.ts';
 import { readInto, requireInStore, watchEnd } from './reader.ts';
 import type { Filler } from './runner.ts';
 import { sleepUnless } from './sleep.ts';
 
-export interface GroupOptions extends Pick<Patience, 'signal' | 'log'> {
+export interface GroupOptions extends Pick<RetryPolicy, 'signal' | 'log'> {
   readonly store: EventStore;
   /** Made when the group begins, with the signal that ends it. */
-  readonly fillers: (patience: Patience) => readonly Filler[];
+  readonly fillers: (patience: RetryPolicy) => readonly Filler[];
   /** Works beside them, until the signal. */
-  readonly beside?: (fillers: readonly Filler[], patience: Patience) => Promise<void>;
+  readonly beside?: (fillers: readonly Filler[], patience: RetryPolicy) => Promise<void>;
 }
 
 export class Group {
@@ -27,7 +27,7 @@ export class Group {
       () => undefined,
       (error: unknown) => {
         // What passes by itself is only thrown where it was stopped in the middle of trying again.
-        if (!mayPass(error)) this.#failure = error;
+        if (!isRetryable(error)) this.#failure = error;
       },
     );
     void this.#ended.then(() => {
@@ -55,14 +55,14 @@ export class Group {
   async #run(options: GroupOptions): Promise<void> {
     const { store, log } = options;
     const signal = AbortSignal.any([options.signal, this.#stop.signal]);
-    const patience: Patience = { signal, log, sleep: (ms) => sleepUnless(signal, ms) };
+    const patience: RetryPolicy = { signal, log, sleep: (ms) => sleepUnless(signal, ms) };
     const fillers: Filler[] = [];
     for (const filler of options.fillers(patience)) {
-      if (await untilItWorks('reading checkpoints', patience, () => filler.reload())) fillers.push(filler);
+      if (await retryWithBackoff('reading checkpoints', patience, () => filler.reload())) fillers.push(filler);
     }
     if (fillers.length === 0) return;
     for (const filler of fillers)
-      await untilItWorks('reading the event store', patience, () => requireInStore(store, filler.reachedTo));
+      await retryWithBackoff('reading the event store', patience, () => requireInStore(store, filler.reachedTo));
     this.#fillers = fillers;
     for (const { run, appliedTo } of fillers)
       log.info('filling a projection', { projection: run.projection, schema: run.schema, from: appliedTo });

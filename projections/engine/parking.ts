@@ -12,7 +12,7 @@ import type { EventStore } from '../../platform/event-store/store.ts';
 import type { Log } from '../../platform/observability/log.ts';
 import type { Postgres, Sql, Tx } from '../../platform/postgres/connection.ts';
 import { codeOf } from '../../platform/postgres/errors.ts';
-import { mayPass } from '../../platform/retry/retry-policy.ts';
+import { isRetryable } from '../../platform/retry/retry-policy.ts';
 import { FencedError } from './checkpoints.ts';
 import { toCommit } from './commits.ts';
 import type { Commit, Projection } from './projection.ts';
@@ -37,7 +37,7 @@ export interface Poison {
 
 /** Whether an error comes from what is in an event, and not from the state of the database or the engine. */
 export function isPoison(error: unknown): boolean {
-  if (mayPass(error) || error instanceof FencedError) return false;
+  if (isRetryable(error) || error instanceof FencedError) return false;
   const code = codeOf(error);
   return code === undefined || !SQLSTATE.test(code) || VALUE_ERROR.test(code);
 }

@@ -1,7 +1,7 @@
 /** The one reader of the store: it deals every message to all projections that it feeds, before anybody parses it. */
 
 import { type EventStore, GapError } from '../../platform/event-store/store.ts';
-import { type Patience, Retries } from '../../platform/retry/retry-policy.ts';
+import { RetryBackoff, type RetryPolicy } from '../../platform/retry/retry-policy.ts';
 import type { Intake } from './intake.ts';
 
 /** How often it is checked that the store still has what was read. */
@@ -28,9 +28,9 @@ export async function requireInStore(store: EventStore, position: number): Promi
  *
  * @throws GapError, CheckpointBeyondEndError
  */
-export async function readInto(intakes: readonly Intake[], store: EventStore, patience: Patience): Promise<void> {
+export async function readInto(intakes: readonly Intake[], store: EventStore, patience: RetryPolicy): Promise<void> {
   const { signal, log } = patience;
-  const retries = new Retries('reading the event store', patience);
+  const retries = new RetryBackoff('reading the event store', patience);
   const onAlarm = (alarm: { readonly sequence: number; readonly reason: string }) => {
     log.error('a message of the event store is no commit: it is skipped', alarm);
     for (const intake of intakes) intake.pass(alarm.sequence);
@@ -40,25 +40,25 @@ export async function readInto(intakes: readonly Intake[], store: EventStore, pa
     try {
       await requireInStore(store, after);
       for await (const message of store.read({ after, signal, onAlarm })) {
-        retries.succeeded();
+        retries.resetAfterSuccess();
         for (const intake of intakes) {
           intake.offer(message);
           if (intake.isFull) await intake.room(signal);
         }
         if (signal.aborted) return;
       }
-      if (!signal.aborted) await retries.failed(new Error('the reader of the event store ended'));
+      if (!signal.aborted) await retries.waitAfterFailure(new Error('the reader of the event store ended'));
     } catch (error) {
       if (error instanceof GapError || error instanceof CheckpointBeyondEndError) throw error;
       if (signal.aborted) return;
       // Reading changes nothing: whatever else it was, it may be tried again.
-      await retries.failed(error);
+      await retries.waitAfterFailure(error);
     }
   }
 }
 
 /** Checks from time to time that the store has not become shorter. @throws CheckpointBeyondEndError */
-export async function watchEnd(intakes: readonly Intake[], store: EventStore, patience: Patience): Promise<void> {
+export async function watchEnd(intakes: readonly Intake[], store: EventStore, patience: RetryPolicy): Promise<void> {
   const { signal, sleep, log } = patience;
   while (!signal.aborted) {
     await sleep(END_CHECK_INTERVAL_MS);

@@ -13,7 +13,7 @@
 
 import type { StoredMessage } from '../../platform/event-store/store.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
-import { mayPass, type Patience, Retries } from '../../platform/retry/retry-policy.ts';
+import { isRetryable, RetryBackoff, type RetryPolicy } from '../../platform/retry/retry-policy.ts';
 import { FencedError, type Positions } from './checkpoints.ts';
 import { toCommit } from './commits.ts';
 import type { Intake } from './intake.ts';
@@ -37,7 +37,7 @@ const ENOUGH_MESSAGES = 500;
 /** After a lost race for a lane: the winner shall get on. */
 export const FENCED_PAUSE_MS = 20;
 
-export interface FillOptions extends Patience {
+export interface FillOptions extends RetryPolicy {
   readonly postgres: Postgres;
   readonly projection: Projection;
   readonly run: Run;
@@ -85,7 +85,7 @@ interface Batch {
 
 export class Runner implements Filler {
   readonly #options: FillOptions;
-  readonly #retries: Retries;
+  readonly #retries: RetryBackoff;
   readonly #lanes: Lanes;
   #isStale = false;
   #idleAdvancedAtMs = Number.NEGATIVE_INFINITY;
@@ -95,7 +95,7 @@ export class Runner implements Filler {
     const { postgres, run, lanes } = options;
     this.#options = options;
     this.#lanes = new Lanes(postgres, run, lanes);
-    this.#retries = new Retries(`applying to ${run.schema}`, options);
+    this.#retries = new RetryBackoff(`applying to ${run.schema}`, options);
   }
 
   get run(): Run {
@@ -128,12 +128,12 @@ export class Runner implements Filler {
           this.#isStale = false;
           await this.#step(intake);
           this.#appliedAtMs = this.#options.clock();
-          this.#retries.succeeded();
+          this.#retries.resetAfterSuccess();
         } catch (error) {
           // Where the lanes are is not known: a commit may have got through, or somebody else moved them.
           this.#isStale = true;
           if (error instanceof FencedError) await sleep(FENCED_PAUSE_MS);
-          else if (mayPass(error)) await this.#retries.failed(error);
+          else if (isRetryable(error)) await this.#retries.waitAfterFailure(error);
           else throw error;
         }
       }

@@ -3,7 +3,7 @@
 import { type ClockStamp, occurredAtMs } from '../../domain/device/unit-clock.ts';
 import { type CloudEvent, lockerOfSubject } from '../../domain/events/envelope.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
-import { partsOf } from '../../platform/parts.ts';
+import { chunksOf } from '../../platform/batching/chunks-of.ts';
 import type { Tx } from '../../platform/postgres/connection.ts';
 import type { Commit, Projection } from '../engine/projection.ts';
 import { ensureMonths } from './months.ts';
@@ -51,7 +51,7 @@ export const eventLog: Projection = {
       commits.map(({ recordedAtMs }) => recordedAtMs),
     );
     const rows: Row[] = commits.flatMap((commit) => commit.events.map((event, index) => ({ commit, event, index })));
-    for (const part of partsOf(rows, MAX_ROWS_PER_INSERT)) await insert(tx, `${schema}.event`, part);
+    for (const part of chunksOf(rows, MAX_ROWS_PER_INSERT)) await insert(tx, `${schema}.event`, part);
   },
 };
 

@@ -9,7 +9,7 @@ import type { Aggregate } from '../../domain/events/envelope.ts';
 import type { RegisteredLocker, RegisteredUnit } from '../../domain/registry/registry.ts';
 import type { UnitState } from '../../domain/unit/unit.ts';
 import { toInstant, toMs } from '../../domain/vocabulary.ts';
-import { partsOf } from '../../platform/parts.ts';
+import { chunksOf } from '../../platform/batching/chunks-of.ts';
 import type { Sql, Tx } from '../../platform/postgres/connection.ts';
 import { KeptRows } from '../engine/kept-rows.ts';
 import type { CommitBatch, Projection } from '../engine/projection.ts';
@@ -157,7 +157,7 @@ async function readReservations(
 }
 
 async function saveReservations(tx: Tx, table: string, kept: readonly Kept[]): Promise<void> {
-  for (const part of partsOf(kept, MAX_RESERVATIONS_PER_WRITE)) await writeReservations(tx, table, part);
+  for (const part of chunksOf(kept, MAX_RESERVATIONS_PER_WRITE)) await writeReservations(tx, table, part);
 }
 
 async function writeReservations(tx: Tx, table: string, kept: readonly Kept[]): Promise<void> {

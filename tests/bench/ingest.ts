@@ -9,7 +9,7 @@ import { natsServerConfig, platformCreds } from '../../platform/credentials/nats
 import { startEmbeddedNats } from '../../platform/embedded/nats.ts';
 import { Nats } from '../../platform/nats/connection.ts';
 import { ensureStreams } from '../../platform/nats/jetstream.ts';
-import { messageOf } from '../../platform/observability/error-message.ts';
+import { errorMessage } from '../../platform/observability/error-message.ts';
 import { atTheEnd, runCleanups, temporaryFolder } from '../support/cleanup.ts';
 import { quietLog } from '../support/nats.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
@@ -200,7 +200,7 @@ async function allBackAtOnce({ returning, quietMs }: IngestScale): Promise<Figur
   const drainedAtMs = Date.now();
   const behind = await readModelsCaughtUp(platform, nats).then(
     () => `the read models had them ${((Date.now() - drainedAtMs) / 1_000).toFixed(1)} s later`,
-    (error: unknown) => `the read models: ${messageOf(error)}`,
+    (error: unknown) => `the read models: ${errorMessage(error)}`,
   );
 
   const { events, lastAtMs } = await recorded(nats, after, units, eventsPerUnit);

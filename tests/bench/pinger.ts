@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { decodeStatus, type PingerStatus, STATUS_FILTER } from '../../platform/liveness/pinger-status.ts';
 import { decodeTelemetry, TELEMETRY_FILTER } from '../../platform/liveness/telemetry.ts';
 import { Nats } from '../../platform/nats/connection.ts';
-import { messageOf } from '../../platform/observability/error-message.ts';
+import { errorMessage } from '../../platform/observability/error-message.ts';
 import { atTheEnd, runCleanups, temporaryFolder } from '../support/cleanup.ts';
 import { eventually } from '../support/eventually.ts';
 import { quietLog } from '../support/nats.ts';
@@ -145,7 +145,7 @@ async function startLateUnits(platform: Platform, count: number) {
     // They are the measure, and should not wait for a core while others work.
     setPriority(units.pid, constants.priority.PRIORITY_HIGHEST);
   } catch (error) {
-    console.error(`response times include how long units wait for a core: ${messageOf(error)}`);
+    console.error(`response times include how long units wait for a core: ${errorMessage(error)}`);
   }
   return units;
 }

@@ -4,10 +4,10 @@
  */
 
 import { setTimeout as pause } from 'node:timers/promises';
+import { chunksOf } from '../../platform/batching/chunks-of.ts';
 import { Nats } from '../../platform/nats/connection.ts';
 import { NatsEventStore } from '../../platform/nats/event-store.ts';
 import { createLog } from '../../platform/observability/log.ts';
-import { partsOf } from '../../platform/parts.ts';
 import { Postgres, type Sql } from '../../platform/postgres/connection.ts';
 import { createProjections } from '../../projections/all.ts';
 import { requestRebuild } from '../../projections/engine/queries/rebuilds.ts';
@@ -145,7 +145,7 @@ async function measureBareInserts(sql: Sql): Promise<number> {
     from ${table} order by sequence, index limit ${MAX_BARE_ROWS}`;
   await sql`create table bare (like ${table} including all)`;
   const startedMs = performance.now();
-  for (const part of partsOf(rows, BARE_ROWS_PER_INSERT)) {
+  for (const part of chunksOf(rows, BARE_ROWS_PER_INSERT)) {
     await sql`
       insert into bare (sequence, index, unit, locker, type, actor, correlation, time, recorded_at, event)
       select * from unnest(

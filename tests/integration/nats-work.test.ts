@@ -9,7 +9,7 @@ import { OrderedAcks } from '../../platform/nats/ordered-acks.ts';
 import { eventSubject, unitPushSubject } from '../../platform/nats/subjects.ts';
 import { work } from '../../platform/nats/work-queue.ts';
 import { createLog } from '../../platform/observability/log.ts';
-import { untilItWorks } from '../../platform/retry/retry-policy.ts';
+import { retryWithBackoff } from '../../platform/retry/retry-policy.ts';
 import { eventually } from '../support/eventually.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
 import { connectPlatform, quietLog, testPlatform } from '../support/nats.ts';
@@ -48,7 +48,7 @@ test('what cannot prepare its streams because nothing answers waits, and goes on
       proxy.heal();
     };
     const patience = { signal: new AbortController().signal, sleep: healAfterFirst, log: silentLog };
-    await untilItWorks('preparing the streams', patience, () => ensureStreams(behind));
+    await retryWithBackoff('preparing the streams', patience, () => ensureStreams(behind));
     expect(pauses).toBe(1);
   } finally {
     await behind.close();
@@ -130,24 +130,24 @@ async function furthest(stream: string): Promise<number> {
 describe('group commit', () => {
   const message = (unit: string, payload: string) => ({ subject: eventSubject(unit, 'log'), payload, headers: {} });
 
-  test('an append that hurries does not wait for those that are patient', async () => {
+  test('an interactive append waits for at most two groups of background appends', async () => {
     const commits = new GroupCommit(nats, newId, () => performance.now());
     const order: string[] = [];
     const facts = Array.from({ length: 60 }, () =>
-      commits.store(message(newUnit(), 'x'.repeat(60_000)), true).then(() => order.push('patient')),
+      commits.store(message(newUnit(), 'x'.repeat(60_000)), 'background').then(() => order.push('background')),
     );
     await sleep(1);
-    const hurried = commits.store(message(newUnit(), 'y')).then(() => order.push('hurried'));
-    await Promise.all([...facts, hurried]);
-    // It goes with the group after the one that was under way: of 60, eight at most make a group.
-    expect(order.indexOf('hurried')).toBeLessThan(17);
+    const interactive = commits.store(message(newUnit(), 'y')).then(() => order.push('interactive'));
+    await Promise.all([...facts, interactive]);
+    // The store is committing one group, of at most eight of the 60 appends; the interactive append joins the next group.
+    expect(order.indexOf('interactive')).toBeLessThan(17);
     expect(order).toHaveLength(61);
   });
 
-  test('what is patient is stored, however many hurry', async () => {
+  test('a background append is stored although interactive appends keep coming', async () => {
     const commits = new GroupCommit(nats, newId, () => performance.now());
     let stored = false;
-    const fact = commits.store(message(newUnit(), 'x'), true).then(() => {
+    const fact = commits.store(message(newUnit(), 'x'), 'background').then(() => {
       stored = true;
     });
     for (let index = 0; index < 2_000 && !stored; index += 1) await commits.store(message(newUnit(), 'y'));

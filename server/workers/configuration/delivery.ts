@@ -102,7 +102,7 @@ async function onJob(unit: string, underWay: Set<string>, options: Configuration
     const waitMs = dueMs - clock();
     if (waitMs > EARLY_TIMER_MS) return 'done';
     if (waitMs > 0) return { retryInMs: Math.ceil(waitMs) };
-    const decided = await push.run(state, { patient: true });
+    const decided = await push.run(state, { priority: 'background' });
     const { configuration } = decided.state;
     log.debug('pushed a configuration', { unit, status: configuration.status });
     return 'done';

@@ -5,9 +5,9 @@
  */
 
 import { recordReportedHash } from '../../../domain/configuration/delivery.ts';
-import { messageOf } from '../../../platform/observability/error-message.ts';
+import { chunksOf } from '../../../platform/batching/chunks-of.ts';
+import { errorMessage } from '../../../platform/observability/error-message.ts';
 import type { Log } from '../../../platform/observability/log.ts';
-import { partsOf } from '../../../platform/parts.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 
 /** Units are dealt between processes by shards of so many letters. */
@@ -51,7 +51,7 @@ export async function hearReports(options: ReportOptions): Promise<void> {
       await look(options);
       failing = false;
     } catch (error) {
-      if (!failing) log.warn('cannot see which configurations units run', { reason: messageOf(error) });
+      if (!failing) log.warn('cannot see which configurations units run', { reason: errorMessage(error) });
       failing = true;
     }
     await sleep(Math.max(LOOK_INTERVAL_MS, (clock() - startedMs) * LOOK_DUTY));
@@ -62,7 +62,7 @@ async function look({ reports, owns, decider, newId, signal }: ReportOptions): P
   for (let after: string | undefined; !signal.aborted; ) {
     const page = await reports(after, MAX_REPORTS_PER_PAGE);
     const own = page.filter(({ unit }) => owns(unit));
-    for (const part of partsOf(own, MAX_DECISIONS_UNDER_WAY))
+    for (const part of chunksOf(own, MAX_DECISIONS_UNDER_WAY))
       await Promise.all(part.map((report) => noteReport(decider, newId, report)));
     after = page.at(-1)?.unit;
     if (page.length < MAX_REPORTS_PER_PAGE) return;

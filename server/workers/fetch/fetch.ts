@@ -5,7 +5,7 @@
  * asked. Asking twice, or in two processes, costs a request and records nothing twice.
  */
 
-import { messageOf } from '../../../platform/observability/error-message.ts';
+import { errorMessage } from '../../../platform/observability/error-message.ts';
 import type { Log } from '../../../platform/observability/log.ts';
 import { UnitUnreachableError } from '../../../platform/units/unit-commands.ts';
 import { fetchLog, type LogFetchOptions } from './log-fetch.ts';
@@ -54,7 +54,7 @@ export async function fetchLogs(options: FetchOptions): Promise<void> {
       }
       failing = false;
     } catch (error) {
-      if (!failing) log.warn('cannot see which units to fetch from', { reason: messageOf(error) });
+      if (!failing) log.warn('cannot see which units to fetch from', { reason: errorMessage(error) });
       failing = true;
     }
     await sleep(Math.max(LOOK_INTERVAL_MS, (clock() - startedMs) * LOOK_DUTY));
@@ -84,6 +84,6 @@ async function ask(unit: string, why: Why, plan: FetchPlan, options: FetchOption
     log.debug('fetched', { unit, why, events });
   } catch (error) {
     const expected = error instanceof UnitUnreachableError;
-    log[expected ? 'debug' : 'warn']('a unit’s log could not be fetched', { unit, why, reason: messageOf(error) });
+    log[expected ? 'debug' : 'warn']('a unit’s log could not be fetched', { unit, why, reason: errorMessage(error) });
   }
 }

@@ -5,7 +5,7 @@ import type { RegisteredUnit } from '../../../domain/registry/registry.ts';
 import { FetchPageHeader, MAX_BATCH_EVENTS } from '../../../domain/unit-protocol/batch.ts';
 import type { Nats } from '../../../platform/nats/connection.ts';
 import { unitCommandsSubject } from '../../../platform/nats/subjects.ts';
-import { messageOf } from '../../../platform/observability/error-message.ts';
+import { errorMessage } from '../../../platform/observability/error-message.ts';
 import { placeEvents, type ReadBatch, UnreadableBatchError } from '../../../platform/unit-log/batch.ts';
 import { formatPlace } from '../../../platform/unit-protocol/ping.ts';
 import type { PlatformSigner } from '../../../platform/unit-protocol/signatures.ts';
@@ -66,7 +66,7 @@ export class UnitLogReader {
     try {
       answer = await (unit.commandChannel === 'nats' ? this.#overNats(unit, jws, after) : overHttp(unit, jws, after));
     } catch (error) {
-      throw new UnitUnreachableError(`no log from ${unit.name}: ${messageOf(error)}`, { cause: error });
+      throw new UnitUnreachableError(`no log from ${unit.name}: ${errorMessage(error)}`, { cause: error });
     }
     return readPage(unit.name, answer, after);
   }
@@ -117,6 +117,6 @@ function parsePage(unit: string, answer: Uint8Array): { readonly text: string; r
     if (!Value.Check(FetchPageHeader, page)) throw new Error('it is no page of a log');
     return { text, page };
   } catch (error) {
-    throw new UnitUnreachableError(`${unit} answered something else: ${messageOf(error)}`, { cause: error });
+    throw new UnitUnreachableError(`${unit} answered something else: ${errorMessage(error)}`, { cause: error });
   }
 }

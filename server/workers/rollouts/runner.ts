@@ -17,7 +17,7 @@ import { requireConfigured } from '../../../domain/configuration/state.ts';
 import type { ConfigurationValues } from '../../../domain/configuration-values.ts';
 import { Refusal } from '../../../domain/refusal.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
-import { messageOf } from '../../../platform/observability/error-message.ts';
+import { errorMessage } from '../../../platform/observability/error-message.ts';
 import type { Log } from '../../../platform/observability/log.ts';
 import type { Postgres, Sql, Tx } from '../../../platform/postgres/connection.ts';
 import {
@@ -77,7 +77,7 @@ export async function runRollouts(options: RolloutRunnerOptions): Promise<void> 
       }
       failing = false;
     } catch (error) {
-      if (!failing) log.warn('rollouts cannot be looked after', { reason: messageOf(error) });
+      if (!failing) log.warn('rollouts cannot be looked after', { reason: errorMessage(error) });
       failing = true;
     }
     const tookMs = clock() - startedMs;
@@ -128,7 +128,7 @@ async function begin(
   { decider }: RolloutRunnerOptions,
 ): Promise<Started> {
   const commandId = `${id}.${unit}`;
-  const meta = { commandId, actor: createdBy, source: SOURCE, correlationId: id, patient: true };
+  const meta = { commandId, actor: createdBy, source: SOURCE, correlationId: id, priority: 'background' } as const;
   try {
     const { state } = await decider.decide(unit, 'config', meta, (present) => change(present, changes, commandId));
     return { ordinal, version: requireConfigured(state.configuration).desired.version };
@@ -159,7 +159,13 @@ async function withdraw(tx: Tx, rollout: Rollout, spread: Spread, options: Rollo
   }
   const withdrawn = await spread.work(unproved, async ({ ordinal, unit, version, former }) => {
     const commandId = `${id}.${unit}.withdrawn`;
-    const meta = { commandId, actor: rollout.statusBy, source: SOURCE, correlationId: id, patient: true };
+    const meta = {
+      commandId,
+      actor: rollout.statusBy,
+      source: SOURCE,
+      correlationId: id,
+      priority: 'background',
+    } as const;
     const { state } = await decider.decide(unit, 'config', meta, (present) =>
       withdrawChange(present, { version, former }),
     );
