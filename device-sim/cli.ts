@@ -5,13 +5,13 @@ import { defaultConfiguration } from '../domain/configuration-values.ts';
 import { type Config, ConfigError, loadConfig } from '../platform/config/config.ts';
 import { errorMessage } from '../platform/observability/error-message.ts';
 import { createLog } from '../platform/observability/log.ts';
-import { systemClock, Timers } from './clock.ts';
-import { SCENARIOS, type Scenario, scenarioNamed } from './customers/scenarios.ts';
+import { systemClock, Timers } from './environment/clock.ts';
 import { type Fleet, startFleet } from './fleet/fleet.ts';
-import { drain, playScenario, type Report, report } from './run-scenario.ts';
-import { platformApi, storePath } from './settings.ts';
+import { platformApi, storePath } from './registration/platform-api.ts';
+import { playScenario, type Report, reportOf, waitUntilRecorded } from './scenarios/scenario-run.ts';
+import { SCENARIOS, type Scenario, scenarioNamed } from './scenarios/scenarios.ts';
 import { StoreError } from './store/group-commit.ts';
-import { ListenError } from './transports/http.ts';
+import { ListenError } from './transports/http-listener.ts';
 
 const USAGE = `usage: ./run sim [--units N] [--lockers M] [--seed S] [--scenario NAME] [--duration T] [--json]
   --units, --lockers, --seed   the fleet (SIM_UNITS, SIM_LOCKERS, SIM_SEED unless given)
@@ -95,7 +95,7 @@ async function simulate(config: Config, wish: Wanted, timers: Timers): Promise<R
     seed: wish.seed,
     storePath: storePath(config, wish.seed),
     platform: platformApi(config, nowMs),
-    factory: defaultConfiguration(config.holdTtlS),
+    factoryConfiguration: defaultConfiguration(config.holdTtlS),
     controlPort: undefined,
     unitPort: 0,
     clock: systemClock(nowMs),
@@ -114,9 +114,9 @@ async function simulate(config: Config, wish: Wanted, timers: Timers): Promise<R
     stage = wish.scenario.name;
     await playScenario(fleet, wish.scenario, wish.durationMs, timers);
     stage = 'draining';
-    await drain(fleet, timers);
+    await waitUntilRecorded(fleet, timers);
     const { scenario, seed, durationMs } = wish;
-    return report(fleet, { scenario: scenario.name, seed, durationMs });
+    return reportOf(fleet, { scenario: scenario.name, seed, durationMs });
   } finally {
     timers.stop();
     if (isTerminal) process.stderr.write('\n');

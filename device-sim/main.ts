@@ -3,12 +3,12 @@
 import { defaultConfiguration } from '../domain/configuration-values.ts';
 import { ConfigError, loadConfig } from '../platform/config/config.ts';
 import { createLog } from '../platform/observability/log.ts';
-import { systemClock } from './clock.ts';
-import { MINUTES_LONG_VISIT } from './customers/scenarios.ts';
+import { systemClock } from './environment/clock.ts';
 import { startFleet } from './fleet/fleet.ts';
-import { platformApi, storePath } from './settings.ts';
+import { platformApi, storePath } from './registration/platform-api.ts';
+import { MINUTES_LONG_VISIT } from './scenarios/scenarios.ts';
 import { StoreError } from './store/group-commit.ts';
-import { ListenError } from './transports/http.ts';
+import { ListenError } from './transports/http-listener.ts';
 
 /** What is not closed by then is closed by the end of the process; the store loses nothing by it. */
 const STOP_TIMEOUT_MS = 3_000;
@@ -31,7 +31,7 @@ async function start(): Promise<void> {
     seed,
     storePath: storePath(config, seed),
     platform: platformApi(config, nowMs),
-    factory: defaultConfiguration(config.holdTtlS),
+    factoryConfiguration: defaultConfiguration(config.holdTtlS),
     controlPort,
     unitPort: unitPort > MAX_PORT ? 0 : unitPort,
     customers: { walkUpsPerMinute: customersPerMinute, visit: MINUTES_LONG_VISIT },

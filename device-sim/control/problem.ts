@@ -52,17 +52,17 @@ export async function readBody<S extends TSchema>(request: Request, schema: S): 
   try {
     body = text === '' ? {} : JSON.parse(text);
   } catch {
-    throw invalid([{ path: '', message: 'is not JSON' }]);
+    throw validationProblem([{ path: '', message: 'is not JSON' }]);
   }
   if (Value.Check(schema, body)) return body;
   const errors = [...Value.Errors(schema, body)].map(({ path, message }) => ({ path, message }));
-  throw invalid(errors);
+  throw validationProblem(errors);
 }
 
 /** A body without fields. */
-export const NoBody = Type.Object({}, { additionalProperties: false });
+export const EmptyBody = Type.Object({}, { additionalProperties: false });
 
-export function invalid(errors: readonly FieldError[]): ControlProblem {
+export function validationProblem(errors: readonly FieldError[]): ControlProblem {
   const named = errors.slice(0, MAX_FIELD_ERRORS);
   const detail = named.map(({ path, message }) => `${path === '' ? 'the body' : path}: ${message}`).join('; ');
   return new ControlProblem('validation', detail, { errors: named });

@@ -3,14 +3,14 @@
  * they come and what they want is drawn from the seed. A customer whose locker outlived the simulator comes back to it.
  */
 
-import type { Timers } from '../clock.ts';
-import type { EmulatedUnit } from '../fleet/emulated-unit.ts';
-import type { Metrics } from '../metrics.ts';
-import type { Random } from '../random.ts';
+import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
+import type { FleetMetrics } from '../emulation/fleet-metrics.ts';
+import type { Timers } from '../environment/clock.ts';
+import type { Random } from '../environment/random.ts';
+import type { Visit } from '../scenarios/scenarios.ts';
 import { StoreError } from '../store/group-commit.ts';
+import { closeDoor, giveBackLocker, openLocker, rentAtScreen } from '../unit/customer-actions.ts';
 import { lockerOf, type UnitLocker } from '../unit/model.ts';
-import { close, giveBack, open, walkUp } from '../unit/screen.ts';
-import type { Visit } from './scenarios.ts';
 
 const MS_PER_MINUTE = 60_000;
 /** The wait for the next customer is drawn anew this often, so that a changed rate is followed; exponential waits allow it. */
@@ -20,7 +20,7 @@ export interface CustomerDependencies {
   readonly units: readonly EmulatedUnit[];
   readonly timers: Timers;
   readonly random: Random;
-  readonly metrics: Metrics;
+  readonly metrics: FleetMetrics;
 }
 
 export class Customers {
@@ -45,7 +45,7 @@ export class Customers {
   }
 
   /** How many come to the whole fleet, and how they behave from now on. */
-  setPace(walkUpsPerMinute: number, visit: Visit): void {
+  setArrivalRate(walkUpsPerMinute: number, visit: Visit): void {
     this.#walkUpsPerMinute = walkUpsPerMinute;
     this.#visit = visit;
   }
@@ -72,7 +72,7 @@ export class Customers {
     const { rentalMinutes, reopenChance } = this.#visit;
     const minutes = random.integer(...rentalMinutes);
     const comesBack = random.chance(reopenChance) ? 1 : 0;
-    const rented = await unit.decide((model, around) => walkUp(model, { minutes, byScenario: true }, around));
+    const rented = await unit.decide((model, around) => rentAtScreen(model, { minutes, byScenario: true }, around));
     if (!rented.done) {
       metrics.customersTurnedAway += 1;
       return;
@@ -86,13 +86,13 @@ export class Customers {
     const locker = this.#ownLocker(unit, id, rentalId);
     if (locker === undefined) return;
     if (locker.door === 'open') {
-      await unit.decide((model, around) => close(model, id, around));
+      await unit.decide((model, around) => closeDoor(model, id, around));
       this.#later(() => this.#leave(unit, id, rentalId, comesBack));
     } else if (comesBack > 0) {
-      await unit.decide((model, around) => open(model, id, around));
+      await unit.decide((model, around) => openLocker(model, id, around));
       this.#later(() => this.#leave(unit, id, rentalId, comesBack - 1));
     } else {
-      await unit.decide((model, around) => giveBack(model, id, around));
+      await unit.decide((model, around) => giveBackLocker(model, id, around));
     }
   }
 

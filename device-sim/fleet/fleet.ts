@@ -2,28 +2,28 @@
 
 import type { VersionedConfiguration } from '../../domain/configuration-values.ts';
 import { createLog, type Log } from '../../platform/observability/log.ts';
-import { type Clock, Timers } from '../clock.ts';
-import { type ControlDependencies, type Readiness, startControlApi } from '../control/api.ts';
+import { type ControlDependencies, type Readiness, startControlApi } from '../control/control-api.ts';
 import { Customers } from '../customers/customers.ts';
-import type { Visit } from '../customers/scenarios.ts';
-import { NO_FAULTS } from '../faults.ts';
-import { Metrics } from '../metrics.ts';
-import { Random } from '../random.ts';
-import { type Channels, type PlatformApi, Registration } from '../registration.ts';
+import { EmulatedUnit, type UnitDependencies } from '../emulation/emulated-unit.ts';
+import { FleetMetrics } from '../emulation/fleet-metrics.ts';
+import { type Clock, Timers } from '../environment/clock.ts';
+import { Random } from '../environment/random.ts';
+import { NO_FAULTS } from '../faults/faults.ts';
+import { planAddresses } from '../plan/addresses.ts';
+import { type PlannedUnit, planFleet } from '../plan/fleet-plan.ts';
+import { FleetRegistration, type PlatformApi, type UnitChannels } from '../registration/fleet-registration.ts';
+import type { Visit } from '../scenarios/scenarios.ts';
 import { FleetStore, type StoredUnit } from '../store/fleet-store.ts';
 import type { StoreError } from '../store/group-commit.ts';
-import { planAddresses } from '../transports/addresses.ts';
-import { UnitAnswers } from '../transports/answers.ts';
+import { EventPusher } from '../transports/event-pusher.ts';
 import { Gate } from '../transports/gate.ts';
-import { listenForUnit } from '../transports/http.ts';
-import { NatsLink } from '../transports/nats-link.ts';
-import { Pusher } from '../transports/pusher.ts';
-import { listenForDatagrams } from '../transports/udp.ts';
-import { firstBoot } from '../unit/lifecycle.ts';
+import { listenForHttp } from '../transports/http-listener.ts';
+import { NatsTransport } from '../transports/nats-transport.ts';
+import { UnitRequestHandler } from '../transports/request-handler.ts';
+import { listenForDatagrams } from '../transports/udp-listener.ts';
+import { createUnit } from '../unit/lifecycle.ts';
 import { DEFAULT_MAX_UNRECORDED_EVENTS, MIN_UNRECORDED_EVENTS } from '../unit/log-bound.ts';
-import type { Surroundings } from '../unit/model.ts';
-import { EmulatedUnit, type UnitDependencies } from './emulated-unit.ts';
-import { type PlannedUnit, planFleet } from './plan.ts';
+import type { DecisionContext } from '../unit/model.ts';
 
 /** Units that connect to NATS at the same moment. */
 const MAX_UNITS_CONNECTING = 64;
@@ -31,7 +31,7 @@ const MAX_UNITS_CONNECTING = 64;
 const MAX_PROBLEMS_SHOWN = 5;
 const REPORT_INTERVAL_MS = 5_000;
 
-export const DEFAULT_CHANNELS: Channels = { probe: 'http', delivery: 'push', commandChannel: 'http' };
+export const DEFAULT_CHANNELS: UnitChannels = { probe: 'http', delivery: 'push', commandChannel: 'http' };
 
 export interface FleetOptions {
   readonly units: number;
@@ -41,13 +41,13 @@ export interface FleetOptions {
   readonly storePath: string;
   readonly platform: PlatformApi;
   /** What units run before anybody configured them. */
-  readonly factory: VersionedConfiguration;
+  readonly factoryConfiguration: VersionedConfiguration;
   /** Loopback port of the control API; 0 takes a free one, undefined: no control API. */
   readonly controlPort: number | undefined;
   /** Common port of the units; 0 takes a free one. A store that has units keeps theirs. */
   readonly unitPort: number;
   /** @default HTTP for pings and commands, NATS for events */
-  readonly channels?: Channels;
+  readonly channels?: UnitChannels;
   /** How often units prove that they are there. @default HEARTBEAT_INTERVAL_MS */
   readonly heartbeatIntervalMs?: number;
   /** Who walks up on their own. Undefined: nobody. */
@@ -65,15 +65,15 @@ export interface FleetOptions {
 interface Member {
   readonly plan: PlannedUnit;
   readonly unit: EmulatedUnit;
-  readonly answers: UnitAnswers;
-  readonly link: NatsLink;
+  readonly answers: UnitRequestHandler;
+  readonly link: NatsTransport;
 }
 
 export interface Fleet {
   readonly units: ReadonlyMap<string, EmulatedUnit>;
   /** URL of the control API, if it has one. */
   readonly controlUrl: string | undefined;
-  readonly metrics: Metrics;
+  readonly metrics: FleetMetrics;
   readonly customers: Customers;
   readiness(): Readiness;
   /** Closes every connection, then the store, in which everything that was answered stands. */
@@ -86,29 +86,36 @@ export interface Fleet {
  * @throws StoreError when another simulator has the store; ListenError when an address is taken
  */
 export async function startFleet(options: FleetOptions): Promise<Fleet> {
-  const { clock, log, newId, factory, seed, maxUnrecordedEvents = DEFAULT_MAX_UNRECORDED_EVENTS } = options;
+  const {
+    clock,
+    log,
+    newId,
+    factoryConfiguration: factory,
+    seed,
+    maxUnrecordedEvents = DEFAULT_MAX_UNRECORDED_EVENTS,
+  } = options;
   if (maxUnrecordedEvents < MIN_UNRECORDED_EVENTS) {
     throw new RangeError(`a unit keeps at least ${MIN_UNRECORDED_EVENTS} events, not ${maxUnrecordedEvents}`);
   }
-  const metrics = new Metrics();
+  const metrics = new FleetMetrics();
   const store = FleetStore.open(options.storePath, options.onStoreFailure);
   const timers = new Timers(clock);
   const listeners: { close(): void }[] = [];
   try {
     const plans = planFleet(options);
     const stored = loadOrCreate(store, plans, options);
-    const deps: UnitDependencies = { store, clock, newId, metrics, factory, maxUnrecordedEvents };
+    const deps: UnitDependencies = { store, clock, newId, metrics, factoryConfiguration: factory, maxUnrecordedEvents };
     const connect = connector(options, timers, metrics);
     const members = plans.flatMap((plan): Member[] => {
       const found = stored.get(plan.name);
       return found === undefined ? [] : [{ plan, ...connect(new EmulatedUnit(found.stored, deps)) }];
     });
-    for (const { unit } of members) metrics.leftOver(unit.model);
+    for (const { unit } of members) metrics.countUnrecordedAtStart(unit.model);
     // The units have just been switched on: those that ran before say so.
     await Promise.all(members.map(({ unit }) => (stored.get(unit.name)?.isNew === true ? undefined : unit.reboot())));
     const http = { timers, random: new Random(seed, 'http'), log };
     const listening = members.map(async ({ unit, answers }) => {
-      listeners.push(await listenForUnit(unit, answers, http));
+      listeners.push(await listenForHttp(unit, answers, http));
     });
     for (const result of await Promise.allSettled(listening)) {
       if (result.status === 'rejected') throw result.reason;
@@ -128,23 +135,23 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
 function loadOrCreate(
   store: FleetStore,
   plans: readonly PlannedUnit[],
-  { clock, newId, factory, unitPort }: FleetOptions,
+  { clock, newId, factoryConfiguration: factory, unitPort }: FleetOptions,
 ): Map<string, { readonly stored: StoredUnit; readonly isNew: boolean }> {
   const known = store.loadUnits();
   const knownPort = [...known.values()][0]?.address.split(':')[1];
   const missing = plans.map((plan, index) => ({ plan, index })).filter(({ plan }) => !known.has(plan.name));
   const addresses = missing.length === 0 ? undefined : planAddresses(Number(knownPort ?? unitPort), known.size > 0);
-  const around: Surroundings = {
+  const around: DecisionContext = {
     nowMs: clock.nowMs(),
     newId,
-    offline: false,
-    jammed: new Set<string>(),
-    terminalDeclines: false,
-    applying: 'well',
+    isOffline: false,
+    jammedLockers: new Set<string>(),
+    doesTerminalDecline: false,
+    configurationFault: 'well',
   };
   const made = store.createUnits(
     missing.map(({ plan, index }) => {
-      const { unit: model, entries } = firstBoot({ ...plan, configuration: factory }, around);
+      const { unit: model, entries } = createUnit({ ...plan, configuration: factory }, around);
       const address = addresses?.address(index) ?? '';
       return { address, credentials: undefined, faults: NO_FAULTS, model, entries };
     }),
@@ -156,7 +163,7 @@ function loadOrCreate(
 }
 
 /** Gives a unit its voices. */
-function connector(options: FleetOptions, timers: Timers, metrics: Metrics) {
+function connector(options: FleetOptions, timers: Timers, metrics: FleetMetrics) {
   const { seed, log, clock, channels = DEFAULT_CHANNELS, heartbeatIntervalMs } = options;
   const gate = new Gate(MAX_UNITS_CONNECTING);
   const random = new Random(seed, 'nats');
@@ -164,11 +171,19 @@ function connector(options: FleetOptions, timers: Timers, metrics: Metrics) {
   const takesRequests = channels.commandChannel === 'nats' || channels.probe === 'nats';
   const pace = heartbeatIntervalMs === undefined ? {} : { heartbeatIntervalMs };
   return (unit: EmulatedUnit) => {
-    const answers = new UnitAnswers(unit, metrics);
-    const link = new NatsLink(unit, answers, { timers, random, gate, log, connectionLog, takesRequests, ...pace });
+    const answers = new UnitRequestHandler(unit, metrics);
+    const link = new NatsTransport(unit, answers, {
+      timers,
+      random,
+      gate,
+      log,
+      connectionLog,
+      servesRequests: takesRequests,
+      ...pace,
+    });
     if (channels.delivery === 'push') {
       const onFailure = (name: string, reason: string) => log.debug('a push failed', { unit: name, reason });
-      new Pusher(unit, link, { timers, random, metrics, onFailure }).start();
+      new EventPusher(unit, link, { timers, random, metrics, onFailure }).start();
     }
     return { unit, answers, link };
   };
@@ -179,14 +194,14 @@ function run(
   parts: {
     readonly store: FleetStore;
     readonly timers: Timers;
-    readonly metrics: Metrics;
+    readonly metrics: FleetMetrics;
     readonly members: readonly Member[];
     readonly listeners: readonly { close(): void }[];
   },
 ): Fleet {
   const { platform, channels = DEFAULT_CHANNELS, log, seed } = options;
   const { store, timers, metrics, members, listeners } = parts;
-  const registration = new Registration({ platform, channels, timers, log });
+  const registration = new FleetRegistration({ platform, channels, timers, log });
   const readiness = () => readinessOf(members, registration.problems);
   const controlled: ControlDependencies['units'] = new Map(members.map((member) => [member.unit.name, member]));
   const control =
@@ -197,7 +212,7 @@ function run(
   const visit = options.customers?.visit ?? { rentalMinutes: [15, 15], stepMs: [0, 0], reopenChance: 0 };
   const customers = new Customers(visit, { units, timers, random: new Random(seed, 'customers'), metrics });
   if (options.customers !== undefined) {
-    customers.setPace(options.customers.walkUpsPerMinute, visit);
+    customers.setArrivalRate(options.customers.walkUpsPerMinute, visit);
     customers.start();
   }
   for (const { link } of members) link.start();
@@ -230,10 +245,10 @@ function readinessOf(members: readonly Member[], problems: ReadonlyMap<string, s
   let missing = 0;
   for (const { unit, link } of members) {
     if (unit.credentials !== undefined) registered += 1;
-    if (link.connected) connected += 1;
-    if (unit.pinged) pinged += 1;
+    if (link.isConnected) connected += 1;
+    if (unit.wasPinged) pinged += 1;
     if (unit.faults.offline) offline += 1;
-    else if (!link.connected || !unit.pinged) missing += 1;
+    else if (!link.isConnected || !unit.wasPinged) missing += 1;
   }
   const units = members.length;
   const shown = [...problems].slice(0, MAX_PROBLEMS_SHOWN).map(([name, why]) => `${name}: ${why}`);

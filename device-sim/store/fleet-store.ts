@@ -7,11 +7,11 @@ import { Database } from 'bun:sqlite';
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
-import { type Faults, NO_FAULTS } from '../faults.ts';
-import type { Credentials } from '../fleet/credentials.ts';
+import { type Faults, NO_FAULTS } from '../faults/faults.ts';
+import type { Credentials } from '../unit/credentials.ts';
 import { type AnsweredCommand, type Decision, firstAvailableSeq, type UnitModel } from '../unit/model.ts';
 import { GroupCommit, type StoreError } from './group-commit.ts';
-import { prepare } from './schema.ts';
+import { prepareSchema } from './schema.ts';
 
 export interface StoredUnit {
   readonly id: number;
@@ -70,7 +70,7 @@ export class FleetStore {
     mkdirSync(dirname(path), { recursive: true });
     const database = new Database(path, { create: true, strict: true });
     try {
-      prepare(database, path);
+      prepareSchema(database, path);
     } catch (error) {
       database.close();
       throw error;
@@ -107,8 +107,8 @@ export class FleetStore {
             bootId: model.bootId,
             bootedAtMs: model.bootedAtMs,
             lockers: JSON.stringify(model.lockers),
-            synced: JSON.stringify(model.synced),
-            spent: JSON.stringify(model.spent),
+            synced: JSON.stringify(model.syncedList),
+            spent: JSON.stringify(model.usedReservations),
             configuration: JSON.stringify(model.configuration),
           }).lastInsertRowid,
         );
@@ -160,12 +160,15 @@ export class FleetStore {
       statements.setPlaces.run({ id, ...after.log, bootId, bootedAtMs });
     }
     if (after.lockers !== before.lockers) statements.setLockers.run({ id, lockers: JSON.stringify(after.lockers) });
-    if (after.synced !== before.synced) statements.setSynced.run({ id, synced: JSON.stringify(after.synced) });
-    if (after.spent !== before.spent) statements.setSpent.run({ id, spent: JSON.stringify(after.spent) });
+    if (after.syncedList !== before.syncedList)
+      statements.setSynced.run({ id, synced: JSON.stringify(after.syncedList) });
+    if (after.usedReservations !== before.usedReservations)
+      statements.setSpent.run({ id, spent: JSON.stringify(after.usedReservations) });
     if (after.configuration !== before.configuration) {
       statements.setConfiguration.run({ id, configuration: JSON.stringify(after.configuration) });
     }
-    if (after.answered !== before.answered) this.#writeAnswered(id, before.answered, after.answered);
+    if (after.answeredCommands !== before.answeredCommands)
+      this.#writeAnswered(id, before.answeredCommands, after.answeredCommands);
     const isNewEpoch = after.log.epoch !== before.log.epoch;
     if (isNewEpoch) statements.deleteLog.run({ id, upTo: Number.MAX_SAFE_INTEGER });
     this.#insertEntries(id, entries);
@@ -173,7 +176,7 @@ export class FleetStore {
     if (first > (isNewEpoch ? 1 : firstAvailableSeq(before.log))) statements.deleteLog.run({ id, upTo: first - 1 });
   }
 
-  #writeAnswered(id: number, before: UnitModel['answered'], after: UnitModel['answered']): void {
+  #writeAnswered(id: number, before: UnitModel['answeredCommands'], after: UnitModel['answeredCommands']): void {
     for (const commandId of Object.keys(before)) {
       if (!Object.hasOwn(after, commandId)) this.#statements.forgetCommand.run({ id, commandId });
     }
@@ -228,7 +231,7 @@ function prepareStatements(database: Database) {
 }
 
 /** The file is this program's own: its JSON has the shape in which it was written. */
-function toStoredUnit(row: UnitRow, answered: UnitModel['answered']): StoredUnit {
+function toStoredUnit(row: UnitRow, answered: UnitModel['answeredCommands']): StoredUnit {
   return {
     id: row.id,
     address: row.address,
@@ -240,10 +243,10 @@ function toStoredUnit(row: UnitRow, answered: UnitModel['answered']): StoredUnit
       bootId: row.boot_id,
       bootedAtMs: row.booted_at_ms,
       lockers: JSON.parse(row.lockers),
-      synced: JSON.parse(row.synced),
-      spent: JSON.parse(row.spent),
+      syncedList: JSON.parse(row.synced),
+      usedReservations: JSON.parse(row.spent),
       configuration: JSON.parse(row.configuration),
-      answered,
+      answeredCommands: answered,
       log: {
         epoch: row.epoch,
         lastSeq: row.last_seq,

@@ -48,7 +48,7 @@ const VERSIONS = [TABLES, BOUNDED_LOG];
  * must never use a place in its log twice, not even after a power cut.
  * @throws StoreError when another process has it, or a newer version made it
  */
-export function prepare(database: Database, path: string): void {
+export function prepareSchema(database: Database, path: string): void {
   try {
     database.run('pragma locking_mode = exclusive');
     database.run('pragma journal_mode = wal');

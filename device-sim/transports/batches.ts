@@ -1,7 +1,7 @@
 /** Batches as text: the entries of a log are stored as JSON and joined, not parsed and written again. */
 
 import { MAX_BATCH_BYTES, MAX_BATCH_EVENTS } from '../../domain/unit-protocol/batch.ts';
-import type { EmulatedUnit } from '../fleet/emulated-unit.ts';
+import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
 
 /** Room for what stands around the entries. */
 const HEAD_BYTES = 1_024;
@@ -30,13 +30,13 @@ export function nextBatch(unit: EmulatedUnit, fromSeq: number, limit = MAX_BATCH
 }
 
 /** `{unit, epoch, events}`, and what `more` says about a fetched one. */
-export function batchText(unit: string, epoch: string, bodies: readonly string[], more: object = {}): string {
+export function batchJson(unit: string, epoch: string, bodies: readonly string[], more: object = {}): string {
   const head = JSON.stringify({ unit, epoch, ...more });
   return `${head.slice(0, -1)},"events":[${bodies.join(',')}]}`;
 }
 
 /** The two halves of a batch, the later one first; the batch itself when it cannot be parted. */
-export function reordered(batch: Batch): Batch[] {
+export function reorderedHalves(batch: Batch): Batch[] {
   const half = Math.ceil(batch.bodies.length / 2);
   if (half === batch.bodies.length) return [batch];
   const middle = batch.fromSeq + half;

@@ -8,17 +8,17 @@ import {
 } from '../../domain/configuration-values.ts';
 import type { Command, CommandAnswer, SyncedReservation } from '../../domain/unit-protocol/commands.ts';
 import { MAX_TEXT_LENGTH, toInstant, toMs } from '../../domain/vocabulary.ts';
+import { endRental, lockerOpenFailed } from './customer-actions.ts';
 import {
   type Decision,
-  decided,
+  type DecisionContext,
+  decisionWith,
   type EntryDraft,
   lockerOf,
-  type Surroundings,
   type UnitModel,
   type UnitRental,
   withLocker,
 } from './model.ts';
-import { endRental, openFailed } from './screen.ts';
 
 /** How long after its end a command is remembered: longer than any copy of its signature can pass for valid. */
 export const ANSWERED_RETENTION_MS = 10 * 60_000;
@@ -32,19 +32,23 @@ type OpenLocker = Extract<Command, { openLocker: unknown }>['openLocker'];
 type SyncReservations = Extract<Command, { syncReservations: unknown }>['syncReservations'];
 
 /** A command whose signature holds. */
-export interface SignedOrder {
+export interface VerifiedCommand {
   readonly command: Command;
   /** When the platform signed it, on its clock and to the second. */
   readonly issuedAtMs: number;
 }
 
 /** Carries out a command, or answers what it answered before. */
-export function execute(unit: UnitModel, order: SignedOrder, around: Surroundings): Decision<CommandAnswer> {
+export function executeCommand(
+  unit: UnitModel,
+  order: VerifiedCommand,
+  around: DecisionContext,
+): Decision<CommandAnswer> {
   const { command } = order;
   const { commandId } = command;
-  const before = Object.hasOwn(unit.answered, commandId) ? unit.answered[commandId] : undefined;
+  const before = Object.hasOwn(unit.answeredCommands, commandId) ? unit.answeredCommands[commandId] : undefined;
   if (before !== undefined) return { unit, entries: [], answer: before.answer };
-  const remembered = Object.entries(unit.answered).filter(([, { forgetAtMs }]) => forgetAtMs > around.nowMs);
+  const remembered = Object.entries(unit.answeredCommands).filter(([, { forgetAtMs }]) => forgetAtMs > around.nowMs);
   if (remembered.length >= MAX_ANSWERED_COMMANDS) {
     return { unit, entries: [], answer: { commandId, status: 'refused', reason: 'too-many-commands' } };
   }
@@ -52,41 +56,45 @@ export function execute(unit: UnitModel, order: SignedOrder, around: Surrounding
   const answer = { commandId, ...carriedOut.answer };
   const forgetAtMs = Math.max(toMs(command.expiresAt) || 0, around.nowMs) + ANSWERED_RETENTION_MS;
   const answered = Object.fromEntries([...remembered, [commandId, { answer, forgetAtMs }]]);
-  return { unit: { ...carriedOut.unit, answered }, entries: carriedOut.entries, answer };
+  return { unit: { ...carriedOut.unit, answeredCommands: answered }, entries: carriedOut.entries, answer };
 }
 
-function carryOut(unit: UnitModel, { command, issuedAtMs }: SignedOrder, around: Surroundings): Decision<Answer> {
+function carryOut(
+  unit: UnitModel,
+  { command, issuedAtMs }: VerifiedCommand,
+  around: DecisionContext,
+): Decision<Answer> {
   // Written so that a time which is none counts as passed.
   const inTime = around.nowMs <= toMs(command.expiresAt);
-  if (!inTime) return decided(unit, around, [], { status: 'refused', reason: 'expired' });
-  if ('openLocker' in command) return openByCommand(unit, command.commandId, command.openLocker, around);
+  if (!inTime) return decisionWith(unit, around, [], { status: 'refused', reason: 'expired' });
+  if ('openLocker' in command) return openLockerByCommand(unit, command.commandId, command.openLocker, around);
   if ('applyConfiguration' in command) return applyConfiguration(unit, command.applyConfiguration, around);
   return syncReservations(unit, command.syncReservations, issuedAtMs, around);
 }
 
 /** Opens a door. The first opening for a reservation starts its rental. */
-export function openByCommand(
+export function openLockerByCommand(
   unit: UnitModel,
   commandId: string,
   { locker: id, reservationId, until: given }: OpenLocker,
-  around: Surroundings,
+  around: DecisionContext,
 ): Decision<Answer> {
-  const no = (status: 'failed' | 'refused', reason: string) => decided(unit, around, [], { status, reason });
+  const no = (status: 'failed' | 'refused', reason: string) => decisionWith(unit, around, [], { status, reason });
   const locker = lockerOf(unit, id);
   if (locker === undefined) return no('refused', 'unknown-locker');
   if (locker.rental !== undefined && locker.rental.reservationId !== reservationId) return no('failed', 'occupied');
   // A walk-up's locker has a rental without a reservation: a command without one means somebody else, too.
   if (locker.rental !== undefined && reservationId === undefined) return no('failed', 'occupied');
   const starts = locker.rental === undefined && reservationId !== undefined;
-  if (starts && Object.hasOwn(unit.spent, reservationId)) return no('failed', 'given-back');
+  if (starts && Object.hasOwn(unit.usedReservations, reservationId)) return no('failed', 'given-back');
   if (starts && unit.lockers.some((other) => other.rental?.reservationId === reservationId)) {
     return no('failed', 'rents-another-locker');
   }
-  const known = unit.synced.reservations.find((reservation) => reservation.reservationId === reservationId);
+  const known = unit.syncedList.reservations.find((reservation) => reservation.reservationId === reservationId);
   const until = given ?? known?.until;
   if (starts && until === undefined) return no('refused', 'until-missing');
-  if (around.jammed.has(id)) {
-    return decided(unit, around, [openFailed(id, commandId)], { status: 'failed', reason: 'jammed' });
+  if (around.jammedLockers.has(id)) {
+    return decisionWith(unit, around, [lockerOpenFailed(id, commandId)], { status: 'failed', reason: 'jammed' });
   }
   const opened: EntryDraft = {
     type: 'LockerOpened',
@@ -95,7 +103,8 @@ export function openByCommand(
     data: { cause: 'command', commandId },
   };
   const openDoor = { ...locker, door: 'open' } as const;
-  if (!starts || until === undefined) return decided(withLocker(unit, openDoor), around, [opened], { status: 'done' });
+  if (!starts || until === undefined)
+    return decisionWith(withLocker(unit, openDoor), around, [opened], { status: 'done' });
   const rental: UnitRental = {
     rentalId: around.newId(),
     reservationId,
@@ -108,7 +117,7 @@ export function openByCommand(
     causationId: commandId,
     data: { rentalId: rental.rentalId, reservationId, until },
   };
-  return decided(withLocker(unit, { ...openDoor, rental }), around, [started, opened], { status: 'done' });
+  return decisionWith(withLocker(unit, { ...openDoor, rental }), around, [started, opened], { status: 'done' });
 }
 
 /**
@@ -118,21 +127,21 @@ export function openByCommand(
 export function applyConfiguration(
   unit: UnitModel,
   wanted: VersionedConfiguration,
-  around: Surroundings,
+  around: DecisionContext,
 ): Decision<Answer> {
   const { configuration } = unit;
   const no = (status: 'failed' | 'refused', reason: string) =>
-    decided(unit, around, [], { status, reason, configurationHash: configuration.hash });
+    decisionWith(unit, around, [], { status, reason, configurationHash: configuration.hash });
   const why = whyNot(configuration, wanted);
   if (why !== undefined) return no('refused', why);
-  if (around.applying === 'refuses') return no('refused', 'not-supported');
-  if (around.applying === 'fails') return no('failed', 'cannot-apply');
+  if (around.configurationFault === 'refuses') return no('refused', 'not-supported');
+  if (around.configurationFault === 'fails') return no('failed', 'cannot-apply');
   const { version, hash, values } = wanted;
-  if (around.applying === 'other-hash') {
-    return decided(unit, around, [], { status: 'done', configurationHash: configuration.hash });
+  if (around.configurationFault === 'other-hash') {
+    return decisionWith(unit, around, [], { status: 'done', configurationHash: configuration.hash });
   }
   const configured = { ...unit, configuration: { version, hash, values } };
-  return decided(configured, around, [], { status: 'done', configurationHash: hash });
+  return decisionWith(configured, around, [], { status: 'done', configurationHash: hash });
 }
 
 function whyNot(
@@ -154,9 +163,9 @@ export function syncReservations(
   unit: UnitModel,
   { version, reservations }: SyncReservations,
   issuedAtMs: number,
-  around: Surroundings,
+  around: DecisionContext,
 ): Decision<Answer> {
-  if (version < unit.synced.version) return decided(unit, around, [], { status: 'done', rejected: [] });
+  if (version < unit.syncedList.version) return decisionWith(unit, around, [], { status: 'done', rejected: [] });
   const rejected = reservations.flatMap((reservation) => {
     const reason = whyRejected(unit, reservation, around.nowMs);
     return reason === undefined ? [] : [{ reservationId: reservation.reservationId, reason }];
@@ -164,9 +173,9 @@ export function syncReservations(
   const refusedIds = new Set(rejected.map(({ reservationId }) => reservationId));
   const taken = reservations.filter(({ reservationId }) => !refusedIds.has(reservationId));
   const named = new Set(reservations.map(({ reservationId }) => reservationId));
-  const namedBefore = new Set(unit.synced.reservations.map(({ reservationId }) => reservationId));
+  const namedBefore = new Set(unit.syncedList.reservations.map(({ reservationId }) => reservationId));
   const drafts: EntryDraft[] = [];
-  let next: UnitModel = { ...unit, synced: { version, reservations: taken } };
+  let next: UnitModel = { ...unit, syncedList: { version, reservations: taken } };
   for (const locker of unit.lockers) {
     const { rental, door } = locker;
     if (rental?.reservationId === undefined) continue;
@@ -184,7 +193,7 @@ export function syncReservations(
       drafts.push(released.draft);
     }
   }
-  return decided(next, around, drafts, { status: 'done', rejected });
+  return decisionWith(next, around, drafts, { status: 'done', rejected });
 }
 
 /** A rental that is to go on after all. */

@@ -4,69 +4,69 @@ import type { VersionedConfiguration } from '../../domain/configuration-values.t
 import type { Locker } from '../../domain/vocabulary.ts';
 import {
   type Decision,
-  decided,
+  type DecisionContext,
+  decisionWith,
   type EntryDraft,
   rentalReference,
-  type Surroundings,
   type UnitModel,
 } from './model.ts';
 
 const BOOT_ID_LENGTH = 16;
 
 /** A unit that is switched on for the first time: its log begins with the state of every locker. */
-export function firstBoot(
+export function createUnit(
   made: {
     readonly name: string;
     readonly lockers: readonly Locker[];
     readonly configuration: VersionedConfiguration;
   },
-  around: Surroundings,
+  around: DecisionContext,
 ): Decision<null> {
   const unit: UnitModel = {
     name: made.name,
     ...newBoot(around),
     lockers: made.lockers.map(({ id, size }) => ({ id, size, door: 'closed' })),
-    synced: { version: 0, reservations: [] },
-    spent: {},
+    syncedList: { version: 0, reservations: [] },
+    usedReservations: {},
     configuration: made.configuration,
-    answered: {},
+    answeredCommands: {},
     log: newLog(around),
   };
-  return decided(unit, around, [stateReport(unit, 'new-epoch')], null);
+  return decisionWith(unit, around, [stateReport(unit, 'new-epoch')], null);
 }
 
 /** Switched off and on again: everything that was stored is still there. */
-export function reboot(unit: UnitModel, around: Surroundings): Decision<{ bootId: string }> {
+export function rebootUnit(unit: UnitModel, around: DecisionContext): Decision<{ bootId: string }> {
   const boot = newBoot(around);
   const draft: EntryDraft = { type: 'UnitRestarted', data: { bootId: boot.bootId } };
-  return decided({ ...unit, ...boot }, around, [draft], { bootId: boot.bootId });
+  return decisionWith({ ...unit, ...boot }, around, [draft], { bootId: boot.bootId });
 }
 
 /**
  * The store was lost: rentals, reservations, configuration and log are gone, and a new epoch begins. The doors stand as
  * they stood. `factory` is what a new unit runs.
  */
-export function wipe(
+export function wipeUnit(
   unit: UnitModel,
   factory: VersionedConfiguration,
-  around: Surroundings,
+  around: DecisionContext,
 ): Decision<{ epoch: string; bootId: string }> {
   const wiped: UnitModel = {
     name: unit.name,
     ...newBoot(around),
     lockers: unit.lockers.map(({ id, size, door }) => ({ id, size, door })),
-    synced: { version: 0, reservations: [] },
-    spent: {},
+    syncedList: { version: 0, reservations: [] },
+    usedReservations: {},
     configuration: factory,
-    answered: {},
+    answeredCommands: {},
     log: newLog(around),
   };
   const { bootId, log } = wiped;
-  return decided(wiped, around, [stateReport(wiped, 'new-epoch')], { epoch: log.epoch, bootId });
+  return decisionWith(wiped, around, [stateReport(wiped, 'new-epoch')], { epoch: log.epoch, bootId });
 }
 
 /** JetStream has everything up to `seq`: it need not be pushed again. */
-export function acknowledged(unit: UnitModel, epoch: string, seq: number): Decision<null> {
+export function markAcknowledged(unit: UnitModel, epoch: string, seq: number): Decision<null> {
   const { log } = unit;
   const known = epoch === log.epoch && seq > log.acknowledgedSeq && seq <= log.lastSeq;
   const next = known ? { ...unit, log: { ...log, acknowledgedSeq: seq } } : unit;
@@ -77,7 +77,7 @@ export function acknowledged(unit: UnitModel, epoch: string, seq: number): Decis
  * The platform names everything up to `seq` recorded: it may be deleted. A place in another epoch, an older one, or one
  * that the log has not reached changes nothing.
  */
-export function recorded(unit: UnitModel, place: { readonly epoch: string; readonly seq: number }): Decision<null> {
+export function markRecorded(unit: UnitModel, place: { readonly epoch: string; readonly seq: number }): Decision<null> {
   const { log } = unit;
   const known = place.epoch === log.epoch && place.seq > log.recordedSeq && place.seq <= log.lastSeq;
   if (!known) return { unit, entries: [], answer: null };
@@ -85,11 +85,11 @@ export function recorded(unit: UnitModel, place: { readonly epoch: string; reado
   return { unit: { ...unit, log: { ...log, recordedSeq: place.seq, acknowledgedSeq } }, entries: [], answer: null };
 }
 
-function newBoot({ newId, nowMs }: Surroundings): { bootId: string; bootedAtMs: number } {
+function newBoot({ newId, nowMs }: DecisionContext): { bootId: string; bootedAtMs: number } {
   return { bootId: newId().replaceAll('-', '').slice(-BOOT_ID_LENGTH), bootedAtMs: nowMs };
 }
 
-function newLog({ newId }: Surroundings): UnitModel['log'] {
+function newLog({ newId }: DecisionContext): UnitModel['log'] {
   return { epoch: newId(), lastSeq: 0, acknowledgedSeq: 0, recordedSeq: 0, droppedSeq: 0, checkpointSeq: 0 };
 }
 

@@ -13,7 +13,7 @@
  */
 
 import { stateReport } from './lifecycle.ts';
-import { type Decision, decided, firstAvailableSeq, type Surroundings } from './model.ts';
+import { type Decision, type DecisionContext, decisionWith, firstAvailableSeq } from './model.ts';
 
 /** Below this, a cut would leave nothing worth having. */
 export const MIN_UNRECORDED_EVENTS = 8;
@@ -23,9 +23,9 @@ export const DEFAULT_MAX_UNRECORDED_EVENTS = 100_000;
  * The decision within the bound of the log: at most `maxEvents` that are not recorded.
  * @param maxEvents at least `MIN_UNRECORDED_EVENTS`
  */
-export function withinBound<A>(
+export function boundLog<A>(
   decision: Decision<A>,
-  around: Pick<Surroundings, 'nowMs' | 'offline'>,
+  around: Pick<DecisionContext, 'nowMs' | 'isOffline'>,
   maxEvents: number,
 ): Decision<A> {
   let { unit, entries } = decision;
@@ -37,7 +37,7 @@ export function withinBound<A>(
     const kept = log.lastSeq + 1 - first;
     const hasCheckpoint = log.checkpointSeq > first;
     if (!hasCheckpoint && kept * 2 >= maxEvents) {
-      const reported = decided(unit, around, [stateReport(unit, 'gap')], null);
+      const reported = decisionWith(unit, around, [stateReport(unit, 'gap')], null);
       entries = [...entries, ...reported.entries];
       unit = { ...reported.unit, log: { ...reported.unit.log, checkpointSeq: reported.unit.log.lastSeq } };
     } else if (kept > maxEvents) {

@@ -9,7 +9,7 @@ import type { deviceEvents } from '../../domain/events/device.ts';
 import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
 import type { CommandAnswer, SyncedReservation } from '../../domain/unit-protocol/commands.ts';
 import { type LockerSize, toInstant } from '../../domain/vocabulary.ts';
-import type { Faults } from '../faults.ts';
+import type { Faults } from '../faults/faults.ts';
 
 export interface UnitRental {
   readonly rentalId: string;
@@ -64,27 +64,27 @@ export interface UnitModel {
   readonly bootedAtMs: number;
   readonly lockers: readonly UnitLocker[];
   /** The newest list that the platform sent; version 0 before the first. */
-  readonly synced: { readonly version: number; readonly reservations: readonly SyncedReservation[] };
+  readonly syncedList: { readonly version: number; readonly reservations: readonly SyncedReservation[] };
   /** Reservations whose locker was given back, with the end of their period (ms): their QR code opens nothing more. */
-  readonly spent: Readonly<Record<string, number>>;
+  readonly usedReservations: Readonly<Record<string, number>>;
   readonly configuration: VersionedConfiguration;
-  readonly answered: Readonly<Record<string, AnsweredCommand>>;
+  readonly answeredCommands: Readonly<Record<string, AnsweredCommand>>;
   readonly log: UnitLog;
 }
 
 /** What a decision may look at besides the unit itself. */
-export interface Surroundings {
+export interface DecisionContext {
   /** The unit's own clock, right or wrong. */
   readonly nowMs: number;
   /** A new UUIDv7 at every call. */
   readonly newId: () => string;
   /** The unit knows that it is cut off from the platform. */
-  readonly offline: boolean;
+  readonly isOffline: boolean;
   /** Lockers whose door does not move. */
-  readonly jammed: ReadonlySet<string>;
-  readonly terminalDeclines: boolean;
+  readonly jammedLockers: ReadonlySet<string>;
+  readonly doesTerminalDecline: boolean;
   /** What becomes of a configuration that is sent to it. */
-  readonly applying: Faults['applying'];
+  readonly configurationFault: Faults['applying'];
 }
 
 export interface Decision<A> {
@@ -125,9 +125,9 @@ export type EntryDraft = {
 }[UnitEventType];
 
 /** Ends a decision: gives the drafts their places in the log of `unit`. */
-export function decided<A>(
+export function decisionWith<A>(
   unit: UnitModel,
-  { nowMs, offline }: Pick<Surroundings, 'nowMs' | 'offline'>,
+  { nowMs, isOffline }: Pick<DecisionContext, 'nowMs' | 'isOffline'>,
   drafts: readonly EntryDraft[],
   answer: A,
 ): Decision<A> {
@@ -138,7 +138,7 @@ export function decided<A>(
     type,
     time,
     ...(locker === undefined ? {} : { locker }),
-    ...(offline ? { offline } : {}),
+    ...(isOffline ? { offline: true } : {}),
     ...(causationId === undefined ? {} : { causationId }),
     data,
   }));
@@ -146,7 +146,7 @@ export function decided<A>(
   return { unit: { ...unit, log: { ...unit.log, lastSeq: unit.log.lastSeq + entries.length } }, entries, answer };
 }
 
-export function refused(
+export function refusal(
   unit: UnitModel,
   reason: RefusalReason,
   detail: string,
@@ -164,7 +164,7 @@ export function withLocker(unit: UnitModel, changed: UnitLocker): UnitModel {
 }
 
 /** A locker whose rental is over. */
-export function vacated({ id, size, door }: UnitLocker): UnitLocker {
+export function withoutRental({ id, size, door }: UnitLocker): UnitLocker {
   return { id, size, door };
 }
 

@@ -5,10 +5,10 @@
  */
 
 import { afterAll, beforeAll, expect, test } from 'bun:test';
-import { NO_FAULTS } from '../../device-sim/faults.ts';
-import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
+import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
+import { Random } from '../../device-sim/environment/random.ts';
+import { NO_FAULTS } from '../../device-sim/faults/faults.ts';
 import type { Fleet } from '../../device-sim/fleet/fleet.ts';
-import { Random } from '../../device-sim/random.ts';
 import { configurationHash, defaultConfiguration } from '../../domain/configuration-values.ts';
 import type { EventOf } from '../../domain/events/catalogue.ts';
 import { type Aggregate, type CloudEvent, lockerOfSubject } from '../../domain/events/envelope.ts';
@@ -73,7 +73,7 @@ beforeAll(async () => {
       lockers: LOCKERS,
       seed: random.seed,
       platform: { url: platform.api, opsToken: async () => (await platform.token('ops', 'sim')).split(' ')[1] ?? '' },
-      factory: { version: 1, hash: configurationHash(values), values },
+      factoryConfiguration: { version: 1, hash: configurationHash(values), values },
       customers: {
         walkUpsPerMinute: WALK_UPS_PER_MINUTE,
         visit: { rentalMinutes: [15, 60], stepMs: [50, 400], reopenChance: 0.3 },
@@ -103,7 +103,7 @@ function copyLog(unit: EmulatedUnit): void {
     for (const body of unit.entries(entries.length + 1, MAX_LOG_READ).bodies) entries.push(JSON.parse(body));
   };
   copy();
-  unit.watch((change) => {
+  unit.onChange((change) => {
     if (change === 'entries') copy();
   });
 }

@@ -4,7 +4,7 @@
  */
 
 import { afterAll, beforeAll, expect, test } from 'bun:test';
-import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
+import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
 import type { Fleet, FleetOptions } from '../../device-sim/fleet/fleet.ts';
 import { configurationHash, defaultConfiguration } from '../../domain/configuration-values.ts';
 import { Nats } from '../../platform/nats/connection.ts';
@@ -98,7 +98,7 @@ let crowded: Fleet | undefined;
 let listened: LogUnit | undefined;
 
 test('while nobody takes them, the batches of a unit are refused beyond its bound, and those of others are not', async () => {
-  const fleet = await startUnits(30, { factory: hastyConfiguration() });
+  const fleet = await startUnits(30, { factoryConfiguration: hastyConfiguration() });
   crowded = fleet;
   const unit = onlyUnit(fleet);
   await eventually(async () => {
@@ -129,7 +129,7 @@ test('while nobody takes them, the batches of a unit are refused beyond its boun
 let bereaved: Fleet | undefined;
 
 test('a batch that was acknowledged may get lost before anybody has looked at it', async () => {
-  const fleet = await startUnits(31, { units: 2, factory: hastyConfiguration() });
+  const fleet = await startUnits(31, { units: 2, factoryConfiguration: hastyConfiguration() });
   bereaved = fleet;
   const [tail, middle] = [...fleet.units.values()];
   if (tail === undefined || middle === undefined) throw new Error('there are no two units');
@@ -235,7 +235,7 @@ test('two servers share the units; one is killed under load, the other takes ove
     walkUpsPerMinute: 600,
     visit: { rentalMinutes: [15, 60], stepMs: [50, 300], reopenChance: 0.3 },
   } as const;
-  const pushing = await startUnits(32, { units: 16, customers, factory: hastyConfiguration() });
+  const pushing = await startUnits(32, { units: 16, customers, factoryConfiguration: hastyConfiguration() });
   const channels = { probe: 'http', delivery: 'fetch', commandChannel: 'http' } as const;
   const fetched = await startUnits(33, { units: 8, customers, channels });
   const units = [...pushing.units.values(), ...fetched.units.values()];

@@ -4,9 +4,9 @@
  */
 
 import { afterAll, beforeAll, expect, test } from 'bun:test';
-import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
+import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
 import type { Fleet, FleetOptions } from '../../device-sim/fleet/fleet.ts';
-import { close, giveBack, walkUp } from '../../device-sim/unit/screen.ts';
+import { closeDoor, giveBackLocker, rentAtScreen } from '../../device-sim/unit/customer-actions.ts';
 import { MAX_BATCH_EVENTS } from '../../domain/unit-protocol/batch.ts';
 import { Nats } from '../../platform/nats/connection.ts';
 import { api as jetstream } from '../../platform/nats/jetstream.ts';
@@ -290,7 +290,8 @@ test.concurrent.each([
   async (late, seed) => {
     const [unit] = await startUnits(seed, { lockers: 2 });
     if (unit === undefined) throw new Error('there is no unit');
-    const rent = (locker: string) => unit.decide((model, around) => walkUp(model, { locker, minutes: 60 }, around));
+    const rent = (locker: string) =>
+      unit.decide((model, around) => rentAtScreen(model, { locker, minutes: 60 }, around));
     await rent('A');
     await expectRecorded(unit);
     const rentals = async () => (await detailOf(ops, unit.name)).lockerDetails.map(({ rental }) => rental !== null);
@@ -298,8 +299,8 @@ test.concurrent.each([
     const { epoch, lastSeq: recordedSeq } = unit.model.log;
 
     await unit.setFaults({ offline: true });
-    await unit.decide((model, around) => close(model, 'A', around));
-    await unit.decide((model, around) => giveBack(model, 'A', around));
+    await unit.decide((model, around) => closeDoor(model, 'A', around));
+    await unit.decide((model, around) => giveBackLocker(model, 'A', around));
     await rent('B');
     const { bodies } = unit.entries(recordedSeq + 1, MAX_BATCH_EVENTS);
     const { lastSeq } = unit.model.log;

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { join, resolve } from 'node:path';
-import type { Report } from '../../device-sim/run-scenario.ts';
+import type { Report } from '../../device-sim/scenarios/scenario-run.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 import { type FieldPlatform, startFieldPlatform } from '../support/device-sim.ts';
 

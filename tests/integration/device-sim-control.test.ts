@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
+import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
 import type { Fleet } from '../../device-sim/fleet/fleet.ts';
 import type { UnitBatch } from '../../domain/unit-protocol/batch.ts';
 import { call, type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';

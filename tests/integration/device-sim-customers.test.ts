@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test';
 import { join } from 'node:path';
-import { Timers } from '../../device-sim/clock.ts';
-import { SCENARIOS, scenarioNamed } from '../../device-sim/customers/scenarios.ts';
+import { Timers } from '../../device-sim/environment/clock.ts';
 import type { Fleet } from '../../device-sim/fleet/fleet.ts';
-import { drain, playScenario, report } from '../../device-sim/run-scenario.ts';
+import { playScenario, reportOf, waitUntilRecorded } from '../../device-sim/scenarios/scenario-run.ts';
+import { SCENARIOS, scenarioNamed } from '../../device-sim/scenarios/scenarios.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 import { type FieldPlatform, startFieldPlatform, startTestFleet, wallClock } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
@@ -54,9 +54,9 @@ for (const [index, { name }] of SCENARIOS.entries()) {
     };
     await whilePinging(
       fleet,
-      playScenario(fleet, brisk, 1_500, timers).then(() => drain(fleet, timers)),
+      playScenario(fleet, brisk, 1_500, timers).then(() => waitUntilRecorded(fleet, timers)),
     );
-    const result = report(fleet, { scenario: name, seed: 30 + index, durationMs: 1_500 });
+    const result = reportOf(fleet, { scenario: name, seed: 30 + index, durationMs: 1_500 });
     expect(result).toMatchObject({ ok: true, behind: [], events: { unrecorded: 0 } });
     expect(result.customers.served).toBeGreaterThan(3);
     expect(result.events.produced).toBeGreaterThan(20);
@@ -69,7 +69,7 @@ for (const [index, { name }] of SCENARIOS.entries()) {
 test('what the platform never recorded makes the report say so', async () => {
   const fleet = await startTestFleet(platform, { seed: 40 });
   await eventually(() => fleet.metrics.acknowledged === 2);
-  const result = report(fleet, { scenario: 'steady', seed: 40, durationMs: 1 });
+  const result = reportOf(fleet, { scenario: 'steady', seed: 40, durationMs: 1 });
   expect(result).toMatchObject({ ok: false, events: { produced: 2, acknowledged: 2, recorded: 0, unrecorded: 2 } });
   expect(result.behind).toHaveLength(2);
   await fleet.stop();

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { join } from 'node:path';
 import { Value } from '@sinclair/typebox/value';
-import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
+import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
 import type { Fleet } from '../../device-sim/fleet/fleet.ts';
 import { FleetStore } from '../../device-sim/store/fleet-store.ts';
 import { StoreError } from '../../device-sim/store/group-commit.ts';

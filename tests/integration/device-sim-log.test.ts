@@ -3,13 +3,13 @@
 import { Database } from 'bun:sqlite';
 import { afterAll, beforeAll, expect, test } from 'bun:test';
 import { join } from 'node:path';
-import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
+import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
 import type { Fleet } from '../../device-sim/fleet/fleet.ts';
-import { report } from '../../device-sim/run-scenario.ts';
+import { reportOf } from '../../device-sim/scenarios/scenario-run.ts';
 import type { StoredUnit } from '../../device-sim/store/fleet-store.ts';
 import { FleetStore } from '../../device-sim/store/fleet-store.ts';
+import { rentAtScreen } from '../../device-sim/unit/customer-actions.ts';
 import { firstAvailableSeq } from '../../device-sim/unit/model.ts';
-import { walkUp } from '../../device-sim/unit/screen.ts';
 import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 import { type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
@@ -35,7 +35,7 @@ function unitOf(fleet: Fleet, name: string): EmulatedUnit {
 async function turnAway(unit: EmulatedUnit, customers: number): Promise<void> {
   await unit.setFaults({ declinePayments: true });
   for (let each = 0; each < customers; each++) {
-    await unit.decide((model, around) => walkUp(model, { minutes: 60 }, around));
+    await unit.decide((model, around) => rentAtScreen(model, { minutes: 60 }, around));
   }
 }
 
@@ -77,7 +77,7 @@ test('a unit that was cut off for too long goes on behind a gap, with the state 
   expect(batch.events[0]).toMatchObject({ seq: begin, type: 'UnitStateReported' });
   await platform.ping(unit, { epoch, seq: lastSeq + 1 });
   await eventually(() => unit.model.log.recordedSeq === lastSeq + 1);
-  expect(report(fleet, { scenario: 'a gap', seed: 160, durationMs: 0 })).toMatchObject({
+  expect(reportOf(fleet, { scenario: 'a gap', seed: 160, durationMs: 0 })).toMatchObject({
     ok: false,
     events: { dropped: droppedSeq - 1 },
   });

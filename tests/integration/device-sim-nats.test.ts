@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { Value } from '@sinclair/typebox/value';
-import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
+import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
 import type { Fleet } from '../../device-sim/fleet/fleet.ts';
 import { BatchHeader, FetchPageHeader } from '../../domain/unit-protocol/batch.ts';
 import { unitCommandsSubject } from '../../platform/nats/subjects.ts';

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'bun:test';
 import { randomBytes } from 'node:crypto';
-import { NO_FAULTS } from '../../device-sim/faults.ts';
-import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
+import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
+import { NO_FAULTS } from '../../device-sim/faults/faults.ts';
 import type { Fleet } from '../../device-sim/fleet/fleet.ts';
-import { walkUp } from '../../device-sim/unit/screen.ts';
+import { rentAtScreen } from '../../device-sim/unit/customer-actions.ts';
 import { createLog } from '../../platform/observability/log.ts';
 import {
   decodePingReply,
@@ -169,7 +169,9 @@ test('latency comes before the reply, and its clock is that of the unit', async 
 
 test('loss takes requests, and replies to requests that the unit has heard', async () => {
   for (let each = 0; each < 40; each++) {
-    await unit.decide((model, around) => walkUp(model, { minutes: 60 }, { ...around, terminalDeclines: true }));
+    await unit.decide((model, around) =>
+      rentAtScreen(model, { minutes: 60 }, { ...around, doesTerminalDecline: true }),
+    );
   }
   const { epoch, recordedSeq: before } = unit.model.log;
   await unit.setFaults({ lossRate: 0.5 });
@@ -177,7 +179,7 @@ test('loss takes requests, and replies to requests that the unit has heard', asy
   for (let seq = before + 1; seq <= before + 60; seq++) {
     const answered = await isAnswered(() => pinger.send(unit, { epoch, seq }));
     // A decision that changes nothing waits for those that were taken before.
-    await unit.noteAcknowledged(epoch, 0);
+    await unit.markAcknowledged(epoch, 0);
     const heard = unit.model.log.recordedSeq === seq;
     if (answered) expect(heard).toBe(true);
     seen[answered ? 'answered' : heard ? 'heard' : 'lost'] += 1;

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { randomBytes } from 'node:crypto';
-import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
+import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
 import type { Fleet } from '../../device-sim/fleet/fleet.ts';
 import { parseAddress } from '../../domain/address.ts';
 import { unitHash } from '../../domain/shard.ts';

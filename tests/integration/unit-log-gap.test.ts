@@ -1,8 +1,8 @@
 /** The reference unit and the platform's fetches together: a log that was cut is known to be, and read on behind the cut. */
 
 import { afterAll, beforeAll, expect, test } from 'bun:test';
-import type { EmulatedUnit } from '../../device-sim/fleet/emulated-unit.ts';
-import { close, giveBack, walkUp } from '../../device-sim/unit/screen.ts';
+import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
+import { closeDoor, giveBackLocker, rentAtScreen } from '../../device-sim/unit/customer-actions.ts';
 import { newUnitState } from '../../domain/unit/unit.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import { createLog } from '../../platform/observability/log.ts';
@@ -55,9 +55,9 @@ async function recordOf(unit: EmulatedUnit, commandChannel: 'http' | 'nats') {
 
 /** Somebody takes a locker and gives it back: six events. */
 async function rentAndGiveBack(unit: EmulatedUnit, locker: string): Promise<void> {
-  await unit.decide((model, around) => walkUp(model, { locker, minutes: 60 }, around));
-  await unit.decide((model, around) => close(model, locker, around));
-  await unit.decide((model, around) => giveBack(model, locker, around));
+  await unit.decide((model, around) => rentAtScreen(model, { locker, minutes: 60 }, around));
+  await unit.decide((model, around) => closeDoor(model, locker, around));
+  await unit.decide((model, around) => giveBackLocker(model, locker, around));
 }
 
 for (const [index, commandChannel] of (['http', 'nats'] as const).entries()) {
@@ -73,7 +73,7 @@ for (const [index, commandChannel] of (['http', 'nats'] as const).entries()) {
       if (unit === undefined) throw new Error('there is no unit');
       await eventually(() => fleet.readiness().connected === 1);
       const record = await recordOf(unit, commandChannel);
-      await unit.decide((model, around) => walkUp(model, { locker: 'A', minutes: 60 }, around));
+      await unit.decide((model, around) => rentAtScreen(model, { locker: 'A', minutes: 60 }, around));
       expect(await record.fetch()).toBe(5);
       const { epoch } = unit.model.log;
       expect((await record.state()).device).toMatchObject({ epochs: { [epoch]: 5 }, lockers: { A: { door: 'open' } } });
@@ -81,9 +81,9 @@ for (const [index, commandChannel] of (['http', 'nats'] as const).entries()) {
       await unit.setFaults({ offline: true });
       await expect(record.fetch()).rejects.toThrow(unit.name);
       // The customer of A leaves, and the next one takes it: nobody will ever hear of it.
-      await unit.decide((model, around) => close(model, 'A', around));
-      await unit.decide((model, around) => giveBack(model, 'A', around));
-      await unit.decide((model, around) => walkUp(model, { locker: 'A', minutes: 90 }, around));
+      await unit.decide((model, around) => closeDoor(model, 'A', around));
+      await unit.decide((model, around) => giveBackLocker(model, 'A', around));
+      await unit.decide((model, around) => rentAtScreen(model, { locker: 'A', minutes: 90 }, around));
       for (let turn = 0; turn < 5; turn++) await rentAndGiveBack(unit, 'B');
       const { droppedSeq, lastSeq } = unit.model.log;
       expect(droppedSeq).toBeGreaterThan(11);

@@ -6,7 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import { request } from 'node:http';
 import { join } from 'node:path';
-import { type Clock, systemClock } from '../../device-sim/clock.ts';
+import { type Clock, systemClock } from '../../device-sim/environment/clock.ts';
 import { type Fleet, type FleetOptions, startFleet } from '../../device-sim/fleet/fleet.ts';
 import { defaultConfiguration } from '../../domain/configuration-values.ts';
 import type { FetchedBatch, UnitBatch } from '../../domain/unit-protocol/batch.ts';
@@ -174,7 +174,7 @@ export async function fleetOptions(
     seed: 1,
     storePath: changes.storePath ?? join(await temporaryFolder('device-sim'), 'fleet.sqlite'),
     platform: { url: platform.url, opsToken: () => Promise.resolve('ops') },
-    factory: fastConfiguration(),
+    factoryConfiguration: fastConfiguration(),
     controlPort: 0,
     unitPort: 0,
     clock: wallClock,

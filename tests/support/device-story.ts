@@ -1,10 +1,16 @@
 /** Stories that a pure unit may live through, drawn by chance. */
 
 import fc from 'fast-check';
-import { execute } from '../../device-sim/unit/commands.ts';
-import { reboot, wipe } from '../../device-sim/unit/lifecycle.ts';
-import type { Decision, Surroundings, UnitModel } from '../../device-sim/unit/model.ts';
-import { close, giveBack, open, redeem, walkUp } from '../../device-sim/unit/screen.ts';
+import { executeCommand } from '../../device-sim/unit/commands.ts';
+import {
+  closeDoor,
+  giveBackLocker,
+  openLocker,
+  redeemReservation,
+  rentAtScreen,
+} from '../../device-sim/unit/customer-actions.ts';
+import { rebootUnit, wipeUnit } from '../../device-sim/unit/lifecycle.ts';
+import type { Decision, DecisionContext, UnitModel } from '../../device-sim/unit/model.ts';
 import { defaultConfiguration } from '../../domain/configuration-values.ts';
 import type { CloudEvent } from '../../domain/events/envelope.ts';
 import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
@@ -26,24 +32,24 @@ export const happening = fc.record({
 type Happening = typeof happening extends fc.Arbitrary<infer T> ? T : never;
 
 /** `version`: another one for each happening of a story, counting up. */
-export function take(unit: UnitModel, happened: Happening, at: Surroundings, version: number): Decision<unknown> {
+export function take(unit: UnitModel, happened: Happening, at: DecisionContext, version: number): Decision<unknown> {
   const { locker, reservation, listed } = happened;
   const period = { from: noonPlus(-60), until: noonPlus(600) };
   const command = { commandId: `command-${version}`, expiresAt: noonPlus(600) };
   const signed = (order: Command) => ({ command: order, issuedAtMs: at.nowMs });
   switch (happened.what) {
     case 'walk-up':
-      return walkUp(unit, { locker, minutes: 60 }, at);
+      return rentAtScreen(unit, { locker, minutes: 60 }, at);
     case 'open':
-      return open(unit, locker, at);
+      return openLocker(unit, locker, at);
     case 'close':
-      return close(unit, locker, at);
+      return closeDoor(unit, locker, at);
     case 'give-back':
-      return giveBack(unit, locker, at);
+      return giveBackLocker(unit, locker, at);
     case 'redeem':
-      return redeem(unit, { aud: 'PL-1000', sub: reservation, locker, ...period }, at);
+      return redeemReservation(unit, { aud: 'PL-1000', sub: reservation, locker, ...period }, at);
     case 'command':
-      return execute(
+      return executeCommand(
         unit,
         signed({ ...command, openLocker: { locker, reservationId: reservation, until: period.until } }),
         at,
@@ -56,12 +62,12 @@ export function take(unit: UnitModel, happened: Happening, at: Surroundings, ver
         ...period,
         accessCode: '000000',
       }));
-      return execute(unit, signed({ ...command, syncReservations: { version, reservations } }), at);
+      return executeCommand(unit, signed({ ...command, syncReservations: { version, reservations } }), at);
     }
     case 'reboot':
-      return reboot(unit, at);
+      return rebootUnit(unit, at);
     default:
-      return wipe(unit, factory, at);
+      return wipeUnit(unit, factory, at);
   }
 }
 

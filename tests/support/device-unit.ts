@@ -1,7 +1,7 @@
 /** A pure unit for tables: made, steered and read without a store or a connection. */
 
-import { firstBoot } from '../../device-sim/unit/lifecycle.ts';
-import type { Decision, Surroundings, UnitModel } from '../../device-sim/unit/model.ts';
+import { createUnit } from '../../device-sim/unit/lifecycle.ts';
+import type { Decision, DecisionContext, UnitModel } from '../../device-sim/unit/model.ts';
 import { defaultConfiguration } from '../../domain/configuration-values.ts';
 import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
@@ -23,14 +23,14 @@ export function countingIds(): () => string {
   };
 }
 
-export function around(changes: Partial<Surroundings> = {}): Surroundings {
+export function around(changes: Partial<DecisionContext> = {}): DecisionContext {
   return {
     nowMs: NOON_MS,
     newId: countingIds(),
-    offline: false,
-    jammed: new Set(),
-    terminalDeclines: false,
-    applying: 'well',
+    isOffline: false,
+    jammedLockers: new Set(),
+    doesTerminalDecline: false,
+    configurationFault: 'well',
     ...changes,
   };
 }
@@ -46,7 +46,7 @@ export function newUnit(): UnitModel {
     ] as const,
     configuration: defaultConfiguration(600),
   };
-  return firstBoot(made, around({ newId: () => 'epoch-0' })).unit;
+  return createUnit(made, around({ newId: () => 'epoch-0' })).unit;
 }
 
 /** The unit after decisions were taken one after another, at noon unless they say otherwise. */

@@ -4,7 +4,7 @@
  */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { Credentials } from '../../device-sim/fleet/credentials.ts';
+import type { Credentials } from '../../device-sim/unit/credentials.ts';
 import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
 import { Nats } from '../../platform/nats/connection.ts';
 import { unitPushSubject } from '../../platform/nats/subjects.ts';

@@ -2,7 +2,7 @@
 
 import { createHash, createPrivateKey } from 'node:crypto';
 import type { JWK } from 'jose';
-import { batchText } from '../../device-sim/transports/batches.ts';
+import { batchJson } from '../../device-sim/transports/batches.ts';
 import { canonicalJson, defaultConfiguration } from '../../domain/configuration-values.ts';
 import type { Command, OfflineTokenClaims, PingReply } from '../../domain/unit-protocol/commands.ts';
 import { unitCommandsSubject, unitHeartbeatSubject, unitPushSubject } from '../../platform/nats/subjects.ts';
@@ -118,12 +118,12 @@ export async function protocolExample(): Promise<Record<string, string>> {
     command: JSON.stringify(COMMAND),
     commandBody: JSON.stringify({ jws: await signer.command(UNIT, COMMAND, NOW_MS) }),
     commandAnswer: JSON.stringify({ commandId: COMMAND.commandId, status: 'done' }),
-    batch: batchText(UNIT, EPOCH, bodies),
+    batch: batchJson(UNIT, EPOCH, bodies),
     fetch: `GET /events?after=${EPOCH}:41&limit=500`,
     fetchToken: `Authorization: Bearer ${fetchJws}`,
     fetchRequest: JSON.stringify({ jws: fetchJws, after: `${EPOCH}:41`, limit: 500 }),
     commandsSubject: unitCommandsSubject(UNIT),
-    fetched: batchText(UNIT, EPOCH, bodies, { firstAvailableSeq: 42, lastSeq: 43, more: false }),
+    fetched: batchJson(UNIT, EPOCH, bodies, { firstAvailableSeq: 42, lastSeq: 43, more: false }),
     tokenClaims: JSON.stringify(TOKEN_CLAIMS),
     offlineToken: await signer.offlineToken(TOKEN_CLAIMS),
     configuration: canonicalJson(defaultConfiguration(600).values),

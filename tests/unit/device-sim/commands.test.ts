@@ -1,11 +1,16 @@
 import { describe, expect, test } from 'bun:test';
 import {
   ANSWERED_RETENTION_MS,
-  execute as executeSigned,
+  executeCommand as executeSigned,
   MAX_ANSWERED_COMMANDS,
 } from '../../../device-sim/unit/commands.ts';
-import type { Surroundings, UnitModel } from '../../../device-sim/unit/model.ts';
-import { close, giveBack, redeem, walkUp } from '../../../device-sim/unit/screen.ts';
+import {
+  closeDoor,
+  giveBackLocker,
+  redeemReservation,
+  rentAtScreen,
+} from '../../../device-sim/unit/customer-actions.ts';
+import type { DecisionContext, UnitModel } from '../../../device-sim/unit/model.ts';
 import { configurationHash, defaultConfiguration } from '../../../domain/configuration-values.ts';
 import type { Command, SyncedReservation } from '../../../domain/unit-protocol/commands.ts';
 import { after, around, countingIds, MINUTE_MS, NOON_MS, newUnit, noonPlus, told } from '../../support/device-unit.ts';
@@ -26,15 +31,15 @@ function orderOf(
 }
 
 /** Signed at noon, unless it says otherwise. */
-function execute(unit: UnitModel, command: Command, at: Surroundings, issuedAtMs = NOON_MS) {
+function execute(unit: UnitModel, command: Command, at: DecisionContext, issuedAtMs = NOON_MS) {
   return executeSigned(unit, { command, issuedAtMs }, at);
 }
 
 const openB = { openLocker: { locker: 'B', reservationId: R1, until: noonPlus(60) } };
 const does = (order: Order) => (unit: UnitModel) => execute(unit, orderOf(order), around());
-const rent = (locker: string) => (unit: UnitModel) => walkUp(unit, { locker, minutes: 60 }, around());
-const shut = (locker: string) => (unit: UnitModel) => close(unit, locker, around());
-const giveUp = (locker: string) => (unit: UnitModel) => giveBack(unit, locker, around());
+const rent = (locker: string) => (unit: UnitModel) => rentAtScreen(unit, { locker, minutes: 60 }, around());
+const shut = (locker: string) => (unit: UnitModel) => closeDoor(unit, locker, around());
+const giveUp = (locker: string) => (unit: UnitModel) => giveBackLocker(unit, locker, around());
 
 function reservation(changes: Partial<SyncedReservation> = {}): SyncedReservation {
   return {
@@ -161,7 +166,7 @@ describe('openLocker', () => {
       const decision = execute(
         unit,
         orderOf(order, 'c'),
-        around({ jammed: new Set(jammed === undefined ? [] : [jammed]) }),
+        around({ jammedLockers: new Set(jammed === undefined ? [] : [jammed]) }),
       );
       expect(decision.entries.map(({ type }) => type)).toEqual(types);
       expect(decision.answer).toEqual({ commandId: 'c', status, ...(reason === undefined ? {} : { reason }) } as never);
@@ -174,14 +179,14 @@ describe('a command', () => {
   test('is carried out once, and answered the same for as long as it can come again', () => {
     const command = orderOf(openB, 'once');
     const first = execute(newUnit(), command, around());
-    const closed = close(first.unit, 'B', around()).unit;
+    const closed = closeDoor(first.unit, 'B', around()).unit;
     const second = execute(closed, command, around({ nowMs: NOON_MS + 9 * MINUTE_MS }));
     expect(second).toEqual({ unit: closed, entries: [], answer: first.answer });
   });
 
   test('that failed is not tried again', () => {
     const command = orderOf(openB, 'jam');
-    const jammed = execute(newUnit(), command, around({ jammed: new Set(['B']) }));
+    const jammed = execute(newUnit(), command, around({ jammedLockers: new Set(['B']) }));
     expect(execute(jammed.unit, command, around()).answer).toEqual({
       commandId: 'jam',
       status: 'failed',
@@ -219,7 +224,7 @@ describe('a command', () => {
     const unit = after(newUnit(), does(openB));
     const then = around({ nowMs: NOON_MS + MINUTE_MS + ANSWERED_RETENTION_MS });
     const next = execute(unit, { ...orderOf(openB, 'next'), expiresAt: noonPlus(600) }, then);
-    expect(Object.keys(next.unit.answered)).toEqual(['next']);
+    expect(Object.keys(next.unit.answeredCommands)).toEqual(['next']);
   });
 
   test('is refused when too many are remembered', () => {
@@ -248,7 +253,7 @@ describe('applyConfiguration', () => {
     expect(answer).toEqual({ commandId: 'c', status: 'done', configurationHash: wanted.hash });
     expect(entries).toEqual([]);
     expect(unit.configuration).toEqual(wanted);
-    expect(walkUp(unit, { minutes: 20 }, around()).answer).toMatchObject({ done: false, reason: 'period' });
+    expect(rentAtScreen(unit, { minutes: 20 }, around()).answer).toMatchObject({ done: false, reason: 'period' });
   });
 
   const inverted = { ...values, minimumMinutes: 90, maximumMinutes: 60 };
@@ -290,7 +295,11 @@ describe('applyConfiguration', () => {
     ['other-hash', 'done', undefined],
   ] as const)('%s, and goes on with what it had', (applying, status, reason) => {
     const unit = newUnit();
-    const decision = execute(unit, orderOf({ applyConfiguration: wanted }, 'c'), around({ applying }));
+    const decision = execute(
+      unit,
+      orderOf({ applyConfiguration: wanted }, 'c'),
+      around({ configurationFault: applying }),
+    );
     expect(decision.answer).toEqual({
       commandId: 'c',
       status,
@@ -304,14 +313,14 @@ describe('applyConfiguration', () => {
 describe('syncReservations', () => {
   test('keeps the list', () => {
     const { unit, answer } = execute(newUnit(), orderOf(syncOf(3, reservation()), 'c'), around());
-    expect(unit.synced).toEqual({ version: 3, reservations: [reservation()] });
+    expect(unit.syncedList).toEqual({ version: 3, reservations: [reservation()] });
     expect(answer).toEqual({ commandId: 'c', status: 'done', rejected: [] });
   });
 
   test('ignores a list that is older than the one it has', () => {
     const unit = after(newUnit(), does(syncOf(3, reservation())));
     const decision = execute(unit, orderOf(syncOf(2), 'c'), around());
-    expect(decision.unit.synced).toBe(unit.synced);
+    expect(decision.unit.syncedList).toBe(unit.syncedList);
     expect(decision.answer).toMatchObject({ status: 'done' });
   });
 
@@ -328,7 +337,7 @@ describe('syncReservations', () => {
         { reservationId: R2, reason: 'occupied' },
       ],
     });
-    expect(decision.unit.synced.reservations).toEqual([later]);
+    expect(decision.unit.syncedList.reservations).toEqual([later]);
   });
 
   test('does not reject a reservation because it rents its locker itself', () => {
@@ -343,7 +352,7 @@ describe('syncReservations', () => {
       { type: 'RentalEnded', locker: 'B', data: { rentalId: 'id-1', reservationId: R1, reason: 'released' } },
     ]);
     const claims = { aud: 'PL-1000', sub: R1, locker: 'B', from: noonPlus(0), until: noonPlus(90) };
-    expect(redeem(decision.unit, claims, around()).answer).toMatchObject({ done: false, reason: 'spent' });
+    expect(redeemReservation(decision.unit, claims, around()).answer).toMatchObject({ done: false, reason: 'spent' });
   });
 
   const never = after(newUnit(), does(syncOf(1)), does(openB), shut('B'));
@@ -361,14 +370,14 @@ describe('syncReservations', () => {
 
   test('lets a rental go on that a newer list names again before its door closed', () => {
     const unit = after(newUnit(), does(openB), does(syncOf(2)), does(syncOf(3, reservation())));
-    expect(close(unit, 'B', around()).entries.map(({ type }) => type)).toEqual(['LockerClosed']);
+    expect(closeDoor(unit, 'B', around()).entries.map(({ type }) => type)).toEqual(['LockerClosed']);
   });
 
   test('releases it only when its door has closed', () => {
     const unit = after(newUnit(), does(syncOf(1, reservation())), does(openB));
     const decision = execute(unit, orderOf(syncOf(2)), around());
     expect(decision.entries).toEqual([]);
-    const closed = close(decision.unit, 'B', around());
+    const closed = closeDoor(decision.unit, 'B', around());
     expect(closed.entries.map(({ type }) => type)).toEqual(['LockerClosed', 'RentalEnded']);
     expect(closed.unit.lockers[1]).toEqual({ id: 'B', size: 'M', door: 'closed' });
   });

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'bun:test';
 import { Value } from '@sinclair/typebox/value';
 import fc from 'fast-check';
-import { acknowledged, reboot, recorded, wipe } from '../../../device-sim/unit/lifecycle.ts';
+import { rentAtScreen } from '../../../device-sim/unit/customer-actions.ts';
+import { markAcknowledged, markRecorded, rebootUnit, wipeUnit } from '../../../device-sim/unit/lifecycle.ts';
 import type { Decision, UnitModel } from '../../../device-sim/unit/model.ts';
-import { walkUp } from '../../../device-sim/unit/screen.ts';
 import { defaultConfiguration } from '../../../domain/configuration-values.ts';
 import { type DeviceState, evolveDevice, UNREPORTED_DEVICE } from '../../../domain/device/device.ts';
 import { definitionOf, isEventType, upcast } from '../../../domain/events/catalogue.ts';
@@ -13,7 +13,7 @@ import { after, around, countingIds, MINUTE_MS, NOON_MS, newUnit, told } from '.
 
 const factory = defaultConfiguration(600);
 const NEW_LOG = { lastSeq: 1, acknowledgedSeq: 0, recordedSeq: 0, droppedSeq: 0, checkpointSeq: 0 };
-const rentA = (unit: UnitModel) => walkUp(unit, { locker: 'A', minutes: 60 }, around());
+const rentA = (unit: UnitModel) => rentAtScreen(unit, { locker: 'A', minutes: 60 }, around());
 
 describe('a unit', () => {
   test('begins its log with the state of every locker', () => {
@@ -23,7 +23,7 @@ describe('a unit', () => {
 
   test('that boots again keeps everything and says so', () => {
     const unit = after(newUnit(), rentA);
-    const decision = reboot(
+    const decision = rebootUnit(
       unit,
       around({ nowMs: NOON_MS + MINUTE_MS, newId: () => '018f0000-0000-7000-8123-456789abcdef' }),
     );
@@ -38,11 +38,11 @@ describe('a unit', () => {
 
   test('that is wiped begins a new epoch in which nothing is rented, with the doors as they stand', () => {
     const configured = { ...after(newUnit(), rentA), configuration: { ...factory, version: 7 } };
-    const { unit, entries, answer } = wipe(configured, factory, around());
+    const { unit, entries, answer } = wipeUnit(configured, factory, around());
     expect(answer.epoch).not.toBe(configured.log.epoch);
     expect(unit.log).toEqual({ ...NEW_LOG, epoch: answer.epoch });
     expect(unit.configuration).toBe(factory);
-    expect(unit.answered).toEqual({});
+    expect(unit.answeredCommands).toEqual({});
     expect(entries.map(told)).toEqual([
       {
         type: 'UnitStateReported',
@@ -64,32 +64,36 @@ describe('a log', () => {
   const unit = after(newUnit(), rentA);
   const places = (acknowledgedSeq: number, recordedSeq: number) => ({ ...unit.log, acknowledgedSeq, recordedSeq });
   const table: { name: string; decision: Decision<null>; log: UnitModel['log'] }[] = [
-    { name: 'is acknowledged', decision: acknowledged(unit, 'epoch-0', 3), log: places(3, 0) },
-    { name: 'is not acknowledged beyond its end', decision: acknowledged(unit, 'epoch-0', 6), log: places(0, 0) },
-    { name: 'is not acknowledged for another epoch', decision: acknowledged(unit, 'epoch-1', 3), log: places(0, 0) },
+    { name: 'is acknowledged', decision: markAcknowledged(unit, 'epoch-0', 3), log: places(3, 0) },
+    { name: 'is not acknowledged beyond its end', decision: markAcknowledged(unit, 'epoch-0', 6), log: places(0, 0) },
+    {
+      name: 'is not acknowledged for another epoch',
+      decision: markAcknowledged(unit, 'epoch-1', 3),
+      log: places(0, 0),
+    },
     {
       name: 'is not acknowledged backwards',
-      decision: acknowledged(acknowledged(unit, 'epoch-0', 3).unit, 'epoch-0', 2),
+      decision: markAcknowledged(markAcknowledged(unit, 'epoch-0', 3).unit, 'epoch-0', 2),
       log: places(3, 0),
     },
     {
       name: 'is recorded, and so need not be pushed',
-      decision: recorded(unit, { epoch: 'epoch-0', seq: 4 }),
+      decision: markRecorded(unit, { epoch: 'epoch-0', seq: 4 }),
       log: places(4, 4),
     },
     {
       name: 'is not recorded beyond its end',
-      decision: recorded(unit, { epoch: 'epoch-0', seq: 6 }),
+      decision: markRecorded(unit, { epoch: 'epoch-0', seq: 6 }),
       log: places(0, 0),
     },
     {
       name: 'is not recorded for another epoch',
-      decision: recorded(unit, { epoch: 'epoch-1', seq: 1 }),
+      decision: markRecorded(unit, { epoch: 'epoch-1', seq: 1 }),
       log: places(0, 0),
     },
     {
       name: 'is not recorded backwards',
-      decision: recorded(recorded(unit, { epoch: 'epoch-0', seq: 4 }).unit, { epoch: 'epoch-0', seq: 2 }),
+      decision: markRecorded(markRecorded(unit, { epoch: 'epoch-0', seq: 4 }).unit, { epoch: 'epoch-0', seq: 2 }),
       log: places(4, 4),
     },
   ];
@@ -112,8 +116,8 @@ test('whatever happens: the log has no gaps, holds only events of the catalogue,
         const at = around({
           nowMs: NOON_MS + index * 1_000,
           newId,
-          jammed: new Set(happened.jammed),
-          terminalDeclines: happened.declines,
+          jammedLockers: new Set(happened.jammed),
+          doesTerminalDecline: happened.declines,
         });
         const before = unit;
         const { unit: next, entries } = take(before, happened, at, index);

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'bun:test';
 import fc from 'fast-check';
-import { recorded } from '../../../device-sim/unit/lifecycle.ts';
-import { MIN_UNRECORDED_EVENTS, withinBound } from '../../../device-sim/unit/log-bound.ts';
+import { rentAtScreen } from '../../../device-sim/unit/customer-actions.ts';
+import { markRecorded } from '../../../device-sim/unit/lifecycle.ts';
+import { boundLog, MIN_UNRECORDED_EVENTS } from '../../../device-sim/unit/log-bound.ts';
 import { firstAvailableSeq, type UnitModel } from '../../../device-sim/unit/model.ts';
-import { walkUp } from '../../../device-sim/unit/screen.ts';
 import { type DeviceState, evolveDevice, UNREPORTED_DEVICE } from '../../../domain/device/device.ts';
 import { upcast } from '../../../domain/events/catalogue.ts';
 import type { BatchEvent } from '../../../domain/unit-protocol/batch.ts';
@@ -12,11 +12,11 @@ import { after, around, countingIds, NOON_MS, newUnit } from '../../support/devi
 
 /** A unit that declines payments: each attempt is two entries that change no locker. */
 const declined = (maxEvents: number) => (unit: UnitModel) => {
-  const at = around({ terminalDeclines: true });
-  return withinBound(walkUp(unit, { locker: 'A', minutes: 60 }, at), at, maxEvents);
+  const at = around({ doesTerminalDecline: true });
+  return boundLog(rentAtScreen(unit, { locker: 'A', minutes: 60 }, at), at, maxEvents);
 };
 const times = (count: number, maxEvents: number) => Array.from({ length: count }, () => declined(maxEvents));
-const recordedTo = (seq: number) => (unit: UnitModel) => recorded(unit, { epoch: unit.log.epoch, seq });
+const recordedTo = (seq: number) => (unit: UnitModel) => markRecorded(unit, { epoch: unit.log.epoch, seq });
 
 describe('a log with room for 10 events', () => {
   test('has no checkpoint before it is half full', () => {
@@ -66,7 +66,7 @@ describe('a log with room for 10 events', () => {
   test('grows by nothing when somebody only says what is recorded', () => {
     const unit = after(newUnit(), ...times(20, 1_000));
     const decision = recordedTo(2)(unit);
-    expect(withinBound(decision, around(), 10)).toEqual(decision);
+    expect(boundLog(decision, around(), 10)).toEqual(decision);
   });
 });
 
@@ -76,7 +76,7 @@ test('one decision with more events than the log can hold leaves the state of ev
   });
   const unit = newUnit();
   const long = { unit: { ...unit, log: { ...unit.log, lastSeq: 31 } }, entries, answer: null };
-  const bounded = withinBound(long, around(), MIN_UNRECORDED_EVENTS);
+  const bounded = boundLog(long, around(), MIN_UNRECORDED_EVENTS);
   expect(bounded.entries.at(-1)).toMatchObject({ seq: 32, type: 'UnitStateReported' });
   expect(bounded.unit.log).toMatchObject({ droppedSeq: 31, lastSeq: 32 });
 });
@@ -115,9 +115,9 @@ test('whatever happens: a bounded log has no gaps, and what is left of it tells 
         // The first entry, as the story of this unit begins.
         keep(rows, unit, unit, takeFirst());
         for (const [index, { happened, records }] of story.entries()) {
-          const at = around({ nowMs: NOON_MS + index * 1_000, newId, jammed: new Set(happened.jammed) });
+          const at = around({ nowMs: NOON_MS + index * 1_000, newId, jammedLockers: new Set(happened.jammed) });
           const before = unit;
-          const decision = withinBound(take(before, happened, at, index), at, maxEvents);
+          const decision = boundLog(take(before, happened, at, index), at, maxEvents);
           unit = decision.unit;
           if (unit.log.epoch !== before.log.epoch) platform = UNREPORTED_DEVICE;
           keep(rows, before, unit, decision.entries);

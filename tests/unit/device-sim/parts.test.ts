@@ -1,15 +1,15 @@
 import { Database } from 'bun:sqlite';
 import { describe, expect, test } from 'bun:test';
 import { Value } from '@sinclair/typebox/value';
-import { type Clock, Timers } from '../../../device-sim/clock.ts';
-import { SCENARIOS } from '../../../device-sim/customers/scenarios.ts';
-import { FaultChange } from '../../../device-sim/faults.ts';
-import { fleetPrefix, lockerId, planFleet } from '../../../device-sim/fleet/plan.ts';
-import { Histogram } from '../../../device-sim/metrics.ts';
-import { Random } from '../../../device-sim/random.ts';
+import { Histogram } from '../../../device-sim/emulation/fleet-metrics.ts';
+import { type Clock, Timers } from '../../../device-sim/environment/clock.ts';
+import { Random } from '../../../device-sim/environment/random.ts';
+import { FaultChange } from '../../../device-sim/faults/faults.ts';
+import { loopbackAddress } from '../../../device-sim/plan/addresses.ts';
+import { fleetPrefix, lockerId, planFleet } from '../../../device-sim/plan/fleet-plan.ts';
+import { SCENARIOS } from '../../../device-sim/scenarios/scenarios.ts';
 import { GroupCommit, StoreError } from '../../../device-sim/store/group-commit.ts';
-import { loopbackAddress } from '../../../device-sim/transports/addresses.ts';
-import { reordered } from '../../../device-sim/transports/batches.ts';
+import { reorderedHalves } from '../../../device-sim/transports/batches.ts';
 import { Locker, UnitName } from '../../../domain/vocabulary.ts';
 
 describe('chance', () => {
@@ -101,8 +101,8 @@ test('a batch is reordered by halves', () => {
     toSeq: fromSeq + bodies.length - 1,
     bodies,
   });
-  expect(reordered(batch(5, 'a'))).toEqual([batch(5, 'a')]);
-  expect(reordered(batch(5, 'a', 'b', 'c'))).toEqual([batch(7, 'c'), batch(5, 'a', 'b')]);
+  expect(reorderedHalves(batch(5, 'a'))).toEqual([batch(5, 'a')]);
+  expect(reorderedHalves(batch(5, 'a', 'b', 'c'))).toEqual([batch(7, 'c'), batch(5, 'a', 'b')]);
 });
 
 describe('timers', () => {

@@ -1,7 +1,13 @@
 import { describe, expect, test } from 'bun:test';
 import { syncReservations } from '../../../device-sim/unit/commands.ts';
+import {
+  closeDoor,
+  giveBackLocker,
+  openLocker,
+  redeemReservation,
+  rentAtScreen,
+} from '../../../device-sim/unit/customer-actions.ts';
 import type { Decision, Outcome, UnitModel } from '../../../device-sim/unit/model.ts';
-import { close, giveBack, open, redeem, walkUp } from '../../../device-sim/unit/screen.ts';
 import type { SyncedReservation } from '../../../domain/unit-protocol/commands.ts';
 import { after, around, MINUTE_MS, NOON_MS, newUnit, noonPlus, told } from '../../support/device-unit.ts';
 
@@ -23,13 +29,13 @@ function reservation(changes: Partial<SyncedReservation> = {}): SyncedReservatio
 const rent =
   (locker: string, minutes = 60) =>
   (unit: UnitModel) =>
-    walkUp(unit, { locker, minutes }, around());
-const shut = (locker: string) => (unit: UnitModel) => close(unit, locker, around());
+    rentAtScreen(unit, { locker, minutes }, around());
+const shut = (locker: string) => (unit: UnitModel) => closeDoor(unit, locker, around());
 const sync =
   (version: number, ...reservations: SyncedReservation[]) =>
   (unit: UnitModel) =>
     syncReservations(unit, { version, reservations }, NOON_MS, around());
-const useToken = (unit: UnitModel) => redeem(unit, CLAIMS, around());
+const useToken = (unit: UnitModel) => redeemReservation(unit, CLAIMS, around());
 
 function refusalOf({ unit, entries, answer }: Decision<Outcome<object>>, before: UnitModel): string {
   expect(entries).toEqual([]);
@@ -40,7 +46,7 @@ function refusalOf({ unit, entries, answer }: Decision<Outcome<object>>, before:
 describe('a walk-up', () => {
   test('pays, rents and opens, in this order', () => {
     const unit = newUnit();
-    const decision = walkUp(unit, { locker: 'B', minutes: 90 }, around());
+    const decision = rentAtScreen(unit, { locker: 'B', minutes: 90 }, around());
     const payment = { reference: 'id-2', amount: 450, currency: 'EUR', rentalId: 'id-1' };
     expect(decision.entries.map(told)).toEqual([
       { type: 'PaymentStarted', locker: 'B', data: payment },
@@ -72,7 +78,7 @@ describe('a walk-up', () => {
   });
 
   test('says that it happened offline', () => {
-    const { entries } = walkUp(newUnit(), { minutes: 60 }, around({ offline: true }));
+    const { entries } = rentAtScreen(newUnit(), { minutes: 60 }, around({ isOffline: true }));
     expect(entries.map(({ offline }) => offline)).toEqual([true, true, true, true]);
   });
 
@@ -101,7 +107,7 @@ describe('a walk-up', () => {
   ];
   for (const { name, unit, jammed = [], minutes = 60, locker } of picks) {
     test(`is offered ${name}`, () => {
-      const { answer } = walkUp(unit, { minutes }, around({ jammed: new Set(jammed) }));
+      const { answer } = rentAtScreen(unit, { minutes }, around({ jammedLockers: new Set(jammed) }));
       if (locker === undefined) expect(answer).toMatchObject({ done: false, reason: 'no-locker-free' });
       else expect(answer).toMatchObject({ done: true, locker });
     });
@@ -117,7 +123,7 @@ describe('a walk-up', () => {
   for (const { name, unit = newUnit(), locker, minutes = 60, reason } of refusals) {
     test(`is refused for ${name}`, () => {
       const order = { minutes, ...(locker === undefined ? {} : { locker }) };
-      expect(refusalOf(walkUp(unit, order, around()), unit)).toBe(reason);
+      expect(refusalOf(rentAtScreen(unit, order, around()), unit)).toBe(reason);
     });
   }
 
@@ -130,14 +136,14 @@ describe('a walk-up', () => {
       ...unit,
       configuration: { ...configuration, values: { ...configuration.values, prices: [small] } },
     };
-    expect(refusalOf(walkUp(smallOnly, { locker: 'B', minutes: 60 }, around()), smallOnly)).toBe('not-for-rent');
+    expect(refusalOf(rentAtScreen(smallOnly, { locker: 'B', minutes: 60 }, around()), smallOnly)).toBe('not-for-rent');
   });
 
   test('rents nothing when the terminal declines', () => {
-    const { unit, entries, answer } = walkUp(
+    const { unit, entries, answer } = rentAtScreen(
       newUnit(),
       { locker: 'A', minutes: 60 },
-      around({ terminalDeclines: true }),
+      around({ doesTerminalDecline: true }),
     );
     expect(entries.map(({ type }) => type)).toEqual(['PaymentStarted', 'PaymentFailed']);
     expect(entries[1]?.data).toMatchObject({ reason: 'declined' });
@@ -146,8 +152,8 @@ describe('a walk-up', () => {
   });
 
   test('pays nothing for a door that is jammed', () => {
-    const jam = around({ jammed: new Set(['A']) });
-    const { unit, entries, answer } = walkUp(newUnit(), { locker: 'A', minutes: 60 }, jam);
+    const jam = around({ jammedLockers: new Set(['A']) });
+    const { unit, entries, answer } = rentAtScreen(newUnit(), { locker: 'A', minutes: 60 }, jam);
     expect(entries.map(({ type }) => type)).toEqual(['PaymentStarted', 'LockerOpenFailed', 'PaymentFailed']);
     expect(answer).toMatchObject({ done: false, reason: 'jammed' });
     expect(unit.lockers).toEqual(newUnit().lockers);
@@ -156,7 +162,7 @@ describe('a walk-up', () => {
 
 describe('a QR code', () => {
   test('starts the rental of a reservation that the unit never heard of', () => {
-    const { entries, answer } = redeem(newUnit(), CLAIMS, around());
+    const { entries, answer } = redeemReservation(newUnit(), CLAIMS, around());
     expect(entries.map(told)).toEqual([
       { type: 'ReservationRedeemed', locker: 'B', data: { reservationId: R1 } },
       { type: 'RentalStarted', locker: 'B', data: { rentalId: 'id-1', reservationId: R1, until: noonPlus(55) } },
@@ -167,38 +173,38 @@ describe('a QR code', () => {
 
   test('shown again opens the door and starts nothing', () => {
     const unit = after(newUnit(), useToken, shut('B'));
-    const { entries } = redeem(unit, CLAIMS, around({ nowMs: NOON_MS + 120 * MINUTE_MS }));
+    const { entries } = redeemReservation(unit, CLAIMS, around({ nowMs: NOON_MS + 120 * MINUTE_MS }));
     expect(entries.map(told)).toEqual([{ type: 'LockerOpened', locker: 'B', data: { cause: 'reservation' } }]);
   });
 
   test('opens the locker to which the platform has moved the reservation', () => {
     const moved = reservation({ locker: 'C', from: noonPlus(0) });
-    const { answer } = redeem(after(newUnit(), sync(1, moved)), CLAIMS, around());
+    const { answer } = redeemReservation(after(newUnit(), sync(1, moved)), CLAIMS, around());
     expect(answer).toMatchObject({ done: true, locker: 'C', until: noonPlus(90) });
   });
 
   test('opens nothing after the locker was given back', () => {
-    const unit = after(newUnit(), useToken, shut('B'), (used) => giveBack(used, 'B', around()));
-    expect(refusalOf(redeem(unit, CLAIMS, around()), unit)).toBe('spent');
+    const unit = after(newUnit(), useToken, shut('B'), (used) => giveBackLocker(used, 'B', around()));
+    expect(refusalOf(redeemReservation(unit, CLAIMS, around()), unit)).toBe('spent');
   });
 
   test('opens nothing before and after its period, on the clock of the unit', () => {
     const unit = newUnit();
     for (const minutes of [-6, 55, 500]) {
       const then = around({ nowMs: NOON_MS + minutes * MINUTE_MS });
-      expect(refusalOf(redeem(unit, CLAIMS, then), unit)).toBe('period');
+      expect(refusalOf(redeemReservation(unit, CLAIMS, then), unit)).toBe('period');
     }
   });
 
   test('opens no locker that somebody else rents, or that there is not', () => {
     const taken = after(newUnit(), rent('B'));
-    expect(refusalOf(redeem(taken, CLAIMS, around()), taken)).toBe('occupied');
+    expect(refusalOf(redeemReservation(taken, CLAIMS, around()), taken)).toBe('occupied');
     const unit = newUnit();
-    expect(refusalOf(redeem(unit, { ...CLAIMS, locker: 'Z' }, around()), unit)).toBe('unknown-locker');
+    expect(refusalOf(redeemReservation(unit, { ...CLAIMS, locker: 'Z' }, around()), unit)).toBe('unknown-locker');
   });
 
   test('starts no rental behind a door that is jammed', () => {
-    const { unit, entries, answer } = redeem(newUnit(), CLAIMS, around({ jammed: new Set(['B']) }));
+    const { unit, entries, answer } = redeemReservation(newUnit(), CLAIMS, around({ jammedLockers: new Set(['B']) }));
     expect(entries.map(told)).toEqual([{ type: 'LockerOpenFailed', locker: 'B', data: { reason: 'jammed' } }]);
     expect(answer).toMatchObject({ done: false, reason: 'jammed' });
     expect(unit.lockers).toEqual(newUnit().lockers);
@@ -206,17 +212,17 @@ describe('a QR code', () => {
 });
 
 describe('a door', () => {
-  const table: { action: typeof open; name: string; unit: UnitModel; types: string[] | string }[] = [
+  const table: { action: typeof openLocker; name: string; unit: UnitModel; types: string[] | string }[] = [
     {
-      action: open,
+      action: openLocker,
       name: 'opens for who rents it',
       unit: after(newUnit(), rent('A'), shut('A')),
       types: ['LockerOpened'],
     },
-    { action: open, name: 'does not open twice', unit: after(newUnit(), rent('A')), types: 'door-open' },
-    { action: open, name: 'opens for nobody else', unit: newUnit(), types: 'not-rented' },
-    { action: close, name: 'closes', unit: after(newUnit(), rent('A')), types: ['LockerClosed'] },
-    { action: close, name: 'does not close twice', unit: newUnit(), types: 'door-closed' },
+    { action: openLocker, name: 'does not open twice', unit: after(newUnit(), rent('A')), types: 'door-open' },
+    { action: openLocker, name: 'opens for nobody else', unit: newUnit(), types: 'not-rented' },
+    { action: closeDoor, name: 'closes', unit: after(newUnit(), rent('A')), types: ['LockerClosed'] },
+    { action: closeDoor, name: 'does not close twice', unit: newUnit(), types: 'door-closed' },
   ];
   for (const { action, name, unit, types } of table) {
     test(name, () => {
@@ -228,13 +234,13 @@ describe('a door', () => {
 
   test('that is jammed stays shut', () => {
     const unit = after(newUnit(), rent('A'), shut('A'));
-    const decision = open(unit, 'A', around({ jammed: new Set(['A']) }));
+    const decision = openLocker(unit, 'A', around({ jammedLockers: new Set(['A']) }));
     expect(decision.entries.map(({ type }) => type)).toEqual(['LockerOpenFailed']);
     expect(decision.unit.lockers[0]?.door).toBe('closed');
   });
 
   test('is known by its unit', () => {
-    for (const action of [open, close, giveBack]) {
+    for (const action of [openLocker, closeDoor, giveBackLocker]) {
       const unit = newUnit();
       expect(refusalOf(action(unit, 'Z', around()), unit)).toBe('unknown-locker');
     }
@@ -243,7 +249,7 @@ describe('a door', () => {
 
 describe('giving back', () => {
   test('ends the rental', () => {
-    const { unit, entries } = giveBack(after(newUnit(), rent('A'), shut('A')), 'A', around());
+    const { unit, entries } = giveBackLocker(after(newUnit(), rent('A'), shut('A')), 'A', around());
     expect(entries.map(told)).toEqual([
       { type: 'RentalEnded', locker: 'A', data: { rentalId: 'id-1', reason: 'given-back' } },
     ]);
@@ -251,14 +257,14 @@ describe('giving back', () => {
   });
 
   test('names the reservation', () => {
-    const { entries } = giveBack(after(newUnit(), useToken, shut('B')), 'B', around());
+    const { entries } = giveBackLocker(after(newUnit(), useToken, shut('B')), 'B', around());
     expect(entries[0]?.data).toEqual({ rentalId: 'id-1', reservationId: R1, reason: 'given-back' });
   });
 
   test('needs a rental and a closed door', () => {
     const unrented = newUnit();
-    expect(refusalOf(giveBack(unrented, 'A', around()), unrented)).toBe('not-rented');
+    expect(refusalOf(giveBackLocker(unrented, 'A', around()), unrented)).toBe('not-rented');
     const ajar = after(newUnit(), rent('A'));
-    expect(refusalOf(giveBack(ajar, 'A', around()), ajar)).toBe('door-open');
+    expect(refusalOf(giveBackLocker(ajar, 'A', around()), ajar)).toBe('door-open');
   });
 });

@@ -6,18 +6,18 @@ import type { OfflineTokenClaims } from '../../domain/unit-protocol/commands.ts'
 import { type Money, toInstant, toMs } from '../../domain/vocabulary.ts';
 import {
   type Decision,
-  decided,
+  type DecisionContext,
+  decisionWith,
   type EntryDraft,
   lockerOf,
   type Outcome,
-  refused,
+  refusal,
   rentalReference,
-  type Surroundings,
   type UnitLocker,
   type UnitModel,
   type UnitRental,
-  vacated,
   withLocker,
+  withoutRental,
 } from './model.ts';
 
 const MS_PER_MINUTE = 60_000;
@@ -26,7 +26,7 @@ const SPENT_RETENTION_MS = 24 * 60 * MS_PER_MINUTE;
 /** Most used reservations that are remembered; the oldest go first. */
 const MAX_SPENT_RESERVATIONS = 1_000;
 
-export interface WalkUp {
+export interface RentalOrder {
   /** Undefined: the unit picks one. */
   readonly locker?: string;
   readonly minutes: number;
@@ -34,27 +34,27 @@ export interface WalkUp {
 }
 
 /** A customer rents at the screen and pays at the terminal. */
-export function walkUp(
+export function rentAtScreen(
   unit: UnitModel,
-  order: WalkUp,
-  around: Surroundings,
+  order: RentalOrder,
+  around: DecisionContext,
 ): Decision<Outcome<{ locker: string; rentalId: string; until: string; price: Money }>> {
   const { minimumMinutes, maximumMinutes } = unit.configuration.values;
   if (order.minutes < minimumMinutes || order.minutes > maximumMinutes) {
-    return refused(unit, 'period', `Lockers are rented for ${minimumMinutes} to ${maximumMinutes} minutes here.`);
+    return refusal(unit, 'period', `Lockers are rented for ${minimumMinutes} to ${maximumMinutes} minutes here.`);
   }
   const period = { fromMs: around.nowMs, untilMs: around.nowMs + order.minutes * MS_PER_MINUTE };
   const locker = order.locker === undefined ? pickFree(unit, period, around) : lockerOf(unit, order.locker);
   if (locker === undefined) {
     return order.locker === undefined
-      ? refused(unit, 'no-locker-free', 'No locker is free for that long.')
-      : refused(unit, 'unknown-locker', `This unit has no locker ${order.locker}.`);
+      ? refusal(unit, 'no-locker-free', 'No locker is free for that long.')
+      : refusal(unit, 'unknown-locker', `This unit has no locker ${order.locker}.`);
   }
   const taken = whyTaken(unit, locker, period, around.nowMs);
-  if (taken !== undefined) return refused(unit, taken, `Locker ${locker.id} cannot be rented now: ${taken}.`);
+  if (taken !== undefined) return refusal(unit, taken, `Locker ${locker.id} cannot be rented now: ${taken}.`);
   const price = priceOf(unit.configuration.values, locker.size, period.fromMs, period.untilMs);
   if (price === undefined)
-    return refused(unit, 'not-for-rent', `Lockers of size ${locker.size} are not for rent here.`);
+    return refusal(unit, 'not-for-rent', `Lockers of size ${locker.size} are not for rent here.`);
   return payAndRent(unit, locker, { until: toInstant(period.untilMs), price, byScenario: order.byScenario }, around);
 }
 
@@ -63,7 +63,7 @@ function payAndRent(
   unit: UnitModel,
   locker: UnitLocker,
   terms: { readonly until: string; readonly price: Money; readonly byScenario: true | undefined },
-  around: Surroundings,
+  around: DecisionContext,
 ): Decision<Outcome<{ locker: string; rentalId: string; until: string; price: Money }>> {
   const { id } = locker;
   const { until, price, byScenario } = terms;
@@ -71,13 +71,13 @@ function payAndRent(
   const payment = { reference: around.newId(), ...price, rentalId };
   const started: EntryDraft = { type: 'PaymentStarted', locker: id, data: payment };
   const failed = (reason: string): EntryDraft => ({ type: 'PaymentFailed', locker: id, data: { ...payment, reason } });
-  if (around.terminalDeclines) {
+  if (around.doesTerminalDecline) {
     const detail = 'The terminal declined the payment.';
-    return decided(unit, around, [started, failed('declined')], { done: false, reason: 'declined', detail });
+    return decisionWith(unit, around, [started, failed('declined')], { done: false, reason: 'declined', detail });
   }
-  if (around.jammed.has(id)) {
-    const drafts = [started, openFailed(id), failed('the door is jammed')];
-    return decided(unit, around, drafts, jammedOutcome(id));
+  if (around.jammedLockers.has(id)) {
+    const drafts = [started, lockerOpenFailed(id), failed('the door is jammed')];
+    return decisionWith(unit, around, drafts, jammedOutcome(id));
   }
   const rental: UnitRental = {
     rentalId,
@@ -85,7 +85,7 @@ function payAndRent(
     until,
     ...(byScenario === undefined ? {} : { byScenario }),
   };
-  return decided(
+  return decisionWith(
     withLocker(unit, { ...locker, door: 'open', rental }),
     around,
     [
@@ -102,10 +102,10 @@ function payAndRent(
  * A customer shows the QR code of a reservation, which the unit need not have heard of. `claims` come from a token whose
  * signature holds. What the platform synced is newer than the token, and wins.
  */
-export function redeem(
+export function redeemReservation(
   unit: UnitModel,
   claims: OfflineTokenClaims,
-  around: Surroundings,
+  around: DecisionContext,
 ): Decision<Outcome<{ locker: string; reservationId: string; rentalId: string; until: string }>> {
   const reservationId = claims.sub;
   const inUse = unit.lockers.find((locker) => locker.rental?.reservationId === reservationId);
@@ -113,19 +113,20 @@ export function redeem(
     const { rentalId, until } = inUse.rental;
     return openRented(unit, inUse, around, { locker: inUse.id, reservationId, rentalId, until });
   }
-  if (Object.hasOwn(unit.spent, reservationId))
-    return refused(unit, 'spent', 'The reservation was used, and its locker given back.');
-  const known = unit.synced.reservations.find((reservation) => reservation.reservationId === reservationId);
+  if (Object.hasOwn(unit.usedReservations, reservationId))
+    return refusal(unit, 'spent', 'The reservation was used, and its locker given back.');
+  const known = unit.syncedList.reservations.find((reservation) => reservation.reservationId === reservationId);
   const { locker: lockerId, from, until } = known ?? claims;
   if (around.nowMs < toMs(from) || around.nowMs >= toMs(until)) {
-    return refused(unit, 'period', `The reservation is for ${from} until ${until}.`);
+    return refusal(unit, 'period', `The reservation is for ${from} until ${until}.`);
   }
   const locker = lockerOf(unit, lockerId);
-  if (locker === undefined) return refused(unit, 'unknown-locker', `This unit has no locker ${lockerId}.`);
-  if (locker.rental !== undefined) return refused(unit, 'occupied', `Locker ${lockerId} is rented to somebody else.`);
-  if (around.jammed.has(lockerId)) return decided(unit, around, [openFailed(lockerId)], jammedOutcome(lockerId));
+  if (locker === undefined) return refusal(unit, 'unknown-locker', `This unit has no locker ${lockerId}.`);
+  if (locker.rental !== undefined) return refusal(unit, 'occupied', `Locker ${lockerId} is rented to somebody else.`);
+  if (around.jammedLockers.has(lockerId))
+    return decisionWith(unit, around, [lockerOpenFailed(lockerId)], jammedOutcome(lockerId));
   const rental = { rentalId: around.newId(), reservationId, startedAt: toInstant(around.nowMs), until };
-  return decided(
+  return decisionWith(
     withLocker(unit, { ...locker, door: 'open', rental }),
     around,
     [
@@ -138,40 +139,49 @@ export function redeem(
 }
 
 /** Somebody who rents a locker opens it again. */
-export function open(unit: UnitModel, lockerId: string, around: Surroundings): Decision<Outcome<{ locker: string }>> {
+export function openLocker(
+  unit: UnitModel,
+  lockerId: string,
+  around: DecisionContext,
+): Decision<Outcome<{ locker: string }>> {
   const locker = lockerOf(unit, lockerId);
-  if (locker === undefined) return refused(unit, 'unknown-locker', `This unit has no locker ${lockerId}.`);
-  if (locker.rental === undefined) return refused(unit, 'not-rented', `Nobody rents locker ${lockerId}.`);
-  if (locker.door === 'open') return refused(unit, 'door-open', `The door of ${lockerId} stands open.`);
+  if (locker === undefined) return refusal(unit, 'unknown-locker', `This unit has no locker ${lockerId}.`);
+  if (locker.rental === undefined) return refusal(unit, 'not-rented', `Nobody rents locker ${lockerId}.`);
+  if (locker.door === 'open') return refusal(unit, 'door-open', `The door of ${lockerId} stands open.`);
   return openRented(unit, locker, around, { locker: lockerId });
 }
 
 /** Somebody shuts a door. */
-export function close(unit: UnitModel, lockerId: string, around: Surroundings): Decision<Outcome<{ locker: string }>> {
+export function closeDoor(
+  unit: UnitModel,
+  lockerId: string,
+  around: DecisionContext,
+): Decision<Outcome<{ locker: string }>> {
   const locker = lockerOf(unit, lockerId);
-  if (locker === undefined) return refused(unit, 'unknown-locker', `This unit has no locker ${lockerId}.`);
-  if (locker.door === 'closed') return refused(unit, 'door-closed', `The door of ${lockerId} is closed.`);
+  if (locker === undefined) return refusal(unit, 'unknown-locker', `This unit has no locker ${lockerId}.`);
+  if (locker.door === 'closed') return refusal(unit, 'door-closed', `The door of ${lockerId} is closed.`);
   const closed: UnitLocker = { ...locker, door: 'closed' };
   const shut: EntryDraft = { type: 'LockerClosed', locker: lockerId, data: {} };
   const answer = { done: true, locker: lockerId } as const;
-  if (locker.rental?.releaseOnClose === undefined) return decided(withLocker(unit, closed), around, [shut], answer);
+  if (locker.rental?.releaseOnClose === undefined)
+    return decisionWith(withLocker(unit, closed), around, [shut], answer);
   const released = endRental(unit, closed, locker.rental, 'released', around.nowMs);
-  return decided(released.unit, around, [shut, released.draft], answer);
+  return decisionWith(released.unit, around, [shut, released.draft], answer);
 }
 
 /** Somebody gives a locker back, with its door closed. */
-export function giveBack(
+export function giveBackLocker(
   unit: UnitModel,
   lockerId: string,
-  around: Surroundings,
+  around: DecisionContext,
 ): Decision<Outcome<{ locker: string; rentalId: string }>> {
   const locker = lockerOf(unit, lockerId);
-  if (locker === undefined) return refused(unit, 'unknown-locker', `This unit has no locker ${lockerId}.`);
+  if (locker === undefined) return refusal(unit, 'unknown-locker', `This unit has no locker ${lockerId}.`);
   const { rental } = locker;
-  if (rental === undefined) return refused(unit, 'not-rented', `Nobody rents locker ${lockerId}.`);
-  if (locker.door === 'open') return refused(unit, 'door-open', `The door of ${lockerId} stands open; close it first.`);
+  if (rental === undefined) return refusal(unit, 'not-rented', `Nobody rents locker ${lockerId}.`);
+  if (locker.door === 'open') return refusal(unit, 'door-open', `The door of ${lockerId} stands open; close it first.`);
   const ended = endRental(unit, locker, rental, 'given-back', around.nowMs);
-  return decided(ended.unit, around, [ended.draft], { done: true, locker: lockerId, rentalId: rental.rentalId });
+  return decisionWith(ended.unit, around, [ended.draft], { done: true, locker: lockerId, rentalId: rental.rentalId });
 }
 
 /** The unit without the rental, and what its log says about that. A reservation that was used opens nothing more. */
@@ -182,15 +192,15 @@ export function endRental(
   reason: 'given-back' | 'released',
   nowMs: number,
 ): { unit: UnitModel; draft: EntryDraft } {
-  const freed = withLocker(unit, vacated(locker));
+  const freed = withLocker(unit, withoutRental(locker));
   const draft: EntryDraft = { type: 'RentalEnded', locker: locker.id, data: { ...rentalReference(rental), reason } };
   if (rental.reservationId === undefined) return { unit: freed, draft };
-  const kept = Object.entries(unit.spent).filter(([, untilMs]) => untilMs + SPENT_RETENTION_MS > nowMs);
+  const kept = Object.entries(unit.usedReservations).filter(([, untilMs]) => untilMs + SPENT_RETENTION_MS > nowMs);
   const spent = [...kept, [rental.reservationId, toMs(rental.until)] as const].slice(-MAX_SPENT_RESERVATIONS);
-  return { unit: { ...freed, spent: Object.fromEntries(spent) }, draft };
+  return { unit: { ...freed, usedReservations: Object.fromEntries(spent) }, draft };
 }
 
-export function openFailed(locker: string, commandId?: string): EntryDraft {
+export function lockerOpenFailed(locker: string, commandId?: string): EntryDraft {
   if (commandId === undefined) return { type: 'LockerOpenFailed', locker, data: { reason: 'jammed' } };
   return { type: 'LockerOpenFailed', locker, causationId: commandId, data: { reason: 'jammed', commandId } };
 }
@@ -198,14 +208,14 @@ export function openFailed(locker: string, commandId?: string): EntryDraft {
 function openRented<T extends object>(
   unit: UnitModel,
   locker: UnitLocker,
-  around: Surroundings,
+  around: DecisionContext,
   answer: T,
 ): Decision<Outcome<T>> {
   const { id, rental } = locker;
-  if (around.jammed.has(id)) return decided(unit, around, [openFailed(id)], jammedOutcome(id));
+  if (around.jammedLockers.has(id)) return decisionWith(unit, around, [lockerOpenFailed(id)], jammedOutcome(id));
   const cause = rental?.reservationId === undefined ? 'walk-up' : 'reservation';
   const opened: EntryDraft = { type: 'LockerOpened', locker: id, data: { cause } };
-  return decided(withLocker(unit, { ...locker, door: 'open' }), around, [opened], { done: true, ...answer });
+  return decisionWith(withLocker(unit, { ...locker, door: 'open' }), around, [opened], { done: true, ...answer });
 }
 
 function jammedOutcome(locker: string): { done: false; reason: 'jammed'; detail: string } {
@@ -213,11 +223,11 @@ function jammedOutcome(locker: string): { done: false; reason: 'jammed'; detail:
 }
 
 /** The first locker that could be rented now. One that says it is jammed is not offered. */
-function pickFree(unit: UnitModel, period: Period, around: Surroundings): UnitLocker | undefined {
+function pickFree(unit: UnitModel, period: Period, around: DecisionContext): UnitLocker | undefined {
   const { values } = unit.configuration;
   return unit.lockers.find(
     (locker) =>
-      !around.jammed.has(locker.id) &&
+      !around.jammedLockers.has(locker.id) &&
       whyTaken(unit, locker, period, around.nowMs) === undefined &&
       priceOf(values, locker.size, period.fromMs, period.untilMs) !== undefined,
   );
@@ -231,10 +241,10 @@ function whyTaken(
 ): 'occupied' | 'door-open' | 'reserved' | undefined {
   if (rentalPeriod(locker, nowMs) !== undefined) return 'occupied';
   if (locker.door === 'open') return 'door-open';
-  const reserved = unit.synced.reservations.some(
+  const reserved = unit.syncedList.reservations.some(
     ({ reservationId, locker: id, from, until }) =>
       id === locker.id &&
-      !Object.hasOwn(unit.spent, reservationId) &&
+      !Object.hasOwn(unit.usedReservations, reservationId) &&
       overlaps(period, { fromMs: toMs(from), untilMs: toMs(until) }),
   );
   return reserved ? 'reserved' : undefined;

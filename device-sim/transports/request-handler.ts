@@ -7,29 +7,29 @@ import { toMs } from '../../domain/vocabulary.ts';
 import { decodePing, encodePingReply } from '../../platform/unit-protocol/datagram.ts';
 import { type PingRequest, parsePlace, pingMac, pingReplyMac, sameMac } from '../../platform/unit-protocol/ping.ts';
 import { SignatureError, UnitVerifier } from '../../platform/unit-protocol/signatures.ts';
-import type { Credentials } from '../fleet/credentials.ts';
-import type { EmulatedUnit } from '../fleet/emulated-unit.ts';
-import type { Metrics } from '../metrics.ts';
-import { execute, type SignedOrder } from '../unit/commands.ts';
+import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
+import type { FleetMetrics } from '../emulation/fleet-metrics.ts';
+import { executeCommand, type VerifiedCommand } from '../unit/commands.ts';
+import type { Credentials } from '../unit/credentials.ts';
 import { firstAvailableSeq } from '../unit/model.ts';
-import { batchText, nextBatch } from './batches.ts';
+import { batchJson, nextBatch } from './batches.ts';
 
 const MAX_COMMAND_ID_LENGTH = 100;
 const BEARER = 'Bearer ';
 
 /** An answer as HTTP knows it; over NATS only the body travels. */
-export interface Answer {
+export interface UnitResponse {
   readonly status: number;
   /** JSON, or nothing. */
   readonly body: string;
 }
 
-export class UnitAnswers {
+export class UnitRequestHandler {
   readonly #unit: EmulatedUnit;
-  readonly #metrics: Metrics;
+  readonly #metrics: FleetMetrics;
   #verifier: { readonly of: Credentials; readonly ready: Promise<UnitVerifier> } | undefined;
 
-  constructor(unit: EmulatedUnit, metrics: Metrics) {
+  constructor(unit: EmulatedUnit, metrics: FleetMetrics) {
     this.#unit = unit;
     this.#metrics = metrics;
   }
@@ -38,7 +38,7 @@ export class UnitAnswers {
    * `POST /commands`: always 200 with a `CommandAnswer`, except for what is no signed command at all. `undefined`: the unit
    * crashed.
    */
-  command(body: Uint8Array): Promise<Answer | undefined> {
+  handleCommand(body: Uint8Array): Promise<UnitResponse | undefined> {
     return this.#command(parseJson(body));
   }
 
@@ -47,11 +47,11 @@ export class UnitAnswers {
    * with the scope `events` asks for the log, everything else is a command. Whether the signature holds is looked at by
    * whoever it is for. `undefined`: no reply, since nobody who has the unit's key has pinged.
    */
-  async request(body: Uint8Array): Promise<Answer | undefined> {
+  async handleNatsRequest(body: Uint8Array): Promise<UnitResponse | undefined> {
     const asked = parseJson(body);
     const query = pingIn(asked);
     if (query !== undefined) {
-      const answer = this.ping(query);
+      const answer = this.handlePing(query);
       return answer.status === 200 ? answer : undefined;
     }
     const jws = Value.Check(SignedCommand, asked) ? asked.jws : '';
@@ -61,10 +61,10 @@ export class UnitAnswers {
       : this.#command(asked);
   }
 
-  async #command(signed: unknown): Promise<Answer | undefined> {
+  async #command(signed: unknown): Promise<UnitResponse | undefined> {
     const verifier = await this.verifier();
-    if (verifier === undefined) return problem(503, 'unregistered');
-    if (!Value.Check(SignedCommand, signed)) return problem(400, 'malformed');
+    if (verifier === undefined) return errorResponse(503, 'unregistered');
+    if (!Value.Check(SignedCommand, signed)) return errorResponse(400, 'malformed');
     this.#metrics.commands += 1;
     try {
       return await this.#carryOut(await verifier.command(signed.jws, this.#unit.nowMs()));
@@ -75,8 +75,8 @@ export class UnitAnswers {
   }
 
   /** Carries a command out. A configuration may bring the unit down before or after it is stored. */
-  async #carryOut(order: SignedOrder): Promise<Answer | undefined> {
-    const carryOut = () => this.#unit.decide((unit, around) => execute(unit, order, around));
+  async #carryOut(order: VerifiedCommand): Promise<UnitResponse | undefined> {
+    const carryOut = () => this.#unit.decide((unit, around) => executeCommand(unit, order, around));
     const applying = 'applyConfiguration' in order.command ? this.#unit.faults.applying : 'well';
     switch (applying) {
       case 'garbage':
@@ -94,16 +94,16 @@ export class UnitAnswers {
   }
 
   /** `GET /ping`: proves who answers, and takes note of what the platform has recorded. */
-  ping(query: URLSearchParams): Answer {
+  handlePing(query: URLSearchParams): UnitResponse {
     const { name, credentials } = this.#unit;
-    if (credentials === undefined) return problem(503, 'unregistered');
+    if (credentials === undefined) return errorResponse(503, 'unregistered');
     const nonce = query.get('nonce') ?? '';
     const clock = query.get('clock') ?? '';
     const place = query.get('recorded');
     const recorded = place === null ? undefined : parsePlace(place);
     const readable =
       /^[0-9a-f]{32}$/.test(nonce) && /^\d{1,15}$/.test(clock) && (place === null) === (recorded === undefined);
-    if (!readable) return problem(400, 'malformed');
+    if (!readable) return errorResponse(400, 'malformed');
     const key = keyOf(credentials);
     const request = { unit: name, nonce, clockMs: Number(clock), ...(recorded === undefined ? {} : { recorded }) };
     if (!sameMac(query.get('mac') ?? '', pingMac(key, request))) return { status: 403, body: '' };
@@ -112,7 +112,7 @@ export class UnitAnswers {
   }
 
   /** The ping as a datagram. `undefined`: no reply, since nobody who has the unit's key has asked. */
-  datagram(request: Buffer): Buffer | undefined {
+  handleDatagram(request: Buffer): Buffer | undefined {
     const { credentials } = this.#unit;
     const key = credentials === undefined ? undefined : keyOf(credentials);
     const asked = key === undefined ? undefined : decodePing(key, request);
@@ -123,13 +123,13 @@ export class UnitAnswers {
 
   /** The platform has pinged: what it has recorded may go, and what the unit says of itself is the answer. */
   #pinged(recorded: PingRequest['recorded']): PingReply {
-    this.#unit.notePing();
-    if (recorded !== undefined) void this.#unit.noteRecorded(recorded);
+    this.#unit.markPinged();
+    if (recorded !== undefined) void this.#unit.markRecorded(recorded);
     return this.#unit.status();
   }
 
   /** `GET /events`: what the query asks for, with the token that the header bears. */
-  events(query: URLSearchParams, authorization: string | undefined): Promise<Answer> {
+  handleFetch(query: URLSearchParams, authorization: string | undefined): Promise<UnitResponse> {
     const jws = authorization?.startsWith(BEARER) === true ? authorization.slice(BEARER.length) : undefined;
     const after = query.get('after');
     const limit = query.get('limit');
@@ -141,23 +141,23 @@ export class UnitAnswers {
    * A page of the log after a place. Asked after a place in another epoch, the unit answers from the start of its present
    * one. Only what the signed token names recorded is deleted: the rest of the request is not signed.
    */
-  async #fetch(jws: string | undefined, asked: unknown): Promise<Answer> {
+  async #fetch(jws: string | undefined, asked: unknown): Promise<UnitResponse> {
     const verifier = await this.verifier();
-    if (verifier === undefined) return problem(503, 'unregistered');
-    if (jws === undefined) return problem(401, 'signature');
+    if (verifier === undefined) return errorResponse(503, 'unregistered');
+    if (jws === undefined) return errorResponse(401, 'signature');
     let named: string | undefined;
     try {
       named = (await verifier.fetch(jws, this.#unit.nowMs())).recorded;
     } catch (error) {
-      if (error instanceof SignatureError) return problem(401, 'signature');
+      if (error instanceof SignatureError) return errorResponse(401, 'signature');
       throw error;
     }
-    if (!Value.Check(FetchRequest, asked)) return problem(400, 'malformed');
+    if (!Value.Check(FetchRequest, asked)) return errorResponse(400, 'malformed');
     const { after, limit = MAX_BATCH_EVENTS } = asked;
     const place = after === undefined ? undefined : parsePlace(after);
-    if ((after === undefined) !== (place === undefined)) return problem(400, 'malformed');
+    if ((after === undefined) !== (place === undefined)) return errorResponse(400, 'malformed');
     const recorded = named === undefined ? undefined : parsePlace(named);
-    if (recorded !== undefined) await this.#unit.noteRecorded(recorded);
+    if (recorded !== undefined) await this.#unit.markRecorded(recorded);
     return { status: 200, body: this.#page(place, limit) };
   }
 
@@ -168,7 +168,7 @@ export class UnitAnswers {
     const fromSeq = place?.epoch === epoch ? Math.max(place.seq + 1, first) : first;
     const batch = nextBatch(this.#unit, fromSeq, limit);
     const more = batch !== undefined && batch.toSeq < lastSeq;
-    return batchText(this.#unit.name, epoch, batch?.bodies ?? [], { firstAvailableSeq: first, lastSeq, more });
+    return batchJson(this.#unit.name, epoch, batch?.bodies ?? [], { firstAvailableSeq: first, lastSeq, more });
   }
 
   /** Checks the platform's signatures; `undefined` before the unit was registered. */
@@ -187,11 +187,11 @@ function keyOf({ unitKey }: Credentials): Buffer {
 }
 
 /** An error of the request itself: `{reason}`. */
-export function problem(status: number, reason: string): Answer {
+export function errorResponse(status: number, reason: string): UnitResponse {
   return json(status, { reason });
 }
 
-function json(status: number, body: object): Answer {
+function json(status: number, body: object): UnitResponse {
   return { status, body: JSON.stringify(body) };
 }
 

@@ -6,14 +6,14 @@
 import { NatsUnavailableError } from '../../platform/nats/connection.ts';
 import { unitPushSubject } from '../../platform/nats/subjects.ts';
 import { errorMessage } from '../../platform/observability/error-message.ts';
-import type { Timers } from '../clock.ts';
-import { delayMs, isLost } from '../faults.ts';
-import type { EmulatedUnit } from '../fleet/emulated-unit.ts';
-import type { Metrics } from '../metrics.ts';
-import type { Random } from '../random.ts';
+import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
+import type { FleetMetrics } from '../emulation/fleet-metrics.ts';
+import type { Timers } from '../environment/clock.ts';
+import type { Random } from '../environment/random.ts';
+import { isMessageLost, networkDelayMs } from '../faults/faults.ts';
 import { firstAvailableSeq } from '../unit/model.ts';
-import { type Batch, batchText, nextBatch, reordered } from './batches.ts';
-import type { NatsLink } from './nats-link.ts';
+import { type Batch, batchJson, nextBatch, reorderedHalves } from './batches.ts';
+import type { NatsTransport } from './nats-transport.ts';
 
 export const PUSH_TIMEOUT_MS = 5_000;
 /** Waits after a push that failed: doubled from the first to the longest, each shortened by chance to half at most. */
@@ -22,33 +22,33 @@ const LONGEST_RETRY_MS = 15_000;
 /** Units that come back at the same moment push their backlog spread over this. */
 const RETURN_SPREAD_MS = 1_000;
 
-export interface PusherDependencies {
+export interface EventPusherDependencies {
   readonly timers: Timers;
   readonly random: Random;
-  readonly metrics: Metrics;
+  readonly metrics: FleetMetrics;
   /** Told once per reason and streak of failures. */
   readonly onFailure: (unit: string, reason: string) => void;
 }
 
-export class Pusher {
+export class EventPusher {
   readonly #unit: EmulatedUnit;
-  readonly #link: NatsLink;
-  readonly #deps: PusherDependencies;
+  readonly #link: NatsTransport;
+  readonly #deps: EventPusherDependencies;
   #disarm: (() => void) | undefined;
   #inFlight = false;
   #failures = 0;
 
-  constructor(unit: EmulatedUnit, link: NatsLink, deps: PusherDependencies) {
+  constructor(unit: EmulatedUnit, link: NatsTransport, deps: EventPusherDependencies) {
     this.#unit = unit;
     this.#link = link;
     this.#deps = deps;
   }
 
   start(): void {
-    this.#unit.watch((change) => {
+    this.#unit.onChange((change) => {
       if (change === 'entries' && this.#disarm === undefined) this.#arm(this.#intervalMs());
     });
-    this.#link.onUp(() => {
+    this.#link.onConnected(() => {
       this.#failures = 0;
       this.#arm(this.#deps.random.between(0, RETURN_SPREAD_MS));
     });
@@ -64,7 +64,7 @@ export class Pusher {
   }
 
   #arm(waitMs: number): void {
-    if (this.#inFlight || !this.#link.connected || !this.#pending()) return;
+    if (this.#inFlight || !this.#link.isConnected || !this.#pending()) return;
     this.#disarm?.();
     this.#disarm = this.#deps.timers.after(waitMs, () => {
       this.#disarm = undefined;
@@ -76,7 +76,7 @@ export class Pusher {
     const { log } = this.#unit.model;
     const { lastSeq } = log;
     const batch = nextBatch(this.#unit, Math.max(log.acknowledgedSeq + 1, firstAvailableSeq(log)));
-    if (batch === undefined || !this.#link.connected) return;
+    if (batch === undefined || !this.#link.isConnected) return;
     const { timers, metrics, random } = this.#deps;
     this.#inFlight = true;
     const startedMs = timers.nowMs();
@@ -85,7 +85,7 @@ export class Pusher {
     if (failure === undefined) {
       metrics.pushLatency.add(timers.nowMs() - startedMs);
       this.#failures = 0;
-      await this.#unit.noteAcknowledged(batch.epoch, batch.toSeq);
+      await this.#unit.markAcknowledged(batch.epoch, batch.toSeq);
     } else {
       metrics.failedPushes += 1;
       if (this.#failures === 0) this.#deps.onFailure(this.#unit.name, failure);
@@ -105,14 +105,14 @@ export class Pusher {
   async #deliver(batch: Batch): Promise<string | undefined> {
     const { timers, random } = this.#deps;
     const { faults } = this.#unit;
-    const parts = faults.reorderPushes ? reordered(batch) : [batch];
+    const parts = faults.reorderPushes ? reorderedHalves(batch) : [batch];
     const messages = faults.duplicatePushes ? parts.flatMap((part) => [part, part]) : parts;
     for (const message of messages) {
-      await timers.pause(delayMs(faults, random));
-      if (isLost(faults, random)) return 'lost on the way';
-      const failure = await this.#publish(batchText(this.#unit.name, message.epoch, message.bodies));
+      await timers.pause(networkDelayMs(faults, random));
+      if (isMessageLost(faults, random)) return 'lost on the way';
+      const failure = await this.#publish(batchJson(this.#unit.name, message.epoch, message.bodies));
       if (failure !== undefined) return failure;
-      if (isLost(faults, random)) return 'the acknowledgement was lost';
+      if (isMessageLost(faults, random)) return 'the acknowledgement was lost';
     }
     return undefined;
   }

@@ -1,8 +1,8 @@
 /** What can go wrong with a unit and its connection, set by a test or a scenario. */
 
 import { type Static, Type } from '@sinclair/typebox';
-import { LockerId, MAX_LOCKERS_PER_UNIT } from '../domain/vocabulary.ts';
-import type { Random } from './random.ts';
+import { LockerId, MAX_LOCKERS_PER_UNIT } from '../../domain/vocabulary.ts';
+import type { Random } from '../environment/random.ts';
 
 const MAX_LATENCY_MS = 60_000;
 const MAX_CLOCK_SKEW_MS = 366 * 86_400_000;
@@ -57,11 +57,11 @@ export const NO_FAULTS: Faults = {
 };
 
 /** How long the network takes for one message and its answer. */
-export function delayMs({ latencyMs, jitterMs }: Faults, random: Random): number {
+export function networkDelayMs({ latencyMs, jitterMs }: Faults, random: Random): number {
   return latencyMs + (jitterMs === 0 ? 0 : random.between(0, jitterMs));
 }
 
 /** Whether the network loses a message. */
-export function isLost({ lossRate }: Faults, random: Random): boolean {
+export function isMessageLost({ lossRate }: Faults, random: Random): boolean {
   return lossRate > 0 && random.chance(lossRate);
 }

@@ -7,15 +7,15 @@ import type { VersionedConfiguration } from '../../domain/configuration-values.t
 import type { UnitBatch } from '../../domain/unit-protocol/batch.ts';
 import type { PingReply } from '../../domain/unit-protocol/commands.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
-import type { Clock } from '../clock.ts';
-import type { FaultChange, Faults } from '../faults.ts';
-import type { Metrics } from '../metrics.ts';
+import type { Clock } from '../environment/clock.ts';
+import type { FaultChange, Faults } from '../faults/faults.ts';
 import type { FleetStore, StoredUnit } from '../store/fleet-store.ts';
 import { StoreError } from '../store/group-commit.ts';
-import { acknowledged, reboot, recorded, wipe } from '../unit/lifecycle.ts';
-import { withinBound } from '../unit/log-bound.ts';
-import type { Decision, Surroundings, UnitModel } from '../unit/model.ts';
-import type { Credentials } from './credentials.ts';
+import type { Credentials } from '../unit/credentials.ts';
+import { markAcknowledged, markRecorded, rebootUnit, wipeUnit } from '../unit/lifecycle.ts';
+import { boundLog } from '../unit/log-bound.ts';
+import type { Decision, DecisionContext, UnitModel } from '../unit/model.ts';
+import type { FleetMetrics } from './fleet-metrics.ts';
 
 const MS_PER_S = 1_000;
 
@@ -25,9 +25,9 @@ export interface UnitDependencies {
   readonly store: FleetStore;
   readonly clock: Clock;
   readonly newId: () => string;
-  readonly metrics: Metrics;
+  readonly metrics: FleetMetrics;
   /** What a unit runs before anybody configured it, and after its store was wiped. */
-  readonly factory: VersionedConfiguration;
+  readonly factoryConfiguration: VersionedConfiguration;
   /** Most events that a unit keeps for a platform that has not recorded them. */
   readonly maxUnrecordedEvents: number;
 }
@@ -70,7 +70,7 @@ export class EmulatedUnit {
   }
 
   /** The platform has pinged it since the simulator started. */
-  get pinged(): boolean {
+  get wasPinged(): boolean {
     return this.#pinged;
   }
 
@@ -95,17 +95,17 @@ export class EmulatedUnit {
   }
 
   /** Calls back after every commit that added to the log, and when faults or credentials have changed. */
-  watch(watcher: (change: UnitChange) => void): () => void {
+  onChange(watcher: (change: UnitChange) => void): () => void {
     this.#watchers.add(watcher);
     return () => this.#watchers.delete(watcher);
   }
 
   /** Takes a decision. Resolves with its answer once everything that the answer rests on is durable. */
-  async decide<A>(decision: (unit: UnitModel, around: Surroundings) => Decision<A>): Promise<A> {
+  async decide<A>(decision: (unit: UnitModel, around: DecisionContext) => Decision<A>): Promise<A> {
     const { store, metrics, maxUnrecordedEvents } = this.#deps;
     const before = this.#latest;
     const around = this.#surroundings();
-    const taken = withinBound(decision(before, around), around, maxUnrecordedEvents);
+    const taken = boundLog(decision(before, around), around, maxUnrecordedEvents);
     if (taken.unit === before) {
       await store.settled();
       return taken.answer;
@@ -113,27 +113,27 @@ export class EmulatedUnit {
     this.#latest = taken.unit;
     await store.saveDecision(this.#id, before, taken, () => {
       this.#durable = taken.unit;
-      metrics.committed(before, taken.unit);
+      metrics.countCommit(before, taken.unit);
       if (taken.entries.length > 0) this.#tell('entries');
     });
     return taken.answer;
   }
 
   reboot(): Promise<{ bootId: string }> {
-    return this.decide(reboot);
+    return this.decide(rebootUnit);
   }
 
   wipe(): Promise<{ epoch: string; bootId: string }> {
-    return this.decide((unit, around) => wipe(unit, this.#deps.factory, around));
+    return this.decide((unit, around) => wipeUnit(unit, this.#deps.factoryConfiguration, around));
   }
 
   /** The platform named a place recorded; nobody waits for the entries to go. */
-  noteRecorded(place: { readonly epoch: string; readonly seq: number }): Promise<void> {
-    return this.#note((unit) => recorded(unit, place));
+  markRecorded(place: { readonly epoch: string; readonly seq: number }): Promise<void> {
+    return this.#note((unit) => markRecorded(unit, place));
   }
 
-  noteAcknowledged(epoch: string, seq: number): Promise<void> {
-    return this.#note((unit) => acknowledged(unit, epoch, seq));
+  markAcknowledged(epoch: string, seq: number): Promise<void> {
+    return this.#note((unit) => markAcknowledged(unit, epoch, seq));
   }
 
   /** What others have can be told again: a store that cannot keep it any more has said so itself. */
@@ -145,12 +145,12 @@ export class EmulatedUnit {
     }
   }
 
-  notePing(): void {
+  markPinged(): void {
     this.#pinged = true;
   }
 
   /** Whether the unit knows itself to be cut off: its events say so. */
-  noteCutOff(cutOff: boolean): void {
+  setCutOff(cutOff: boolean): void {
     this.#cutOff = cutOff;
   }
 
@@ -173,15 +173,15 @@ export class EmulatedUnit {
     return { epoch: this.#durable.log.epoch, bodies: this.#deps.store.readLog(this.#id, fromSeq, limit) };
   }
 
-  #surroundings(): Surroundings {
+  #surroundings(): DecisionContext {
     const { jammed, declinePayments, applying, offline } = this.#faults;
     return {
       nowMs: this.nowMs(),
       newId: this.#deps.newId,
-      offline: offline || this.#cutOff,
-      jammed: new Set(jammed),
-      terminalDeclines: declinePayments,
-      applying,
+      isOffline: offline || this.#cutOff,
+      jammedLockers: new Set(jammed),
+      doesTerminalDecline: declinePayments,
+      configurationFault: applying,
     };
   }
 

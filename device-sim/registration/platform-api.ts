@@ -1,10 +1,10 @@
 /** What `main.ts` and `cli.ts` make of the settings. */
 
 import { join } from 'node:path';
-import { signToken } from '../platform/auth/tokens.ts';
-import type { Config } from '../platform/config/config.ts';
-import { loadKeys } from '../platform/credentials/keys.ts';
-import type { PlatformApi } from './registration.ts';
+import { signToken } from '../../platform/auth/tokens.ts';
+import type { Config } from '../../platform/config/config.ts';
+import { loadKeys } from '../../platform/credentials/keys.ts';
+import type { PlatformApi } from './fleet-registration.ts';
 
 const TOKEN_TTL_S = 300;
 const TOKEN_SUBJECT = 'device-sim';

@@ -8,19 +8,19 @@ import { HEARTBEAT_INTERVAL_MS } from '../../domain/connectivity/connectivity.ts
 import { Nats, NatsUnavailableError } from '../../platform/nats/connection.ts';
 import { unitCommandsSubject, unitHeartbeatSubject } from '../../platform/nats/subjects.ts';
 import type { Log } from '../../platform/observability/log.ts';
-import type { Timers } from '../clock.ts';
-import { delayMs, isLost } from '../faults.ts';
-import type { Credentials } from '../fleet/credentials.ts';
-import type { EmulatedUnit } from '../fleet/emulated-unit.ts';
-import type { Random } from '../random.ts';
-import type { UnitAnswers } from './answers.ts';
+import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
+import type { Timers } from '../environment/clock.ts';
+import type { Random } from '../environment/random.ts';
+import { isMessageLost, networkDelayMs } from '../faults/faults.ts';
+import type { Credentials } from '../unit/credentials.ts';
 import type { Gate } from './gate.ts';
+import type { UnitRequestHandler } from './request-handler.ts';
 
 /** Waits between attempts to connect: doubled from the first to the longest, each with up to half of it more. */
 const FIRST_REDIAL_MS = 500;
 const LONGEST_REDIAL_MS = 15_000;
 
-export interface LinkDependencies {
+export interface NatsTransportDependencies {
   readonly timers: Timers;
   readonly random: Random;
   /** Shared by the fleet. */
@@ -29,15 +29,15 @@ export interface LinkDependencies {
   /** What connections say when they come and go: thousands of them say it at once. */
   readonly connectionLog: Log;
   /** Listens for pings, commands or fetches: the unit cannot be reached at an address. */
-  readonly takesRequests: boolean;
+  readonly servesRequests: boolean;
   /** @default HEARTBEAT_INTERVAL_MS */
   readonly heartbeatIntervalMs?: number;
 }
 
-export class NatsLink {
+export class NatsTransport {
   readonly #unit: EmulatedUnit;
-  readonly #answers: UnitAnswers;
-  readonly #deps: LinkDependencies;
+  readonly #answers: UnitRequestHandler;
+  readonly #deps: NatsTransportDependencies;
   readonly #upWatchers = new Set<() => void>();
   #nats: Nats | undefined;
   #dialling: Promise<void> | undefined;
@@ -46,18 +46,18 @@ export class NatsLink {
   #cancelRedial: () => void = () => undefined;
   #stopped = false;
 
-  constructor(unit: EmulatedUnit, answers: UnitAnswers, deps: LinkDependencies) {
+  constructor(unit: EmulatedUnit, answers: UnitRequestHandler, deps: NatsTransportDependencies) {
     this.#unit = unit;
     this.#answers = answers;
     this.#deps = deps;
   }
 
-  get connected(): boolean {
+  get isConnected(): boolean {
     return this.#nats?.connected === true;
   }
 
   start(): void {
-    this.#unit.watch((change) => {
+    this.#unit.onChange((change) => {
       if (change === 'faults') this.#reconcile();
       if (change === 'credentials') void this.#renew();
     });
@@ -67,7 +67,7 @@ export class NatsLink {
   }
 
   /** Calls back each time the connection is there. */
-  onUp(watcher: () => void): void {
+  onConnected(watcher: () => void): void {
     this.#upWatchers.add(watcher);
   }
 
@@ -91,7 +91,7 @@ export class NatsLink {
   #reconcile(): void {
     if (!this.#wanted()) {
       this.#cancelRedial();
-      this.#unit.noteCutOff(true);
+      this.#unit.setCutOff(true);
       void this.#hangUp();
     } else if (this.#nats === undefined && this.#dialling === undefined) {
       this.#cancelRedial();
@@ -142,7 +142,7 @@ export class NatsLink {
     } catch (error) {
       if (!(error instanceof NatsUnavailableError)) throw error;
       log.debug('cannot connect', { error });
-      this.#unit.noteCutOff(true);
+      this.#unit.setCutOff(true);
       this.#failures += 1;
       const wait = Math.min(LONGEST_REDIAL_MS, FIRST_REDIAL_MS * 2 ** (this.#failures - 1));
       this.#cancelRedial = timers.after(wait + random.between(0, wait / 2), () => this.#redial());
@@ -162,28 +162,28 @@ export class NatsLink {
     this.#missedHeartbeats = 0;
     nats.onConnection((connected) => {
       if (this.#nats !== nats) return;
-      this.#unit.noteCutOff(!connected);
+      this.#unit.setCutOff(!connected);
       if (connected) this.#tellUp();
     });
-    if (this.#deps.takesRequests) {
+    if (this.#deps.servesRequests) {
       nats.subscribe(unitCommandsSubject(this.#unit.name), (message) => {
         void this.#answer(message.data, message.respond);
       });
     }
-    this.#unit.noteCutOff(false);
+    this.#unit.setCutOff(false);
     this.#tellUp();
   }
 
   async #answer(request: Uint8Array, respond: (payload: string) => void): Promise<void> {
     const { log, timers, random } = this.#deps;
     const { faults } = this.#unit;
-    if (isLost(faults, random)) return;
-    const waitMs = delayMs(faults, random);
+    if (isMessageLost(faults, random)) return;
+    const waitMs = networkDelayMs(faults, random);
     try {
       await timers.pause(waitMs / 2);
-      const answer = await this.#answers.request(request);
+      const answer = await this.#answers.handleNatsRequest(request);
       await timers.pause(waitMs / 2);
-      if (answer !== undefined && this.connected && !isLost(faults, random)) respond(answer.body);
+      if (answer !== undefined && this.isConnected && !isMessageLost(faults, random)) respond(answer.body);
     } catch (error) {
       log.error('a request could not be answered', { unit: this.#unit.name, error });
     }
@@ -204,7 +204,7 @@ export class NatsLink {
       return;
     }
     this.#missedHeartbeats = 0;
-    if (!isLost(this.#unit.faults, random))
+    if (!isMessageLost(this.#unit.faults, random))
       nats.publish(unitHeartbeatSubject(this.#unit.name), JSON.stringify(this.#unit.status()));
   }
 }

@@ -6,11 +6,11 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Log } from '../../platform/observability/log.ts';
-import type { Timers } from '../clock.ts';
-import { delayMs, isLost } from '../faults.ts';
-import type { EmulatedUnit } from '../fleet/emulated-unit.ts';
-import type { Random } from '../random.ts';
-import { type Answer, problem, type UnitAnswers } from './answers.ts';
+import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
+import type { Timers } from '../environment/clock.ts';
+import type { Random } from '../environment/random.ts';
+import { isMessageLost, networkDelayMs } from '../faults/faults.ts';
+import { errorResponse, type UnitRequestHandler, type UnitResponse } from './request-handler.ts';
 
 /** A signed command may carry a megabyte of configuration. */
 const MAX_BODY_BYTES = 1_048_576 + 1_024;
@@ -18,7 +18,7 @@ const REQUEST_TIMEOUT_MS = 10_000;
 /** Longer than the interval of pings: a pinger may keep its connection. */
 const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 
-export interface UnitHttpDependencies {
+export interface HttpListenerDependencies {
   readonly timers: Timers;
   readonly random: Random;
   readonly log: Log;
@@ -36,10 +36,10 @@ export class ListenError extends Error {
 }
 
 /** Listens for one unit. @throws ListenError */
-export async function listenForUnit(
+export async function listenForHttp(
   unit: EmulatedUnit,
-  answers: UnitAnswers,
-  deps: UnitHttpDependencies,
+  answers: UnitRequestHandler,
+  deps: HttpListenerDependencies,
 ): Promise<{ close(): void }> {
   const server = createServer({ keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS });
   server.on('request', (request, response) => {
@@ -67,18 +67,18 @@ function listen(server: Server, address: string): Promise<void> {
 
 async function serve(
   unit: EmulatedUnit,
-  answers: UnitAnswers,
-  { timers, random }: UnitHttpDependencies,
+  answers: UnitRequestHandler,
+  { timers, random }: HttpListenerDependencies,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const waitMs = delayMs(unit.faults, random);
-  if (unit.faults.offline || isLost(unit.faults, random)) return hangUp(request);
+  const waitMs = networkDelayMs(unit.faults, random);
+  if (unit.faults.offline || isMessageLost(unit.faults, random)) return hangUp(request);
   await timers.pause(waitMs / 2);
   const answer = await answerTo(answers, request);
   await timers.pause(waitMs / 2);
   // The unit has acted; that its answer gets lost is what makes a repeated command necessary.
-  if (answer === undefined || unit.faults.offline || isLost(unit.faults, random)) return hangUp(request);
+  if (answer === undefined || unit.faults.offline || isMessageLost(unit.faults, random)) return hangUp(request);
   const headers = answer.body === '' ? {} : { 'content-type': 'application/json' };
   response.writeHead(answer.status, { ...headers, 'content-length': Buffer.byteLength(answer.body) });
   response.end(answer.body);
@@ -90,22 +90,22 @@ function hangUp(request: IncomingMessage): void {
 }
 
 /** `undefined` when the request broke off. */
-async function answerTo(answers: UnitAnswers, request: IncomingMessage): Promise<Answer | undefined> {
+async function answerTo(answers: UnitRequestHandler, request: IncomingMessage): Promise<UnitResponse | undefined> {
   const url = URL.parse(request.url ?? '/', 'http://unit');
   const route = `${request.method} ${url?.pathname}`;
-  if (url === null) return problem(404, 'unknown-path');
+  if (url === null) return errorResponse(404, 'unknown-path');
   switch (route) {
     case 'GET /ping':
-      return answers.ping(url.searchParams);
+      return answers.handlePing(url.searchParams);
     case 'GET /events':
-      return answers.events(url.searchParams, request.headers.authorization);
+      return answers.handleFetch(url.searchParams, request.headers.authorization);
     case 'POST /commands': {
       const body = await readBody(request);
       if (body === 'broken') return undefined;
-      return body === 'too-large' ? problem(413, 'too-large') : answers.command(body);
+      return body === 'too-large' ? errorResponse(413, 'too-large') : answers.handleCommand(body);
     }
     default:
-      return problem(404, 'unknown-path');
+      return errorResponse(404, 'unknown-path');
   }
 }
 

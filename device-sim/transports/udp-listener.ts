@@ -6,17 +6,17 @@
 
 import type { Log } from '../../platform/observability/log.ts';
 import { nameHash, pingedUnit } from '../../platform/unit-protocol/datagram.ts';
-import type { Timers } from '../clock.ts';
-import { delayMs, isLost } from '../faults.ts';
-import type { EmulatedUnit } from '../fleet/emulated-unit.ts';
-import type { Random } from '../random.ts';
-import type { UnitAnswers } from './answers.ts';
-import { ListenError } from './http.ts';
+import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
+import type { Timers } from '../environment/clock.ts';
+import type { Random } from '../environment/random.ts';
+import { isMessageLost, networkDelayMs } from '../faults/faults.ts';
+import { ListenError } from './http-listener.ts';
+import type { UnitRequestHandler } from './request-handler.ts';
 
 const ALL_ADDRESSES = '0.0.0.0';
 const LOOPBACK_PREFIX = '127.';
 
-export interface UdpDependencies {
+export interface UdpListenerDependencies {
   readonly timers: Timers;
   readonly random: Random;
   readonly log: Log;
@@ -26,13 +26,13 @@ export interface UdpDependencies {
 
 interface Addressee {
   readonly unit: EmulatedUnit;
-  readonly answers: UnitAnswers;
+  readonly answers: UnitRequestHandler;
 }
 
 /** Listens on every port that the units have, mostly one. @throws ListenError when `isProbe` and a port is taken */
 export async function listenForDatagrams(
   members: readonly Addressee[],
-  deps: UdpDependencies,
+  deps: UdpListenerDependencies,
 ): Promise<{ close(): void }> {
   const byHash = new Map(members.map((member) => [nameHash(member.unit.name).toString('hex'), member]));
   const ports = new Set(members.map(({ unit }) => Number(unit.address.split(':')[1])));
@@ -58,7 +58,7 @@ export async function listenForDatagrams(
 async function listen(
   port: number,
   members: ReadonlyMap<string, Addressee>,
-  deps: UdpDependencies,
+  deps: UdpListenerDependencies,
 ): Promise<{ close(): void }> {
   return Bun.udpSocket({
     hostname: ALL_ADDRESSES,
@@ -80,23 +80,23 @@ async function listen(
 function receive(
   { unit, answers }: Addressee,
   datagram: Buffer,
-  { timers, random }: UdpDependencies,
+  { timers, random }: UdpListenerDependencies,
   send: (reply: Buffer) => void,
 ): void {
-  if (unit.faults.offline || isLost(unit.faults, random)) return;
-  const waitMs = delayMs(unit.faults, random) / 2;
+  if (unit.faults.offline || isMessageLost(unit.faults, random)) return;
+  const waitMs = networkDelayMs(unit.faults, random) / 2;
   const sendBack = (reply: Buffer) => {
-    if (!unit.faults.offline && !isLost(unit.faults, random)) send(reply);
+    if (!unit.faults.offline && !isMessageLost(unit.faults, random)) send(reply);
   };
   if (waitMs === 0) {
-    const reply = answers.datagram(datagram);
+    const reply = answers.handleDatagram(datagram);
     if (reply !== undefined) sendBack(reply);
     return;
   }
   // Whose buffer it is after this turn is not said anywhere.
   const kept = Buffer.from(datagram);
   timers.after(waitMs, () => {
-    const reply = answers.datagram(kept);
+    const reply = answers.handleDatagram(kept);
     if (reply !== undefined) timers.after(waitMs, () => sendBack(reply));
   });
 }

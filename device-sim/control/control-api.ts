@@ -3,12 +3,12 @@
 import { Type } from '@sinclair/typebox';
 import { LockerId } from '../../domain/vocabulary.ts';
 import { SignatureError } from '../../platform/unit-protocol/signatures.ts';
-import { FaultChange } from '../faults.ts';
-import type { EmulatedUnit } from '../fleet/emulated-unit.ts';
-import type { UnitAnswers } from '../transports/answers.ts';
+import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
+import { FaultChange } from '../faults/faults.ts';
+import type { UnitRequestHandler } from '../transports/request-handler.ts';
+import { closeDoor, giveBackLocker, openLocker, redeemReservation, rentAtScreen } from '../unit/customer-actions.ts';
 import { lockerOf, type Outcome } from '../unit/model.ts';
-import { close, giveBack, open, redeem, walkUp } from '../unit/screen.ts';
-import { ControlProblem, invalid, NoBody, readBody } from './problem.ts';
+import { ControlProblem, EmptyBody, readBody, validationProblem } from './problem.ts';
 
 const LOOPBACK = '127.0.0.1';
 const MAX_BODY_BYTES = 64 * 1024;
@@ -35,7 +35,7 @@ export interface Readiness {
 }
 
 export interface ControlDependencies {
-  readonly units: ReadonlyMap<string, { readonly unit: EmulatedUnit; readonly answers: UnitAnswers }>;
+  readonly units: ReadonlyMap<string, { readonly unit: EmulatedUnit; readonly answers: UnitRequestHandler }>;
   readonly readiness: () => Readiness;
 }
 
@@ -82,7 +82,7 @@ async function answer(request: Request, deps: ControlDependencies): Promise<Resp
 async function unitAction(
   request: Request,
   unit: EmulatedUnit,
-  answers: UnitAnswers,
+  answers: UnitRequestHandler,
   [action, ...rest]: readonly string[],
 ): Promise<Response> {
   if (rest.length > 0) throw unknownPath(request);
@@ -94,24 +94,24 @@ async function unitAction(
           ? [{ path: `/jammed/${index}`, message: `${unit.name} has no locker ${id}` }]
           : [],
       );
-      if (unknown.length > 0) throw invalid(unknown);
+      if (unknown.length > 0) throw validationProblem(unknown);
       return Response.json(await unit.setFaults(change));
     }
     case 'walk-up': {
       const { locker, minutes } = await readBody(request, WalkUpBody);
       const order = { minutes, ...(locker === undefined ? {} : { locker }) };
-      return outcome(await unit.decide((model, around) => walkUp(model, order, around)));
+      return outcome(await unit.decide((model, around) => rentAtScreen(model, order, around)));
     }
     case 'redeem': {
       const { token } = await readBody(request, RedeemBody);
       const claims = await readToken(answers, token);
-      return outcome(await unit.decide((model, around) => redeem(model, claims, around)));
+      return outcome(await unit.decide((model, around) => redeemReservation(model, claims, around)));
     }
     case 'reboot':
-      await readBody(request, NoBody);
+      await readBody(request, EmptyBody);
       return Response.json(await unit.reboot());
     case 'wipe':
-      await readBody(request, NoBody);
+      await readBody(request, EmptyBody);
       return Response.json(await unit.wipe());
     default:
       throw unknownPath(request);
@@ -125,17 +125,17 @@ async function lockerAction(
 ): Promise<Response> {
   const decision = action === undefined ? undefined : LOCKER_ACTIONS.get(action);
   if (id === undefined || decision === undefined || rest.length > 0) throw unknownPath(request);
-  await readBody(request, NoBody);
+  await readBody(request, EmptyBody);
   return outcome(await unit.decide((model, around) => decision(model, id, around)));
 }
 
-const LOCKER_ACTIONS = new Map<string, typeof open | typeof giveBack>([
-  ['open', open],
-  ['close', close],
-  ['give-back', giveBack],
+const LOCKER_ACTIONS = new Map<string, typeof openLocker | typeof giveBackLocker>([
+  ['open', openLocker],
+  ['close', closeDoor],
+  ['give-back', giveBackLocker],
 ]);
 
-async function readToken(answers: UnitAnswers, token: string) {
+async function readToken(answers: UnitRequestHandler, token: string) {
   const verifier = await answers.verifier();
   if (verifier === undefined) {
     throw new ControlProblem('unit-rejected', 'The unit is not registered yet: it cannot check a token.');

@@ -5,12 +5,12 @@
 
 import { type Static, Type } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
-import { errorMessage } from '../platform/observability/error-message.ts';
-import type { Log } from '../platform/observability/log.ts';
-import type { Timers } from './clock.ts';
-import { Credentials } from './fleet/credentials.ts';
-import type { EmulatedUnit } from './fleet/emulated-unit.ts';
-import type { PlannedUnit } from './fleet/plan.ts';
+import { errorMessage } from '../../platform/observability/error-message.ts';
+import type { Log } from '../../platform/observability/log.ts';
+import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
+import type { Timers } from '../environment/clock.ts';
+import type { PlannedUnit } from '../plan/fleet-plan.ts';
+import { Credentials } from '../unit/credentials.ts';
 
 /** Units in one import. */
 const MAX_UNITS_PER_IMPORT = 500;
@@ -25,7 +25,7 @@ const CONFLICT = 409;
 const SERVER_ERROR = 500;
 
 /** How a unit is reached and reaches the platform; the same for a whole fleet. */
-export interface Channels {
+export interface UnitChannels {
   readonly probe: 'udp' | 'http' | 'nats';
   readonly delivery: 'push' | 'fetch';
   readonly commandChannel: 'http' | 'nats';
@@ -40,7 +40,7 @@ export interface PlatformApi {
 
 export interface RegistrationDependencies {
   readonly platform: PlatformApi;
-  readonly channels: Channels;
+  readonly channels: UnitChannels;
   readonly timers: Timers;
   readonly log: Log;
 }
@@ -68,7 +68,7 @@ class PlatformUnavailableError extends Error {
   override readonly name = 'PlatformUnavailableError';
 }
 
-export class Registration {
+export class FleetRegistration {
   readonly #deps: RegistrationDependencies;
   /** Why units are not registered, by name. */
   readonly problems = new Map<string, string>();

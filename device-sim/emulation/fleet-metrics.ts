@@ -1,6 +1,6 @@
 /** What the simulator did, counted: for its report, for `/readyz` and for the log. */
 
-import { firstAvailableSeq, type UnitLog, type UnitModel } from './unit/model.ts';
+import { firstAvailableSeq, type UnitLog, type UnitModel } from '../unit/model.ts';
 
 /** Each bucket of the histogram is so much wider than the one before: errors of a percentile stay below 5 %. */
 const BUCKET_GROWTH = 1.05;
@@ -35,7 +35,7 @@ export class Histogram {
   }
 }
 
-export class Metrics {
+export class FleetMetrics {
   /** Entries that units have written. */
   produced = 0;
   /** Entries that JetStream has acknowledged. */
@@ -54,7 +54,7 @@ export class Metrics {
   readonly pushLatency = new Histogram();
 
   /** Counts what a commit changed in a unit's log. */
-  committed({ log: before }: UnitModel, { log: after }: UnitModel): void {
+  countCommit({ log: before }: UnitModel, { log: after }: UnitModel): void {
     if (before === after) return;
     if (before.epoch !== after.epoch) {
       this.wipedUnrecorded += before.lastSeq + 1 - firstAvailableSeq(before);
@@ -70,7 +70,7 @@ export class Metrics {
   }
 
   /** Counts what an earlier run left: it is to be recorded in this one. */
-  leftOver({ log }: UnitModel): void {
+  countUnrecordedAtStart({ log }: UnitModel): void {
     this.produced += log.lastSeq - log.recordedSeq;
     this.acknowledged += log.acknowledgedSeq - log.recordedSeq;
     this.droppedUnrecorded += unrecordedDrop(log);

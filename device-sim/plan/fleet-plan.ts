@@ -1,7 +1,7 @@
 /** Which units a seed makes: the same seed and counts give the same names, lockers and places, always. */
 
 import type { Locker, LockerSize } from '../../domain/vocabulary.ts';
-import { Random } from '../random.ts';
+import { Random } from '../environment/random.ts';
 
 /** Seed 1 makes `PL-1000`, `PL-1001`, …; every other seed has letters of its own, so that fleets never share a name. */
 const FIRST_PREFIX = 'PL';

@@ -1,8 +1,8 @@
 /** Runs a scenario on a fleet, waits for what it left behind, and says what came of it. */
 
-import type { Timers } from './clock.ts';
-import type { Scenario } from './customers/scenarios.ts';
-import type { Fleet } from './fleet/fleet.ts';
+import type { Timers } from '../environment/clock.ts';
+import type { Fleet } from '../fleet/fleet.ts';
+import type { Scenario } from './scenarios.ts';
 
 /** How long after the last customer the platform may take to name everything recorded: some pings, and a slow ingest. */
 export const DRAIN_TIMEOUT_MS = 120_000;
@@ -52,7 +52,7 @@ export async function playScenario(
     if (timers.stopped) break;
     if (phase.offline !== offline) await setOffline(fleet, phase.offline);
     offline = phase.offline;
-    fleet.customers.setPace(phase.walkUpsPerUnitMinute * fleet.units.size, scenario.visit);
+    fleet.customers.setArrivalRate(phase.walkUpsPerUnitMinute * fleet.units.size, scenario.visit);
     await timers.pause(phase.share * durationMs);
   }
   fleet.customers.stop();
@@ -60,14 +60,14 @@ export async function playScenario(
 }
 
 /** Waits until the platform has named everything recorded, `DRAIN_TIMEOUT_MS` at most. */
-export async function drain(fleet: Fleet, timers: Timers): Promise<void> {
+export async function waitUntilRecorded(fleet: Fleet, timers: Timers): Promise<void> {
   const deadlineMs = timers.nowMs() + DRAIN_TIMEOUT_MS;
   while (unitsBehind(fleet).length > 0 && timers.nowMs() < deadlineMs && !timers.stopped) {
     await timers.pause(DRAIN_POLL_MS);
   }
 }
 
-export function report(
+export function reportOf(
   fleet: Fleet,
   run: { readonly scenario: string; readonly seed: number; readonly durationMs: number },
 ): Report {
