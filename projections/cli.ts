@@ -8,13 +8,13 @@ import { Nats, NatsUnavailableError } from '../platform/nats/connection.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
 import { createLog } from '../platform/observability/log.ts';
 import { Postgres, PostgresUnavailableError } from '../platform/postgres/connection.ts';
-import { createProjections } from './all.ts';
+import { createProjections } from './create-projections.ts';
 import { runStatus } from './engine/queries/status.ts';
 import { sleepUnless } from './engine/sleep.ts';
-import { statusTable } from './engine/status-table.ts';
 import { listParked, retry } from './operations/parked.ts';
-import { cancel, type Operation, rebuild } from './operations/rebuild.ts';
-import { type Verification, verify } from './operations/verify.ts';
+import { cancel, type OperationContext, rebuild } from './operations/rebuild.ts';
+import { statusTable } from './operations/status-table.ts';
+import { type VerificationContext, verify } from './operations/verify.ts';
 
 const USAGE = `usage: ./run projections status            how far each projection is
        ./run projections rebuild NAME      fills it anew beside the one that serves, and shows how far that is
@@ -26,7 +26,7 @@ const USAGE = `usage: ./run projections status            how far each projectio
 /** One for what is done, and one for what is asked meanwhile. */
 const POSTGRES_CONNECTIONS = 2;
 
-type Command = (operation: Verification, ...args: readonly string[]) => Promise<number>;
+type Command = (operation: VerificationContext, ...args: readonly string[]) => Promise<number>;
 
 /** With how many arguments each is called. */
 const COMMANDS: Readonly<Record<string, { readonly args: number; readonly run: Command }>> = {
@@ -38,14 +38,17 @@ const COMMANDS: Readonly<Record<string, { readonly args: number; readonly run: C
   retry: { args: 2, run: (operation, name = '', unit = '') => retry(name, unit, operation) },
 };
 
-async function status({ postgres, output, lastSequence }: Operation): Promise<number> {
+async function status({ postgres, output, lastSequence }: OperationContext): Promise<number> {
   // The positions first: an end that was read before them could lie behind them.
   const runs = await runStatus(postgres.sql);
   output.write(statusTable(runs, await lastSequence()));
   return 0;
 }
 
-async function withServices(config: Config, work: (operation: Verification) => Promise<number>): Promise<number> {
+async function withServices(
+  config: Config,
+  work: (operation: VerificationContext) => Promise<number>,
+): Promise<number> {
   const { natsUrl, databaseUrl } = requireServices(config);
   const log = createLog((line) => process.stderr.write(line), Date.now);
   const creds = config.nats.credsFile === undefined ? {} : { creds: await readFile(config.nats.credsFile, 'utf8') };

@@ -14,11 +14,11 @@ import { startMetrics } from '../platform/observability/metrics.ts';
 import { Postgres } from '../platform/postgres/connection.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
 import { type RetryPolicy, retryWithBackoff } from '../platform/retry/retry-policy.ts';
-import { createProjections } from './all.ts';
-import { dealtLanes } from './engine/dealt-lanes.ts';
+import { createProjections } from './create-projections.ts';
 import { runProjections } from './engine/engine.ts';
-import { AppliedEvents, projectionMetrics } from './metrics.ts';
-import { TelemetryRecorder } from './telemetry/recorder.ts';
+import { joinLaneAssignment } from './engine/lanes/lane-assignment.ts';
+import { AppliedEvents, projectionMetrics } from './engine/metrics.ts';
+import { TelemetryRecorder } from './telemetry/telemetry-recorder.ts';
 
 /** One for each projection and each version that is built, and some for telemetry and checks. */
 const POSTGRES_CONNECTIONS = 12;
@@ -31,35 +31,35 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const { natsUrl, databaseUrl } = requireServices(config);
   const serving = startMetrics(config, log);
   const pause = (ms: number) => sleep(ms, undefined, { signal: stop }).catch(() => undefined);
-  const patience: RetryPolicy = { signal: stop, sleep: pause, log };
+  const retryPolicy: RetryPolicy = { signal: stop, sleep: pause, log };
   const creds = config.nats.credsFile === undefined ? {} : { creds: await readFile(config.nats.credsFile, 'utf8') };
   const nats = await Nats.connect({ url: natsUrl, ...creds, name: 'projections', waitOnFirstConnect: true, log });
-  await retryWithBackoff('preparing the streams', patience, () => ensureStreams(nats));
+  await retryWithBackoff('preparing the streams', retryPolicy, () => ensureStreams(nats));
   const postgres = new Postgres({
     url: databaseUrl,
     applicationName: 'lockfleet projections',
     maxConnections: POSTGRES_CONNECTIONS,
   });
   try {
-    await retryWithBackoff('migrating the database', patience, () => migrate(postgres, log));
+    await retryWithBackoff('migrating the database', retryPolicy, () => migrate(postgres, log));
     const recorder = new TelemetryRecorder(postgres.sql, log);
     const text = new TextDecoder();
     const unsubscribes = [
-      nats.subscribe(TELEMETRY_FILTER, ({ data }) => recorder.take(text.decode(data))),
-      nats.subscribe(STATUS_FILTER, ({ data }) => recorder.takeStatus(text.decode(data))),
+      nats.subscribe(TELEMETRY_FILTER, ({ data }) => recorder.record(text.decode(data))),
+      nats.subscribe(STATUS_FILTER, ({ data }) => recorder.recordPingerStatus(text.decode(data))),
     ];
-    const recording = recorder.run(patience);
+    const recording = recorder.run(retryPolicy);
     const store = new NatsEventStore(nats, () => Bun.randomUUIDv7());
     const applied = new AppliedEvents();
     serving?.metrics.add(projectionMetrics(postgres.sql, () => store.lastSequence(), applied));
     const onCaughtUp = () => console.log('ready');
     const projections = createProjections();
-    const lanes = dealtLanes(projections, { config, nats, stop, log });
+    const lanes = joinLaneAssignment(projections, { config, nats, stop, log });
     await runProjections({
       postgres,
       store,
       projections,
-      lanes: lanes.of,
+      lanes: lanes.lanesOf,
       clock: () => performance.now(),
       signal: stop,
       log,

@@ -2,7 +2,7 @@
 
 import { AGGREGATES } from '../../domain/events/envelope.ts';
 import type { Projection } from '../engine/projection.ts';
-import { UnitStates, versionWithFold } from '../unit-states.ts';
+import { UnitStates, versionWithFold } from '../unit-states/unit-states.ts';
 
 /** Snapshots of another version are folded by other rules, and of no use to a decision. */
 export const BOOKINGS_VERSION = versionWithFold(2);
@@ -10,8 +10,8 @@ export const BOOKINGS_VERSION = versionWithFold(2);
 export function createBookings(): Projection {
   const unitStates = new UnitStates({
     aggregates: new Set(AGGREGATES),
-    isFromRegistration: false,
-    keep: (state) => state,
+    startsAtRegistration: false,
+    trim: (state) => state,
   });
   return {
     name: 'bookings',

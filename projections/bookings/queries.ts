@@ -2,8 +2,8 @@ import { laneOf } from '../../domain/shard.ts';
 import { newUnitState } from '../../domain/unit/unit.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import type { UnitSnapshot } from '../../platform/units/unit-decider.ts';
-import { servingRun } from '../engine/serving.ts';
-import { type StateRow, stateOf } from '../unit-states.ts';
+import { servingRun } from '../engine/queries/serving-runs.ts';
+import { type StateRow, stateOf } from '../unit-states/unit-states.ts';
 import { BOOKINGS_VERSION } from './projection.ts';
 
 /** Units whose snapshots are read in one statement. */

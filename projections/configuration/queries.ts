@@ -4,7 +4,7 @@ import type { ChangeMode, ConfigurationStatus } from '../../domain/configuration
 import type { ConfigurationValues } from '../../domain/configuration-values.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
-import { servingRun } from '../engine/serving.ts';
+import { servingRun } from '../engine/queries/serving-runs.ts';
 
 /** A version as it was wanted on a unit. Times are RFC 3339. */
 export interface ConfigurationVersion {

@@ -10,15 +10,15 @@
  * after it, while nothing is told, is added when somebody asks (`queries.ts`).
  */
 
-import { beginningOf, type Day, dayAfter, dayAt, knownZone } from './days.ts';
-import type { Beginning, Fact, Mark } from './marks.ts';
+import { type Day, dayAt, nextDay, startOfDay, zoneOrUtc } from './calendar.ts';
+import type { DatedFact, Fact, Registration } from './facts.ts';
 
 /** Rentals that ended before they began, by a clock that was set back in between: so many are remembered. */
 const MAX_ENDED_EARLY = 64;
 /** A longer time without any mark is that of a clock that jumped: no days are made for it. */
 const MAX_SILENCE_MS = 4_000 * 24 * 60 * 60_000;
 
-export interface Figures {
+export interface DayFigures {
   readonly rentals: number;
   /** Minor units by currency. */
   readonly revenue: Readonly<Record<string, number>>;
@@ -33,7 +33,7 @@ export interface Figures {
   readonly lifeMs: number;
 }
 
-export interface Standing {
+export interface DayState {
   readonly registeredAtMs: number;
   readonly atMs: number;
   /** Of the last mark. */
@@ -48,18 +48,18 @@ export interface Standing {
   readonly day: Day;
   readonly startsAtMs: number;
   readonly endsAtMs: number;
-  readonly figures: Figures;
+  readonly figures: DayFigures;
 }
 
 export interface DayRow {
   readonly day: Day;
   readonly startsAtMs: number;
-  readonly figures: Figures;
+  readonly figures: DayFigures;
   /** The standing with which the row began; undefined for the day in which a fold began to go on. */
-  readonly opening: Standing | undefined;
+  readonly opening: DayState | undefined;
 }
 
-const NOTHING: Figures = {
+const NOTHING: DayFigures = {
   rentals: 0,
   revenue: {},
   hardwareErrors: 0,
@@ -71,31 +71,31 @@ const NOTHING: Figures = {
   lifeMs: 0,
 };
 
-export function begin({ atMs, timeZone, lockers }: Beginning): Standing {
+export function startOf({ atMs, timeZone, lockers }: Registration): DayState {
   const unit = { isRetired: false, isOnline: false, inService: lockers, rentals: {}, endedEarly: [] };
-  return { ...unit, ...newDay(atMs, knownZone(timeZone)), registeredAtMs: atMs, atMs, tie: '', figures: NOTHING };
+  return { ...unit, ...newDay(atMs, zoneOrUtc(timeZone)), registeredAtMs: atMs, atMs, tie: '', figures: NOTHING };
 }
 
-function newDay(atMs: number, zone: string): Pick<Standing, 'zone' | 'day' | 'startsAtMs' | 'endsAtMs'> {
+function newDay(atMs: number, zone: string): Pick<DayState, 'zone' | 'day' | 'startsAtMs' | 'endsAtMs'> {
   const day = dayAt(atMs, zone);
-  return { zone, day, startsAtMs: atMs, endsAtMs: beginningOf(dayAfter(day), zone) };
+  return { zone, day, startsAtMs: atMs, endsAtMs: startOfDay(nextDay(day), zone) };
 }
 
 /** Whether a mark comes before what a standing has folded. */
-export function isLate({ atMs, tie }: Pick<Mark, 'atMs' | 'tie'>, standing: Standing): boolean {
+export function isLate({ atMs, tie }: Pick<DatedFact, 'atMs' | 'tie'>, standing: DayState): boolean {
   return atMs < standing.atMs || (atMs === standing.atMs && tie <= standing.tie);
 }
 
-export function compareMarks(a: Mark, b: Mark): number {
+export function compareFacts(a: DatedFact, b: DatedFact): number {
   return a.atMs - b.atMs || (a.tie < b.tie ? -1 : Number(a.tie > b.tie));
 }
 
 /** Folds marks in, which are in order. `opening` is that of the day in which it begins, if that is not known elsewhere. */
-export function fold(
-  start: Standing,
-  opening: Standing | undefined,
-  marks: Iterable<Mark>,
-): { readonly standing: Standing; readonly rows: readonly DayRow[] } {
+export function foldFacts(
+  start: DayState,
+  opening: DayState | undefined,
+  marks: Iterable<DatedFact>,
+): { readonly standing: DayState; readonly rows: readonly DayRow[] } {
   const rows: DayRow[] = [];
   let began = opening;
   let standing = start;
@@ -104,18 +104,18 @@ export function fold(
       rows.push(rowOf(finished, began));
       began = next;
     });
-    standing = { ...take(standing, fact), tie };
+    standing = { ...applyFact(standing, fact), tie };
   }
   rows.push(rowOf(standing, began));
   return { standing, rows };
 }
 
-function rowOf({ day, startsAtMs, figures }: Standing, opening: Standing | undefined): DayRow {
+function rowOf({ day, startsAtMs, figures }: DayState, opening: DayState | undefined): DayRow {
   return { day, startsAtMs, figures, opening };
 }
 
 /** The standing at a later moment, if nothing happens until then. */
-function passTime(start: Standing, toMs: number, onNewDay: (finished: Standing, next: Standing) => void): Standing {
+function passTime(start: DayState, toMs: number, onNewDay: (finished: DayState, next: DayState) => void): DayState {
   let standing = start;
   if (toMs - standing.atMs > MAX_SILENCE_MS) standing = { ...standing, atMs: toMs, endsAtMs: toMs };
   while (toMs >= standing.endsAtMs) {
@@ -126,7 +126,7 @@ function passTime(start: Standing, toMs: number, onNewDay: (finished: Standing, 
   return accrue(standing, toMs);
 }
 
-function accrue(standing: Standing, toMs: number): Standing {
+function accrue(standing: DayState, toMs: number): DayState {
   const { atMs, figures, isRetired, isOnline } = standing;
   const ms = toMs - atMs;
   if (ms <= 0) return standing;
@@ -145,12 +145,12 @@ function accrue(standing: Standing, toMs: number): Standing {
 }
 
 /** A locker that somebody is in is in service, whatever was said of it. */
-export function countLockers({ inService, rentals }: Standing): { rented: number; inService: number } {
+export function countLockers({ inService, rentals }: DayState): { rented: number; inService: number } {
   const rented = Object.keys(rentals);
   return { rented: rented.length, inService: new Set([...inService, ...rented]).size };
 }
 
-function take(standing: Standing, fact: Fact): Standing {
+function applyFact(standing: DayState, fact: Fact): DayState {
   switch (fact.is) {
     case 'started':
       return startRental(standing, fact);
@@ -179,18 +179,18 @@ function take(standing: Standing, fact: Fact): Standing {
       return { ...standing, inService: fact.is === 'in-service' ? [...others, fact.locker] : others };
     }
     case 'moved':
-      return move(standing, knownZone(fact.zone));
+      return move(standing, zoneOrUtc(fact.zone));
     case 'retired':
       return { ...standing, isRetired: true, isOnline: false, inService: [], rentals: {} };
   }
 }
 
-function withFigures(standing: Standing, change: (figures: Figures) => Partial<Figures>): Standing {
+function withFigures(standing: DayState, change: (figures: DayFigures) => Partial<DayFigures>): DayState {
   return { ...standing, figures: { ...standing.figures, ...change(standing.figures) } };
 }
 
 /** A locker has one rental: whoever was in it before is gone. A report names again what has begun before. */
-function startRental(standing: Standing, { locker, rentalId }: Extract<Fact, { is: 'started' }>): Standing {
+function startRental(standing: DayState, { locker, rentalId }: Extract<Fact, { is: 'started' }>): DayState {
   if (standing.rentals[locker] === rentalId) return standing;
   const counted = withFigures(standing, ({ rentals }) => ({ rentals: rentals + 1 }));
   const { [locker]: _, ...others } = counted.rentals;
@@ -198,14 +198,14 @@ function startRental(standing: Standing, { locker, rentalId }: Extract<Fact, { i
   return { ...counted, rentals: others, endedEarly: counted.endedEarly.filter((id) => id !== rentalId) };
 }
 
-function endRental(standing: Standing, { locker, rentalId }: Extract<Fact, { is: 'ended' }>): Standing {
+function endRental(standing: DayState, { locker, rentalId }: Extract<Fact, { is: 'ended' }>): DayState {
   const { [locker]: running, ...others } = standing.rentals;
   if (running === rentalId) return { ...standing, rentals: others };
   return { ...standing, endedEarly: [...standing.endedEarly, rentalId].slice(-MAX_ENDED_EARLY) };
 }
 
 /** The day goes on until the next one begins in the new zone, at once if it has begun there: no day comes twice. */
-function move(standing: Standing, zone: string): Standing {
-  const endsAtMs = Math.max(beginningOf(dayAfter(standing.day), zone), standing.atMs);
+function move(standing: DayState, zone: string): DayState {
+  const endsAtMs = Math.max(startOfDay(nextDay(standing.day), zone), standing.atMs);
   return { ...standing, zone, endsAtMs };
 }

@@ -7,20 +7,20 @@
 
 import type { Tx } from '../../platform/postgres/connection.ts';
 import type { CommitBatch, Projection } from '../engine/projection.ts';
-import { begin, compareMarks, fold, isLate, type Standing } from './fold.ts';
-import { type Beginning, MAX_LATE_MS, type Mark, marksOf } from './marks.ts';
+import { type DatedFact, factsOfCommit, MAX_LATE_MS, type Registration } from './facts.ts';
+import { compareFacts, type DayState, foldFacts, isLate, startOf } from './fold.ts';
 import {
   countPayments,
   createTables,
-  deleteOldMarks,
+  deleteOldFacts,
   type FoldedUnit,
-  loadMarks,
+  loadDayStates,
+  loadFacts,
   loadOpenings,
-  loadStandings,
   type Recounted,
+  saveDayStates,
   saveDays,
-  saveMarks,
-  saveStandings,
+  saveFacts,
 } from './tables.ts';
 
 /** Marks are kept this much longer than the latest that may come: a day has 25 hours at times. */
@@ -33,23 +33,23 @@ export const dailySummary: Projection = {
 
   async apply(tx, schema, commits) {
     const told = tellByUnit(commits);
-    const known = await loadStandings(tx, schema, [...told.keys()]);
+    const known = await loadDayStates(tx, schema, [...told.keys()]);
     const units = [...told].flatMap(([unit, { beginning, marks }]): ToldUnit[] => {
       const standing = known.get(unit);
       if (standing !== undefined) return [{ unit, standing, isNew: false, marks: notBefore(standing, marks) }];
       // What comes before a unit is registered is passed over, as in the grid of units.
       if (beginning === undefined) return [];
-      const begun = begin(beginning);
+      const begun = startOf(beginning);
       return [{ unit, standing: begun, isNew: true, marks: notBefore(begun, marks) }];
     });
     if (units.length === 0) return;
-    await saveMarks(tx, schema, units);
+    await saveFacts(tx, schema, units);
     const recounted = await countPayments(tx, schema, units);
     const folded = await foldUnits(tx, schema, units, recounted);
     await saveDays(tx, schema, folded);
-    await saveStandings(tx, schema, folded);
+    await saveDayStates(tx, schema, folded);
     const onNewDay = folded.filter(({ rows }) => rows.length > 1);
-    await deleteOldMarks(
+    await deleteOldFacts(
       tx,
       schema,
       onNewDay.map(({ unit, standing }) => ({ unit, beforeMs: standing.atMs - MAX_LATE_MS - SPARE_MS })),
@@ -59,15 +59,15 @@ export const dailySummary: Projection = {
 
 interface ToldUnit {
   readonly unit: string;
-  readonly standing: Standing;
+  readonly standing: DayState;
   readonly isNew: boolean;
-  readonly marks: readonly Mark[];
+  readonly marks: readonly DatedFact[];
 }
 
-function tellByUnit(commits: CommitBatch): Map<string, { beginning?: Beginning; marks: Mark[] }> {
-  const units = new Map<string, { beginning?: Beginning; marks: Mark[] }>();
+function tellByUnit(commits: CommitBatch): Map<string, { beginning?: Registration; marks: DatedFact[] }> {
+  const units = new Map<string, { beginning?: Registration; marks: DatedFact[] }>();
   for (const commit of commits) {
-    const { beginning, marks } = marksOf(commit);
+    const { beginning, marks } = factsOfCommit(commit);
     if (beginning === undefined && marks.length === 0) continue;
     const told = units.get(commit.unit) ?? { marks: [] };
     if (beginning !== undefined) told.beginning ??= beginning;
@@ -78,8 +78,8 @@ function tellByUnit(commits: CommitBatch): Map<string, { beginning?: Beginning; 
 }
 
 /** A unit has no days before the one on which it was registered: what it did before counts there. */
-function notBefore({ registeredAtMs }: Standing, marks: readonly Mark[]): Mark[] {
-  return marks.map((mark) => ({ ...mark, atMs: Math.max(mark.atMs, registeredAtMs) })).toSorted(compareMarks);
+function notBefore({ registeredAtMs }: DayState, marks: readonly DatedFact[]): DatedFact[] {
+  return marks.map((mark) => ({ ...mark, atMs: Math.max(mark.atMs, registeredAtMs) })).toSorted(compareFacts);
 }
 
 async function foldUnits(
@@ -100,7 +100,7 @@ async function foldUnits(
     }
     const counting = new Set(changes.filter(({ counts }) => counts).map(({ tie }) => tie));
     const counted = marks.filter(({ payment, tie }) => payment === undefined || counting.has(tie));
-    inTime.push({ unit, ...fold(standing, isNew ? standing : undefined, counted) });
+    inTime.push({ unit, ...foldFacts(standing, isNew ? standing : undefined, counted) });
   }
   if (late.length === 0) return inTime;
   return [...inTime, ...(await foldAgain(tx, schema, late))];
@@ -113,10 +113,10 @@ async function foldAgain(
 ): Promise<FoldedUnit[]> {
   const openings = [...(await loadOpenings(tx, schema, late))];
   const since = openings.map(([unit, { startsAtMs }]) => ({ unit, fromMs: startsAtMs }));
-  const marks = await loadMarks(tx, schema, since);
+  const marks = await loadFacts(tx, schema, since);
   return openings.map(([unit, opening]) => ({
     unit,
     againFromMs: opening.startsAtMs,
-    ...fold(opening, opening, marks.get(unit) ?? []),
+    ...foldFacts(opening, opening, marks.get(unit) ?? []),
   }));
 }

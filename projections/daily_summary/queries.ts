@@ -1,7 +1,7 @@
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { CursorError, decodeCursor, encodeCursor, type Page } from '../../platform/postgres/cursor.ts';
-import { servingRun } from '../engine/serving.ts';
-import { beginningOf, type Day, dayAfter, dayAt, isDay } from './days.ts';
+import { servingRun } from '../engine/queries/serving-runs.ts';
+import { type Day, dayAt, isDay, nextDay, startOfDay } from './calendar.ts';
 
 /** Where a day begins last and first: nobody is in a later or an earlier one. */
 const FIRST_ZONE = 'Pacific/Kiritimati';
@@ -47,11 +47,11 @@ export async function listDays(
   const { schema } = await servingRun(sql, 'daily_summary');
   const ofUnit = unit === undefined ? sql.part`` : sql.part`and unit = ${unit}`;
   const start = cursor === undefined ? await firstDay(sql, schema, from, unit) : dayOfCursor(cursor);
-  const last = dayAfter(dayAt(nowMs, FIRST_ZONE));
+  const last = nextDay(dayAt(nowMs, FIRST_ZONE));
   const end = until === undefined || until > last ? last : until;
   if (start === undefined || start >= end) return { items: [], nextCursor: null };
   const days = daysFrom(start, end, limit);
-  const next = dayAfter(days.at(-1) ?? start);
+  const next = nextDay(days.at(-1) ?? start);
   const [figures, revenue] = await Promise.all([
     readFigures(sql, schema, days, { ofUnit, nowMs }),
     readRevenue(sql, schema, days, { ofUnit }),
@@ -84,7 +84,7 @@ async function firstDay(sql: Sql, schema: string, from: Day | undefined, unit: s
 
 function daysFrom(start: Day, end: Day, limit: number): Day[] {
   const days: Day[] = [];
-  for (let day = start; day < end && days.length < limit; day = dayAfter(day)) days.push(day);
+  for (let day = start; day < end && days.length < limit; day = nextDay(day)) days.push(day);
   return days;
 }
 
@@ -100,7 +100,7 @@ async function readFigures(
   const zones = await sql<{ zone: string }[]>`
     select distinct zone from ${sql(`${schema}.unit`)} where true ${ofUnit}`;
   const calendar = zones.flatMap(({ zone }) =>
-    days.map((day) => ({ zone, day, begins: beginningOf(day, zone), ends: beginningOf(dayAfter(day), zone) })),
+    days.map((day) => ({ zone, day, begins: startOfDay(day, zone), ends: startOfDay(nextDay(day), zone) })),
   );
   const now = sql.part`${nowMs}::bigint`;
   return sql<Omit<DaySummary, 'revenue'>[]>`

@@ -1,18 +1,18 @@
 /** The tables of `daily_summary`, one statement a function. Times are milliseconds since 1970, as the fold counts them. */
 
 import type { Tx } from '../../platform/postgres/connection.ts';
-import { countLockers, type DayRow, type Standing } from './fold.ts';
-import type { Fact, Mark } from './marks.ts';
+import type { DatedFact, Fact } from './facts.ts';
+import { countLockers, type DayRow, type DayState } from './fold.ts';
 
 /** Marks of a unit that are new, or a unit as it was folded. */
-export interface MarkedUnit {
+export interface UnitFacts {
   readonly unit: string;
-  readonly marks: readonly Mark[];
+  readonly marks: readonly DatedFact[];
 }
 
 export interface FoldedUnit {
   readonly unit: string;
-  readonly standing: Standing;
+  readonly standing: DayState;
   readonly rows: readonly DayRow[];
   /** Where it was folded again from, because something came late. */
   readonly againFromMs?: number;
@@ -65,14 +65,14 @@ export async function createTables(tx: Tx, schema: string): Promise<void> {
   await tx`create index on ${tx(`${schema}.day`)} (unit, starts_at_ms desc)`;
 }
 
-export async function loadStandings(tx: Tx, schema: string, units: readonly string[]): Promise<Map<string, Standing>> {
-  const rows = await tx<{ unit: string; standing: Standing }[]>`
+export async function loadDayStates(tx: Tx, schema: string, units: readonly string[]): Promise<Map<string, DayState>> {
+  const rows = await tx<{ unit: string; standing: DayState }[]>`
     select unit, standing from ${tx(`${schema}.unit`)} where unit = any(${units}::text[])`;
   return new Map(rows.map(({ unit, standing }) => [unit, standing]));
 }
 
 /** Payments are saved as if they did not count, until `countPayments` has looked at those that are the same. */
-export async function saveMarks(tx: Tx, schema: string, units: readonly MarkedUnit[]): Promise<void> {
+export async function saveFacts(tx: Tx, schema: string, units: readonly UnitFacts[]): Promise<void> {
   const rows = units.flatMap(({ unit, marks }) => marks.map((mark) => ({ unit, ...mark })));
   if (rows.length === 0) return;
   await tx`
@@ -102,7 +102,7 @@ export interface Recounted {
 export async function countPayments(
   tx: Tx,
   schema: string,
-  units: readonly MarkedUnit[],
+  units: readonly UnitFacts[],
 ): Promise<readonly Recounted[]> {
   const paid = units.flatMap(({ unit, marks }) =>
     marks.flatMap(({ payment }) => (payment === undefined ? [] : [{ unit, reference: payment.reference }])),
@@ -132,8 +132,8 @@ export async function loadOpenings(
   tx: Tx,
   schema: string,
   late: readonly { readonly unit: string; readonly fromMs: number }[],
-): Promise<Map<string, Standing>> {
-  const rows = await tx<{ unit: string; opening: Standing }[]>`
+): Promise<Map<string, DayState>> {
+  const rows = await tx<{ unit: string; opening: DayState }[]>`
     select late.unit, d.opening from unnest(
       ${late.map(({ unit }) => unit)}::text[], ${late.map(({ fromMs }) => fromMs)}::bigint[]
     ) as late(unit, from_ms)
@@ -144,11 +144,11 @@ export async function loadOpenings(
 }
 
 /** For each unit, what counts of its marks since a moment, in order. */
-export async function loadMarks(
+export async function loadFacts(
   tx: Tx,
   schema: string,
   late: readonly { readonly unit: string; readonly fromMs: number }[],
-): Promise<Map<string, Mark[]>> {
+): Promise<Map<string, DatedFact[]>> {
   const rows = await tx<{ unit: string; atMs: number; tie: string; fact: Fact }[]>`
     select m.unit, m.at_ms as "atMs", m.tie, m.fact from ${tx(`${schema}.mark`)} m
     join unnest(${late.map(({ unit }) => unit)}::text[], ${late.map(({ fromMs }) => fromMs)}::bigint[])
@@ -200,8 +200,8 @@ export async function saveDays(tx: Tx, schema: string, units: readonly FoldedUni
       opening = excluded.opening`;
 }
 
-export async function saveStandings(tx: Tx, schema: string, units: readonly FoldedUnit[]): Promise<void> {
-  const column = <T>(value: (standing: Standing) => T): T[] => units.map(({ standing }) => value(standing));
+export async function saveDayStates(tx: Tx, schema: string, units: readonly FoldedUnit[]): Promise<void> {
+  const column = <T>(value: (standing: DayState) => T): T[] => units.map(({ standing }) => value(standing));
   await tx`
     insert into ${tx(`${schema}.unit`)}
       (unit, standing, at_ms, zone, day, is_retired, is_online, in_service, rented)
@@ -222,7 +222,7 @@ export async function saveStandings(tx: Tx, schema: string, units: readonly Fold
 }
 
 /** Marks before which nothing can come any more. */
-export async function deleteOldMarks(
+export async function deleteOldFacts(
   tx: Tx,
   schema: string,
   units: readonly { readonly unit: string; readonly beforeMs: number }[],

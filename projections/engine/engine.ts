@@ -12,13 +12,21 @@ import { LANE_COUNT } from '../../domain/shard.ts';
 import type { EventStore, StoredMessage } from '../../platform/event-store/store.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { isRetryable, type RetryPolicy, retryWithBackoff } from '../../platform/retry/retry-policy.ts';
-import { Builder, PoisonedFoldError } from './builder.ts';
-import { dropEndedRuns } from './dropping.ts';
-import { Group } from './group.ts';
-import { retryRequested, takeUpAll } from './parking.ts';
+import { BatchFiller, type Filler, type FillOptions, RebuildFailedError } from './fill/batch-filler.ts';
+import { FoldFiller, PoisonedFoldError } from './fill/fold-filler.ts';
+import { retryAllParked, retryRequestedUnits } from './parking/parking.ts';
 import type { Projection } from './projection.ts';
-import { type Filler, type FillOptions, RebuildFailedError, Runner } from './runner.ts';
-import { activeRuns, beginRequested, endRun, ensureRun, hasPassed, type Run, takeOver } from './runs.ts';
+import { ReaderGroup } from './reader-group.ts';
+import { dropEndedRuns } from './runs/drop-runs.ts';
+import {
+  activeRuns,
+  endRun,
+  ensureRun,
+  hasPassedPosition,
+  promoteRun,
+  type Run,
+  startRequestedRun,
+} from './runs/runs.ts';
 import { sleepUnless } from './sleep.ts';
 
 /** How often runs and lanes are looked at. */
@@ -52,10 +60,10 @@ export interface EngineOptions extends Pick<RetryPolicy, 'signal' | 'log'> {
 export async function runProjections(options: EngineOptions): Promise<void> {
   const failed = new AbortController();
   const signal = AbortSignal.any([options.signal, failed.signal]);
-  const patience: RetryPolicy = { signal, log: options.log, sleep: (ms) => sleepUnless(signal, ms) };
-  const engine = new Engine(options, patience);
+  const retryPolicy: RetryPolicy = { signal, log: options.log, sleep: (ms) => sleepUnless(signal, ms) };
+  const engine = new Engine(options, retryPolicy);
   try {
-    const tasks = [engine.run(), engine.tellWhenCaughtUp(), dropFromTimeToTime(options, patience)];
+    const tasks = [engine.run(), engine.tellWhenCaughtUp(), dropFromTimeToTime(options, retryPolicy)];
     // The first failure stops the others; all have ended before this returns.
     const guarded = tasks.map((task) => task.catch(stopAll(failed)));
     await Promise.allSettled(guarded);
@@ -82,9 +90,9 @@ interface Share {
 
 class Engine {
   readonly #options: EngineOptions;
-  readonly #patience: RetryPolicy;
+  readonly #retryPolicy: RetryPolicy;
   /** By what they are made of. */
-  readonly #groups = new Map<string, Group>();
+  readonly #groups = new Map<string, ReaderGroup>();
   readonly #malformed = new WeakSet<StoredMessage>();
   /** Runs of which the parked units were tried by this code. */
   readonly #triedParked = new Set<number>();
@@ -93,22 +101,22 @@ class Engine {
   readonly #saidObsolete = new Set<string>();
   #wake = Promise.withResolvers<void>();
 
-  constructor(options: EngineOptions, patience: RetryPolicy) {
+  constructor(options: EngineOptions, retryPolicy: RetryPolicy) {
     this.#options = options;
-    this.#patience = patience;
+    this.#retryPolicy = retryPolicy;
   }
 
   async run(): Promise<void> {
     const { postgres, store, projections } = this.#options;
-    const { signal, sleep } = this.#patience;
+    const { signal, sleep } = this.#retryPolicy;
     try {
-      const end = await retryWithBackoff('reading the event store', this.#patience, () => store.lastSequence());
+      const end = await retryWithBackoff('reading the event store', this.#retryPolicy, () => store.lastSequence());
       for (const projection of projections)
-        await retryWithBackoff('preparing a projection', this.#patience, () =>
+        await retryWithBackoff('preparing a projection', this.#retryPolicy, () =>
           ensureRun(postgres, projection, end === 0),
         );
       while (!signal.aborted) {
-        await retryWithBackoff('looking at the runs', this.#patience, () => this.#look());
+        await retryWithBackoff('looking at the runs', this.#retryPolicy, () => this.#look());
         await Promise.race([sleep(LOOK_INTERVAL_MS), this.#wake.promise]);
         this.#wake = Promise.withResolvers();
       }
@@ -119,10 +127,10 @@ class Engine {
   }
 
   async tellWhenCaughtUp(): Promise<void> {
-    const { signal, sleep } = this.#patience;
+    const { signal, sleep } = this.#retryPolicy;
     const { store, onCaughtUp } = this.#options;
-    const end = await retryWithBackoff('reading the event store', this.#patience, () => store.lastSequence());
-    const look = () => retryWithBackoff('reading checkpoints', this.#patience, () => this.#isLevel(end));
+    const end = await retryWithBackoff('reading the event store', this.#retryPolicy, () => store.lastSequence());
+    const look = () => retryWithBackoff('reading checkpoints', this.#retryPolicy, () => this.#isLevel(end));
     while (!signal.aborted && !(await look())) await sleep(CAUGHT_UP_POLL_MS);
     if (!signal.aborted) onCaughtUp?.();
   }
@@ -132,11 +140,11 @@ class Engine {
     const { postgres, projections } = this.#options;
     const level = new Map<string, number>();
     for (const { fillers } of this.#groups.values()) {
-      for (const { run, appliedTo } of fillers)
+      for (const { run, lowestPosition: appliedTo } of fillers)
         if (run.status === 'serving' && appliedTo >= end) level.set(run.projection, run.id);
     }
     if (!projections.every(({ name }) => level.has(name))) return false;
-    const passed = await Promise.all([...level.values()].map((runId) => hasPassed(postgres.sql, runId, end)));
+    const passed = await Promise.all([...level.values()].map((runId) => hasPassedPosition(postgres.sql, runId, end)));
     return passed.every((isPassed) => isPassed);
   }
 
@@ -147,7 +155,7 @@ class Engine {
     const runs = await activeRuns(postgres.sql, names);
     const shares = runs.flatMap((run) => this.#shareOf(run));
     for (const { run, projection } of shares)
-      if (run.status === 'requested') await beginRequested(postgres, projection, run);
+      if (run.status === 'requested') await startRequestedRun(postgres, projection, run);
     await this.#tryParked(shares);
     const wanted = this.#wantedGroups(shares);
     for (const [key, group] of this.#groups) {
@@ -180,7 +188,7 @@ class Engine {
   }
 
   /** Whether a group has ended by itself and is to be made anew. @throws what ended it for good */
-  async #isOver(group: Group, members: readonly Share[]): Promise<boolean> {
+  async #isOver(group: ReaderGroup, members: readonly Share[]): Promise<boolean> {
     const { postgres, log } = this.#options;
     try {
       return group.hasEnded;
@@ -199,25 +207,29 @@ class Engine {
     }
   }
 
-  #start(members: readonly Share[]): Group {
+  #start(members: readonly Share[]): ReaderGroup {
     const { store } = this.#options;
     const isBuilding = members[0]?.run.status === 'building';
-    const { signal, log } = this.#patience;
-    return new Group({
+    const { signal, log } = this.#retryPolicy;
+    return new ReaderGroup({
       ...{ signal, log, store },
-      fillers: (patience) => members.map((share) => this.#fillerOf(share, patience)),
-      ...(isBuilding ? { beside: ([filler], patience) => this.#takeOverWhenLevel(filler, patience) } : {}),
+      createFillers: (retryPolicy) => members.map((share) => this.#fillerOf(share, retryPolicy)),
+      ...(isBuilding
+        ? { backgroundTask: ([filler], retryPolicy) => this.#takeOverWhenLevel(filler, retryPolicy) }
+        : {}),
     });
   }
 
-  #fillerOf({ run, projection, lanes }: Share, patience: RetryPolicy): Filler {
+  #fillerOf({ run, projection, lanes }: Share, retryPolicy: RetryPolicy): Filler {
     const { postgres, clock, onApplied = () => undefined } = this.#options;
     const options: FillOptions = {
-      ...patience,
+      ...retryPolicy,
       ...{ postgres, projection, run, lanes, clock, onApplied },
       onMalformed: (message, reason) => this.#tellMalformed(message, reason),
     };
-    return run.status === 'building' && !this.#unfoldable.has(run.id) ? new Builder(options) : new Runner(options);
+    return run.status === 'building' && !this.#unfoldable.has(run.id)
+      ? new FoldFiller(options)
+      : new BatchFiller(options);
   }
 
   #tellMalformed(message: StoredMessage, reason: string): void {
@@ -232,17 +244,17 @@ class Engine {
     });
   }
 
-  async #takeOverWhenLevel(filler: Filler | undefined, patience: RetryPolicy): Promise<void> {
+  async #takeOverWhenLevel(filler: Filler | undefined, retryPolicy: RetryPolicy): Promise<void> {
     const { postgres, store, log } = this.#options;
-    const { signal, sleep } = patience;
+    const { signal, sleep } = retryPolicy;
     if (filler === undefined) return;
     const { run } = filler;
     while (!signal.aborted) {
-      const end = await retryWithBackoff('reading the event store', patience, () => store.lastSequence());
-      while (!signal.aborted && filler.appliedTo < end) await sleep(CAUGHT_UP_POLL_MS);
+      const end = await retryWithBackoff('reading the event store', retryPolicy, () => store.lastSequence());
+      while (!signal.aborted && filler.lowestPosition < end) await sleep(CAUGHT_UP_POLL_MS);
       if (signal.aborted) return;
-      const outcome = await retryWithBackoff('taking over', patience, async () =>
-        (await hasPassed(postgres.sql, run.id, end)) ? takeOver(postgres, run, end, sleep) : 'behind',
+      const outcome = await retryWithBackoff('taking over', retryPolicy, async () =>
+        (await hasPassedPosition(postgres.sql, run.id, end)) ? promoteRun(postgres, run, end, sleep) : 'behind',
       );
       if (outcome === 'serving') {
         log.info('a run of a projection serves', { projection: run.projection, schema: run.schema });
@@ -260,7 +272,7 @@ class Engine {
       if (run.status === 'requested') continue;
       const isNew = !this.#triedParked.has(run.id);
       this.#triedParked.add(run.id);
-      const take = isNew ? takeUpAll : retryRequested;
+      const take = isNew ? retryAllParked : retryRequestedUnits;
       await take({ postgres, store, log }, projection, run, lanes);
     }
   }
@@ -270,8 +282,8 @@ function keyOf({ run, lanes }: Share): string {
   return `${run.id} ${run.status} ${lanes.join()}`;
 }
 
-async function dropFromTimeToTime({ postgres }: EngineOptions, patience: RetryPolicy): Promise<void> {
-  const { signal, sleep, log } = patience;
+async function dropFromTimeToTime({ postgres }: EngineOptions, retryPolicy: RetryPolicy): Promise<void> {
+  const { signal, sleep, log } = retryPolicy;
   while (!signal.aborted) {
     await sleep(DROP_INTERVAL_MS);
     try {

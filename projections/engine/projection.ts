@@ -45,7 +45,7 @@ export interface Projection {
  */
 export interface Fold {
   /** Folds a batch in; may read rows that it wrote before. @throws like `apply`, and is of no use then */
-  take(sql: Sql, batch: CommitBatch): Promise<void> | void;
+  add(sql: Sql, batch: CommitBatch): Promise<void> | void;
   /** Whether so much waits to be written that it should be. */
   readonly isFull: boolean;
   /** Takes out what waits. @returns what writes it, in the transaction that moves the checkpoints; the last one first */

@@ -11,7 +11,7 @@
 
 import { toInstant, toMs } from '../../domain/vocabulary.ts';
 import type { Fragment, Sql } from '../../platform/postgres/connection.ts';
-import { EARLIEST_MS, MAX_AHEAD_MS } from './projection.ts';
+import { EARLIEST_STORABLE_MS, MAX_AHEAD_MS } from './projection.ts';
 
 /** Events that one page may look at. */
 export const MAX_EXAMINED_EVENTS = 20_000;
@@ -205,7 +205,7 @@ function periodOf(sql: Sql, { from, until }: EventFilter): Fragment {
 /** Leaves months out: nothing was recorded longer than `MAX_AHEAD_MS` before the time that it is filed under. */
 function recordedSince(sql: Sql, { from }: EventFilter): Fragment {
   if (from === undefined) return sql.part``;
-  const recordedMs = Math.max(EARLIEST_MS, toMs(from) - MAX_AHEAD_MS);
+  const recordedMs = Math.max(EARLIEST_STORABLE_MS, toMs(from) - MAX_AHEAD_MS);
   return sql.part`and recorded_at >= ${toInstant(recordedMs)}::timestamptz`;
 }
 

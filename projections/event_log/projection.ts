@@ -9,7 +9,7 @@ import type { Commit, Projection } from '../engine/projection.ts';
 import { ensureMonths } from './months.ts';
 
 /** The first moment that both JavaScript and Postgres can write as a year. */
-export const EARLIEST_MS = Date.parse('0001-01-01T00:00:00.000Z');
+export const EARLIEST_STORABLE_MS = Date.parse('0001-01-01T00:00:00.000Z');
 /**
  * What claims to have happened longer than this after it was recorded is filed under its recording: so what happened from a
  * moment on is in the months from there on.
@@ -74,7 +74,7 @@ async function insert(tx: Tx, table: string, rows: readonly Row[]): Promise<void
       ${rows.map(({ event }) => event.type)}::text[],
       ${rows.map(({ event }) => textOf(event.actor))}::text[],
       ${rows.map(({ event }) => textOf(event.correlationid))}::text[],
-      ${rows.map(({ event, commit }) => filedUnder(event, commit.recordedAtMs))}::timestamptz[],
+      ${rows.map(({ event, commit }) => indexedTime(event, commit.recordedAtMs))}::timestamptz[],
       ${rows.map(({ commit }) => toInstant(commit.recordedAtMs))}::timestamptz[],
       ${rows.map(({ event }) => JSON.stringify(event))}::text[]
     )`;
@@ -103,8 +103,8 @@ function textOf(extension: unknown): string | null {
 }
 
 /** A unit's clock may say anything. What cannot be when it happened is filed under the time of its recording. */
-function filedUnder(event: ClockStamp, recordedAtMs: number): string {
+function indexedTime(event: ClockStamp, recordedAtMs: number): string {
   const ms = occurredAtMs(event);
-  const isPossible = ms >= EARLIEST_MS && ms <= recordedAtMs + MAX_AHEAD_MS;
+  const isPossible = ms >= EARLIEST_STORABLE_MS && ms <= recordedAtMs + MAX_AHEAD_MS;
   return toInstant(isPossible ? ms : recordedAtMs);
 }

@@ -1,14 +1,14 @@
 /** `./run projections parked NAME` and `retry NAME UNIT`. */
 
 import { parkedUnit, parkedUnits, requestRetry } from '../engine/queries/parked.ts';
-import type { Operation } from './rebuild.ts';
+import type { OperationContext } from './rebuild.ts';
 
 const POLL_INTERVAL_MS = 200;
 const TRIED_WITHIN_MS = 15_000;
 const PAGE_UNITS = 500;
 
 /** Lists the parked units of a projection. @returns the exit status: 1 when there are some */
-export async function listParked(projection: string, { postgres, output }: Operation): Promise<number> {
+export async function listParked(projection: string, { postgres, output }: OperationContext): Promise<number> {
   let cursor: string | null = null;
   let units = 0;
   do {
@@ -26,7 +26,7 @@ export async function listParked(projection: string, { postgres, output }: Opera
 }
 
 /** Has a parked unit tried again, and waits for what comes of it. @returns the exit status: 1 when it stays parked */
-export async function retry(projection: string, unit: string, operation: Operation): Promise<number> {
+export async function retry(projection: string, unit: string, operation: OperationContext): Promise<number> {
   const { postgres, output, clock, sleep, interrupted } = operation;
   const say = (text: string) => output.write(`${text}\n`);
   const before = await parkedUnit(postgres.sql, projection, unit);

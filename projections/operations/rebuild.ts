@@ -5,13 +5,13 @@
 
 import type { Postgres, Sql } from '../../platform/postgres/connection.ts';
 import { cancelRebuild, requestRebuild } from '../engine/queries/rebuilds.ts';
-import { duration, number, type Output, ProgressDisplay } from './progress.ts';
+import { formatDuration, formatNumber, type Output, ProgressDisplay } from './progress-display.ts';
 
 const POLL_INTERVAL_MS = 500;
 /** When no process has taken it up by then, that is said. */
 const TAKEN_UP_WITHIN_MS = 3_000;
 
-export interface Operation {
+export interface OperationContext {
   readonly postgres: Postgres;
   readonly output: Output;
   /** Milliseconds that only go forward. */
@@ -39,15 +39,15 @@ interface RunRow {
 }
 
 /** Asks for a rebuild, or joins one that is under way, and shows it until it ends. @returns the exit status */
-export async function rebuild(projection: string, operation: Operation): Promise<number> {
+export async function rebuild(projection: string, operation: OperationContext): Promise<number> {
   const { postgres, output, clock, sleep, lastSequence, interrupted, by } = operation;
   const display = new ProgressDisplay(projection, output, clock);
   const asked = await requestRebuild(postgres, projection, by);
   if (asked === undefined) {
-    display.say(`there is no projection ${projection}`);
+    display.printLine(`there is no projection ${projection}`);
     return FAILED;
   }
-  if (!asked.isNew) display.say(`${projection} is being rebuilt already: this shows it`);
+  if (!asked.isNew) display.printLine(`${projection} is being rebuilt already: this shows it`);
   const askedAtMs = clock();
   let saidWaiting = false;
   while (!interrupted.aborted) {
@@ -57,20 +57,22 @@ export async function rebuild(projection: string, operation: Operation): Promise
       case 'serving':
       case 'retired': {
         const tookS = run.took_s ?? 0;
-        const rate = tookS > 0 ? `, ${number(run.events / tookS)}/s` : '';
-        display.say(`${projection} is rebuilt: ${number(run.events)} events in ${duration(tookS)}${rate}`);
+        const rate = tookS > 0 ? `, ${formatNumber(run.events / tookS)}/s` : '';
+        display.printLine(
+          `${projection} is rebuilt: ${formatNumber(run.events)} events in ${formatDuration(tookS)}${rate}`,
+        );
         return DONE;
       }
       case 'cancelled':
       case 'failed':
-        display.say(
+        display.printLine(
           `the rebuild of ${projection} ${run.status === 'failed' ? 'failed' : 'was called off'}: ${run.ended_because}`,
         );
         return FAILED;
       case 'requested':
         if (!saidWaiting && clock() - askedAtMs > TAKEN_UP_WITHIN_MS) {
           saidWaiting = true;
-          display.say('it is noted, but no projections process has taken it up yet: does one run?');
+          display.printLine('it is noted, but no projections process has taken it up yet: does one run?');
         }
         break;
       case 'building':
@@ -79,7 +81,7 @@ export async function rebuild(projection: string, operation: Operation): Promise
     }
     await sleep(POLL_INTERVAL_MS);
   }
-  display.say(
+  display.printLine(
     `the rebuild of ${projection} goes on without this terminal; ./run projections rebuild ${projection} shows it again, ` +
       `./run projections cancel ${projection} calls it off`,
   );
@@ -87,7 +89,7 @@ export async function rebuild(projection: string, operation: Operation): Promise
 }
 
 /** Calls a rebuild off. @returns the exit status */
-export async function cancel(projection: string, { postgres, output, by }: Operation): Promise<number> {
+export async function cancel(projection: string, { postgres, output, by }: OperationContext): Promise<number> {
   const outcome = await cancelRebuild(postgres, projection, by);
   const said = {
     cancelled: `the rebuild of ${projection} is called off; what served goes on serving`,

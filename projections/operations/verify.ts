@@ -8,15 +8,15 @@
 
 import type { EventStore } from '../../platform/event-store/store.ts';
 import type { Postgres, Sql, Tx } from '../../platform/postgres/connection.ts';
-import { readPositions } from '../engine/checkpoints.ts';
-import { toCommit } from '../engine/commits.ts';
-import { dropRun } from '../engine/dropping.ts';
+import { readPositions } from '../engine/checkpoints/checkpoints.ts';
+import { parseCommit } from '../engine/consume/parse-commit.ts';
 import { ALL_LANES } from '../engine/engine.ts';
-import { readParked } from '../engine/parking.ts';
+import { readParked } from '../engine/parking/parking.ts';
 import type { Commit, Projection } from '../engine/projection.ts';
-import { activeRuns, countEvents, createVerification, endRun, type Run } from '../engine/runs.ts';
-import { number, ProgressDisplay } from './progress.ts';
-import type { Operation } from './rebuild.ts';
+import { dropRun } from '../engine/runs/drop-runs.ts';
+import { activeRuns, countEvents, createVerification, endRun, type Run } from '../engine/runs/runs.ts';
+import { formatNumber, ProgressDisplay } from './progress-display.ts';
+import type { OperationContext } from './rebuild.ts';
 
 /** Commits that one transaction applies. */
 const MAX_BATCH_COMMITS = 2_000;
@@ -31,7 +31,7 @@ const SAME = 0;
 const DIFFERENT = 1;
 const INTERRUPTED = 130;
 
-export interface Verification extends Operation {
+export interface VerificationContext extends OperationContext {
   readonly store: EventStore;
   readonly projections: readonly Projection[];
 }
@@ -44,17 +44,17 @@ interface Serving {
 }
 
 /** @returns the exit status: 1 when rows differ, or nothing can be compared */
-export async function verify(name: string, verification: Verification): Promise<number> {
+export async function verify(name: string, verification: VerificationContext): Promise<number> {
   const { postgres, output, clock, interrupted, projections } = verification;
   const display = new ProgressDisplay(name, output, clock);
   const projection = projections.find((each) => each.name === name);
   const serving = (await activeRuns(postgres.sql, [name])).find(({ status }) => status === 'serving');
   if (projection === undefined || serving === undefined) {
-    display.say(projection === undefined ? `there is no projection ${name}` : `no run of ${name} serves yet`);
+    display.printLine(projection === undefined ? `there is no projection ${name}` : `no run of ${name} serves yet`);
     return DIFFERENT;
   }
   if (serving.version !== projection.version) {
-    display.say(
+    display.printLine(
       `version ${serving.version} of ${name} serves, this code has ${projection.version}: use the code that fills it`,
     );
     return DIFFERENT;
@@ -66,12 +66,13 @@ export async function verify(name: string, verification: Verification): Promise<
     if (interrupted.aborted) return INTERRUPTED;
     let differing = 0;
     for (const table of known.tables) differing += await compare(postgres.sql, table, run, display);
-    display.say(
+    display.printLine(
       differing === 0
-        ? `${name} is what ${number(events)} events say, row for row, in ${known.tables.length} tables`
-        : `${name} differs from what ${number(events)} events say: ${number(differing)} rows`,
+        ? `${name} is what ${formatNumber(events)} events say, row for row, in ${known.tables.length} tables`
+        : `${name} differs from what ${formatNumber(events)} events say: ${formatNumber(differing)} rows`,
     );
-    for (const unit of known.parked.keys()) display.say(`${unit} is parked: it was compared as far as it is applied`);
+    for (const unit of known.parked.keys())
+      display.printLine(`${unit} is parked: it was compared as far as it is applied`);
     return differing === 0 ? SAME : DIFFERENT;
   } finally {
     await endRun(postgres.sql, run.id, 'cancelled', 'it was verified');
@@ -108,7 +109,7 @@ async function fillAsFar(
   projection: Projection,
   run: Run,
   { positions, parked }: Serving,
-  { store, postgres, interrupted }: Verification,
+  { store, postgres, interrupted }: VerificationContext,
   display: ProgressDisplay,
 ): Promise<number> {
   const end = Math.max(...positions.values());
@@ -131,7 +132,7 @@ async function fillAsFar(
       const isApplied =
         message.sequence <= (positions.get(message.lane) ?? 0) &&
         message.sequence < (parked.get(message.unit) ?? Number.POSITIVE_INFINITY);
-      const commit = isApplied ? toCommit(message, () => undefined) : undefined;
+      const commit = isApplied ? parseCommit(message, () => undefined) : undefined;
       if (commit !== undefined) batch.push(commit);
       if (batch.length >= MAX_BATCH_COMMITS) await apply(message.sequence);
       if (message.sequence >= end) break;
@@ -158,8 +159,8 @@ async function compare(sql: Sql, table: string, run: Run, display: ProgressDispl
   if (rows.length === 0) return 0;
   const [counted] = await sql<{ count: number }[]>`select count(*) as count ${differing}`;
   for (const { serves, rebuilt } of rows)
-    display.say(serves === null ? `  ${table}: only rebuilt: ${rebuilt}` : `  ${table}: only serving: ${serves}`);
+    display.printLine(serves === null ? `  ${table}: only rebuilt: ${rebuilt}` : `  ${table}: only serving: ${serves}`);
   const unnamed = (counted?.count ?? 0) - rows.length;
-  if (unnamed > 0) display.say(`  ${table}: and ${number(unnamed)} more`);
+  if (unnamed > 0) display.printLine(`  ${table}: and ${formatNumber(unnamed)} more`);
   return counted?.count ?? 0;
 }

@@ -11,10 +11,10 @@ import type { UnitState } from '../../domain/unit/unit.ts';
 import { toInstant, toMs } from '../../domain/vocabulary.ts';
 import { chunksOf } from '../../platform/batching/chunks-of.ts';
 import type { Sql, Tx } from '../../platform/postgres/connection.ts';
-import { KeptRows } from '../engine/kept-rows.ts';
+import { WriteBehindRows } from '../engine/fill/write-behind-rows.ts';
 import type { CommitBatch, Projection } from '../engine/projection.ts';
-import { EARLIEST_MS } from '../event_log/projection.ts';
-import { type FoldedUnit, UnitStates, versionWithFold, withoutUses } from '../unit-states.ts';
+import { EARLIEST_STORABLE_MS } from '../event_log/projection.ts';
+import { type FoldedUnit, UnitStates, versionWithFold, withoutUses } from '../unit-states/unit-states.ts';
 
 /** What makes a place: where it is, what it asks, whether it answers, and who is in its lockers. */
 const PLACE_AGGREGATES: ReadonlySet<Aggregate> = new Set(['registry', 'config', 'connectivity', 'device']);
@@ -25,7 +25,7 @@ const MAX_WAITING_RESERVATIONS = 20_000;
 const MAX_RESERVATIONS_PER_WRITE = 1_000;
 
 export function createReservations(): Projection {
-  const unitStates = new UnitStates({ aggregates: PLACE_AGGREGATES, isFromRegistration: true, keep: withoutUses });
+  const unitStates = new UnitStates({ aggregates: PLACE_AGGREGATES, startsAtRegistration: true, trim: withoutUses });
   return {
     name: 'reservations',
     version: versionWithFold(3),
@@ -43,15 +43,15 @@ export function createReservations(): Projection {
 
     openFold(schema, isFresh) {
       const table = `${schema}.reservation`;
-      const kept = new KeptRows<Kept>(MAX_KEPT_RESERVATIONS, isFresh);
+      const kept = new WriteBehindRows<Kept>(MAX_KEPT_RESERVATIONS, isFresh);
       const places = unitStates.openFold(schema, isFresh, (tx, folded) => applyPlaces(tx, schema, folded));
       return {
-        async take(sql, commits) {
+        async add(sql, commits) {
           await foldBookings(sql, table, commits, kept);
-          await places.take(sql, commits);
+          await places.add(sql, commits);
         },
         get isFull() {
-          return places.isFull || kept.changed >= MAX_WAITING_RESERVATIONS;
+          return places.isFull || kept.dirtyCount >= MAX_WAITING_RESERVATIONS;
         },
         drain() {
           const changed = kept.drain();
@@ -120,13 +120,13 @@ interface Kept {
 }
 
 async function applyBookings(tx: Tx, table: string, commits: CommitBatch): Promise<void> {
-  const kept = new KeptRows<Kept>(0, false);
+  const kept = new WriteBehindRows<Kept>(0, false);
   await foldBookings(tx, table, commits, kept);
   await saveReservations(tx, table, kept.drain());
 }
 
 /** Folds the events of reservations, each on its own row, with the fold that decides. */
-async function foldBookings(sql: Sql, table: string, commits: CommitBatch, kept: KeptRows<Kept>): Promise<void> {
+async function foldBookings(sql: Sql, table: string, commits: CommitBatch, kept: WriteBehindRows<Kept>): Promise<void> {
   const events = commits
     .filter(({ aggregate }) => aggregate === 'booking')
     .flatMap(({ unit, sequence, events }) =>
@@ -137,12 +137,12 @@ async function foldBookings(sql: Sql, table: string, commits: CommitBatch, kept:
       }),
     );
   const missing = kept.missing(events.map(({ id }) => id));
-  for (const { id, ...row } of await readReservations(sql, table, missing)) kept.keep(id, row);
+  for (const { id, ...row } of await readReservations(sql, table, missing)) kept.putClean(id, row);
   for (const { unit, sequence, id, event } of events) {
     const before = kept.get(id);
     const reservation = evolveReservation(before?.reservation, event);
     if (reservation === undefined) continue;
-    kept.change(id, { unit, reservation, heldPosition: before?.heldPosition ?? sequence });
+    kept.putDirty(id, { unit, reservation, heldPosition: before?.heldPosition ?? sequence });
   }
 }
 
@@ -274,5 +274,5 @@ async function saveLockers(tx: Tx, table: string, rows: readonly LockerRow[]): P
 
 /** A time on a unit's clock as Postgres can keep it: days that there are not, such as 30 February, were recorded once. */
 function storable(time: string | undefined): string | null {
-  return time === undefined ? null : toInstant(Math.max(toMs(time), EARLIEST_MS));
+  return time === undefined ? null : toInstant(Math.max(toMs(time), EARLIEST_STORABLE_MS));
 }

@@ -5,7 +5,7 @@ import type { ConfigurationValues } from '../../domain/configuration-values.ts';
 import { type LockerSize, type Money, toInstant, toMs } from '../../domain/vocabulary.ts';
 import type { Fragment, Sql } from '../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
-import { servingRun } from '../engine/serving.ts';
+import { servingRun } from '../engine/queries/serving-runs.ts';
 
 const METRES_PER_DEGREE = 111_320;
 const EARTH_RADIUS_M = 6_371_000;
@@ -22,7 +22,7 @@ interface Row {
 }
 
 /** A customer's reservation; others' are `undefined` like those that do not exist. */
-export async function reservationOf(
+export async function getReservation(
   sql: Sql,
   { id, customer }: { readonly id: string; readonly customer: string },
 ): Promise<ShownReservation | undefined> {
@@ -78,7 +78,7 @@ interface FreeLocker {
  * Lockers that are free for a whole period, at one unit or near a place (then the nearest units first), `limit` at most.
  * The rules are those of the domain's `freeLockers`; the unit's limits of length and its price list decide what is for rent.
  */
-export async function availability(
+export async function findFreeLockers(
   sql: Sql,
   query: {
     readonly unit?: string;

@@ -1,6 +1,6 @@
 import type { PingerStatus } from '../../platform/liveness/pinger-status.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
-import { watch } from './watching.ts';
+import { readPingerCoverage } from './pinger-coverage.ts';
 
 /** Most units that are named in one answer. With more clocks wrong than that, it is ours that is wrong. */
 const MAX_WRONG_CLOCKS = 100_000;
@@ -40,11 +40,11 @@ interface ResponseTimeRow {
 }
 
 /** The pingers that watch now, and what is wrong with the watch. */
-export async function pingers(sql: Sql) {
+export async function activePingers(sql: Sql) {
   const [owners, watching] = await Promise.all([
     sql<{ status: PingerStatus }[]>`
       select status from platform.pingers where watches_until >= now() order by pinger_id`,
-    watch(sql),
+    readPingerCoverage(sql),
   ]);
   return { owners: owners.map(({ status }) => status), ...watching };
 }

@@ -7,13 +7,13 @@ import { unitHash } from '../../domain/shard.ts';
 import type { UnitState } from '../../domain/unit/unit.ts';
 import type { Tx } from '../../platform/postgres/connection.ts';
 import type { Projection } from '../engine/projection.ts';
-import { type FoldedUnit, UnitStates, versionWithFold, withoutUses } from '../unit-states.ts';
+import { type FoldedUnit, UnitStates, versionWithFold, withoutUses } from '../unit-states/unit-states.ts';
 
 /** The subjects that tell of what is shown. */
 export const FOLLOWED: ReadonlySet<Aggregate> = new Set(['registry', 'config', 'connectivity', 'device', 'log']);
 
 export function createUnits(): Projection {
-  const unitStates = new UnitStates({ aggregates: FOLLOWED, isFromRegistration: true, keep: withoutUses });
+  const unitStates = new UnitStates({ aggregates: FOLLOWED, startsAtRegistration: true, trim: withoutUses });
   return {
     name: 'units',
     version: versionWithFold(5),

@@ -6,8 +6,8 @@ import { detailsOf } from '../../domain/unit/details.ts';
 import type { UnitState } from '../../domain/unit/unit.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
-import { servingRun } from '../engine/serving.ts';
-import { type StateRow, stateOf } from '../unit-states.ts';
+import { servingRun } from '../engine/queries/serving-runs.ts';
+import { type StateRow, stateOf } from '../unit-states/unit-states.ts';
 
 /** A unit that answered a ping within this time learns from pings how far its log is recorded. */
 const PING_ACKNOWLEDGEMENT_VALIDITY = '10 minutes';

@@ -2,7 +2,7 @@
 
 import { type TSchema, Type } from '@sinclair/typebox';
 import { laneOf } from '../../domain/shard.ts';
-import type { PositionWatch } from '../../projections/engine/queries.ts';
+import type { PositionWaiter } from '../../projections/engine/queries/position-waiter.ts';
 import { Problem, RETRY_AFTER_S } from './problems.ts';
 
 /** Longest wait for a position before a read is refused. */
@@ -52,9 +52,9 @@ export const MinPosition = {
 };
 
 export class Reads {
-  readonly #positions: PositionWatch;
+  readonly #positions: PositionWaiter;
 
-  constructor(positions: PositionWatch) {
+  constructor(positions: PositionWaiter) {
     this.#positions = positions;
   }
 
@@ -64,7 +64,7 @@ export class Reads {
    */
   async wait(projection: string, minPosition: string | undefined, unit?: string): Promise<void> {
     if (minPosition === undefined) return;
-    const passed = await this.#positions.passed({
+    const passed = await this.#positions.waitUntilPassed({
       projections: [projection],
       lanes: unit === undefined ? 'all' : [laneOf(unit)],
       position: Number.parseInt(minPosition, 10),

@@ -7,7 +7,7 @@ import type { Aggregate, CloudEvent } from '../../domain/events/envelope.ts';
 import { evolveUnit, newUnitState, type UnitState } from '../../domain/unit/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import type { Append } from '../../platform/event-store/store.ts';
-import { withoutUses } from '../../projections/unit-states.ts';
+import { withoutUses } from '../../projections/unit-states/unit-states.ts';
 import { FOLLOWED } from '../../projections/units/projection.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
 import { seededRandom } from '../support/random.ts';

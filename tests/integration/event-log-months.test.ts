@@ -2,10 +2,10 @@ import { afterAll, beforeAll, expect, test } from 'bun:test';
 import type { CloudEvent } from '../../domain/events/envelope.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
-import { servingRun } from '../../projections/engine/serving.ts';
+import { servingRun } from '../../projections/engine/queries/serving-runs.ts';
 import { monthOf } from '../../projections/event_log/months.ts';
 import { eventLog } from '../../projections/event_log/projection.ts';
-import { listEvents } from '../../projections/event_log/queries.ts';
+import { listEvents } from '../../projections/event_log/queries/events.ts';
 import { dump, fill, fillToTheEnd, freshPostgres } from '../support/projections.ts';
 
 const UNITS = 12;

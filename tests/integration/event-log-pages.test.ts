@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { toInstant } from '../../domain/vocabulary.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import { Postgres, type Tx } from '../../platform/postgres/connection.ts';
-import { servingRun } from '../../projections/engine/serving.ts';
+import { servingRun } from '../../projections/engine/queries/serving-runs.ts';
 import { ensureMonths } from '../../projections/event_log/months.ts';
 import {
   countEvents,
@@ -15,7 +15,7 @@ import {
   readPage,
 } from '../../projections/event_log/pages.ts';
 import { eventLog } from '../../projections/event_log/projection.ts';
-import { PAGE_SETTINGS } from '../../projections/event_log/queries.ts';
+import { PAGE_SETTINGS } from '../../projections/event_log/queries/events.ts';
 import { fillToTheEnd, freshPostgres } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
 import { testPostgres } from '../support/services.ts';

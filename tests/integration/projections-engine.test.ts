@@ -11,12 +11,12 @@ import {
 } from '../../platform/event-store/store.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { snapshotReader } from '../../projections/bookings/queries.ts';
+import { CheckpointBeyondEndError } from '../../projections/engine/consume/store-reader.ts';
+import { RebuildFailedError } from '../../projections/engine/fill/batch-filler.ts';
 import type { Projection } from '../../projections/engine/projection.ts';
+import { PositionWaiter } from '../../projections/engine/queries/position-waiter.ts';
 import { runStatus } from '../../projections/engine/queries/status.ts';
-import { PositionWatch } from '../../projections/engine/queries.ts';
-import { CheckpointBeyondEndError } from '../../projections/engine/reader.ts';
-import { RebuildFailedError } from '../../projections/engine/runner.ts';
-import { ensureRun, ObsoleteProjectionError } from '../../projections/engine/runs.ts';
+import { ensureRun, ObsoleteProjectionError } from '../../projections/engine/runs/runs.ts';
 import { eventually } from '../support/eventually.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
 import { dump, fill, fillToTheEnd, freshPostgres, happen, storeOf } from '../support/projections.ts';
@@ -83,10 +83,10 @@ describe('live and replayed', () => {
       await happen(history, store, 60);
       await pause(round % 3);
     }
-    const watch = new PositionWatch(live.sql, Date.now);
+    const watch = new PositionWaiter(live.sql, Date.now);
     const projections = ['units', 'bookings', 'reservations', 'event_log'];
     const position = await store.lastSequence();
-    expect(await watch.passed({ projections, lanes: 'all', position, timeoutMs: 20_000 })).toBe(true);
+    expect(await watch.waitUntilPassed({ projections, lanes: 'all', position, timeoutMs: 20_000 })).toBe(true);
     await filling.stop();
     expect(await dump(live)).toEqual(await inOneGo(store));
     for (const [unit, state] of history.states) {
@@ -129,10 +129,10 @@ describe('live and replayed', () => {
       await happen(history, store, 60);
       await pause(5);
     }
-    const watch = new PositionWatch(postgres.sql, Date.now);
+    const watch = new PositionWaiter(postgres.sql, Date.now);
     const position = await store.lastSequence();
     const projections = ['units', 'bookings', 'reservations', 'event_log'];
-    expect(await watch.passed({ projections, lanes: 'all', position, timeoutMs: 30_000 })).toBe(true);
+    expect(await watch.waitUntilPassed({ projections, lanes: 'all', position, timeoutMs: 30_000 })).toBe(true);
     await Promise.all(owners.map((owner) => owner.stop()));
     expect(await dump(postgres)).toEqual(await inOneGo(store));
   }, 60_000);
@@ -164,8 +164,10 @@ describe('poison', () => {
     await filling.caughtUp;
     await happen(history, store, 100);
     const end = await store.lastSequence();
-    const watch = new PositionWatch(postgres.sql, Date.now);
-    expect(await watch.passed({ projections: ['journal'], lanes: 'all', position: end, timeoutMs: 10_000 })).toBe(true);
+    const watch = new PositionWaiter(postgres.sql, Date.now);
+    expect(
+      await watch.waitUntilPassed({ projections: ['journal'], lanes: 'all', position: end, timeoutMs: 10_000 }),
+    ).toBe(true);
     await filling.stop();
 
     expect(await entries(postgres, unit)).toEqual(all.slice(0, 5));
@@ -198,8 +200,10 @@ describe('poison', () => {
     await fillToTheEnd(postgres, store, { projections: [journal(undefined)] });
     await happen(history, store, 60);
     const position = await store.lastSequence();
-    const watch = new PositionWatch(postgres.sql, Date.now);
-    expect(await watch.passed({ projections: ['journal'], lanes: 'all', position, timeoutMs: 10_000 })).toBe(true);
+    const watch = new PositionWaiter(postgres.sql, Date.now);
+    expect(await watch.waitUntilPassed({ projections: ['journal'], lanes: 'all', position, timeoutMs: 10_000 })).toBe(
+      true,
+    );
     await broken.stop();
     expect(await entries(postgres, unit)).toEqual(await messagesOf(store, unit));
   }, 30_000);
@@ -332,16 +336,16 @@ describe('reading one’s writes', () => {
     const store = storeOf(history);
     await happen(history, store, 20);
     const postgres = await database();
-    const watch = new PositionWatch(postgres.sql, Date.now);
+    const watch = new PositionWaiter(postgres.sql, Date.now);
     const lanes = [laneOf('PL-1000')];
     const wait = { projections: ['journal'], lanes, position: 20, timeoutMs: 60 };
-    expect(await watch.passed(wait)).toBe(false);
-    const waiting = Array.from({ length: 500 }, () => watch.passed({ ...wait, timeoutMs: 10_000 }));
+    expect(await watch.waitUntilPassed(wait)).toBe(false);
+    const waiting = Array.from({ length: 500 }, () => watch.waitUntilPassed({ ...wait, timeoutMs: 10_000 }));
     const filling = fill(postgres, store, { projections: [journal(undefined)] });
     expect(new Set(await Promise.all(waiting))).toEqual(new Set([true]));
-    expect(await watch.passed({ ...wait, position: 21 })).toBe(false);
+    expect(await watch.waitUntilPassed({ ...wait, position: 21 })).toBe(false);
     await happen(history, store, 1);
-    expect(await watch.passed({ ...wait, lanes: 'all' as never, position: 21, timeoutMs: 5_000 })).toBe(true);
+    expect(await watch.waitUntilPassed({ ...wait, lanes: 'all' as never, position: 21, timeoutMs: 5_000 })).toBe(true);
     await filling.stop();
   }, 30_000);
 
@@ -368,8 +372,10 @@ describe('reading one’s writes', () => {
     const filling = fill(postgres, store, { projections: [journal(undefined)] });
     await filling.caughtUp;
     await happen(history, store, 1);
-    const watch = new PositionWatch(postgres.sql, Date.now);
-    expect(await watch.passed({ projections: ['journal'], lanes: 'all', position: 1, timeoutMs: 1_000 })).toBe(true);
+    const watch = new PositionWaiter(postgres.sql, Date.now);
+    expect(await watch.waitUntilPassed({ projections: ['journal'], lanes: 'all', position: 1, timeoutMs: 1_000 })).toBe(
+      true,
+    );
     expect(toInstant(history.nowMs)).toStartWith('2026-');
     await filling.stop();
   });

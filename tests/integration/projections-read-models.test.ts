@@ -11,9 +11,9 @@ import type { Append, StoredMessage } from '../../platform/event-store/store.ts'
 import { encodeTelemetry } from '../../platform/liveness/telemetry.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { CursorError, type Page } from '../../platform/postgres/cursor.ts';
-import { listEvents } from '../../projections/event_log/queries.ts';
-import { availability, customerReservations, reservationOf } from '../../projections/reservations/queries.ts';
-import { TelemetryRecorder } from '../../projections/telemetry/recorder.ts';
+import { listEvents } from '../../projections/event_log/queries/events.ts';
+import { customerReservations, findFreeLockers, getReservation } from '../../projections/reservations/queries.ts';
+import { TelemetryRecorder } from '../../projections/telemetry/telemetry-recorder.ts';
 import { getUnit, listUnits, pingTargets, type UnitSort } from '../../projections/units/queries.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
 import { fillToTheEnd, freshPostgres, happen, silentLog, storeOf } from '../support/projections.ts';
@@ -60,7 +60,7 @@ describe('availability', () => {
       const untilMs = fromMs + (5 + random.below(240)) * MINUTE_MS;
       const size = random.below(2) === 0 ? undefined : LOCKER_SIZES[random.below(4)];
       const expected = statesOf().flatMap((state) => expectedOffers(state, { fromMs, untilMs }, nowMs));
-      const { items, asOf } = await availability(postgres.sql, {
+      const { items, asOf } = await findFreeLockers(postgres.sql, {
         near: { lat: 54.1, lon: 18.1, radiusM: 1_000_000 },
         from: toInstant(fromMs),
         until: toInstant(untilMs),
@@ -79,18 +79,18 @@ describe('availability', () => {
     const centre = { lat: 54.1, lon: 18.1 };
     const from = toInstant(history.nowMs + 100 * MINUTE_MS);
     const query = { from, until: toInstant(history.nowMs + 160 * MINUTE_MS), nowMs: history.nowMs, limit: 10_000 };
-    const near = await availability(postgres.sql, { ...query, near: { ...centre, radiusM: 5_000 } });
+    const near = await findFreeLockers(postgres.sql, { ...query, near: { ...centre, radiusM: 5_000 } });
     const distances = near.items.map(({ unit }) => distanceTo(unit, centre));
     expect(distances.length).toBeGreaterThan(0);
     expect(Math.max(...distances)).toBeLessThan(5_010);
     expect(distances).toEqual(distances.toSorted((a, b) => a - b));
-    const all = await availability(postgres.sql, { ...query, near: { ...centre, radiusM: 1_000_000 } });
+    const all = await findFreeLockers(postgres.sql, { ...query, near: { ...centre, radiusM: 1_000_000 } });
     const inside = all.items.filter(({ unit }) => distanceTo(unit, centre) <= 5_000);
     expect(near.items.length).toBe(inside.length);
   });
 
   test('says who knows it', async () => {
-    const { items } = await availability(postgres.sql, {
+    const { items } = await findFreeLockers(postgres.sql, {
       near: { lat: 54.1, lon: 18.1, radiusM: 1_000_000 },
       from: toInstant(history.nowMs + 100 * MINUTE_MS),
       until: toInstant(history.nowMs + 160 * MINUTE_MS),
@@ -119,14 +119,14 @@ describe('reservations', () => {
     }
     const [mine, other] = [held[0], held.find(({ customer }) => customer !== held[0]?.customer)];
     const query = { id: mine?.reservationId ?? '', customer: other?.customer ?? '' };
-    expect(await reservationOf(postgres.sql, query)).toBeUndefined();
+    expect(await getReservation(postgres.sql, query)).toBeUndefined();
   }, 30_000);
 
   test('one reservation is what the fold makes of it', async () => {
     for (const state of statesOf()) {
       for (const reservation of allReservations(state.booking)) {
         const { id, customer } = reservation;
-        const shown = await reservationOf(postgres.sql, { id, customer });
+        const shown = await getReservation(postgres.sql, { id, customer });
         expect(shown).toEqual({ ...reservation, unit: state.name });
       }
     }
@@ -337,7 +337,7 @@ async function tellPings(): Promise<void> {
       device.epoch === undefined ? {} : { epoch: device.epoch, lastSeq: recorded + (isBehind ? 5 : 0) };
     return answered({ unit: name, at, rttMs, ...log });
   });
-  recorder.take(encodeTelemetry('test', results));
+  recorder.record(encodeTelemetry('test', results));
   await recorder.flush();
   await watchAllShards(postgres.sql);
 }

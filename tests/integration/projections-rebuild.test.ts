@@ -2,14 +2,14 @@ import { afterAll, describe, expect, test } from 'bun:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
-import { createProjections } from '../../projections/all.ts';
-import { dropEndedRuns } from '../../projections/engine/dropping.ts';
+import { createProjections } from '../../projections/create-projections.ts';
 import type { Projection } from '../../projections/engine/projection.ts';
+import { PositionWaiter } from '../../projections/engine/queries/position-waiter.ts';
 import { cancelRebuild, requestRebuild } from '../../projections/engine/queries/rebuilds.ts';
+import { servingRun } from '../../projections/engine/queries/serving-runs.ts';
 import { listProjections } from '../../projections/engine/queries/status.ts';
-import { PositionWatch } from '../../projections/engine/queries.ts';
-import { servingRun } from '../../projections/engine/serving.ts';
-import { listEvents } from '../../projections/event_log/queries.ts';
+import { dropEndedRuns } from '../../projections/engine/runs/drop-runs.ts';
+import { listEvents } from '../../projections/event_log/queries/events.ts';
 import { getUnit, listUnits } from '../../projections/units/queries.ts';
 import { eventually } from '../support/eventually.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
@@ -54,8 +54,8 @@ function serves(postgres: Postgres, runId: number): Promise<unknown> {
 }
 
 async function shownTo(postgres: Postgres, position: number): Promise<void> {
-  const watch = new PositionWatch(postgres.sql, Date.now);
-  expect(await watch.passed({ projections: NAMES, lanes: 'all', position, timeoutMs: 20_000 })).toBe(true);
+  const watch = new PositionWaiter(postgres.sql, Date.now);
+  expect(await watch.waitUntilPassed({ projections: NAMES, lanes: 'all', position, timeoutMs: 20_000 })).toBe(true);
 }
 
 /** A projection that takes its time, and refuses the commit at `poison`. */
@@ -94,14 +94,16 @@ describe('a rebuild that was asked for', () => {
     expect(unitsShown).toBe(12);
 
     const done = new AbortController();
-    const watch = new PositionWatch(postgres.sql, Date.now);
+    const watch = new PositionWaiter(postgres.sql, Date.now);
     let answers = 0;
     const read = async () => {
       // Each reader's own: two that ask at once may be answered in the other order.
       let eventsShown = 0;
       while (!done.signal.aborted) {
         const position = await store.lastSequence();
-        expect(await watch.passed({ projections: NAMES, lanes: 'all', position, timeoutMs: 20_000 })).toBe(true);
+        expect(await watch.waitUntilPassed({ projections: NAMES, lanes: 'all', position, timeoutMs: 20_000 })).toBe(
+          true,
+        );
         const [units, events, one] = await Promise.all([
           listUnits(postgres.sql, { limit: 50, count: true }),
           listEvents(postgres.sql, { limit: 1, count: true }),

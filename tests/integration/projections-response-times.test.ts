@@ -4,9 +4,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { toInstant } from '../../domain/vocabulary.ts';
 import { BUCKET_MS, encodeTelemetry, type Heard } from '../../platform/liveness/telemetry.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
-import { ResponseTimeDays } from '../../projections/telemetry/days.ts';
 import { responseTimes } from '../../projections/telemetry/queries.ts';
-import { TelemetryRecorder } from '../../projections/telemetry/recorder.ts';
+import { ResponseTimePartitions } from '../../projections/telemetry/response-time-partitions.ts';
+import { TelemetryRecorder } from '../../projections/telemetry/telemetry-recorder.ts';
 import { freshPostgres, silentLog } from '../support/projections.ts';
 
 let postgres: Postgres;
@@ -20,7 +20,7 @@ beforeAll(async () => {
 afterAll(() => postgres.close(1));
 
 async function tell(...results: Heard<'pings'>[]): Promise<void> {
-  recorder.take(encodeTelemetry('test', results));
+  recorder.record(encodeTelemetry('test', results));
   await recorder.flush();
 }
 
@@ -60,9 +60,9 @@ describe('response times', () => {
     );
     const frail = new TelemetryRecorder(sql, silentLog);
     const once = (unit: string) => summary({ unit, sent: 2, lost: 1, rttMs: { min: 1, max: 1, sum: 1 } });
-    frail.take(encodeTelemetry('test', [once('FRAIL')]));
+    frail.record(encodeTelemetry('test', [once('FRAIL')]));
     await frail.flush();
-    frail.take(encodeTelemetry('test', [once('FRAIL')]));
+    frail.record(encodeTelemetry('test', [once('FRAIL')]));
     isAway = false;
     await frail.flush();
     await frail.flush();
@@ -73,7 +73,7 @@ describe('response times', () => {
     const old = 'response_times_20200101';
     await postgres.sql.script(`create table platform.${old} partition of platform.response_times
       for values from ('2020-01-01T00:00:00Z') to ('2020-01-02T00:00:00Z')`);
-    await new ResponseTimeDays().keep(postgres.sql);
+    await new ResponseTimePartitions().maintain(postgres.sql);
     const left = await postgres.sql<{ name: string }[]>`
       select relname as name from pg_class where relname like 'response\\_times\\_2%' and relkind = 'r' order by 1`;
     expect(left).toHaveLength(4);

@@ -10,10 +10,10 @@ import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { PingerStatus } from '../../platform/liveness/pinger-status.ts';
 import { encodeTelemetry, type TelemetryResult } from '../../platform/liveness/telemetry.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
-import { listEvents } from '../../projections/event_log/queries.ts';
-import { PING_CLOCK_PRECEDENCE_MS } from '../../projections/telemetry/news.ts';
-import { clockOffsets, pingers } from '../../projections/telemetry/queries.ts';
-import { TelemetryRecorder } from '../../projections/telemetry/recorder.ts';
+import { listEvents } from '../../projections/event_log/queries/events.ts';
+import { activePingers, clockOffsets } from '../../projections/telemetry/queries.ts';
+import { TelemetryRecorder } from '../../projections/telemetry/telemetry-recorder.ts';
+import { PING_CLOCK_PRECEDENCE_MS } from '../../projections/telemetry/unit-telemetry.ts';
 import { getUnit, listUnits, pingTargets } from '../../projections/units/queries.ts';
 import { permutations } from '../support/permutations.ts';
 import { fillToTheEnd, freshPostgres, silentLog } from '../support/projections.ts';
@@ -51,7 +51,7 @@ async function register(unit: string, changes: Partial<ReturnType<typeof registr
 }
 
 async function tell(...results: TelemetryResult[]): Promise<void> {
-  recorder.take(encodeTelemetry('test', results));
+  recorder.record(encodeTelemetry('test', results));
   await recorder.flush();
 }
 
@@ -198,7 +198,7 @@ describe('the state that is shown', () => {
     ...changes,
   });
   const say = async (changes: Partial<PingerStatus>) => {
-    recorder.takeStatus(JSON.stringify(status(changes)));
+    recorder.recordPingerStatus(JSON.stringify(status(changes)));
     await recorder.flush();
   };
 
@@ -235,28 +235,28 @@ describe('the state that is shown', () => {
     const shard = unitHash('VANISHED').slice(0, 2);
     await say({ shards: [shard], outages: [{ shard, since: NOW_MS, share: 0.9 }] });
     expect(await shown('VANISHED')).toMatchObject({ state: 'unknown', unknownSince: toInstant(NOW_MS) });
-    expect((await pingers(postgres.sql)).outages).toEqual([{ shard, since: toInstant(NOW_MS) }]);
+    expect((await activePingers(postgres.sql)).outages).toEqual([{ shard, since: toInstant(NOW_MS) }]);
     await tell(answered({ unit: 'VANISHED', at: NOW_MS + 1, rttMs: 5 }));
     expect(await shown('VANISHED')).toMatchObject({ state: 'online', unknownSince: null });
     await say({ shards: [shard] });
-    expect((await pingers(postgres.sql)).outages).toEqual([]);
+    expect((await activePingers(postgres.sql)).outages).toEqual([]);
   });
 
   test('is told by the pingers that watch now', async () => {
     await say({ pingerId: 'pinger-2', shards: ['aa', 'ab'] });
-    const { owners, unwatched } = await pingers(postgres.sql);
+    const { owners, unwatched } = await activePingers(postgres.sql);
     expect(owners.map(({ pingerId }) => pingerId)).toEqual(['pinger-1', 'pinger-2']);
     expect(unwatched).not.toContain('aa');
     await postgres.sql`update platform.pingers set watches_until = now() - interval '1 second' where pinger_id = 'pinger-1'`;
-    expect((await pingers(postgres.sql)).owners).toEqual([
+    expect((await activePingers(postgres.sql)).owners).toEqual([
       status({ pingerId: 'pinger-2', shards: ['aa', 'ab'], at: expect.any(Number) as number }),
     ]);
   });
 
   test('a status that cannot be read changes nothing', async () => {
-    recorder.takeStatus('hello');
+    recorder.recordPingerStatus('hello');
     await say({ shards: ['cc', 'zz'] });
-    expect((await pingers(postgres.sql)).unwatched).toContain('cc');
+    expect((await activePingers(postgres.sql)).unwatched).toContain('cc');
   });
 });
 

@@ -11,9 +11,9 @@ import type { Append, StoredMessage } from '../../platform/event-store/store.ts'
 import { Postgres } from '../../platform/postgres/connection.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
 import { snapshotReader } from '../../projections/bookings/queries.ts';
-import { PositionWatch } from '../../projections/engine/queries.ts';
+import { PositionWaiter } from '../../projections/engine/queries/position-waiter.ts';
+import { PAGE_SETTINGS } from '../../projections/event_log/queries/events.ts';
 import { unitCommits } from '../../projections/event_log/queries/history.ts';
-import { PAGE_SETTINGS } from '../../projections/event_log/queries.ts';
 import { MAX_RUNNING_FOLDS, UnitHistory, type UnitHistoryDependencies } from '../../server/api/history/handlers.ts';
 import { pastView } from '../../server/api/history/views.ts';
 import { Problem } from '../../server/http/problems.ts';
@@ -88,7 +88,7 @@ function historyWith(changes: Partial<UnitHistoryDependencies> = {}): UnitHistor
   });
   return new UnitHistory({
     ...{ eventLog: reader.sql, loadSnapshot, decider, clock },
-    reads: new Reads(new PositionWatch(postgres.sql, () => performance.now())),
+    reads: new Reads(new PositionWaiter(postgres.sql, () => performance.now())),
     lastSequence: () => store.lastSequence(),
     ...changes,
   });

@@ -5,7 +5,7 @@ import type { EventStore } from '../../platform/event-store/store.ts';
 import { createLog } from '../../platform/observability/log.ts';
 import { Postgres } from '../../platform/postgres/connection.ts';
 import { migrate } from '../../platform/postgres/migrations.ts';
-import { createProjections } from '../../projections/all.ts';
+import { createProjections } from '../../projections/create-projections.ts';
 import { runProjections } from '../../projections/engine/engine.ts';
 import type { Projection } from '../../projections/engine/projection.ts';
 import type { FleetHistory } from './fleet-history.ts';

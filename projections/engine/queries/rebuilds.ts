@@ -4,7 +4,7 @@
  */
 
 import type { Postgres } from '../../../platform/postgres/connection.ts';
-import { endRun, insertRun, lockProjection } from '../runs.ts';
+import { endRun, insertRun, lockProjection } from '../runs/runs.ts';
 
 interface Known {
   readonly id: number;

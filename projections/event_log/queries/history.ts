@@ -6,7 +6,7 @@ import { laneOf } from '../../../domain/shard.ts';
 import type { RecordedCommit } from '../../../domain/unit/time-travel.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';
 import type { Sql } from '../../../platform/postgres/connection.ts';
-import { servingRun } from '../../engine/serving.ts';
+import { servingRun } from '../../engine/queries/serving-runs.ts';
 import { type EventRow, readPage } from '../pages.ts';
 
 /** Events that are read at a time. */
@@ -22,7 +22,7 @@ export interface HistoryEnd {
   readonly parkedFrom: number | undefined;
 }
 
-export async function historyEnd(sql: Sql, unit: string): Promise<HistoryEnd> {
+export async function readHistoryEnd(sql: Sql, unit: string): Promise<HistoryEnd> {
   const { runId } = await servingRun(sql, 'event_log');
   const [row] = await sql<{ position: number; parked_from: number | null }[]>`
     select c.position, p.position as parked_from
@@ -33,23 +33,23 @@ export async function historyEnd(sql: Sql, unit: string): Promise<HistoryEnd> {
 }
 
 /** A commit of a unit, and when the store took it. */
-export interface Recorded {
+export interface StoredCommit {
   readonly sequence: number;
   readonly recordedAtMs: number;
 }
 
 /** The last commit of a unit that was recorded at or before a moment, `undefined` when there is none. */
-export async function lastRecordedBy(sql: Sql, unit: string, atMs: number): Promise<Recorded | undefined> {
+export async function lastCommitRecordedBy(sql: Sql, unit: string, atMs: number): Promise<StoredCommit | undefined> {
   return found(sql, sql.part`unit = ${unit} and recorded_at <= ${toInstant(atMs)}::timestamptz`, 'desc');
 }
 
 /** The last commit of a unit up to a sequence, `undefined` when there is none. */
-export async function lastUpTo(sql: Sql, unit: string, sequence: number): Promise<Recorded | undefined> {
+export async function lastCommitUpTo(sql: Sql, unit: string, sequence: number): Promise<StoredCommit | undefined> {
   return found(sql, sql.part`unit = ${unit} and sequence <= ${sequence}::bigint`, 'desc');
 }
 
 /** The first commit of a unit, `undefined` when nothing was ever recorded of it. */
-export async function firstRecorded(sql: Sql, unit: string): Promise<Recorded | undefined> {
+export async function firstCommit(sql: Sql, unit: string): Promise<StoredCommit | undefined> {
   return found(sql, sql.part`unit = ${unit}`, 'asc');
 }
 
@@ -57,7 +57,7 @@ async function found(
   sql: Sql,
   condition: ReturnType<Sql['part']>,
   order: 'asc' | 'desc',
-): Promise<Recorded | undefined> {
+): Promise<StoredCommit | undefined> {
   const { schema } = await servingRun(sql, 'event_log');
   const by = order === 'asc' ? sql.part`sequence, index` : sql.part`sequence desc, index desc`;
   const [row] = await sql<{ sequence: number; recorded_at: Date }[]>`

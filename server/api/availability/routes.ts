@@ -3,7 +3,7 @@ import { Elysia } from 'elysia';
 import { requireBookablePeriod } from '../../../domain/booking/booking.ts';
 import { Instant, LockerId, LockerSize, Money, toMs, UnitName } from '../../../domain/vocabulary.ts';
 import type { Sql } from '../../../platform/postgres/connection.ts';
-import { availability } from '../../../projections/reservations/queries.ts';
+import { findFreeLockers } from '../../../projections/reservations/queries.ts';
 import { documented } from '../../http/documented.ts';
 import { invalidField } from '../../http/problems.ts';
 import { MinPosition, type Reads } from '../../http/reads.ts';
@@ -60,7 +60,7 @@ export function availabilityRoutes({ guard, reads, sql, clock }: AvailabilityDep
         requireBookablePeriod({ fromMs: toMs(from), untilMs: toMs(until) }, ANY_LENGTH, nowMs);
         const where = placeOf(unit, near, radiusM);
         await reads.wait('reservations', minPosition, unit);
-        return availability(sql, {
+        return findFreeLockers(sql, {
           ...where,
           ...(size === undefined ? {} : { size }),
           from,

@@ -1,7 +1,7 @@
 /** The lines of an export of the event log: CSV with columns that stay, or a JSON object a line. */
 
 import { lockerOfSubject } from '../../../domain/events/envelope.ts';
-import type { EventExport, ExportedEvent } from '../../../projections/event_log/queries.ts';
+import type { EventExport, ExportedEvent } from '../../../projections/event_log/queries/events.ts';
 import { NDJSON } from '../../http/body.ts';
 import { CSV, type CsvValue, csvContentType, csvLines } from '../../http/csv.ts';
 import type { Export } from '../../http/exports.ts';

@@ -1,6 +1,6 @@
 import { Elysia } from 'elysia';
 import type { Sql } from '../../../platform/postgres/connection.ts';
-import { exportEvents, listEvents } from '../../../projections/event_log/queries.ts';
+import { exportEvents, listEvents } from '../../../projections/event_log/queries/events.ts';
 import { preferredType } from '../../http/accept.ts';
 import { NDJSON } from '../../http/body.ts';
 import { CSV } from '../../http/csv.ts';

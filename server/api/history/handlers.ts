@@ -13,10 +13,10 @@ import { toInstant, toMs } from '../../../domain/vocabulary.ts';
 import type { Sql } from '../../../platform/postgres/connection.ts';
 import type { UnitDecider, UnitSnapshot } from '../../../platform/units/unit-decider.ts';
 import {
-  firstRecorded,
-  historyEnd,
-  lastRecordedBy,
-  lastUpTo,
+  firstCommit,
+  lastCommitRecordedBy,
+  lastCommitUpTo,
+  readHistoryEnd,
   unitCommits,
 } from '../../../projections/event_log/queries/history.ts';
 import { invalidField, Problem, RETRY_AFTER_S } from '../../http/problems.ts';
@@ -88,9 +88,9 @@ export class UnitHistory {
   async #atPosition(unit: string, position: number): Promise<StateView> {
     await this.#reach(unit, position);
     const { eventLog } = this.#deps;
-    const { parkedFrom } = await historyEnd(eventLog, unit);
+    const { parkedFrom } = await readHistoryEnd(eventLog, unit);
     if (parkedFrom !== undefined && parkedFrom <= position) throw parked(parkedFrom);
-    const last = await lastUpTo(eventLog, unit, position);
+    const last = await lastCommitUpTo(eventLog, unit, position);
     if (last === undefined) throw await this.#notYet(unit, `at position ${position}`);
     const state = await new Folding(this.#deps, unit, '/query/atPosition').recordedUpTo(position);
     return this.#view(state, last.recordedAtMs, 'believed', `at position ${position}`);
@@ -99,7 +99,7 @@ export class UnitHistory {
   /** Waits until the log has a position. @throws Problem when there is no such position, or the log is not there in time */
   async #reach(unit: string, position: number): Promise<void> {
     const { eventLog, reads, lastSequence } = this.#deps;
-    if ((await historyEnd(eventLog, unit)).position >= position) return;
+    if ((await readHistoryEnd(eventLog, unit)).position >= position) return;
     const last = await lastSequence();
     if (position > last) throw invalidField('/query/atPosition', `lies beyond the end, which is ${last}`);
     await reads.wait('event_log', String(position), unit);
@@ -107,9 +107,9 @@ export class UnitHistory {
 
   async #past(unit: string, { atMs, view }: Extract<Moment, { is: 'past' }>): Promise<StateView> {
     const { eventLog } = this.#deps;
-    const end = await historyEnd(eventLog, unit);
+    const end = await readHistoryEnd(eventLog, unit);
     if (end.parkedFrom !== undefined) throw parked(end.parkedFrom);
-    const last = (await lastRecordedBy(eventLog, unit, atMs))?.sequence ?? 0;
+    const last = (await lastCommitRecordedBy(eventLog, unit, atMs))?.sequence ?? 0;
     const folding = new Folding(this.#deps, unit, '/query/at');
     const believed = await folding.recordedUpTo(last);
     const when = `at ${toInstant(atMs)}`;
@@ -125,7 +125,7 @@ export class UnitHistory {
   }
 
   async #notYet(unit: string, when: string): Promise<Problem> {
-    const first = await firstRecorded(this.#deps.eventLog, unit);
+    const first = await firstCommit(this.#deps.eventLog, unit);
     if (first === undefined) return noSuchUnit();
     const { sequence, recordedAtMs } = first;
     const since = `it was at ${toInstant(recordedAtMs)}, position ${sequence}`;

@@ -3,7 +3,7 @@ import { Elysia } from 'elysia';
 import { Instant } from '../../../domain/vocabulary.ts';
 import { PingerStatus } from '../../../platform/liveness/pinger-status.ts';
 import type { Sql } from '../../../platform/postgres/connection.ts';
-import { pingers } from '../../../projections/telemetry/queries.ts';
+import { activePingers } from '../../../projections/telemetry/queries.ts';
 import { stateCounts } from '../../../projections/units/queries.ts';
 import { documented } from '../../http/documented.ts';
 import type { Guard } from '../auth/guard.ts';
@@ -67,7 +67,7 @@ export function pingerRoutes({ guard, sql }: PingerRouteDependencies) {
     .get(
       '',
       async () => {
-        const [{ owners, unwatched, outages }, states] = await Promise.all([pingers(sql), stateCounts(sql)]);
+        const [{ owners, unwatched, outages }, states] = await Promise.all([activePingers(sql), stateCounts(sql)]);
         return {
           owners: owners.map((owner) => ({ ...owner, at: new Date(owner.at).toISOString() })),
           unwatched,

@@ -1,6 +1,6 @@
 import { Elysia } from 'elysia';
 import type { Sql } from '../../../platform/postgres/connection.ts';
-import { customerReservations, reservationOf } from '../../../projections/reservations/queries.ts';
+import { customerReservations, getReservation } from '../../../projections/reservations/queries.ts';
 import { Problem } from '../../http/problems.ts';
 import { DEFAULT_LIMIT, type Reads } from '../../http/reads.ts';
 import type { Write, Writes } from '../../http/writes.ts';
@@ -64,7 +64,7 @@ export function reservationRoutes(deps: ReservationRouteDependencies) {
       '/:id',
       async ({ customer, params: { id }, query }) => {
         await reads.wait('reservations', query.minPosition, unitOfReservation(id));
-        const found = await reservationOf(sql, { id, customer });
+        const found = await getReservation(sql, { id, customer });
         if (found === undefined) throw new Problem('not-found', 404, 'There is no such reservation.');
         return reservations.view(found);
       },

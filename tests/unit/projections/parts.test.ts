@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'bun:test';
 import type { StoredMessage } from '../../../platform/event-store/store.ts';
 import { PostgresUnavailableError } from '../../../platform/postgres/connection.ts';
-import { FencedError } from '../../../projections/engine/checkpoints.ts';
-import { Intake } from '../../../projections/engine/intake.ts';
-import { KeptRows } from '../../../projections/engine/kept-rows.ts';
-import { isPoison } from '../../../projections/engine/parking.ts';
-import { statusTable } from '../../../projections/engine/status-table.ts';
+import { FencedError } from '../../../projections/engine/checkpoints/checkpoints.ts';
+import { MessageQueue } from '../../../projections/engine/consume/message-queue.ts';
+import { WriteBehindRows } from '../../../projections/engine/fill/write-behind-rows.ts';
+import { isPoison } from '../../../projections/engine/parking/parking.ts';
+import { statusTable } from '../../../projections/operations/status-table.ts';
 
 function message(sequence: number, bytes = 400): StoredMessage {
   const place = { sequence, unit: 'PL-1000', aggregate: 'device', lane: 7 } as const;
@@ -14,76 +14,76 @@ function message(sequence: number, bytes = 400): StoredMessage {
 
 describe('an intake', () => {
   test('takes each message once, in order, and passes what is none', () => {
-    const intake = new Intake(10);
-    for (const sequence of [9, 10, 11, 12, 11, 12, 14]) intake.offer(message(sequence));
-    intake.pass(15);
-    intake.pass(3);
+    const intake = new MessageQueue(10);
+    for (const sequence of [9, 10, 11, 12, 11, 12, 14]) intake.enqueue(message(sequence));
+    intake.skipTo(15);
+    intake.skipTo(3);
     expect(intake.messages.map(({ sequence }) => sequence)).toEqual([11, 12, 14]);
-    expect(intake.seenTo).toBe(15);
+    expect(intake.readTo).toBe(15);
   });
 
   test('holds up its reader while it is full, until it is emptied or the process stops', async () => {
-    const intake = new Intake(0);
-    for (let sequence = 1; !intake.isFull; sequence++) intake.offer(message(sequence));
+    const intake = new MessageQueue(0);
+    for (let sequence = 1; !intake.isFull; sequence++) intake.enqueue(message(sequence));
     const stop = new AbortController();
     let hasRoom = false;
-    const waiting = intake.room(stop.signal).then(() => {
+    const waiting = intake.waitForSpace(stop.signal).then(() => {
       hasRoom = true;
     });
     await Promise.resolve();
     expect(hasRoom).toBe(false);
-    intake.drop(1);
+    intake.removeFirst(1);
     await waiting;
-    intake.offer(message(1_000_000));
-    const stopped = intake.room(stop.signal);
+    intake.enqueue(message(1_000_000));
+    const stopped = intake.waitForSpace(stop.signal);
     stop.abort();
     await stopped;
   });
 
   test('is full sooner when its messages are large, and has room again when they are applied', () => {
     const large = 512 * 1024;
-    const intake = new Intake(0);
-    for (let sequence = 1; !intake.isFull; sequence++) intake.offer(message(sequence, large));
+    const intake = new MessageQueue(0);
+    for (let sequence = 1; !intake.isFull; sequence++) intake.enqueue(message(sequence, large));
     expect(intake.messages.length).toBeLessThan(32);
-    intake.drop(intake.messages.length - 1);
+    intake.removeFirst(intake.messages.length - 1);
     const isFull = () => intake.isFull;
     expect(isFull()).toBe(false);
-    while (!isFull()) intake.offer(message(intake.seenTo + 1, large));
+    while (!isFull()) intake.enqueue(message(intake.readTo + 1, large));
     expect(intake.messages.length).toBeLessThan(32);
   });
 
   test('wakes who waits when something comes, when it is woken, and when the time is over', async () => {
-    const intake = new Intake(0);
-    for (const wake of [() => intake.offer(message(1)), () => intake.pass(2), () => intake.wake()]) {
-      const change = intake.change();
+    const intake = new MessageQueue(0);
+    for (const wake of [() => intake.enqueue(message(1)), () => intake.skipTo(2), () => intake.notify()]) {
+      const change = intake.waitForChange();
       wake();
       await change;
     }
-    await intake.change(1);
+    await intake.waitForChange(1);
   });
 });
 
 describe('rows that a fold keeps', () => {
   test('are let go when there is no room, but not before they are written', () => {
-    const rows = new KeptRows<number>(2, true);
-    for (const key of ['a', 'b', 'c', 'd']) rows.change(key, 1);
-    expect(rows.changed).toBe(4);
+    const rows = new WriteBehindRows<number>(2, true);
+    for (const key of ['a', 'b', 'c', 'd']) rows.putDirty(key, 1);
+    expect(rows.dirtyCount).toBe(4);
     // While they are being written, they can be read nowhere else.
     expect(rows.drain()).toEqual([1, 1, 1, 1]);
     expect(rows.missing(['a', 'x'])).toEqual([]);
-    rows.change('d', 2);
-    rows.change('e', 2);
+    rows.putDirty('d', 2);
+    rows.putDirty('e', 2);
     expect(rows.drain()).toEqual([2, 2]);
     expect(['a', 'b', 'c', 'd', 'e'].map((key) => rows.get(key))).toEqual([undefined, undefined, undefined, 2, 2]);
     expect(rows.missing(['a', 'a', 'd', 'x'])).toEqual(['a', 'x']);
-    rows.keep('a', 1);
+    rows.putClean('a', 1);
     expect(rows.missing(['a'])).toEqual([]);
-    expect(rows.changed).toBe(0);
+    expect(rows.dirtyCount).toBe(0);
   });
 
   test('of a table that has rows already are read first', () => {
-    expect(new KeptRows<number>(2, false).missing(['a', 'a'])).toEqual(['a']);
-    expect(new KeptRows<number>(2, true).missing(['a'])).toEqual([]);
+    expect(new WriteBehindRows<number>(2, false).missing(['a', 'a'])).toEqual(['a']);
+    expect(new WriteBehindRows<number>(2, true).missing(['a'])).toEqual([]);
   });
 });
 

@@ -1,13 +1,13 @@
 import { describe, expect, test } from 'bun:test';
 import type { TelemetryResult } from '../../../platform/liveness/telemetry.ts';
 import {
-  clockOf,
-  joined,
+  addResult,
+  clockReadingOf,
+  latestProofOf,
+  mergeTelemetry,
   PING_CLOCK_PRECEDENCE_MS,
-  proofOf,
-  type UnitNews,
-  withResult,
-} from '../../../projections/telemetry/news.ts';
+  type UnitTelemetry,
+} from '../../../projections/telemetry/unit-telemetry.ts';
 import { permutations } from '../../support/permutations.ts';
 import { answered, missed } from '../../support/telemetry.ts';
 
@@ -26,8 +26,8 @@ const beat = (at: number, clockOffsetMs?: number) => ({
 });
 const miss = (at: number) => missed({ unit, at });
 
-function after(results: readonly TelemetryResult[]): UnitNews {
-  const news = results.reduce<UnitNews | undefined>((known, result) => withResult(known, result), undefined);
+function after(results: readonly TelemetryResult[]): UnitTelemetry {
+  const news = results.reduce<UnitTelemetry | undefined>((known, result) => addResult(known, result), undefined);
   if (news === undefined) throw new Error('nothing was heard');
   return news;
 }
@@ -81,16 +81,16 @@ describe('what was heard of a unit, in any order and dealt in any way', () => {
     for (const order of permutations(results)) {
       expect(summary(after(order))).toEqual(expected);
       for (let cut = 1; cut < order.length; cut++) {
-        expect(summary(joined(after(order.slice(0, cut)), after(order.slice(cut))))).toEqual(expected);
+        expect(summary(mergeTelemetry(after(order.slice(0, cut)), after(order.slice(cut))))).toEqual(expected);
       }
     }
   });
 });
 
-function summary(news: UnitNews): Expected {
+function summary(news: UnitTelemetry): Expected {
   const { answer: last, pinged, buckets } = news;
-  const proof = proofOf(news);
-  const clock = clockOf(news);
+  const proof = latestProofOf(news);
+  const clock = clockReadingOf(news);
   return {
     ...(proof === undefined ? {} : { proof: proof.at }),
     ...(last === undefined ? {} : { answer: last.at }),

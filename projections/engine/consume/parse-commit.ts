@@ -1,8 +1,8 @@
-import { MalformedCommitError, type StoredMessage } from '../../platform/event-store/store.ts';
-import type { Commit } from './projection.ts';
+import { MalformedCommitError, type StoredMessage } from '../../../platform/event-store/store.ts';
+import type { Commit } from '../projection.ts';
 
 /** Parses a message; one that is no commit gives nothing, and is told. */
-export function toCommit(
+export function parseCommit(
   message: StoredMessage,
   onMalformed: (message: StoredMessage, reason: string) => void,
 ): Commit | undefined {

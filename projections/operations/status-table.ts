@@ -1,4 +1,4 @@
-import type { RunStatus } from './queries/status.ts';
+import type { RunStatus } from '../engine/queries/status.ts';
 
 const HEAD = ['projection', 'version', 'schema', 'status', 'from', 'to', 'lag', 'parked'];
 const NUMBERS: ReadonlySet<string> = new Set(['version', 'from', 'to', 'lag', 'parked']);

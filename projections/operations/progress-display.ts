@@ -47,7 +47,7 @@ export class ProgressDisplay {
   }
 
   /** A line that stays. */
-  say(text: string): void {
+  printLine(text: string): void {
     this.#output.write(`${this.#output.isTerminal ? CLEAR_LINE : ''}${text}\n`);
   }
 
@@ -55,10 +55,15 @@ export class ProgressDisplay {
     const percent = `${String(Math.floor(share * 100)).padStart(3)} %`;
     const [first] = this.#samples;
     const seconds = first === undefined ? 0 : (atMs - first.atMs) / MS_PER_S;
-    const parts = [this.#what, ...(this.#output.isTerminal ? [bar(share)] : []), percent, `${number(events)} events`];
+    const parts = [
+      this.#what,
+      ...(this.#output.isTerminal ? [bar(share)] : []),
+      percent,
+      `${formatNumber(events)} events`,
+    ];
     if (first !== undefined && seconds > 0 && share > first.share) {
-      parts.push(`${number((events - first.events) / seconds)}/s`);
-      parts.push(`${duration((seconds * (1 - share)) / (share - first.share))} left`);
+      parts.push(`${formatNumber((events - first.events) / seconds)}/s`);
+      parts.push(`${formatDuration((seconds * (1 - share)) / (share - first.share))} left`);
     }
     return parts.join('  ');
   }
@@ -69,12 +74,12 @@ function bar(share: number): string {
   return `[${'#'.repeat(full)}${'.'.repeat(BAR_CELLS - full)}]`;
 }
 
-export function number(value: number): string {
+export function formatNumber(value: number): string {
   return Math.round(value).toLocaleString('en');
 }
 
 /** Such as `0:42` or `1:02:03`. */
-export function duration(seconds: number): string {
+export function formatDuration(seconds: number): string {
   const whole = Math.ceil(seconds);
   const two = (value: number) => String(value).padStart(2, '0');
   const minutes = Math.floor((whole % S_PER_HOUR) / S_PER_MINUTE);

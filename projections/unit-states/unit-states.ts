@@ -1,11 +1,11 @@
 /** Read models that keep the folded state of each unit: load it, fold a batch in, hand it back. */
 
-import type { Aggregate } from '../domain/events/envelope.ts';
-import { evolveUnit, newUnitState, UNIT_FOLD_VERSION, type UnitState } from '../domain/unit/unit.ts';
-import { chunksOf } from '../platform/batching/chunks-of.ts';
-import type { Sql, Tx } from '../platform/postgres/connection.ts';
-import { KeptRows } from './engine/kept-rows.ts';
-import type { Commit, CommitBatch, Fold } from './engine/projection.ts';
+import type { Aggregate } from '../../domain/events/envelope.ts';
+import { evolveUnit, newUnitState, UNIT_FOLD_VERSION, type UnitState } from '../../domain/unit/unit.ts';
+import { chunksOf } from '../../platform/batching/chunks-of.ts';
+import type { Sql, Tx } from '../../platform/postgres/connection.ts';
+import { WriteBehindRows } from '../engine/fill/write-behind-rows.ts';
+import type { Commit, CommitBatch, Fold } from '../engine/projection.ts';
 
 /** States that a read model keeps in memory, so that it need not read back what it has written. */
 const MAX_CACHED_STATES = 5_000;
@@ -16,13 +16,13 @@ const MAX_WAITING_STATES = 5_000;
 /** States that one statement writes. */
 const MAX_STATES_PER_WRITE = 250;
 
-export interface Folding {
+export interface UnitStatesOptions {
   /** The subjects that the read model follows. */
   readonly aggregates: ReadonlySet<Aggregate>;
   /** Whether a unit begins with its registration, and what came before is passed over. */
-  readonly isFromRegistration: boolean;
+  readonly startsAtRegistration: boolean;
   /** Takes out what the read model does not show. */
-  readonly keep: (state: UnitState) => UnitState;
+  readonly trim: (state: UnitState) => UnitState;
 }
 
 /** A unit before and after a batch. Parts that did not change are the same objects. */
@@ -54,10 +54,10 @@ interface Cached {
  * folded was committed, and who wrote the row: a state is a function of the commits up to its position.
  */
 export class UnitStates {
-  readonly #folding: Folding;
+  readonly #folding: UnitStatesOptions;
   readonly #cache = new Map<string, Cached>();
 
-  constructor(folding: Folding) {
+  constructor(folding: UnitStatesOptions) {
     this.#folding = folding;
   }
 
@@ -105,29 +105,29 @@ export class UnitStates {
     isFresh: boolean,
     saveOthers: (tx: Tx, folded: readonly FoldedUnit[]) => Promise<void>,
   ): Fold {
-    const kept = new KeptRows<Changed>(MAX_KEPT_STATES, isFresh);
+    const kept = new WriteBehindRows<Changed>(MAX_KEPT_STATES, isFresh);
     return {
-      take: async (sql, commits) => {
+      add: async (sql, commits) => {
         const byUnit = this.#followed(commits);
         for (const row of await readStates(sql, schema, kept.missing(byUnit.keys()))) {
           const { unit, position } = row;
           const state = stateOf(unit, row);
-          kept.keep(unit, { before: state, after: state, position });
+          kept.putClean(unit, { before: state, after: state, position });
         }
         for (const [unit, ofUnit] of byUnit) {
           const { before, after, position } = kept.get(unit) ?? unchanged(newUnitState(unit));
           const folded = this.#evolve({ state: after, position }, ofUnit);
           if (folded.position !== position)
-            kept.change(unit, { before, after: folded.state, position: folded.position });
+            kept.putDirty(unit, { before, after: folded.state, position: folded.position });
         }
       },
       get isFull() {
-        return kept.changed >= MAX_WAITING_STATES;
+        return kept.dirtyCount >= MAX_WAITING_STATES;
       },
       drain: () => {
         const folded = kept.drain();
         // The next change begins where this one is written.
-        for (const { after, position } of folded) kept.keep(after.name, { before: after, after, position });
+        for (const { after, position } of folded) kept.putClean(after.name, { before: after, after, position });
         return async (tx) => {
           for (const part of chunksOf(folded, MAX_STATES_PER_WRITE)) {
             await save(tx, schema, part);
@@ -147,7 +147,7 @@ export class UnitStates {
   }
 
   #evolve(before: Cached, commits: CommitBatch): Cached {
-    const { isFromRegistration, keep } = this.#folding;
+    const { startsAtRegistration: isFromRegistration, trim: keep } = this.#folding;
     let { state, position } = before;
     for (const commit of commits) {
       const isEarly = isFromRegistration && state.registry.status === 'unregistered' && commit.aggregate !== 'registry';

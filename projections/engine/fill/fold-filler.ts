@@ -12,15 +12,15 @@
  */
 
 import { setImmediate as turn } from 'node:timers/promises';
-import { isRetryable, RetryBackoff } from '../../platform/retry/retry-policy.ts';
-import { FencedError } from './checkpoints.ts';
-import { toCommit } from './commits.ts';
-import type { Intake } from './intake.ts';
-import { Lanes } from './lanes.ts';
-import { isPoison } from './parking.ts';
-import type { Commit, CommitBatch, Fold, Projection } from './projection.ts';
-import { FENCED_PAUSE_MS, type Filler, type FillOptions } from './runner.ts';
-import { countEvents, type Run } from './runs.ts';
+import { isRetryable, RetryBackoff } from '../../../platform/retry/retry-policy.ts';
+import { FencedError } from '../checkpoints/checkpoints.ts';
+import type { MessageQueue } from '../consume/message-queue.ts';
+import { parseCommit } from '../consume/parse-commit.ts';
+import { isPoison } from '../parking/parking.ts';
+import type { Commit, CommitBatch, Fold, Projection } from '../projection.ts';
+import { countEvents, type Run } from '../runs/runs.ts';
+import { FENCED_PAUSE_MS, type Filler, type FillOptions } from './batch-filler.ts';
+import { LanePositions } from './lane-positions.ts';
 
 /** Messages that are folded in one go; then others have their turn. */
 const MAX_CHUNK_MESSAGES = 250;
@@ -36,9 +36,9 @@ export class PoisonedFoldError extends Error {
   override readonly name = 'PoisonedFoldError';
 }
 
-export class Builder implements Filler {
+export class FoldFiller implements Filler {
   readonly #options: FillOptions;
-  readonly #lanes: Lanes;
+  readonly #lanes: LanePositions;
   readonly #retries: RetryBackoff;
   #foldedTo = 0;
   #events = 0;
@@ -48,7 +48,7 @@ export class Builder implements Filler {
   constructor(options: FillOptions) {
     const { postgres, run, lanes, clock } = options;
     this.#options = options;
-    this.#lanes = new Lanes(postgres, run, lanes);
+    this.#lanes = new LanePositions(postgres, run, lanes);
     this.#retries = new RetryBackoff(`building ${run.schema}`, options);
     this.#writtenAtMs = clock();
   }
@@ -57,12 +57,12 @@ export class Builder implements Filler {
     return this.#options.run;
   }
 
-  get appliedTo(): number {
-    return this.#lanes.appliedTo;
+  get lowestPosition(): number {
+    return this.#lanes.lowestPosition;
   }
 
-  get reachedTo(): number {
-    return this.#lanes.reachedTo;
+  get highestPosition(): number {
+    return this.#lanes.highestPosition;
   }
 
   reload(): Promise<boolean> {
@@ -70,9 +70,9 @@ export class Builder implements Filler {
   }
 
   /** Ends also when what is folded is lost: then it is to be begun anew. @throws PoisonedFoldError and what does not pass */
-  async fillFrom(intake: Intake): Promise<void> {
+  async fillFrom(intake: MessageQueue): Promise<void> {
     const { signal, sleep } = this.#options;
-    const wake = () => intake.wake();
+    const wake = () => intake.notify();
     signal.addEventListener('abort', wake, { once: true });
     try {
       await this.#foldAll(intake);
@@ -88,11 +88,12 @@ export class Builder implements Filler {
     }
   }
 
-  async #foldAll(intake: Intake): Promise<void> {
+  async #foldAll(intake: MessageQueue): Promise<void> {
     const { signal, clock, projection, run } = this.#options;
     if (this.#lanes.parked.size > 0) throw new PoisonedFoldError(`${run.schema} has parked units`);
-    const fold = projection.openFold?.(run.schema, this.reachedTo === 0) ?? new BatchFold(projection, run.schema);
-    this.#foldedTo = this.appliedTo;
+    const fold =
+      projection.openFold?.(run.schema, this.highestPosition === 0) ?? new PendingBatches(projection, run.schema);
+    this.#foldedTo = this.lowestPosition;
     while (!signal.aborted) {
       if (intake.messages.length === 0) await this.#level(fold, intake);
       if (signal.aborted) break;
@@ -105,29 +106,29 @@ export class Builder implements Filler {
   }
 
   /** Nothing has come that is not folded: the lanes advance to the end, and then it waits. */
-  async #level(fold: Fold, intake: Intake): Promise<void> {
-    this.#foldedTo = Math.max(this.#foldedTo, intake.seenTo);
-    if (this.#lanes.before(this.#foldedTo).size === 0) return intake.change();
+  async #level(fold: Fold, intake: MessageQueue): Promise<void> {
+    this.#foldedTo = Math.max(this.#foldedTo, intake.readTo);
+    if (this.#lanes.behind(this.#foldedTo).size === 0) return intake.waitForChange();
     const dueInMs = this.#writtenAtMs + LEVEL_INTERVAL_MS - this.#options.clock();
-    if (dueInMs > 0) return intake.change(dueInMs);
+    if (dueInMs > 0) return intake.waitForChange(dueInMs);
     await this.#write(fold);
     await this.#writing;
   }
 
-  async #take(fold: Fold, intake: Intake): Promise<void> {
+  async #take(fold: Fold, intake: MessageQueue): Promise<void> {
     const { postgres, onMalformed } = this.#options;
     const commits: Commit[] = [];
     const messages = intake.messages.slice(0, MAX_CHUNK_MESSAGES);
     for (const message of messages) {
-      if (!this.#lanes.lacks(message.lane, message.sequence)) continue;
-      const commit = toCommit(message, onMalformed);
+      if (!this.#lanes.isPending(message.lane, message.sequence)) continue;
+      const commit = parseCommit(message, onMalformed);
       if (commit === undefined) continue;
       commits.push(commit);
       this.#events += commit.events.length;
     }
-    if (commits.length > 0) await fold.take(postgres.sql, commits);
+    if (commits.length > 0) await fold.add(postgres.sql, commits);
     this.#foldedTo = messages.at(-1)?.sequence ?? this.#foldedTo;
-    intake.drop(messages.length);
+    intake.removeFirst(messages.length);
   }
 
   /** Begins to write; waits only for the write before. */
@@ -136,7 +137,7 @@ export class Builder implements Filler {
     await this.#writing;
     const write = fold.drain();
     const upTo = this.#foldedTo;
-    const from = this.#lanes.before(upTo);
+    const from = this.#lanes.behind(upTo);
     const events = this.#events;
     this.#events = 0;
     this.#writtenAtMs = clock();
@@ -148,7 +149,7 @@ export class Builder implements Filler {
         await countEvents(tx, run.id, events);
       })
       .then(() => {
-        this.#lanes.moved(from, upTo);
+        this.#lanes.recordMove(from, upTo);
         onApplied(run, events);
       });
     // It is waited for later.
@@ -157,7 +158,7 @@ export class Builder implements Filler {
 }
 
 /** For a projection that has no fold: batches wait, and are applied together. */
-class BatchFold implements Fold {
+class PendingBatches implements Fold {
   readonly #projection: Projection;
   readonly #schema: string;
   #commits: Commit[] = [];
@@ -172,7 +173,7 @@ class BatchFold implements Fold {
     return this.#events >= MAX_WAITING_EVENTS;
   }
 
-  take(_sql: unknown, batch: CommitBatch): void {
+  add(_sql: unknown, batch: CommitBatch): void {
     this.#commits.push(...batch);
     for (const { events } of batch) this.#events += events.length;
   }

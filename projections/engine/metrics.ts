@@ -1,8 +1,8 @@
 /** What the projections process tells Prometheus. */
 
-import type { Source } from '../platform/observability/metrics.ts';
-import type { Sql } from '../platform/postgres/connection.ts';
-import { listProjections, type ProjectionStatus } from './engine/queries/status.ts';
+import type { Source } from '../../platform/observability/metrics.ts';
+import type { Sql } from '../../platform/postgres/connection.ts';
+import { listProjections, type ProjectionStatus } from './queries/status.ts';
 
 const FAMILIES = {
   projection_position: gauge('Commit of the store up to which everything is shown'),

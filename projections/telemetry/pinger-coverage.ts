@@ -9,7 +9,7 @@ const MS_PER_S = 1_000;
 /** A pinger that was not heard for so long is forgotten. */
 const FORGET_PINGERS_AFTER = '1 day';
 
-export async function writeStatus(sql: Sql, status: PingerStatus): Promise<void> {
+export async function savePingerStatus(sql: Sql, status: PingerStatus): Promise<void> {
   const { pingerId, periodMs, shards, outages } = status;
   const until = sql.part`now() + make_interval(secs => ${watchedForMs(periodMs) / MS_PER_S}::double precision)`;
   const sinceMs = new Map(outages.map(({ shard, since }) => [shard, since]));
@@ -33,12 +33,12 @@ export async function writeStatus(sql: Sql, status: PingerStatus): Promise<void>
 }
 
 /** What is wrong with the watch now: by what, the shards. */
-export interface Watch {
+export interface PingerCoverage {
   readonly unwatched: readonly string[];
   readonly outages: readonly { readonly shard: string; readonly since: string }[];
 }
 
-export async function watch(sql: Sql): Promise<Watch> {
+export async function readPingerCoverage(sql: Sql): Promise<PingerCoverage> {
   const rows = await sql<{ shard: string; is_watched: boolean; outage_since: Date | null }[]>`
     select shard, watched_until >= now() as is_watched, outage_since from platform.watched_shards order by shard`;
   const watched = new Set(rows.flatMap(({ shard, is_watched }) => (is_watched ? [shard] : [])));
@@ -51,7 +51,7 @@ export async function watch(sql: Sql): Promise<Watch> {
 }
 
 /** Says once that something is wrong with the watch, and once that it is over. */
-export class WatchAlarms {
+export class CoverageAlarms {
   readonly #log: Log;
   #unwatched = 0;
   #outages = 0;
@@ -61,7 +61,7 @@ export class WatchAlarms {
     this.#log = log;
   }
 
-  look({ unwatched, outages }: Watch): void {
+  update({ unwatched, outages }: PingerCoverage): void {
     // Before the first pinger there is nobody to miss.
     this.#hasWatched ||= unwatched.length < shardsOfLength(2).length;
     if (!this.#hasWatched) return;

@@ -9,9 +9,16 @@ import { decodeStatus, type PingerStatus } from '../../platform/liveness/pinger-
 import { decodeTelemetry } from '../../platform/liveness/telemetry.ts';
 import type { Log } from '../../platform/observability/log.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
-import { ResponseTimeDays } from './days.ts';
-import { clockOf, joined, PING_CLOCK_PRECEDENCE_MS, proofOf, type UnitNews, withResult } from './news.ts';
-import { WatchAlarms, watch, writeStatus } from './watching.ts';
+import { CoverageAlarms, readPingerCoverage, savePingerStatus } from './pinger-coverage.ts';
+import { ResponseTimePartitions } from './response-time-partitions.ts';
+import {
+  addResult,
+  clockReadingOf,
+  latestProofOf,
+  mergeTelemetry,
+  PING_CLOCK_PRECEDENCE_MS,
+  type UnitTelemetry,
+} from './unit-telemetry.ts';
 
 const WRITE_INTERVAL_MS = 500;
 /** Units whose news are kept in memory; results of further units are dropped until the next write. */
@@ -25,21 +32,21 @@ const MS_PER_S = 1_000;
 export class TelemetryRecorder {
   readonly #sql: Sql;
   readonly #log: Log;
-  #buffer = new Map<string, UnitNews>();
+  #buffer = new Map<string, UnitTelemetry>();
   readonly #statuses = new Map<string, PingerStatus>();
-  readonly #days = new ResponseTimeDays();
-  readonly #alarms: WatchAlarms;
+  readonly #days = new ResponseTimePartitions();
+  readonly #alarms: CoverageAlarms;
   #dropped = 0;
   #unreadable = 0;
 
   constructor(sql: Sql, log: Log) {
     this.#sql = sql;
     this.#log = log;
-    this.#alarms = new WatchAlarms(log);
+    this.#alarms = new CoverageAlarms(log);
   }
 
   /** Takes a message of the stream TELEMETRY. */
-  take(json: string): void {
+  record(json: string): void {
     const message = decodeTelemetry(json);
     if (message === undefined) {
       this.#log.warn('a telemetry message cannot be read');
@@ -49,12 +56,12 @@ export class TelemetryRecorder {
     for (const result of message.results) {
       const known = this.#buffer.get(result.unit);
       if (known === undefined && this.#buffer.size >= MAX_BUFFERED_UNITS) this.#dropped += 1;
-      else this.#buffer.set(result.unit, withResult(known, result));
+      else this.#buffer.set(result.unit, addResult(known, result));
     }
   }
 
   /** Takes a message of a pinger about itself. */
-  takeStatus(json: string): void {
+  recordPingerStatus(json: string): void {
     const status = decodeStatus(json);
     if (status === undefined) this.#log.warn('the status of a pinger cannot be read');
     else if (this.#statuses.size < MAX_PINGERS || this.#statuses.has(status.pingerId)) {
@@ -74,8 +81,8 @@ export class TelemetryRecorder {
     const statuses = [...this.#statuses.values()];
     this.#statuses.clear();
     try {
-      for (const status of statuses) await writeStatus(this.#sql, status);
-      this.#alarms.look(await watch(this.#sql));
+      for (const status of statuses) await savePingerStatus(this.#sql, status);
+      this.#alarms.update(await readPingerCoverage(this.#sql));
     } catch (error) {
       this.#log.warn('the status of the pingers could not be written', { error });
     }
@@ -89,7 +96,7 @@ export class TelemetryRecorder {
     this.#buffer = new Map();
     const rows = [...taken.values()];
     try {
-      if (rows.length > 0) await this.#days.keep(this.#sql);
+      if (rows.length > 0) await this.#days.maintain(this.#sql);
       for (let start = 0; start < rows.length; start += MAX_ROWS_PER_WRITE) {
         const chunk = rows.slice(start, start + MAX_ROWS_PER_WRITE);
         await writeNews(this.#sql, chunk);
@@ -101,11 +108,11 @@ export class TelemetryRecorder {
     }
   }
 
-  #putBack(taken: ReadonlyMap<string, UnitNews>): void {
+  #putBack(taken: ReadonlyMap<string, UnitTelemetry>): void {
     for (const [unit, older] of taken) {
       const newer = this.#buffer.get(unit);
       if (newer === undefined) this.#buffer.set(unit, older);
-      else this.#buffer.set(unit, joined(newer, older));
+      else this.#buffer.set(unit, mergeTelemetry(newer, older));
     }
   }
 
@@ -121,7 +128,7 @@ export class TelemetryRecorder {
  * Each part moves on by itself and only forward, so that it does not matter in which order results come and how they are
  * dealt to writes.
  */
-async function writeNews(sql: Sql, news: readonly UnitNews[]): Promise<void> {
+async function writeNews(sql: Sql, news: readonly UnitTelemetry[]): Promise<void> {
   const rows = news.map(toRow);
   const column = <T>(value: (row: Row) => T): T[] => rows.map(value);
   const moments = (value: (row: Row) => number | undefined) =>
@@ -203,19 +210,19 @@ interface Row {
   readonly unit: string;
   readonly atMs: number;
   readonly pingedAtMs: number | undefined;
-  readonly answer: UnitNews['answer'];
-  readonly proof: ReturnType<typeof proofOf>;
-  readonly clock: ReturnType<typeof clockOf>;
+  readonly answer: UnitTelemetry['answer'];
+  readonly proof: ReturnType<typeof latestProofOf>;
+  readonly clock: ReturnType<typeof clockReadingOf>;
   readonly flapping: boolean;
 }
 
-function toRow(news: UnitNews): Row {
+function toRow(news: UnitTelemetry): Row {
   const { unit, answer, pinged } = news;
-  const proof = proofOf(news);
+  const proof = latestProofOf(news);
   const pingedAtMs = pinged?.at;
   // News without any result are never made.
   const atMs = latest(pingedAtMs, proof?.at) ?? 0;
-  return { unit, atMs, pingedAtMs, answer, proof, clock: clockOf(news), flapping: pinged?.flapping ?? false };
+  return { unit, atMs, pingedAtMs, answer, proof, clock: clockReadingOf(news), flapping: pinged?.flapping ?? false };
 }
 
 function latest(...moments: readonly (number | undefined)[]): number | undefined {

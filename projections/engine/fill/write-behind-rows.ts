@@ -4,7 +4,7 @@
  * What holds: a row is let go only after the write before last, and a write begins only when the one before is committed. So
  * whatever is not kept can be read from its table.
  */
-export class KeptRows<Row> {
+export class WriteBehindRows<Row> {
   readonly #maxRows: number;
   readonly #rows = new Map<string, Row>();
   readonly #changed = new Set<string>();
@@ -18,7 +18,7 @@ export class KeptRows<Row> {
   }
 
   /** How many wait to be written. */
-  get changed(): number {
+  get dirtyCount(): number {
     return this.#changed.size;
   }
 
@@ -32,11 +32,11 @@ export class KeptRows<Row> {
   }
 
   /** Keeps a row as it was read. */
-  keep(key: string, row: Row): void {
+  putClean(key: string, row: Row): void {
     this.#rows.set(key, row);
   }
 
-  change(key: string, row: Row): void {
+  putDirty(key: string, row: Row): void {
     // At the end: the rows that changed last are let go last.
     this.#rows.delete(key);
     this.#rows.set(key, row);

@@ -1,4 +1,4 @@
-import type { StoredMessage } from '../../platform/event-store/store.ts';
+import type { StoredMessage } from '../../../platform/event-store/store.ts';
 
 /** Messages, and their bytes, that wait for one projection; when one intake is full, the reader waits. */
 const MAX_INTAKE_MESSAGES = 10_000;
@@ -6,7 +6,7 @@ const MAX_INTAKE_MESSAGES = 10_000;
 const MAX_INTAKE_BYTES = 8 * 1024 * 1024;
 
 /** What the reader has brought and a projection has not applied yet. Messages come in the order of the store. */
-export class Intake {
+export class MessageQueue {
   readonly #messages: StoredMessage[] = [];
   #bytes = 0;
   /** Everything up to here was brought, or was no commit. */
@@ -19,7 +19,7 @@ export class Intake {
     this.#seenTo = after;
   }
 
-  get seenTo(): number {
+  get readTo(): number {
     return this.#seenTo;
   }
 
@@ -32,23 +32,23 @@ export class Intake {
   }
 
   /** Takes the next message; one that was brought before is ignored. */
-  offer(message: StoredMessage): void {
+  enqueue(message: StoredMessage): void {
     if (this.#isClosed || message.sequence <= this.#seenTo) return;
     this.#seenTo = message.sequence;
     this.#messages.push(message);
     this.#bytes += message.bytes;
-    this.wake();
+    this.notify();
   }
 
   /** Takes note that the store has nothing to apply up to a sequence. */
-  pass(sequence: number): void {
+  skipTo(sequence: number): void {
     if (sequence <= this.#seenTo) return;
     this.#seenTo = sequence;
-    this.wake();
+    this.notify();
   }
 
   /** Forgets the first messages: they are applied. */
-  drop(count: number): void {
+  removeFirst(count: number): void {
     for (const { bytes } of this.#messages.splice(0, count)) this.#bytes -= bytes;
     if (this.isFull) return;
     this.#emptied.resolve();
@@ -58,26 +58,26 @@ export class Intake {
   /** Nobody takes anything from here any more: it holds up no reader. */
   close(): void {
     this.#isClosed = true;
-    this.drop(this.#messages.length);
+    this.removeFirst(this.#messages.length);
   }
 
   /** Ends all waiting. */
-  wake(): void {
+  notify(): void {
     this.#changed.resolve();
     this.#changed = Promise.withResolvers();
   }
 
   /** Waits until something comes, or until `timeoutMs` have passed. */
-  async change(timeoutMs?: number): Promise<void> {
+  async waitForChange(timeoutMs?: number): Promise<void> {
     const { promise } = this.#changed;
     if (timeoutMs === undefined) return promise;
-    const timer = setTimeout(() => this.wake(), timeoutMs);
+    const timer = setTimeout(() => this.notify(), timeoutMs);
     await promise;
     clearTimeout(timer);
   }
 
   /** Waits until the intake is no longer full. */
-  async room(signal: AbortSignal): Promise<void> {
+  async waitForSpace(signal: AbortSignal): Promise<void> {
     if (!this.isFull || signal.aborted) return;
     const { promise, resolve } = this.#emptied;
     const stop = () => resolve();

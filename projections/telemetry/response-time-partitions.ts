@@ -3,18 +3,18 @@
 import type { Sql } from '../../platform/postgres/connection.ts';
 
 /** Days that are kept whole, besides today's. */
-export const RESPONSE_TIME_DAYS = 2;
+export const RETENTION_DAYS = 2;
 /** A ping of tomorrow may come from a clock that is ahead a little; more than a day ahead it has no place. */
 const DAYS_AHEAD = 1;
 
-export class ResponseTimeDays {
+export class ResponseTimePartitions {
   #madeOn: string | undefined;
 
   /** Makes the partitions of these days and drops those of days long gone, once a day. */
-  async keep(sql: Sql): Promise<void> {
+  async maintain(sql: Sql): Promise<void> {
     const [today] = await sql<{ day: string }[]>`select to_char(now() at time zone 'UTC', 'YYYY-MM-DD') as day`;
     if (today === undefined || today.day === this.#madeOn) return;
-    for (let offset = -RESPONSE_TIME_DAYS; offset <= DAYS_AHEAD; offset += 1) await this.#make(sql, today.day, offset);
+    for (let offset = -RETENTION_DAYS; offset <= DAYS_AHEAD; offset += 1) await this.#make(sql, today.day, offset);
     await this.#dropOld(sql, today.day);
     this.#madeOn = today.day;
   }
@@ -29,7 +29,7 @@ export class ResponseTimeDays {
   }
 
   async #dropOld(sql: Sql, today: string): Promise<void> {
-    const oldest = nameOf(dayOf(today, -RESPONSE_TIME_DAYS));
+    const oldest = nameOf(dayOf(today, -RETENTION_DAYS));
     const old = await sql<{ name: string }[]>`
       select c.relname as name from pg_inherits i join pg_class c on c.oid = i.inhrelid
       where i.inhparent = 'platform.response_times'::regclass and c.relname < ${oldest} and c.relname <> ${DEFAULT}`;

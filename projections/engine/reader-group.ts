@@ -2,27 +2,27 @@
 
 import type { EventStore } from '../../platform/event-store/store.ts';
 import { isRetryable, type RetryPolicy, retryWithBackoff } from '../../platform/retry/retry-policy.ts';
-import { Intake } from './intake.ts';
-import { readInto, requireInStore, watchEnd } from './reader.ts';
-import type { Filler } from './runner.ts';
+import { MessageQueue } from './consume/message-queue.ts';
+import { monitorStoreEnd, readIntoQueues, requirePositionInStore } from './consume/store-reader.ts';
+import type { Filler } from './fill/batch-filler.ts';
 import { sleepUnless } from './sleep.ts';
 
-export interface GroupOptions extends Pick<RetryPolicy, 'signal' | 'log'> {
+export interface ReaderGroupOptions extends Pick<RetryPolicy, 'signal' | 'log'> {
   readonly store: EventStore;
   /** Made when the group begins, with the signal that ends it. */
-  readonly fillers: (patience: RetryPolicy) => readonly Filler[];
+  readonly createFillers: (retryPolicy: RetryPolicy) => readonly Filler[];
   /** Works beside them, until the signal. */
-  readonly beside?: (fillers: readonly Filler[], patience: RetryPolicy) => Promise<void>;
+  readonly backgroundTask?: (fillers: readonly Filler[], retryPolicy: RetryPolicy) => Promise<void>;
 }
 
-export class Group {
+export class ReaderGroup {
   readonly #stop = new AbortController();
   readonly #ended: Promise<void>;
   #fillers: readonly Filler[] = [];
   #hasEnded = false;
   #failure: unknown;
 
-  constructor(options: GroupOptions) {
+  constructor(options: ReaderGroupOptions) {
     this.#ended = this.#run(options).then(
       () => undefined,
       (error: unknown) => {
@@ -52,27 +52,29 @@ export class Group {
     await this.#ended;
   }
 
-  async #run(options: GroupOptions): Promise<void> {
+  async #run(options: ReaderGroupOptions): Promise<void> {
     const { store, log } = options;
     const signal = AbortSignal.any([options.signal, this.#stop.signal]);
-    const patience: RetryPolicy = { signal, log, sleep: (ms) => sleepUnless(signal, ms) };
+    const retryPolicy: RetryPolicy = { signal, log, sleep: (ms) => sleepUnless(signal, ms) };
     const fillers: Filler[] = [];
-    for (const filler of options.fillers(patience)) {
-      if (await retryWithBackoff('reading checkpoints', patience, () => filler.reload())) fillers.push(filler);
+    for (const filler of options.createFillers(retryPolicy)) {
+      if (await retryWithBackoff('reading checkpoints', retryPolicy, () => filler.reload())) fillers.push(filler);
     }
     if (fillers.length === 0) return;
     for (const filler of fillers)
-      await retryWithBackoff('reading the event store', patience, () => requireInStore(store, filler.reachedTo));
+      await retryWithBackoff('reading the event store', retryPolicy, () =>
+        requirePositionInStore(store, filler.highestPosition),
+      );
     this.#fillers = fillers;
-    for (const { run, appliedTo } of fillers)
+    for (const { run, lowestPosition: appliedTo } of fillers)
       log.info('filling a projection', { projection: run.projection, schema: run.schema, from: appliedTo });
-    const fed = fillers.map((filler) => ({ filler, intake: new Intake(filler.appliedTo) }));
+    const fed = fillers.map((filler) => ({ filler, intake: new MessageQueue(filler.lowestPosition) }));
     const intakes = fed.map(({ intake }) => intake);
     const tasks = [
-      readInto(intakes, store, patience),
-      watchEnd(intakes, store, patience),
+      readIntoQueues(intakes, store, retryPolicy),
+      monitorStoreEnd(intakes, store, retryPolicy),
       ...fed.map(({ filler, intake }) => filler.fillFrom(intake)),
-      ...(options.beside === undefined ? [] : [options.beside(fillers, patience)]),
+      ...(options.backgroundTask === undefined ? [] : [options.backgroundTask(fillers, retryPolicy)]),
     ];
     // The first that ends stops the others; all have ended before this does.
     const guarded = tasks.map((task) => task.finally(() => this.#stop.abort()));

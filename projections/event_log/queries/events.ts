@@ -1,11 +1,11 @@
-import { occurredAt } from '../../domain/device/unit-clock.ts';
-import type { CloudEvent } from '../../domain/events/envelope.ts';
-import { Refusal } from '../../domain/refusal.ts';
-import { laneOf } from '../../domain/shard.ts';
-import { toInstant, toMs } from '../../domain/vocabulary.ts';
-import type { Sql } from '../../platform/postgres/connection.ts';
-import { CursorError, decodeCursor, encodeCursor, type Page } from '../../platform/postgres/cursor.ts';
-import { servingRun } from '../engine/serving.ts';
+import { occurredAt } from '../../../domain/device/unit-clock.ts';
+import type { CloudEvent } from '../../../domain/events/envelope.ts';
+import { Refusal } from '../../../domain/refusal.ts';
+import { laneOf } from '../../../domain/shard.ts';
+import { toInstant, toMs } from '../../../domain/vocabulary.ts';
+import type { Sql } from '../../../platform/postgres/connection.ts';
+import { CursorError, decodeCursor, encodeCursor, type Page } from '../../../platform/postgres/cursor.ts';
+import { servingRun } from '../../engine/queries/serving-runs.ts';
 import {
   countEvents,
   type EventFilter,
@@ -14,8 +14,8 @@ import {
   type EventSort,
   keyOf,
   readPage,
-} from './pages.ts';
-import { EARLIEST_MS } from './projection.ts';
+} from '../pages.ts';
+import { EARLIEST_STORABLE_MS } from '../projection.ts';
 
 /**
  * Settings of the sessions that read pages. A month that was just filled has no statistics, and Postgres would rather sort
@@ -138,7 +138,7 @@ function momentOf(path: string, instant: string): string {
   const ms = toMs(instant);
   if (Number.isNaN(ms))
     throw new Refusal('validation', 'The period is not valid.', [{ path, message: 'is not a time' }]);
-  return toInstant(Math.max(ms, EARLIEST_MS));
+  return toInstant(Math.max(ms, EARLIEST_STORABLE_MS));
 }
 
 /** In the place of `upTo` in a cursor of pages, which have no end. */
@@ -152,7 +152,7 @@ function cursorOf(sort: EventSort, { timeMs, sequence, index }: EventKey, upTo: 
 function placeOf(cursor: string, sort: EventSort): Understood['place'] {
   const kinds = ['text', 'integer', 'integer', 'integer', 'integer'] as const;
   const [itsSort, timeMs, sequence, index, upTo] = decodeCursor(cursor, kinds);
-  if (itsSort !== sort || timeMs < EARLIEST_MS || timeMs > LATEST_MS || Math.abs(index) > MAX_INDEX) {
+  if (itsSort !== sort || timeMs < EARLIEST_STORABLE_MS || timeMs > LATEST_MS || Math.abs(index) > MAX_INDEX) {
     throw new CursorError('The cursor is not one of this list.');
   }
   return { after: { timeMs, sequence, index }, upTo: upTo === NO_END ? undefined : upTo };

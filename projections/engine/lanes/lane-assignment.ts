@@ -4,22 +4,22 @@
  * takes its place. Two owners of a lane for a moment are harmless: the checkpoint fences them.
  */
 
-import { joinGroup } from '../../platform/shards/group.ts';
-import type { Projection } from './projection.ts';
+import { joinGroup } from '../../../platform/shards/group.ts';
+import type { Projection } from '../projection.ts';
 
 type Joining = Pick<Parameters<typeof joinGroup>[0], 'config' | 'nats' | 'stop' | 'log'>;
 
 const LANE_LETTERS = 2;
 const HEX = 16;
 
-export interface DealtLanes {
+export interface LaneAssignment {
   /** The lanes that this process has of a projection now; none until it has heard who else is there. */
-  readonly of: (projection: Projection) => readonly number[];
+  readonly lanesOf: (projection: Projection) => readonly number[];
   /** Others take over at once. */
   leave(): Promise<void>;
 }
 
-export function dealtLanes(projections: readonly Projection[], joining: Joining): DealtLanes {
+export function joinLaneAssignment(projections: readonly Projection[], joining: Joining): LaneAssignment {
   // The same in every group: with the same members, a process has the same lanes of all projections.
   const memberId = Bun.randomUUIDv7();
   const shards = new Map(
@@ -29,7 +29,7 @@ export function dealtLanes(projections: readonly Projection[], joining: Joining)
     ]),
   );
   return {
-    of: ({ name }) => (shards.get(name)?.owned() ?? []).map((shard) => Number.parseInt(shard, HEX)),
+    lanesOf: ({ name }) => (shards.get(name)?.owned() ?? []).map((shard) => Number.parseInt(shard, HEX)),
     leave: async () => {
       await Promise.all([...shards.values()].map((group) => group.leave()));
     },

@@ -1,9 +1,9 @@
 /** Drops the schemas of runs that ended, when nobody can read them any more. */
 
-import type { Log } from '../../platform/observability/log.ts';
-import type { Postgres } from '../../platform/postgres/connection.ts';
+import type { Log } from '../../../platform/observability/log.ts';
+import type { Postgres } from '../../../platform/postgres/connection.ts';
+import { REMEMBER_MS } from '../queries/serving-runs.ts';
 import { endRun, type Run } from './runs.ts';
-import { REMEMBER_MS } from './serving.ts';
 
 /** So long after the last reader can have looked up a schema, its longest query has ended too. */
 const QUERY_ALLOWANCE_MS = 29_000;

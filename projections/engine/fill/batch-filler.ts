@@ -11,16 +11,16 @@
  * once, whoever owns the lane, and however often a transaction is repeated because nobody knows whether it was committed.
  */
 
-import type { StoredMessage } from '../../platform/event-store/store.ts';
-import type { Postgres } from '../../platform/postgres/connection.ts';
-import { isRetryable, RetryBackoff, type RetryPolicy } from '../../platform/retry/retry-policy.ts';
-import { FencedError, type Positions } from './checkpoints.ts';
-import { toCommit } from './commits.ts';
-import type { Intake } from './intake.ts';
-import { Lanes } from './lanes.ts';
-import { applyCarefully, isPoison, MAX_BATCH_EVENTS, type Poison, park } from './parking.ts';
-import type { Commit, Projection } from './projection.ts';
-import type { Run } from './runs.ts';
+import type { StoredMessage } from '../../../platform/event-store/store.ts';
+import type { Postgres } from '../../../platform/postgres/connection.ts';
+import { isRetryable, RetryBackoff, type RetryPolicy } from '../../../platform/retry/retry-policy.ts';
+import { FencedError, type Positions } from '../checkpoints/checkpoints.ts';
+import type { MessageQueue } from '../consume/message-queue.ts';
+import { parseCommit } from '../consume/parse-commit.ts';
+import { applyUnitByUnit, isPoison, MAX_BATCH_EVENTS, type Poison, park } from '../parking/parking.ts';
+import type { Commit, Projection } from '../projection.ts';
+import type { Run } from '../runs/runs.ts';
+import { LanePositions } from './lane-positions.ts';
 
 /** Messages that one transaction may pass, applied or not. */
 const MAX_BATCH_MESSAGES = 8_000;
@@ -55,13 +55,13 @@ export interface FillOptions extends RetryPolicy {
 export interface Filler {
   readonly run: Run;
   /** Everything up to here is applied in all of its lanes. */
-  readonly appliedTo: number;
+  readonly lowestPosition: number;
   /** Something after this is applied in none of them. */
-  readonly reachedTo: number;
+  readonly highestPosition: number;
   /** Reads where the lanes are. @returns false when the run has ended */
   reload(): Promise<boolean>;
   /** Applies what comes, until the process stops or the run ends. @throws what does not pass by itself */
-  fillFrom(intake: Intake): Promise<void>;
+  fillFrom(intake: MessageQueue): Promise<void>;
 }
 
 /** A run that is being built met an event that it cannot apply. Nobody is served by it yet, and another run goes on. */
@@ -83,10 +83,10 @@ interface Batch {
   readonly taken: number;
 }
 
-export class Runner implements Filler {
+export class BatchFiller implements Filler {
   readonly #options: FillOptions;
   readonly #retries: RetryBackoff;
-  readonly #lanes: Lanes;
+  readonly #lanes: LanePositions;
   #isStale = false;
   #idleAdvancedAtMs = Number.NEGATIVE_INFINITY;
   #appliedAtMs = Number.NEGATIVE_INFINITY;
@@ -94,7 +94,7 @@ export class Runner implements Filler {
   constructor(options: FillOptions) {
     const { postgres, run, lanes } = options;
     this.#options = options;
-    this.#lanes = new Lanes(postgres, run, lanes);
+    this.#lanes = new LanePositions(postgres, run, lanes);
     this.#retries = new RetryBackoff(`applying to ${run.schema}`, options);
   }
 
@@ -102,21 +102,21 @@ export class Runner implements Filler {
     return this.#options.run;
   }
 
-  get appliedTo(): number {
-    return this.#lanes.appliedTo;
+  get lowestPosition(): number {
+    return this.#lanes.lowestPosition;
   }
 
-  get reachedTo(): number {
-    return this.#lanes.reachedTo;
+  get highestPosition(): number {
+    return this.#lanes.highestPosition;
   }
 
   reload(): Promise<boolean> {
     return this.#lanes.reload();
   }
 
-  async fillFrom(intake: Intake): Promise<void> {
+  async fillFrom(intake: MessageQueue): Promise<void> {
     const { signal, sleep } = this.#options;
-    const wake = () => intake.wake();
+    const wake = () => intake.notify();
     signal.addEventListener('abort', wake, { once: true });
     try {
       while (!signal.aborted) {
@@ -144,34 +144,34 @@ export class Runner implements Filler {
   }
 
   /** Until something comes, or it is time for the idle lanes. */
-  async #wait(intake: Intake): Promise<void> {
-    if (this.appliedTo >= intake.seenTo) return intake.change();
+  async #wait(intake: MessageQueue): Promise<void> {
+    if (this.lowestPosition >= intake.readTo) return intake.waitForChange();
     const dueInMs = this.#idleAdvancedAtMs + IDLE_ADVANCE_MS - this.#options.clock();
-    if (dueInMs > 0) await intake.change(dueInMs);
+    if (dueInMs > 0) await intake.waitForChange(dueInMs);
   }
 
-  async #gather(intake: Intake): Promise<void> {
+  async #gather(intake: MessageQueue): Promise<void> {
     const { clock, sleep } = this.#options;
     const restMs = this.#appliedAtMs + GATHER_MS - clock();
     if (restMs > 0 && intake.messages.length < ENOUGH_MESSAGES) await sleep(restMs);
   }
 
-  async #step(intake: Intake): Promise<void> {
+  async #step(intake: MessageQueue): Promise<void> {
     const { clock, lanes, run, onApplied } = this.#options;
     const batch = this.#nextBatch(intake);
     const isMany = batch.lanes.size >= lanes.length * MANY_LANES_SHARE;
     const isAll = isMany || clock() - this.#idleAdvancedAtMs >= IDLE_ADVANCE_MS;
-    const from = this.#lanes.before(batch.upTo, isAll ? undefined : batch.lanes);
+    const from = this.#lanes.behind(batch.upTo, isAll ? undefined : batch.lanes);
     if (from.size > 0) {
       await this.#apply(batch, from);
-      this.#lanes.moved(from, batch.upTo);
+      this.#lanes.recordMove(from, batch.upTo);
       onApplied(run, batch.events);
     }
     if (isAll) this.#idleAdvancedAtMs = clock();
-    intake.drop(batch.taken);
+    intake.removeFirst(batch.taken);
   }
 
-  #nextBatch(intake: Intake): Batch {
+  #nextBatch(intake: MessageQueue): Batch {
     const commits: Commit[] = [];
     const skipped = new Set<string>();
     const lanes = new Set<number>();
@@ -180,8 +180,8 @@ export class Runner implements Filler {
     let upTo = 0;
     for (const message of intake.messages) {
       if (taken >= MAX_BATCH_MESSAGES) break;
-      if (this.#lanes.lacks(message.lane, message.sequence)) {
-        const commit = toCommit(message, this.#options.onMalformed);
+      if (this.#lanes.isPending(message.lane, message.sequence)) {
+        const commit = parseCommit(message, this.#options.onMalformed);
         const isParked = this.#lanes.parked.has(message.unit);
         if (commit !== undefined && !isParked) {
           if (commits.length > 0 && events + commit.events.length > MAX_BATCH_EVENTS) break;
@@ -195,7 +195,7 @@ export class Runner implements Filler {
       upTo = message.sequence;
     }
     const isAll = taken === intake.messages.length;
-    return { commits, events, skipped: [...skipped], lanes, upTo: isAll ? intake.seenTo : upTo, taken };
+    return { commits, events, skipped: [...skipped], lanes, upTo: isAll ? intake.readTo : upTo, taken };
   }
 
   async #apply(batch: Batch, from: Positions): Promise<void> {
@@ -215,7 +215,7 @@ export class Runner implements Filler {
     const { postgres, projection, run, log } = this.#options;
     const poisons = await postgres.transaction(async (tx) => {
       await this.#lanes.move(tx, from, batch.upTo, batch.skipped);
-      const found = await applyCarefully(tx, projection, run.schema, batch.commits);
+      const found = await applyUnitByUnit(tx, projection, run.schema, batch.commits);
       for (const poison of found) await park(tx, run.id, poison);
       if (found[0] !== undefined && !mayPark(run)) throw rebuildFailed(run, found[0]);
       return found;

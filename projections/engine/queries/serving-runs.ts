@@ -1,6 +1,6 @@
 /** Which schema serves a projection now. A rebuild moves one row; every process knows it within `REMEMBER_MS`. */
 
-import { PostgresUnavailableError, type Sql } from '../../platform/postgres/connection.ts';
+import { PostgresUnavailableError, type Sql } from '../../../platform/postgres/connection.ts';
 
 /** How long a serving schema is remembered; a schema that no longer serves stays at least that long. */
 export const REMEMBER_MS = 1_000;

@@ -7,16 +7,16 @@
  * out of the park holds its lane meanwhile. So two owners of a lane lose nothing between them.
  */
 
-import { laneOf } from '../../domain/shard.ts';
-import type { EventStore } from '../../platform/event-store/store.ts';
-import type { Log } from '../../platform/observability/log.ts';
-import type { Postgres, Sql, Tx } from '../../platform/postgres/connection.ts';
-import { codeOf } from '../../platform/postgres/errors.ts';
-import { isRetryable } from '../../platform/retry/retry-policy.ts';
-import { FencedError } from './checkpoints.ts';
-import { toCommit } from './commits.ts';
-import type { Commit, Projection } from './projection.ts';
-import type { Run } from './runs.ts';
+import { laneOf } from '../../../domain/shard.ts';
+import type { EventStore } from '../../../platform/event-store/store.ts';
+import type { Log } from '../../../platform/observability/log.ts';
+import type { Postgres, Sql, Tx } from '../../../platform/postgres/connection.ts';
+import { codeOf } from '../../../platform/postgres/errors.ts';
+import { isRetryable } from '../../../platform/retry/retry-policy.ts';
+import { FencedError } from '../checkpoints/checkpoints.ts';
+import { parseCommit } from '../consume/parse-commit.ts';
+import type { Commit, Projection } from '../projection.ts';
+import type { Run } from '../runs/runs.ts';
 
 /** Events in one call of `apply`. */
 export const MAX_BATCH_EVENTS = 8_000;
@@ -71,7 +71,7 @@ export async function requireParked(tx: Tx, runId: number, units: readonly strin
  *
  * @returns the units that could not be applied whole
  */
-export async function applyCarefully(
+export async function applyUnitByUnit(
   tx: Tx,
   projection: Projection,
   schema: string,
@@ -79,10 +79,10 @@ export async function applyCarefully(
 ): Promise<Poison[]> {
   const poisons: Poison[] = [];
   for (const commits of Map.groupBy(batch, (commit) => commit.unit).values()) {
-    const whole = await attempt(tx, projection, schema, commits);
+    const whole = await tryApply(tx, projection, schema, commits);
     if (whole === undefined) continue;
     for (const commit of commits) {
-      const reason = await attempt(tx, projection, schema, [commit]);
+      const reason = await tryApply(tx, projection, schema, [commit]);
       if (reason === undefined) continue;
       poisons.push({ unit: commit.unit, position: commit.sequence, reason });
       break;
@@ -92,7 +92,7 @@ export async function applyCarefully(
 }
 
 /** Applies commits or nothing of them. @returns why they could not be applied */
-async function attempt(
+async function tryApply(
   tx: Tx,
   projection: Projection,
   schema: string,
@@ -112,8 +112,8 @@ async function attempt(
  *
  * @returns where it stopped again, if it did
  */
-function takeUp(
-  { postgres, store }: Desk,
+function applyParkedCommits(
+  { postgres, store }: RetryContext,
   projection: Projection,
   run: Run,
   unit: string,
@@ -128,9 +128,9 @@ function takeUp(
     const tail = await store.tail(unit, parked.position - 1);
     const waiting = tail
       .filter((message) => message.sequence <= lane.position)
-      .flatMap((message) => toCommit(message, () => undefined) ?? []);
-    for (const batch of inBatches(waiting)) {
-      const [poison] = await applyCarefully(tx, projection, run.schema, batch);
+      .flatMap((message) => parseCommit(message, () => undefined) ?? []);
+    for (const batch of batchesOf(waiting)) {
+      const [poison] = await applyUnitByUnit(tx, projection, run.schema, batch);
       if (poison === undefined) continue;
       await park(tx, run.id, poison);
       return poison;
@@ -140,21 +140,26 @@ function takeUp(
   });
 }
 
-interface Desk {
+interface RetryContext {
   readonly postgres: Postgres;
   readonly store: EventStore;
   readonly log: Log;
 }
 
 /** Takes up every parked unit of some lanes: this code may know better than the one that parked it. */
-export async function takeUpAll(desk: Desk, projection: Projection, run: Run, lanes: readonly number[]): Promise<void> {
+export async function retryAllParked(
+  desk: RetryContext,
+  projection: Projection,
+  run: Run,
+  lanes: readonly number[],
+): Promise<void> {
   for (const unit of (await readParked(desk.postgres.sql, run.id, lanes)).keys())
-    await tryAgain(desk, projection, run, unit);
+    await retryUnit(desk, projection, run, unit);
 }
 
 /** Takes up the parked units of some lanes for which somebody has asked. */
-export async function retryRequested(
-  desk: Desk,
+export async function retryRequestedUnits(
+  desk: RetryContext,
   projection: Projection,
   run: Run,
   lanes: readonly number[],
@@ -162,16 +167,16 @@ export async function retryRequested(
   const rows = await desk.postgres.sql<{ unit: string }[]>`
     select unit from platform.projection_parked
     where run_id = ${run.id} and retry_requested_at is not null and lane = any(${lanes}::smallint[]) order by unit`;
-  for (const { unit } of rows) await tryAgain(desk, projection, run, unit);
+  for (const { unit } of rows) await retryUnit(desk, projection, run, unit);
 }
 
-async function tryAgain(desk: Desk, projection: Projection, run: Run, unit: string): Promise<void> {
-  const poison = await takeUp(desk, projection, run, unit);
+async function retryUnit(desk: RetryContext, projection: Projection, run: Run, unit: string): Promise<void> {
+  const poison = await applyParkedCommits(desk, projection, run, unit);
   if (poison === undefined) desk.log.info('a parked unit was taken up', { projection: run.projection, unit });
   else desk.log.error('a parked unit stays parked', { projection: run.projection, ...poison });
 }
 
-function* inBatches(commits: readonly Commit[]): Iterable<Commit[]> {
+function* batchesOf(commits: readonly Commit[]): Iterable<Commit[]> {
   let batch: Commit[] = [];
   let events = 0;
   for (const commit of commits) {

@@ -1,6 +1,6 @@
 /** How far each lane of a run is applied. A position moves only from exactly the value that was read. */
 
-import type { Sql, Tx } from '../../platform/postgres/connection.ts';
+import type { Sql, Tx } from '../../../platform/postgres/connection.ts';
 
 /** Somebody else has moved a lane. Retryable from where the lanes are now: the other one did the work. */
 export class FencedError extends Error {

@@ -10,9 +10,9 @@
  * goes on with. `dropping.ts` drops the schemas of runs that ended.
  */
 
-import { LANE_COUNT } from '../../domain/shard.ts';
-import type { Postgres, Sql, Tx } from '../../platform/postgres/connection.ts';
-import type { Projection } from './projection.ts';
+import { LANE_COUNT } from '../../../domain/shard.ts';
+import type { Postgres, Sql, Tx } from '../../../platform/postgres/connection.ts';
+import type { Projection } from '../projection.ts';
 
 export type RunReason = 'first' | 'version' | 'request' | 'verification';
 
@@ -71,7 +71,7 @@ export async function isActive(sql: Sql, runId: number): Promise<boolean> {
 }
 
 /** Makes the tables of a run that was asked for, once, whoever comes first. */
-export function beginRequested(postgres: Postgres, projection: Projection, run: Run): Promise<void> {
+export function startRequestedRun(postgres: Postgres, projection: Projection, run: Run): Promise<void> {
   return postgres.transaction(async (tx) => {
     await lockProjection(tx, projection.name);
     const { count } = await tx`
@@ -144,8 +144,8 @@ export async function lockProjection(tx: Tx, projection: string): Promise<void> 
 }
 
 /** How long the old run is held up while the new one comes level with it. */
-const SWAP_PATIENCE_MS = 2_000;
-const SWAP_POLL_MS = 20;
+const PROMOTION_TIMEOUT_MS = 2_000;
+const PROMOTION_POLL_INTERVAL_MS = 20;
 
 /**
  * Lets a run that was built serve in the place of the old one, if it has passed `end` and is level with the old one in
@@ -153,7 +153,7 @@ const SWAP_POLL_MS = 20;
  *
  * @returns `serving` when it serves now, `ended` when it was cancelled meanwhile
  */
-export function takeOver(
+export function promoteRun(
   postgres: Postgres,
   run: Run,
   end: number,
@@ -169,15 +169,15 @@ export function takeOver(
       join platform.projection_runs r on r.id = c.run_id
       where r.projection = ${run.projection} and r.status = 'serving'
       order by c.lane for update of c`;
-    for (let waitedMs = 0; ; waitedMs += SWAP_POLL_MS) {
+    for (let waitedMs = 0; ; waitedMs += PROMOTION_POLL_INTERVAL_MS) {
       const [behind] = await tx<{ lanes: number }[]>`
         select count(*) as lanes from platform.projection_checkpoints c
         left join unnest(${held.map(({ lane }) => lane)}::int[], ${held.map(({ position }) => position)}::bigint[])
           as old(lane, position) on old.lane = c.lane
         where c.run_id = ${run.id} and c.position < greatest(old.position, ${end})`;
       if (behind?.lanes === 0) break;
-      if (waitedMs >= SWAP_PATIENCE_MS) return 'behind';
-      await sleep(SWAP_POLL_MS);
+      if (waitedMs >= PROMOTION_TIMEOUT_MS) return 'behind';
+      await sleep(PROMOTION_POLL_INTERVAL_MS);
     }
     await tx`
       update platform.projection_runs set status = 'retired', ended_at = now()
@@ -188,7 +188,7 @@ export function takeOver(
 }
 
 /** Whether every lane of a run has passed a position, whoever fills it: asked before the old run is held up. */
-export async function hasPassed(sql: Sql, runId: number, position: number): Promise<boolean> {
+export async function hasPassedPosition(sql: Sql, runId: number, position: number): Promise<boolean> {
   const [row] = await sql<{ behind: number }[]>`
     select count(*) as behind from platform.projection_checkpoints where run_id = ${runId} and position < ${position}`;
   return row?.behind === 0;

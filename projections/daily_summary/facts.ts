@@ -22,7 +22,7 @@ export type Fact =
   | { readonly is: 'in-service' | 'out-of-service'; readonly locker: string }
   | { readonly is: 'moved'; readonly zone: string };
 
-export interface Mark {
+export interface DatedFact {
   readonly atMs: number;
   /** Orders marks of the same moment; unique in a unit. */
   readonly tie: string;
@@ -32,20 +32,20 @@ export interface Mark {
 }
 
 /** How a unit begins. */
-export interface Beginning {
+export interface Registration {
   readonly atMs: number;
   readonly timeZone: string;
   readonly lockers: readonly string[];
 }
 
-export interface Marked {
-  readonly beginning?: Beginning;
-  readonly marks: readonly Mark[];
+export interface CommitFacts {
+  readonly beginning?: Registration;
+  readonly marks: readonly DatedFact[];
 }
 
-export function marksOf({ aggregate, sequence, recordedAtMs, events }: Commit): Marked {
-  let beginning: Beginning | undefined;
-  const marks: Mark[] = [];
+export function factsOfCommit({ aggregate, sequence, recordedAtMs, events }: Commit): CommitFacts {
+  let beginning: Registration | undefined;
+  const marks: DatedFact[] = [];
   events.forEach((event, index) => {
     const told = aggregate === 'log' ? recovered(event) : event;
     const known = told === undefined ? undefined : upcast(told);
@@ -101,7 +101,7 @@ interface Told {
   /** @default when the event occurred */
   readonly atMs?: number;
   readonly fact: Fact;
-  readonly payment?: Mark['payment'];
+  readonly payment?: DatedFact['payment'];
 }
 
 function factsOf(event: KnownEvent): Told[] {

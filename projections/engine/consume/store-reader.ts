@@ -1,8 +1,8 @@
 /** The one reader of the store: it deals every message to all projections that it feeds, before anybody parses it. */
 
-import { type EventStore, GapError } from '../../platform/event-store/store.ts';
-import { RetryBackoff, type RetryPolicy } from '../../platform/retry/retry-policy.ts';
-import type { Intake } from './intake.ts';
+import { type EventStore, GapError } from '../../../platform/event-store/store.ts';
+import { RetryBackoff, type RetryPolicy } from '../../../platform/retry/retry-policy.ts';
+import type { MessageQueue } from './message-queue.ts';
 
 /** How often it is checked that the store still has what was read. */
 const END_CHECK_INTERVAL_MS = 5_000;
@@ -13,7 +13,7 @@ export class CheckpointBeyondEndError extends Error {
 }
 
 /** @throws CheckpointBeyondEndError; StoreUnavailableError */
-export async function requireInStore(store: EventStore, position: number): Promise<void> {
+export async function requirePositionInStore(store: EventStore, position: number): Promise<void> {
   const end = await store.lastSequence();
   if (position <= end) return;
   throw new CheckpointBeyondEndError(
@@ -28,22 +28,26 @@ export async function requireInStore(store: EventStore, position: number): Promi
  *
  * @throws GapError, CheckpointBeyondEndError
  */
-export async function readInto(intakes: readonly Intake[], store: EventStore, patience: RetryPolicy): Promise<void> {
-  const { signal, log } = patience;
-  const retries = new RetryBackoff('reading the event store', patience);
+export async function readIntoQueues(
+  intakes: readonly MessageQueue[],
+  store: EventStore,
+  retryPolicy: RetryPolicy,
+): Promise<void> {
+  const { signal, log } = retryPolicy;
+  const retries = new RetryBackoff('reading the event store', retryPolicy);
   const onAlarm = (alarm: { readonly sequence: number; readonly reason: string }) => {
     log.error('a message of the event store is no commit: it is skipped', alarm);
-    for (const intake of intakes) intake.pass(alarm.sequence);
+    for (const intake of intakes) intake.skipTo(alarm.sequence);
   };
   while (!signal.aborted) {
-    const after = Math.min(...intakes.map((intake) => intake.seenTo));
+    const after = Math.min(...intakes.map((intake) => intake.readTo));
     try {
-      await requireInStore(store, after);
+      await requirePositionInStore(store, after);
       for await (const message of store.read({ after, signal, onAlarm })) {
         retries.resetAfterSuccess();
         for (const intake of intakes) {
-          intake.offer(message);
-          if (intake.isFull) await intake.room(signal);
+          intake.enqueue(message);
+          if (intake.isFull) await intake.waitForSpace(signal);
         }
         if (signal.aborted) return;
       }
@@ -58,13 +62,17 @@ export async function readInto(intakes: readonly Intake[], store: EventStore, pa
 }
 
 /** Checks from time to time that the store has not become shorter. @throws CheckpointBeyondEndError */
-export async function watchEnd(intakes: readonly Intake[], store: EventStore, patience: RetryPolicy): Promise<void> {
-  const { signal, sleep, log } = patience;
+export async function monitorStoreEnd(
+  intakes: readonly MessageQueue[],
+  store: EventStore,
+  retryPolicy: RetryPolicy,
+): Promise<void> {
+  const { signal, sleep, log } = retryPolicy;
   while (!signal.aborted) {
     await sleep(END_CHECK_INTERVAL_MS);
     if (signal.aborted) return;
     try {
-      await requireInStore(store, Math.max(...intakes.map((intake) => intake.seenTo)));
+      await requirePositionInStore(store, Math.max(...intakes.map((intake) => intake.readTo)));
     } catch (error) {
       if (error instanceof CheckpointBeyondEndError) throw error;
       log.debug('the end of the event store could not be asked for', { error });

@@ -1,16 +1,16 @@
 /** How far the projections are, for reads that wait for a write. What operators ask is in `queries/`. */
 
 import { setTimeout as pause } from 'node:timers/promises';
-import { LANE_COUNT } from '../../domain/shard.ts';
-import type { Sql } from '../../platform/postgres/connection.ts';
-import { noteServing } from './serving.ts';
+import { LANE_COUNT } from '../../../domain/shard.ts';
+import type { Sql } from '../../../platform/postgres/connection.ts';
+import { noteServing } from './serving-runs.ts';
 
 /** How often the checkpoints are read while somebody waits: once for all who wait. */
 const POLL_INTERVAL_MS = 15;
 /** Reads that may wait at the same time; a further one is told at once that it is too early. */
 const MAX_WAITING_READS = 10_000;
 
-export interface Awaited {
+export interface AwaitedPosition {
   readonly projections: readonly string[];
   /** The lanes that matter to the read. */
   readonly lanes: 'all' | readonly number[];
@@ -19,7 +19,7 @@ export interface Awaited {
   readonly timeoutMs: number;
 }
 
-interface Waiting extends Awaited {
+interface Waiting extends AwaitedPosition {
   readonly deadlineMs: number;
   resolve(passed: boolean): void;
   reject(error: unknown): void;
@@ -37,7 +37,7 @@ interface ProgressRow {
 type Progress = Map<string, Map<number, number>>;
 
 /** Tells when the runs that serve have passed a position. Reads Postgres only while somebody waits. */
-export class PositionWatch {
+export class PositionWaiter {
   readonly #sql: Sql;
   readonly #clock: () => number;
   readonly #waiting = new Set<Waiting>();
@@ -56,7 +56,7 @@ export class PositionWatch {
    * @returns false when they had not in time
    * @throws PostgresUnavailableError
    */
-  passed(awaited: Awaited): Promise<boolean> {
+  waitUntilPassed(awaited: AwaitedPosition): Promise<boolean> {
     if (this.#hasPassed(awaited)) return Promise.resolve(true);
     if (this.#waiting.size >= MAX_WAITING_READS) return Promise.resolve(false);
     const { promise, resolve, reject } = Promise.withResolvers<boolean>();
@@ -113,7 +113,7 @@ export class PositionWatch {
     }
   }
 
-  #hasPassed({ projections, lanes, position }: Awaited): boolean {
+  #hasPassed({ projections, lanes, position }: AwaitedPosition): boolean {
     return projections.every((projection) => {
       const known = this.#progress.get(projection);
       if (known === undefined) return false;

@@ -22,7 +22,7 @@ export interface Bucket {
 }
 
 /** What was heard of a unit since it was written last. */
-export interface UnitNews {
+export interface UnitTelemetry {
   readonly unit: string;
   readonly answer?: Answer;
   /** The newest answer that tells the unit's clock: one that took long does not. */
@@ -35,12 +35,12 @@ export interface UnitNews {
 }
 
 /** Takes a result in. */
-export function withResult(known: UnitNews | undefined, result: TelemetryResult): UnitNews {
+export function addResult(known: UnitTelemetry | undefined, result: TelemetryResult): UnitTelemetry {
   const news = newsOf(result);
-  return known === undefined ? news : joined(known, news);
+  return known === undefined ? news : mergeTelemetry(known, news);
 }
 
-function newsOf(result: TelemetryResult): UnitNews {
+function newsOf(result: TelemetryResult): UnitTelemetry {
   const { unit } = result;
   if (result.heard === 'heartbeat') return { unit, heartbeat: result, buckets: new Map() };
   const { at, bucketAt, sent, lost, last, rttMs, flapping = false } = result;
@@ -54,7 +54,7 @@ function newsOf(result: TelemetryResult): UnitNews {
 }
 
 /** Joins what was heard at two times, whichever was first. Each result must be in one of them only. */
-export function joined(a: UnitNews, b: UnitNews): UnitNews {
+export function mergeTelemetry(a: UnitTelemetry, b: UnitTelemetry): UnitTelemetry {
   const answer = newer(a.answer, b.answer);
   const clockAnswer = newer(a.clockAnswer, b.clockAnswer);
   const heartbeat = newer(a.heartbeat, b.heartbeat);
@@ -86,7 +86,7 @@ function sum(a: Bucket | undefined, b: Bucket): Bucket {
 }
 
 /** The newest that proves that the unit is there. */
-export function proofOf({ answer, heartbeat }: UnitNews): Answer | Heard<'heartbeat'> | undefined {
+export function latestProofOf({ answer, heartbeat }: UnitTelemetry): Answer | Heard<'heartbeat'> | undefined {
   if (answer === undefined || heartbeat === undefined) return answer ?? heartbeat;
   return heartbeat.at > answer.at ? heartbeat : answer;
 }
@@ -99,7 +99,7 @@ export interface ClockReading {
 }
 
 /** What the news say about the unit's clock. */
-export function clockOf({ clockAnswer, heartbeat }: UnitNews): ClockReading | undefined {
+export function clockReadingOf({ clockAnswer, heartbeat }: UnitTelemetry): ClockReading | undefined {
   if (clockAnswer?.clockOffsetMs !== undefined) {
     const isLate = heartbeat?.clockOffsetMs !== undefined && heartbeat.at > clockAnswer.at + PING_CLOCK_PRECEDENCE_MS;
     if (!isLate) return { offsetMs: clockAnswer.clockOffsetMs, atMs: clockAnswer.at, isOfPing: true };

@@ -9,7 +9,7 @@ export type Day = string;
 const beginnings = new Map<string, number>();
 
 /** The zone, or UTC for one that this code does not know. */
-export function knownZone(timeZone: string): string {
+export function zoneOrUtc(timeZone: string): string {
   try {
     return Temporal.Instant.fromEpochMilliseconds(0).toZonedDateTimeISO(timeZone).timeZoneId;
   } catch {
@@ -30,12 +30,12 @@ export function dayAt(ms: number, zone: string): Day {
   return Temporal.Instant.fromEpochMilliseconds(ms).toZonedDateTimeISO(zone).toPlainDate().toString();
 }
 
-export function dayAfter(day: Day): Day {
+export function nextDay(day: Day): Day {
   return Temporal.PlainDate.from(day).add({ days: 1 }).toString();
 }
 
 /** Milliseconds since 1970 of the first moment of a day. */
-export function beginningOf(day: Day, zone: string): number {
+export function startOfDay(day: Day, zone: string): number {
   const key = `${zone} ${day}`;
   const known = beginnings.get(key);
   if (known !== undefined) return known;

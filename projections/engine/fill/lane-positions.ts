@@ -1,16 +1,16 @@
 /** Where the lanes of a run are, as far as this process knows, and which units of them are parked. */
 
-import type { Postgres, Tx } from '../../platform/postgres/connection.ts';
-import { movePositions, type Positions, readPositions } from './checkpoints.ts';
-import { readParked, requireParked } from './parking.ts';
-import { isActive, type Run } from './runs.ts';
+import type { Postgres, Tx } from '../../../platform/postgres/connection.ts';
+import { movePositions, type Positions, readPositions } from '../checkpoints/checkpoints.ts';
+import { readParked, requireParked } from '../parking/parking.ts';
+import { isActive, type Run } from '../runs/runs.ts';
 
 /** A lane is not where this process left it, but before: the database was set back. Terminal. */
 export class CheckpointWentBackError extends Error {
   override readonly name = 'CheckpointWentBackError';
 }
 
-export class Lanes {
+export class LanePositions {
   readonly #postgres: Postgres;
   readonly #run: Run;
   readonly #lanes: readonly number[];
@@ -25,12 +25,12 @@ export class Lanes {
   }
 
   /** Everything up to here is applied in all of them. */
-  get appliedTo(): number {
+  get lowestPosition(): number {
     return Math.min(...this.#positions.values());
   }
 
   /** Something after this is applied in none of them. */
-  get reachedTo(): number {
+  get highestPosition(): number {
     return Math.max(...this.#positions.values());
   }
 
@@ -40,12 +40,12 @@ export class Lanes {
   }
 
   /** Whether a commit of a lane is still to be applied here. */
-  lacks(lane: number, sequence: number): boolean {
+  isPending(lane: number, sequence: number): boolean {
     return sequence > (this.#positions.get(lane) ?? Number.POSITIVE_INFINITY);
   }
 
   /** The lanes that are before a position, of some or of all. */
-  before(position: number, among?: Iterable<number>): Positions {
+  behind(position: number, among?: Iterable<number>): Positions {
     const found = new Map<number, number>();
     for (const lane of among ?? this.#positions.keys()) {
       const at = this.#positions.get(lane);
@@ -83,7 +83,7 @@ export class Lanes {
   }
 
   /** Takes note of what was committed. */
-  moved(from: Positions, to: number): void {
+  recordMove(from: Positions, to: number): void {
     for (const lane of from.keys()) this.#positions.set(lane, to);
   }
 }
