@@ -1,112 +1,128 @@
+/**
+ * `./run test [FILTER…]`: runs the tests with `bun test` and merges the results.
+ *
+ * Each file of the kinds contract, integration, e2e and chaos runs in a process of its own; unit tests share a process by folder.
+ * A process of its own costs a file of tests about 0.3 s, and another 1.5 s when it starts NATS and Postgres. For that price a file
+ * stops everything that it started before the next one begins, a crash or a hang loses the rest of one file only, and the runner
+ * can name the test. Sharing one NATS and one Postgres among the files of a kind would save less than a minute of the whole
+ * run, and let one file's streams, load and crashes reach the others. Unit tests are so short that the start of Bun would dominate.
+ *
+ * Unit tests run in two processes at once. The other kinds run one process after the other: they measure time limits against
+ * servers that use both cores already, and fail falsely when a second platform takes a core away.
+ */
+
 import { randomUUID } from 'node:crypto';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { styleText } from 'node:util';
 import { ensureNatsServer } from '../platform/embedded/nats-server-binary.ts';
 import { errorMessage } from '../platform/observability/error-message.ts';
+import { KINDS, type Kind, processGroups } from './test/kinds.ts';
 import { endLeftProcesses } from './test/left-processes.ts';
-import { addTotals, type JunitReport, judgeRun, NO_TESTS, readJunit, summary, type Totals } from './test/report.ts';
+import { type GroupResult, runGroup } from './test/run-group.ts';
+import { addTotals, NO_TESTS, slowestFiles, summary } from './test/totals.ts';
 
-interface Kind {
-  readonly name: string;
-  /** Of one test; a test may set its own. */
-  readonly timeoutMs: number;
-  /** Of all tests of the kind together: a runner that hangs is ended. */
-  readonly totalMs: number;
-}
-
-const MINUTE_MS = 60_000;
-const KINDS: readonly Kind[] = [
-  { name: 'unit', timeoutMs: 10_000, totalMs: 3 * MINUTE_MS },
-  { name: 'contract', timeoutMs: 30_000, totalMs: 3 * MINUTE_MS },
-  { name: 'integration', timeoutMs: 60_000, totalMs: 6 * MINUTE_MS },
-  { name: 'e2e', timeoutMs: 120_000, totalMs: 7 * MINUTE_MS },
-  { name: 'chaos', timeoutMs: 180_000, totalMs: 7 * MINUTE_MS },
-];
-/** What ends by itself after the runner, ends within this. */
-const LEFT_PROCESS_GRACE_MS = 3_000;
 const EXIT_INTERRUPTED = 130;
 const MARK_VARIABLE = 'LOCKFLEET_TEST_RUN';
+const SLOWEST_FILES = 10;
 /** Settings of a platform that runs for real must not reach the tests. */
-const SETTINGS = /^(HTTP|NATS|DATABASE|AUTH|PING|PINGER|CONFIG|FETCH|HOLD|SIM|METRICS)_|^(DATA_DIR|SHARDS|ROLES)$/;
+const SETTINGS = /^(HTTP|NATS|DATABASE|AUTH|PING|PINGER|CONFIG|FETCH|HOLD|SIM|METRICS|LOG)_|^(DATA_DIR|SHARDS|ROLES)$/;
 
 const root = resolve(import.meta.dir, '..');
 const filters = process.argv.slice(2);
-const run = randomUUID();
-const mark = `${MARK_VARIABLE}=${run}`;
-/** Reports, and everything that tests put into a temporary folder: it goes, however they end. */
+/** The beginning of the mark that all processes of this run carry in their environment. */
+const runMark = `${MARK_VARIABLE}=${randomUUID()}/`;
 const workDir = await mkdtemp(join(tmpdir(), 'lockfleet-test-'));
-// The account that runs Postgres for root must get in.
+// When root runs the tests, the account that runs Postgres for root must be able to enter the folder.
 await chmod(workDir, 0o755);
+const interrupted = new AbortController();
+const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !SETTINGS.test(name)));
+let groupsStarted = 0;
 
-const removeWorkDir = () => rm(workDir, { recursive: true, force: true });
-
-async function filesOf(kind: Kind): Promise<string[]> {
+async function findFiles(kind: Kind): Promise<string[]> {
   const files = await Array.fromAsync(new Bun.Glob(`tests/${kind.name}/**/*.test.ts`).scan({ cwd: root }));
-  return files.filter((file) => filters.length === 0 || filters.some((filter) => file.includes(filter))).sort();
+  return files.filter((file) => filters.length === 0 || filters.some((filter) => file.includes(filter)));
 }
 
-async function runKind(kind: Kind, files: readonly string[]): Promise<Totals> {
-  const reportFile = join(workDir, `${kind.name}.xml`);
-  console.log(`\n── ${kind.name}: ${files.length} ${files.length === 1 ? 'file' : 'files'}\n`);
-  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !SETTINGS.test(name)));
-  const runner = Bun.spawn(
-    [
-      ...[process.execPath, '--no-env-file', 'test', `--timeout=${kind.timeoutMs}`],
-      ...['--reporter=junit', `--reporter-outfile=${reportFile}`],
-      ...files.map((file) => `./${file}`),
-    ],
-    {
-      cwd: root,
-      env: { ...env, [MARK_VARIABLE]: run, TMPDIR: workDir },
-      stdio: ['ignore', 'inherit', 'inherit'],
-      timeout: kind.totalMs,
-      killSignal: 'SIGKILL',
-    },
-  );
-  await runner.exited;
-  const { totals, complaints } = judgeRun(files, await readReport(reportFile), runner.exitCode);
-  const left = await endLeftProcesses(mark, LEFT_PROCESS_GRACE_MS);
-  for (const complaint of complaints) console.log(`(fail) ${kind.name}: ${complaint}`);
-  for (const name of left) console.log(`(fail) ${kind.name}: a test left a process behind: ${name}`);
-  return addTotals(totals, { ...NO_TESTS, failed: left.length });
+/** Runs the groups of a kind, as many at once as the kind allows. */
+async function runKind(kind: Kind, files: readonly string[]): Promise<GroupResult[]> {
+  console.log(`\n── ${kind.name}: ${files.length} ${files.length === 1 ? 'file' : 'files'}`);
+  const waiting = processGroups(kind, files);
+  const results: GroupResult[] = [];
+  const runWaiting = async () => {
+    for (let group = waiting.shift(); group !== undefined && !interrupted.signal.aborted; group = waiting.shift()) {
+      results.push(await runOneGroup(kind, group));
+    }
+  };
+  await Promise.all(Array.from({ length: kind.concurrency }, runWaiting));
+  return results;
 }
 
-async function readReport(path: string): Promise<JunitReport | undefined> {
-  const file = Bun.file(path);
-  return (await file.exists()) ? readJunit(await file.text()) : undefined;
+async function runOneGroup(kind: Kind, files: readonly string[]): Promise<GroupResult> {
+  const number = ++groupsStarted;
+  const held: string[] = [];
+  // Lines of processes that run at once would mix: each process prints when it has ended.
+  const write = kind.concurrency === 1 ? print : (line: string) => held.push(line);
+  const result = await runGroup({
+    kind,
+    files,
+    root,
+    workDir: join(workDir, String(number)),
+    mark: `${runMark}${number}/`,
+    env,
+    write,
+    signal: interrupted.signal,
+  });
+  for (const line of held) print(line);
+  if (!interrupted.signal.aborted) for (const complaint of result.complaints) print(`(fail) ${complaint}`);
+  return result;
 }
 
-async function runAll(): Promise<Totals> {
-  const plan = await Promise.all(KINDS.map(async (kind) => ({ kind, files: await filesOf(kind) })));
-  // Fetched before the tests, so that no test waits for the network.
+function print(line: string): void {
+  console.log(line.startsWith('(fail)') && process.stdout.isTTY === true ? styleText('red', line) : line);
+}
+
+async function runAll(): Promise<GroupResult[]> {
+  const plan = await Promise.all(KINDS.map(async (kind) => ({ kind, files: await findFiles(kind) })));
+  // The download of nats-server must not count into the time limit of a test.
   if (plan.some(({ kind, files }) => kind.name !== 'unit' && files.length > 0)) {
     await ensureNatsServer({ path: process.env.PATH, toolchainDir: resolve(root, '.toolchain'), log: console.error });
   }
-  let totals = NO_TESTS;
+  const results: GroupResult[] = [];
   for (const { kind, files } of plan) {
-    if (files.length > 0) totals = addTotals(totals, await runKind(kind, files));
+    if (files.length > 0 && !interrupted.signal.aborted) results.push(...(await runKind(kind, files)));
   }
-  return totals;
+  return results;
 }
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, async () => {
-    await endLeftProcesses(mark, 0);
-    await removeWorkDir();
-    process.exit(EXIT_INTERRUPTED);
+    if (interrupted.signal.aborted) return;
+    interrupted.abort();
+    await endLeftProcesses(runMark, 0);
   });
 }
 
+const startMs = performance.now();
+let results: GroupResult[] = [];
 let totals = NO_TESTS;
 try {
-  totals = await runAll();
-  if (totals.passed + totals.failed === 0) console.log(`\nno test ran${filters.length > 0 ? ' with that filter' : ''}`);
+  results = await runAll();
+  totals = results.map((result) => result.totals).reduce(addTotals, NO_TESTS);
 } catch (error) {
-  console.error(`lockfleet: ${errorMessage(error)}`);
+  console.error(`lockfleet: the test run broke off: ${errorMessage(error)}`);
   totals = addTotals(totals, { ...NO_TESTS, failed: 1 });
 } finally {
-  await removeWorkDir();
+  await endLeftProcesses(runMark, 0);
+  await rm(workDir, { recursive: true, force: true });
 }
+if (interrupted.signal.aborted) process.exit(EXIT_INTERRUPTED);
+if (totals.passed + totals.failed === 0) console.log(`\nno test ran${filters.length > 0 ? ' with that filter' : ''}`);
+const secondsByFile = new Map(results.flatMap((result) => [...result.secondsByFile]));
+console.log(
+  `\nslowest files of ${secondsByFile.size}, ${((performance.now() - startMs) / 1_000).toFixed(0)} s in all:`,
+);
+for (const line of slowestFiles(secondsByFile, SLOWEST_FILES)) console.log(line);
 console.log(`\n${summary(totals)}`);
 process.exit(totals.failed > 0 || totals.passed === 0 ? 1 : 0);
