@@ -53,7 +53,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     maxCachedUnits: MAX_CACHED_UNITS,
     log,
   });
-  const following = decider.follow(stop);
+  const following = decider.followStore(stop);
   const targets = { changed: (query: Parameters<typeof pingTargets>[1]) => pingTargets(sql, query) };
   const exchange = new ProofExchange(nats, newId);
   const addresses = new AddressResolver({ denied: config.deniedAddresses, lookup: addressesOf });

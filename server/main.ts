@@ -22,12 +22,12 @@ import { withLock } from '../platform/postgres/locks.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
 import { untilAborted } from '../platform/process/until-aborted.ts';
 import { type RetryPolicy, retryWithBackoff } from '../platform/retry/retry-policy.ts';
-import { BatchRecorder } from '../platform/unit-log/batch-recorder.ts';
-import { ClockOffsets } from '../platform/unit-log/clock-offsets.ts';
-import { DeadLetters } from '../platform/unit-log/dead-letter-store.ts';
+import { ClockOffsetCache } from '../platform/unit-log/clock-offset-cache.ts';
+import { DeadLetterStore } from '../platform/unit-log/dead-letter-store.ts';
+import { UnitLogRecorder } from '../platform/unit-log/unit-log-recorder.ts';
 import { PlatformSigner } from '../platform/unit-protocol/signatures.ts';
-import { ConfigurationPush } from '../platform/units/configuration-push.ts';
-import { UnitCommands } from '../platform/units/unit-commands.ts';
+import { ConfigurationPusher } from '../platform/units/configuration-pusher.ts';
+import { UnitCommandClient } from '../platform/units/unit-command-client.ts';
 import { UnitDecider } from '../platform/units/unit-decider.ts';
 import { snapshotReader } from '../projections/bookings/queries.ts';
 import { PositionWaiter } from '../projections/engine/queries/position-waiter.ts';
@@ -50,7 +50,7 @@ import { IdempotencyStore } from './http/idempotency-store.ts';
 import { Reads } from './http/reads.ts';
 import { AnsweredRequests } from './http/response-metrics.ts';
 import { Writes } from './http/writes.ts';
-import { startWorkers, type WorkerParts } from './workers/start.ts';
+import { type WorkersOptions, workers } from './workers/workers.ts';
 
 /** Connections of the API; each serves one query at a time. */
 const POSTGRES_CONNECTIONS = 20;
@@ -87,18 +87,24 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const pinger = config.roles.has('pinger') ? composePinger(pinging) : undefined;
   if (pinger !== undefined) serving?.metrics.add(pingerMetrics(() => pinger.status()));
   const onAnswer = (unit: string) => exchange.tell({ unit, evidence: 'command', atMs: clock() });
-  const commands = new UnitCommands({ nats, signer, clock, onAnswer });
+  const commands = new UnitCommandClient({ nats, signer, clock, onAnswer });
 
   const exclusively = <T>(change: () => Promise<T>) => withLock(postgres, 'unit revocations', change);
   const revocations = new UnitRevocations({ url: natsUrl, keys, exclusively, clock, log });
 
-  const deadLetters = new DeadLetters(sql);
-  const clockOffsets = new ClockOffsets({ read: () => readClockOffsets(sql), log });
-  const recorder = new BatchRecorder({ decider, deadLetters, clockOffsets, newId, log });
+  const deadLetters = new DeadLetterStore(sql);
+  const clockOffsets = new ClockOffsetCache({ read: () => readClockOffsets(sql), log });
+  const recorder = new UnitLogRecorder({ decider, deadLetters, clockOffsets, newId, log });
   const recording = { recorder, clockOffsets, newId, clock, pause, stop, log };
-  const push = new ConfigurationPush({ decider, commands, retryScheduleS: config.configRetryScheduleS, newId, clock });
+  const push = new ConfigurationPusher({
+    decider,
+    commands,
+    retryScheduleS: config.configRetryScheduleS,
+    newId,
+    clock,
+  });
   const deciding = { config, nats, postgres, decider, signer, commands, push, secrets, revocations };
-  const workers = await startWorkers({ ...recording, ...deciding });
+  const running = await workers({ ...recording, ...deciding });
 
   const idempotency = new IdempotencyStore(sql);
   const answered = new AnsweredRequests();
@@ -107,17 +113,17 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const app = composeApi({ ...recording, ...deciding, ...api });
   if (config.roles.has('api')) {
     app.listen({ hostname: config.http.host, port: config.http.port });
-    workers.push(sweep(idempotency, pause, stop, log));
+    running.push(sweep(idempotency, pause, stop, log));
     log.info('the API listens', { host: config.http.host, port: app.server?.port });
   }
   try {
     // A worker that ends before it is told to has met what no retry mends.
-    await Promise.race([untilAborted(stop), ...workers.map((worker) => worker.then(() => untilAborted(stop)))]);
+    await Promise.race([untilAborted(stop), ...running.map((worker) => worker.then(() => untilAborted(stop)))]);
   } finally {
     if (config.roles.has('api')) await app.stop();
     await pinger?.stop();
     exchange.close();
-    await Promise.allSettled(stop.aborted ? workers : []);
+    await Promise.allSettled(stop.aborted ? running : []);
     await revocations.close();
     await nats.close();
     await Promise.all([postgres.close(), eventLog.close()]);
@@ -125,13 +131,13 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   }
 }
 
-interface ApiParts extends WorkerParts {
+interface ApiParts extends WorkersOptions {
   readonly keys: PlatformKeys;
   readonly natsUrl: string;
   readonly store: NatsEventStore;
   readonly addresses: AddressResolver;
   readonly eventLog: Postgres;
-  readonly deadLetters: DeadLetters;
+  readonly deadLetters: DeadLetterStore;
   readonly idempotency: IdempotencyStore;
   readonly answered: AnsweredRequests;
 }
@@ -192,7 +198,7 @@ function createEventLogReader(url: string): Postgres {
   });
 }
 
-type DeciderParts = Pick<WorkerParts, 'newId' | 'clock' | 'pause' | 'log'> & {
+type DeciderParts = Pick<WorkersOptions, 'newId' | 'clock' | 'pause' | 'log'> & {
   readonly sql: Sql;
   readonly store: NatsEventStore;
 };

@@ -84,7 +84,7 @@ export async function listRollouts(
 }
 
 /** Rollouts that somebody has to look after. */
-export async function openRollouts(sql: Sql): Promise<readonly string[]> {
+export async function listUnfinishedRolloutIds(sql: Sql): Promise<readonly string[]> {
   const rows = await sql<{ id: string }[]>`
     select id from platform.config_rollouts where status in ('running', 'aborting') order by id`;
   return rows.map(({ id }) => id);
@@ -94,7 +94,7 @@ export async function openRollouts(sql: Sql): Promise<readonly string[]> {
  * Holds a rollout until the transaction ends, and lets the time go on for which it has run, `maxMs` at most.
  * `undefined`: somebody else holds it, or it needs nobody.
  */
-export async function lookAfter(tx: Tx, id: string, maxMs: number): Promise<Rollout | undefined> {
+export async function claimRollout(tx: Tx, id: string, maxMs: number): Promise<Rollout | undefined> {
   const [row] = await tx<Row[]>`${rollouts(tx)}
     where id = ${id} and status in ('running', 'aborting') for update skip locked`;
   if (row === undefined) return undefined;
@@ -106,12 +106,12 @@ export async function lookAfter(tx: Tx, id: string, maxMs: number): Promise<Roll
 }
 
 /** Holds a rollout until the transaction ends. */
-export async function holdRollout(tx: Tx, id: string): Promise<Rollout | undefined> {
+export async function lockRollout(tx: Tx, id: string): Promise<Rollout | undefined> {
   const [row] = await tx<Row[]>`${rollouts(tx)} where id = ${id} for update`;
   return row === undefined ? undefined : toRollout(row);
 }
 
-export async function setStatus(
+export async function updateRolloutStatus(
   tx: Tx,
   id: string,
   { status, by, reason }: { readonly status: RolloutStatus; readonly by: string; readonly reason?: string | undefined },
@@ -130,16 +130,16 @@ export interface RolloutUnit {
 }
 
 /** The next units that the rollout has not come to. */
-export async function nextUnits(tx: Tx, id: string, limit: number): Promise<readonly RolloutUnit[]> {
+export async function listUnstartedUnits(tx: Tx, id: string, limit: number): Promise<readonly RolloutUnit[]> {
   return tx<RolloutUnit[]>`
     select ordinal, unit from platform.config_rollout_units
     where rollout_id = ${id} and started_at is null and skipped is null order by ordinal limit ${limit}`;
 }
 
 /** What the rollout did at a unit: the version that it made, or why it passed it over. */
-export type Started = { readonly ordinal: number } & ({ readonly version: number } | { readonly skipped: string });
+export type StartedUnit = { readonly ordinal: number } & ({ readonly version: number } | { readonly skipped: string });
 
-export async function markStarted(tx: Tx, id: string, started: readonly Started[]): Promise<void> {
+export async function markUnitsStarted(tx: Tx, id: string, started: readonly StartedUnit[]): Promise<void> {
   if (started.length === 0) return;
   await tx`
     update platform.config_rollout_units u
@@ -153,7 +153,7 @@ export async function markStarted(tx: Tx, id: string, started: readonly Started[
 }
 
 /** Notes which version took the place of that of an aborted rollout. */
-export async function markWithdrawn(
+export async function markUnitsWithdrawn(
   tx: Tx,
   id: string,
   withdrawn: readonly { readonly ordinal: number; readonly version: number }[],

@@ -10,8 +10,8 @@ import type { CloudEvent } from '../../domain/events/envelope.ts';
 import { type BatchEvent, type BatchHeader, deviceEventId, unknownFields } from '../../domain/unit-protocol/batch.ts';
 import { isInstant, toInstant } from '../../domain/vocabulary.ts';
 import { MAX_COMMIT_BYTES } from '../event-store/store.ts';
-import { eventProblem, headProblem, printable, sizeProblem } from './event-checks.ts';
-import { eventTexts } from './event-texts.ts';
+import { sliceEventJson } from './event-json.ts';
+import { findBatchHeadError, findEventError, findSizeError, replaceUnprintable } from './event-validation.ts';
 
 /** A batch of so many bytes fits into a commit, whatever its events become with their envelopes, and has no large event. */
 const FITTING_BYTES = 64 * 1024;
@@ -24,7 +24,7 @@ export class UnreadableBatchError extends Error {
 }
 
 /** A batch whose head holds; its events are still unchecked. */
-export interface ReadBatch {
+export interface ParsedBatch {
   readonly unit: string;
   readonly epoch: string;
   /** In the order of their seq. */
@@ -41,46 +41,46 @@ interface PlacedEvent {
   /** Where it stands in the batch. */
   readonly index: number;
   /** Another event of the batch, which came first, has its seq. */
-  readonly isDouble: boolean;
+  readonly hasDuplicateSeq: boolean;
 }
 
 /** Reads a batch that `unit` sent. @throws UnreadableBatchError */
-export function readBatch(unit: string, data: Uint8Array): ReadBatch {
+export function parseBatch(unit: string, data: Uint8Array): ParsedBatch {
   const text = textIn(data);
-  return placeEvents(unit, parse(text), text);
+  return toParsedBatch(unit, parse(text), text);
 }
 
 /**
  * As `readBatch`, for JSON that has been parsed from `text`. `firstSeq`: where it begins if no event in it says so.
  * @throws UnreadableBatchError
  */
-export function placeEvents(unit: string, batch: unknown, text: string, firstSeq?: number): ReadBatch {
-  const problem = headProblem(batch);
+export function toParsedBatch(unit: string, batch: unknown, text: string, firstSeq?: number): ParsedBatch {
+  const problem = findBatchHeadError(batch);
   if (problem !== undefined) throw new UnreadableBatchError(problem);
   const head = batch as BatchHeader;
   if (head.unit !== unit) throw new UnreadableBatchError(`it names unit ${head.unit}`);
   let texts: readonly string[] | undefined;
   const textOf = (index: number) => {
-    texts ??= eventTexts(text);
+    texts ??= sliceEventJson(text);
     return texts[index] ?? '';
   };
-  const seqs = placesOf(head.events, firstSeq);
+  const seqs = seqsOf(head.events, firstSeq);
   const events = head.events.map((content, index): PlacedEvent => {
-    return { seq: seqs[index] ?? 0, content, index, isDouble: false };
+    return { seq: seqs[index] ?? 0, content, index, hasDuplicateSeq: false };
   });
   const bytes = Buffer.byteLength(text);
   if (seqs.every((seq, index) => index === 0 || seq > (seqs[index - 1] ?? 0))) {
     return { unit, epoch: head.epoch, events, bytes, textOf };
   }
-  return { unit, epoch: head.epoch, events: inOrder(events, textOf), bytes, textOf };
+  return { unit, epoch: head.epoch, events: sortBySeq(events, textOf), bytes, textOf };
 }
 
 /**
  * The seq of each event. One that names none has the place that its neighbours leave it, if they agree: without a place
  * nothing could stand in its stead, and the log would never go on behind it.
  */
-function placesOf(events: readonly unknown[], firstSeq: number | undefined): number[] {
-  const named = events.map(seqOf);
+function seqsOf(events: readonly unknown[], firstSeq: number | undefined): number[] {
+  const named = events.map(validSeqOf);
   if (named.every((seq) => seq !== undefined)) return named;
   const at = named.findIndex((seq) => seq !== undefined);
   const first = at < 0 ? (firstSeq ?? 0) : (named[at] ?? 0) - at;
@@ -91,7 +91,7 @@ function placesOf(events: readonly unknown[], firstSeq: number | undefined): num
 }
 
 /** By seq. Of several that share one, the first to come counts, and stands behind the others; mere copies go. */
-function inOrder(events: readonly PlacedEvent[], textOf: ReadBatch['textOf']): PlacedEvent[] {
+function sortBySeq(events: readonly PlacedEvent[], textOf: ParsedBatch['textOf']): PlacedEvent[] {
   const bySeq = [...Map.groupBy(events, ({ seq }) => seq)].sort(([a], [b]) => a - b);
   return bySeq.flatMap(([, [first, ...others]]) => {
     if (first === undefined) return [];
@@ -102,54 +102,54 @@ function inOrder(events: readonly PlacedEvent[], textOf: ReadBatch['textOf']): P
 }
 
 /** An event that cannot be accepted: its content is to be kept whole before its place is taken. */
-export interface Rejection {
+export interface RejectedEvent {
   readonly seq: number;
   readonly reason: string;
   /** JSON, as it came. */
   readonly content: string;
   /** Its place is taken by another event of the batch. */
-  readonly isDouble: boolean;
+  readonly hasDuplicateSeq: boolean;
 }
 
-export interface Accepted {
+export interface AppendPlan {
   /** What to append, in order and without gaps after what is recorded. */
   readonly events: readonly CloudEvent[];
   /** The first seq that cannot be appended yet, because events before it are missing. */
   readonly waitingFrom: number | undefined;
   /** Rejected events that nobody has kept yet: the first of them ends what can be appended now. */
-  readonly toKeep: ReadonlyMap<number, Rejection>;
+  readonly unstoredRejections: ReadonlyMap<number, RejectedEvent>;
   /** One commit does not hold all of it: the rest is to follow. */
   readonly isPart: boolean;
 }
 
-export interface Acceptance {
+export interface AppendPlanOptions {
   /** When the platform got the batch, milliseconds since 1970: the time of a rejected event that names none. */
   readonly receivedAtMs: number;
   /** Indexes of the rejected events whose content is kept. */
-  readonly kept: ReadonlySet<number>;
+  readonly storedRejections: ReadonlySet<number>;
   /** By how much the unit's clock is ahead, if it is known to be wrong. */
   readonly clockOffsetMs?: number | undefined;
 }
 
 /** What follows from a batch, given what is recorded of the unit. `toKeep` is by index. */
-export function acceptBatch(
-  batch: ReadBatch,
+export function planAppend(
+  batch: ParsedBatch,
   { device, log }: { readonly device: DeviceState; readonly log: UnitLogState },
-  { receivedAtMs, kept, clockOffsetMs }: Acceptance,
-): Accepted {
+  { receivedAtMs, storedRejections: kept, clockOffsetMs }: AppendPlanOptions,
+): AppendPlan {
   const events: CloudEvent[] = [];
-  const toKeep = new Map<number, Rejection>();
+  const toKeep = new Map<number, RejectedEvent>();
   // Brackets, then each event with a comma.
   let roomBytes = MAX_COMMIT_BYTES - 1;
   let next = nextExpectedSeq(log, device, batch.epoch);
   for (const placed of batch.events) {
-    const { seq, content, index, isDouble } = placed;
+    const { seq, content, index, hasDuplicateSeq: isDouble } = placed;
     if (seq < next) continue;
-    if (seq > next) return { events, waitingFrom: seq, toKeep, isPart: false };
+    if (seq > next) return { events, waitingFrom: seq, unstoredRejections: toKeep, isPart: false };
     if (!isDouble) next += 1;
     const reason = problemOf(batch, placed);
     if (reason !== undefined && !kept.has(index)) {
-      toKeep.set(index, { seq, reason, content: batch.textOf(index), isDouble });
+      toKeep.set(index, { seq, reason, content: batch.textOf(index), hasDuplicateSeq: isDouble });
     }
     if (toKeep.size > 0 || isDouble) continue;
     // A type or a version that this code does not know is recorded as it came.
@@ -159,17 +159,17 @@ export function acceptBatch(
         : rejected(batch, seq, content, reason, receivedAtMs);
     const recorded = withClockOffset(event, content, clockOffsetMs);
     if (batch.bytes > FITTING_BYTES) roomBytes -= Buffer.byteLength(JSON.stringify(recorded)) + 1;
-    if (roomBytes < 1) return { events, waitingFrom: undefined, toKeep, isPart: true };
+    if (roomBytes < 1) return { events, waitingFrom: undefined, unstoredRejections: toKeep, isPart: true };
     events.push(recorded);
   }
-  return { events, waitingFrom: undefined, toKeep, isPart: false };
+  return { events, waitingFrom: undefined, unstoredRejections: toKeep, isPart: false };
 }
 
-function problemOf(batch: ReadBatch, { content, index, isDouble }: PlacedEvent): string | undefined {
+function problemOf(batch: ParsedBatch, { content, index, hasDuplicateSeq: isDouble }: PlacedEvent): string | undefined {
   if (isDouble) return 'another event of the batch has the same seq';
-  const problem = eventProblem(content);
+  const problem = findEventError(content);
   if (problem !== undefined || batch.bytes <= FITTING_BYTES) return problem;
-  return sizeProblem(content, Buffer.byteLength(batch.textOf(index)));
+  return findSizeError(content, Buffer.byteLength(batch.textOf(index)));
 }
 
 /** A time that the platform has put in says nothing about the unit's clock. */
@@ -178,25 +178,25 @@ function withClockOffset(event: CloudEvent, content: unknown, clockOffsetMs: num
   return { ...event, clockoffsetms: clockOffsetMs };
 }
 
-function reported(batch: ReadBatch, event: BatchEvent): CloudEvent {
+function reported(batch: ParsedBatch, event: BatchEvent): CloudEvent {
   const extra = unknownFields(event);
   const recorded = placed(batch, event, event.type, event.v, event.data);
   return extra === undefined ? recorded : { ...recorded, unitextra: JSON.stringify(extra) };
 }
 
 /** Stands in the place of an event that cannot be accepted: the log goes on behind it. */
-function rejected(batch: ReadBatch, seq: number, content: unknown, reason: string, receivedAtMs: number): CloudEvent {
+function rejected(batch: ParsedBatch, seq: number, content: unknown, reason: string, receivedAtMs: number): CloudEvent {
   const { type, time } = fieldsOf(content);
   const data = {
     reason,
-    ...(typeof type === 'string' ? { rejectedType: printable(type.slice(0, MAX_TYPE_LENGTH)) } : {}),
+    ...(typeof type === 'string' ? { rejectedType: replaceUnprintable(type.slice(0, MAX_TYPE_LENGTH)) } : {}),
   };
   const place = { seq, time: isInstant(time) ? time : toInstant(receivedAtMs) };
   return placed(batch, place, 'UnitEventRejected', versionOf('UnitEventRejected'), data);
 }
 
 function placed(
-  { unit, epoch }: ReadBatch,
+  { unit, epoch }: ParsedBatch,
   event: Pick<BatchEvent, 'seq' | 'time' | 'locker' | 'offline' | 'causationId'>,
   type: string,
   version: number,
@@ -236,7 +236,7 @@ function parse(text: string): unknown {
   }
 }
 
-function seqOf(content: unknown): number | undefined {
+function validSeqOf(content: unknown): number | undefined {
   const { seq } = fieldsOf(content);
   return typeof seq === 'number' && Number.isSafeInteger(seq) && seq > 0 ? seq : undefined;
 }

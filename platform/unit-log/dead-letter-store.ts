@@ -9,7 +9,7 @@
 import { createHash } from 'node:crypto';
 import type { Sql } from '../postgres/connection.ts';
 import { CursorError, decodeCursor, type Page, toPage } from '../postgres/cursor.ts';
-import type { Rejection } from './batch.ts';
+import type { RejectedEvent } from './batch.ts';
 
 /** Open dead letters that are kept of one unit. A unit that sends more is not heard until somebody has looked. */
 export const MAX_OPEN_DEAD_LETTERS_PER_UNIT = 10_000;
@@ -20,7 +20,7 @@ const DOUBLE_HASH_LETTERS = 16;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 /** A unit has too many open dead letters: what it sent waits. Retryable after an operator has dealt with them. */
-export class DeadLettersFullError extends Error {
+export class DeadLetterLimitError extends Error {
   override readonly name = 'DeadLettersFullError';
 }
 
@@ -28,12 +28,12 @@ export interface RejectedEvents {
   readonly unit: string;
   readonly epoch: string;
   readonly receivedAtMs: number;
-  readonly rejections: readonly Rejection[];
+  readonly rejections: readonly RejectedEvent[];
   /** By how much the unit's clock is ahead, if it is known to be wrong. */
   readonly clockOffsetMs?: number | undefined;
 }
 
-export interface RejectedBatch {
+export interface UnreadableBatch {
   readonly unit: string;
   /** Names the message that brought it, the same whenever it is delivered. */
   readonly messageId: string;
@@ -62,10 +62,10 @@ export interface DeadLetter {
 }
 
 /** A letter with what came: the JSON of an event, or the bytes of a batch. */
-export interface WholeDeadLetter {
+export interface DeadLetterWithContent {
   readonly letter: DeadLetter;
   /** Another event of the same batch has its place. */
-  readonly isDouble: boolean;
+  readonly hasDuplicateSeq: boolean;
   /** Of an event: by how much the unit's clock was ahead when it came, if it was known to be wrong. */
   readonly clockOffsetMs: number | undefined;
   readonly content: Uint8Array;
@@ -108,7 +108,7 @@ export interface DeadLetterOptions {
   readonly maxDismissedPerCall?: number;
 }
 
-export class DeadLetters {
+export class DeadLetterStore {
   readonly #sql: Sql;
   readonly #maxOpenPerUnit: number;
   readonly #maxDismissedPerCall: number;
@@ -120,7 +120,7 @@ export class DeadLetters {
   }
 
   /** Keeps events. One that is kept already stays as it is. @throws DeadLettersFullError, PostgresUnavailableError */
-  async keepEvents({ unit, epoch, receivedAtMs, rejections, clockOffsetMs }: RejectedEvents): Promise<void> {
+  async insertRejectedEvents({ unit, epoch, receivedAtMs, rejections, clockOffsetMs }: RejectedEvents): Promise<void> {
     const places = rejections.map((rejection) => placeOf(epoch, rejection));
     await this.#requireRoom(unit, places);
     await this.#sql`
@@ -137,7 +137,7 @@ export class DeadLetters {
   }
 
   /** Keeps a batch that cannot be read. @returns whether it is new @throws DeadLettersFullError, PostgresUnavailableError */
-  async keepBatch({ unit, messageId, receivedAtMs, reason, content }: RejectedBatch): Promise<boolean> {
+  async insertUnreadableBatch({ unit, messageId, receivedAtMs, reason, content }: UnreadableBatch): Promise<boolean> {
     await this.#requireRoom(unit, [messageId]);
     const { count } = await this.#sql`
       insert into platform.dead_letters (kind, unit, place, reason, content, received_at)
@@ -163,12 +163,17 @@ export class DeadLetters {
     return toPage(rows, limit, toLetter, ({ received_us, id }) => [received_us, id], total);
   }
 
-  async get(id: string): Promise<WholeDeadLetter | undefined> {
+  async get(id: string): Promise<DeadLetterWithContent | undefined> {
     const [row] = await this.#sql<(Row & { content: Uint8Array; clock_offset_ms: number | null })[]>`
       select ${this.#columns()}, content, clock_offset_ms from platform.dead_letters where id = ${id}::uuid`;
     if (row === undefined) return undefined;
     const isDouble = row.kind === 'event' && row.place !== `${row.epoch}:${row.seq}`;
-    return { letter: toLetter(row), isDouble, clockOffsetMs: row.clock_offset_ms ?? undefined, content: row.content };
+    return {
+      letter: toLetter(row),
+      hasDuplicateSeq: isDouble,
+      clockOffsetMs: row.clock_offset_ms ?? undefined,
+      content: row.content,
+    };
   }
 
   /** Marks a letter that was accepted after all. @returns it as it is then; the time of the first mark stays */
@@ -252,13 +257,13 @@ export class DeadLetters {
         limit ${this.#maxOpenPerUnit}
       ) open`;
     if (row?.full === true) {
-      throw new DeadLettersFullError(`unit ${unit} has ${this.#maxOpenPerUnit} open dead letters`);
+      throw new DeadLetterLimitError(`unit ${unit} has ${this.#maxOpenPerUnit} open dead letters`);
     }
   }
 }
 
 /** What tells the letters of a unit apart, the same whenever an event is delivered. */
-function placeOf(epoch: string, { seq, content, isDouble }: Rejection): string {
+function placeOf(epoch: string, { seq, content, hasDuplicateSeq: isDouble }: RejectedEvent): string {
   const place = `${epoch}:${seq}`;
   return isDouble
     ? `${place}:${createHash('sha256').update(content).digest('hex').slice(0, DOUBLE_HASH_LETTERS)}`

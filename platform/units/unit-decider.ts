@@ -74,7 +74,7 @@ export interface DecisionMeta extends Pick<DecisionContext, 'actor' | 'commandId
   readonly priority?: AppendPriority;
 }
 
-export interface Decided {
+export interface DecisionResult {
   /** The unit after the decision. */
   readonly state: UnitState;
   /** The sequence that a reader must have passed to see the outcome. */
@@ -106,7 +106,7 @@ export class UnitDecider {
   }
 
   /** The state of a unit, as fresh as this process knows it. @throws StoreUnavailableError */
-  async state(unit: string): Promise<UnitState> {
+  async getState(unit: string): Promise<UnitState> {
     return (await this.#entry(unit)).state;
   }
 
@@ -121,7 +121,7 @@ export class UnitDecider {
     aggregate: Aggregate,
     meta: DecisionMeta,
     decision: (state: UnitState) => readonly EventDraft[],
-  ): Promise<Decided> {
+  ): Promise<DecisionResult> {
     const priority = meta.priority ?? priorityOf(aggregate);
     const commandId = () => meta.commandId;
     return this.#inTurn(unit, aggregate, () =>
@@ -136,13 +136,17 @@ export class UnitDecider {
    * As `decide`, for what a unit reported: events that have their envelope. What identifies the commit is what stands in it,
    * from the first to the last event: the rest of a batch, recorded later, is another commit.
    */
-  record(unit: string, aggregate: Aggregate, events: (state: UnitState) => readonly CloudEvent[]): Promise<Decided> {
+  appendReported(
+    unit: string,
+    aggregate: Aggregate,
+    events: (state: UnitState) => readonly CloudEvent[],
+  ): Promise<DecisionResult> {
     const priority = priorityOf(aggregate);
     return this.#inTurn(unit, aggregate, () => this.#attempt({ unit, aggregate, priority }, idOfReported, events));
   }
 
   /** The state of a unit as the store has it now, whatever this process knew. @throws StoreUnavailableError */
-  async fresh(unit: string): Promise<UnitState> {
+  async getLatestState(unit: string): Promise<UnitState> {
     const entry = await this.#entry(unit);
     return (await this.#refresh(unit, entry)).state;
   }
@@ -151,7 +155,7 @@ export class UnitDecider {
    * Keeps the states up to date until `signal` ends it. Goes on by itself after the store was away; a gap in the store is
    * data loss and ends it with `GapError`.
    */
-  async follow(signal: AbortSignal): Promise<void> {
+  async followStore(signal: AbortSignal): Promise<void> {
     const { store, log, sleep } = this.#options;
     const onAlarm = (alarm: object) => log.error('a message in EVENTS is no commit', { ...alarm });
     while (!signal.aborted) {
@@ -170,7 +174,7 @@ export class UnitDecider {
     place: Pick<Append, 'unit' | 'aggregate' | 'priority'>,
     commandIdOf: (events: readonly CloudEvent[]) => string,
     decide: (state: UnitState) => readonly CloudEvent[],
-  ): Promise<Decided> {
+  ): Promise<DecisionResult> {
     const { store, sleep, random } = this.#options;
     const { unit, aggregate } = place;
     for (let attempt = 1; attempt <= MAX_DECISION_ATTEMPTS; attempt += 1) {
@@ -277,7 +281,7 @@ export class UnitDecider {
    * Tells of a commit that somebody has heard of in another way, perhaps before the follower, and before the answer to whoever
    * appended it: the next decision on its unit knows it.
    */
-  tell(notice: Notice): void {
+  noteCommit(notice: Notice): void {
     this.#arrivals.get(notice.unit)?.push(notice);
     const entry = this.#entries.get(notice.unit);
     if (entry !== undefined) note(entry, notice);
@@ -285,7 +289,7 @@ export class UnitDecider {
 
   #arrive(notice: Notice): void {
     this.#followedTo = notice.sequence;
-    this.tell(notice);
+    this.noteCommit(notice);
   }
 
   #fold(state: UnitState, message: StoredMessage): UnitState {

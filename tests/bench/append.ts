@@ -34,7 +34,7 @@ export async function benchAppend(): Promise<BenchReport> {
     sleep: Bun.sleep,
     log: quietLog,
   });
-  const following = decider.follow(stop.signal);
+  const following = decider.followStore(stop.signal);
   const units = await registerUnits(decider);
   const holdOne = holder(decider, units);
   const figures: Figure[] = [];

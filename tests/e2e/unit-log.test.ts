@@ -12,7 +12,7 @@ import { Nats } from '../../platform/nats/connection.ts';
 import { api as jetstream } from '../../platform/nats/jetstream.ts';
 import { STREAMS } from '../../platform/nats/streams.ts';
 import { unitCommandsSubject, unitPushSubject } from '../../platform/nats/subjects.ts';
-import { GAP_GRACE_MS } from '../../server/workers/ingest/ingest.ts';
+import { GAP_GRACE_MS } from '../../server/workers/ingest/ingest-worker.ts';
 import { Client } from '../support/client.ts';
 import { startTestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import { Postgres } from '../../platform/postgres/connection.ts';
 import { loadMigrations, migrate } from '../../platform/postgres/migrations.ts';
-import { type DeadLetterOptions, DeadLetters } from '../../platform/unit-log/dead-letter-store.ts';
+import { type DeadLetterOptions, DeadLetterStore } from '../../platform/unit-log/dead-letter-store.ts';
 import { Problem } from '../../server/http/problems.ts';
 import { EPOCH } from '../support/given.ts';
 import { bad, batch, becomesAcceptable, event, LetterProcess, NOW_MS, TIME, types } from '../support/letter-process.ts';
@@ -97,8 +97,8 @@ describe('a dismissed letter', () => {
 
   test('stays dismissed when what it holds is delivered again', async () => {
     const some = process();
-    const rejections = [{ seq: 1, reason: 'r', content: JSON.stringify(bad(1)), isDouble: false }];
-    await some.letters.keepEvents({ unit: 'AGAIN', epoch: EPOCH, receivedAtMs: NOW_MS, rejections });
+    const rejections = [{ seq: 1, reason: 'r', content: JSON.stringify(bad(1)), hasDuplicateSeq: false }];
+    await some.letters.insertRejectedEvents({ unit: 'AGAIN', epoch: EPOCH, receivedAtMs: NOW_MS, rejections });
     const [id = ''] = await ids(some, 'AGAIN', 'open');
     await some.desk.dismiss(id, 'ops:alice', undefined);
     expect(await some.push('AGAIN', batch('AGAIN', bad(1), event(2)))).toBe('done');
@@ -195,7 +195,7 @@ test('letters of before there were dismissals stay as they were', async () => {
       insert into platform.dead_letters (kind, unit, place, reason, content, received_at, recovered_at)
       values ('batch', 'OLD', 'a', 'r', 'x', now(), null), ('batch', 'OLD', 'b', 'r', 'x', now(), now())`;
     await migrate(old, silentLog);
-    const letters = new DeadLetters(old.sql);
+    const letters = new DeadLetterStore(old.sql);
     const { items } = await letters.list({ unit: 'OLD', limit: 10 });
     expect(items.map(({ status }) => status).toSorted()).toEqual(['open', 'recovered']);
     expect(await letters.dismissOpen({ unit: 'OLD' }, { by: 'ops:alice', atMs: NOW_MS })).toBe(1);

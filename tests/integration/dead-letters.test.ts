@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import type { DeadLetter, DeadLetterOptions } from '../../platform/unit-log/dead-letter-store.ts';
-import { UnreadablePageError } from '../../server/workers/fetch/unit-log-reader.ts';
+import { UnreadablePageError } from '../../server/workers/fetch/unit-log-client.ts';
 import { EPOCH } from '../support/given.ts';
 import {
   bad,
@@ -110,8 +110,8 @@ describe('an event', () => {
 
   test('whose place is not taken yet waits: it may still be recorded as itself', async () => {
     const process = new Process();
-    const rejections = [{ seq: 1, reason: 'r', content: JSON.stringify(event(1)), isDouble: false }];
-    await process.letters.keepEvents({ unit: 'EARLY', epoch: EPOCH, receivedAtMs: NOW_MS, rejections });
+    const rejections = [{ seq: 1, reason: 'r', content: JSON.stringify(event(1)), hasDuplicateSeq: false }];
+    await process.letters.insertRejectedEvents({ unit: 'EARLY', epoch: EPOCH, receivedAtMs: NOW_MS, rejections });
     const { id } = await onlyLetter(process, 'EARLY');
     expect((await process.refusal(id)).detail).toContain('not taken yet');
     expect(await process.events('EARLY')).toEqual([]);
@@ -172,7 +172,7 @@ describe('a batch', () => {
   test('whose events were given up as lost stays open', async () => {
     const process = new Process();
     await process.push('LOST', 'nothing');
-    await process.recorder.giveUpGap('LOST', EPOCH, 3);
+    await process.recorder.recordLostRange('LOST', EPOCH, 3);
     await process.push('LOST', batch('LOST', event(3)));
     const { id } = await onlyLetter(process, 'LOST');
     await becomesAcceptable(id, batch('LOST', event(1), event(2)));
@@ -220,15 +220,15 @@ test('a unit with too many open letters waits, others go on, and it goes on when
   const seqs = (await process.events('FULL')).flatMap(({ unitseq }) => unitseq ?? []);
   expect(seqs).toEqual([1, 2, 3, 4, 5, 6]);
   // Full again; what is kept already is no obstacle to whoever begins anew.
-  const kept = [{ seq: 5, reason: 'r', content: '{}', isDouble: false }];
-  await process.letters.keepEvents({ unit: 'FULL', epoch: EPOCH, receivedAtMs: NOW_MS, rejections: kept });
+  const kept = [{ seq: 5, reason: 'r', content: '{}', hasDuplicateSeq: false }];
+  await process.letters.insertRejectedEvents({ unit: 'FULL', epoch: EPOCH, receivedAtMs: NOW_MS, rejections: kept });
 });
 
 test('a batch is delivered again after every step at which its process can die', async () => {
   const process = new Process();
   const text = batch('AGAIN', event(1), bad(2), event(3));
-  const rejections = [{ seq: 2, reason: 'r', content: JSON.stringify(bad(2)), isDouble: false }];
-  await process.letters.keepEvents({ unit: 'AGAIN', epoch: EPOCH, receivedAtMs: NOW_MS, rejections });
+  const rejections = [{ seq: 2, reason: 'r', content: JSON.stringify(bad(2)), hasDuplicateSeq: false }];
+  await process.letters.insertRejectedEvents({ unit: 'AGAIN', epoch: EPOCH, receivedAtMs: NOW_MS, rejections });
   for (let delivery = 0; delivery < 3; delivery += 1) {
     expect(await new Process(process.store).push('AGAIN', text)).toBe('done');
   }

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { recoverEvent } from '../../domain/device/unit-log.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
-import { readBatch } from '../../platform/unit-log/batch.ts';
+import { parseBatch } from '../../platform/unit-log/batch.ts';
 import { EPOCH, UNIT } from '../support/given.ts';
 import { LetterProcess, NOW_MS } from '../support/letter-process.ts';
 import { fillToTheEnd, freshPostgres } from '../support/projections.ts';
@@ -106,7 +106,7 @@ test('whatever is recorded of a unit can be stored by every read model', async (
   });
   for (const event of events) {
     const text = JSON.stringify({ unit: UNIT, epoch: EPOCH, events: [event] });
-    const { waitingFrom } = await recorder.record(readBatch(UNIT, new TextEncoder().encode(text)), NOW_MS);
+    const { waitingFrom } = await recorder.recordBatch(parseBatch(UNIT, new TextEncoder().encode(text)), NOW_MS);
     expect(waitingFrom).toBeUndefined();
   }
   const meta = { commandId: 'unreadable', actor: 'platform:test', source: '/test' };

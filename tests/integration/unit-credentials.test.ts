@@ -257,7 +257,7 @@ describe('when NATS cannot be told', () => {
     const { credentials, decider } = await credentialsWith({ url: `nats://127.0.0.1:${freePort()}` });
     await expect(credentials.rotate(command('AWAY-1'))).rejects.toThrow('no connection to NATS');
     await expect(credentials.revoke(command('AWAY-1'), undefined)).rejects.toThrow('no connection to NATS');
-    expect((await decider.state('AWAY-1')).registry).toMatchObject({ keyVersion: 1, credentialsRevoked: false });
+    expect((await decider.getState('AWAY-1')).registry).toMatchObject({ keyVersion: 1, credentialsRevoked: false });
   });
 
   test('what is recorded already is carried out by a repeat', async () => {
@@ -275,7 +275,7 @@ describe('when NATS cannot be told', () => {
     const problem = await problemOf(credentials.revoke(revoking, undefined));
     expect(problem.document).toMatchObject({ status: 503, type: '/problems/unavailable' });
     expect(problem.retryAfterS).toBeGreaterThan(0);
-    expect((await decider.state('AWAY-2')).registry).toMatchObject({ credentialsRevoked: true });
+    expect((await decider.getState('AWAY-2')).registry).toMatchObject({ credentialsRevoked: true });
     expect(unit.closed).toBe(false);
     away = false;
     expect(await credentials.revoke(revoking, undefined)).toMatchObject({ status: 200, body: { name: 'AWAY-2' } });
@@ -289,7 +289,7 @@ describe('when NATS cannot be told', () => {
     expect(problem.document.status).toBe(503);
     expect(problem.document.detail).toContain('1 is the most');
     expect(problem.retryAfterS).toBeUndefined();
-    expect((await decider.state('AWAY-1')).registry).toMatchObject({ keyVersion: 1 });
+    expect((await decider.getState('AWAY-1')).registry).toMatchObject({ keyVersion: 1 });
     await revocations.close();
   });
 });

@@ -6,10 +6,10 @@ import { closeDoor, giveBackLocker, rentAtScreen } from '../../device-sim/unit/c
 import { newUnitState } from '../../domain/unit/unit.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import { createLog } from '../../platform/observability/log.ts';
-import { BatchRecorder } from '../../platform/unit-log/batch-recorder.ts';
+import { UnitLogRecorder } from '../../platform/unit-log/unit-log-recorder.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
-import { fetchLog } from '../../server/workers/fetch/log-fetch.ts';
-import { UnitLogReader } from '../../server/workers/fetch/unit-log-reader.ts';
+import { fetchUnitLog } from '../../server/workers/fetch/fetch-unit-log.ts';
+import { UnitLogClient } from '../../server/workers/fetch/unit-log-client.ts';
 import { type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
 import { registration } from '../support/registration.ts';
@@ -40,17 +40,23 @@ async function recordOf(unit: EmulatedUnit, commandChannel: 'http' | 'nats') {
   const meta = { commandId: newId(), actor: 'ops:test', source: '/test' };
   await decider.decide(unit.name, 'registry', meta, () => [{ type: 'UnitRegistered', data }]);
   const deadLetters = {
-    keepEvents: () => Promise.reject(new Error('nothing was to be rejected')),
-    keepBatch: () => Promise.reject(new Error('nothing was to be unreadable')),
+    insertRejectedEvents: () => Promise.reject(new Error('nothing was to be rejected')),
+    insertUnreadableBatch: () => Promise.reject(new Error('nothing was to be unreadable')),
   };
   const options = {
     decider,
-    recorder: new BatchRecorder({ decider, deadLetters, clockOffsets: { of: () => undefined }, newId, log: silentLog }),
-    reader: new UnitLogReader({ nats: platform.nats, signer: platform.signer, clock: Date.now }),
-    inbox: { waiting: () => Promise.resolve([]) },
+    recorder: new UnitLogRecorder({
+      decider,
+      deadLetters,
+      clockOffsets: { get: () => undefined },
+      newId,
+      log: silentLog,
+    }),
+    unitLogClient: new UnitLogClient({ nats: platform.nats, signer: platform.signer, clock: Date.now }),
+    unitInbox: { listPendingBatches: () => Promise.resolve([]) },
     clock: Date.now,
   };
-  return { fetch: () => fetchLog(unit.name, options), state: () => decider.state(unit.name) };
+  return { fetch: () => fetchUnitLog(unit.name, options), state: () => decider.getState(unit.name) };
 }
 
 /** Somebody takes a locker and gives it back: six events. */

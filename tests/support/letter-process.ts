@@ -4,14 +4,14 @@ import type { CloudEvent } from '../../domain/events/envelope.ts';
 import { newUnitState } from '../../domain/unit/unit.ts';
 import type { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
-import { BatchRecorder } from '../../platform/unit-log/batch-recorder.ts';
-import { type DeadLetter, type DeadLetterOptions, DeadLetters } from '../../platform/unit-log/dead-letter-store.ts';
+import { type DeadLetter, type DeadLetterOptions, DeadLetterStore } from '../../platform/unit-log/dead-letter-store.ts';
+import { UnitLogRecorder } from '../../platform/unit-log/unit-log-recorder.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
 import { DeadLetterDesk } from '../../server/api/dead-letters/handlers.ts';
 import { Problem } from '../../server/http/problems.ts';
-import { fetchLog } from '../../server/workers/fetch/log-fetch.ts';
-import { readPage } from '../../server/workers/fetch/unit-log-reader.ts';
-import { ingestMessage } from '../../server/workers/ingest/ingest.ts';
+import { fetchUnitLog } from '../../server/workers/fetch/fetch-unit-log.ts';
+import { toFetchedPage } from '../../server/workers/fetch/unit-log-client.ts';
+import { ingestMessage } from '../../server/workers/ingest/ingest-worker.ts';
 import { LOCKERS, registration } from '../unit/domain/scene.ts';
 import { EPOCH } from './given.ts';
 import { silentLog } from './projections.ts';
@@ -24,10 +24,10 @@ const newId = () => crypto.randomUUID();
 /** A process of the platform. */
 export class LetterProcess {
   readonly store: MemoryEventStore;
-  readonly letters: DeadLetters;
+  readonly letters: DeadLetterStore;
   readonly desk: DeadLetterDesk;
   readonly decider: UnitDecider;
-  readonly recorder: BatchRecorder;
+  readonly recorder: UnitLogRecorder;
   #messages = 0;
 
   /** `clockOffsets`: by how many milliseconds the clocks of units are ahead. */
@@ -38,7 +38,7 @@ export class LetterProcess {
     clockOffsets: ReadonlyMap<string, number> = new Map(),
   ) {
     this.store = store;
-    this.letters = new DeadLetters(sql, options);
+    this.letters = new DeadLetterStore(sql, options);
     const decider = new UnitDecider({
       store,
       loadSnapshot: async (unit) => ({ state: newUnitState(unit), completeTo: 0 }),
@@ -49,8 +49,8 @@ export class LetterProcess {
       log: silentLog,
     });
     this.decider = decider;
-    const offsets = { of: (unit: string) => clockOffsets.get(unit) };
-    this.recorder = new BatchRecorder({
+    const offsets = { get: (unit: string) => clockOffsets.get(unit) };
+    this.recorder = new UnitLogRecorder({
       decider,
       deadLetters: this.letters,
       clockOffsets: offsets,
@@ -72,7 +72,12 @@ export class LetterProcess {
     const [sequence, deliveries] = [this.#messages, 1];
     return ingestMessage(
       { subject: `unit.0.0.${unit}.events`, data, sequence, deliveries, storedAtMs: NOW_MS },
-      { recorder: this.recorder, inbox: { waiting: async () => [] }, clock: () => NOW_MS, log: silentLog },
+      {
+        recorder: this.recorder,
+        unitInbox: { listPendingBatches: async () => [] },
+        clock: () => NOW_MS,
+        log: silentLog,
+      },
     );
   }
 
@@ -86,11 +91,11 @@ export class LetterProcess {
     );
     const page = { unit, epoch: EPOCH, firstAvailableSeq: 1, lastSeq, more: false, events };
     const answer = new TextEncoder().encode(JSON.stringify(page));
-    return fetchLog(unit, {
+    return fetchUnitLog(unit, {
       decider: this.decider,
       recorder: this.recorder,
-      reader: { page: async (_, after) => readPage(unit, answer, after) },
-      inbox: { waiting: async () => [] },
+      unitLogClient: { fetchPage: async (_, after) => toFetchedPage(unit, answer, after) },
+      unitInbox: { listPendingBatches: async () => [] },
       clock: () => NOW_MS,
     });
   }

@@ -15,7 +15,7 @@ import {
   unitHeartbeatSubject,
   unitPushSubject,
 } from '../../platform/nats/subjects.ts';
-import { eventProblem } from '../../platform/unit-log/event-checks.ts';
+import { findEventError } from '../../platform/unit-log/event-validation.ts';
 import { asyncApiRoutes } from '../../server/api/asyncapi/routes.ts';
 import { openapi } from '../../server/api/openapi.ts';
 import { asyncApiDocument } from '../../server/asyncapi/document.ts';
@@ -173,7 +173,7 @@ describe('what a unit may report is what ingest accepts', () => {
 
   test.each(cases)('%s', (_, change, accepted) => {
     const reported = { ...event, ...change };
-    expect(eventProblem(reported) === undefined).toBe(accepted);
+    expect(findEventError(reported) === undefined).toBe(accepted);
     const found = problems('#/components/schemas/ReportedEvent', reported);
     expect(Array.isArray(found) && found.length === 0).toBe(accepted);
   });

@@ -12,8 +12,8 @@ import { registerUnit } from '../../domain/registry/registry.ts';
 import { newUnitState } from '../../domain/unit/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
-import { ConfigurationPush } from '../../platform/units/configuration-push.ts';
-import { UnitUnreachableError } from '../../platform/units/unit-commands.ts';
+import { ConfigurationPusher } from '../../platform/units/configuration-pusher.ts';
+import { UnitUnreachableError } from '../../platform/units/unit-command-client.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
 import { silentLog } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
@@ -33,7 +33,7 @@ class Field {
   /** When pushes were sent, in minutes from the start. */
   readonly sentAtMin: number[] = [];
   readonly #decider: UnitDecider;
-  readonly #push: ConfigurationPush;
+  readonly #push: ConfigurationPusher;
   #ids = 0;
 
   constructor() {
@@ -56,7 +56,7 @@ class Field {
       if (this.answers === 'nothing') throw new UnitUnreachableError('no answer');
       return { commandId, status: 'done' as const, configurationHash: configurationHash(VALUES) };
     };
-    this.#push = new ConfigurationPush({
+    this.#push = new ConfigurationPusher({
       decider: this.#decider,
       commands: { send },
       retryScheduleS: [60, 300, 900],
@@ -82,18 +82,18 @@ class Field {
   }
 
   async status(): Promise<string> {
-    return requireConfigured((await this.#decider.state(UNIT)).configuration).status;
+    return requireConfigured((await this.#decider.getState(UNIT)).configuration).status;
   }
 
   /** Lets the time pass until so many minutes from the start, with every push that is due. */
   async passTo(minutes: number): Promise<void> {
     const endMs = START_MS + minutes * MINUTE_MS;
     for (;;) {
-      const state = await this.#decider.state(UNIT);
+      const state = await this.#decider.getState(UNIT);
       const dueMs = nextPushAtMs(state);
       if (dueMs === undefined || dueMs > endMs) break;
       this.nowMs = Math.max(this.nowMs, dueMs);
-      await this.#push.run(state);
+      await this.#push.push(state);
     }
     this.nowMs = endMs;
   }

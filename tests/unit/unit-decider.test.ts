@@ -59,7 +59,7 @@ describe('the unit decider', () => {
         ),
       ),
     );
-    const state = await decider(store).state('U-1');
+    const state = await decider(store).getState('U-1');
     expect(tagsOf(state)).toEqual(Array.from({ length: 30 }, (_, n) => `t${n}`));
   });
 
@@ -91,7 +91,7 @@ describe('the unit decider', () => {
       },
     };
     const process = decider(watched, async () => ({ state: full.state, completeTo: full.sequence }));
-    expect(tagsOf(await process.state('U-1'))).toEqual(['t0', 't1']);
+    expect(tagsOf(await process.getState('U-1'))).toEqual(['t0', 't1']);
     expect(reads).toEqual([full.sequence]);
   });
 
@@ -111,20 +111,20 @@ describe('the unit decider', () => {
     };
     const process = decider(counted);
     const stop = new AbortController();
-    const following = process.follow(stop.signal);
+    const following = process.followStore(stop.signal);
     await eventually(async () => {
-      await process.state('U-1');
+      await process.getState('U-1');
       const before = tails;
-      await process.state('U-1');
+      await process.getState('U-1');
       return tails === before;
     });
     const before = tails;
     await decider(store).decide('U-1', 'registry', { ...META, commandId: 'other' }, addTag);
-    await eventually(async () => tagsOf(await process.state('U-1')).length === 1);
+    await eventually(async () => tagsOf(await process.getState('U-1')).length === 1);
     expect(tails).toBe(before + 1);
     await process.decide('U-1', 'registry', { ...META, commandId: 'own' }, addTag);
     await nextTurn();
-    expect(tagsOf(await process.state('U-1'))).toHaveLength(2);
+    expect(tagsOf(await process.getState('U-1'))).toHaveLength(2);
     expect(tails).toBe(before + 1);
     stop.abort();
     await following;
@@ -147,9 +147,9 @@ describe('the unit decider', () => {
     };
     const process = decider(slow);
     const stop = new AbortController();
-    const following = process.follow(stop.signal);
+    const following = process.followStore(stop.signal);
     await nextTurn();
-    const loading = process.state('U-1');
+    const loading = process.getState('U-1');
     await nextTurn();
     const late = await decider(store).decide('U-1', 'registry', { ...META, commandId: 'late' }, addTag);
     // Another unit's commit behind it shows that the follower has passed the late one.
@@ -160,7 +160,7 @@ describe('the unit decider', () => {
     gate.resolve();
     const state = await loading;
     expect(state.sequences.registry).toBe(late.sequence);
-    expect(tagsOf(await process.state('U-1'))).toEqual(['t0']);
+    expect(tagsOf(await process.getState('U-1'))).toEqual(['t0']);
     stop.abort();
     await following;
   });
@@ -181,9 +181,9 @@ describe('the unit decider', () => {
     };
     const process = decider(slow);
     const stop = new AbortController();
-    const following = process.follow(stop.signal);
+    const following = process.followStore(stop.signal);
     await nextTurn();
-    await process.state('U-1');
+    await process.getState('U-1');
     const reporting = process.decide('U-1', 'log', { ...META, commandId: 'report' }, () => [
       { type: 'UnitLogGapDetected', data: { epoch: 'e', fromSeq: 1, toSeq: 2 } },
     ]);
@@ -194,7 +194,7 @@ describe('the unit decider', () => {
     const { state } = await reporting;
     expect(state.log.gaps).toEqual({ e: { fromSeq: 1, toSeq: 2 } });
     await process.decide('U-1', 'registry', { ...META, commandId: '2' }, addTag);
-    const now = await process.state('U-1');
+    const now = await process.getState('U-1');
     expect(tagsOf(now)).toEqual(['t0', 't1']);
     expect(now.log.gaps).toEqual({ e: { fromSeq: 1, toSeq: 2 } });
     stop.abort();
@@ -221,20 +221,20 @@ describe('the unit decider', () => {
     };
     const process = decider(silent);
     const stop = new AbortController();
-    const following = process.follow(stop.signal);
+    const following = process.followStore(stop.signal);
     await nextTurn();
-    await process.state('U-1');
+    await process.getState('U-1');
     const gap = { epoch: 'e', fromSeq: 1, toSeq: 2 };
     const reporting = process.decide('U-1', 'log', { ...META, commandId: 'report' }, () => [
       { type: 'UnitLogGapDetected', data: gap },
     ]);
     await nextTurn();
     const elsewhere = await decider(store).decide('U-1', 'registry', { ...META, commandId: 'x' }, addTag);
-    expect((await process.state('U-1')).log.gaps).toEqual({});
+    expect((await process.getState('U-1')).log.gaps).toEqual({});
     // In the wrong order, as two consumers may bring them.
-    process.tell({ unit: 'U-1', aggregate: 'registry', sequence: elsewhere.sequence });
-    process.tell({ unit: 'U-1', aggregate: 'log', sequence: elsewhere.sequence - 1 });
-    const known = await process.state('U-1');
+    process.noteCommit({ unit: 'U-1', aggregate: 'registry', sequence: elsewhere.sequence });
+    process.noteCommit({ unit: 'U-1', aggregate: 'log', sequence: elsewhere.sequence - 1 });
+    const known = await process.getState('U-1');
     expect(known.log.gaps).toEqual({ e: { fromSeq: 1, toSeq: 2 } });
     expect(tagsOf(known)).toEqual(['t0']);
     answers.resolve();

@@ -12,10 +12,10 @@ import type { Postgres } from '../../../platform/postgres/connection.ts';
 import {
   createRollout,
   getRollout,
-  holdRollout,
   listRollouts,
+  lockRollout,
   type Rollout,
-  setStatus,
+  updateRolloutStatus,
 } from '../../../platform/rollouts/rollout-store.ts';
 import { rolloutCounts, rolloutUnits } from '../../../projections/configuration/queries.ts';
 import { selectUnits } from '../../../projections/units/queries.ts';
@@ -71,10 +71,10 @@ export class Rollouts {
   /** Pauses, resumes or aborts. */
   async act(id: string, action: RolloutAction, actor: string, reason: string | undefined): Promise<Answer> {
     await this.#postgres.transaction(async (tx) => {
-      const rollout = await holdRollout(tx, id);
+      const rollout = await lockRollout(tx, id);
       if (rollout === undefined) throw noRollout();
       const status = statusAfterAction(rollout.status, action);
-      if (status !== rollout.status) await setStatus(tx, id, { status, by: actor, reason });
+      if (status !== rollout.status) await updateRolloutStatus(tx, id, { status, by: actor, reason });
     });
     return { status: 200, body: await this.view(id) };
   }

@@ -6,8 +6,8 @@ import { isSameHash } from '../../../domain/configuration-values.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { toInstant, toMs } from '../../../domain/vocabulary.ts';
 import type { Sql } from '../../../platform/postgres/connection.ts';
-import type { ConfigurationPush } from '../../../platform/units/configuration-push.ts';
-import type { Decided, UnitDecider } from '../../../platform/units/unit-decider.ts';
+import type { ConfigurationPusher } from '../../../platform/units/configuration-pusher.ts';
+import type { DecisionResult, UnitDecider } from '../../../platform/units/unit-decider.ts';
 import { configurationVersion } from '../../../projections/configuration/queries.ts';
 import { unitConfiguration } from '../../../projections/units/queries.ts';
 import { Problem } from '../../http/problems.ts';
@@ -20,7 +20,7 @@ export const LIVE_TIMEOUT_MS = 4_000;
 
 export interface ConfigurationDependencies {
   readonly decider: UnitDecider;
-  readonly push: ConfigurationPush;
+  readonly push: ConfigurationPusher;
   readonly reads: Reads;
   readonly sql: Sql;
   readonly clock: () => number;
@@ -69,7 +69,7 @@ export class Configurations {
   /** Wants the values of an earlier version again. */
   async rollBack(command: ConfigurationCommand, { version, ...how }: RollbackBody): Promise<Answer<ConfigurationView>> {
     const { decider, reads, sql } = this.#deps;
-    const { sequences } = await decider.state(command.name);
+    const { sequences } = await decider.getState(command.name);
     // A version that was just made is one, too.
     await reads.wait('configuration', String(sequences.config), command.name);
     const earlier = await configurationVersion(sql, command.name, version);
@@ -87,10 +87,10 @@ export class Configurations {
     return this.#view(known.state, isNewer ? report : reported);
   }
 
-  async #sendNow(wanted: Decided): Promise<Decided> {
+  async #sendNow(wanted: DecisionResult): Promise<DecisionResult> {
     const { connectivity, configuration } = wanted.state;
     const isSent = configuration.status !== 'applied' && connectivity.status === 'online';
-    return isSent ? this.#deps.push.run(wanted.state, { timeoutMs: LIVE_TIMEOUT_MS }) : wanted;
+    return isSent ? this.#deps.push.push(wanted.state, { timeoutMs: LIVE_TIMEOUT_MS }) : wanted;
   }
 
   #view(state: UnitState, reported: UnitConfiguration['reported']): ConfigurationView {

@@ -6,15 +6,15 @@ import type { EventOf } from '../../../domain/events/catalogue.ts';
 import { lastSequenceOf, type UnitState } from '../../../domain/unit/unit.ts';
 import { type BatchEvent, unknownFields } from '../../../domain/unit-protocol/batch.ts';
 import { toMs } from '../../../domain/vocabulary.ts';
-import { type ReadBatch, readBatch, UnreadableBatchError } from '../../../platform/unit-log/batch.ts';
-import type { BatchRecorder } from '../../../platform/unit-log/batch-recorder.ts';
+import { type ParsedBatch, parseBatch, UnreadableBatchError } from '../../../platform/unit-log/batch.ts';
 import {
   type DeadLetter,
-  type DeadLetters,
-  DeadLettersFullError,
-  type WholeDeadLetter,
+  DeadLetterLimitError,
+  type DeadLetterStore,
+  type DeadLetterWithContent,
 } from '../../../platform/unit-log/dead-letter-store.ts';
-import { eventProblem, sizeProblem } from '../../../platform/unit-log/event-checks.ts';
+import { findEventError, findSizeError } from '../../../platform/unit-log/event-validation.ts';
+import type { UnitLogRecorder } from '../../../platform/unit-log/unit-log-recorder.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 import { Problem } from '../../http/problems.ts';
 import type { Answer } from '../../http/writes.ts';
@@ -22,9 +22,9 @@ import type { Answer } from '../../http/writes.ts';
 const OK = 200;
 
 export interface DeadLetterDependencies {
-  readonly deadLetters: DeadLetters;
+  readonly deadLetters: DeadLetterStore;
   readonly decider: UnitDecider;
-  readonly recorder: BatchRecorder;
+  readonly recorder: UnitLogRecorder;
   /** Milliseconds since 1970. */
   readonly clock: () => number;
 }
@@ -62,7 +62,7 @@ export class DeadLetterDesk {
     const found = await this.#find(request.id);
     const { letter } = found;
     if (letter.status === 'recovered') {
-      const state = await this.#deps.decider.state(letter.unit);
+      const state = await this.#deps.decider.getState(letter.unit);
       return { status: OK, body: letter, position: lastSequenceOf(state) };
     }
     const position = await (letter.kind === 'event' ? this.#recoverEvent(found, request) : this.#recoverBatch(found));
@@ -89,15 +89,15 @@ export class DeadLetterDesk {
     return { status: OK, body: { dismissed: await deadLetters.dismissOpen(which, { by, atMs: clock(), reason }) } };
   }
 
-  async #find(id: string): Promise<WholeDeadLetter> {
+  async #find(id: string): Promise<DeadLetterWithContent> {
     const found = await this.#deps.deadLetters.get(id);
     if (found === undefined) throw new Problem('not-found', 404, 'There is no such dead letter.');
     return found;
   }
 
-  async #recoverEvent(found: WholeDeadLetter, { commandId, actor }: Retry): Promise<number> {
-    const { letter, isDouble } = found;
-    if (isDouble) throw notAccepted('another event of its batch has its place in the log');
+  async #recoverEvent(found: DeadLetterWithContent, { commandId, actor }: Retry): Promise<number> {
+    const { letter, hasDuplicateSeq } = found;
+    if (hasDuplicateSeq) throw notAccepted('another event of its batch has its place in the log');
     const { event, locker } = recoverable(found);
     const meta = { commandId, actor, source: '/lockfleet/server' };
     const { sequence } = await this.#deps.decider.decide(letter.unit, 'log', meta, (state) => {
@@ -109,23 +109,23 @@ export class DeadLetterDesk {
     return sequence;
   }
 
-  async #recoverBatch({ letter, content }: WholeDeadLetter): Promise<number> {
+  async #recoverBatch({ letter, content }: DeadLetterWithContent): Promise<number> {
     const { decider, recorder } = this.#deps;
     const batch = readAgain(letter.unit, content);
-    requireRecordable(await decider.state(letter.unit), batch);
+    requireRecordable(await decider.getState(letter.unit), batch);
     try {
-      const { state, waitingFrom } = await recorder.record(batch, toMs(letter.receivedAt));
+      const { state, waitingFrom } = await recorder.recordBatch(batch, toMs(letter.receivedAt));
       if (waitingFrom !== undefined) throw notAccepted(`events before seq ${waitingFrom} are missing`);
       return lastSequenceOf(state);
     } catch (error) {
-      if (error instanceof DeadLettersFullError) throw notAccepted(error.message);
+      if (error instanceof DeadLetterLimitError) throw notAccepted(error.message);
       throw error;
     }
   }
 }
 
 /** What came, as the event that it is now. @throws Problem when today's rules do not accept it either */
-function recoverable({ letter: { epoch, seq }, clockOffsetMs, content }: WholeDeadLetter) {
+function recoverable({ letter: { epoch, seq }, clockOffsetMs, content }: DeadLetterWithContent) {
   const event = acceptable(content);
   if (epoch === null || seq === null) throw notAccepted('it has no place in a log');
   if (event.seq !== seq) throw notAccepted(`it says seq ${event.seq}, and its place is ${seq}`);
@@ -153,14 +153,14 @@ function acceptable(content: Uint8Array): BatchEvent {
   } catch {
     throw notAccepted('it is not JSON');
   }
-  const reason = eventProblem(event) ?? sizeProblem(event, content.length);
+  const reason = findEventError(event) ?? findSizeError(event, content.length);
   if (reason !== undefined) throw notAccepted(reason);
   return event as BatchEvent;
 }
 
-function readAgain(unit: string, content: Uint8Array): ReadBatch {
+function readAgain(unit: string, content: Uint8Array): ParsedBatch {
   try {
-    return readBatch(unit, content);
+    return parseBatch(unit, content);
   } catch (error) {
     if (error instanceof UnreadableBatchError) throw notAccepted(error.message);
     throw error;
@@ -171,7 +171,7 @@ function readAgain(unit: string, content: Uint8Array): ReadBatch {
  * Whoever records passes what was given up as lost: it would be gone, and the letter closed. And an epoch that begins is
  * taken for the present one: one that ended before a newer one began (they are UUIDv7) must not.
  */
-function requireRecordable({ device, log }: UnitState, { epoch, events }: ReadBatch): void {
+function requireRecordable({ device, log }: UnitState, { epoch, events }: ParsedBatch): void {
   if (device.epoch !== undefined && recordedSeq(device, epoch) === 0 && epoch < device.epoch) {
     throw notAccepted('its unit has begun a newer epoch');
   }

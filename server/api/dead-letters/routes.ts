@@ -1,5 +1,5 @@
 import { Elysia } from 'elysia';
-import type { DeadLetters } from '../../../platform/unit-log/dead-letter-store.ts';
+import type { DeadLetterStore } from '../../../platform/unit-log/dead-letter-store.ts';
 import { DEFAULT_LIMIT } from '../../http/reads.ts';
 import type { Writes } from '../../http/writes.ts';
 import type { Guard } from '../auth/guard.ts';
@@ -9,7 +9,7 @@ import type { DeadLetterDesk } from './handlers.ts';
 export interface DeadLetterRouteDependencies {
   readonly guard: Guard;
   readonly writes: Writes;
-  readonly deadLetters: DeadLetters;
+  readonly deadLetters: DeadLetterStore;
   readonly deadLetterDesk: DeadLetterDesk;
 }
 

@@ -36,7 +36,7 @@ export interface UnitHistoryDependencies {
   /** Sessions that read pages of the log. */
   readonly eventLog: Sql;
   readonly reads: Reads;
-  readonly decider: Pick<UnitDecider, 'fresh'>;
+  readonly decider: Pick<UnitDecider, 'getLatestState'>;
   readonly loadSnapshot: (unit: string) => Promise<UnitSnapshot>;
   /** Of the event store. */
   readonly lastSequence: () => Promise<number>;
@@ -79,7 +79,7 @@ export class UnitHistory {
   }
 
   async #expected(unit: string, { atMs, nowMs }: Extract<Moment, { is: 'future' }>): Promise<StateView> {
-    const state = await this.#deps.decider.fresh(unit);
+    const state = await this.#deps.decider.getLatestState(unit);
     const { registry } = state;
     if (registry.status === 'unregistered') throw noSuchUnit();
     return expectedView(forecastUnit(state, atMs, nowMs), registry, atMs);

@@ -15,8 +15,8 @@ import type { UnitState } from '../../../domain/unit/unit.ts';
 import type { CommandAnswer } from '../../../domain/unit-protocol/commands.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';
 import type { ReservationSecrets } from '../../../platform/credentials/reservation-secrets.ts';
-import { type UnitCommands, UnitUnreachableError } from '../../../platform/units/unit-commands.ts';
-import type { Decided, DecisionMeta, UnitDecider } from '../../../platform/units/unit-decider.ts';
+import { type UnitCommandClient, UnitUnreachableError } from '../../../platform/units/unit-command-client.ts';
+import type { DecisionMeta, DecisionResult, UnitDecider } from '../../../platform/units/unit-decider.ts';
 import { invalidField, Problem, UNIT_RETRY_AFTER_S } from '../../http/problems.ts';
 import type { Answer } from '../../http/writes.ts';
 import { type ReservationFields, type ReserveBody, unitOfReservation } from './schema.ts';
@@ -25,7 +25,7 @@ const SOURCE = '/lockfleet/server';
 
 export interface ReservationDependencies {
   readonly decider: UnitDecider;
-  readonly commands: UnitCommands;
+  readonly commands: UnitCommandClient;
   readonly secrets: ReservationSecrets;
   readonly clock: () => number;
 }
@@ -108,7 +108,7 @@ export class Reservations {
     { commandId, customer, reservationId }: Request,
     decision: (state: UnitState, command: Request & { nowMs: number }) => ReturnType<typeof holdLocker>,
     commitId = commandId,
-  ): Promise<Decided> {
+  ): Promise<DecisionResult> {
     const meta: DecisionMeta = { commandId: commitId, source: SOURCE, actor: `customer:${customer}` };
     return this.#deps.decider.decide(unitOfReservation(reservationId), 'booking', meta, (state) =>
       decision(state, { commandId, customer, reservationId, nowMs: this.#deps.clock() }),
@@ -127,7 +127,7 @@ export class Reservations {
     }
   }
 
-  async #answer(status: number, decided: Decided, reservationId: string): Promise<Answer> {
+  async #answer(status: number, decided: DecisionResult, reservationId: string): Promise<Answer> {
     const reservation = reservationIn(decided.state, reservationId);
     const fields = { ...reservation, unit: unitOfReservation(reservationId) };
     return { status, body: await this.view(fields), position: decided.sequence };

@@ -9,7 +9,7 @@ import { revokeCredentials, revokedNatsUsers, rotateCredentials } from '../../..
 import { RevocationsFullError, type UnitRevocations } from '../../../platform/credentials/revocations.ts';
 import { NatsUnavailableError } from '../../../platform/nats/connection.ts';
 import { PostgresUnavailableError } from '../../../platform/postgres/connection.ts';
-import type { Decided, UnitDecider } from '../../../platform/units/unit-decider.ts';
+import type { DecisionResult, UnitDecider } from '../../../platform/units/unit-decider.ts';
 import { Problem, RETRY_AFTER_S } from '../../http/problems.ts';
 import type { Answer } from '../../http/writes.ts';
 import { type IssueDependencies, issueCredentials } from './issue.ts';
@@ -60,8 +60,8 @@ export class UnitCredentials {
 
   #decide(
     { name, ...command }: CredentialsCommand,
-    decision: (registry: Decided['state']['registry']) => ReturnType<typeof revokeCredentials>,
-  ): Promise<Decided> {
+    decision: (registry: DecisionResult['state']['registry']) => ReturnType<typeof revokeCredentials>,
+  ): Promise<DecisionResult> {
     const meta = { ...command, source: '/lockfleet/server' };
     return this.#deps.decider.decide(name, 'registry', meta, ({ registry }) => decision(registry));
   }
@@ -75,7 +75,7 @@ export class UnitCredentials {
     }
   }
 
-  async #end({ state }: Decided): Promise<void> {
+  async #end({ state }: DecisionResult): Promise<void> {
     try {
       await this.#deps.revocations.ensure(revokedNatsUsers(state.registry));
     } catch (error) {

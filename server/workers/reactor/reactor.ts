@@ -21,7 +21,7 @@ import { addJob } from '../../../platform/nats/timers.ts';
 import { type WorkMessage, type WorkResult, work } from '../../../platform/nats/work-queue.ts';
 import type { Log } from '../../../platform/observability/log.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
-import { noteReport } from '../configuration/reports.ts';
+import { recordConfigurationReport } from '../configuration/configuration-report-worker.ts';
 import type { ReservationSync } from './reservation-sync.ts';
 
 /** Enough to fill the timers of one gathering, and bounded in memory. */
@@ -60,7 +60,7 @@ export interface ReactorOptions {
 }
 
 /** Runs until `signal` ends it and what is under way is done. */
-export async function react(options: ReactorOptions): Promise<void> {
+export async function runReactor(options: ReactorOptions): Promise<void> {
   const { nats, signal, sleep, log, sync } = options;
   const shared = { signal, sleep, log };
   await Promise.all([
@@ -100,7 +100,7 @@ export async function react(options: ReactorOptions): Promise<void> {
       durable: 'reactor-sync',
       filters: [`job.*.*.*.${SYNC_JOB}`],
       maxPending: MAX_JOBS_UNDER_WAY,
-      handle: (message) => sync.run(unitOf(message), message.deliveries),
+      handle: (message) => sync.syncUnit(unitOf(message), message.deliveries),
     }),
   ]);
 }
@@ -108,7 +108,7 @@ export async function react(options: ReactorOptions): Promise<void> {
 async function reactToFact({ subject, sequence }: WorkMessage, options: ReactorOptions): Promise<WorkResult> {
   const parsed = parseEventSubject(subject);
   if (parsed === undefined) return 'done';
-  options.decider.tell({ ...parsed, sequence });
+  options.decider.noteCommit({ ...parsed, sequence });
   await noteConfiguration(await settleNow(parsed.unit, options), options);
   return 'done';
 }
@@ -118,7 +118,8 @@ async function noteConfiguration(state: UnitState, { decider, newId }: ReactorOp
   const { runs } = state.device;
   if (runs === undefined) return;
   const report = { hash: runs.hash, atMs: toMs(runs.at) };
-  if (recordReportedHash(state, report).length > 0) await noteReport(decider, newId, { unit: state.name, ...report });
+  if (recordReportedHash(state, report).length > 0)
+    await recordConfigurationReport(decider, newId, { unit: state.name, ...report });
 }
 
 async function reactTo(message: WorkMessage, options: ReactorOptions): Promise<WorkResult> {
@@ -126,7 +127,7 @@ async function reactTo(message: WorkMessage, options: ReactorOptions): Promise<W
   if (subject === undefined) return 'done';
   const { unit, aggregate } = subject;
   // What is decided from here on knows this commit.
-  options.decider.tell({ unit, aggregate, sequence: message.sequence });
+  options.decider.noteCommit({ unit, aggregate, sequence: message.sequence });
   const events = knownEvents(message, options.log);
   if (aggregate === 'booking') {
     await setHoldTimers(unit, events, options);
@@ -152,7 +153,7 @@ async function setHoldTimers(unit: string, events: readonly KnownEvent[], { deci
     ),
   );
   if (touched.size === 0) return;
-  const { booking } = await decider.state(unit);
+  const { booking } = await decider.getState(unit);
   await Promise.all(
     [...touched].map(async (reservationId) => {
       const reservation = findReservation(booking, reservationId);

@@ -8,7 +8,7 @@ import { toInstant } from '../../../domain/vocabulary.ts';
 import type { ReservationSecrets } from '../../../platform/credentials/reservation-secrets.ts';
 import type { WorkResult } from '../../../platform/nats/work-queue.ts';
 import type { Log } from '../../../platform/observability/log.ts';
-import { type UnitCommands, UnitUnreachableError } from '../../../platform/units/unit-commands.ts';
+import { type UnitCommandClient, UnitUnreachableError } from '../../../platform/units/unit-command-client.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 
 const SYNC_TTL_MS = 30_000;
@@ -18,7 +18,7 @@ const MAX_ATTEMPTS = 6;
 
 export interface ReservationSyncOptions {
   readonly decider: UnitDecider;
-  readonly commands: UnitCommands;
+  readonly commands: UnitCommandClient;
   readonly secrets: ReservationSecrets;
   readonly newId: () => string;
   readonly clock: () => number;
@@ -33,9 +33,9 @@ export class ReservationSync {
   }
 
   /** Sends a unit its reservations, all of them; a unit that is not online hears of them when it comes back. */
-  async run(unit: string, attempt: number): Promise<WorkResult> {
+  async syncUnit(unit: string, attempt: number): Promise<WorkResult> {
     const { decider, commands, newId, clock, log } = this.#options;
-    const state = await decider.state(unit);
+    const state = await decider.getState(unit);
     if (state.registry.status !== 'registered' || state.connectivity.status !== 'online') return 'done';
     const reservations = state.booking.open.filter(isKeptByUnit);
     const syncReservations = {

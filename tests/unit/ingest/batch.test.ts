@@ -6,7 +6,12 @@ import { EMPTY_UNIT_LOG } from '../../../domain/device/unit-log.ts';
 import type { CloudEvent } from '../../../domain/events/envelope.ts';
 import { MAX_BATCH_EVENTS, MAX_EVENT_BYTES, MAX_EVENT_DEPTH } from '../../../domain/unit-protocol/batch.ts';
 import { encodeCommit, MAX_COMMIT_BYTES } from '../../../platform/event-store/store.ts';
-import { type Acceptance, acceptBatch, readBatch, UnreadableBatchError } from '../../../platform/unit-log/batch.ts';
+import {
+  type AppendPlanOptions,
+  parseBatch,
+  planAppend,
+  UnreadableBatchError,
+} from '../../../platform/unit-log/batch.ts';
 import { EPOCH, UNIT } from '../../support/given.ts';
 
 const RECEIVED_AT_MS = Date.parse('2026-07-01T12:00:00.000Z');
@@ -23,14 +28,18 @@ function batchText(events: readonly (object | string)[], head: object = {}): str
 }
 
 const bytesOf = (text: string) => new TextEncoder().encode(text);
-const read = (events: readonly (object | string)[], head?: object) => readBatch(UNIT, bytesOf(batchText(events, head)));
+const read = (events: readonly (object | string)[], head?: object) =>
+  parseBatch(UNIT, bytesOf(batchText(events, head)));
 
 const recordedTo = (seq: number): DeviceState => ({ ...UNREPORTED_DEVICE, epoch: EPOCH, epochs: { [EPOCH]: seq } });
 
-function accept(events: readonly (object | string)[], options: Partial<Acceptance> & { recorded?: number } = {}) {
+function accept(
+  events: readonly (object | string)[],
+  options: Partial<AppendPlanOptions> & { recorded?: number } = {},
+) {
   const { recorded = 0, ...acceptance } = options;
   const state = { device: recordedTo(recorded), log: EMPTY_UNIT_LOG };
-  return acceptBatch(read(events), state, { receivedAtMs: RECEIVED_AT_MS, kept: new Set(), ...acceptance });
+  return planAppend(read(events), state, { receivedAtMs: RECEIVED_AT_MS, storedRejections: new Set(), ...acceptance });
 }
 
 const seqs = (events: readonly CloudEvent[]) => events.map(({ unitseq }) => unitseq);
@@ -82,7 +91,7 @@ describe('a batch that can be read', () => {
     ],
     ['a field beside data', event(1, { firmware: '2.1' }), { type: 'LockerClosed', unitextra: '{"firmware":"2.1"}' }],
   ])('%s that is not known yet is recorded as it came', (_, unknown, expected) => {
-    expect(accept([unknown])).toMatchObject({ events: [expected], toKeep: new Map() });
+    expect(accept([unknown])).toMatchObject({ events: [expected], unstoredRejections: new Map() });
   });
 
   test('keys that every object has are data like others', () => {
@@ -151,10 +160,10 @@ describe('an event that cannot be accepted', () => {
     const first = accept(batch);
     expect(seqs(first.events)).toEqual([1]);
     const content = typeof bad === 'string' ? bad : JSON.stringify(bad);
-    expect([...first.toKeep]).toEqual([
-      [1, { seq: 2, reason: expect.stringMatching(reason), content, isDouble: false }],
+    expect([...first.unstoredRejections]).toEqual([
+      [1, { seq: 2, reason: expect.stringMatching(reason), content, hasDuplicateSeq: false }],
     ]);
-    const then = accept(batch, { recorded: 1, kept: new Set([1]) });
+    const then = accept(batch, { recorded: 1, storedRejections: new Set([1]) });
     expect(seqs(then.events)).toEqual([2, 3]);
     expect(then.events[0]).toMatchObject({
       type: 'UnitEventRejected',
@@ -162,7 +171,7 @@ describe('an event that cannot be accepted', () => {
       id: `${UNIT}/${EPOCH}/2`,
       data: { reason: expect.stringMatching(reason) },
     });
-    expect(then.toKeep.size).toBe(0);
+    expect(then.unstoredRejections.size).toBe(0);
   });
 
   test.each([
@@ -174,38 +183,38 @@ describe('an event that cannot be accepted', () => {
       '/data/cause: must be one of "walk-up", "reservation", "command", "service"',
     ],
   ])('is explained in words: %s', (_, bad, reason) => {
-    expect([...accept([event(1), bad]).toKeep.values()]).toMatchObject([{ seq: 2, reason }]);
+    expect([...accept([event(1), bad]).unstoredRejections.values()]).toMatchObject([{ seq: 2, reason }]);
   });
 
   test('has nothing in what is said of it that cannot be shown', () => {
     const bad = event(1, { type: `a\u0000b\ud800${'c'.repeat(200)}`, time: 'long ago' });
-    const [rejected] = accept([bad], { kept: new Set([0]) }).events;
+    const [rejected] = accept([bad], { storedRejections: new Set([0]) }).events;
     expect(rejected?.time).toBe('2026-07-01T12:00:00.000Z');
     expect(rejected?.data.rejectedType).toBe(`a?b?${'c'.repeat(96)}`);
     const odd = event(1, { type: 'LockerOpenFailed', data: { 'a\u0000\ud800': 1 } });
-    expect(JSON.stringify([...accept([odd]).toKeep.values()][0]?.reason)).not.toMatch(/\\u/);
+    expect(JSON.stringify([...accept([odd]).unstoredRejections.values()][0]?.reason)).not.toMatch(/\\u/);
   });
 
   test('is kept to the letter', () => {
     const text = `{ "seq": 1, "seq":1, "data": {"serial": 12345678901234567890, "x": "\\ud800,]}\\"" } }`;
-    expect([...accept([text]).toKeep.values()]).toMatchObject([{ seq: 1, content: text }]);
+    expect([...accept([text]).unstoredRejections.values()]).toMatchObject([{ seq: 1, content: text }]);
   });
 
   test('of several with one seq the first counts, copies go, and others are kept before it is recorded', () => {
     const batch = [event(1), event(1), event(1, { locker: 'B' }), event(2)];
     const first = accept(batch);
     expect(first.events).toEqual([]);
-    expect([...first.toKeep]).toEqual([[2, expect.objectContaining({ seq: 1, isDouble: true })]]);
-    const then = accept(batch, { kept: new Set([2]) });
+    expect([...first.unstoredRejections]).toEqual([[2, expect.objectContaining({ seq: 1, hasDuplicateSeq: true })]]);
+    const then = accept(batch, { storedRejections: new Set([2]) });
     expect(then.events).toMatchObject([
       { unitseq: 1, subject: `${UNIT}/A` },
       { unitseq: 2, type: 'LockerClosed' },
     ]);
-    expect(accept(batch, { recorded: 2 })).toMatchObject({ events: [], toKeep: new Map() });
+    expect(accept(batch, { recorded: 2 })).toMatchObject({ events: [], unstoredRejections: new Map() });
   });
 
   test('does not hide others behind it', () => {
-    const { events, toKeep } = accept([event(1), event(2, { v: 0 }), event(3), event(4, { v: 0 })]);
+    const { events, unstoredRejections: toKeep } = accept([event(1), event(2, { v: 0 }), event(3), event(4, { v: 0 })]);
     expect(seqs(events)).toEqual([1]);
     expect([...toKeep.values()].map(({ seq }) => seq)).toEqual([2, 4]);
   });
@@ -230,7 +239,7 @@ describe('a batch that cannot be read', () => {
   ])('%s', (_, data, reason) => {
     let thrown: unknown;
     try {
-      readBatch(UNIT, data);
+      parseBatch(UNIT, data);
     } catch (error) {
       thrown = error;
     }

@@ -11,15 +11,15 @@ import { toInstant } from '../../../domain/vocabulary.ts';
 import { MemoryEventStore } from '../../../platform/event-store/memory.ts';
 import { unitPushSubject } from '../../../platform/nats/subjects.ts';
 import { createLog } from '../../../platform/observability/log.ts';
-import { readBatch } from '../../../platform/unit-log/batch.ts';
-import { BatchRecorder } from '../../../platform/unit-log/batch-recorder.ts';
+import { parseBatch } from '../../../platform/unit-log/batch.ts';
 import type { RejectedEvents } from '../../../platform/unit-log/dead-letter-store.ts';
-import { UnitUnreachableError } from '../../../platform/units/unit-commands.ts';
+import { UnitLogRecorder } from '../../../platform/unit-log/unit-log-recorder.ts';
+import { UnitUnreachableError } from '../../../platform/units/unit-command-client.ts';
 import { UnitDecider } from '../../../platform/units/unit-decider.ts';
-import { fetchLog } from '../../../server/workers/fetch/log-fetch.ts';
-import { type Place, readPage } from '../../../server/workers/fetch/unit-log-reader.ts';
-import type { Inbox } from '../../../server/workers/ingest/inbox.ts';
-import { ingestMessage, type PushedMessage } from '../../../server/workers/ingest/ingest.ts';
+import { fetchUnitLog } from '../../../server/workers/fetch/fetch-unit-log.ts';
+import { type LogPosition, toFetchedPage } from '../../../server/workers/fetch/unit-log-client.ts';
+import { ingestMessage, type PushedMessage } from '../../../server/workers/ingest/ingest-worker.ts';
+import type { UnitInbox } from '../../../server/workers/ingest/unit-inbox.ts';
 import { UNIT } from '../../support/given.ts';
 import { registration } from '../../support/registration.ts';
 
@@ -46,7 +46,7 @@ interface Epoch {
 
 interface Process {
   decider: UnitDecider;
-  recorder: BatchRecorder;
+  recorder: UnitLogRecorder;
 }
 
 export class LogWorld {
@@ -61,10 +61,10 @@ export class LogWorld {
   #pushed = 0;
   #ids = 0;
   readonly #processes: [Process, Process];
-  readonly #inbox: Inbox = {
-    waiting: async (unit) =>
+  readonly #inbox: UnitInbox = {
+    listPendingBatches: async (unit) =>
       this.inbox
-        .map(({ sequence, storedAtMs, data }) => ({ sequence, storedAtMs, batch: readBatch(unit, data) }))
+        .map(({ sequence, storedAtMs, data }) => ({ sequence, storedAtMs, batch: parseBatch(unit, data) }))
         .sort((a, b) => a.sequence - b.sequence),
   };
 
@@ -142,7 +142,7 @@ export class LogWorld {
     if (message === undefined) return;
     const results = await Promise.all(
       (both ? this.#processes : [this.#processes[which % 2] ?? this.#processes[0]]).map(({ recorder }) =>
-        ingestMessage(message, { recorder, inbox: this.#inbox, clock: () => this.#nowMs, log: silentLog }),
+        ingestMessage(message, { recorder, unitInbox: this.#inbox, clock: () => this.#nowMs, log: silentLog }),
       ),
     );
     const done = results.includes('done');
@@ -160,9 +160,16 @@ export class LogWorld {
 
   async fetch(which: number): Promise<void> {
     const { decider, recorder } = this.#processes[which % 2] ?? this.#processes[0];
-    const page = (_: unknown, after: Place | undefined, recorded: Place | undefined) => this.#answer(after, recorded);
+    const page = (_: unknown, after: LogPosition | undefined, recorded: LogPosition | undefined) =>
+      this.#answer(after, recorded);
     try {
-      await fetchLog(UNIT, { decider, recorder, reader: { page }, inbox: this.#inbox, clock: () => this.#nowMs });
+      await fetchUnitLog(UNIT, {
+        decider,
+        recorder,
+        unitLogClient: { fetchPage: page },
+        unitInbox: this.#inbox,
+        clock: () => this.#nowMs,
+      });
     } catch (error) {
       if (!(error instanceof UnitUnreachableError)) throw error;
     }
@@ -190,7 +197,7 @@ export class LogWorld {
 
   /** The unit as a process sees it that knows nothing yet. */
   state(): Promise<UnitState> {
-    return this.#newProcess().decider.state(UNIT);
+    return this.#newProcess().decider.getState(UNIT);
   }
 
   /** What is recorded of an epoch, in the order of the store. */
@@ -201,7 +208,7 @@ export class LogWorld {
     );
   }
 
-  async #answer(after: Place | undefined, recorded: Place | undefined) {
+  async #answer(after: LogPosition | undefined, recorded: LogPosition | undefined) {
     if (!this.reachable) throw new UnitUnreachableError('cut off');
     const { id, entries, firstAvailableSeq } = this.present;
     if (recorded?.epoch === id) this.#deleteUpTo(this.present, recorded.seq);
@@ -213,7 +220,7 @@ export class LogWorld {
       lastSeq: entries.length,
       more,
     };
-    return readPage(UNIT, encode({ unit: UNIT, epoch: id, ...head, events }), after);
+    return toFetchedPage(UNIT, encode({ unit: UNIT, epoch: id, ...head, events }), after);
   }
 
   #deleteUpTo(epoch: Epoch, seq: number): void {
@@ -250,19 +257,19 @@ export class LogWorld {
       log: silentLog,
     });
     const deadLetters = {
-      keepEvents: async ({ unit, epoch, rejections }: RejectedEvents) => {
+      insertRejectedEvents: async ({ unit, epoch, rejections }: RejectedEvents) => {
         for (const { seq, content } of rejections) {
           this.deadLetters.set(deviceEventId(unit, epoch, seq), JSON.parse(content));
         }
       },
-      keepBatch: async () => true,
+      insertUnreadableBatch: async () => true,
     };
     return {
       decider,
-      recorder: new BatchRecorder({
+      recorder: new UnitLogRecorder({
         decider,
         deadLetters,
-        clockOffsets: { of: () => undefined },
+        clockOffsets: { get: () => undefined },
         newId,
         log: silentLog,
       }),

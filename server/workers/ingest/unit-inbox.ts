@@ -5,29 +5,29 @@ import type { Nats } from '../../../platform/nats/connection.ts';
 import { readDirectly } from '../../../platform/nats/jetstream.ts';
 import { MAX_INBOX_BATCHES_PER_UNIT } from '../../../platform/nats/streams.ts';
 import { unitPushSubject } from '../../../platform/nats/subjects.ts';
-import { type ReadBatch, readBatch, UnreadableBatchError } from '../../../platform/unit-log/batch.ts';
+import { type ParsedBatch, parseBatch, UnreadableBatchError } from '../../../platform/unit-log/batch.ts';
 
-export interface WaitingBatch {
+export interface PendingBatch {
   /** In the stream. */
   readonly sequence: number;
   /** When the stream took it, milliseconds since 1970. */
   readonly storedAtMs: number;
-  readonly batch: ReadBatch;
+  readonly batch: ParsedBatch;
 }
 
-export interface Inbox {
+export interface UnitInbox {
   /** The batches of a unit that wait, in their order; those that cannot be read are left out. @throws NatsUnavailableError */
-  waiting(unit: string): Promise<readonly WaitingBatch[]>;
+  listPendingBatches(unit: string): Promise<readonly PendingBatch[]>;
 }
 
-export class NatsInbox implements Inbox {
+export class NatsUnitInbox implements UnitInbox {
   readonly #nats: Nats;
 
   constructor(nats: Nats) {
     this.#nats = nats;
   }
 
-  async waiting(unit: string): Promise<readonly WaitingBatch[]> {
+  async listPendingBatches(unit: string): Promise<readonly PendingBatch[]> {
     const filter = unitPushSubject(unit);
     const page = { sequence: 1, filter, limit: MAX_INBOX_BATCHES_PER_UNIT };
     const { messages } = await readDirectly(this.#nats, 'UNIT_INBOX', page);
@@ -39,8 +39,8 @@ export class NatsInbox implements Inbox {
 }
 
 /** The first seq from `fromSeq` on that is among them, of an epoch. */
-export function firstWaitingSeq(
-  waiting: readonly WaitingBatch[],
+export function firstPendingSeq(
+  waiting: readonly PendingBatch[],
   { epoch, fromSeq }: { readonly epoch: string; readonly fromSeq: number },
 ): number | undefined {
   const seqs = waiting
@@ -50,8 +50,8 @@ export function firstWaitingSeq(
 }
 
 /** The batches of an epoch in the order of its log. */
-export function inLogOrder(waiting: readonly WaitingBatch[], epoch: string): WaitingBatch[] {
-  const firstSeq = ({ batch }: WaitingBatch) => batch.events[0]?.seq ?? 0;
+export function sortByLogPosition(waiting: readonly PendingBatch[], epoch: string): PendingBatch[] {
+  const firstSeq = ({ batch }: PendingBatch) => batch.events[0]?.seq ?? 0;
   return waiting.filter(({ batch }) => batch.epoch === epoch).toSorted((one, other) => firstSeq(one) - firstSeq(other));
 }
 
@@ -59,8 +59,8 @@ export function inLogOrder(waiting: readonly WaitingBatch[], epoch: string): Wai
  * Whether another epoch that nothing is recorded of begins among them, before `sequence`: it comes first. Which epoch is the
  * present one follows from the order in which they begin.
  */
-export function beginsEarlier(
-  waiting: readonly WaitingBatch[],
+export function hasEarlierEpochStart(
+  waiting: readonly PendingBatch[],
   device: DeviceState,
   { epoch, sequence }: { readonly epoch: string; readonly sequence: number },
 ): boolean {
@@ -74,13 +74,13 @@ export function beginsEarlier(
 }
 
 /** Whether a batch of this epoch would be the first that is recorded of it. */
-export function isBeginning(device: DeviceState, epoch: string): boolean {
+export function isFirstBatchOfEpoch(device: DeviceState, epoch: string): boolean {
   return recordedSeq(device, epoch) === 0;
 }
 
-function tryToRead(unit: string, data: Uint8Array): ReadBatch | undefined {
+function tryToRead(unit: string, data: Uint8Array): ParsedBatch | undefined {
   try {
-    return readBatch(unit, data);
+    return parseBatch(unit, data);
   } catch (error) {
     if (error instanceof UnreadableBatchError) return undefined;
     throw error;

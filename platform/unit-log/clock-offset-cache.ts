@@ -5,23 +5,23 @@ import type { Log } from '../observability/log.ts';
 /** Pause between two readings: how late ingest may hear that a clock went wrong, or was set right. */
 export const CLOCK_OFFSETS_REFRESH_MS = 3_000;
 
-export interface ClockOffsetsOptions {
+export interface ClockOffsetCacheOptions {
   /** Reads by how many milliseconds the clocks that are wrong are ahead, by unit; a bounded number of them. */
   readonly read: () => Promise<ReadonlyMap<string, number>>;
   readonly log: Log;
 }
 
-export class ClockOffsets {
-  readonly #options: ClockOffsetsOptions;
+export class ClockOffsetCache {
+  readonly #options: ClockOffsetCacheOptions;
   #known: ReadonlyMap<string, number> = new Map();
   #failing = false;
 
-  constructor(options: ClockOffsetsOptions) {
+  constructor(options: ClockOffsetCacheOptions) {
     this.#options = options;
   }
 
   /** By how many milliseconds the clock of a unit is ahead; `undefined` when it is not known to be wrong. */
-  of(unit: string): number | undefined {
+  get(unit: string): number | undefined {
     return this.#known.get(unit);
   }
 

@@ -7,7 +7,7 @@
  *
  * Peaks wait in the stream, never in memory: each consumer has a bounded number of batches under way. There is one consumer
  * for each first letter of the hash; the letters are dealt between the processes that ingest, and two owners for a moment are
- * harmless (`recorder.ts`).
+ * harmless (`UnitLogRecorder`).
  */
 
 import { setTimeout } from 'node:timers/promises';
@@ -18,11 +18,11 @@ import { type WorkMessage, type WorkResult, work } from '../../../platform/nats/
 import type { Log } from '../../../platform/observability/log.ts';
 import { untilAborted } from '../../../platform/process/until-aborted.ts';
 import type { Shards } from '../../../platform/shards/join.ts';
-import { type ReadBatch, readBatch, UnreadableBatchError } from '../../../platform/unit-log/batch.ts';
-import type { BatchRecorder, Recorded } from '../../../platform/unit-log/batch-recorder.ts';
-import { DeadLettersFullError } from '../../../platform/unit-log/dead-letter-store.ts';
-import { beginsEarlier, type Inbox, inLogOrder, isBeginning } from './inbox.ts';
-import { Turns } from './turns.ts';
+import { type ParsedBatch, parseBatch, UnreadableBatchError } from '../../../platform/unit-log/batch.ts';
+import { DeadLetterLimitError } from '../../../platform/unit-log/dead-letter-store.ts';
+import type { RecordedBatch, UnitLogRecorder } from '../../../platform/unit-log/unit-log-recorder.ts';
+import { ByteSemaphore } from './byte-semaphore.ts';
+import { hasEarlierEpochStart, isFirstBatchOfEpoch, sortByLogPosition, type UnitInbox } from './unit-inbox.ts';
 
 /** One consumer a shard of so many letters. */
 export const INGEST_SHARD_LETTERS = 1;
@@ -42,12 +42,12 @@ const LONGEST_GAP_RETRY_MS = 8_000;
 /** Pause before a unit whose dead letters are full is heard again. */
 const FULL_RETRY_MS = 60_000;
 
-export interface IngestOptions {
+export interface IngestWorkerOptions {
   readonly nats: Nats;
   /** The first letters that this process takes. */
   readonly shards: Pick<Shards, 'owned' | 'onChange'>;
-  readonly recorder: BatchRecorder;
-  readonly inbox: Inbox;
+  readonly recorder: UnitLogRecorder;
+  readonly unitInbox: UnitInbox;
   /** Milliseconds since 1970. */
   readonly clock: () => number;
   readonly signal: AbortSignal;
@@ -56,9 +56,12 @@ export interface IngestOptions {
 }
 
 /** Runs until `signal` ends it and what is under way is done. */
-export async function ingest(options: IngestOptions): Promise<void> {
+export async function runIngestWorker(options: IngestWorkerOptions): Promise<void> {
   const { shards, signal } = options;
-  const shared = { acks: new OrderedAcks(options.nats, (ms) => setTimeout(ms)), turns: new Turns(MAX_BYTES_UNDER_WAY) };
+  const shared = {
+    acks: new OrderedAcks(options.nats, (ms) => setTimeout(ms)),
+    turns: new ByteSemaphore(MAX_BYTES_UNDER_WAY),
+  };
   const running = new Map<string, AbortController>();
   const underWay = new Set<Promise<void>>();
   const begin = (letter: string) => {
@@ -88,8 +91,8 @@ export async function ingest(options: IngestOptions): Promise<void> {
 
 function consume(
   letter: string,
-  { acks, turns }: { readonly acks: OrderedAcks; readonly turns: Turns },
-  options: IngestOptions,
+  { acks, turns }: { readonly acks: OrderedAcks; readonly turns: ByteSemaphore },
+  options: IngestWorkerOptions,
 ): Promise<void> {
   const { nats, signal, sleep, log } = options;
   return work(nats, {
@@ -101,7 +104,7 @@ function consume(
     maxPutOff: MAX_BATCHES_PUT_OFF,
     forgetful: true,
     acks,
-    handle: (message) => turns.take(message.data.length, () => ingestMessage(message, options)),
+    handle: (message) => turns.run(message.data.length, () => ingestMessage(message, options)),
     signal,
     sleep,
     log,
@@ -114,13 +117,13 @@ export type PushedMessage = Pick<WorkMessage, 'subject' | 'data' | 'sequence' | 
 /** Records what can be recorded of a message. @throws what `BatchRecorder.record` throws: the message comes again */
 export async function ingestMessage(
   message: PushedMessage,
-  options: Pick<IngestOptions, 'recorder' | 'inbox' | 'clock' | 'log'>,
+  options: Pick<IngestWorkerOptions, 'recorder' | 'unitInbox' | 'clock' | 'log'>,
 ): Promise<WorkResult> {
   const unit = unitOfUnitSubject(message.subject) ?? '';
   try {
     return await recordMessage(unit, message, options);
   } catch (error) {
-    if (!(error instanceof DeadLettersFullError)) throw error;
+    if (!(error instanceof DeadLetterLimitError)) throw error;
     options.log.error('a unit is not heard until somebody looks at its dead letters', { unit, reason: error.message });
     return { retryInMs: FULL_RETRY_MS };
   }
@@ -129,16 +132,16 @@ export async function ingestMessage(
 async function recordMessage(
   unit: string,
   message: PushedMessage,
-  { recorder, inbox, clock }: Pick<IngestOptions, 'recorder' | 'inbox' | 'clock'>,
+  { recorder, unitInbox: inbox, clock }: Pick<IngestWorkerOptions, 'recorder' | 'unitInbox' | 'clock'>,
 ): Promise<WorkResult> {
   const { data, storedAtMs, sequence, deliveries } = message;
-  let batch: ReadBatch;
+  let batch: ParsedBatch;
   try {
-    batch = readBatch(unit, data);
+    batch = parseBatch(unit, data);
   } catch (error) {
     if (!(error instanceof UnreadableBatchError)) throw error;
     const messageId = `inbox-${storedAtMs}-${sequence}`;
-    await recorder.recordUnreadable({
+    await recorder.recordUnreadableBatch({
       unit,
       messageId,
       receivedAtMs: storedAtMs,
@@ -147,11 +150,12 @@ async function recordMessage(
     });
     return 'done';
   }
-  if (await isOvertaking(batch, message, { recorder, inbox })) return { retryInMs: FIRST_GAP_RETRY_MS };
-  const { waitingFrom } = await recordInOrder(batch, message, { recorder, inbox });
+  if (await hasEarlierPendingEpoch(batch, message, { recorder, unitInbox: inbox }))
+    return { retryInMs: FIRST_GAP_RETRY_MS };
+  const { waitingFrom } = await recordInOrder(batch, message, { recorder, unitInbox: inbox });
   if (waitingFrom === undefined) return 'done';
   const ageMs = clock() - storedAtMs;
-  if (ageMs >= GAP_GRACE_MS) await recorder.reportGap(unit, batch.epoch, waitingFrom);
+  if (ageMs >= GAP_GRACE_MS) await recorder.recordGap(unit, batch.epoch, waitingFrom);
   return { retryInMs: gapRetryMs(deliveries, ageMs) };
 }
 
@@ -168,29 +172,32 @@ function gapRetryMs(deliveries: number, ageMs: number): number {
  * had come in the wrong order would get on by one of them in each of the pauses. So does one that comes while a gap is open.
  */
 async function recordInOrder(
-  batch: ReadBatch,
+  batch: ParsedBatch,
   { storedAtMs, deliveries }: PushedMessage,
-  { recorder, inbox }: Pick<IngestOptions, 'recorder' | 'inbox'>,
-): Promise<Recorded> {
+  { recorder, unitInbox: inbox }: Pick<IngestWorkerOptions, 'recorder' | 'unitInbox'>,
+): Promise<RecordedBatch> {
   const { unit, epoch } = batch;
-  const hadGap = Object.hasOwn((await recorder.state(unit)).log.gaps, epoch);
-  const recorded = await recorder.record(batch, storedAtMs);
+  const hadGap = Object.hasOwn((await recorder.getState(unit)).log.gaps, epoch);
+  const recorded = await recorder.recordBatch(batch, storedAtMs);
   // What fills a gap is what others have been waiting for.
   const alone = recorded.waitingFrom === undefined ? !hadGap : deliveries === 1;
-  if (alone || isBeginning(recorded.state.device, epoch)) return recorded;
-  for (const other of inLogOrder(await inbox.waiting(unit), epoch)) {
-    const { waitingFrom } = await recorder.record(other.batch, other.storedAtMs);
+  if (alone || isFirstBatchOfEpoch(recorded.state.device, epoch)) return recorded;
+  for (const other of sortByLogPosition(await inbox.listPendingBatches(unit), epoch)) {
+    const { waitingFrom } = await recorder.recordBatch(other.batch, other.storedAtMs);
     if (waitingFrom !== undefined) break;
   }
-  return recorded.waitingFrom === undefined ? recorded : recorder.record(batch, storedAtMs);
+  return recorded.waitingFrom === undefined ? recorded : recorder.recordBatch(batch, storedAtMs);
 }
 
 /** Whether the first batch of a new epoch comes before that of an earlier one, which was put off. */
-async function isOvertaking(
-  { unit, epoch }: ReadBatch,
+async function hasEarlierPendingEpoch(
+  { unit, epoch }: ParsedBatch,
   { sequence }: PushedMessage,
-  { recorder, inbox }: Pick<IngestOptions, 'recorder' | 'inbox'>,
+  { recorder, unitInbox: inbox }: Pick<IngestWorkerOptions, 'recorder' | 'unitInbox'>,
 ): Promise<boolean> {
-  const { device } = await recorder.state(unit);
-  return isBeginning(device, epoch) && beginsEarlier(await inbox.waiting(unit), device, { epoch, sequence });
+  const { device } = await recorder.getState(unit);
+  return (
+    isFirstBatchOfEpoch(device, epoch) &&
+    hasEarlierEpochStart(await inbox.listPendingBatches(unit), device, { epoch, sequence })
+  );
 }

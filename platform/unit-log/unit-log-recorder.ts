@@ -9,38 +9,43 @@ import { closeFilledGaps, closeLostGap, detectGap, nextExpectedSeq } from '../..
 import type { UnitState } from '../../domain/unit/unit.ts';
 import type { Log } from '../observability/log.ts';
 import type { DecisionMeta, UnitDecider } from '../units/unit-decider.ts';
-import { type Accepted, acceptBatch, type ReadBatch } from './batch.ts';
-import type { ClockOffsets } from './clock-offsets.ts';
-import type { DeadLetters, RejectedBatch } from './dead-letter-store.ts';
+import { type AppendPlan, type ParsedBatch, planAppend } from './batch.ts';
+import type { ClockOffsetCache } from './clock-offset-cache.ts';
+import type { DeadLetterStore, UnreadableBatch } from './dead-letter-store.ts';
 
-const NOTHING_ACCEPTED: Accepted = { events: [], waitingFrom: undefined, toKeep: new Map(), isPart: false };
+const NOTHING_ACCEPTED: AppendPlan = {
+  events: [],
+  waitingFrom: undefined,
+  unstoredRejections: new Map(),
+  isPart: false,
+};
 
-export interface RecorderOptions {
+export interface UnitLogRecorderOptions {
   readonly decider: UnitDecider;
-  readonly deadLetters: Pick<DeadLetters, 'keepEvents' | 'keepBatch'>;
+  readonly deadLetters: Pick<DeadLetterStore, 'insertRejectedEvents' | 'insertUnreadableBatch'>;
   /** Whose clock is wrong. */
-  readonly clockOffsets: Pick<ClockOffsets, 'of'>;
+  readonly clockOffsets: Pick<ClockOffsetCache, 'get'>;
   readonly newId: () => string;
   readonly log: Log;
 }
 
-export interface Recorded {
+export interface RecordedBatch {
   /** The unit afterwards. */
   readonly state: UnitState;
   /** The first seq of the batch that has to wait for those before it. */
   readonly waitingFrom: number | undefined;
 }
 
-export class BatchRecorder {
-  readonly #options: RecorderOptions;
+export class UnitLogRecorder {
+  readonly #options: UnitLogRecorderOptions;
 
-  constructor(options: RecorderOptions) {
+  constructor(options: UnitLogRecorderOptions) {
     this.#options = options;
   }
 
   /** The unit, as fresh as this process knows it. @throws StoreUnavailableError */
-  state(unit: string): Promise<UnitState> {
-    return this.#options.decider.state(unit);
+  getState(unit: string): Promise<UnitState> {
+    return this.#options.decider.getState(unit);
   }
 
   /**
@@ -49,21 +54,27 @@ export class BatchRecorder {
    *
    * @throws StoreUnavailableError, PostgresUnavailableError, DeadLettersFullError: try again later
    */
-  async record(batch: ReadBatch, receivedAtMs: number): Promise<Recorded> {
+  async recordBatch(batch: ParsedBatch, receivedAtMs: number): Promise<RecordedBatch> {
     const { decider, deadLetters, clockOffsets } = this.#options;
     const { unit, epoch } = batch;
-    const clockOffsetMs = clockOffsets.of(unit);
+    const clockOffsetMs = clockOffsets.get(unit);
     const kept = new Set<number>();
     for (;;) {
-      const found: { accepted?: Accepted } = {};
-      const { state } = await decider.record(unit, 'device', (current) => {
-        found.accepted = acceptBatch(batch, current, { receivedAtMs, kept, clockOffsetMs });
+      const found: { accepted?: AppendPlan } = {};
+      const { state } = await decider.appendReported(unit, 'device', (current) => {
+        found.accepted = planAppend(batch, current, { receivedAtMs, storedRejections: kept, clockOffsetMs });
         return found.accepted.events;
       });
-      const { toKeep, waitingFrom, isPart } = found.accepted ?? NOTHING_ACCEPTED;
+      const { unstoredRejections: toKeep, waitingFrom, isPart } = found.accepted ?? NOTHING_ACCEPTED;
       if (toKeep.size > 0) {
         // What takes the place of a rejected event says little of it: the event itself is kept first.
-        await deadLetters.keepEvents({ unit, epoch, receivedAtMs, rejections: [...toKeep.values()], clockOffsetMs });
+        await deadLetters.insertRejectedEvents({
+          unit,
+          epoch,
+          receivedAtMs,
+          rejections: [...toKeep.values()],
+          clockOffsetMs,
+        });
         for (const index of toKeep.keys()) kept.add(index);
       } else if (!isPart) {
         return { state: await this.#closeGaps(state), waitingFrom };
@@ -72,17 +83,17 @@ export class BatchRecorder {
   }
 
   /** Notes that a batch cannot be read at all, and keeps it. @throws as `record` */
-  async recordUnreadable(batch: RejectedBatch): Promise<void> {
-    await this.#options.deadLetters.keepBatch(batch);
+  async recordUnreadableBatch(batch: UnreadableBatch): Promise<void> {
+    await this.#options.deadLetters.insertUnreadableBatch(batch);
     await this.#noteUnreadable(batch);
   }
 
   /** As `recordUnreadable`, for what a unit answers whenever it is asked: only the first time. @throws as `record` */
-  async recordUnreadablePage(page: RejectedBatch): Promise<void> {
-    if (await this.#options.deadLetters.keepBatch(page)) await this.#noteUnreadable(page);
+  async recordUnreadablePage(page: UnreadableBatch): Promise<void> {
+    if (await this.#options.deadLetters.insertUnreadableBatch(page)) await this.#noteUnreadable(page);
   }
 
-  async #noteUnreadable({ unit, messageId, reason, content }: RejectedBatch): Promise<void> {
+  async #noteUnreadable({ unit, messageId, reason, content }: UnreadableBatch): Promise<void> {
     const { decider, log } = this.#options;
     log.warn('a batch cannot be read', { unit, reason });
     await decider.decide(unit, 'log', { ...this.#meta(), commandId: messageId }, () => [
@@ -91,7 +102,7 @@ export class BatchRecorder {
   }
 
   /** Events from `arrivedSeq` on have waited for too long. @throws StoreUnavailableError */
-  async reportGap(unit: string, epoch: string, arrivedSeq: number): Promise<void> {
+  async recordGap(unit: string, epoch: string, arrivedSeq: number): Promise<void> {
     const { decider, log } = this.#options;
     const { appended } = await decider.decide(unit, 'log', this.#meta(), (state) =>
       detectGap(state, { epoch, arrivedSeq }),
@@ -103,7 +114,7 @@ export class BatchRecorder {
    * The unit no longer has what is missing before `firstAvailableSeq`: it is lost, and the log goes on behind it. The caller
    * has seen to it that nothing of it is on the way. @throws StoreUnavailableError
    */
-  async giveUpGap(unit: string, epoch: string, firstAvailableSeq: number): Promise<void> {
+  async recordLostRange(unit: string, epoch: string, firstAvailableSeq: number): Promise<void> {
     const { decider, log } = this.#options;
     const { state, appended } = await decider.decide(unit, 'log', this.#meta(), (current) =>
       closeLostGap(current, { epoch, firstAvailableSeq }),

@@ -10,7 +10,7 @@ import type { Nats } from '../nats/connection.ts';
 import { unitCommandsSubject } from '../nats/subjects.ts';
 import { errorMessage } from '../observability/error-message.ts';
 import type { PlatformSigner } from '../unit-protocol/signatures.ts';
-import { askOverHttp } from './unit-http.ts';
+import { requestOverHttp } from './request-over-http.ts';
 
 /** How long a unit may take to answer, unless somebody waits for less. */
 export const COMMAND_TIMEOUT_MS = 5_000;
@@ -21,7 +21,7 @@ export class UnitUnreachableError extends Error {
   override readonly name = 'UnitUnreachableError';
 }
 
-export interface UnitCommandsOptions {
+export interface UnitCommandClientOptions {
   readonly nats: Nats;
   readonly signer: PlatformSigner;
   readonly clock: () => number;
@@ -29,10 +29,10 @@ export interface UnitCommandsOptions {
   readonly onAnswer: (unit: string) => void;
 }
 
-export class UnitCommands {
-  readonly #options: UnitCommandsOptions;
+export class UnitCommandClient {
+  readonly #options: UnitCommandClientOptions;
 
-  constructor(options: UnitCommandsOptions) {
+  constructor(options: UnitCommandClientOptions) {
     this.#options = options;
   }
 
@@ -66,7 +66,7 @@ async function overNats(nats: Nats, unit: string, body: string, timeoutMs: numbe
 }
 
 async function overHttp(url: string, body: string, timeoutMs: number): Promise<string> {
-  const answer = await askOverHttp(url, {
+  const answer = await requestOverHttp(url, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body,

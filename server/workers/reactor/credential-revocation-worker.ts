@@ -21,7 +21,7 @@ const FULL_RETRY_MS = 60_000;
 
 const ENDINGS: ReadonlySet<EventType> = new Set(['UnitCredentialsRotated', 'UnitCredentialsRevoked', 'UnitRetired']);
 
-export interface EndedCredentialsOptions {
+export interface CredentialRevocationWorkerOptions {
   readonly nats: Nats;
   readonly decider: UnitDecider;
   readonly revocations: Pick<UnitRevocations, 'ensure'>;
@@ -31,7 +31,7 @@ export interface EndedCredentialsOptions {
 }
 
 /** Runs until `signal` ends it and what is under way is done. */
-export function endCredentials(options: EndedCredentialsOptions): Promise<void> {
+export function runCredentialRevocationWorker(options: CredentialRevocationWorkerOptions): Promise<void> {
   const { nats, signal, sleep, log } = options;
   return work(nats, {
     stream: 'EVENTS',
@@ -45,12 +45,12 @@ export function endCredentials(options: EndedCredentialsOptions): Promise<void> 
   });
 }
 
-async function endOf(message: WorkMessage, options: EndedCredentialsOptions): Promise<WorkResult> {
+async function endOf(message: WorkMessage, options: CredentialRevocationWorkerOptions): Promise<WorkResult> {
   const { decider, revocations, log } = options;
   const subject = parseEventSubject(message.subject);
   const isEnding = knownEvents(message, log).some(({ type }) => ENDINGS.has(type));
   if (subject === undefined || !isEnding) return 'done';
-  const { registry, sequences } = await decider.state(subject.unit);
+  const { registry, sequences } = await decider.getState(subject.unit);
   if (sequences.registry < message.sequence) return { retryInMs: STALE_RETRY_MS };
   try {
     await revocations.ensure(revokedNatsUsers(registry));

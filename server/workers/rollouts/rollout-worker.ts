@@ -21,15 +21,15 @@ import { errorMessage } from '../../../platform/observability/error-message.ts';
 import type { Log } from '../../../platform/observability/log.ts';
 import type { Postgres, Sql, Tx } from '../../../platform/postgres/connection.ts';
 import {
-  lookAfter,
-  markStarted,
-  markWithdrawn,
-  nextUnits,
-  openRollouts,
+  claimRollout,
+  listUnfinishedRolloutIds,
+  listUnstartedUnits,
+  markUnitsStarted,
+  markUnitsWithdrawn,
   type Rollout,
   type RolloutUnit,
-  type Started,
-  setStatus,
+  type StartedUnit,
+  updateRolloutStatus,
 } from '../../../platform/rollouts/rollout-store.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 
@@ -45,7 +45,7 @@ const MAX_DECISIONS_UNDER_WAY = 8;
 const ACTOR = 'platform:rollout';
 const SOURCE = '/lockfleet/server';
 
-export interface RolloutRunnerOptions {
+export interface RolloutWorkerOptions {
   readonly postgres: Postgres;
   readonly decider: Pick<UnitDecider, 'decide'>;
   /** How many units of a rollout are in each state, as the read model knows it. */
@@ -64,14 +64,14 @@ interface UnprovedUnit extends RolloutUnit {
 }
 
 /** Runs until `signal` ends it. */
-export async function runRollouts(options: RolloutRunnerOptions): Promise<void> {
+export async function runRolloutWorker(options: RolloutWorkerOptions): Promise<void> {
   const { postgres, signal, sleep, clock, log } = options;
   let failing = false;
   while (!signal.aborted) {
     const startedMs = clock();
     let restedMs = 0;
     try {
-      const open = await openRollouts(postgres.sql);
+      const open = await listUnfinishedRolloutIds(postgres.sql);
       for (const id of open) {
         if (!signal.aborted) restedMs += await step(id, LOOK_INTERVAL_MS / open.length, options);
       }
@@ -86,9 +86,9 @@ export async function runRollouts(options: RolloutRunnerOptions): Promise<void> 
 }
 
 /** What is begun is spread over some milliseconds. @returns how many of them it rested */
-function step(id: string, overMs: number, options: RolloutRunnerOptions): Promise<number> {
+function step(id: string, overMs: number, options: RolloutWorkerOptions): Promise<number> {
   return options.postgres.transaction(async (tx) => {
-    const rollout = await lookAfter(tx, id, MAX_STEP_MS);
+    const rollout = await claimRollout(tx, id, MAX_STEP_MS);
     if (rollout === undefined) return 0;
     const spread = new Spread(overMs, options);
     if (rollout.status === 'aborting') await withdraw(tx, rollout, spread, options);
@@ -97,7 +97,7 @@ function step(id: string, overMs: number, options: RolloutRunnerOptions): Promis
   });
 }
 
-async function goOn(tx: Tx, rollout: Rollout, spread: Spread, options: RolloutRunnerOptions): Promise<void> {
+async function goOn(tx: Tx, rollout: Rollout, spread: Spread, options: RolloutWorkerOptions): Promise<void> {
   const counts = await options.counts(tx, rollout.id);
   const sum = (...statuses: readonly RolloutUnitStatus[]) =>
     statuses.reduce((total, status) => total + (counts[status] ?? 0), 0);
@@ -107,17 +107,17 @@ async function goOn(tx: Tx, rollout: Rollout, spread: Spread, options: RolloutRu
   const failed = sum('rejected', 'failed');
   if (isAbortThresholdReached(rollout.abortThreshold, { failed, started })) {
     const reason = `${failed} of ${started} units cannot take it`;
-    await setStatus(tx, rollout.id, { status: 'aborting', by: ACTOR, reason });
+    await updateRolloutStatus(tx, rollout.id, { status: 'aborting', by: ACTOR, reason });
     options.log.error('a rollout of a configuration aborts itself', { rollout: rollout.id, reason });
     return;
   }
   const due = Math.min(waiting, MAX_UNITS_PER_STEP, unitsDue(rollout.pace, rollout.ranMs) - (total - waiting));
   if (due > 0) {
-    const units = await nextUnits(tx, rollout.id, due);
-    await markStarted(tx, rollout.id, await spread.work(units, (unit) => begin(unit, rollout, options)));
+    const units = await listUnstartedUnits(tx, rollout.id, due);
+    await markUnitsStarted(tx, rollout.id, await spread.work(units, (unit) => begin(unit, rollout, options)));
   }
   if (waiting === 0 && sum('pending', 'queued', 'failed') === 0) {
-    await setStatus(tx, rollout.id, { status: 'completed', by: ACTOR });
+    await updateRolloutStatus(tx, rollout.id, { status: 'completed', by: ACTOR });
   }
 }
 
@@ -125,8 +125,8 @@ async function goOn(tx: Tx, rollout: Rollout, spread: Spread, options: RolloutRu
 async function begin(
   { ordinal, unit }: RolloutUnit,
   { id, changes, createdBy }: Rollout,
-  { decider }: RolloutRunnerOptions,
-): Promise<Started> {
+  { decider }: RolloutWorkerOptions,
+): Promise<StartedUnit> {
   const commandId = `${id}.${unit}`;
   const meta = { commandId, actor: createdBy, source: SOURCE, correlationId: id, priority: 'background' } as const;
   try {
@@ -148,13 +148,17 @@ function skippedBecause({ message, errors }: Refusal): string {
 }
 
 /** Wants again what was wanted before, where the unit has not proved that it runs what the rollout brought. */
-async function withdraw(tx: Tx, rollout: Rollout, spread: Spread, options: RolloutRunnerOptions): Promise<void> {
+async function withdraw(tx: Tx, rollout: Rollout, spread: Spread, options: RolloutWorkerOptions): Promise<void> {
   const { decider, unproved: read } = options;
   const { id } = rollout;
   const unproved = await read(tx, id, MAX_UNITS_PER_STEP);
   if (unproved.length === 0) {
     const { statusBy: by, statusReason } = rollout;
-    await setStatus(tx, id, { status: 'aborted', by, ...(statusReason === null ? {} : { reason: statusReason }) });
+    await updateRolloutStatus(tx, id, {
+      status: 'aborted',
+      by,
+      ...(statusReason === null ? {} : { reason: statusReason }),
+    });
     return;
   }
   const withdrawn = await spread.work(unproved, async ({ ordinal, unit, version, former }) => {
@@ -172,7 +176,7 @@ async function withdraw(tx: Tx, rollout: Rollout, spread: Spread, options: Rollo
     return { ordinal, version: requireConfigured(state.configuration).desired.version, from: version };
   });
   // Where the version still stands, the unit has proved it after all, and the read model shows that in a moment.
-  await markWithdrawn(
+  await markUnitsWithdrawn(
     tx,
     id,
     withdrawn.filter(({ version, from }) => version !== from),
@@ -182,10 +186,10 @@ async function withdraw(tx: Tx, rollout: Rollout, spread: Spread, options: Rollo
 /** Spreads the work of one look evenly, so that people's commits, and units, meet no crowd. */
 class Spread {
   readonly #overMs: number;
-  readonly #options: Pick<RolloutRunnerOptions, 'clock' | 'sleep' | 'signal'>;
+  readonly #options: Pick<RolloutWorkerOptions, 'clock' | 'sleep' | 'signal'>;
   restedMs = 0;
 
-  constructor(overMs: number, options: Pick<RolloutRunnerOptions, 'clock' | 'sleep' | 'signal'>) {
+  constructor(overMs: number, options: Pick<RolloutWorkerOptions, 'clock' | 'sleep' | 'signal'>) {
     this.#overMs = overMs;
     this.#options = options;
   }

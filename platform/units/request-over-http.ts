@@ -17,7 +17,7 @@ export interface UnitHttpAnswer {
 }
 
 /** Rejects when the unit cannot be reached, does not answer in time, or says too much. */
-export function askOverHttp(url: string, options: UnitHttpRequest): Promise<UnitHttpAnswer> {
+export function requestOverHttp(url: string, options: UnitHttpRequest): Promise<UnitHttpAnswer> {
   const { method, body, timeoutMs, maxBytes } = options;
   return new Promise((resolve, reject) => {
     const signal = AbortSignal.timeout(timeoutMs);

@@ -16,7 +16,7 @@ import type { TimerWriter } from '../../../platform/nats/timer-writer.ts';
 import { addJob } from '../../../platform/nats/timers.ts';
 import { type WorkMessage, type WorkResult, work } from '../../../platform/nats/work-queue.ts';
 import type { Log } from '../../../platform/observability/log.ts';
-import type { ConfigurationPush } from '../../../platform/units/configuration-push.ts';
+import type { ConfigurationPusher } from '../../../platform/units/configuration-pusher.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 
 const PUSH_JOB = 'configuration';
@@ -43,7 +43,7 @@ const OCCASIONS: ReadonlySet<EventType> = new Set([
 export interface ConfigurationWorkerOptions {
   readonly nats: Nats;
   readonly decider: UnitDecider;
-  readonly push: ConfigurationPush;
+  readonly pusher: ConfigurationPusher;
   readonly timers: TimerWriter;
   readonly clock: () => number;
   readonly signal: AbortSignal;
@@ -52,7 +52,7 @@ export interface ConfigurationWorkerOptions {
 }
 
 /** Runs until `signal` ends it and what is under way is done. */
-export async function deliverConfigurations(options: ConfigurationWorkerOptions): Promise<void> {
+export async function runConfigurationWorker(options: ConfigurationWorkerOptions): Promise<void> {
   const { nats, signal, sleep, log } = options;
   const shared = { signal, sleep, log };
   const underWay = new Set<string>();
@@ -82,8 +82,8 @@ async function onEvent(message: WorkMessage, options: ConfigurationWorkerOptions
   if (subject === undefined || !isOccasion) return 'done';
   const { unit, aggregate } = subject;
   const { decider, nats, timers, clock } = options;
-  decider.tell({ unit, aggregate, sequence: message.sequence });
-  const dueMs = nextPushAtMs(await decider.state(unit));
+  decider.noteCommit({ unit, aggregate, sequence: message.sequence });
+  const dueMs = nextPushAtMs(await decider.getState(unit));
   if (dueMs === undefined) return 'done';
   if (dueMs <= clock()) await addJob(nats, unit, PUSH_JOB);
   else await timers.set({ unit, name: TIMER_NAME, job: PUSH_JOB, dueAtMs: dueMs });
@@ -91,18 +91,18 @@ async function onEvent(message: WorkMessage, options: ConfigurationWorkerOptions
 }
 
 async function onJob(unit: string, underWay: Set<string>, options: ConfigurationWorkerOptions): Promise<WorkResult> {
-  const { decider, push, clock, log } = options;
+  const { decider, pusher: push, clock, log } = options;
   if (underWay.has(unit)) return { retryInMs: BUSY_RETRY_MS };
   underWay.add(unit);
   try {
     // As the store has it: whoever put the job there may have been another process, and known more than this one.
-    const state = await decider.fresh(unit);
+    const state = await decider.getLatestState(unit);
     const dueMs = nextPushAtMs(state);
     if (dueMs === undefined) return 'done';
     const waitMs = dueMs - clock();
     if (waitMs > EARLY_TIMER_MS) return 'done';
     if (waitMs > 0) return { retryInMs: Math.ceil(waitMs) };
-    const decided = await push.run(state, { priority: 'background' });
+    const decided = await push.push(state, { priority: 'background' });
     const { configuration } = decided.state;
     log.debug('pushed a configuration', { unit, status: configuration.status });
     return 'done';

@@ -15,7 +15,7 @@ interface Span {
 }
 
 /** The JSON of each event, as it came. `text`: the JSON of an object with a list `events`. */
-export function eventTexts(text: string): string[] {
+export function sliceEventJson(text: string): string[] {
   let list: number | undefined;
   for (const { start } of partsOf(text, text.indexOf('{'))) {
     const nameStart = text.indexOf('"', start);

@@ -6,11 +6,11 @@ import { FetchPageHeader, MAX_BATCH_EVENTS } from '../../../domain/unit-protocol
 import type { Nats } from '../../../platform/nats/connection.ts';
 import { unitCommandsSubject } from '../../../platform/nats/subjects.ts';
 import { errorMessage } from '../../../platform/observability/error-message.ts';
-import { placeEvents, type ReadBatch, UnreadableBatchError } from '../../../platform/unit-log/batch.ts';
+import { type ParsedBatch, toParsedBatch, UnreadableBatchError } from '../../../platform/unit-log/batch.ts';
 import { formatPlace } from '../../../platform/unit-protocol/ping.ts';
 import type { PlatformSigner } from '../../../platform/unit-protocol/signatures.ts';
-import { UnitUnreachableError } from '../../../platform/units/unit-commands.ts';
-import { askOverHttp } from '../../../platform/units/unit-http.ts';
+import { requestOverHttp } from '../../../platform/units/request-over-http.ts';
+import { UnitUnreachableError } from '../../../platform/units/unit-command-client.ts';
 
 /** How long a unit may take for a page. */
 export const FETCH_TIMEOUT_MS = 10_000;
@@ -18,13 +18,13 @@ export const FETCH_TIMEOUT_MS = 10_000;
 const MAX_PAGE_BYTES = 1024 * 1024;
 const OK = 200;
 
-export interface Place {
+export interface LogPosition {
   readonly epoch: string;
   readonly seq: number;
 }
 
 export interface FetchedPage {
-  readonly batch: ReadBatch;
+  readonly batch: ParsedBatch;
   readonly head: FetchPageHeader;
 }
 
@@ -39,17 +39,17 @@ export class UnreadablePageError extends Error {
   }
 }
 
-export interface UnitLogReaderOptions {
+export interface UnitLogClientOptions {
   readonly nats: Nats;
   readonly signer: PlatformSigner;
   /** Milliseconds since 1970. */
   readonly clock: () => number;
 }
 
-export class UnitLogReader {
-  readonly #options: UnitLogReaderOptions;
+export class UnitLogClient {
+  readonly #options: UnitLogClientOptions;
 
-  constructor(options: UnitLogReaderOptions) {
+  constructor(options: UnitLogClientOptions) {
     this.#options = options;
   }
 
@@ -59,7 +59,11 @@ export class UnitLogReader {
    *
    * @throws UnitUnreachableError no answer, or none that is a page of a log; UnreadablePageError
    */
-  async page(unit: RegisteredUnit, after: Place | undefined, recorded: Place | undefined): Promise<FetchedPage> {
+  async fetchPage(
+    unit: RegisteredUnit,
+    after: LogPosition | undefined,
+    recorded: LogPosition | undefined,
+  ): Promise<FetchedPage> {
     const { signer, clock } = this.#options;
     const jws = await signer.fetch(unit.name, clock(), recorded === undefined ? undefined : formatPlace(recorded));
     let answer: Uint8Array;
@@ -68,10 +72,10 @@ export class UnitLogReader {
     } catch (error) {
       throw new UnitUnreachableError(`no log from ${unit.name}: ${errorMessage(error)}`, { cause: error });
     }
-    return readPage(unit.name, answer, after);
+    return toFetchedPage(unit.name, answer, after);
   }
 
-  async #overNats(unit: RegisteredUnit, jws: string, after: Place | undefined): Promise<Uint8Array> {
+  async #overNats(unit: RegisteredUnit, jws: string, after: LogPosition | undefined): Promise<Uint8Array> {
     const place = after === undefined ? {} : { after: formatPlace(after) };
     const body = JSON.stringify({ jws, ...place, limit: MAX_BATCH_EVENTS });
     return (await this.#options.nats.request(unitCommandsSubject(unit.name), body, { timeoutMs: FETCH_TIMEOUT_MS }))
@@ -79,9 +83,9 @@ export class UnitLogReader {
   }
 }
 
-async function overHttp(unit: RegisteredUnit, jws: string, after: Place | undefined): Promise<Uint8Array> {
+async function overHttp(unit: RegisteredUnit, jws: string, after: LogPosition | undefined): Promise<Uint8Array> {
   const place = after === undefined ? '' : `after=${formatPlace(after)}&`;
-  const { status, body } = await askOverHttp(`http://${unit.address}/events?${place}limit=${MAX_BATCH_EVENTS}`, {
+  const { status, body } = await requestOverHttp(`http://${unit.address}/events?${place}limit=${MAX_BATCH_EVENTS}`, {
     method: 'GET',
     headers: { authorization: `Bearer ${jws}` },
     timeoutMs: FETCH_TIMEOUT_MS,
@@ -92,12 +96,12 @@ async function overHttp(unit: RegisteredUnit, jws: string, after: Place | undefi
 }
 
 /** Reads an answer to what comes behind `after`. @throws UnitUnreachableError when it is no page; UnreadablePageError */
-export function readPage(unit: string, answer: Uint8Array, after: Place | undefined): FetchedPage {
+export function toFetchedPage(unit: string, answer: Uint8Array, after: LogPosition | undefined): FetchedPage {
   const { text, page } = parsePage(unit, answer);
   const { epoch, firstAvailableSeq, lastSeq } = page;
   try {
     const firstSeq = after?.epoch === epoch ? Math.max(after.seq + 1, firstAvailableSeq) : firstAvailableSeq;
-    const batch = placeEvents(unit, page, text, firstSeq);
+    const batch = toParsedBatch(unit, page, text, firstSeq);
     const first = batch.events[0]?.seq ?? firstAvailableSeq;
     const last = batch.events.at(-1)?.seq ?? lastSeq;
     if (first < firstAvailableSeq || last > lastSeq || firstAvailableSeq > lastSeq + 1) {

@@ -7,8 +7,8 @@ import type { UnitState } from '../../domain/unit/unit.ts';
 import type { CommandAnswer } from '../../domain/unit-protocol/commands.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import type { AppendPriority } from '../event-store/store.ts';
-import { COMMAND_TIMEOUT_MS, type UnitCommands, UnitUnreachableError } from './unit-commands.ts';
-import type { Decided, UnitDecider } from './unit-decider.ts';
+import { COMMAND_TIMEOUT_MS, type UnitCommandClient, UnitUnreachableError } from './unit-command-client.ts';
+import type { DecisionResult, UnitDecider } from './unit-decider.ts';
 
 /** How long after it was sent a unit may still apply it. */
 const PUSH_TTL_MS = 30_000;
@@ -22,19 +22,19 @@ const PASSING_REFUSALS: ReadonlySet<string | undefined> = new Set([
   'too-many-commands',
 ]);
 
-export interface ConfigurationPushOptions {
+export interface ConfigurationPusherOptions {
   readonly decider: UnitDecider;
-  readonly commands: Pick<UnitCommands, 'send'>;
+  readonly commands: Pick<UnitCommandClient, 'send'>;
   /** Waits between pushes that fail; the last repeats. */
   readonly retryScheduleS: readonly number[];
   readonly newId: () => string;
   readonly clock: () => number;
 }
 
-export class ConfigurationPush {
-  readonly #options: ConfigurationPushOptions;
+export class ConfigurationPusher {
+  readonly #options: ConfigurationPusherOptions;
 
-  constructor(options: ConfigurationPushOptions) {
+  constructor(options: ConfigurationPusherOptions) {
     this.#options = options;
   }
 
@@ -42,13 +42,13 @@ export class ConfigurationPush {
    * Sends a unit what `state` says is wanted, and waits for the answer; somebody else may wait for what comes of it.
    * @throws StoreUnavailableError when what came of it could not be recorded: it is pushed again
    */
-  async run(
+  async push(
     state: UnitState,
     {
       timeoutMs = COMMAND_TIMEOUT_MS,
       priority = 'interactive',
     }: { readonly timeoutMs?: number; readonly priority?: AppendPriority } = {},
-  ): Promise<Decided> {
+  ): Promise<DecisionResult> {
     const { decider, newId, clock, retryScheduleS } = this.#options;
     const { version } = requireConfigured(state.configuration).desired;
     const commandId = newId();

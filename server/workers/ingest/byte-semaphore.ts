@@ -3,7 +3,7 @@
  * takes a fraction of a millisecond, and ten times its size in memory while it is under way; many arrive together. Whoever
  * else shares the process gets a turn between two of them.
  */
-export class Turns {
+export class ByteSemaphore {
   readonly #maxBytes: number;
   readonly #waiting: { readonly bytes: number; readonly enter: () => void }[] = [];
   #bytes = 0;
@@ -15,7 +15,7 @@ export class Turns {
   }
 
   /** Runs when it is this batch's turn, in the order of the calls. */
-  async take<T>(bytes: number, run: () => Promise<T>): Promise<T> {
+  async run<T>(bytes: number, run: () => Promise<T>): Promise<T> {
     await new Promise<void>((enter) => {
       this.#waiting.push({ bytes, enter });
       this.#call();

@@ -18,13 +18,13 @@ const checkOfEvent = TypeCompiler.Compile(BatchEvent);
 const checksOfData = new Map<EventType, TypeCheck<TSchema>>();
 
 /** Whether this is the head of a batch, or else why not. */
-export function headProblem(batch: unknown): string | undefined {
+export function findBatchHeadError(batch: unknown): string | undefined {
   return checkOfHead.Check(batch) ? undefined : describe(checkOfHead, batch);
 }
 
 /** Whether a unit may report this event, or else why not. A type or a version that this code does not know may pass. */
-export function eventProblem(content: unknown): string | undefined {
-  const unkeepable = keepingProblem(content, MAX_EVENT_DEPTH);
+export function findEventError(content: unknown): string | undefined {
+  const unkeepable = findUnstorableValue(content, MAX_EVENT_DEPTH);
   if (unkeepable !== undefined) return unkeepable;
   if (!checkOfEvent.Check(content)) return describe(checkOfEvent, content);
   const { type, v, data } = content;
@@ -40,23 +40,23 @@ export function eventProblem(content: unknown): string | undefined {
  * Whether an event that has no `eventProblem` is too large. `cameBytes`: of its JSON, as it came. Written again it can be
  * several times as large, since `1e20` is written with all its digits, and a commit must hold it.
  */
-export function sizeProblem(content: unknown, cameBytes: number): string | undefined {
+export function findSizeError(content: unknown, cameBytes: number): string | undefined {
   const bytes = Math.max(cameBytes, Buffer.byteLength(JSON.stringify(content)));
   return bytes <= MAX_EVENT_BYTES ? undefined : `it has ${bytes} bytes, more than the ${MAX_EVENT_BYTES} of an event`;
 }
 
 /** A text without what people cannot read, and Postgres cannot keep. */
-export function printable(text: string): string {
+export function replaceUnprintable(text: string): string {
   return text.replaceAll(UNPRINTABLE, '?');
 }
 
 /** What is no longer the same when it is written as JSON again, or cannot be written. */
-function keepingProblem(value: unknown, depthLeft: number): string | undefined {
+function findUnstorableValue(value: unknown, depthLeft: number): string | undefined {
   if (typeof value === 'number') return Number.isFinite(value) ? undefined : 'a number in it is too large';
   if (typeof value !== 'object' || value === null) return undefined;
   if (depthLeft === 0) return `it is nested more than ${MAX_EVENT_DEPTH} deep`;
   for (const inner of Object.values(value)) {
-    const problem = keepingProblem(inner, depthLeft - 1);
+    const problem = findUnstorableValue(inner, depthLeft - 1);
     if (problem !== undefined) return problem;
   }
   return undefined;
@@ -75,5 +75,5 @@ function describe(check: TypeCheck<TSchema>, value: unknown, at = ''): string {
   const [problem] = first === undefined ? [] : fieldErrorsOf([first], at);
   if (problem === undefined) return 'it has another shape';
   // The path has the unit's own field names, which may be anything.
-  return `${printable(problem.path)}: ${problem.message}`.slice(0, MAX_TEXT_LENGTH);
+  return `${replaceUnprintable(problem.path)}: ${problem.message}`.slice(0, MAX_TEXT_LENGTH);
 }

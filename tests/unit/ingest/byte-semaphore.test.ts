@@ -1,11 +1,11 @@
 import { expect, test } from 'bun:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { Turns } from '../../../server/workers/ingest/turns.ts';
+import { ByteSemaphore } from '../../../server/workers/ingest/byte-semaphore.ts';
 
 test('one batch enters in each turn of the event loop, in order', async () => {
-  const turns = new Turns(1_000);
+  const turns = new ByteSemaphore(1_000);
   const entered: number[] = [];
-  const all = [1, 2, 3].map((batch) => turns.take(10, async () => entered.push(batch)));
+  const all = [1, 2, 3].map((batch) => turns.run(10, async () => entered.push(batch)));
   const seen: number[] = [];
   while (entered.length < 3) {
     await nextTurn();
@@ -17,12 +17,12 @@ test('one batch enters in each turn of the event loop, in order', async () => {
 });
 
 test('so many bytes are under way at once; a larger batch goes alone', async () => {
-  const turns = new Turns(100);
+  const turns = new ByteSemaphore(100);
   let underWay = 0;
   let most = 0;
   const gates = [60, 60, 30, 500, 10].map((bytes) => ({ bytes, gate: Promise.withResolvers<void>() }));
   const all = gates.map(({ bytes, gate }) =>
-    turns.take(bytes, async () => {
+    turns.run(bytes, async () => {
       underWay += bytes;
       if (bytes <= 100) most = Math.max(most, underWay);
       else expect(underWay).toBe(bytes);
@@ -41,8 +41,8 @@ test('so many bytes are under way at once; a larger batch goes alone', async () 
 });
 
 test('a batch that fails makes room for the next', async () => {
-  const turns = new Turns(10);
-  const failing = turns.take(10, () => Promise.reject(new Error('no')));
+  const turns = new ByteSemaphore(10);
+  const failing = turns.run(10, () => Promise.reject(new Error('no')));
   expect(await failing.catch((error: Error) => error.message)).toBe('no');
-  expect(await turns.take(10, async () => 'yes')).toBe('yes');
+  expect(await turns.run(10, async () => 'yes')).toBe('yes');
 });

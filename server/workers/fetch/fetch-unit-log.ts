@@ -9,20 +9,20 @@ import { recordedSeq } from '../../../domain/device/device.ts';
 import { nextExpectedSeq } from '../../../domain/device/unit-log.ts';
 import { type RegisteredUnit, requireUnit } from '../../../domain/registry/registry.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
-import type { BatchRecorder } from '../../../platform/unit-log/batch-recorder.ts';
+import type { UnitLogRecorder } from '../../../platform/unit-log/unit-log-recorder.ts';
 import { formatPlace } from '../../../platform/unit-protocol/ping.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
-import { beginsEarlier, firstWaitingSeq, type Inbox, isBeginning } from '../ingest/inbox.ts';
-import { type FetchedPage, type Place, type UnitLogReader, UnreadablePageError } from './unit-log-reader.ts';
+import { firstPendingSeq, hasEarlierEpochStart, isFirstBatchOfEpoch, type UnitInbox } from '../ingest/unit-inbox.ts';
+import { type FetchedPage, type LogPosition, type UnitLogClient, UnreadablePageError } from './unit-log-client.ts';
 
 /** Pages of one unit in one go; a longer backlog goes on in the next. */
 export const MAX_PAGES_PER_FETCH = 40;
 
-export interface LogFetchOptions {
+export interface FetchUnitLogOptions {
   readonly decider: UnitDecider;
-  readonly recorder: BatchRecorder;
-  readonly reader: Pick<UnitLogReader, 'page'>;
-  readonly inbox: Inbox;
+  readonly recorder: UnitLogRecorder;
+  readonly unitLogClient: Pick<UnitLogClient, 'fetchPage'>;
+  readonly unitInbox: UnitInbox;
   /** Milliseconds since 1970. */
   readonly clock: () => number;
 }
@@ -31,17 +31,17 @@ export interface LogFetchOptions {
  * Fetches until the unit has nothing more, or for `MAX_PAGES_PER_FETCH` pages. @returns how many events were new
  * @throws UnitUnreachableError, UnreadablePageError, and what `BatchRecorder.record` throws
  */
-export async function fetchLog(unit: string, options: LogFetchOptions): Promise<number> {
+export async function fetchUnitLog(unit: string, options: FetchUnitLogOptions): Promise<number> {
   const { decider, recorder, clock } = options;
-  let state = await decider.state(unit);
+  let state = await decider.getState(unit);
   let fetched = 0;
   for (let page = 0; page < MAX_PAGES_PER_FETCH; page += 1) {
     const registered = requireUnit(state.registry);
-    const { batch, head } = await readOn(registered, state, options);
-    if (await isOvertaking(state, batch.epoch, options)) return fetched;
-    if (!(await passLost(state, head, options))) return fetched;
+    const { batch, head } = await fetchNextPage(registered, state, options);
+    if (await hasEarlierPendingEpoch(state, batch.epoch, options)) return fetched;
+    if (!(await recordLostRanges(state, head, options))) return fetched;
     const before = recordedSeq(state.device, batch.epoch);
-    const recorded = await recorder.record(batch, clock());
+    const recorded = await recorder.recordBatch(batch, clock());
     state = recorded.state;
     const progress = recordedSeq(state.device, batch.epoch) - before;
     fetched += Math.max(0, progress);
@@ -51,14 +51,14 @@ export async function fetchLog(unit: string, options: LogFetchOptions): Promise<
 }
 
 /** The next page. One that cannot be read is kept, once for the place at which the log stands still. */
-async function readOn(
+async function fetchNextPage(
   unit: RegisteredUnit,
   state: UnitState,
-  { reader, recorder, clock }: LogFetchOptions,
+  { unitLogClient: reader, recorder, clock }: FetchUnitLogOptions,
 ): Promise<FetchedPage> {
-  const after = placeBefore(state);
+  const after = lastContiguousPosition(state);
   try {
-    return await reader.page(unit, after, placeRecorded(state));
+    return await reader.fetchPage(unit, after, recordedPosition(state));
   } catch (error) {
     if (!(error instanceof UnreadablePageError)) throw error;
     const { message: reason, content } = error;
@@ -69,48 +69,55 @@ async function readOn(
 }
 
 /** The place behind which the next event is wanted. */
-function placeBefore({ device, log }: UnitState): Place | undefined {
+function lastContiguousPosition({ device, log }: UnitState): LogPosition | undefined {
   const { epoch } = device;
   return epoch === undefined ? undefined : { epoch, seq: nextExpectedSeq(log, device, epoch) - 1 };
 }
 
-function placeRecorded({ device }: UnitState): Place | undefined {
+function recordedPosition({ device }: UnitState): LogPosition | undefined {
   const { epoch } = device;
   return epoch === undefined ? undefined : { epoch, seq: recordedSeq(device, epoch) };
 }
 
 /** Whether the unit has begun an epoch, and one that began earlier still waits in the inbox: that one comes first. */
-async function isOvertaking({ name, device }: UnitState, epoch: string, { inbox }: LogFetchOptions): Promise<boolean> {
-  if (!isBeginning(device, epoch)) return false;
-  return beginsEarlier(await inbox.waiting(name), device, { epoch, sequence: Number.POSITIVE_INFINITY });
+async function hasEarlierPendingEpoch(
+  { name, device }: UnitState,
+  epoch: string,
+  { unitInbox: inbox }: FetchUnitLogOptions,
+): Promise<boolean> {
+  if (!isFirstBatchOfEpoch(device, epoch)) return false;
+  return hasEarlierEpochStart(await inbox.listPendingBatches(name), device, {
+    epoch,
+    sequence: Number.POSITIVE_INFINITY,
+  });
 }
 
 /** Gives up what the unit no longer has. @returns false when something of it is still on the way */
-async function passLost(
+async function recordLostRanges(
   state: UnitState,
   { epoch, firstAvailableSeq }: { readonly epoch: string; readonly firstAvailableSeq: number },
-  options: LogFetchOptions,
+  options: FetchUnitLogOptions,
 ): Promise<boolean> {
   const ends = new Map([[epoch, firstAvailableSeq]]);
   // The unit has begun another epoch: what an earlier one lacks, it does not have any more.
   for (const [earlier, gap] of Object.entries(state.log.gaps)) if (earlier !== epoch) ends.set(earlier, gap.toSeq + 1);
   for (const [lacking, end] of ends) {
-    if (!(await giveUpUnlessOnTheWay(state, lacking, end, options))) return false;
+    if (!(await recordLostUnlessPending(state, lacking, end, options))) return false;
   }
   return true;
 }
 
-async function giveUpUnlessOnTheWay(
+async function recordLostUnlessPending(
   { name, log, device }: UnitState,
   epoch: string,
   endSeq: number,
-  { decider, recorder, inbox }: LogFetchOptions,
+  { decider, recorder, unitInbox: inbox }: FetchUnitLogOptions,
 ): Promise<boolean> {
   const fromSeq = nextExpectedSeq(log, device, epoch);
   if (endSeq <= fromSeq) return true;
-  const waitingFrom = firstWaitingSeq(await inbox.waiting(name), { epoch, fromSeq }) ?? endSeq;
+  const waitingFrom = firstPendingSeq(await inbox.listPendingBatches(name), { epoch, fromSeq }) ?? endSeq;
   if (waitingFrom === fromSeq) return false;
-  await decider.fresh(name);
-  await recorder.giveUpGap(name, epoch, Math.min(waitingFrom, endSeq));
+  await decider.getLatestState(name);
+  await recorder.recordLostRange(name, epoch, Math.min(waitingFrom, endSeq));
   return waitingFrom >= endSeq;
 }

@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test';
 import fc from 'fast-check';
-import { eventTexts } from '../../../platform/unit-log/event-texts.ts';
+import { sliceEventJson } from '../../../platform/unit-log/event-json.ts';
 import { seededRandom } from '../../support/random.ts';
 
 const RUNS = 500;
@@ -18,7 +18,7 @@ test('the texts of the events are those of the list, however they are written', 
     fc.property(batches, ({ before, events, name, blank, after }) => {
       const list = `[${blank}${events.join(`${blank},${blank}`)}${blank}]`;
       const text = `${blank}{"unit":${before},${blank}${name}${blank}:${blank}${list},"more":${after}${blank}}`;
-      expect(eventTexts(text)).toEqual(events.map((event) => event.trim()));
+      expect(sliceEventJson(text)).toEqual(events.map((event) => event.trim()));
       expect(JSON.parse(text).events).toHaveLength(events.length);
     }),
     { seed, numRuns: RUNS },
@@ -26,9 +26,9 @@ test('the texts of the events are those of the list, however they are written', 
 });
 
 test('of a list that stands twice the last one counts, as for who parses it', () => {
-  expect(eventTexts('{"events":[1,2],"x":{"events":[3]},"events":[{"a":"]\\\\"},[]]}')).toEqual([
+  expect(sliceEventJson('{"events":[1,2],"x":{"events":[3]},"events":[{"a":"]\\\\"},[]]}')).toEqual([
     '{"a":"]\\\\"}',
     '[]',
   ]);
-  expect(eventTexts('{"events":[ ]}')).toEqual([]);
+  expect(sliceEventJson('{"events":[ ]}')).toEqual([]);
 });
