@@ -15,19 +15,19 @@ import type { Log } from '../platform/observability/log.ts';
 import { joinGroup } from '../platform/shards/group.ts';
 import type { Shards } from '../platform/shards/join.ts';
 import type { UnitDecider } from '../platform/units/unit-decider.ts';
-import { ProofQuestions } from './connectivity/proof-questions.ts';
+import { ProofQueryBatcher } from './connectivity/proof-query-batcher.ts';
 import { type Pinger, startPinger } from './pinger.ts';
-import { systemClock } from './schedule/clock.ts';
-import { type PingTargets, SHARD_LETTERS } from './units/targets.ts';
+import { systemClock } from './time/clock.ts';
+import { type PingTargetSource, SHARD_LETTERS } from './units/target-list.ts';
 
 const GROUP = 'pinger';
 
-export interface PingerParts {
+export interface PingerDependencies {
   readonly config: Config;
   readonly keys: PlatformKeys;
   readonly natsAccess: Pick<NatsOptions, 'url' | 'creds'>;
   readonly nats: Nats;
-  readonly targets: PingTargets;
+  readonly targets: PingTargetSource;
   readonly decider: UnitDecider;
   readonly addresses: AddressResolver;
   readonly exchange: ProofExchange;
@@ -35,14 +35,16 @@ export interface PingerParts {
 }
 
 /** A pinger that runs. It owns nothing at first. */
-export function composePinger(parts: PingerParts): Pick<Pinger, 'status' | 'stop'> {
+export function composePinger(parts: PingerDependencies): Pick<Pinger, 'status' | 'stop'> {
   const { config, nats, exchange, log } = parts;
   const pingerId = Bun.randomUUIDv7();
   const leaving = new AbortController();
   const group = { group: GROUP, shardLetters: SHARD_LETTERS, memberId: pingerId, stop: leaving.signal };
   const shards = joinGroup({ ...group, config, nats, log });
   const pinger = createPinger(parts, pingerId, shards);
-  const heartbeats = new HeartbeatSubscriptions(nats, (unit, content) => pinger.heartbeat(unit, content, Date.now()));
+  const heartbeats = new HeartbeatSubscriptions(nats, (unit, content) =>
+    pinger.recordHeartbeat(unit, content, Date.now()),
+  );
   const say = () => sayStatus(nats, statusOf(pingerId, config, shards, pinger));
   const reshard = (owned: readonly string[]) => {
     heartbeats.listen(owned);
@@ -51,8 +53,8 @@ export function composePinger(parts: PingerParts): Pick<Pinger, 'status' | 'stop
   };
   const ends = [
     shards.onChange(reshard),
-    exchange.listen(({ unit, evidence, atMs }) => shards.owns(unit) && pinger.prove(unit, evidence, atMs)),
-    exchange.answer((unit) => pinger.lastProof(unit)),
+    exchange.subscribe(({ unit, evidence, atMs }) => shards.owns(unit) && pinger.recordProof(unit, evidence, atMs)),
+    exchange.respond((unit) => pinger.lastProof(unit)),
   ];
   const timer = setInterval(say, statusPeriodMs(config.pinger.intervalMs));
   return {
@@ -68,9 +70,9 @@ export function composePinger(parts: PingerParts): Pick<Pinger, 'status' | 'stop
   };
 }
 
-function createPinger(parts: PingerParts, pingerId: string, shards: Shards): Pinger {
+function createPinger(parts: PingerDependencies, pingerId: string, shards: Shards): Pinger {
   const { config, keys, natsAccess, nats, targets, decider, addresses, exchange, log } = parts;
-  const questions = new ProofQuestions((units) => exchange.ask(units));
+  const questions = new ProofQueryBatcher((units) => exchange.query(units));
   return startPinger({
     targets,
     owns: (shard) => shards.ownsShard(shard),
@@ -78,9 +80,9 @@ function createPinger(parts: PingerParts, pingerId: string, shards: Shards): Pin
     resolve: (address) => addresses.resolve(address),
     decider,
     publishTelemetry: (results) => nats.publish(telemetrySubject(pingerId), encodeTelemetry(pingerId, results)),
-    heartbeatsArrive: () => nats.connected,
+    canReceiveHeartbeats: () => nats.connected,
     // Alone there is nobody to ask.
-    provenElsewhereMs: async (unit) => (shards.members().length > 1 ? await questions.ask(unit) : undefined),
+    lastProofElsewhereMs: async (unit) => (shards.members().length > 1 ? await questions.ask(unit) : undefined),
     nats: natsAccess,
     newId: () => Bun.randomUUIDv7(),
     clock: systemClock,

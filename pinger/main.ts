@@ -19,7 +19,7 @@ import { UnitDecider } from '../platform/units/unit-decider.ts';
 import { snapshotReader } from '../projections/bookings/queries.ts';
 import { pingTargets } from '../projections/units/queries.ts';
 import { composePinger } from './compose.ts';
-import { pingerMetrics } from './telemetry/metrics.ts';
+import { pingerMetrics } from './telemetry/pinger-metrics.ts';
 
 const POSTGRES_CONNECTIONS = 4;
 /** Few units go and come at the same time, and all of them are known in another way. */

@@ -14,24 +14,24 @@ import type { Config } from '../platform/config/config.ts';
 import { MAX_TELEMETRY_RESULTS, type TelemetryResult } from '../platform/liveness/telemetry.ts';
 import type { NatsOptions } from '../platform/nats/connection.ts';
 import type { AddressResolver } from '../platform/network/address-resolver.ts';
-import { Outage as Trouble } from '../platform/observability/failure-log.ts';
+import { FailureLog } from '../platform/observability/failure-log.ts';
 import type { Log } from '../platform/observability/log.ts';
 import type { UnitDecider } from '../platform/units/unit-decider.ts';
 import { ConnectivityTracker } from './connectivity/connectivity-tracker.ts';
-import type { Outage } from './connectivity/vanishing.ts';
-import type { Believed, Evidence } from './connectivity/watch.ts';
+import type { Evidence } from './connectivity/unit-liveness.ts';
 import { PingPool } from './pool/ping-pool.ts';
-import { OUTCOME } from './pool/tasks.ts';
-import type { PingerClock } from './schedule/clock.ts';
+import { PING_OUTCOME } from './pool/slot-results.ts';
 import { JoinQueue } from './schedule/join-queue.ts';
-import { type PingResults, Rounds, TURN } from './schedule/rounds.ts';
-import { Schedule, slotWidthMs } from './schedule/schedule.ts';
-import { Heartbeats } from './telemetry/heartbeats.ts';
-import { type Counted, Meter } from './telemetry/meter.ts';
-import { Summaries } from './telemetry/summaries.ts';
-import { Roster } from './units/roster.ts';
-import { type PingTarget, type PingTargets, TargetList } from './units/targets.ts';
-import { PROBE, UnitTable } from './units/unit-table.ts';
+import { PingSchedule, slotWidthMs } from './schedule/ping-schedule.ts';
+import { PING_REASON, PingScheduler, type SlotOutcome } from './schedule/ping-scheduler.ts';
+import { HeartbeatTelemetry } from './telemetry/heartbeat-telemetry.ts';
+import { PingCounters } from './telemetry/ping-counters.ts';
+import { PingSummaries } from './telemetry/ping-summaries.ts';
+import type { PingerFigures } from './telemetry/pinger-figures.ts';
+import type { PingerClock } from './time/clock.ts';
+import { type PingTarget, type PingTargetSource, TargetList } from './units/target-list.ts';
+import { UnitIndex } from './units/unit-index.ts';
+import { PROBE_NUMBERS, UnitTable } from './units/unit-table.ts';
 
 /** Pause between two readings of the targets: how old a recorded place in a ping may be, and how late a new unit joins. */
 export const TARGETS_REFRESH_MS = 2_000;
@@ -41,7 +41,7 @@ const REFRESH_DUTY = 10;
 const LOOK_INTERVAL_MS = 100;
 
 export interface PingerOptions {
-  readonly targets: PingTargets;
+  readonly targets: PingTargetSource;
   /** The key of a unit's pings. */
   readonly unitKey: (name: string, keyVersion: number) => Uint8Array;
   /** Whether this process watches the units of a two-letter shard. */
@@ -52,9 +52,9 @@ export interface PingerOptions {
   /** Takes `MAX_TELEMETRY_RESULTS` at most. May throw: then they are lost. */
   readonly publishTelemetry: (results: readonly TelemetryResult[]) => void;
   /** Whether heartbeats can be heard now. Silence counts only while they can. */
-  readonly heartbeatsArrive: () => boolean;
+  readonly canReceiveHeartbeats: () => boolean;
   /** The last proof that other processes know of a unit, milliseconds since 1970. */
-  readonly provenElsewhereMs?: (unit: string) => Promise<number | undefined>;
+  readonly lastProofElsewhereMs?: (unit: string) => Promise<number | undefined>;
   /** Where units of the probe `nats` are asked; without it they are not. */
   readonly nats?: Pick<NatsOptions, 'url' | 'creds'>;
   readonly newId: () => string;
@@ -63,31 +63,11 @@ export interface PingerOptions {
   readonly log: Log;
 }
 
-export interface PingerFigures {
-  readonly units: number;
-  /** Units that are not pinged: those whose address is none, and those for which there is no place. */
-  readonly notPinged: number;
-  readonly states: Readonly<Record<Believed, number>>;
-  /** Units that go offline and come back too often to be believed at once. */
-  readonly flapping: number;
-  /** Where too many units are missing for it to be them: the first letter of their hash. */
-  readonly outages: readonly Outage[];
-  /** By how much pings left after their instants in the last half minute. */
-  readonly scheduleLagMs: { readonly p99: number; readonly max: number };
-  /** Per second, over the last half minute. */
-  readonly rates: Readonly<Record<Counted, number>>;
-  /** Since the start. */
-  readonly totals: Readonly<Record<Counted, number>>;
-  /** How many the units have needed so far. */
-  readonly threads: number;
-  readonly replacedThreads: number;
-}
-
 export interface Pinger {
   /** A unit has proved elsewhere that it is there. `atMs`: milliseconds since 1970. */
-  prove(unit: string, evidence: Evidence, atMs: number): void;
+  recordProof(unit: string, evidence: Evidence, atMs: number): void;
   /** A heartbeat has arrived on the subject of `unit`. `atMs`: milliseconds since 1970. */
-  heartbeat(unit: string, content: Uint8Array, atMs: number): void;
+  recordHeartbeat(unit: string, content: Uint8Array, atMs: number): void;
   /** The last proof of a unit that is known here. */
   lastProof(unit: string): { readonly evidence: Evidence; readonly atMs: number } | undefined;
   /** This process owns other shards than before. */
@@ -105,16 +85,16 @@ export function startPinger(options: PingerOptions): Pinger {
 class RunningPinger implements Pinger {
   readonly #options: PingerOptions;
   readonly #units: TargetList;
-  readonly #roster: Roster;
-  readonly #summaries: Summaries;
+  readonly #roster: UnitIndex;
+  readonly #summaries: PingSummaries;
   readonly #tracker: ConnectivityTracker;
   readonly #pool: PingPool;
-  readonly #rounds: Rounds;
+  readonly #rounds: PingScheduler;
   readonly #joining: JoinQueue;
-  readonly #meter: Meter;
-  readonly #heartbeats: Heartbeats;
-  readonly #reading: Trouble;
-  readonly #publishing: Trouble;
+  readonly #meter: PingCounters;
+  readonly #heartbeats: HeartbeatTelemetry;
+  readonly #reading: FailureLog;
+  readonly #publishing: FailureLog;
   readonly #stop = new AbortController();
   readonly #underWay = new Set<Promise<void>>();
   /** Units that nobody pings. */
@@ -129,30 +109,51 @@ class RunningPinger implements Pinger {
   #isRefreshWanted = false;
 
   constructor(options: PingerOptions) {
-    const { targets, owns, provenElsewhereMs, decider, newId, clock, config, nats, log } = options;
+    const {
+      targets,
+      owns,
+      lastProofElsewhereMs: provenElsewhereMs,
+      decider,
+      newId,
+      clock,
+      config,
+      nats,
+      log,
+    } = options;
     const { intervalMs, timeoutMs, threads, httpKeepAlive } = config;
     this.#options = options;
     this.#units = new TargetList({
       targets,
       owns,
       monotonic: clock.monotonic,
-      onPut: (target, isFullRead) => this.#put(target, isFullRead),
-      onGone: (unit) => this.#forget(unit),
+      onChanged: (target, isFullRead) => this.#put(target, isFullRead),
+      onRemoved: (unit) => this.#forget(unit),
     });
-    const schedule = new Schedule(intervalMs, slotWidthMs(timeoutMs));
+    const schedule = new PingSchedule(intervalMs, slotWidthMs(timeoutMs));
     const table = UnitTable.create();
-    const roster = new Roster(table.capacity);
+    const roster = new UnitIndex(table.capacity);
     this.#roster = roster;
     this.#manners = new Float64Array(table.capacity);
     const settings = { table: table.shared, timeoutMs, httpKeepAlive, ...(nats === undefined ? {} : { nats }) };
     const worker = new URL('./pool/worker.ts', import.meta.url);
     const pool = new PingPool({ worker, threads, taskMs: schedule.widthMs + timeoutMs, settings, log });
-    const meter = new Meter(clock.monotonic);
+    const meter = new PingCounters(clock.monotonic);
     this.#pool = pool;
     this.#meter = meter;
-    const onResults = (results: PingResults) => this.#take(results);
-    this.#rounds = new Rounds({ schedule, table, roster, pool, threads, timeoutMs, clock, meter, onResults, log });
-    this.#summaries = new Summaries({
+    const onResults = (results: SlotOutcome) => this.#take(results);
+    this.#rounds = new PingScheduler({
+      schedule,
+      table,
+      unitIndex: roster,
+      pool,
+      threads,
+      timeoutMs,
+      clock,
+      counters: meter,
+      onResults,
+      log,
+    });
+    this.#summaries = new PingSummaries({
       capacity: table.capacity,
       intervalMs,
       monotonic: clock.monotonic,
@@ -160,23 +161,23 @@ class RunningPinger implements Pinger {
       isFlapping: (unit) => this.#tracker.isFlapping(unit),
     });
     this.#joining = new JoinQueue();
-    this.#heartbeats = new Heartbeats({
-      tell: (results) => this.#publish(results),
-      onUnreadable: () => meter.count('unreadableHeartbeats'),
+    this.#heartbeats = new HeartbeatTelemetry({
+      publish: (results) => this.#publish(results),
+      onUnreadable: () => meter.increment('unreadableHeartbeats'),
       monotonic: clock.monotonic,
       log,
     });
-    this.#reading = new Trouble('reading which units to ping', log);
-    this.#publishing = new Trouble('publishing what was heard of units', log);
+    this.#reading = new FailureLog('reading which units to ping', log);
+    this.#publishing = new FailureLog('publishing what was heard of units', log);
     this.#lookedMs = clock.monotonic();
     this.#tracker = new ConnectivityTracker({
-      roster,
+      unitIndex: roster,
       decider,
       failuresToOffline: config.failuresToOffline,
       newId,
       clock,
-      attended: () => this.#attendedMs,
-      ...(provenElsewhereMs === undefined ? {} : { provenElsewhereMs }),
+      heartbeatListeningMs: () => this.#attendedMs,
+      ...(provenElsewhereMs === undefined ? {} : { lastProofElsewhereMs: provenElsewhereMs }),
       log,
     });
   }
@@ -187,15 +188,15 @@ class RunningPinger implements Pinger {
     this.#look();
   }
 
-  prove(unit: string, evidence: Evidence, atMs: number): void {
+  recordProof(unit: string, evidence: Evidence, atMs: number): void {
     const index = this.#roster.indexOf(unit) ?? this.#welcome(unit);
-    if (index !== undefined) this.#tracker.prove(index, evidence, atMs);
+    if (index !== undefined) this.#tracker.recordProof(index, evidence, atMs);
   }
 
-  heartbeat(unit: string, content: Uint8Array, atMs: number): void {
-    this.#meter.count('heartbeats');
-    this.prove(unit, 'heartbeat', atMs);
-    this.#heartbeats.take(unit, content, atMs);
+  recordHeartbeat(unit: string, content: Uint8Array, atMs: number): void {
+    this.#meter.increment('heartbeats');
+    this.recordProof(unit, 'heartbeat', atMs);
+    this.#heartbeats.record(unit, content, atMs);
   }
 
   lastProof(unit: string): { readonly evidence: Evidence; readonly atMs: number } | undefined {
@@ -236,7 +237,7 @@ class RunningPinger implements Pinger {
   /** Lets the clock of silence go on, looks who has been silent, and asks units that are new here. */
   #look(): void {
     if (this.#stop.signal.aborted) return;
-    const { clock, heartbeatsArrive } = this.#options;
+    const { clock, canReceiveHeartbeats: heartbeatsArrive } = this.#options;
     const nowMs = clock.monotonic();
     // Not for the time in which this process stood still.
     if (heartbeatsArrive()) this.#attendedMs += Math.min(nowMs - this.#lookedMs, 2 * LOOK_INTERVAL_MS);
@@ -245,40 +246,40 @@ class RunningPinger implements Pinger {
       const index = this.#roster.indexOf(unit);
       if (index !== undefined) this.#tracker.checkSilence(index);
     }
-    for (const unit of this.#joining.take(Math.floor(nowMs / LOOK_INTERVAL_MS))) {
+    for (const unit of this.#joining.takeDue(Math.floor(nowMs / LOOK_INTERVAL_MS))) {
       const index = this.#roster.indexOf(unit);
-      if (index !== undefined && this.#rounds.isIn(index)) this.#rounds.soon(index);
+      if (index !== undefined && this.#rounds.has(index)) this.#rounds.pingOutOfSchedule(index);
     }
     this.#lookTimer = setTimeout(() => this.#look(), LOOK_INTERVAL_MS);
   }
 
-  #take({ units, turns, results }: PingResults): void {
+  #take({ units, reasons: turns, results }: SlotOutcome): void {
     for (let place = 0; place < units.length; place += 1) {
       const index = units[place] ?? 0;
       const unit = this.#roster.nameOf(index);
       const outcome = results.outcomes[place];
-      if (unit === undefined || outcome === OUTCOME.discarded) continue;
+      if (unit === undefined || outcome === PING_OUTCOME.discarded) continue;
       const sentAtMs = Math.round(results.sentAtMs[place] ?? 0);
-      if (outcome === OUTCOME.answered) {
+      if (outcome === PING_OUTCOME.answered) {
         this.#joining.remove(unit);
-        this.#tracker.prove(index, 'ping', sentAtMs);
-        this.#summaries.answered(index, unit, results, place);
+        this.#tracker.recordProof(index, 'ping', sentAtMs);
+        this.#summaries.recordAnswer(index, unit, results, place);
       } else {
-        if (turns[place] === TURN.own) this.#miss(index, sentAtMs);
-        this.#summaries.lost(index, unit, sentAtMs);
+        if (turns[place] === PING_REASON.own) this.#miss(index, sentAtMs);
+        this.#summaries.recordLoss(index, unit, sentAtMs);
       }
     }
-    this.#publish(this.#summaries.take());
+    this.#publish(this.#summaries.takeDue());
   }
 
   #miss(index: number, sentAtMs: number): void {
-    this.#tracker.miss(index, sentAtMs);
-    if (this.#tracker.isUnpingable(index)) this.#tracker.checkSilence(index);
+    this.#tracker.recordMiss(index, sentAtMs);
+    if (this.#tracker.ignoresMisses(index)) this.#tracker.checkSilence(index);
   }
 
   /** A unit that proves itself before the list of targets names it. */
   #welcome(unit: string): number | undefined {
-    const index = this.#roster.welcome(unit);
+    const index = this.#roster.addUnlisted(unit);
     if (index !== undefined) this.#tracker.add(index, unitHash(unit));
     return index;
   }
@@ -286,9 +287,9 @@ class RunningPinger implements Pinger {
   #publish(results: readonly TelemetryResult[]): void {
     try {
       for (const part of chunksOf(results, MAX_TELEMETRY_RESULTS)) this.#options.publishTelemetry(part);
-      this.#publishing.worked();
+      this.#publishing.recordSuccess();
     } catch (error) {
-      this.#publishing.failed(error);
+      this.#publishing.recordFailure(error);
     }
   }
 
@@ -300,9 +301,9 @@ class RunningPinger implements Pinger {
     this.#isRefreshWanted = false;
     try {
       await this.#units.refresh(this.#stop.signal);
-      this.#reading.worked();
+      this.#reading.recordSuccess();
     } catch (error) {
-      this.#reading.failed(error);
+      this.#reading.recordFailure(error);
     }
     this.#isRefreshing = false;
     const pauseMs = Math.max(TARGETS_REFRESH_MS, (clock.monotonic() - startedMs) * REFRESH_DUTY);
@@ -326,8 +327,8 @@ class RunningPinger implements Pinger {
       return;
     }
     this.#tracker.add(index, hash, connectivity);
-    if (connectivity !== undefined) this.#tracker.hint(index, connectivity);
-    if (this.#rounds.isIn(index)) this.#rounds.writeRecorded(index, recorded);
+    if (connectivity !== undefined) this.#tracker.compareWithReadModel(index, connectivity);
+    if (this.#rounds.has(index)) this.#rounds.writeRecorded(index, recorded);
     const manner = mannerOf(target);
     // Where a name leads may change without a word: it is asked again now and then.
     if (this.#manners[index] === manner && !(isFullRead && !isLiteral(target.address))) return;
@@ -346,12 +347,12 @@ class RunningPinger implements Pinger {
       this.#unpinged.add(name);
       return;
     }
-    const isNew = !this.#rounds.isIn(index);
+    const isNew = !this.#rounds.has(index);
     const key = this.#options.unitKey(name, target.keyVersion);
-    this.#rounds.put(index, { name, hash, ...place, probe: PROBE[probe], key, recorded });
+    this.#rounds.upsert(index, { name, hash, ...place, probe: PROBE_NUMBERS[probe], key, recorded });
     this.#unpinged.delete(name);
     if (!isNew) return;
-    this.#summaries.forget(index);
+    this.#summaries.reset(index);
     // Also one that is known to be online by its heartbeat: how fast it answers should not wait for its own instant.
     this.#joining.add(name);
   }

@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { composePinger } from '../pinger/compose.ts';
-import { pingerMetrics } from '../pinger/telemetry/metrics.ts';
+import { pingerMetrics } from '../pinger/telemetry/pinger-metrics.ts';
 import { jwksVerifier, secretVerifier, type TokenVerifier } from '../platform/auth/tokens.ts';
 import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config/config.ts';
 import { loadKeys, type PlatformKeys } from '../platform/credentials/keys.ts';
@@ -86,7 +86,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const pinging = { config, keys, natsAccess, nats, targets, decider, addresses, exchange, log };
   const pinger = config.roles.has('pinger') ? composePinger(pinging) : undefined;
   if (pinger !== undefined) serving?.metrics.add(pingerMetrics(() => pinger.status()));
-  const onAnswer = (unit: string) => exchange.tell({ unit, evidence: 'command', atMs: clock() });
+  const onAnswer = (unit: string) => exchange.publish({ unit, evidence: 'command', atMs: clock() });
   const commands = new UnitCommandClient({ nats, signer, clock, onAnswer });
 
   const exclusively = <T>(change: () => Promise<T>) => withLock(postgres, 'unit revocations', change);

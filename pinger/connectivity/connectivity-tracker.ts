@@ -15,27 +15,27 @@ import {
 import type { EventDraft } from '../../domain/events/envelope.ts';
 import type { UnitState } from '../../domain/unit/unit.ts';
 import { toInstant, toMs } from '../../domain/vocabulary.ts';
-import { Outage as Trouble } from '../../platform/observability/failure-log.ts';
+import { FailureLog } from '../../platform/observability/failure-log.ts';
 import type { Log } from '../../platform/observability/log.ts';
 import type { UnitDecider } from '../../platform/units/unit-decider.ts';
-import type { Clock } from '../schedule/clock.ts';
-import type { Roster } from '../units/roster.ts';
-import { Flapping } from './flapping.ts';
-import { type Outage, Vanishing } from './vanishing.ts';
+import type { Clock } from '../time/clock.ts';
+import type { UnitIndex } from '../units/unit-index.ts';
+import { FlapDamper } from './flap-damper.ts';
+import { LivenessTable } from './liveness-table.ts';
+import { type Outage, OutageDetector } from './outage-detector.ts';
 import {
-  type Believed,
-  doubted,
+  type BelievedStatus,
+  dueTransition,
   type Evidence,
-  missed,
-  NEW_WATCH,
-  proven,
-  provenElsewhere,
-  recorded,
-  silent,
-  type Watch,
-  wanted,
-} from './watch.ts';
-import { WatchTable } from './watch-table.ts';
+  UNKNOWN_LIVENESS,
+  type UnitLiveness,
+  withMiss,
+  withMissesRefuted,
+  withProof,
+  withRecordedStatus,
+  withSilence,
+  withUnknownStatus,
+} from './unit-liveness.ts';
 
 /** Decisions that are under way at a moment. What comes beyond waits for its next evidence. */
 const MAX_DECISIONS_UNDER_WAY = 256;
@@ -45,23 +45,23 @@ const READ_MODEL_LAG_MS = 10_000;
 const ACTOR = 'platform:pinger';
 const SOURCE = '/lockfleet/pinger';
 
-export interface ConnectivityOptions {
-  readonly roster: Pick<Roster, 'capacity' | 'nameOf'>;
+export interface ConnectivityTrackerOptions {
+  readonly unitIndex: Pick<UnitIndex, 'capacity' | 'nameOf'>;
   readonly decider: Pick<UnitDecider, 'decide'>;
   /** Missed pings, or missed heartbeats, in a row that make a unit offline. */
   readonly failuresToOffline: number;
   readonly newId: () => string;
   readonly clock: Clock;
   /** Milliseconds during which heartbeats could be heard: it stands still while this process does, or its NATS is away. */
-  readonly attended: () => number;
+  readonly heartbeatListeningMs: () => number;
   /** The last proof that other processes know of a unit, milliseconds since 1970; asked before it is called offline. */
-  readonly provenElsewhereMs?: (unit: string) => Promise<number | undefined>;
+  readonly lastProofElsewhereMs?: (unit: string) => Promise<number | undefined>;
   readonly log: Log;
 }
 
 export class ConnectivityTracker {
-  readonly #options: ConnectivityOptions;
-  readonly #watches: WatchTable;
+  readonly #options: ConnectivityTrackerOptions;
+  readonly #watches: LivenessTable;
   readonly #isIn: Uint8Array;
   /** The first hex letter of the hash of the unit's name, as a number. */
   readonly #letters: Uint8Array;
@@ -74,19 +74,19 @@ export class ConnectivityTracker {
   readonly #isDeciding: Uint8Array;
   /** Which of the units it is that have had this index: a decision may come back when another one has. */
   readonly #tenancies: Uint32Array;
-  readonly #counts: Record<Believed, number> = { unknown: 0, 'never-seen': 0, online: 0, offline: 0 };
+  readonly #counts: Record<BelievedStatus, number> = { unknown: 0, 'never-seen': 0, online: 0, offline: 0 };
   readonly #underWay = new Set<Promise<void>>();
-  readonly #store: Trouble;
-  readonly #vanishing: Vanishing;
-  readonly #flapping: Flapping;
+  readonly #store: FailureLog;
+  readonly #vanishing: OutageDetector;
+  readonly #flapping: FlapDamper;
   #wasOut = false;
   #stopped = false;
 
-  constructor(options: ConnectivityOptions) {
-    const { roster, clock, log } = options;
+  constructor(options: ConnectivityTrackerOptions) {
+    const { unitIndex: roster, clock, log } = options;
     const { capacity } = roster;
     this.#options = options;
-    this.#watches = new WatchTable(capacity);
+    this.#watches = new LivenessTable(capacity);
     this.#isIn = new Uint8Array(capacity);
     this.#letters = new Uint8Array(capacity);
     this.#heardMs = new Float64Array(capacity);
@@ -94,75 +94,75 @@ export class ConnectivityTracker {
     this.#loggedSinceMs = new Float64Array(capacity);
     this.#isDeciding = new Uint8Array(capacity);
     this.#tenancies = new Uint32Array(capacity);
-    this.#store = new Trouble('recording who is online', log);
-    this.#vanishing = new Vanishing(clock.now);
-    this.#flapping = new Flapping(clock.monotonic);
+    this.#store = new FailureLog('recording who is online', log);
+    this.#vanishing = new OutageDetector(clock.now);
+    this.#flapping = new FlapDamper(clock.monotonic);
   }
 
   /** Watches a unit from now on. `hash`: of its name. `status`: what the read model says, believed until something else shows. */
   add(index: number, hash: string, status?: Connectivity['status']): void {
     if (this.#isIn[index] === 1) return;
-    const { attended, clock } = this.#options;
+    const { heartbeatListeningMs: attended, clock } = this.#options;
     this.#isIn[index] = 1;
     this.#letters[index] = Number.parseInt(hash.slice(0, 1), 16);
     this.#heardMs[index] = attended();
     this.#changedMs[index] = clock.monotonic();
     this.#loggedSinceMs[index] = 0;
     this.#isDeciding[index] = 0;
-    this.#watches.write(index, NEW_WATCH);
-    this.#counts[NEW_WATCH.status] += 1;
-    if (status !== undefined) this.#become(index, recorded(NEW_WATCH, status));
+    this.#watches.write(index, UNKNOWN_LIVENESS);
+    this.#counts[UNKNOWN_LIVENESS.status] += 1;
+    if (status !== undefined) this.#become(index, withRecordedStatus(UNKNOWN_LIVENESS, status));
   }
 
   remove(index: number): void {
     if (this.#isIn[index] !== 1) return;
-    const unit = this.#options.roster.nameOf(index);
+    const unit = this.#options.unitIndex.nameOf(index);
     if (unit !== undefined) this.#flapping.forget(unit);
-    this.#become(index, NEW_WATCH);
-    this.#counts[NEW_WATCH.status] -= 1;
+    this.#become(index, UNKNOWN_LIVENESS);
+    this.#counts[UNKNOWN_LIVENESS.status] -= 1;
     this.#isIn[index] = 0;
     this.#tenancies[index] = (this.#tenancies[index] ?? 0) + 1;
   }
 
   /** What the read model says of a unit; where that is not what is believed here, the log is asked again. */
-  hint(index: number, status: Connectivity['status']): void {
+  compareWithReadModel(index: number, status: Connectivity['status']): void {
     if (this.#isIn[index] !== 1) return;
     const believed = this.#watches.status(index);
     if (believed === 'unknown' || believed === status) return;
     const unchangedMs = this.#options.clock.monotonic() - (this.#changedMs[index] ?? 0);
-    if (unchangedMs > READ_MODEL_LAG_MS) this.#become(index, doubted(this.#watches.read(index)));
+    if (unchangedMs > READ_MODEL_LAG_MS) this.#become(index, withUnknownStatus(this.#watches.read(index)));
   }
 
   /** A unit has proved that it is there. `atMs`: milliseconds since 1970. */
-  prove(index: number, evidence: Evidence, atMs: number): void {
+  recordProof(index: number, evidence: Evidence, atMs: number): void {
     if (this.#isIn[index] !== 1) return;
-    this.#heardMs[index] = this.#options.attended();
+    this.#heardMs[index] = this.#options.heartbeatListeningMs();
     const provenMs = this.#monotonicOf(atMs);
-    if (this.#watches.confirm(index, evidence, provenMs)) return;
-    this.#become(index, proven(this.#watches.read(index), evidence, provenMs, this.#options.failuresToOffline));
+    if (this.#watches.refreshProof(index, evidence, provenMs)) return;
+    this.#become(index, withProof(this.#watches.read(index), evidence, provenMs, this.#options.failuresToOffline));
     this.#act(index);
   }
 
   /** A ping was not answered. `sentAtMs`: milliseconds since 1970. */
-  miss(index: number, sentAtMs: number): void {
+  recordMiss(index: number, sentAtMs: number): void {
     if (this.#isIn[index] !== 1) return;
-    this.#become(index, missed(this.#watches.read(index), this.#monotonicOf(sentAtMs)));
+    this.#become(index, withMiss(this.#watches.read(index), this.#monotonicOf(sentAtMs)));
     this.#act(index);
   }
 
   /** Looks whether a unit that only heartbeats tell of has been silent for too long. */
   checkSilence(index: number): void {
     if (this.#isIn[index] !== 1) return;
-    const { attended, clock, failuresToOffline } = this.#options;
+    const { heartbeatListeningMs: attended, clock, failuresToOffline } = this.#options;
     const silenceMs = attended() - (this.#heardMs[index] ?? 0);
     if (silenceMs <= failuresToOffline * HEARTBEAT_INTERVAL_MS) return;
-    this.#become(index, silent(this.#watches.read(index), clock.monotonic() - silenceMs));
+    this.#become(index, withSilence(this.#watches.read(index), clock.monotonic() - silenceMs));
     this.#act(index);
   }
 
   /** Whether missed pings say nothing about a unit, so that only silence does. */
-  isUnpingable(index: number): boolean {
-    return this.#isIn[index] === 1 && !this.#watches.isPingable(index);
+  ignoresMisses(index: number): boolean {
+    return this.#isIn[index] === 1 && !this.#watches.isPingEvidence(index);
   }
 
   /** The last proof of a unit, milliseconds since 1970. */
@@ -186,7 +186,7 @@ export class ConnectivityTracker {
   }
 
   /** How many units are believed to be in each state. */
-  states(): Record<Believed, number> {
+  states(): Record<BelievedStatus, number> {
     return { ...this.#counts };
   }
 
@@ -211,7 +211,7 @@ export class ConnectivityTracker {
     return Math.round(clock.now() - (clock.monotonic() - monotonicMs));
   }
 
-  #become(index: number, watch: Watch): void {
+  #become(index: number, watch: UnitLiveness): void {
     const before = this.#watches.read(index);
     this.#watches.write(index, watch);
     this.#counts[before.status] -= 1;
@@ -219,12 +219,12 @@ export class ConnectivityTracker {
     const [wasOnline, isOnline] = [before.status === 'online', watch.status === 'online'];
     const online = Number(isOnline) - Number(wasOnline);
     const missing = Number(isOnline && isMissing(watch)) - Number(wasOnline && isMissing(before));
-    if (online !== 0 || missing !== 0) this.#vanishing.count(this.#letters[index] ?? 0, online, missing);
+    if (online !== 0 || missing !== 0) this.#vanishing.adjustCounts(this.#letters[index] ?? 0, online, missing);
   }
 
   #act(index: number): void {
     if (this.#stopped || this.#isDeciding[index] === 1 || this.#underWay.size >= MAX_DECISIONS_UNDER_WAY) return;
-    const unit = this.#options.roster.nameOf(index);
+    const unit = this.#options.unitIndex.nameOf(index);
     const transition = this.#wanted(index);
     if (unit === undefined || transition === undefined) return;
     if (transition === 'offline' && this.#isOut(index)) return;
@@ -242,19 +242,19 @@ export class ConnectivityTracker {
   }
 
   #wanted(index: number): 'online' | 'offline' | undefined {
-    const { failuresToOffline, roster } = this.#options;
+    const { failuresToOffline, unitIndex: roster } = this.#options;
     const watch = this.#watches.read(index);
     const unit = roster.nameOf(index);
     const needed =
       watch.misses < failuresToOffline || unit === undefined
         ? failuresToOffline
         : this.#flapping.failuresToOffline(unit, failuresToOffline);
-    return wanted(watch, needed);
+    return dueTransition(watch, needed);
   }
 
   /** Whether so many are missing that it is us; says so when that changes. */
   #isOut(index: number): boolean {
-    const { isAny } = this.#vanishing;
+    const { hasOutage: isAny } = this.#vanishing;
     const { log } = this.#options;
     if (isAny && !this.#wasOut) {
       const outages = this.#vanishing.outages();
@@ -262,7 +262,7 @@ export class ConnectivityTracker {
     }
     if (!isAny && this.#wasOut) log.info('units that vanish go offline again');
     this.#wasOut = isAny;
-    return this.#vanishing.isOut(this.#letters[index] ?? 0);
+    return this.#vanishing.isOutage(this.#letters[index] ?? 0);
   }
 
   /** @returns whether the log was asked. Never rejects. */
@@ -281,15 +281,15 @@ export class ConnectivityTracker {
           ? online(evident, present, clock.now())
           : offline(evident, present, (provenMs) => this.#timeOf(provenMs));
       });
-      this.#store.worked();
-      if (appended && transition === 'offline') this.#flapping.wentOffline(unit);
+      this.#store.recordSuccess();
+      if (appended && transition === 'offline') this.#flapping.recordOffline(unit);
       if (!isStillIn()) return true;
       const watch = this.#watches.read(index);
-      this.#become(index, outrun ? provenElsewhere(watch) : recorded(watch, state.connectivity.status));
+      this.#become(index, outrun ? withMissesRefuted(watch) : withRecordedStatus(watch, state.connectivity.status));
       this.#loggedSinceMs[index] = sinceMsOf(state);
       this.#changedMs[index] = clock.monotonic();
     } catch (error) {
-      this.#store.failed(error);
+      this.#store.recordFailure(error);
       return false;
     }
     return true;
@@ -297,13 +297,13 @@ export class ConnectivityTracker {
 
   /** Whether another process has heard the unit since it began to miss here: then the misses do not count. */
   async #isProvenElsewhere(unit: string, index: number): Promise<boolean> {
-    const provenAtMs = await this.#options.provenElsewhereMs?.(unit).catch(() => undefined);
-    if (this.#options.roster.nameOf(index) !== unit) return false;
+    const provenAtMs = await this.#options.lastProofElsewhereMs?.(unit).catch(() => undefined);
+    if (this.#options.unitIndex.nameOf(index) !== unit) return false;
     const watch = this.#watches.read(index);
     const { missingSinceMs } = watch;
     if (provenAtMs === undefined || missingSinceMs === undefined) return false;
     if (this.#monotonicOf(provenAtMs) <= missingSinceMs) return false;
-    this.#become(index, { ...provenElsewhere(watch), status: watch.status });
+    this.#become(index, { ...withMissesRefuted(watch), status: watch.status });
     return true;
   }
 
@@ -311,7 +311,7 @@ export class ConnectivityTracker {
    * Whether the log heard of the unit after it began to miss here. What it said before is no news: only on a clock that was set
    * back meanwhile is that later than the misses.
    */
-  #isOutrun(index: number, { missingSinceMs }: Watch, state: UnitState): boolean {
+  #isOutrun(index: number, { missingSinceMs }: UnitLiveness, state: UnitState): boolean {
     if (state.connectivity.status !== 'online' || missingSinceMs === undefined) return false;
     const sinceMs = sinceMsOf(state);
     return sinceMs !== this.#loggedSinceMs[index] && this.#monotonicOf(sinceMs) > missingSinceMs;
@@ -326,16 +326,16 @@ interface Subject {
   readonly isStillIn: () => boolean;
 }
 
-function isMissing({ misses, silent: isSilent }: Watch): boolean {
+function isMissing({ misses, isSilent }: UnitLiveness): boolean {
   return misses > 0 || isSilent;
 }
 
-function online({ lastProof }: Watch, { connectivity }: UnitState, nowMs: number): EventDraft[] {
+function online({ lastProof }: UnitLiveness, { connectivity }: UnitState, nowMs: number): EventDraft[] {
   return lastProof === undefined ? [] : markUnitOnline(connectivity, lastProof.evidence, nowMs);
 }
 
 function offline(
-  { misses, lastProof }: Watch,
+  { misses, lastProof }: UnitLiveness,
   { connectivity }: UnitState,
   timeOf: (monotonicMs: number) => number,
 ): EventDraft[] {

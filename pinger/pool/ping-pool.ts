@@ -9,9 +9,10 @@
  */
 
 import { Piscina } from 'piscina';
-import { Outage } from '../../platform/observability/failure-log.ts';
+import { FailureLog } from '../../platform/observability/failure-log.ts';
 import type { Log } from '../../platform/observability/log.ts';
-import { SlotResults, type SlotTask, type ThreadSettings } from './tasks.ts';
+import { SlotResults } from './slot-results.ts';
+import type { SlotTask, ThreadSettings } from './slot-task.ts';
 
 /** Tasks that one thread has under way. */
 const MAX_TASKS_PER_THREAD = 128;
@@ -78,7 +79,7 @@ export class PingPool {
 
 class PingThread {
   readonly #options: PingPoolOptions;
-  readonly #outage: Outage;
+  readonly #outage: FailureLog;
   #piscina: Piscina<SlotTask, ArrayBuffer>;
   /** Threads that are on their way out. */
   readonly #ending = new Set<Promise<void>>();
@@ -88,7 +89,7 @@ class PingThread {
 
   constructor(options: PingPoolOptions) {
     this.#options = options;
-    this.#outage = new Outage('pinging on a thread', options.log);
+    this.#outage = new FailureLog('pinging on a thread', options.log);
     this.#piscina = this.#start();
   }
 
@@ -117,11 +118,11 @@ class PingThread {
     const deadline = setTimeout(() => hung.reject(new HungTaskError()), this.#options.taskMs + TASK_GRACE_MS);
     try {
       const buffer = await Promise.race([piscina.run(task), hung.promise]);
-      this.#outage.worked();
+      this.#outage.recordSuccess();
       return new SlotResults(buffer);
     } catch (error) {
       if (this.#stopped) return undefined;
-      this.#outage.failed(error);
+      this.#outage.recordFailure(error);
       // A thread that fails while it starts is not replaced by piscina.
       if (error instanceof HungTaskError || piscina.threads.length === 0) this.#startAnew(piscina);
       return undefined;

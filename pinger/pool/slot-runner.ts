@@ -9,18 +9,18 @@
  */
 
 import { clockOffsetFromPingMs } from '../../domain/device/unit-clock.ts';
-import type { Arrivals, Probe, Reply } from '../probes/probe.ts';
-import { ClockWatch, type PingerClock } from '../schedule/clock.ts';
-import { EPOCH_BYTES, PROBES, type UnitTable } from '../units/unit-table.ts';
 import {
   CONFIGURATION_HASH_BYTES,
-  OUTCOME,
-  type Outcome,
-  SlotResults,
-  type SlotTask,
-  STRAYS,
-  type Stray,
-} from './tasks.ts';
+  PING_ANOMALIES,
+  type PingAnomaly,
+  type Probe,
+  type ProbeListener,
+  type ProbeReply,
+} from '../probes/probe.ts';
+import { ClockJumpDetector, type PingerClock } from '../time/clock.ts';
+import { EPOCH_BYTES, PROBE_COUNT, type UnitTable } from '../units/unit-table.ts';
+import { PING_OUTCOME, type PingOutcome, SlotResults } from './slot-results.ts';
+import type { SlotTask } from './slot-task.ts';
 
 /** Slots that one thread has under way. */
 export const MAX_RUNS = 256;
@@ -34,12 +34,12 @@ export const MAX_STALL_MS = 150;
 export const MAX_LEAD_MS = 1_000;
 const NO_RUN = 0;
 
-export interface RunnerOptions {
+export interface SlotRunnerOptions {
   readonly table: UnitTable;
   readonly timeoutMs: number;
   readonly clock: PingerClock;
   /** The probe of each `PROBE`, given whom to tell what came of the pings; pings of one that is missing are discarded. */
-  readonly openProbes: (arrivals: Arrivals) => Promise<readonly (Probe | undefined)[]>;
+  readonly openProbes: (arrivals: ProbeListener) => Promise<readonly (Probe | undefined)[]>;
 }
 
 interface Run {
@@ -59,26 +59,29 @@ interface Run {
   readonly done: (results: SlotResults) => void;
 }
 
-export class SlotRunner implements Arrivals {
+export class SlotRunner implements ProbeListener {
   readonly now: () => number;
   readonly monotonic: () => number;
-  readonly #options: RunnerOptions;
+  readonly #options: SlotRunnerOptions;
   #probes: readonly (Probe | undefined)[] = [];
   readonly #runs = new Map<number, Run>();
   /** Of the unit's ping that is under way: its run, and its place there. */
   readonly #runOf: Uint16Array;
   readonly #placeOf: Uint32Array;
   readonly #forged: Uint8Array;
-  readonly #batches = Array.from({ length: PROBES }, () => ({ units: new Uint32Array(MAX_SENDS_PER_STEP), size: 0 }));
-  readonly #strays = new Float64Array(STRAYS.length);
+  readonly #batches = Array.from({ length: PROBE_COUNT }, () => ({
+    units: new Uint32Array(MAX_SENDS_PER_STEP),
+    size: 0,
+  }));
+  readonly #strays = new Float64Array(PING_ANOMALIES.length);
   #lastRun = NO_RUN;
   #cancel: (() => void) | undefined;
   #steppedMs: number;
   /** What was sent before is not judged: the thread stood still, or the clock jumped. */
   #unjudgedBeforeMs = Number.NEGATIVE_INFINITY;
-  readonly #clockWatch: ClockWatch;
+  readonly #clockWatch: ClockJumpDetector;
 
-  private constructor(options: RunnerOptions) {
+  private constructor(options: SlotRunnerOptions) {
     this.#options = options;
     const { clock, table } = options;
     this.now = clock.now;
@@ -88,11 +91,11 @@ export class SlotRunner implements Arrivals {
     this.#placeOf = new Uint32Array(capacity);
     this.#forged = new Uint8Array(capacity);
     this.#steppedMs = clock.monotonic();
-    this.#clockWatch = new ClockWatch(clock);
+    this.#clockWatch = new ClockJumpDetector(clock);
   }
 
   /** @throws what `openProbes` throws */
-  static async open(options: RunnerOptions): Promise<SlotRunner> {
+  static async open(options: SlotRunnerOptions): Promise<SlotRunner> {
     const runner = new SlotRunner(options);
     runner.#probes = await options.openProbes(runner);
     return runner;
@@ -103,7 +106,7 @@ export class SlotRunner implements Arrivals {
    * those of a slot that would not begin soon, or should have ended: the clock jumped, or the thread stood still, on the way.
    */
   run({ startMs, units, offsetsMs }: SlotTask): Promise<SlotResults> {
-    const results = SlotResults.of(units.length);
+    const results = SlotResults.allDiscarded(units.length);
     const leadMs = startMs - this.now();
     const isOfNow = leadMs <= MAX_LEAD_MS && leadMs >= -MAX_LEAD_MS - this.#options.timeoutMs;
     if (units.length === 0 || this.#runs.size >= MAX_RUNS || !isOfNow) return Promise.resolve(results);
@@ -138,7 +141,7 @@ export class SlotRunner implements Arrivals {
     return this.#runOf[unit] !== NO_RUN;
   }
 
-  sent(unit: number, atMs: number): void {
+  onSent(unit: number, atMs: number): void {
     const run = this.#runs.get(this.#runOf[unit] ?? NO_RUN);
     if (run === undefined) return;
     const place = this.#placeOf[unit] ?? 0;
@@ -147,19 +150,19 @@ export class SlotRunner implements Arrivals {
     run.results.lagsMs[place] = Math.max(0, atMs - (run.dueMs[place] ?? atMs));
   }
 
-  answered(unit: number, reply: Reply, arrivedMs: number): void {
+  onAnswered(unit: number, reply: ProbeReply, arrivedMs: number): void {
     const run = this.#runs.get(this.#runOf[unit] ?? NO_RUN);
     if (run === undefined) return;
     const place = this.#placeOf[unit] ?? 0;
     // It came after its time, only nobody has looked yet.
-    if (arrivedMs - (run.startedMs[place] ?? 0) >= this.#options.timeoutMs) this.stray('late');
+    if (arrivedMs - (run.startedMs[place] ?? 0) >= this.#options.timeoutMs) this.onAnomaly('late');
     else {
       this.#note(run.results, place, reply, arrivedMs - (run.sentMs[place] ?? arrivedMs));
-      this.#settle(unit, run, place, OUTCOME.answered);
+      this.#settle(unit, run, place, PING_OUTCOME.answered);
     }
   }
 
-  #note(results: SlotResults, place: number, reply: Reply, rttMs: number): void {
+  #note(results: SlotResults, place: number, reply: ProbeReply, rttMs: number): void {
     const offsetMs = clockOffsetFromPingMs(reply.clockMs, results.sentAtMs[place] ?? 0, rttMs);
     results.rttMs[place] = rttMs;
     results.lastSeqs[place] = reply.lastSeq;
@@ -168,35 +171,35 @@ export class SlotRunner implements Arrivals {
     copy(reply.bytes, reply.configurationHashAt, results.configurationHashes, place, CONFIGURATION_HASH_BYTES);
   }
 
-  missed(unit: number): void {
-    this.#end(unit, this.#forged[unit] === 1 ? OUTCOME.forged : OUTCOME.missed);
+  onMissed(unit: number): void {
+    this.#end(unit, this.#forged[unit] === 1 ? PING_OUTCOME.forged : PING_OUTCOME.missed);
   }
 
-  forged(unit: number): void {
+  onForged(unit: number): void {
     this.#count('forged');
     if (this.isAwaited(unit)) this.#forged[unit] = 1;
   }
 
-  discarded(unit: number): void {
+  onUnsent(unit: number): void {
     this.#count('unsent');
-    this.#end(unit, OUTCOME.discarded);
+    this.#end(unit, PING_OUTCOME.discarded);
   }
 
-  stray(what: Exclude<Stray, 'forged' | 'unsent'>): void {
+  onAnomaly(what: Exclude<PingAnomaly, 'forged' | 'unsent'>): void {
     this.#count(what);
   }
 
-  #count(what: Stray): void {
-    const index = STRAYS.indexOf(what);
+  #count(what: PingAnomaly): void {
+    const index = PING_ANOMALIES.indexOf(what);
     this.#strays[index] = (this.#strays[index] ?? 0) + 1;
   }
 
-  #end(unit: number, outcome: Outcome): void {
+  #end(unit: number, outcome: PingOutcome): void {
     const run = this.#runs.get(this.#runOf[unit] ?? NO_RUN);
     if (run !== undefined) this.#settle(unit, run, this.#placeOf[unit] ?? 0, outcome);
   }
 
-  #settle(unit: number, run: Run, place: number, outcome: Outcome): void {
+  #settle(unit: number, run: Run, place: number, outcome: PingOutcome): void {
     const number = this.#runOf[unit] ?? NO_RUN;
     run.results.outcomes[place] = outcome;
     this.#runOf[unit] = NO_RUN;
@@ -204,7 +207,7 @@ export class SlotRunner implements Arrivals {
     run.open -= 1;
     if (run.open > 0) return;
     this.#runs.delete(number);
-    run.results.strays.set(this.#strays);
+    run.results.anomalies.set(this.#strays);
     this.#strays.fill(0);
     run.done(run.results);
   }
@@ -223,7 +226,7 @@ export class SlotRunner implements Arrivals {
 
   /** Sees whether the thread stood still or the clock jumped since the last step. */
   #look(nowMs: number): void {
-    const jumped = this.#clockWatch.look() !== 0;
+    const jumped = this.#clockWatch.detectJumpMs() !== 0;
     if (jumped || nowMs - this.#steppedMs > MAX_STEP_MS + MAX_STALL_MS) this.#unjudgedBeforeMs = nowMs;
     this.#steppedMs = nowMs;
   }
@@ -237,9 +240,9 @@ export class SlotRunner implements Arrivals {
       if (!isOpen) continue;
       const started = startedMs[place] ?? 0;
       if (nowMs - started < this.#options.timeoutMs) return;
-      this.#probeOf(unit)?.giveUp(unit);
-      if (started < this.#unjudgedBeforeMs) this.#end(unit, OUTCOME.discarded);
-      else this.missed(unit);
+      this.#probeOf(unit)?.cancel(unit);
+      if (started < this.#unjudgedBeforeMs) this.#end(unit, PING_OUTCOME.discarded);
+      else this.onMissed(unit);
     }
   }
 
@@ -251,8 +254,8 @@ export class SlotRunner implements Arrivals {
     for (; run.next < end && (dueMs[run.next] ?? 0) <= nowMs; run.next += 1) {
       const unit = units[run.next] ?? 0;
       if (this.isAwaited(unit)) {
-        this.#probeOf(unit)?.giveUp(unit);
-        this.#end(unit, OUTCOME.discarded);
+        this.#probeOf(unit)?.cancel(unit);
+        this.#end(unit, PING_OUTCOME.discarded);
       }
       this.#runOf[unit] = number;
       this.#placeOf[unit] = run.next;
@@ -271,7 +274,7 @@ export class SlotRunner implements Arrivals {
       batch.size = 0;
       const probe = this.#probes[number];
       if (probe !== undefined) probe.send(units);
-      else for (const unit of units) this.discarded(unit);
+      else for (const unit of units) this.onUnsent(unit);
     }
   }
 

@@ -3,14 +3,14 @@
 import { constants, setPriority } from 'node:os';
 import { move, workerData } from 'piscina';
 import { createLog, type Log } from '../../platform/observability/log.ts';
-import { Canary } from '../probes/canary.ts';
-import { HttpProbe } from '../probes/http.ts';
-import { NatsProbe } from '../probes/nats.ts';
-import { UdpProbe } from '../probes/udp.ts';
-import { systemClock } from '../schedule/clock.ts';
+import { HttpProbe } from '../probes/http-probe.ts';
+import { NatsProbe } from '../probes/nats-probe.ts';
+import { SelfConnectCheck } from '../probes/self-connect-check.ts';
+import { UdpProbe } from '../probes/udp-probe.ts';
+import { systemClock } from '../time/clock.ts';
 import { UnitTable } from '../units/unit-table.ts';
 import { SlotRunner } from './slot-runner.ts';
-import type { SlotTask, ThreadSettings } from './tasks.ts';
+import type { SlotTask, ThreadSettings } from './slot-task.ts';
 
 let opening: Promise<SlotRunner> | undefined;
 
@@ -39,8 +39,8 @@ function open({ table: shared, timeoutMs, httpKeepAlive, nats }: ThreadSettings)
     clock: systemClock,
     openProbes: async (arrivals) => [
       await UdpProbe.open(table, arrivals),
-      new HttpProbe({ table, arrivals, keepAlive: httpKeepAlive, canary: new Canary() }),
-      nats === undefined ? undefined : new NatsProbe({ nats, table, arrivals, log }),
+      new HttpProbe({ table, listener: arrivals, keepAlive: httpKeepAlive, selfConnect: new SelfConnectCheck() }),
+      nats === undefined ? undefined : new NatsProbe({ nats, table, listener: arrivals, log }),
     ],
   });
 }

@@ -4,14 +4,13 @@ import { Value } from '@sinclair/typebox/value';
 import { PingReply } from '../../domain/unit-protocol/commands.ts';
 import { toMs } from '../../domain/vocabulary.ts';
 import { pingReplyMac, sameMac } from '../../platform/unit-protocol/ping.ts';
-import { CONFIGURATION_HASH_BYTES } from '../pool/tasks.ts';
 import { EPOCH_BYTES } from '../units/unit-table.ts';
-import type { Reply } from './probe.ts';
+import { CONFIGURATION_HASH_BYTES, type ProbeReply } from './probe.ts';
 
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 /** The answer of this unit to the ping with this nonce; `undefined` when it is none. */
-export function readJsonReply(unit: string, key: Uint8Array, nonce: string, body: Uint8Array): Reply | undefined {
+export function readJsonReply(unit: string, key: Uint8Array, nonce: string, body: Uint8Array): ProbeReply | undefined {
   const answer = parseJson(body);
   if (!Value.Check(PingReply, answer) || answer.unit !== unit || !('mac' in answer) || typeof answer.mac !== 'string') {
     return undefined;

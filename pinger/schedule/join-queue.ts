@@ -24,7 +24,7 @@ export class JoinQueue {
   }
 
   /** The units to ping in this slot. */
-  take(slot: number): string[] {
+  takeDue(slot: number): string[] {
     const due: string[] = [];
     for (const [unit, { attempts, dueSlot }] of this.#waiting) {
       if (dueSlot > slot || due.length >= MAX_JOIN_PINGS_PER_SLOT) break;

@@ -21,9 +21,9 @@ const IP_BYTES = 16;
 const NAME_BYTES = 64;
 
 /** How a unit is asked. */
-export const PROBE = { udp: 0, http: 1, nats: 2 } as const;
-export type ProbeNumber = (typeof PROBE)[keyof typeof PROBE];
-export const PROBES = 3;
+export const PROBE_NUMBERS = { udp: 0, http: 1, nats: 2 } as const;
+export type ProbeNumber = (typeof PROBE_NUMBERS)[keyof typeof PROBE_NUMBERS];
+export const PROBE_COUNT = 3;
 
 const IPV4 = 4;
 const IPV6 = 6;
@@ -147,7 +147,7 @@ export class UnitTable {
   recorded(index: number): RecordedPlace | undefined {
     const epoch = Buffer.alloc(EPOCH_BYTES);
     const seq = this.copyRecorded(index, epoch, 0);
-    return isNothing(epoch) ? undefined : { epoch: uuidOf(epoch, 0), seq };
+    return isEmptyEpoch(epoch) ? undefined : { epoch: uuidOf(epoch, 0), seq };
   }
 
   name(index: number): string {
@@ -189,7 +189,7 @@ export class UnitTable {
 }
 
 /** Whether bytes of an epoch say that there is none. */
-export function isNothing(epoch: Uint8Array): boolean {
+export function isEmptyEpoch(epoch: Uint8Array): boolean {
   return epoch.every((byte) => byte === 0);
 }
 

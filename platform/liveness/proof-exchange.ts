@@ -42,7 +42,7 @@ export class ProofExchange {
   }
 
   /** Tells all pingers of a proof, the last of each unit, soon. What comes while NATS is away is not told. */
-  tell(proof: Proof): void {
+  publish(proof: Proof): void {
     if (this.#waiting.size < MAX_UNITS) this.#waiting.set(proof.unit, proof);
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
@@ -53,14 +53,14 @@ export class ProofExchange {
   }
 
   /** Passes on what others tell. Returns the way to stop that. */
-  listen(take: (proof: Proof) => void): () => void {
+  subscribe(take: (proof: Proof) => void): () => void {
     return this.#nats.subscribe(PROOFS_SUBJECT, ({ data }) => {
       for (const proof of read(Proofs, data)?.proofs ?? []) take(proof);
     });
   }
 
   /** Answers others from what is known here: the last proof of a unit, if any. Returns the way to stop that. */
-  answer(lastProof: (unit: string) => Omit<Proof, 'unit'> | undefined): () => void {
+  respond(lastProof: (unit: string) => Omit<Proof, 'unit'> | undefined): () => void {
     return this.#nats.subscribe(REQUESTS_SUBJECT, ({ data }) => {
       const question = read(Question, data);
       if (question === undefined || question.from === this.#self) return;
@@ -73,7 +73,7 @@ export class ProofExchange {
   }
 
   /** The last proofs that others know of, of `MAX_UNITS` at most. Nobody need answer: that takes its time, and tells nothing. */
-  async ask(units: readonly string[]): Promise<readonly Proof[]> {
+  async query(units: readonly string[]): Promise<readonly Proof[]> {
     const replyTo = `_INBOX.${this.#newId()}`;
     const proofs: Proof[] = [];
     const stop = this.#nats.subscribe(replyTo, ({ data }) => proofs.push(...(read(Proofs, data)?.proofs ?? [])));

@@ -61,7 +61,7 @@ const TelemetryResult = Type.Union([
  * was answered, `rttMs` the response times of all that were. Summaries of one bucket are added up.
  */
 export type TelemetryResult = Static<typeof TelemetryResult>;
-export type Heard<H extends TelemetryResult['heard']> = Extract<TelemetryResult, { readonly heard: H }>;
+export type TelemetryResultOf<H extends TelemetryResult['heard']> = Extract<TelemetryResult, { readonly heard: H }>;
 
 /** Thousands come in a second. */
 const isResult = TypeCompiler.Compile(TelemetryResult);

@@ -1,7 +1,7 @@
 import type { Log } from './log.ts';
 
 /** Says once that something fails and once that it works again, however often it is tried between. */
-export class Outage {
+export class FailureLog {
   readonly #what: string;
   readonly #log: Log;
   #failures = 0;
@@ -11,12 +11,12 @@ export class Outage {
     this.#log = log;
   }
 
-  failed(error: unknown): void {
+  recordFailure(error: unknown): void {
     this.#failures += 1;
     if (this.#failures === 1) this.#log.warn(`${this.#what}: fails`, { error });
   }
 
-  worked(): void {
+  recordSuccess(): void {
     if (this.#failures > 0) this.#log.info(`${this.#what}: works again`, { failures: this.#failures });
     this.#failures = 0;
   }

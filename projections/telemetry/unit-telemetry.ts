@@ -3,7 +3,7 @@
  * does not matter, and no part undoes another: a ping that was missed says only that somebody asked.
  */
 
-import type { Heard, TelemetryResult } from '../../platform/liveness/telemetry.ts';
+import type { TelemetryResult, TelemetryResultOf } from '../../platform/liveness/telemetry.ts';
 
 /**
  * Offsets from heartbeats count only when no ping was answered for so long: nobody knows how long a heartbeat was under way,
@@ -12,7 +12,7 @@ import type { Heard, TelemetryResult } from '../../platform/liveness/telemetry.t
 export const PING_CLOCK_PRECEDENCE_MS = 120_000;
 
 /** The answer to a ping, and when that was sent, milliseconds since 1970. */
-export type Answer = NonNullable<Heard<'pings'>['last']>;
+export type Answer = NonNullable<TelemetryResultOf<'pings'>['last']>;
 
 /** What came of the pings of some minutes; response times in milliseconds, of those that were answered. */
 export interface Bucket {
@@ -27,7 +27,7 @@ export interface UnitTelemetry {
   readonly answer?: Answer;
   /** The newest answer that tells the unit's clock: one that took long does not. */
   readonly clockAnswer?: Answer;
-  readonly heartbeat?: Heard<'heartbeat'>;
+  readonly heartbeat?: TelemetryResultOf<'heartbeat'>;
   /** The newest summary of pings, answered or not. */
   readonly pinged?: { readonly at: number; readonly flapping: boolean };
   /** By when each begins. */
@@ -86,7 +86,10 @@ function sum(a: Bucket | undefined, b: Bucket): Bucket {
 }
 
 /** The newest that proves that the unit is there. */
-export function latestProofOf({ answer, heartbeat }: UnitTelemetry): Answer | Heard<'heartbeat'> | undefined {
+export function latestProofOf({
+  answer,
+  heartbeat,
+}: UnitTelemetry): Answer | TelemetryResultOf<'heartbeat'> | undefined {
   if (answer === undefined || heartbeat === undefined) return answer ?? heartbeat;
   return heartbeat.at > answer.at ? heartbeat : answer;
 }

@@ -4,7 +4,7 @@
  */
 
 import { randomFillSync } from 'node:crypto';
-import { Lags } from '../../pinger/telemetry/lag.ts';
+import { LagHistogram } from '../../pinger/telemetry/lag-histogram.ts';
 import {
   beginPing,
   isSealed,
@@ -69,7 +69,7 @@ const requests = Array.from({ length: MAX_BURST }, () => {
   beginPing(request);
   return request;
 });
-const lags = new Lags();
+const lags = new LagHistogram();
 const cpu = process.cpuUsage();
 const startMs = performance.now();
 let sent = 0;
@@ -79,7 +79,7 @@ while (performance.now() - startMs < task.runMs) {
   await Bun.sleep(STEP_MS);
 }
 const { user, system } = process.cpuUsage(cpu);
-const { percentileMs: lagP99Ms } = Lags.join([lags], PERCENTILE);
+const { percentileMs: lagP99Ms } = LagHistogram.join([lags], PERCENTILE);
 const findings: BareFindings = { sent, answered, cpuUsPerPing: (user + system) / sent, lagP99Ms };
 console.log(JSON.stringify(findings));
 process.exit(0);
@@ -96,7 +96,7 @@ function sendBurst(count: number): void {
     unit.hash.copy(request, REQUEST_AT.nameHash);
     writeU64(request, Date.now(), REQUEST_AT.clock);
     packets.push(seal(unit.key, request), task.ports[index % task.ports.length] ?? 0, unit.ip);
-    lags.add(nowMs - startMs - ((sent + place) * task.intervalMs) / units.length);
+    lags.record(nowMs - startMs - ((sent + place) * task.intervalMs) / units.length);
   }
   sockets[((sent / MAX_BURST) % SOCKETS) | 0]?.sendMany(packets);
   sent += count;

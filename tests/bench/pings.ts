@@ -5,12 +5,12 @@
 
 import { unitHash } from '../../domain/shard.ts';
 import { PingPool } from '../../pinger/pool/ping-pool.ts';
-import { systemClock } from '../../pinger/schedule/clock.ts';
-import { Rounds } from '../../pinger/schedule/rounds.ts';
-import { Schedule, slotWidthMs } from '../../pinger/schedule/schedule.ts';
-import { Meter } from '../../pinger/telemetry/meter.ts';
-import { Roster } from '../../pinger/units/roster.ts';
-import { PROBE, UnitTable } from '../../pinger/units/unit-table.ts';
+import { PingSchedule, slotWidthMs } from '../../pinger/schedule/ping-schedule.ts';
+import { PingScheduler } from '../../pinger/schedule/ping-scheduler.ts';
+import { PingCounters } from '../../pinger/telemetry/ping-counters.ts';
+import { systemClock } from '../../pinger/time/clock.ts';
+import { UnitIndex } from '../../pinger/units/unit-index.ts';
+import { PROBE_NUMBERS, UnitTable } from '../../pinger/units/unit-table.ts';
 import { createLog } from '../../platform/observability/log.ts';
 
 export interface PingsTask {
@@ -18,7 +18,7 @@ export interface PingsTask {
   readonly file: string;
   /** Unit number n listens at the one with this number, modulo how many there are. */
   readonly ports: readonly number[];
-  readonly probe: keyof typeof PROBE;
+  readonly probe: keyof typeof PROBE_NUMBERS;
   /** Whether connections of the HTTP probe are kept. */
   readonly keepAlive: boolean;
   readonly threads: number;
@@ -43,10 +43,10 @@ const task = (await Bun.stdin.json()) as PingsTask;
 const { threads, intervalMs, timeoutMs, warmUpMs, runMs } = task;
 const lines = (await Bun.file(task.file).text()).trimEnd().split('\n');
 const log = createLog((line) => process.stderr.write(line), Date.now, { process: 'pings' });
-const schedule = new Schedule(intervalMs, slotWidthMs(timeoutMs));
+const schedule = new PingSchedule(intervalMs, slotWidthMs(timeoutMs));
 const table = UnitTable.create(lines.length);
-const roster = new Roster(table.capacity);
-const meter = new Meter(systemClock.monotonic);
+const roster = new UnitIndex(table.capacity);
+const meter = new PingCounters(systemClock.monotonic);
 const pool = new PingPool({
   worker: new URL('../../pinger/pool/worker.ts', import.meta.url),
   threads,
@@ -54,15 +54,15 @@ const pool = new PingPool({
   settings: { table: table.shared, timeoutMs, httpKeepAlive: task.keepAlive },
   log,
 });
-const rounds = new Rounds({
+const rounds = new PingScheduler({
   schedule,
   table,
-  roster,
+  unitIndex: roster,
   pool,
   threads,
   timeoutMs,
   clock: systemClock,
-  meter,
+  counters: meter,
   onResults: () => undefined,
   log,
 });
@@ -71,7 +71,14 @@ for (const [place, line] of lines.entries()) {
   const index = roster.add(name);
   if (index === undefined) throw new Error(`there is no place for ${name}`);
   const port = task.ports[place % task.ports.length] ?? 0;
-  rounds.put(index, { name, hash: unitHash(name), ip, port, probe: PROBE[task.probe], key: Buffer.from(key, 'hex') });
+  rounds.upsert(index, {
+    name,
+    hash: unitHash(name),
+    ip,
+    port,
+    probe: PROBE_NUMBERS[task.probe],
+    key: Buffer.from(key, 'hex'),
+  });
 }
 rounds.start();
 await Bun.sleep(warmUpMs);

@@ -4,7 +4,7 @@
  */
 
 import { beforeAll, expect, test } from 'bun:test';
-import { FLAPPING_FROM, MAX_DOUBLINGS } from '../../pinger/connectivity/flapping.ts';
+import { FLAPPING_FROM, MAX_DOUBLINGS } from '../../pinger/connectivity/flap-damper.ts';
 import { Client, items } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';

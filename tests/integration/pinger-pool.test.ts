@@ -1,7 +1,7 @@
 import { afterEach, expect, test } from 'bun:test';
 import { rmSync } from 'node:fs';
 import { PingPool } from '../../pinger/pool/ping-pool.ts';
-import type { SlotTask } from '../../pinger/pool/tasks.ts';
+import type { SlotTask } from '../../pinger/pool/slot-task.ts';
 import { UnitTable } from '../../pinger/units/unit-table.ts';
 import { createLog } from '../../platform/observability/log.ts';
 import { eventually } from '../support/eventually.ts';

@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test';
 import { resolve } from 'node:path';
-import { OUTCOME } from '../../pinger/pool/tasks.ts';
+import { PING_OUTCOME } from '../../pinger/pool/slot-results.ts';
 import type { PortlessFindings } from '../support/portless-pinger.ts';
 
 /** In a network of its own, where a process may say how many ports there are. */
@@ -18,8 +18,8 @@ test.if(hasOwnNetwork())(
     const output = await child.stdout.text();
     expect(await child.exited).toBe(0);
     const { portless, again } = JSON.parse(output) as PortlessFindings;
-    expect(portless).toEqual({ outcomes: [OUTCOME.discarded], unsent: 1 });
-    expect(again).toEqual({ outcomes: [OUTCOME.answered], unsent: 0 });
+    expect(portless).toEqual({ outcomes: [PING_OUTCOME.discarded], unsent: 1 });
+    expect(again).toEqual({ outcomes: [PING_OUTCOME.answered], unsent: 0 });
   },
   30_000,
 );

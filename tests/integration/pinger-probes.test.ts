@@ -4,14 +4,15 @@ import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
 import type { Fleet } from '../../device-sim/fleet/fleet.ts';
 import { parseAddress } from '../../domain/address.ts';
 import { unitHash } from '../../domain/shard.ts';
+import { PING_OUTCOME, type SlotResults } from '../../pinger/pool/slot-results.ts';
 import { SlotRunner } from '../../pinger/pool/slot-runner.ts';
-import { OUTCOME, type SlotResults, STRAYS } from '../../pinger/pool/tasks.ts';
-import { Canary } from '../../pinger/probes/canary.ts';
-import { HttpProbe } from '../../pinger/probes/http.ts';
-import { NatsProbe } from '../../pinger/probes/nats.ts';
-import { UdpProbe } from '../../pinger/probes/udp.ts';
-import { systemClock } from '../../pinger/schedule/clock.ts';
-import { EPOCH_BYTES, PROBE, type UnitRow, UnitTable, uuidOf } from '../../pinger/units/unit-table.ts';
+import { HttpProbe } from '../../pinger/probes/http-probe.ts';
+import { NatsProbe } from '../../pinger/probes/nats-probe.ts';
+import { PING_ANOMALIES } from '../../pinger/probes/probe.ts';
+import { SelfConnectCheck } from '../../pinger/probes/self-connect-check.ts';
+import { UdpProbe } from '../../pinger/probes/udp-probe.ts';
+import { systemClock } from '../../pinger/time/clock.ts';
+import { EPOCH_BYTES, PROBE_NUMBERS, type UnitRow, UnitTable, uuidOf } from '../../pinger/units/unit-table.ts';
 import { encodePingReply, PING_DATAGRAM_BYTES, REQUEST_AT } from '../../platform/unit-protocol/datagram.ts';
 import { type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
@@ -48,7 +49,7 @@ interface Prober {
   ping(changes?: Partial<UnitRow>): Promise<SlotResults>;
 }
 
-async function newProber(probe: UnitRow['probe'], keepAlive = false, canary = new Canary()): Promise<Prober> {
+async function newProber(probe: UnitRow['probe'], keepAlive = false, canary = new SelfConnectCheck()): Promise<Prober> {
   const table = UnitTable.create(4);
   const runner = await SlotRunner.open({
     table,
@@ -56,8 +57,8 @@ async function newProber(probe: UnitRow['probe'], keepAlive = false, canary = ne
     clock: systemClock,
     openProbes: async (arrivals) => [
       await UdpProbe.open(table, arrivals),
-      new HttpProbe({ table, arrivals, keepAlive, canary }),
-      new NatsProbe({ nats: await testPlatform(), table, arrivals, log: quietLog }),
+      new HttpProbe({ table, listener: arrivals, keepAlive, selfConnect: canary }),
+      new NatsProbe({ nats: await testPlatform(), table, listener: arrivals, log: quietLog }),
     ],
   });
   runners.push(runner);
@@ -75,7 +76,15 @@ function row(changes: Partial<UnitRow>): UnitRow {
   if (address === undefined || unit.credentials === undefined) throw new Error('the unit is not registered');
   const { name } = unit;
   const key = Buffer.from(unit.credentials.unitKey, 'base64');
-  return { name, hash: unitHash(name), ip: address.host, port: address.port, probe: PROBE.http, key, ...changes };
+  return {
+    name,
+    hash: unitHash(name),
+    ip: address.host,
+    port: address.port,
+    probe: PROBE_NUMBERS.http,
+    key,
+    ...changes,
+  };
 }
 
 async function faults(changes: object): Promise<void> {
@@ -84,28 +93,28 @@ async function faults(changes: object): Promise<void> {
   if (!response.ok) throw new Error(`the simulator said ${response.status}`);
 }
 
-const strays = ({ strays: counts }: SlotResults) =>
-  Object.fromEntries(STRAYS.map((stray, index) => [stray, counts[index] ?? 0]));
+const strays = ({ anomalies: counts }: SlotResults) =>
+  Object.fromEntries(PING_ANOMALIES.map((stray, index) => [stray, counts[index] ?? 0]));
 
 describe.each([
-  ['udp', PROBE.udp, false],
-  ['http', PROBE.http, false],
-  ['http on kept connections', PROBE.http, true],
-  ['nats', PROBE.nats, false],
+  ['udp', PROBE_NUMBERS.udp, false],
+  ['http', PROBE_NUMBERS.http, false],
+  ['http on kept connections', PROBE_NUMBERS.http, true],
+  ['nats', PROBE_NUMBERS.nats, false],
 ] as const)('the probe %s of a simulated unit', (_, probe, keepAlive) => {
   let prober: Prober;
 
   beforeAll(async () => {
     prober = await newProber(probe, keepAlive);
     // The first pings of a probe that connects first are discarded.
-    await eventually(async () => (await prober.ping()).outcomes[0] !== OUTCOME.discarded);
+    await eventually(async () => (await prober.ping()).outcomes[0] !== PING_OUTCOME.discarded);
   });
 
   test('learns what the unit says about itself', async () => {
     const { epoch, lastSeq } = unit.model.log;
     for (let time = 1; time <= 3; time += 1) {
       const results = await prober.ping();
-      expect([...results.outcomes]).toEqual([OUTCOME.answered]);
+      expect([...results.outcomes]).toEqual([PING_OUTCOME.answered]);
       expect(uuidOf(Buffer.from(results.epochs.buffer, results.epochs.byteOffset, EPOCH_BYTES), 0)).toBe(epoch);
       expect(results.lastSeqs[0]).toBe(lastSeq);
       expect(results.rttMs[0]).toBeGreaterThan(0);
@@ -129,7 +138,7 @@ describe.each([
   });
 
   test('is not answered when it cannot prove who asks', async () => {
-    expect((await prober.ping({ key: new Uint8Array(32) })).outcomes[0]).toBe(OUTCOME.missed);
+    expect((await prober.ping({ key: new Uint8Array(32) })).outcomes[0]).toBe(PING_OUTCOME.missed);
   });
 
   test('measures the delay on the way', async () => {
@@ -144,32 +153,32 @@ describe.each([
 
   test('misses a unit that is cut off, or too slow', async () => {
     await faults({ offline: true });
-    expect((await prober.ping()).outcomes[0]).toBe(OUTCOME.missed);
+    expect((await prober.ping()).outcomes[0]).toBe(PING_OUTCOME.missed);
     await faults({ offline: false, latencyMs: 3 * TIMEOUT_MS });
     const startedMs = performance.now();
     const results = await prober.ping();
     expect(performance.now() - startedMs).toBeLessThan(2 * TIMEOUT_MS);
-    expect([results.outcomes[0], results.rttMs[0]]).toEqual([OUTCOME.missed, Number.NaN]);
+    expect([results.outcomes[0], results.rttMs[0]]).toEqual([PING_OUTCOME.missed, Number.NaN]);
     await faults({ latencyMs: 0 });
   });
 
   test('finds nobody where nobody is', async () => {
-    expect((await prober.ping({ port: 1, name: 'NOBODY' })).outcomes[0]).toBe(OUTCOME.missed);
+    expect((await prober.ping({ port: 1, name: 'NOBODY' })).outcomes[0]).toBe(PING_OUTCOME.missed);
   });
 });
 
 test('a probe that cannot send discards', async () => {
-  const prober = await newProber(PROBE.nats);
+  const prober = await newProber(PROBE_NUMBERS.nats);
   // It has no connection yet.
-  expect((await prober.ping()).outcomes[0]).toBe(OUTCOME.discarded);
+  expect((await prober.ping()).outcomes[0]).toBe(PING_OUTCOME.discarded);
 });
 
 test('a unit that refuses is missed, unless this machine cannot connect at all', async () => {
   let canConnect = false;
-  const prober = await newProber(PROBE.http, false, new Canary(async () => canConnect));
-  expect((await prober.ping({ ip: '127.0.0.1', port: 1 })).outcomes[0]).toBe(OUTCOME.discarded);
+  const prober = await newProber(PROBE_NUMBERS.http, false, new SelfConnectCheck(async () => canConnect));
+  expect((await prober.ping({ ip: '127.0.0.1', port: 1 })).outcomes[0]).toBe(PING_OUTCOME.discarded);
   canConnect = true;
-  expect((await prober.ping({ ip: '127.0.0.1', port: 1 })).outcomes[0]).toBe(OUTCOME.missed);
+  expect((await prober.ping({ ip: '127.0.0.1', port: 1 })).outcomes[0]).toBe(PING_OUTCOME.missed);
 });
 
 describe('datagrams that come back', () => {
@@ -198,7 +207,7 @@ describe('datagrams that come back', () => {
         },
       },
     });
-    const prober = await newProber(PROBE.udp);
+    const prober = await newProber(PROBE_NUMBERS.udp);
     return { ping: () => prober.ping({ ip: '127.0.0.1', port: socket.port, key }), close: () => socket.close() };
   }
 
@@ -213,7 +222,7 @@ describe('datagrams that come back', () => {
     ]);
     const results = await ping();
     close();
-    expect(results.outcomes[0]).toBe(OUTCOME.forged);
+    expect(results.outcomes[0]).toBe(PING_OUTCOME.forged);
     expect(strays(results)).toEqual({ forged: 1, late: 0, duplicate: 0, malformed: 2, unsent: 0 });
   });
 
@@ -221,14 +230,14 @@ describe('datagrams that come back', () => {
     const { ping, close } = await unitThat((nonce) => [forged(nonce), good(nonce)]);
     const results = await ping();
     close();
-    expect(results.outcomes[0]).toBe(OUTCOME.answered);
+    expect(results.outcomes[0]).toBe(PING_OUTCOME.answered);
     expect(results.configurationHashes).toEqual(new Uint8Array(8).fill(0xab));
     expect(strays(results)).toMatchObject({ forged: 1 });
   });
 
   test('twice count once', async () => {
     const { ping, close } = await unitThat((nonce) => [good(nonce), good(nonce)]);
-    expect((await ping()).outcomes[0]).toBe(OUTCOME.answered);
+    expect((await ping()).outcomes[0]).toBe(PING_OUTCOME.answered);
     // The second came when the slot was done: the next one tells.
     await eventually(async () => strays(await ping()).duplicate === 1);
     close();
@@ -241,10 +250,10 @@ describe('datagrams that come back', () => {
       last = nonce;
       return before === undefined ? [] : [good(before)];
     });
-    expect((await ping()).outcomes[0]).toBe(OUTCOME.missed);
+    expect((await ping()).outcomes[0]).toBe(PING_OUTCOME.missed);
     const second = await ping();
     close();
-    expect(second.outcomes[0]).toBe(OUTCOME.missed);
+    expect(second.outcomes[0]).toBe(PING_OUTCOME.missed);
     expect(strays(second)).toMatchObject({ late: 1 });
   });
 });

@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test';
 import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
-import { OUTCOME } from '../../pinger/pool/tasks.ts';
+import { PING_OUTCOME } from '../../pinger/pool/slot-results.ts';
 import { encodePingReply, REQUEST_AT } from '../../platform/unit-protocol/datagram.ts';
 import { FakeUnit } from '../support/fake-unit.ts';
 import type { StarvedFindings, StarvedTask } from '../support/starved-pinger.ts';
@@ -46,7 +46,7 @@ test('a process without descriptors pings less, says so, misses nobody, and reco
   udp.close();
   await http.down();
   const { starts, sated, starved, again, log } = JSON.parse(output) as StarvedFindings;
-  const { answered, discarded } = OUTCOME;
+  const { answered, discarded } = PING_OUTCOME;
   expect(starts).toEqual({ outcomes: [], unsent: 0 });
   expect(log).toContain('pinging on a thread: fails');
   expect(log).toContain('pinging on a thread: works again');

@@ -4,9 +4,9 @@ import type { CloudEvent } from '../../domain/events/envelope.ts';
 import { unitHash } from '../../domain/shard.ts';
 import { newUnitState } from '../../domain/unit/unit.ts';
 import { type Pinger, type PingerOptions, startPinger } from '../../pinger/pinger.ts';
-import { systemClock } from '../../pinger/schedule/clock.ts';
-import { MIN_SLOT_WIDTH_MS, Schedule } from '../../pinger/schedule/schedule.ts';
-import type { PingTarget } from '../../pinger/units/targets.ts';
+import { MIN_SLOT_WIDTH_MS, PingSchedule } from '../../pinger/schedule/ping-schedule.ts';
+import { systemClock } from '../../pinger/time/clock.ts';
+import type { PingTarget } from '../../pinger/units/target-list.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import { MAX_TELEMETRY_RESULTS, type TelemetryResult } from '../../platform/liveness/telemetry.ts';
 import { AddressResolver, DEFAULT_DENIED } from '../../platform/network/address-resolver.ts';
@@ -116,7 +116,7 @@ async function start(watched: readonly FakeUnit[], changes: Partial<PingerOption
       batches.push(results.length);
     },
     resolve: (address) => addresses.resolve(address),
-    heartbeatsArrive: () => true,
+    canReceiveHeartbeats: () => true,
     newId: randomUUID,
     clock: systemClock,
     config: {
@@ -194,7 +194,7 @@ describe('a mixed fleet', () => {
   /** How far a unit was pinged from its instant, on average; the ping of its joining is left out. */
   function offScheduleMs(each: FakeUnit): number {
     const origin = Date.now() - performance.now();
-    const instantMs = new Schedule(INTERVAL_MS, MIN_SLOT_WIDTH_MS).instantOf(unitHash(each.name));
+    const instantMs = new PingSchedule(INTERVAL_MS, MIN_SLOT_WIDTH_MS).instantOf(unitHash(each.name));
     const offsets = each.pingedAtMs.slice(-3).map((atMs) => {
       const offMs = (((atMs + origin - instantMs) % INTERVAL_MS) + INTERVAL_MS) % INTERVAL_MS;
       return Math.min(offMs, INTERVAL_MS - offMs);
@@ -306,7 +306,7 @@ describe('targets', () => {
     await eventually(() => world.pinger.status().states.online === 1);
     expect(world.pinger.status().notPinged).toBe(1);
     const heardMs = Date.now();
-    world.pinger.heartbeat(beyond.name, heartbeatOf(beyond, heardMs + HOUR_MS), heardMs);
+    world.pinger.recordHeartbeat(beyond.name, heartbeatOf(beyond, heardMs + HOUR_MS), heardMs);
     await eventually(() => world.pinger.status().states.online === 2);
     expect(await eventually(() => world.telemetry.find((result) => result.unit === beyond.name) ?? false)).toEqual({
       heard: 'heartbeat',
@@ -330,7 +330,7 @@ describe('targets', () => {
     });
     const world = await start([beyond], { targets: { changed } });
     const heardMs = Date.now();
-    world.pinger.heartbeat(beyond.name, heartbeatOf(unit(7), heardMs), heardMs);
+    world.pinger.recordHeartbeat(beyond.name, heartbeatOf(unit(7), heardMs), heardMs);
     await eventually(() => world.pinger.status().states.online === 1);
     expect(world.pinger.status().totals).toMatchObject({ heartbeats: 1, unreadableHeartbeats: 1 });
     await world.pinger.stop();

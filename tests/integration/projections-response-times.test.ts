@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { toInstant } from '../../domain/vocabulary.ts';
-import { BUCKET_MS, encodeTelemetry, type Heard } from '../../platform/liveness/telemetry.ts';
+import { BUCKET_MS, encodeTelemetry, type TelemetryResultOf } from '../../platform/liveness/telemetry.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { responseTimes } from '../../projections/telemetry/queries.ts';
 import { ResponseTimePartitions } from '../../projections/telemetry/response-time-partitions.ts';
@@ -19,14 +19,14 @@ beforeAll(async () => {
 
 afterAll(() => postgres.close(1));
 
-async function tell(...results: Heard<'pings'>[]): Promise<void> {
+async function tell(...results: TelemetryResultOf<'pings'>[]): Promise<void> {
   recorder.record(encodeTelemetry('test', results));
   await recorder.flush();
 }
 
 describe('response times', () => {
   const bucketAt = Math.floor(Date.now() / BUCKET_MS) * BUCKET_MS;
-  const summary = (changes: Partial<Heard<'pings'>>): Heard<'pings'> => ({
+  const summary = (changes: Partial<TelemetryResultOf<'pings'>>): TelemetryResultOf<'pings'> => ({
     heard: 'pings',
     unit: 'TIMED',
     at: bucketAt + 1,

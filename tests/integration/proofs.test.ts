@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, expect, test } from 'bun:test';
 import { randomUUID } from 'node:crypto';
-import { ProofQuestions } from '../../pinger/connectivity/proof-questions.ts';
+import { ProofQueryBatcher } from '../../pinger/connectivity/proof-query-batcher.ts';
 import { STATUS_FILTER } from '../../platform/liveness/pinger-status.ts';
 import { type Proof, ProofExchange } from '../../platform/liveness/proof-exchange.ts';
 import { TELEMETRY_FILTER } from '../../platform/liveness/telemetry.ts';
@@ -36,15 +36,15 @@ test('what one process hears, all others hear soon, and nobody takes it for tele
   const heard: Proof[] = [];
   const taken: string[] = [];
   const ends = [
-    two.listen((proof) => heard.push(proof)),
+    two.subscribe((proof) => heard.push(proof)),
     ...[TELEMETRY_FILTER, STATUS_FILTER].map((filter) =>
       (connections[2] as Nats).subscribe(filter, ({ subject }) => taken.push(subject)),
     ),
   ];
   await Promise.all(connections.map((nats) => nats.flush()));
-  one.tell({ unit: 'PL-1', evidence: 'command', atMs: AT_MS });
-  one.tell({ unit: 'PL-1', evidence: 'command', atMs: AT_MS + 1 });
-  one.tell({ unit: 'PL-2', evidence: 'command', atMs: AT_MS });
+  one.publish({ unit: 'PL-1', evidence: 'command', atMs: AT_MS });
+  one.publish({ unit: 'PL-1', evidence: 'command', atMs: AT_MS + 1 });
+  one.publish({ unit: 'PL-2', evidence: 'command', atMs: AT_MS });
   await eventually(() => heard.length === 2);
   expect(heard).toEqual([
     { unit: 'PL-1', evidence: 'command', atMs: AT_MS + 1 },
@@ -61,15 +61,15 @@ test('others are asked what they know, not oneself, and the newest counts', asyn
     return atMs === undefined ? undefined : { evidence: 'ping' as const, atMs };
   };
   const ends = [
-    one.answer(knows({ 'PL-1': AT_MS + 9 })),
-    two.answer(knows({ 'PL-1': AT_MS, 'PL-2': AT_MS })),
-    other.answer(knows({ 'PL-1': AT_MS + 1 })),
+    one.respond(knows({ 'PL-1': AT_MS + 9 })),
+    two.respond(knows({ 'PL-1': AT_MS, 'PL-2': AT_MS })),
+    other.respond(knows({ 'PL-1': AT_MS + 1 })),
   ];
   await Promise.all(connections.map((nats) => nats.flush()));
   const asked: (readonly string[])[] = [];
-  const questions = new ProofQuestions((units) => {
+  const questions = new ProofQueryBatcher((units) => {
     asked.push(units);
-    return one.ask(units);
+    return one.query(units);
   });
   expect(await Promise.all(['PL-1', 'PL-2', 'PL-3'].map((unit) => questions.ask(unit)))).toEqual([
     AT_MS + 1,
@@ -81,7 +81,7 @@ test('others are asked what they know, not oneself, and the newest counts', asyn
 });
 
 test('a question that cannot be asked tells nothing', async () => {
-  const questions = new ProofQuestions(async () => {
+  const questions = new ProofQueryBatcher(async () => {
     throw new Error('NATS is away');
   });
   expect(await questions.ask('PL-1')).toBeUndefined();

@@ -3,7 +3,8 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { SlotResults, type SlotTask } from '../../pinger/pool/tasks.ts';
+import { SlotResults } from '../../pinger/pool/slot-results.ts';
+import type { SlotTask } from '../../pinger/pool/slot-task.ts';
 
 /** How long a slow slot takes. */
 export const SLOW_MS = 600;
@@ -26,7 +27,7 @@ export async function pingSlot({ startMs, units }: SlotTask): Promise<ArrayBuffe
   }
   if (how === FRAIL.always) process.exit(1);
   if (how === FRAIL.slow) await new Promise((resolve) => setTimeout(resolve, SLOW_MS));
-  const results = SlotResults.of(units.length);
+  const results = SlotResults.allDiscarded(units.length);
   results.outcomes.fill(1);
   results.rttMs.fill(2.5);
   return results.buffer;

@@ -3,15 +3,16 @@
 import { unitHash } from '../../domain/shard.ts';
 import { newUnitState } from '../../domain/unit/unit.ts';
 import { ConnectivityTracker } from '../../pinger/connectivity/connectivity-tracker.ts';
+import { PING_OUTCOME, SlotResults } from '../../pinger/pool/slot-results.ts';
 import { SlotRunner } from '../../pinger/pool/slot-runner.ts';
-import { OUTCOME, SlotResults, type SlotTask } from '../../pinger/pool/tasks.ts';
-import type { Arrivals, Probe } from '../../pinger/probes/probe.ts';
-import type { PingerClock } from '../../pinger/schedule/clock.ts';
-import { Rounds, TURN } from '../../pinger/schedule/rounds.ts';
-import { Schedule, slotWidthMs } from '../../pinger/schedule/schedule.ts';
-import { Meter } from '../../pinger/telemetry/meter.ts';
-import { Roster } from '../../pinger/units/roster.ts';
-import { PROBE, UnitTable } from '../../pinger/units/unit-table.ts';
+import type { SlotTask } from '../../pinger/pool/slot-task.ts';
+import type { Probe, ProbeListener } from '../../pinger/probes/probe.ts';
+import { PingSchedule, slotWidthMs } from '../../pinger/schedule/ping-schedule.ts';
+import { PING_REASON, PingScheduler } from '../../pinger/schedule/ping-scheduler.ts';
+import { PingCounters } from '../../pinger/telemetry/ping-counters.ts';
+import type { PingerClock } from '../../pinger/time/clock.ts';
+import { UnitIndex } from '../../pinger/units/unit-index.ts';
+import { PROBE_NUMBERS, UnitTable } from '../../pinger/units/unit-table.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import { createLog } from '../../platform/observability/log.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
@@ -83,8 +84,8 @@ export interface Sent {
 
 export interface PingerWorld {
   readonly clock: SimulatedClock;
-  readonly schedule: Schedule;
-  readonly meter: Meter;
+  readonly schedule: PingSchedule;
+  readonly meter: PingCounters;
   readonly tracker: ConnectivityTracker;
   readonly names: readonly string[];
   readonly sent: Sent[];
@@ -108,19 +109,19 @@ export async function startPingerWorld(units: number): Promise<PingerWorld> {
     const data = { ...registration(LOCKERS), name };
     await decider.decide(name, 'registry', { ...meta, commandId: newId() }, () => [{ type: 'UnitRegistered', data }]);
   }
-  const roster = new Roster(units);
+  const roster = new UnitIndex(units);
   const tracker = new ConnectivityTracker({
-    roster,
+    unitIndex: roster,
     decider,
     failuresToOffline: FAILURES,
     newId,
     clock,
-    attended: clock.monotonic,
+    heartbeatListeningMs: clock.monotonic,
     log,
   });
   const table = UnitTable.create(units);
-  const schedule = new Schedule(INTERVAL_MS, slotWidthMs(TIMEOUT_MS));
-  const meter = new Meter(clock.monotonic);
+  const schedule = new PingSchedule(INTERVAL_MS, slotWidthMs(TIMEOUT_MS));
+  const meter = new PingCounters(clock.monotonic);
   const [sent, dead]: [Sent[], Set<string>] = [[], new Set()];
   const runner = await SlotRunner.open({
     table,
@@ -132,21 +133,22 @@ export async function startPingerWorld(units: number): Promise<PingerWorld> {
     await new Promise<void>((handed) => clock.after(HANDOVER_MS, handed));
     return new SlotResults((await runner.run(task)).buffer);
   };
-  const rounds = new Rounds({
+  const rounds = new PingScheduler({
     schedule,
     table,
-    roster,
+    unitIndex: roster,
     pool: { ping },
     threads: 1,
     timeoutMs: TIMEOUT_MS,
     clock,
-    meter,
+    counters: meter,
     log,
-    onResults({ units: pinged, turns, results }) {
+    onResults({ units: pinged, reasons: turns, results }) {
       for (const [place, index] of pinged.entries()) {
         const [outcome, sentAtMs = 0] = [results.outcomes[place], results.sentAtMs[place]];
-        if (outcome === OUTCOME.answered) tracker.prove(index, 'ping', sentAtMs);
-        else if (outcome !== OUTCOME.discarded && turns[place] === TURN.own) tracker.miss(index, sentAtMs);
+        if (outcome === PING_OUTCOME.answered) tracker.recordProof(index, 'ping', sentAtMs);
+        else if (outcome !== PING_OUTCOME.discarded && turns[place] === PING_REASON.own)
+          tracker.recordMiss(index, sentAtMs);
       }
     },
   });
@@ -154,7 +156,7 @@ export async function startPingerWorld(units: number): Promise<PingerWorld> {
     const hash = unitHash(name);
     roster.add(name);
     tracker.add(index, hash);
-    rounds.put(index, { name, hash, ip: '127.0.0.1', port: 1, probe: PROBE.udp, key: new Uint8Array(32) });
+    rounds.upsert(index, { name, hash, ip: '127.0.0.1', port: 1, probe: PROBE_NUMBERS.udp, key: new Uint8Array(32) });
   }
   rounds.start();
   await clock.pass(INTERVAL_MS + TIMEOUT_MS);
@@ -209,7 +211,7 @@ function simulatedProbe(world: {
   readonly names: readonly string[];
   readonly sent: Sent[];
   readonly dead: ReadonlySet<string>;
-  readonly arrivals: Arrivals;
+  readonly arrivals: ProbeListener;
 }): Probe {
   const { clock, names, sent, dead, arrivals } = world;
   const reply = { bytes: new Uint8Array(32), epochAt: 0, configurationHashAt: 16, lastSeq: 0, clockMs: Number.NaN };
@@ -218,11 +220,11 @@ function simulatedProbe(world: {
       for (const index of units) {
         const unit = names[index] ?? '';
         sent.push({ unit, atMs: clock.monotonic(), wallMs: clock.now() });
-        arrivals.sent(index, clock.monotonic());
-        if (!dead.has(unit)) clock.after(RESPONSE_MS, () => arrivals.answered(index, reply, clock.monotonic()));
+        arrivals.onSent(index, clock.monotonic());
+        if (!dead.has(unit)) clock.after(RESPONSE_MS, () => arrivals.onAnswered(index, reply, clock.monotonic()));
       }
     },
-    giveUp: () => undefined,
+    cancel: () => undefined,
     close: async () => undefined,
   };
 }

@@ -7,8 +7,8 @@ import { writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { unitHash } from '../../domain/shard.ts';
 import { PingPool } from '../../pinger/pool/ping-pool.ts';
-import { STRAYS } from '../../pinger/pool/tasks.ts';
-import { PROBE, UnitTable } from '../../pinger/units/unit-table.ts';
+import { PING_ANOMALIES } from '../../pinger/probes/probe.ts';
+import { PROBE_NUMBERS, UnitTable } from '../../pinger/units/unit-table.ts';
 import { createLog } from '../../platform/observability/log.ts';
 import { FakeUnit } from './fake-unit.ts';
 
@@ -30,7 +30,14 @@ const unit = new FakeUnit('PL-HTTP', '127.0.0.1', new Uint8Array(32));
 await unit.up();
 const port = Number(unit.address.split(':')[1]);
 const table = UnitTable.create(1);
-const row = { name: unit.name, hash: unitHash(unit.name), ip: '127.0.0.1', port, probe: PROBE.http, key: unit.key };
+const row = {
+  name: unit.name,
+  hash: unitHash(unit.name),
+  ip: '127.0.0.1',
+  port,
+  probe: PROBE_NUMBERS.http,
+  key: unit.key,
+};
 table.write(0, row);
 const log = createLog((line) => process.stderr.write(line), Date.now);
 const settings = { table: table.shared, timeoutMs: TIMEOUT_MS, httpKeepAlive: false };
@@ -40,7 +47,10 @@ const pool = new PingPool({ worker, threads: 1, taskMs: TIMEOUT_MS, settings, lo
 async function ping() {
   const task = { startMs: Date.now(), units: new Uint32Array(1), offsetsMs: new Float32Array(1) };
   const results = await pool.ping(0, task);
-  return { outcomes: [...(results?.outcomes ?? [])], unsent: results?.strays[STRAYS.indexOf('unsent')] ?? 0 };
+  return {
+    outcomes: [...(results?.outcomes ?? [])],
+    unsent: results?.anomalies[PING_ANOMALIES.indexOf('unsent')] ?? 0,
+  };
 }
 
 /** Connections to the unit, until there is no port for another one. */

@@ -6,8 +6,8 @@
 import { closeSync, openSync } from 'node:fs';
 import { unitHash } from '../../domain/shard.ts';
 import { PingPool } from '../../pinger/pool/ping-pool.ts';
-import { STRAYS } from '../../pinger/pool/tasks.ts';
-import { PROBE, UnitTable } from '../../pinger/units/unit-table.ts';
+import { PING_ANOMALIES } from '../../pinger/probes/probe.ts';
+import { PROBE_NUMBERS, UnitTable } from '../../pinger/units/unit-table.ts';
 import { createLog } from '../../platform/observability/log.ts';
 
 export interface StarvedTask {
@@ -39,7 +39,7 @@ const PINGED_UNITS = 2;
 const { udp, http, key } = JSON.parse(process.argv[2] ?? '') as StarvedTask;
 const table = UnitTable.create(PINGED_UNITS);
 for (const [index, { name, port }] of [udp, http].entries()) {
-  const probe = index === 0 ? PROBE.udp : PROBE.http;
+  const probe = index === 0 ? PROBE_NUMBERS.udp : PROBE_NUMBERS.http;
   table.write(index, { name, hash: unitHash(name), ip: '127.0.0.1', port, probe, key: Buffer.from(key, 'hex') });
 }
 const lines: string[] = [];
@@ -52,7 +52,10 @@ const held: number[] = [];
 async function ping(): Promise<StarvedPing> {
   const units = Uint32Array.from({ length: PINGED_UNITS }, (_, index) => index);
   const results = await pool.ping(0, { startMs: Date.now(), units, offsetsMs: new Float32Array(PINGED_UNITS) });
-  return { outcomes: [...(results?.outcomes ?? [])], unsent: results?.strays[STRAYS.indexOf('unsent')] ?? 0 };
+  return {
+    outcomes: [...(results?.outcomes ?? [])],
+    unsent: results?.anomalies[PING_ANOMALIES.indexOf('unsent')] ?? 0,
+  };
 }
 
 function holdAllBut(left: number): void {

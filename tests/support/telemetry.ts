@@ -1,12 +1,12 @@
 /** What pingers tell, made by hand. */
 
-import { BUCKET_MS, type Heard } from '../../platform/liveness/telemetry.ts';
+import { BUCKET_MS, type TelemetryResultOf } from '../../platform/liveness/telemetry.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 
-type Last = NonNullable<Heard<'pings'>['last']>;
+type Last = NonNullable<TelemetryResultOf<'pings'>['last']>;
 
 /** The unit answered one ping, sent at `at`. */
-export function answered({ unit, ...last }: Last & { readonly unit: string }): Heard<'pings'> {
+export function answered({ unit, ...last }: Last & { readonly unit: string }): TelemetryResultOf<'pings'> {
   const { at, rttMs } = last;
   return {
     heard: 'pings',
@@ -21,7 +21,7 @@ export function answered({ unit, ...last }: Last & { readonly unit: string }): H
 }
 
 /** The unit did not answer one ping, sent at `at`. */
-export function missed({ unit, at }: { readonly unit: string; readonly at: number }): Heard<'pings'> {
+export function missed({ unit, at }: { readonly unit: string; readonly at: number }): TelemetryResultOf<'pings'> {
   return { heard: 'pings', unit, at, ...bucketOf(at), sent: 1, lost: 1 };
 }
 

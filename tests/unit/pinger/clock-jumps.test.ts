@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, test } from 'bun:test';
 import { unitHash } from '../../../domain/shard.ts';
+import { PING_OUTCOME } from '../../../pinger/pool/slot-results.ts';
 import { SlotRunner } from '../../../pinger/pool/slot-runner.ts';
-import { OUTCOME } from '../../../pinger/pool/tasks.ts';
-import { MAX_CLOCK_DRIFT_MS } from '../../../pinger/schedule/clock.ts';
+import { MAX_CLOCK_DRIFT_MS } from '../../../pinger/time/clock.ts';
 import { UnitTable } from '../../../pinger/units/unit-table.ts';
 import {
   FAILURES,
@@ -141,5 +141,5 @@ test.each([-H, H])('a slot that was on its way when the clock jumped by %d ms is
     units: new Uint32Array(1),
     offsetsMs: new Float32Array(1),
   });
-  expect([outcomes[0], sentAtMs[0]]).toEqual([OUTCOME.discarded, 0]);
+  expect([outcomes[0], sentAtMs[0]]).toEqual([PING_OUTCOME.discarded, 0]);
 });

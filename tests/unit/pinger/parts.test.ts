@@ -8,13 +8,13 @@ import {
   MAX_JOIN_ATTEMPTS,
   MAX_JOIN_PINGS_PER_SLOT,
 } from '../../../pinger/schedule/join-queue.ts';
-import { Meter } from '../../../pinger/telemetry/meter.ts';
+import { PingCounters } from '../../../pinger/telemetry/ping-counters.ts';
 import {
   FULL_READ_INTERVAL_MS,
   MAX_TARGETS_PER_PAGE,
   type PingTarget,
   TargetList,
-} from '../../../pinger/units/targets.ts';
+} from '../../../pinger/units/target-list.ts';
 import {
   decodeTelemetry,
   encodeTelemetry,
@@ -94,16 +94,16 @@ describe('units that join', () => {
     const queue = new JoinQueue();
     queue.add('a');
     const asked: number[] = [];
-    for (let slot = 100; slot < 300; slot += 1) for (const _ of queue.take(slot)) asked.push(slot);
+    for (let slot = 100; slot < 300; slot += 1) for (const _ of queue.takeDue(slot)) asked.push(slot);
     expect(asked).toEqual(Array.from({ length: MAX_JOIN_ATTEMPTS }, (_, index) => 100 + index * JOIN_RETRY_SLOTS));
   });
 
   test('are not asked again once they were heard of', () => {
     const queue = new JoinQueue();
     queue.add('a');
-    expect(queue.take(1)).toEqual(['a']);
+    expect(queue.takeDue(1)).toEqual(['a']);
     queue.remove('a');
-    expect(queue.take(100)).toEqual([]);
+    expect(queue.takeDue(100)).toEqual([]);
   });
 
   test('are no storm, and each gets its turn', () => {
@@ -112,7 +112,7 @@ describe('units that join', () => {
     for (const unit of units) queue.add(unit);
     const asked: string[] = [];
     for (let slot = 0; slot < 10; slot += 1) {
-      const due = queue.take(slot);
+      const due = queue.takeDue(slot);
       expect(due.length).toBeLessThanOrEqual(MAX_JOIN_PINGS_PER_SLOT);
       asked.push(...due);
     }
@@ -123,12 +123,12 @@ describe('units that join', () => {
 describe('the meter', () => {
   test('gives totals, rates of late, and how late pings were', () => {
     let nowMs = 0;
-    const meter = new Meter(() => nowMs);
+    const meter = new PingCounters(() => nowMs);
     for (; nowMs < 100_000; nowMs += 100) {
-      meter.count('pings', 2);
-      meter.lag(nowMs === 95_000 ? 40 : 1);
+      meter.increment('pings', 2);
+      meter.recordLag(nowMs === 95_000 ? 40 : 1);
     }
-    meter.lag(3);
+    meter.recordLag(3);
     expect(meter.totals.pings).toBe(2_000);
     // The last second has only begun.
     expect(meter.rates().pings).toBeCloseTo((29 * 20) / 30, 1);
@@ -141,8 +141,8 @@ describe('the meter', () => {
 
   test('does not divide the first second by thirty', () => {
     let nowMs = 5_000;
-    const meter = new Meter(() => nowMs);
-    meter.count('answered', 50);
+    const meter = new PingCounters(() => nowMs);
+    meter.increment('answered', 50);
     nowMs += 1_000;
     expect(meter.rates().answered).toBe(50);
   });
@@ -181,8 +181,8 @@ describe('the targets', () => {
       },
       owns: (shard) => state.isOwn(shard),
       monotonic: () => state.nowMs,
-      onPut: ({ name }) => put.push(name),
-      onGone: (name) => gone.push(name),
+      onChanged: ({ name }) => put.push(name),
+      onRemoved: (name) => gone.push(name),
     });
     const change = (target: PingTarget) => {
       state.completeTo += 1;

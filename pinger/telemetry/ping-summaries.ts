@@ -7,15 +7,16 @@
  */
 
 import { BUCKET_MS, type TelemetryResult } from '../../platform/liveness/telemetry.ts';
-import { CONFIGURATION_HASH_BYTES, type SlotResults } from '../pool/tasks.ts';
-import { TokenBucket } from '../schedule/token-bucket.ts';
-import { EPOCH_BYTES, isNothing, uuidOf } from '../units/unit-table.ts';
+import type { SlotResults } from '../pool/slot-results.ts';
+import { CONFIGURATION_HASH_BYTES } from '../probes/probe.ts';
+import { TokenBucket } from '../time/token-bucket.ts';
+import { EPOCH_BYTES, isEmptyEpoch, uuidOf } from '../units/unit-table.ts';
 
 /** Units that are told of in a second, by turns, and as many again because there is news. */
 const MAX_TOLD_PER_S = 5_000;
 const MS_PER_S = 1_000;
 
-export interface SummariesOptions {
+export interface PingSummariesOptions {
   readonly capacity: number;
   readonly intervalMs: number;
   /** Milliseconds of a clock that never jumps. */
@@ -25,8 +26,8 @@ export interface SummariesOptions {
   readonly isFlapping: (unit: string) => boolean;
 }
 
-export class Summaries {
-  readonly #options: SummariesOptions;
+export class PingSummaries {
+  readonly #options: PingSummariesOptions;
   readonly #urgent: TokenBucket;
   readonly #toldMs: Float64Array;
   readonly #sentAtMs: Float64Array;
@@ -44,7 +45,7 @@ export class Summaries {
   readonly #configurationHashes: Buffer;
   #results: TelemetryResult[] = [];
 
-  constructor(options: SummariesOptions) {
+  constructor(options: PingSummariesOptions) {
     const { capacity, monotonic } = options;
     this.#options = options;
     this.#urgent = new TokenBucket(MAX_TOLD_PER_S, monotonic);
@@ -65,14 +66,14 @@ export class Summaries {
   }
 
   /** An index means another unit from now on. */
-  forget(index: number): void {
+  reset(index: number): void {
     this.#sent[index] = 0;
     this.#lost[index] = 0;
     // Units take turns: not all of those that come together are told of together.
     this.#toldMs[index] = this.#options.monotonic() - this.#periodMs() * ((index * GOLDEN) % 1);
   }
 
-  answered(index: number, unit: string, results: SlotResults, place: number): void {
+  recordAnswer(index: number, unit: string, results: SlotResults, place: number): void {
     const [sentAtMs, rttMs] = [results.sentAtMs[place] ?? 0, results.rttMs[place] ?? 0];
     this.#begin(index, unit, sentAtMs);
     const isFirst = this.#sent[index] === this.#lost[index];
@@ -83,10 +84,10 @@ export class Summaries {
     this.#answeredAtMs[index] = sentAtMs;
     this.#rttMs[index] = rttMs;
     const isNews = this.#note(index, results, place);
-    this.#end(index, unit, isNews && this.#urgent.take(MAX_TOLD_PER_S / MS_PER_S));
+    this.#end(index, unit, isNews && this.#urgent.tryTake(MAX_TOLD_PER_S / MS_PER_S));
   }
 
-  lost(index: number, unit: string, sentAtMs: number): void {
+  recordLoss(index: number, unit: string, sentAtMs: number): void {
     this.#begin(index, unit, sentAtMs);
     this.#sent[index] = (this.#sent[index] ?? 0) + 1;
     this.#lost[index] = (this.#lost[index] ?? 0) + 1;
@@ -94,7 +95,7 @@ export class Summaries {
   }
 
   /** What is to be told now. */
-  take(): readonly TelemetryResult[] {
+  takeDue(): readonly TelemetryResult[] {
     const results = this.#results;
     this.#results = [];
     return results;
@@ -162,7 +163,7 @@ export class Summaries {
     const last = {
       at: Math.round(this.#answeredAtMs[index] ?? 0),
       rttMs: this.#rttMs[index] ?? 0,
-      ...(isNothing(epoch) ? {} : { epoch: uuidOf(epoch, 0), lastSeq: this.#lastSeqs[index] ?? 0 }),
+      ...(isEmptyEpoch(epoch) ? {} : { epoch: uuidOf(epoch, 0), lastSeq: this.#lastSeqs[index] ?? 0 }),
       configurationHash: this.#configurationHashes.toString('hex', hashAt, hashAt + CONFIGURATION_HASH_BYTES),
       ...(Number.isNaN(clockOffsetMs) ? {} : { clockOffsetMs }),
     };

@@ -5,7 +5,7 @@ import { unitHash } from '../../../domain/shard.ts';
 import { newUnitState } from '../../../domain/unit/unit.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';
 import { ConnectivityTracker } from '../../../pinger/connectivity/connectivity-tracker.ts';
-import { Roster } from '../../../pinger/units/roster.ts';
+import { UnitIndex } from '../../../pinger/units/unit-index.ts';
 import { MemoryEventStore } from '../../../platform/event-store/memory.ts';
 import { StoreUnavailableError } from '../../../platform/event-store/store.ts';
 import { createLog } from '../../../platform/observability/log.ts';
@@ -49,7 +49,7 @@ async function platform() {
     { type: 'UnitRegistered', data: registration(LOCKERS) },
   ]);
   const newPinger = () => {
-    const roster = new Roster(2);
+    const roster = new UnitIndex(2);
     for (const name of [UNIT, 'stranger']) roster.add(name);
     const decider = newDecider();
     const decide: UnitDecider['decide'] = async (...args) => {
@@ -57,12 +57,12 @@ async function platform() {
       return decider.decide(...args);
     };
     const tracker = new ConnectivityTracker({
-      roster,
+      unitIndex: roster,
       decider: { decide },
       failuresToOffline: N,
       newId,
       clock: { now, monotonic: now },
-      attended: () => nowMs - NOW_MS,
+      heartbeatListeningMs: () => nowMs - NOW_MS,
       log,
     });
     tracker.add(INDEX, unitHash(UNIT));
@@ -94,7 +94,7 @@ type World = Awaited<ReturnType<typeof platform>>;
 async function missTimes(world: World, tracker: ConnectivityTracker, count: number): Promise<void> {
   for (let index = 0; index < count; index += 1) {
     world.pass(10_000);
-    tracker.miss(INDEX, world.now());
+    tracker.recordMiss(INDEX, world.now());
     await settled();
   }
 }
@@ -105,14 +105,14 @@ describe('transitions', () => {
   test('are one event each, with what they say', async () => {
     const world = await platform();
     const tracker = world.newPinger();
-    tracker.prove(INDEX, 'ping', world.now());
+    tracker.recordProof(INDEX, 'ping', world.now());
     await settled();
     const lastProofMs = world.now() + 10_000;
     world.pass(10_000);
-    tracker.prove(INDEX, 'ping', world.now());
+    tracker.recordProof(INDEX, 'ping', world.now());
     await missTimes(world, tracker, 5);
     world.pass(10_000);
-    tracker.prove(INDEX, 'heartbeat', world.now());
+    tracker.recordProof(INDEX, 'heartbeat', world.now());
     await settled();
     expect(await world.transitions()).toMatchObject([
       { type: 'UnitWentOnline', data: { evidence: 'ping' }, actor: 'platform:pinger', source: '/lockfleet/pinger' },
@@ -134,7 +134,7 @@ describe('transitions', () => {
     const world = await platform();
     const tracker = world.newPinger();
     tracker.add(STRANGER, unitHash('stranger'));
-    tracker.prove(STRANGER, 'heartbeat', world.now());
+    tracker.recordProof(STRANGER, 'heartbeat', world.now());
     await settled();
     expect(await world.store.tail('stranger', 0)).toEqual([]);
   });
@@ -143,11 +143,11 @@ describe('transitions', () => {
     const world = await platform();
     const pingers = [world.newPinger(), world.newPinger(), world.newPinger()];
     for (let round = 0; round < 4; round += 1) {
-      for (const tracker of pingers) tracker.prove(INDEX, 'ping', world.now());
+      for (const tracker of pingers) tracker.recordProof(INDEX, 'ping', world.now());
       await settled();
       for (let miss = 0; miss < N; miss += 1) {
         world.pass(10_000);
-        for (const tracker of pingers) tracker.miss(INDEX, world.now());
+        for (const tracker of pingers) tracker.recordMiss(INDEX, world.now());
       }
       await settled();
     }
@@ -158,7 +158,7 @@ describe('transitions', () => {
   test('go on after a restart from what the log says', async () => {
     const world = await platform();
     const before = world.newPinger();
-    before.prove(INDEX, 'ping', world.now());
+    before.recordProof(INDEX, 'ping', world.now());
     await before.stop();
     const after = world.newPinger();
     await missTimes(world, after, N);
@@ -173,7 +173,7 @@ describe('who is right', () => {
     const [deaf, hearing] = [world.newPinger(), world.newPinger()];
     await missTimes(world, deaf, N - 1);
     world.pass(1);
-    hearing.prove(INDEX, 'ping', world.now());
+    hearing.recordProof(INDEX, 'ping', world.now());
     await settled();
     await missTimes(world, deaf, 1);
     expect(types(await world.transitions())).toEqual(['UnitWentOnline']);
@@ -183,16 +183,16 @@ describe('who is right', () => {
   test('the read model makes a pinger look again', async () => {
     const world = await platform();
     const [mine, other] = [world.newPinger(), world.newPinger()];
-    mine.prove(INDEX, 'ping', world.now());
+    mine.recordProof(INDEX, 'ping', world.now());
     await settled();
     await missTimes(world, other, N);
     expect(types(await world.transitions())).toEqual(['UnitWentOnline', 'UnitWentOffline']);
     // It still believes that the unit is online, and keeps hearing it.
-    mine.prove(INDEX, 'ping', world.now());
+    mine.recordProof(INDEX, 'ping', world.now());
     await settled();
     expect(await world.transitions()).toHaveLength(2);
-    mine.hint(INDEX, 'offline');
-    mine.prove(INDEX, 'ping', world.now());
+    mine.compareWithReadModel(INDEX, 'offline');
+    mine.recordProof(INDEX, 'ping', world.now());
     await settled();
     expect(types(await world.transitions())).toEqual(['UnitWentOnline', 'UnitWentOffline', 'UnitWentOnline']);
   });
@@ -200,10 +200,10 @@ describe('who is right', () => {
   test('a read model that lags is not believed at once', async () => {
     const world = await platform();
     const tracker = world.newPinger();
-    tracker.prove(INDEX, 'ping', world.now());
+    tracker.recordProof(INDEX, 'ping', world.now());
     await settled();
     world.pass(1_000);
-    tracker.hint(INDEX, 'never-seen');
+    tracker.compareWithReadModel(INDEX, 'never-seen');
     expect(tracker.states()).toMatchObject({ online: 1, unknown: 0 });
   });
 });
@@ -212,7 +212,7 @@ describe('silence', () => {
   test('makes a unit offline that only heartbeats tell of', async () => {
     const world = await platform();
     const tracker = world.newPinger();
-    tracker.prove(INDEX, 'heartbeat', world.now());
+    tracker.recordProof(INDEX, 'heartbeat', world.now());
     await settled();
     world.pass(N * HEARTBEAT_INTERVAL_MS);
     tracker.checkSilence(INDEX);
@@ -231,15 +231,15 @@ describe('silence', () => {
   test('is the only thing that counts at a unit that pings do not reach', async () => {
     const world = await platform();
     const tracker = world.newPinger();
-    tracker.prove(INDEX, 'heartbeat', world.now());
+    tracker.recordProof(INDEX, 'heartbeat', world.now());
     for (let round = 0; round < 10; round += 1) {
       await missTimes(world, tracker, N);
-      tracker.prove(INDEX, 'heartbeat', world.now());
+      tracker.recordProof(INDEX, 'heartbeat', world.now());
       await settled();
     }
     // It went offline once, before anybody knew; after that it stays.
     expect(types(await world.transitions())).toEqual(['UnitWentOnline', 'UnitWentOffline', 'UnitWentOnline']);
-    expect(tracker.isUnpingable(INDEX)).toBe(true);
+    expect(tracker.ignoresMisses(INDEX)).toBe(true);
   });
 });
 
@@ -249,12 +249,12 @@ describe('a store that is away', () => {
     const tracker = world.newPinger();
     world.breakStore(true);
     for (let attempt = 0; attempt < 5; attempt += 1) {
-      tracker.prove(INDEX, 'ping', world.now());
+      tracker.recordProof(INDEX, 'ping', world.now());
       await settled();
     }
     expect(await world.transitions()).toEqual([]);
     world.breakStore(false);
-    tracker.prove(INDEX, 'ping', world.now());
+    tracker.recordProof(INDEX, 'ping', world.now());
     await settled();
     expect(types(await world.transitions())).toEqual(['UnitWentOnline']);
     expect(world.lines.filter((line) => line.includes('"warn"'))).toHaveLength(1);
@@ -265,10 +265,10 @@ describe('a store that is away', () => {
 test('what comes in while a decision is under way is not lost', async () => {
   const world = await platform();
   const tracker = world.newPinger();
-  tracker.prove(INDEX, 'ping', world.now());
+  tracker.recordProof(INDEX, 'ping', world.now());
   await settled();
-  for (let miss = 0; miss < N; miss += 1) tracker.miss(INDEX, world.now());
-  tracker.prove(INDEX, 'ping', world.now());
+  for (let miss = 0; miss < N; miss += 1) tracker.recordMiss(INDEX, world.now());
+  tracker.recordProof(INDEX, 'ping', world.now());
   await settled();
   expect(types(await world.transitions())).toEqual(['UnitWentOnline', 'UnitWentOffline', 'UnitWentOnline']);
 });
@@ -277,13 +277,13 @@ test('a unit that has left is forgotten, until it is watched again', async () =>
   const world = await platform();
   const tracker = world.newPinger();
   tracker.remove(INDEX);
-  tracker.miss(INDEX, world.now());
+  tracker.recordMiss(INDEX, world.now());
   tracker.checkSilence(INDEX);
   expect(tracker.states()).toEqual({ unknown: 0, 'never-seen': 0, online: 0, offline: 0 });
-  tracker.prove(INDEX, 'heartbeat', world.now());
+  tracker.recordProof(INDEX, 'heartbeat', world.now());
   expect(tracker.states()).toMatchObject({ online: 0 });
   tracker.add(INDEX, unitHash(UNIT));
-  tracker.prove(INDEX, 'heartbeat', world.now());
+  tracker.recordProof(INDEX, 'heartbeat', world.now());
   // As one that has proved itself before the list of targets names it.
   tracker.add(INDEX, unitHash(UNIT));
   await settled();

@@ -20,7 +20,7 @@ import {
   writeU64,
 } from '../../platform/unit-protocol/datagram.ts';
 import { KEY_BYTES, NONCE_BYTES, type UnitTable } from '../units/unit-table.ts';
-import { type Arrivals, isOwnFault, type Probe } from './probe.ts';
+import { isLocalResourceError, type Probe, type ProbeListener } from './probe.ts';
 
 /** Sockets of a thread, for each family of addresses. */
 const SOCKETS = 16;
@@ -39,7 +39,7 @@ type Socket = Awaited<ReturnType<typeof openSocket>>;
 
 export class UdpProbe implements Probe {
   readonly #table: UnitTable;
-  readonly #arrivals: Arrivals;
+  readonly #arrivals: ProbeListener;
   readonly #v4: readonly Socket[];
   readonly #v6: readonly Socket[];
   readonly #v4Burst = new Burst();
@@ -58,7 +58,7 @@ export class UdpProbe implements Probe {
     clockMs: 0,
   };
 
-  private constructor(table: UnitTable, arrivals: Arrivals, v4: readonly Socket[], v6: readonly Socket[]) {
+  private constructor(table: UnitTable, arrivals: ProbeListener, v4: readonly Socket[], v6: readonly Socket[]) {
     this.#table = table;
     this.#arrivals = arrivals;
     this.#answered = new Uint8Array(table.capacity);
@@ -67,7 +67,7 @@ export class UdpProbe implements Probe {
   }
 
   /** @throws what the system throws when there is no socket to be had */
-  static async open(table: UnitTable, arrivals: Arrivals): Promise<UdpProbe> {
+  static async open(table: UnitTable, arrivals: ProbeListener): Promise<UdpProbe> {
     let take: (datagram: Buffer) => void = () => undefined;
     const openAll = (host: string) => openSockets(host, (datagram) => take(datagram));
     // A machine without IPv6 pings by IPv4 alone.
@@ -89,7 +89,7 @@ export class UdpProbe implements Probe {
     this.#flush(this.#v6Burst);
   }
 
-  giveUp(): void {
+  cancel(): void {
     // Nothing is kept of a ping but its nonce, and that tells a late answer.
   }
 
@@ -123,8 +123,8 @@ export class UdpProbe implements Probe {
     const socket = sockets[this.#turn % sockets.length];
     this.#turn += 1;
     const atMs = this.#arrivals.monotonic();
-    for (const unit of burst.units) this.#arrivals.sent(unit, atMs);
-    if (socket === undefined) for (const unit of burst.units) this.#arrivals.discarded(unit);
+    for (const unit of burst.units) this.#arrivals.onSent(unit, atMs);
+    if (socket === undefined) for (const unit of burst.units) this.#arrivals.onUnsent(unit);
     else this.#sendAll(socket, burst);
     burst.clear();
   }
@@ -157,8 +157,8 @@ export class UdpProbe implements Probe {
         failure = error;
       }
     }
-    if (failure === undefined || isOwnFault(failure)) this.#arrivals.discarded(unit);
-    else this.#arrivals.missed(unit);
+    if (failure === undefined || isLocalResourceError(failure)) this.#arrivals.onUnsent(unit);
+    else this.#arrivals.onMissed(unit);
   }
 
   #take(datagram: Buffer): void {
@@ -166,28 +166,28 @@ export class UdpProbe implements Probe {
     const nonce = replyNonce(datagram);
     const unit = nonce?.readUInt32LE(0) ?? this.#table.capacity;
     if (nonce === undefined || unit >= this.#table.capacity) {
-      this.#arrivals.stray('malformed');
+      this.#arrivals.onAnomaly('malformed');
       return;
     }
     this.#table.copyKey(unit, this.#key);
-    if (!isSealed(this.#key, datagram)) this.#arrivals.forged(unit);
-    else if (!this.#isLastNonce(unit, datagram)) this.#arrivals.stray('late');
+    if (!isSealed(this.#key, datagram)) this.#arrivals.onForged(unit);
+    else if (!this.#isLastNonce(unit, datagram)) this.#arrivals.onAnomaly('late');
     else if (this.#arrivals.isAwaited(unit)) this.#accept(unit, datagram, arrivedMs);
-    else this.#arrivals.stray(this.#answered[unit] === 1 ? 'duplicate' : 'late');
+    else this.#arrivals.onAnomaly(this.#answered[unit] === 1 ? 'duplicate' : 'late');
   }
 
   #accept(unit: number, datagram: Buffer, arrivedMs: number): void {
     const lastSeq = readU64(datagram, REPLY_AT.lastSeq);
     const clockMs = readU64(datagram, REPLY_AT.clock);
     if (!Number.isSafeInteger(lastSeq) || !Number.isSafeInteger(clockMs)) {
-      this.#arrivals.stray('malformed');
+      this.#arrivals.onAnomaly('malformed');
       return;
     }
     this.#answered[unit] = 1;
     this.#reply.bytes = datagram;
     this.#reply.lastSeq = lastSeq;
     this.#reply.clockMs = clockMs;
-    this.#arrivals.answered(unit, this.#reply, arrivedMs);
+    this.#arrivals.onAnswered(unit, this.#reply, arrivedMs);
   }
 
   #isLastNonce(unit: number, datagram: Buffer): boolean {

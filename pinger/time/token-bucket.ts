@@ -14,7 +14,7 @@ export class TokenBucket {
   }
 
   /** Takes a token, where there is one. `perMs`: how many come in a millisecond. */
-  take(perMs: number): boolean {
+  tryTake(perMs: number): boolean {
     const nowMs = this.#monotonic();
     this.#tokens = Math.min(this.#burst, this.#tokens + (nowMs - this.#filledMs) * perMs);
     this.#filledMs = nowMs;

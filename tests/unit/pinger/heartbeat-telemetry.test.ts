@@ -1,24 +1,24 @@
 import { afterEach, describe, expect, test } from 'bun:test';
-import { HEARTBEAT_GATHER_MS, Heartbeats } from '../../../pinger/telemetry/heartbeats.ts';
-import { type Heard, MAX_TELEMETRY_RESULTS } from '../../../platform/liveness/telemetry.ts';
+import { HEARTBEAT_GATHER_MS, HeartbeatTelemetry } from '../../../pinger/telemetry/heartbeat-telemetry.ts';
+import { MAX_TELEMETRY_RESULTS, type TelemetryResultOf } from '../../../platform/liveness/telemetry.ts';
 import { createLog } from '../../../platform/observability/log.ts';
 import { eventually } from '../../support/eventually.ts';
 import { UNIT } from '../../support/given.ts';
 import { NOW_MS } from '../domain/scene.ts';
 
-const running: Heartbeats[] = [];
+const running: HeartbeatTelemetry[] = [];
 
 afterEach(() => {
   for (const heartbeats of running.splice(0)) heartbeats.stop();
 });
 
 function start() {
-  const told: Heard<'heartbeat'>[][] = [];
+  const told: TelemetryResultOf<'heartbeat'>[][] = [];
   const lines: string[] = [];
   const clock = { ms: 0 };
   let unreadable = 0;
-  const heartbeats = new Heartbeats({
-    tell: (results) => told.push([...results]),
+  const heartbeats = new HeartbeatTelemetry({
+    publish: (results) => told.push([...results]),
     onUnreadable: () => {
       unreadable += 1;
     },
@@ -50,7 +50,7 @@ const said = { epoch: '018f0000-0000-7000-8000-000000000001', lastSeq: 41, confi
 describe('a heartbeat', () => {
   test('tells what the unit says about itself, and what its clock is ahead', () => {
     const { heartbeats, told, unreadable } = start();
-    heartbeats.take(UNIT, content({}, 3_600_000), NOW_MS);
+    heartbeats.record(UNIT, content({}, 3_600_000), NOW_MS);
     heartbeats.flush();
     expect(told).toEqual([[{ ...bare, ...said, clockOffsetMs: 3_600_000 }]]);
     expect(unreadable()).toBe(0);
@@ -68,7 +68,7 @@ describe('a heartbeat', () => {
     ['is too long', content({ padding: 'x'.repeat(4_096) })],
   ])('that %s says only that the unit is there', (_, garbage) => {
     const { heartbeats, told, unreadable } = start();
-    heartbeats.take(UNIT, garbage, NOW_MS);
+    heartbeats.record(UNIT, garbage, NOW_MS);
     heartbeats.flush();
     expect(told).toEqual([[bare]]);
     expect(unreadable()).toBe(1);
@@ -77,7 +77,7 @@ describe('a heartbeat', () => {
   test('that was under way for long does not make a clock wrong', () => {
     const { heartbeats, told } = start();
     const beat = (aheadMs: number) => {
-      heartbeats.take(UNIT, content({}, aheadMs), NOW_MS);
+      heartbeats.record(UNIT, content({}, aheadMs), NOW_MS);
       heartbeats.flush();
       return told.at(-1)?.[0]?.clockOffsetMs;
     };
@@ -93,7 +93,7 @@ describe('many heartbeats', () => {
   test('travel together, the newest of each unit', async () => {
     const { heartbeats, told } = start();
     const startedMs = performance.now();
-    for (let n = 0; n < 10; n++) heartbeats.take(`PL-${n % 5}`, bytes(''), NOW_MS + n);
+    for (let n = 0; n < 10; n++) heartbeats.record(`PL-${n % 5}`, bytes(''), NOW_MS + n);
     expect(told).toEqual([]);
     await eventually(() => told.length > 0);
     expect(performance.now() - startedMs).toBeGreaterThanOrEqual(HEARTBEAT_GATHER_MS - 20);
@@ -104,21 +104,21 @@ describe('many heartbeats', () => {
 
   test('do not wait when a message is full', () => {
     const { heartbeats, told } = start();
-    for (let n = 0; n < 2 * MAX_TELEMETRY_RESULTS + 1; n++) heartbeats.take(`PL-${n}`, bytes(''), NOW_MS);
+    for (let n = 0; n < 2 * MAX_TELEMETRY_RESULTS + 1; n++) heartbeats.record(`PL-${n}`, bytes(''), NOW_MS);
     expect(told.map(({ length }) => length)).toEqual([MAX_TELEMETRY_RESULTS, MAX_TELEMETRY_RESULTS]);
     heartbeats.stop();
     expect(told.map(({ length }) => length)).toEqual([MAX_TELEMETRY_RESULTS, MAX_TELEMETRY_RESULTS, 1]);
-    heartbeats.take(UNIT, bytes(''), NOW_MS);
+    heartbeats.record(UNIT, bytes(''), NOW_MS);
     heartbeats.flush();
     expect(told).toHaveLength(3);
   });
 
   test('that cannot be read are mentioned once a minute', () => {
     const { heartbeats, lines, clock } = start();
-    for (let n = 0; n < 1_000; n++) heartbeats.take(UNIT, bytes('?'), NOW_MS);
+    for (let n = 0; n < 1_000; n++) heartbeats.record(UNIT, bytes('?'), NOW_MS);
     expect(lines).toHaveLength(1);
     clock.ms += 60_000;
-    for (let n = 0; n < 1_000; n++) heartbeats.take(UNIT, bytes('?'), NOW_MS);
+    for (let n = 0; n < 1_000; n++) heartbeats.record(UNIT, bytes('?'), NOW_MS);
     expect(lines).toHaveLength(2);
     expect(lines[1]).toContain('"heartbeats":1000');
   });

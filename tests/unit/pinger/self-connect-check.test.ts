@@ -1,17 +1,17 @@
 import { expect, test } from 'bun:test';
-import { Canary } from '../../../pinger/probes/canary.ts';
+import { SelfConnectCheck } from '../../../pinger/probes/self-connect-check.ts';
 
 test('those who ask at the same time share an attempt, and who asks during one waits for the next', async () => {
   const attempts: PromiseWithResolvers<boolean>[] = [];
-  const canary = new Canary(() => {
+  const canary = new SelfConnectCheck(() => {
     const attempt = Promise.withResolvers<boolean>();
     attempts.push(attempt);
     return attempt.promise;
   });
-  const [first, second] = [canary.ask(), canary.ask()];
+  const [first, second] = [canary.canConnect(), canary.canConnect()];
   await Promise.resolve();
   expect(attempts).toHaveLength(1);
-  const later = canary.ask();
+  const later = canary.canConnect();
   attempts[0]?.resolve(true);
   expect(await Promise.all([first, second])).toEqual([true, true]);
   while (attempts.length < 2) await Bun.sleep(1);
@@ -20,6 +20,6 @@ test('those who ask at the same time share an attempt, and who asks during one w
 });
 
 test('a machine that has what it takes can connect to itself', async () => {
-  const canary = new Canary();
-  expect([await canary.ask(), await canary.ask()]).toEqual([true, true]);
+  const canary = new SelfConnectCheck();
+  expect([await canary.canConnect(), await canary.canConnect()]).toEqual([true, true]);
 });

@@ -9,10 +9,10 @@ import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { pingPath } from '../../platform/unit-protocol/ping.ts';
 import { KEY_BYTES, NONCE_BYTES, type UnitTable } from '../units/unit-table.ts';
-import type { Canary } from './canary.ts';
 import { readResponse } from './http-response.ts';
 import { readJsonReply } from './json-reply.ts';
-import { type Arrivals, hasDescriptor, isOwnFault, type Probe } from './probe.ts';
+import { hasFreeDescriptor, isLocalResourceError, type Probe, type ProbeListener } from './probe.ts';
+import type { SelfConnectCheck } from './self-connect-check.ts';
 
 /** Connections that one thread has open at a moment, kept ones included; what comes beyond is not sent. */
 export const MAX_CONNECTIONS = 4_000;
@@ -32,24 +32,24 @@ interface Line {
   received: Buffer;
 }
 
-export interface HttpOptions {
+export interface HttpProbeOptions {
   /** Whether a connection is kept for the next ping, where the unit agrees. */
   readonly keepAlive: boolean;
   readonly table: UnitTable;
-  readonly arrivals: Arrivals;
+  readonly listener: ProbeListener;
   /** Asked about connections that fail. */
-  readonly canary: Canary;
+  readonly selfConnect: SelfConnectCheck;
 }
 
 export class HttpProbe implements Probe {
-  readonly #options: HttpOptions;
+  readonly #options: HttpProbeOptions;
   readonly #lines = new Map<number, Line>();
   /** Connections that failed, while it is asked whose fault that is. */
   readonly #doubted = new Map<number, Line>();
   readonly #key = Buffer.alloc(KEY_BYTES);
   #starvedUntilMs = Number.NEGATIVE_INFINITY;
 
-  constructor(options: HttpOptions) {
+  constructor(options: HttpProbeOptions) {
     this.#options = options;
   }
 
@@ -57,7 +57,7 @@ export class HttpProbe implements Probe {
     for (const unit of units) this.#ping(unit);
   }
 
-  giveUp(unit: number): void {
+  cancel(unit: number): void {
     this.#drop(unit);
   }
 
@@ -72,12 +72,12 @@ export class HttpProbe implements Probe {
   }
 
   #connect(unit: number): void {
-    const { table, arrivals } = this.#options;
+    const { table, listener: arrivals } = this.#options;
     this.#drop(unit);
     // The beginning of the wait; the response time counts from the request on.
-    arrivals.sent(unit, arrivals.monotonic());
+    arrivals.onSent(unit, arrivals.monotonic());
     if (this.#lines.size >= MAX_CONNECTIONS) {
-      arrivals.discarded(unit);
+      arrivals.onUnsent(unit);
       return;
     }
     const socket = connect({ host: table.ip(unit), port: table.ports[unit] ?? 0 });
@@ -97,7 +97,7 @@ export class HttpProbe implements Probe {
   }
 
   #ask(unit: number, line: Line): void {
-    const { table, arrivals, keepAlive } = this.#options;
+    const { table, listener: arrivals, keepAlive } = this.#options;
     line.nonce = randomBytes(NONCE_BYTES).toString('hex');
     line.isAsked = true;
     line.received = Buffer.alloc(0);
@@ -107,7 +107,7 @@ export class HttpProbe implements Probe {
     const request = { unit: table.name(unit), nonce: line.nonce, clockMs };
     const path = pingPath(this.#key, recorded === undefined ? request : { ...request, recorded });
     const host = table.isIpv6(unit) ? `[${table.ip(unit)}]` : table.ip(unit);
-    arrivals.sent(unit, arrivals.monotonic());
+    arrivals.onSent(unit, arrivals.monotonic());
     line.socket.write(
       `GET ${path} HTTP/1.1\r\nHost: ${host}:${table.ports[unit]}\r\nAccept: application/json\r\nConnection: ${
         keepAlive ? 'keep-alive' : 'close'
@@ -116,7 +116,7 @@ export class HttpProbe implements Probe {
   }
 
   #read(unit: number, line: Line, ended: boolean): void {
-    const { arrivals, keepAlive } = this.#options;
+    const { listener: arrivals, keepAlive } = this.#options;
     const arrivedMs = arrivals.monotonic();
     const response = readResponse(line.received, ended);
     if (response === 'more') return;
@@ -124,19 +124,19 @@ export class HttpProbe implements Probe {
     line.used = true;
     const isKept = keepAlive && !ended && response !== 'malformed' && response.keepAlive;
     if (!isKept || this.#lines.size > MAX_KEPT_CONNECTIONS) this.#drop(unit);
-    if (response === 'malformed' || response.status !== HTTP_OK) arrivals.missed(unit);
+    if (response === 'malformed' || response.status !== HTTP_OK) arrivals.onMissed(unit);
     else this.#judge(unit, line.nonce, response.body, arrivedMs);
   }
 
   #judge(unit: number, nonce: string, body: Buffer, arrivedMs: number): void {
-    const { table, arrivals } = this.#options;
+    const { table, listener: arrivals } = this.#options;
     table.copyKey(unit, this.#key);
     const reply = readJsonReply(table.name(unit), this.#key, nonce, body);
     if (reply !== undefined) {
-      arrivals.answered(unit, reply, arrivedMs);
+      arrivals.onAnswered(unit, reply, arrivedMs);
     } else {
-      arrivals.forged(unit);
-      arrivals.missed(unit);
+      arrivals.onForged(unit);
+      arrivals.onMissed(unit);
     }
   }
 
@@ -150,19 +150,19 @@ export class HttpProbe implements Probe {
     this.#drop(unit);
     if (!line.isAsked) return;
     if (this.#wasIdle(line)) this.#connect(unit);
-    else if (isOwnFault(error) || this.#isStarved()) this.#options.arrivals.discarded(unit);
+    else if (isLocalResourceError(error) || this.#isStarved()) this.#options.listener.onUnsent(unit);
     else void this.#doubt(unit, line);
   }
 
   /** The unit is missed when a connection can be had elsewhere; until that is known, its ping is under way. */
   async #doubt(unit: number, line: Line): Promise<void> {
-    const { arrivals, canary } = this.#options;
+    const { listener: arrivals, selfConnect: canary } = this.#options;
     this.#doubted.set(unit, line);
-    const canConnect = await canary.ask();
+    const canConnect = await canary.canConnect();
     if (this.#doubted.get(unit) !== line) return;
     this.#doubted.delete(unit);
-    if (canConnect) arrivals.missed(unit);
-    else arrivals.discarded(unit);
+    if (canConnect) arrivals.onMissed(unit);
+    else arrivals.onUnsent(unit);
   }
 
   /**
@@ -170,8 +170,8 @@ export class HttpProbe implements Probe {
    * what it says of a unit that refuses. The canary comes later, when there may be some again.
    */
   #isStarved(): boolean {
-    const nowMs = this.#options.arrivals.monotonic();
-    if (!hasDescriptor()) this.#starvedUntilMs = nowMs + STARVED_MS;
+    const nowMs = this.#options.listener.monotonic();
+    if (!hasFreeDescriptor()) this.#starvedUntilMs = nowMs + STARVED_MS;
     return nowMs < this.#starvedUntilMs;
   }
 

@@ -33,7 +33,7 @@ interface Group {
   sinceMs: number | undefined;
 }
 
-export class Vanishing {
+export class OutageDetector {
   readonly #now: () => number;
   readonly #groups: readonly Group[] = Array.from({ length: ALL + 1 }, () => ({
     online: 0,
@@ -47,7 +47,7 @@ export class Vanishing {
   }
 
   /** So many units of a letter, as a number, more, or fewer, are believed online, and missing. */
-  count(letter: number, online: number, missing: number): void {
+  adjustCounts(letter: number, online: number, missing: number): void {
     for (const number of [letter, ALL]) {
       const group = this.#groups[number];
       if (group === undefined) continue;
@@ -59,13 +59,13 @@ export class Vanishing {
   }
 
   /** Whether nothing follows from a unit of this letter being missing. */
-  isOut(letter: number): boolean {
+  isOutage(letter: number): boolean {
     return this.#sinceMs(letter) !== undefined;
   }
 
   /** Whether there is an outage anywhere. */
-  get isAny(): boolean {
-    return this.#groups.some((_, letter) => letter !== ALL && this.isOut(letter));
+  get hasOutage(): boolean {
+    return this.#groups.some((_, letter) => letter !== ALL && this.isOutage(letter));
   }
 
   outages(): Outage[] {

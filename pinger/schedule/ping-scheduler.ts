@@ -12,14 +12,15 @@
 import { errorMessage } from '../../platform/observability/error-message.ts';
 import type { Log } from '../../platform/observability/log.ts';
 import type { PingPool } from '../pool/ping-pool.ts';
-import { OUTCOME, type SlotResults, STRAYS } from '../pool/tasks.ts';
-import type { Meter } from '../telemetry/meter.ts';
-import type { Roster } from '../units/roster.ts';
+import { PING_OUTCOME, type SlotResults } from '../pool/slot-results.ts';
+import { ThreadAssignment } from '../pool/thread-assignment.ts';
+import { PING_ANOMALIES } from '../probes/probe.ts';
+import type { PingCounters } from '../telemetry/ping-counters.ts';
+import { ClockJumpDetector, type PingerClock } from '../time/clock.ts';
+import { TokenBucket } from '../time/token-bucket.ts';
+import type { UnitIndex } from '../units/unit-index.ts';
 import type { RecordedPlace, UnitRow, UnitTable } from '../units/unit-table.ts';
-import { ClockWatch, type PingerClock } from './clock.ts';
-import type { Schedule } from './schedule.ts';
-import { Dealing } from './thread-assignment.ts';
-import { TokenBucket } from './token-bucket.ts';
+import type { PingSchedule } from './ping-schedule.ts';
 
 /** How long before it begins a slot is handed to the threads: the thread that decides and publishes may be busy for so long. */
 const LEAD_MS = 250;
@@ -36,31 +37,31 @@ const MAX_RETRY_BURST = 100;
 const UNSENT_REPORT_INTERVAL_MS = 60_000;
 
 /** Why a unit was asked. */
-export const TURN = { own: 0, soon: 1, retry: 2 } as const;
+export const PING_REASON = { own: 0, soon: 1, retry: 2 } as const;
 
 /** What came of a thread's part of a slot. `units`, `turns` and the columns of `results` have the same order. */
-export interface PingResults {
+export interface SlotOutcome {
   readonly units: Uint32Array;
-  readonly turns: Uint8Array;
+  readonly reasons: Uint8Array;
   readonly results: SlotResults;
 }
 
-export interface RoundsOptions {
-  readonly schedule: Schedule;
+export interface PingSchedulerOptions {
+  readonly schedule: PingSchedule;
   readonly table: UnitTable;
-  readonly roster: Pick<Roster, 'beginTask' | 'endTask'>;
+  readonly unitIndex: Pick<UnitIndex, 'beginTask' | 'endTask'>;
   readonly pool: Pick<PingPool, 'ping'>;
   readonly threads: number;
   readonly timeoutMs: number;
   readonly clock: PingerClock;
-  readonly meter: Meter;
+  readonly counters: PingCounters;
   /** Called with what came of each part of a slot; must not throw. Some units may have been removed meanwhile. */
-  readonly onResults: (results: PingResults) => void;
+  readonly onResults: (results: SlotOutcome) => void;
   readonly log: Log;
 }
 
-export class Rounds {
-  readonly #options: RoundsOptions;
+export class PingScheduler {
+  readonly #options: PingSchedulerOptions;
   /** Which indexes are those of units that are pinged, and how many. */
   readonly #isIn: Uint8Array;
   #size = 0;
@@ -70,30 +71,30 @@ export class Rounds {
   readonly #isSorted: boolean[];
   /** Pings under way of each unit. */
   readonly #underWay: Uint8Array;
-  readonly #outOfTurn = new Map<number, (typeof TURN)['soon' | 'retry']>();
+  readonly #outOfTurn = new Map<number, (typeof PING_REASON)['soon' | 'retry']>();
   readonly #retries: TokenBucket;
   #unsent = 0;
   #unsentReportedMs = Number.NEGATIVE_INFINITY;
   readonly #working = new Set<Promise<void>>();
-  readonly #clockWatch: ClockWatch;
-  readonly #dealing: Dealing;
+  readonly #clockWatch: ClockJumpDetector;
+  readonly #dealing: ThreadAssignment;
   #lastSlot: number;
   /** From this moment of the clock that never jumps on, each unit is asked an interval after the last time. */
   #inTurnFromMs = Number.NEGATIVE_INFINITY;
   #cancel: (() => void) | undefined;
   #stopped = false;
 
-  constructor(options: RoundsOptions) {
+  constructor(options: PingSchedulerOptions) {
     const { schedule, table, threads, timeoutMs, clock } = options;
     this.#options = options;
-    this.#dealing = new Dealing({ threads, intervalMs: schedule.intervalMs, timeoutMs });
+    this.#dealing = new ThreadAssignment({ threads, intervalMs: schedule.intervalMs, timeoutMs });
     this.#isIn = new Uint8Array(table.capacity);
     this.#instantsMs = new Float64Array(table.capacity);
     this.#underWay = new Uint8Array(table.capacity);
-    this.#slots = Array.from({ length: schedule.slots }, () => new Uint32Array(0));
+    this.#slots = Array.from({ length: schedule.slotsPerInterval }, () => new Uint32Array(0));
     this.#isSorted = this.#slots.map(() => true);
     this.#retries = new TokenBucket(MAX_RETRY_BURST, clock.monotonic);
-    this.#clockWatch = new ClockWatch(clock);
+    this.#clockWatch = new ClockJumpDetector(clock);
     this.#lastSlot = schedule.slotAt(clock.now() + LEAD_MS);
   }
 
@@ -111,15 +112,15 @@ export class Rounds {
     return this.#size;
   }
 
-  isIn(index: number): boolean {
+  has(index: number): boolean {
     return this.#isIn[index] === 1;
   }
 
   /** Pings a unit from now on, or in another way. */
-  put(index: number, unit: UnitRow): void {
+  upsert(index: number, unit: UnitRow): void {
     const { table, schedule } = this.#options;
     table.write(index, unit);
-    if (this.isIn(index)) return;
+    if (this.has(index)) return;
     this.#isIn[index] = 1;
     this.#size += 1;
     this.#instantsMs[index] = schedule.instantOf(unit.hash);
@@ -127,7 +128,7 @@ export class Rounds {
   }
 
   remove(index: number): void {
-    if (!this.isIn(index)) return;
+    if (!this.has(index)) return;
     this.#isIn[index] = 0;
     this.#size -= 1;
     this.#outOfTurn.delete(index);
@@ -140,11 +141,11 @@ export class Rounds {
   }
 
   /** Asks a unit out of turn, as soon as there is place. That it does not answer then counts for nothing. */
-  soon(index: number): void {
-    this.#askOutOfTurn(index, TURN.soon);
+  pingOutOfSchedule(index: number): void {
+    this.#askOutOfTurn(index, PING_REASON.soon);
   }
 
-  #askOutOfTurn(index: number, turn: (typeof TURN)['soon' | 'retry']): void {
+  #askOutOfTurn(index: number, turn: (typeof PING_REASON)['soon' | 'retry']): void {
     if (this.#outOfTurn.size < MAX_WAITING_OUT_OF_TURN || this.#outOfTurn.has(index)) this.#outOfTurn.set(index, turn);
   }
 
@@ -165,12 +166,12 @@ export class Rounds {
   /** Takes what is due, and comes again before the next slot begins. */
   #tick(): void {
     if (this.#stopped) return;
-    const { clock, schedule, meter } = this.#options;
-    const jumpMs = this.#clockWatch.look();
+    const { clock, schedule, counters: meter } = this.#options;
+    const jumpMs = this.#clockWatch.detectJumpMs();
     if (jumpMs !== 0) this.#startAnew(jumpMs);
-    const due = schedule.due(this.#lastSlot, clock.now() + LEAD_MS);
+    const due = schedule.dueSlots(this.#lastSlot, clock.now() + LEAD_MS);
     this.#lastSlot = due.lastSlot;
-    if (due.skipped > 0) meter.count('skippedSlots', due.skipped);
+    if (due.skipped > 0) meter.increment('skippedSlots', due.skipped);
     for (const slot of due.slots) this.#takeSlot(slot);
     const untilNextMs = schedule.startMs(this.#lastSlot + 1) - LEAD_MS - clock.now();
     // Never longer than a slot: a clock that jumps is noticed.
@@ -178,8 +179,8 @@ export class Rounds {
   }
 
   #startAnew(jumpMs: number): void {
-    const { clock, schedule, meter, log } = this.#options;
-    meter.count('clockJumps');
+    const { clock, schedule, counters: meter, log } = this.#options;
+    meter.increment('clockJumps');
     log.warn("the system's clock jumped: the rounds start anew", { jumpMs: Math.round(jumpMs) });
     this.#lastSlot = schedule.slotAt(clock.now() + LEAD_MS);
     this.#inTurnFromMs = clock.monotonic() + schedule.intervalMs;
@@ -188,7 +189,7 @@ export class Rounds {
   #takeSlot(slot: number): void {
     const { schedule, threads, table, clock } = this.#options;
     const startMs = schedule.startMs(slot);
-    const ownTurn = clock.monotonic() < this.#inTurnFromMs ? TURN.soon : TURN.own;
+    const ownTurn = clock.monotonic() < this.#inTurnFromMs ? PING_REASON.soon : PING_REASON.own;
     const own = this.#inOrder(schedule.indexOfSlot(slot));
     const others = this.#takeOutOfTurn(slot, own);
     for (let thread = 0; thread < threads; thread += 1) {
@@ -226,23 +227,24 @@ export class Rounds {
 
   #isTurnNear(index: number, slot: number): boolean {
     const { schedule, timeoutMs } = this.#options;
-    const slots = (this.#slotOf(index) - schedule.indexOfSlot(slot) + schedule.slots) % schedule.slots;
+    const slots =
+      (this.#slotOf(index) - schedule.indexOfSlot(slot) + schedule.slotsPerInterval) % schedule.slotsPerInterval;
     return (slots - 1) * schedule.widthMs <= timeoutMs;
   }
 
   async #ping(thread: number, startMs: number, { units, turns, offsetsMs }: Part): Promise<void> {
-    const { pool, roster, meter, log, onResults } = this.#options;
+    const { pool, unitIndex: roster, counters: meter, log, onResults } = this.#options;
     const task = roster.beginTask();
-    meter.count('pings', units.length);
+    meter.increment('pings', units.length);
     for (const index of units) this.#underWay[index] = (this.#underWay[index] ?? 0) + 1;
     try {
       const results = await pool.ping(thread, { startMs, units, offsetsMs });
       for (const index of units) this.#underWay[index] = (this.#underWay[index] ?? 1) - 1;
       if (this.#stopped) return;
-      if (results === undefined) meter.count('discarded', units.length);
+      if (results === undefined) meter.increment('discarded', units.length);
       else {
-        this.#measure({ units, turns, results });
-        onResults({ units, turns, results });
+        this.#measure({ units, reasons: turns, results });
+        onResults({ units, reasons: turns, results });
       }
     } catch (error) {
       log.error('what came of a slot could not be taken', { reason: errorMessage(error) });
@@ -251,24 +253,25 @@ export class Rounds {
     }
   }
 
-  #measure({ units, turns, results }: PingResults): void {
-    const { meter } = this.#options;
-    for (const [index, stray] of STRAYS.entries()) meter.count(stray, results.strays[index] ?? 0);
-    this.#reportUnsent(results.strays[STRAYS.indexOf('unsent')] ?? 0);
+  #measure({ units, reasons: turns, results }: SlotOutcome): void {
+    const { counters: meter } = this.#options;
+    for (const [index, stray] of PING_ANOMALIES.entries()) meter.increment(stray, results.anomalies[index] ?? 0);
+    this.#reportUnsent(results.anomalies[PING_ANOMALIES.indexOf('unsent')] ?? 0);
     let [answered, missed, discarded] = [0, 0, 0];
     for (let place = 0; place < units.length; place += 1) {
       // What was never sent was not late.
-      if (turns[place] === TURN.own && results.sentAtMs[place] !== 0) meter.lag(results.lagsMs[place] ?? 0);
-      if (results.outcomes[place] === OUTCOME.answered) answered += 1;
-      else if (results.outcomes[place] === OUTCOME.discarded) discarded += 1;
+      if (turns[place] === PING_REASON.own && results.sentAtMs[place] !== 0)
+        meter.recordLag(results.lagsMs[place] ?? 0);
+      if (results.outcomes[place] === PING_OUTCOME.answered) answered += 1;
+      else if (results.outcomes[place] === PING_OUTCOME.discarded) discarded += 1;
       else {
         missed += 1;
-        if (turns[place] === TURN.own) this.#retry(units[place] ?? 0);
+        if (turns[place] === PING_REASON.own) this.#retry(units[place] ?? 0);
       }
     }
-    meter.count('answered', answered);
-    meter.count('missed', missed);
-    meter.count('discarded', discarded);
+    meter.increment('answered', answered);
+    meter.increment('missed', missed);
+    meter.increment('discarded', discarded);
   }
 
   #reportUnsent(pings: number): void {
@@ -284,10 +287,10 @@ export class Rounds {
   }
 
   #retry(index: number): void {
-    const { schedule, meter } = this.#options;
-    if (!this.isIn(index) || !this.#retries.take((RETRY_SHARE * this.size) / schedule.intervalMs)) return;
-    meter.count('retries');
-    this.#askOutOfTurn(index, TURN.retry);
+    const { schedule, counters: meter } = this.#options;
+    if (!this.has(index) || !this.#retries.tryTake((RETRY_SHARE * this.size) / schedule.intervalMs)) return;
+    meter.increment('retries');
+    this.#askOutOfTurn(index, PING_REASON.retry);
   }
 
   /** Keeps what is under way, so that `stop` can wait for it. */

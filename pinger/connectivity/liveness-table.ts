@@ -1,15 +1,15 @@
 /** What is known about each unit (`watch.ts`), as columns. */
 
-import { type Believed, type Evidence, NEW_WATCH, type Watch } from './watch.ts';
+import { type BelievedStatus, type Evidence, UNKNOWN_LIVENESS, type UnitLiveness } from './unit-liveness.ts';
 
-export const BELIEVED: readonly Believed[] = ['unknown', 'never-seen', 'online', 'offline'];
-const ONLINE = BELIEVED.indexOf('online');
+export const BELIEVED_STATUSES: readonly BelievedStatus[] = ['unknown', 'never-seen', 'online', 'offline'];
+const ONLINE = BELIEVED_STATUSES.indexOf('online');
 const EVIDENCE: readonly (Evidence | undefined)[] = [undefined, 'ping', 'heartbeat', 'command'];
 const SILENT = 1;
 const UNPINGABLE = 2;
 const MAX_MISSES = 0xff_ff;
 
-export class WatchTable {
+export class LivenessTable {
   /** By `BELIEVED`. */
   readonly #statuses: Uint8Array;
   readonly #misses: Uint16Array;
@@ -28,8 +28,8 @@ export class WatchTable {
     this.#provenMs = new Float64Array(capacity);
   }
 
-  read(index: number): Watch {
-    const status = BELIEVED[this.#statuses[index] ?? 0] ?? NEW_WATCH.status;
+  read(index: number): UnitLiveness {
+    const status = BELIEVED_STATUSES[this.#statuses[index] ?? 0] ?? UNKNOWN_LIVENESS.status;
     const misses = this.#misses[index] ?? 0;
     const flags = this.#flags[index] ?? 0;
     const isSilent = (flags & SILENT) !== 0;
@@ -37,31 +37,34 @@ export class WatchTable {
     return {
       status,
       misses,
-      silent: isSilent,
-      pingable: (flags & UNPINGABLE) === 0,
+      isSilent: isSilent,
+      isPingEvidence: (flags & UNPINGABLE) === 0,
       ...(misses > 0 || isSilent ? { missingSinceMs: this.#missingSinceMs[index] ?? 0 } : {}),
       ...(lastProof === undefined ? {} : { lastProof }),
     };
   }
 
-  write(index: number, { status, misses, missingSinceMs, silent, pingable, lastProof }: Watch): void {
-    this.#statuses[index] = BELIEVED.indexOf(status);
+  write(
+    index: number,
+    { status, misses, missingSinceMs, isSilent: withSilence, isPingEvidence: pingable, lastProof }: UnitLiveness,
+  ): void {
+    this.#statuses[index] = BELIEVED_STATUSES.indexOf(status);
     this.#misses[index] = Math.min(misses, MAX_MISSES);
-    this.#flags[index] = (silent ? SILENT : 0) | (pingable ? 0 : UNPINGABLE);
+    this.#flags[index] = (withSilence ? SILENT : 0) | (pingable ? 0 : UNPINGABLE);
     this.#missingSinceMs[index] = missingSinceMs ?? 0;
     this.#evidences[index] = EVIDENCE.indexOf(lastProof?.evidence);
     this.#provenMs[index] = lastProof?.atMs ?? 0;
   }
 
-  status(index: number): Believed {
-    return BELIEVED[this.#statuses[index] ?? 0] ?? NEW_WATCH.status;
+  status(index: number): BelievedStatus {
+    return BELIEVED_STATUSES[this.#statuses[index] ?? 0] ?? UNKNOWN_LIVENESS.status;
   }
 
-  isPingable(index: number): boolean {
+  isPingEvidence(index: number): boolean {
     return ((this.#flags[index] ?? 0) & UNPINGABLE) === 0;
   }
 
-  lastProof(index: number): Watch['lastProof'] {
+  lastProof(index: number): UnitLiveness['lastProof'] {
     const evidence = EVIDENCE[this.#evidences[index] ?? 0];
     return evidence === undefined ? undefined : { evidence, atMs: this.#provenMs[index] ?? 0 };
   }
@@ -70,7 +73,7 @@ export class WatchTable {
    * Notes a further proof of a unit of which nobody doubts that it is there. Tens of thousands come in a second.
    * @returns false when there is something else to say about it
    */
-  confirm(index: number, evidence: Evidence, atMs: number): boolean {
+  refreshProof(index: number, evidence: Evidence, atMs: number): boolean {
     const isUndisputed =
       this.#statuses[index] === ONLINE &&
       this.#misses[index] === 0 &&

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
-import { SlotResults } from '../../../pinger/pool/tasks.ts';
-import { Summaries } from '../../../pinger/telemetry/summaries.ts';
+import { SlotResults } from '../../../pinger/pool/slot-results.ts';
+import { PingSummaries } from '../../../pinger/telemetry/ping-summaries.ts';
 import { BUCKET_MS } from '../../../platform/liveness/telemetry.ts';
 
 const INTERVAL_MS = 10_000;
@@ -9,30 +9,30 @@ const EPOCH = '018f0000-0000-7000-8000-000000000001';
 
 function world(units: number) {
   let nowMs = T0;
-  const summaries = new Summaries({
+  const summaries = new PingSummaries({
     capacity: 8,
     intervalMs: INTERVAL_MS,
     monotonic: () => nowMs,
     units: () => units,
     isFlapping: (unit) => unit === 'flaps',
   });
-  for (let index = 0; index < 8; index += 1) summaries.forget(index);
+  for (let index = 0; index < 8; index += 1) summaries.reset(index);
   return {
     summaries,
     pass: (ms: number) => {
       nowMs += ms;
     },
     answer(index: number, rttMs: number, lastSeq = 7, unit = 'u') {
-      const results = SlotResults.of(1);
+      const results = SlotResults.allDiscarded(1);
       results.sentAtMs[0] = nowMs;
       results.rttMs[0] = rttMs;
       results.lastSeqs[0] = lastSeq;
       results.clockOffsetsMs[0] = -3;
       results.epochs.set(Buffer.from(EPOCH.replaceAll('-', ''), 'hex'));
       results.configurationHashes.fill(0xab);
-      summaries.answered(index, unit, results, 0);
+      summaries.recordAnswer(index, unit, results, 0);
     },
-    lose: (index: number, unit = 'u') => summaries.lost(index, unit, nowMs),
+    lose: (index: number, unit = 'u') => summaries.recordLoss(index, unit, nowMs),
     now: () => nowMs,
   };
 }
@@ -43,7 +43,7 @@ describe('a small fleet', () => {
     answer(0, 12.5);
     pass(INTERVAL_MS);
     lose(0);
-    expect(summaries.take()).toEqual([
+    expect(summaries.takeDue()).toEqual([
       {
         heard: 'pings',
         unit: 'u',
@@ -56,13 +56,13 @@ describe('a small fleet', () => {
       },
       { heard: 'pings', unit: 'u', at: T0 + INTERVAL_MS, bucketAt: T0, sent: 1, lost: 1 },
     ]);
-    expect(summaries.take()).toEqual([]);
+    expect(summaries.takeDue()).toEqual([]);
   });
 
   test('says of a unit that it flaps', () => {
     const { summaries, lose } = world(50);
     lose(0, 'flaps');
-    expect(summaries.take()).toMatchObject([{ unit: 'flaps', flapping: true }]);
+    expect(summaries.takeDue()).toMatchObject([{ unit: 'flaps', flapping: true }]);
   });
 });
 
@@ -84,7 +84,7 @@ describe('a large fleet', () => {
       }
       sent += 1;
       pass(INTERVAL_MS);
-      for (const result of summaries.take()) {
+      for (const result of summaries.takeDue()) {
         if (result.heard === 'pings') told.push({ ...result, sum: result.rttMs?.sum ?? 0 });
       }
     }
@@ -99,21 +99,21 @@ describe('a large fleet', () => {
   test('is told at once of a unit that says something else', () => {
     const { summaries, answer } = world(UNITS);
     answer(0, 1, 7);
-    summaries.take();
+    summaries.takeDue();
     answer(0, 1, 7);
-    expect(summaries.take()).toEqual([]);
+    expect(summaries.takeDue()).toEqual([]);
     answer(0, 1, 8);
-    expect(summaries.take()).toMatchObject([{ last: { lastSeq: 8 } }]);
+    expect(summaries.takeDue()).toMatchObject([{ last: { lastSeq: 8 } }]);
   });
 
   test('is told by buckets: one is told before the next begins', () => {
     const { summaries, answer, pass } = world(UNITS);
     answer(0, 1);
-    summaries.take();
+    summaries.takeDue();
     answer(0, 2);
     answer(0, 4);
     pass(BUCKET_MS);
     answer(0, 8);
-    expect(summaries.take()[0]).toMatchObject({ bucketAt: T0, sent: 2, rttMs: { min: 2, max: 4, sum: 6 } });
+    expect(summaries.takeDue()[0]).toMatchObject({ bucketAt: T0, sent: 2, rttMs: { min: 2, max: 4, sum: 6 } });
   });
 });

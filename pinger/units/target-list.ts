@@ -36,7 +36,7 @@ export interface PingTarget {
   readonly connectivity?: Connectivity['status'];
 }
 
-export interface PingTargets {
+export interface PingTargetSource {
   /**
    * The units that changed after a position, whose name comes after `afterName`, in order, `limit` at most; fewer than that
    * are the last. `completeTo`: nothing up to that position is missing.
@@ -49,14 +49,14 @@ export interface PingTargets {
 }
 
 export interface TargetListOptions {
-  readonly targets: PingTargets;
+  readonly targets: PingTargetSource;
   /** Whether this process watches the units of a two-letter shard. */
   readonly owns: (shard: string) => boolean;
   /** Milliseconds of a clock that never jumps. */
   readonly monotonic: () => number;
   /** A unit that is new or has changed; in a reading of everything, also one that has not. */
-  readonly onPut: (target: PingTarget, isFullRead: boolean) => void;
-  readonly onGone: (unit: string) => void;
+  readonly onChanged: (target: PingTarget, isFullRead: boolean) => void;
+  readonly onRemoved: (unit: string) => void;
 }
 
 export class TargetList {
@@ -78,7 +78,7 @@ export class TargetList {
 
   /** Other shards are owned now: units of those that went away are gone, and the next reading reads everything. */
   reshard(): void {
-    const { owns, onGone } = this.#options;
+    const { owns, onRemoved: onGone } = this.#options;
     for (const [unit, lane] of this.#units) {
       if (owns(SHARDS[lane] ?? '')) continue;
       this.#units.delete(unit);
@@ -113,7 +113,7 @@ export class TargetList {
 
   /** @returns whether it is watched here */
   #take(target: PingTarget, isFullRead: boolean): boolean {
-    const { owns, onPut, onGone } = this.#options;
+    const { owns, onChanged: onPut, onRemoved: onGone } = this.#options;
     const { name, hash, inUse } = target;
     const shard = hash.slice(0, SHARD_LETTERS);
     if (inUse && owns(shard)) {
@@ -129,7 +129,7 @@ export class TargetList {
     for (const unit of this.#units.keys()) {
       if (present.has(unit)) continue;
       this.#units.delete(unit);
-      this.#options.onGone(unit);
+      this.#options.onRemoved(unit);
     }
   }
 }

@@ -10,7 +10,7 @@ const MIN_PAUSE_MS = 100;
 const TIMEOUT_MS = 200;
 const HOST = '127.0.0.1';
 
-export class Canary {
+export class SelfConnectCheck {
   readonly #connects: () => Promise<boolean>;
   #last: Promise<unknown> = Promise.resolve();
   #next: Promise<boolean> | undefined;
@@ -21,7 +21,7 @@ export class Canary {
   }
 
   /** Whether a connection can be had, by an attempt that begins after this call. */
-  ask(): Promise<boolean> {
+  canConnect(): Promise<boolean> {
     this.#next ??= this.#last.then(() => {
       this.#next = undefined;
       const answer = this.#connects();

@@ -8,7 +8,7 @@
 import { Value } from '@sinclair/typebox/value';
 import { clockOffsetMs } from '../../domain/device/unit-clock.ts';
 import { PingReply } from '../../domain/unit-protocol/commands.ts';
-import { type Heard, MAX_TELEMETRY_RESULTS } from '../../platform/liveness/telemetry.ts';
+import { MAX_TELEMETRY_RESULTS, type TelemetryResultOf } from '../../platform/liveness/telemetry.ts';
 import type { Log } from '../../platform/observability/log.ts';
 
 /** How long heartbeats gather before they are told. */
@@ -20,31 +20,31 @@ const MAX_KNOWN_OFFSETS = 500_000;
 /** The longest that heartbeats which cannot be read go unmentioned. */
 const UNREADABLE_REPORT_INTERVAL_MS = 60_000;
 
-export interface HeartbeatsOptions {
+export interface HeartbeatTelemetryOptions {
   /** Takes `MAX_TELEMETRY_RESULTS` at most. */
-  readonly tell: (results: readonly Heard<'heartbeat'>[]) => void;
+  readonly publish: (results: readonly TelemetryResultOf<'heartbeat'>[]) => void;
   readonly onUnreadable: () => void;
   /** Milliseconds of a clock that never jumps. */
   readonly monotonic: () => number;
   readonly log: Log;
 }
 
-export class Heartbeats {
-  readonly #options: HeartbeatsOptions;
+export class HeartbeatTelemetry {
+  readonly #options: HeartbeatTelemetryOptions;
   /** What waits to be told: the newest of each unit. */
-  #waiting = new Map<string, Heard<'heartbeat'>>();
+  #waiting = new Map<string, TelemetryResultOf<'heartbeat'>>();
   readonly #offsetsMs = new Map<string, number>();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #unreadable = 0;
   #reportedMs = Number.NEGATIVE_INFINITY;
   #stopped = false;
 
-  constructor(options: HeartbeatsOptions) {
+  constructor(options: HeartbeatTelemetryOptions) {
     this.#options = options;
   }
 
   /** A heartbeat of `unit` arrived. `atMs`: milliseconds since 1970. */
-  take(unit: string, content: Uint8Array, atMs: number): void {
+  record(unit: string, content: Uint8Array, atMs: number): void {
     if (this.#stopped) return;
     const reply = readHeartbeat(unit, content);
     if (reply === undefined) this.#noteUnreadable(unit);
@@ -59,7 +59,7 @@ export class Heartbeats {
     this.#timer = undefined;
     const results = [...this.#waiting.values()];
     this.#waiting = new Map();
-    if (results.length > 0) this.#options.tell(results);
+    if (results.length > 0) this.#options.publish(results);
   }
 
   forget(unit: string): void {

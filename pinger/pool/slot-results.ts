@@ -1,10 +1,10 @@
-/** What travels between the pinger and its threads: a slot's units out, what came of each back, as typed arrays. */
+/** The results that a thread returns for a slot, as columns over one buffer. */
 
-import type { NatsOptions } from '../../platform/nats/connection.ts';
-import { EPOCH_BYTES, type SharedTable } from '../units/unit-table.ts';
+import { CONFIGURATION_HASH_BYTES, PING_ANOMALIES } from '../probes/probe.ts';
+import { EPOCH_BYTES } from '../units/unit-table.ts';
 
 /** What came of one ping. */
-export const OUTCOME = {
+export const PING_OUTCOME = {
   /** Nothing is known: the thread stood still, or had no place or no descriptor left. Never counts against the unit. */
   discarded: 0,
   answered: 1,
@@ -13,48 +13,20 @@ export const OUTCOME = {
   /** Only answers with a wrong nonce, MAC or shape: no answer, but somebody gave them. */
   forged: 3,
 } as const;
-export type Outcome = (typeof OUTCOME)[keyof typeof OUTCOME];
-
-/** What a thread is started with. */
-export interface ThreadSettings {
-  readonly table: SharedTable;
-  readonly timeoutMs: number;
-  /** Whether connections of the HTTP probe are kept for the next ping. */
-  readonly httpKeepAlive: boolean;
-  /** Where units of the NATS probe are asked; without it they are not. */
-  readonly nats?: Pick<NatsOptions, 'url' | 'creds'>;
-}
-
-export interface SlotTask {
-  /** When the slot begins, milliseconds since 1970. */
-  readonly startMs: number;
-  /** The units, by their index in the table, in the order of their instants. */
-  readonly units: Uint32Array;
-  /** The instant of each, milliseconds after the slot begins. */
-  readonly offsetsMs: Float32Array;
-}
-
-export const CONFIGURATION_HASH_BYTES = 8;
-
-/**
- * Counted since the thread said so last: messages that were no answer to what is under way, and pings that were `unsent`, for
- * want of a descriptor, a port, memory or a connection of ours.
- */
-export const STRAYS = ['forged', 'late', 'duplicate', 'malformed', 'unsent'] as const;
-export type Stray = (typeof STRAYS)[number];
+export type PingOutcome = (typeof PING_OUTCOME)[keyof typeof PING_OUTCOME];
 
 const F64 = 8;
 const F32 = 4;
 /** Bytes of a ping in each column, in an order that keeps every column aligned. */
 const ROW_BYTES = F64 * 4 + F32 + EPOCH_BYTES + CONFIGURATION_HASH_BYTES + 1;
-const HEADER_BYTES = STRAYS.length * F64;
+const HEADER_BYTES = PING_ANOMALIES.length * F64;
 
 /** The results of a task, over one buffer that is handed from thread to thread. Every column has an entry for each unit. */
 export class SlotResults {
   readonly buffer: ArrayBuffer;
   readonly count: number;
   /** By `STRAYS`. */
-  readonly strays: Float64Array;
+  readonly anomalies: Float64Array;
   /** When the ping was sent, milliseconds since 1970. */
   readonly sentAtMs: Float64Array;
   /** From the send to the arrival of the answer; NaN without one. */
@@ -81,7 +53,7 @@ export class SlotResults {
       at += bytes;
       return start;
     };
-    this.strays = new Float64Array(buffer, column(HEADER_BYTES), STRAYS.length);
+    this.anomalies = new Float64Array(buffer, column(HEADER_BYTES), PING_ANOMALIES.length);
     this.sentAtMs = new Float64Array(buffer, column(count * F64), count);
     this.rttMs = new Float64Array(buffer, column(count * F64), count);
     this.lastSeqs = new Float64Array(buffer, column(count * F64), count);
@@ -97,7 +69,7 @@ export class SlotResults {
   }
 
   /** Of so many pings, all discarded so far. */
-  static of(count: number): SlotResults {
+  static allDiscarded(count: number): SlotResults {
     const results = new SlotResults(new ArrayBuffer(HEADER_BYTES + count * ROW_BYTES));
     results.rttMs.fill(Number.NaN);
     results.clockOffsetsMs.fill(Number.NaN);

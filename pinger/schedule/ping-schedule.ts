@@ -21,7 +21,7 @@ export function slotWidthMs(timeoutMs: number): number {
   return Math.max(MIN_SLOT_WIDTH_MS, Math.ceil(timeoutMs / MAX_SLOTS_PER_TIMEOUT));
 }
 
-export interface Due {
+export interface DueSlots {
   /** The slots to take now, in order. */
   readonly slots: readonly number[];
   /** How many were left out because the loop was late. */
@@ -30,16 +30,16 @@ export interface Due {
   readonly lastSlot: number;
 }
 
-export class Schedule {
+export class PingSchedule {
   readonly intervalMs: number;
   readonly widthMs: number;
   /** How many slots an interval has. */
-  readonly slots: number;
+  readonly slotsPerInterval: number;
 
   constructor(intervalMs: number, widthMs: number) {
     this.intervalMs = intervalMs;
     this.widthMs = Math.min(widthMs, intervalMs);
-    this.slots = Math.ceil(intervalMs / this.widthMs);
+    this.slotsPerInterval = Math.ceil(intervalMs / this.widthMs);
   }
 
   /** The instant of a unit, milliseconds after the beginning of each interval. `hash`: of its name, in hex. */
@@ -55,32 +55,32 @@ export class Schedule {
   /** The number of the slot that a moment lies in, milliseconds since 1970. */
   slotAt(nowMs: number): number {
     const round = Math.floor(nowMs / this.intervalMs);
-    return round * this.slots + Math.floor((nowMs - round * this.intervalMs) / this.widthMs);
+    return round * this.slotsPerInterval + Math.floor((nowMs - round * this.intervalMs) / this.widthMs);
   }
 
   /** Which of the slots of an interval the slot with this number is. */
   indexOfSlot(slot: number): number {
-    return slot % this.slots;
+    return slot % this.slotsPerInterval;
   }
 
   /** When a slot begins, milliseconds since 1970. */
   startMs(slot: number): number {
-    return Math.floor(slot / this.slots) * this.intervalMs + this.indexOfSlot(slot) * this.widthMs;
+    return Math.floor(slot / this.slotsPerInterval) * this.intervalMs + this.indexOfSlot(slot) * this.widthMs;
   }
 
   /**
    * What is due after the slot `lastSlot`. A clock that steps back by less than an interval makes the schedule wait, so that
    * no unit is pinged twice; one that steps back further starts it anew. A clock that steps forward is a loop that was late.
    */
-  due(lastSlot: number, nowMs: number): Due {
+  dueSlots(lastSlot: number, nowMs: number): DueSlots {
     const present = this.slotAt(nowMs);
     const behind = present - lastSlot;
     if (behind <= 0) {
-      const steppedFar = -behind >= this.slots;
+      const steppedFar = -behind >= this.slotsPerInterval;
       return { slots: [], skipped: 0, lastSlot: steppedFar ? present : lastSlot };
     }
     // Within one interval each slot stands once.
-    const taken = Math.min(behind, MAX_CATCH_UP_SLOTS, this.slots);
+    const taken = Math.min(behind, MAX_CATCH_UP_SLOTS, this.slotsPerInterval);
     const slots = Array.from({ length: taken }, (_, index) => present - taken + 1 + index);
     return { slots, skipped: behind - taken, lastSlot: present };
   }

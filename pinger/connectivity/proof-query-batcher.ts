@@ -11,12 +11,12 @@ interface Waiting {
 }
 
 /** Asks other processes about many units at once. */
-export class ProofQuestions {
+export class ProofQueryBatcher {
   readonly #ask: (units: readonly string[]) => Promise<readonly Proof[]>;
   #waiting: Waiting[] = [];
 
-  constructor(ask: (units: readonly string[]) => Promise<readonly Proof[]>) {
-    this.#ask = ask;
+  constructor(query: (units: readonly string[]) => Promise<readonly Proof[]>) {
+    this.#ask = query;
   }
 
   /** The last proof of a unit that others know, milliseconds since 1970; `undefined` when nobody does, or answers. */

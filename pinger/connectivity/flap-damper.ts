@@ -12,7 +12,7 @@ export const MAX_DOUBLINGS = 3;
 /** Units that are remembered; of further ones each time is the first. */
 const MAX_UNITS = 100_000;
 
-export class Flapping {
+export class FlapDamper {
   readonly #monotonic: () => number;
   readonly #units = new Map<string, { penalty: number; atMs: number }>();
 
@@ -21,7 +21,7 @@ export class Flapping {
     this.#monotonic = monotonic;
   }
 
-  wentOffline(unit: string): void {
+  recordOffline(unit: string): void {
     const penalty = this.#penalty(unit) + 1;
     if (this.#units.size < MAX_UNITS || this.#units.has(unit))
       this.#units.set(unit, { penalty, atMs: this.#monotonic() });

@@ -8,7 +8,7 @@
 /** Units that have proved themselves before the list of targets names them. */
 const MAX_GUESTS = 1_000;
 
-export class Roster {
+export class UnitIndex {
   /** Most units. */
   readonly capacity: number;
   readonly #indexes = new Map<string, number>();
@@ -40,7 +40,7 @@ export class Roster {
   }
 
   /** The same for a unit that nobody has named yet: few of those are taken. */
-  welcome(name: string): number | undefined {
+  addUnlisted(name: string): number | undefined {
     const known = this.#indexes.get(name);
     if (known !== undefined || this.#guests.size >= MAX_GUESTS) return known;
     const index = this.#enter(name);

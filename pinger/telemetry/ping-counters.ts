@@ -1,12 +1,12 @@
 /** What was counted lately: sums of the last seconds, and how late pings were in them. */
 
-import { Lags } from './lag.ts';
+import { LagHistogram } from './lag-histogram.ts';
 
 const BUCKET_MS = 1_000;
 /** Seconds that are looked back on. */
 const MAX_BUCKETS = 30;
 
-export const COUNTED = [
+export const COUNTER_NAMES = [
   'pings',
   'answered',
   'missed',
@@ -22,15 +22,15 @@ export const COUNTED = [
   'heartbeats',
   'unreadableHeartbeats',
 ] as const;
-export type Counted = (typeof COUNTED)[number];
+export type CounterName = (typeof COUNTER_NAMES)[number];
 
 interface Bucket {
   readonly second: number;
-  readonly counts: Record<Counted, number>;
-  readonly lags: Lags;
+  readonly counts: Record<CounterName, number>;
+  readonly lags: LagHistogram;
 }
 
-export class Meter {
+export class PingCounters {
   readonly #monotonic: () => number;
   readonly #startedMs: number;
   readonly #totals = zeros();
@@ -42,33 +42,33 @@ export class Meter {
     this.#startedMs = monotonic();
   }
 
-  count(what: Counted, by = 1): void {
+  increment(what: CounterName, by = 1): void {
     this.#totals[what] += by;
     this.#bucket().counts[what] += by;
   }
 
   /** A ping left so late after its instant. */
-  lag(lagMs: number): void {
-    this.#bucket().lags.add(lagMs);
+  recordLag(lagMs: number): void {
+    this.#bucket().lags.record(lagMs);
   }
 
-  get totals(): Readonly<Record<Counted, number>> {
+  get totals(): Readonly<Record<CounterName, number>> {
     return { ...this.#totals };
   }
 
   /** Per second, over the last `MAX_BUCKETS` seconds. */
-  rates(): Record<Counted, number> {
+  rates(): Record<CounterName, number> {
     const sums = zeros();
-    for (const { counts } of this.#recent()) for (const what of COUNTED) sums[what] += counts[what];
+    for (const { counts } of this.#recent()) for (const what of COUNTER_NAMES) sums[what] += counts[what];
     const seconds = Math.min(MAX_BUCKETS, Math.max(1, (this.#monotonic() - this.#startedMs) / BUCKET_MS));
-    for (const what of COUNTED) sums[what] /= seconds;
+    for (const what of COUNTER_NAMES) sums[what] /= seconds;
     return sums;
   }
 
   /** Over the last `MAX_BUCKETS` seconds. */
   lagMs(): { readonly p99: number; readonly max: number } {
     const recent = this.#recent().map(({ lags }) => lags);
-    const { percentileMs, maxMs } = Lags.join(recent, 99);
+    const { percentileMs, maxMs } = LagHistogram.join(recent, 99);
     return { p99: percentileMs, max: maxMs };
   }
 
@@ -82,7 +82,7 @@ export class Meter {
     const second = this.#second();
     const last = this.#buckets.at(-1);
     if (last?.second === second) return last;
-    const bucket = { second, counts: zeros(), lags: new Lags() };
+    const bucket = { second, counts: zeros(), lags: new LagHistogram() };
     this.#recent().push(bucket);
     return bucket;
   }
@@ -92,6 +92,6 @@ export class Meter {
   }
 }
 
-function zeros(): Record<Counted, number> {
-  return Object.fromEntries(COUNTED.map((what) => [what, 0])) as Record<Counted, number>;
+function zeros(): Record<CounterName, number> {
+  return Object.fromEntries(COUNTER_NAMES.map((what) => [what, 0])) as Record<CounterName, number>;
 }

@@ -25,7 +25,7 @@ export const systemClock: PingerClock = {
 export const MAX_CLOCK_DRIFT_MS = 500;
 
 /** Sees when the system's clock jumps. */
-export class ClockWatch {
+export class ClockJumpDetector {
   readonly #clock: Clock;
   #offsetMs: number;
 
@@ -40,7 +40,7 @@ export class ClockWatch {
   }
 
   /** @returns by how many milliseconds it jumped since the last look; 0 when it did not */
-  look(): number {
+  detectJumpMs(): number {
     const offsetMs = this.#clock.now() - this.#clock.monotonic();
     const jumpMs = offsetMs - this.#offsetMs;
     this.#offsetMs = offsetMs;

@@ -1,7 +1,12 @@
 import { describe, expect, test } from 'bun:test';
 import fc from 'fast-check';
 import { unitHash } from '../../../domain/shard.ts';
-import { MAX_CATCH_UP_SLOTS, MIN_SLOT_WIDTH_MS, Schedule, slotWidthMs } from '../../../pinger/schedule/schedule.ts';
+import {
+  MAX_CATCH_UP_SLOTS,
+  MIN_SLOT_WIDTH_MS,
+  PingSchedule,
+  slotWidthMs,
+} from '../../../pinger/schedule/ping-schedule.ts';
 import { seededRandom } from '../../support/random.ts';
 
 const { seed } = seededRandom();
@@ -9,7 +14,7 @@ const NOW_MS = Date.parse('2026-06-01T12:00:00.000Z');
 const INTERVAL_MS = 10_000;
 const SLOT_WIDTH_MS = MIN_SLOT_WIDTH_MS;
 
-const scheduleOf = (intervalMs: number) => new Schedule(intervalMs, SLOT_WIDTH_MS);
+const scheduleOf = (intervalMs: number) => new PingSchedule(intervalMs, SLOT_WIDTH_MS);
 const schedule = scheduleOf(INTERVAL_MS);
 const instantOf = (name: string, interval: number) => scheduleOf(interval).instantOf(unitHash(name));
 const slotIndexOf = (name: string, interval: number) => scheduleOf(interval).indexOfInstant(instantOf(name, interval));
@@ -26,7 +31,7 @@ describe('the instant of a unit', () => {
         expect(instant).toBeGreaterThanOrEqual(0);
         expect(instant).toBeLessThan(interval);
         expect(instantOf(name, interval)).toBe(instant);
-        expect(slotIndexOf(name, interval)).toBeLessThan(scheduleOf(interval).slots);
+        expect(slotIndexOf(name, interval)).toBeLessThan(scheduleOf(interval).slotsPerInterval);
       }),
       { seed },
     );
@@ -40,7 +45,7 @@ describe('the instant of a unit', () => {
 
   test('spreads units evenly: every slot is within 20 % of the mean', () => {
     const units = 300_000;
-    const counts = new Array<number>(schedule.slots).fill(0);
+    const counts = new Array<number>(schedule.slotsPerInterval).fill(0);
     for (let index = 0; index < units; index += 1) {
       const slot = slotIndexOf(`PL-${index}`, INTERVAL_MS);
       counts[slot] = (counts[slot] ?? 0) + 1;
@@ -87,7 +92,7 @@ function run(stepsMs: readonly number[], interval: number): { taken: number[]; s
   const taken: number[] = [];
   for (const stepMs of stepsMs) {
     nowMs += stepMs;
-    const due = scheduleOf(interval).due(lastSlot, nowMs);
+    const due = scheduleOf(interval).dueSlots(lastSlot, nowMs);
     lastSlot = due.lastSlot;
     skipped += due.skipped;
     taken.push(...due.slots);
@@ -121,8 +126,10 @@ describe('what is due', () => {
         const seen = new Set<number>();
         for (const stepMs of late) {
           nowMs += stepMs;
-          const due = scheduleOf(interval).due(lastSlot, nowMs);
-          expect(due.slots.length).toBeLessThanOrEqual(Math.min(MAX_CATCH_UP_SLOTS, scheduleOf(interval).slots));
+          const due = scheduleOf(interval).dueSlots(lastSlot, nowMs);
+          expect(due.slots.length).toBeLessThanOrEqual(
+            Math.min(MAX_CATCH_UP_SLOTS, scheduleOf(interval).slotsPerInterval),
+          );
           expect(due.slots.length + due.skipped).toBe(scheduleOf(interval).slotAt(nowMs) - lastSlot);
           expect(new Set(due.slots.map((slot) => scheduleOf(interval).indexOfSlot(slot))).size).toBe(due.slots.length);
           for (const slot of due.slots) {
@@ -137,7 +144,7 @@ describe('what is due', () => {
   });
 
   test('pings every unit once per interval', () => {
-    const { taken } = run(new Array<number>(3 * schedule.slots).fill(SLOT_WIDTH_MS), INTERVAL_MS);
+    const { taken } = run(new Array<number>(3 * schedule.slotsPerInterval).fill(SLOT_WIDTH_MS), INTERVAL_MS);
     for (const name of ['PL-1000', 'a', 'b', 'DE-77']) {
       const mine = taken.filter((slot) => schedule.indexOfSlot(slot) === slotIndexOf(name, INTERVAL_MS));
       expect(mine).toHaveLength(3);
@@ -146,36 +153,39 @@ describe('what is due', () => {
 
   test('says what it left out when it is late', () => {
     const lastSlot = schedule.slotAt(NOW_MS);
-    expect(schedule.due(lastSlot, NOW_MS + SLOT_WIDTH_MS + 7)).toEqual({
+    expect(schedule.dueSlots(lastSlot, NOW_MS + SLOT_WIDTH_MS + 7)).toEqual({
       slots: [lastSlot + 1],
       skipped: 0,
       lastSlot: lastSlot + 1,
     });
-    expect(schedule.due(lastSlot, NOW_MS + 20 * SLOT_WIDTH_MS)).toMatchObject({ skipped: 15, lastSlot: lastSlot + 20 });
+    expect(schedule.dueSlots(lastSlot, NOW_MS + 20 * SLOT_WIDTH_MS)).toMatchObject({
+      skipped: 15,
+      lastSlot: lastSlot + 20,
+    });
   });
 
   test('has slots so wide that few of them wait for an answer', () => {
     expect(slotWidthMs(2_000)).toBe(MIN_SLOT_WIDTH_MS);
     expect(slotWidthMs(60_000)).toBe(1_200);
-    expect(new Schedule(100, 1_200).slots).toBe(1);
+    expect(new PingSchedule(100, 1_200).slotsPerInterval).toBe(1);
   });
 
   test('waits when the clock steps back a little', () => {
     const lastSlot = schedule.slotAt(NOW_MS);
-    expect(schedule.due(lastSlot, NOW_MS - 3_000)).toMatchObject({ slots: [], lastSlot });
-    expect(schedule.due(lastSlot, NOW_MS)).toMatchObject({ slots: [], lastSlot });
-    expect(schedule.due(lastSlot, NOW_MS + SLOT_WIDTH_MS).slots).toEqual([lastSlot + 1]);
+    expect(schedule.dueSlots(lastSlot, NOW_MS - 3_000)).toMatchObject({ slots: [], lastSlot });
+    expect(schedule.dueSlots(lastSlot, NOW_MS)).toMatchObject({ slots: [], lastSlot });
+    expect(schedule.dueSlots(lastSlot, NOW_MS + SLOT_WIDTH_MS).slots).toEqual([lastSlot + 1]);
   });
 
   test('starts anew when the clock steps back far', () => {
     const backMs = NOW_MS - 3_600_000;
-    const due = schedule.due(schedule.slotAt(NOW_MS), backMs);
+    const due = schedule.dueSlots(schedule.slotAt(NOW_MS), backMs);
     expect(due).toEqual({ slots: [], skipped: 0, lastSlot: schedule.slotAt(backMs) });
-    expect(schedule.due(due.lastSlot, backMs + SLOT_WIDTH_MS).slots).toHaveLength(1);
+    expect(schedule.dueSlots(due.lastSlot, backMs + SLOT_WIDTH_MS).slots).toHaveLength(1);
   });
 
   test('is no storm when the clock steps forward', () => {
-    const due = schedule.due(schedule.slotAt(NOW_MS), NOW_MS + 86_400_000);
+    const due = schedule.dueSlots(schedule.slotAt(NOW_MS), NOW_MS + 86_400_000);
     expect(due.slots).toHaveLength(MAX_CATCH_UP_SLOTS);
   });
 });

@@ -1,7 +1,7 @@
 /** What a pinger tells Prometheus: the figures that it counts anyway. */
 
 import type { Source } from '../../platform/observability/metrics.ts';
-import type { PingerFigures } from '../pinger.ts';
+import type { PingerFigures } from './pinger-figures.ts';
 
 const MS_PER_S = 1_000;
 

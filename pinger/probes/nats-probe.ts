@@ -8,14 +8,14 @@ import type { Log } from '../../platform/observability/log.ts';
 import { natsPing } from '../../platform/unit-protocol/ping.ts';
 import { KEY_BYTES, NONCE_BYTES, type UnitTable } from '../units/unit-table.ts';
 import { readJsonReply } from './json-reply.ts';
-import type { Arrivals, Probe } from './probe.ts';
+import type { Probe, ProbeListener } from './probe.ts';
 
 const INBOX_BYTES = 12;
 
 export interface NatsProbeOptions {
   readonly nats: Pick<NatsOptions, 'url' | 'creds'>;
   readonly table: UnitTable;
-  readonly arrivals: Arrivals;
+  readonly listener: ProbeListener;
   readonly log: Log;
 }
 
@@ -37,7 +37,7 @@ export class NatsProbe implements Probe {
     for (const unit of units) this.#ping(unit);
   }
 
-  giveUp(unit: number): void {
+  cancel(unit: number): void {
     this.#nonces.delete(unit);
   }
 
@@ -60,10 +60,10 @@ export class NatsProbe implements Probe {
   }
 
   #ping(unit: number): void {
-    const { table, arrivals } = this.#options;
-    arrivals.sent(unit, arrivals.monotonic());
+    const { table, listener: arrivals } = this.#options;
+    arrivals.onSent(unit, arrivals.monotonic());
     if (this.#nats?.connected !== true) {
-      arrivals.discarded(unit);
+      arrivals.onUnsent(unit);
       return;
     }
     const [name, nonce] = [table.name(unit), randomBytes(NONCE_BYTES).toString('hex')];
@@ -76,27 +76,27 @@ export class NatsProbe implements Probe {
   }
 
   #take({ subject, data }: NatsMessage): void {
-    const { table, arrivals } = this.#options;
+    const { table, listener: arrivals } = this.#options;
     const arrivedMs = arrivals.monotonic();
     const [, , index = '', nonce = ''] = subject.split('.');
     const unit = Number(index);
-    if (this.#nonces.get(unit) !== nonce) arrivals.stray('late');
+    if (this.#nonces.get(unit) !== nonce) arrivals.onAnomaly('late');
     // Nothing in it: the server says that nobody listens there.
     else if (data.length === 0) this.#end(unit);
     else {
       table.copyKey(unit, this.#key);
       const reply = readJsonReply(table.name(unit), this.#key, nonce, data);
       if (reply === undefined) {
-        arrivals.forged(unit);
+        arrivals.onForged(unit);
       } else {
         this.#nonces.delete(unit);
-        arrivals.answered(unit, reply, arrivedMs);
+        arrivals.onAnswered(unit, reply, arrivedMs);
       }
     }
   }
 
   #end(unit: number): void {
     this.#nonces.delete(unit);
-    this.#options.arrivals.missed(unit);
+    this.#options.listener.onMissed(unit);
   }
 }
