@@ -17,6 +17,7 @@ import { untilAborted } from '../platform/process/until-aborted.ts';
 import { type RetryPolicy, retryWithBackoff } from '../platform/retry/retry-policy.ts';
 import { UnitDecider } from '../platform/units/unit-decider.ts';
 import { snapshotReader } from '../projections/bookings/queries.ts';
+import { ServingRuns } from '../projections/engine/queries/serving-runs.ts';
 import { pingTargets } from '../projections/units/queries.ts';
 import { composePinger } from './compose.ts';
 import { pingerMetrics } from './telemetry/pinger-metrics.ts';
@@ -41,11 +42,12 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     maxConnections: POSTGRES_CONNECTIONS,
   });
   const { sql } = postgres;
+  const readModels = { sql, servingRuns: new ServingRuns(sql, () => performance.now()) };
   await retryWithBackoff('preparing the streams', patience, () => ensureStreams(nats));
   await retryWithBackoff('migrating the database', patience, () => migrate(postgres, log));
   const decider = new UnitDecider({
     store: new NatsEventStore(nats, newId),
-    loadSnapshot: snapshotReader(sql),
+    loadSnapshot: snapshotReader(readModels),
     newId,
     clock: Date.now,
     random: Math.random,
@@ -54,7 +56,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     log,
   });
   const following = decider.followStore(stop);
-  const targets = { changed: (query: Parameters<typeof pingTargets>[1]) => pingTargets(sql, query) };
+  const targets = { changed: (query: Parameters<typeof pingTargets>[1]) => pingTargets(readModels, query) };
   const exchange = new ProofExchange(nats, newId);
   const addresses = new AddressResolver({ denied: config.deniedAddresses, lookup: addressesOf });
   const pinger = composePinger({ config, keys, natsAccess, nats, targets, decider, addresses, exchange, log });

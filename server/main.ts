@@ -17,7 +17,7 @@ import { ensureStreams } from '../platform/nats/jetstream.ts';
 import { AddressResolver, addressesOf } from '../platform/network/address-resolver.ts';
 import { createLog, type Log } from '../platform/observability/log.ts';
 import { startMetrics } from '../platform/observability/metrics.ts';
-import { Postgres, type Sql } from '../platform/postgres/connection.ts';
+import { Postgres } from '../platform/postgres/connection.ts';
 import { withLock } from '../platform/postgres/locks.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
 import { untilAborted } from '../platform/process/until-aborted.ts';
@@ -31,6 +31,7 @@ import { UnitCommandClient } from '../platform/units/unit-command-client.ts';
 import { UnitDecider } from '../platform/units/unit-decider.ts';
 import { snapshotReader } from '../projections/bookings/queries.ts';
 import { PositionWaiter } from '../projections/engine/queries/position-waiter.ts';
+import { type ReadModels, ServingRuns } from '../projections/engine/queries/serving-runs.ts';
 import { PAGE_SETTINGS } from '../projections/event_log/queries/events.ts';
 import { clockOffsets as readClockOffsets } from '../projections/telemetry/queries.ts';
 import { pingTargets } from '../projections/units/queries.ts';
@@ -63,6 +64,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const { natsUrl, databaseUrl } = requireServices(config);
   const serving = startMetrics(config, log);
   const clock = Date.now;
+  const monotonic = () => performance.now();
   const newId = () => Bun.randomUUIDv7();
   const pause = (ms: number) => sleep(ms, undefined, { signal: stop }).catch(() => undefined);
 
@@ -72,17 +74,19 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const nats = await Nats.connect({ ...natsAccess, name: 'server', waitOnFirstConnect: true, log });
   const postgres = createPostgres(databaseUrl);
   const { sql } = postgres;
+  const servingRuns = new ServingRuns(sql, monotonic);
+  const readModels: ReadModels = { sql, servingRuns };
   const eventLog = createEventLogReader(databaseUrl);
   const patience: RetryPolicy = { signal: stop, sleep: pause, log };
   await retryWithBackoff('preparing the streams', patience, () => ensureStreams(nats));
   await retryWithBackoff('migrating the database', patience, () => migrate(postgres, log));
   const store = new NatsEventStore(nats, newId);
-  const decider = createDecider({ store, sql, newId, clock, pause, log });
+  const decider = createDecider({ store, readModels, newId, clock, pause, log });
   const signer = await PlatformSigner.create(keys.signingKey);
   const secrets = new ReservationSecrets(keys.fleetKey, signer);
   const addresses = new AddressResolver({ denied: config.deniedAddresses, lookup: addressesOf });
   const exchange = new ProofExchange(nats, newId);
-  const targets = { changed: (query: Parameters<typeof pingTargets>[1]) => pingTargets(sql, query) };
+  const targets = { changed: (query: Parameters<typeof pingTargets>[1]) => pingTargets(readModels, query) };
   const pinging = { config, keys, natsAccess, nats, targets, decider, addresses, exchange, log };
   const pinger = config.roles.has('pinger') ? composePinger(pinging) : undefined;
   if (pinger !== undefined) serving?.metrics.add(pingerMetrics(() => pinger.status()));
@@ -103,7 +107,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     newId,
     clock,
   });
-  const deciding = { config, nats, postgres, decider, signer, commands, push, secrets, revocations };
+  const deciding = { config, nats, postgres, readModels, decider, signer, commands, push, secrets, revocations };
   const running = await workers({ ...recording, ...deciding });
 
   const idempotency = new IdempotencyStore(sql);
@@ -143,13 +147,28 @@ interface ApiParts extends WorkersOptions {
 }
 
 function composeApi(parts: ApiParts) {
-  const { config, keys, natsUrl, nats, store, postgres, eventLog, decider, addresses, push, commands, secrets } = parts;
+  const {
+    config,
+    keys,
+    natsUrl,
+    nats,
+    store,
+    postgres,
+    readModels,
+    eventLog,
+    decider,
+    addresses,
+    push,
+    commands,
+    secrets,
+  } = parts;
   const { revocations, recorder, deadLetters, idempotency, answered, newId, clock, log } = parts;
   const { sql } = postgres;
-  const reads = new Reads(new PositionWaiter(sql, () => performance.now()));
+  const loggedEvents: ReadModels = { sql: eventLog.sql, servingRuns: readModels.servingRuns };
+  const reads = new Reads(new PositionWaiter(readModels, () => performance.now()));
   const apiKeys = new ApiKeys(sql, clock);
   const lastSequence = () => store.lastSequence();
-  const loadSnapshot = snapshotReader(sql);
+  const loadSnapshot = snapshotReader(readModels);
   return createApp(
     {
       guard: new Guard(tokenVerifier(config, keys, clock), apiKeys),
@@ -158,16 +177,16 @@ function composeApi(parts: ApiParts) {
       writes: new Writes(idempotency, newId),
       reads,
       exports: new Exports(log),
-      eventLog: eventLog.sql,
-      history: new UnitHistory({ eventLog: eventLog.sql, reads, decider, loadSnapshot, lastSequence, clock }),
+      eventLog: loggedEvents,
+      history: new UnitHistory({ eventLog: loggedEvents, reads, decider, loadSnapshot, lastSequence, clock }),
       reservations: new Reservations({ decider, commands, secrets, clock }),
       registration: new UnitRegistration({ decider, addresses, keys, natsUrl, holdTtlS: config.holdTtlS, newId, log }),
-      configurations: new Configurations({ decider, push, reads, sql, clock }),
-      rollouts: new Rollouts(postgres),
+      configurations: new Configurations({ decider, push, reads, readModels, clock }),
+      rollouts: new Rollouts(postgres, readModels),
       credentials: new UnitCredentials({ decider, keys, natsUrl, revocations }),
       deadLetters,
       deadLetterDesk: new DeadLetterDesk({ deadLetters, decider, recorder, clock }),
-      sql,
+      readModels,
       postgres,
       lastSequence,
       newId,
@@ -177,7 +196,7 @@ function composeApi(parts: ApiParts) {
     {
       nats: async () => nats.connected,
       postgres: async () => (await sql`select 1`).length === 1,
-      readModels: () => readModelsServe(sql),
+      readModels: () => readModelsServe(readModels),
     },
     log,
     (status) => answered.count(status),
@@ -199,14 +218,14 @@ function createEventLogReader(url: string): Postgres {
 }
 
 type DeciderParts = Pick<WorkersOptions, 'newId' | 'clock' | 'pause' | 'log'> & {
-  readonly sql: Sql;
+  readonly readModels: ReadModels;
   readonly store: NatsEventStore;
 };
 
-function createDecider({ store, sql, newId, clock, pause, log }: DeciderParts): UnitDecider {
+function createDecider({ store, readModels, newId, clock, pause, log }: DeciderParts): UnitDecider {
   return new UnitDecider({
     store,
-    loadSnapshot: snapshotReader(sql),
+    loadSnapshot: snapshotReader(readModels),
     newId,
     clock,
     random: Math.random,
@@ -216,8 +235,11 @@ function createDecider({ store, sql, newId, clock, pause, log }: DeciderParts): 
 }
 
 /** Whether the read models that decisions and the API begin with have tables: a new database has none for a moment. */
-async function readModelsServe(sql: Sql): Promise<boolean> {
-  await Promise.all([snapshotReader(sql)('any'), pingTargets(sql, { since: 0, afterName: undefined, limit: 1 })]);
+async function readModelsServe(readModels: ReadModels): Promise<boolean> {
+  await Promise.all([
+    snapshotReader(readModels)('any'),
+    pingTargets(readModels, { since: 0, afterName: undefined, limit: 1 }),
+  ]);
   return true;
 }
 

@@ -1,8 +1,7 @@
 import { laneOf } from '../../domain/shard.ts';
 import { newUnitState } from '../../domain/unit/unit.ts';
-import type { Sql } from '../../platform/postgres/connection.ts';
 import type { UnitSnapshot } from '../../platform/units/unit-decider.ts';
-import { servingRun } from '../engine/queries/serving-runs.ts';
+import type { ReadModels } from '../engine/queries/serving-runs.ts';
 import { type StateRow, stateOf } from '../unit-states/unit-states.ts';
 import { BOOKINGS_VERSION } from './projection.ts';
 
@@ -21,13 +20,13 @@ interface Row extends StateRow {
  * @returns what reads that of a unit, and how far it is complete: to the checkpoint of its lane, or to just before the commit
  *   at which it is parked. A unit without a row has no commits up to there.
  */
-export function snapshotReader(sql: Sql): (unit: string) => Promise<UnitSnapshot> {
+export function snapshotReader(readModels: ReadModels): (unit: string) => Promise<UnitSnapshot> {
   let waiting: { readonly unit: string; readonly answer: PromiseWithResolvers<UnitSnapshot> }[] = [];
   const read = async () => {
     const asked = waiting;
     waiting = [];
     try {
-      const snapshots = await readSnapshots(sql, [...new Set(asked.map(({ unit }) => unit))]);
+      const snapshots = await readSnapshots(readModels, [...new Set(asked.map(({ unit }) => unit))]);
       for (const { unit, answer } of asked) answer.resolve(snapshots.get(unit) ?? unread(unit));
     } catch (error) {
       for (const { answer } of asked) answer.reject(error);
@@ -43,9 +42,12 @@ export function snapshotReader(sql: Sql): (unit: string) => Promise<UnitSnapshot
 }
 
 /** Row and checkpoint come from one statement, so that they belong together. */
-async function readSnapshots(sql: Sql, units: readonly string[]): Promise<ReadonlyMap<string, UnitSnapshot>> {
+async function readSnapshots(
+  { sql, servingRuns }: ReadModels,
+  units: readonly string[],
+): Promise<ReadonlyMap<string, UnitSnapshot>> {
   if (units.length === 0) return new Map();
-  const { runId, schema } = await servingRun(sql, 'bookings');
+  const { runId, schema } = await servingRuns.find('bookings');
   const rows = await sql<Row[]>`
     select asked.unit, r.version, c.position as lane_position, p.position as parked_from,
       s.registry, s.configuration, s.connectivity, s.booking, s.device, s.log, s.sequences

@@ -4,7 +4,7 @@ import type { ChangeMode, ConfigurationStatus } from '../../domain/configuration
 import type { ConfigurationValues } from '../../domain/configuration-values.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
-import { servingRun } from '../engine/queries/serving-runs.ts';
+import type { ReadModels } from '../engine/queries/serving-runs.ts';
 
 /** A version as it was wanted on a unit. Times are RFC 3339. */
 export interface ConfigurationVersion {
@@ -41,10 +41,10 @@ interface VersionRow {
 
 /** The versions of a unit, the newest first. @throws CursorError */
 export async function configurationVersions(
-  sql: Sql,
+  { sql, servingRuns }: ReadModels,
   { unit, limit, cursor, count = false }: VersionQuery,
 ): Promise<Page<ConfigurationVersion>> {
-  const { schema } = await servingRun(sql, 'configuration');
+  const { schema } = await servingRuns.find('configuration');
   const [before] = cursor === undefined ? [] : decodeCursor(cursor, ['integer']);
   const rows = await sql<VersionRow[]>`
     ${versionsOf(sql, schema, unit)}
@@ -66,11 +66,11 @@ interface VersionQuery {
 
 /** One version with its values; `undefined` when the unit has none of that number. */
 export async function configurationVersion(
-  sql: Sql,
+  { sql, servingRuns }: ReadModels,
   unit: string,
   version: number,
 ): Promise<(ConfigurationVersion & { readonly values: ConfigurationValues }) | undefined> {
-  const { schema } = await servingRun(sql, 'configuration');
+  const { schema } = await servingRuns.find('configuration');
   const [row] = await sql<VersionRow[]>`${versionsOf(sql, schema, unit)} and v.version = ${version}`;
   return row === undefined ? undefined : { ...toVersion(row), values: row.values };
 }
@@ -114,10 +114,10 @@ interface AttemptRow {
 
 /** What came of bringing configurations to a unit, the newest first. @throws CursorError */
 export async function configurationAttempts(
-  sql: Sql,
+  { sql, servingRuns }: ReadModels,
   { unit, limit, cursor }: { readonly unit: string; readonly limit: number; readonly cursor?: string },
 ) {
-  const { schema } = await servingRun(sql, 'configuration');
+  const { schema } = await servingRuns.find('configuration');
   const [sequence, ordinal] = cursor === undefined ? [] : decodeCursor(cursor, ['integer', 'integer']);
   const after =
     sequence === undefined
@@ -143,8 +143,11 @@ function toAttempt({ at, version, outcome, attempt, reason, reported_hash, next_
 }
 
 /** How many units of a rollout are in each state; those in none of them are left out. */
-export async function rolloutCounts(sql: Sql, id: string): Promise<Partial<Record<RolloutUnitStatus, number>>> {
-  const { schema } = await servingRun(sql, 'configuration');
+export async function rolloutCounts(
+  { sql, servingRuns }: ReadModels,
+  id: string,
+): Promise<Partial<Record<RolloutUnitStatus, number>>> {
+  const { schema } = await servingRuns.find('configuration');
   const rows = await sql<{ status: RolloutUnitStatus; units: number }[]>`
     select status, count(*)::bigint as units from (${rolloutTable(sql, schema, id)}) u group by status`;
   return Object.fromEntries(rows.map(({ status, units }) => [status, units]));
@@ -164,11 +167,11 @@ interface RolloutUnitRow {
 
 /** The units of a rollout, in the order in which it comes to them. @throws CursorError */
 export async function rolloutUnits(
-  sql: Sql,
+  { sql, servingRuns }: ReadModels,
   query: { readonly id: string; readonly status?: RolloutUnitStatus; readonly limit: number; readonly cursor?: string },
 ) {
   const { id, status, limit, cursor } = query;
-  const { schema } = await servingRun(sql, 'configuration');
+  const { schema } = await servingRuns.find('configuration');
   const [after = 0] = cursor === undefined ? [] : decodeCursor(cursor, ['integer']);
   const rows = await sql<RolloutUnitRow[]>`
     select * from (${rolloutTable(sql, schema, id)}) u
@@ -202,8 +205,8 @@ function toRolloutUnit({
 /**
  * Units on which a rollout's version is wanted and which have not proved it, in order, with the values that were wanted before.
  */
-export async function unprovedRolloutUnits(sql: Sql, id: string, limit: number) {
-  const { schema } = await servingRun(sql, 'configuration');
+export async function unprovedRolloutUnits({ sql, servingRuns }: ReadModels, id: string, limit: number) {
+  const { schema } = await servingRuns.find('configuration');
   return sql<{ ordinal: number; unit: string; version: number; former: ConfigurationValues }[]>`
     select u.ordinal, u.unit, u.version, f.values as former
     from (${rolloutTable(sql, schema, id)}) u

@@ -1,6 +1,6 @@
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { CursorError, decodeCursor, encodeCursor, type Page } from '../../platform/postgres/cursor.ts';
-import { servingRun } from '../engine/queries/serving-runs.ts';
+import type { ReadModels } from '../engine/queries/serving-runs.ts';
 import { type Day, dayAt, isDay, nextDay, startOfDay } from './calendar.ts';
 
 /** Where a day begins last and first: nobody is in a later or an earlier one. */
@@ -41,10 +41,10 @@ export interface DaySummary {
  * @throws CursorError
  */
 export async function listDays(
-  sql: Sql,
+  { sql, servingRuns }: ReadModels,
   { unit, from, until, cursor, limit, nowMs }: SummaryQuery & { readonly limit: number; readonly nowMs: number },
 ): Promise<Page<DaySummary>> {
-  const { schema } = await servingRun(sql, 'daily_summary');
+  const { schema } = await servingRuns.find('daily_summary');
   const ofUnit = unit === undefined ? sql.part`` : sql.part`and unit = ${unit}`;
   const start = cursor === undefined ? await firstDay(sql, schema, from, unit) : dayOfCursor(cursor);
   const last = nextDay(dayAt(nowMs, FIRST_ZONE));

@@ -5,7 +5,7 @@ import type { ConfigurationValues } from '../../domain/configuration-values.ts';
 import { type LockerSize, type Money, toInstant, toMs } from '../../domain/vocabulary.ts';
 import type { Fragment, Sql } from '../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
-import { servingRun } from '../engine/queries/serving-runs.ts';
+import type { ReadModels } from '../engine/queries/serving-runs.ts';
 
 const METRES_PER_DEGREE = 111_320;
 const EARTH_RADIUS_M = 6_371_000;
@@ -23,10 +23,10 @@ interface Row {
 
 /** A customer's reservation; others' are `undefined` like those that do not exist. */
 export async function getReservation(
-  sql: Sql,
+  { sql, servingRuns }: ReadModels,
   { id, customer }: { readonly id: string; readonly customer: string },
 ): Promise<ShownReservation | undefined> {
-  const { schema } = await servingRun(sql, 'reservations');
+  const { schema } = await servingRuns.find('reservations');
   const [row] = await sql<Row[]>`
     select id, unit, held_position, reservation from ${sql(`${schema}.reservation`)}
     where id = ${id} and customer = ${customer}`;
@@ -35,11 +35,11 @@ export async function getReservation(
 
 /** A customer's reservations, the newest first. @throws CursorError */
 export async function customerReservations(
-  sql: Sql,
+  { sql, servingRuns }: ReadModels,
   query: { readonly customer: string; readonly limit: number; readonly cursor?: string; readonly count?: boolean },
 ): Promise<Page<ShownReservation>> {
   const { customer, limit, cursor, count = false } = query;
-  const { schema } = await servingRun(sql, 'reservations');
+  const { schema } = await servingRuns.find('reservations');
   const table = sql(`${schema}.reservation`);
   const [position, id] = cursor === undefined ? [0, ''] : decodeCursor(cursor, ['integer', 'text']);
   const after = cursor === undefined ? sql.part`` : sql.part`and (-held_position, id) > (${-position}::bigint, ${id})`;
@@ -79,7 +79,7 @@ interface FreeLocker {
  * The rules are those of the domain's `freeLockers`; the unit's limits of length and its price list decide what is for rent.
  */
 export async function findFreeLockers(
-  sql: Sql,
+  { sql, servingRuns }: ReadModels,
   query: {
     readonly unit?: string;
     readonly near?: { readonly lat: number; readonly lon: number; readonly radiusM: number };
@@ -91,7 +91,7 @@ export async function findFreeLockers(
   },
 ): Promise<Availability> {
   const { from, until, nowMs, limit } = query;
-  const { schema } = await servingRun(sql, 'reservations');
+  const { schema } = await servingRuns.find('reservations');
   const now = new Date(nowMs);
   const overdueUntil = new Date(nowMs + OVERDUE_ALLOWANCE_MS);
   const overlaps = (start: Fragment, end: Fragment) =>

@@ -6,7 +6,7 @@ import { detailsOf } from '../../domain/unit/details.ts';
 import type { UnitState } from '../../domain/unit/unit.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
-import { servingRun } from '../engine/queries/serving-runs.ts';
+import type { ReadModels } from '../engine/queries/serving-runs.ts';
 import { type StateRow, stateOf } from '../unit-states/unit-states.ts';
 
 /** A unit that answered a ping within this time learns from pings how far its log is recorded. */
@@ -68,7 +68,7 @@ interface Row {
 
 /** Reads a page of the grid, without retired units. @throws CursorError when the cursor belongs to another list */
 export async function listUnits(
-  sql: Sql,
+  { sql, servingRuns }: ReadModels,
   query: UnitFilter & {
     readonly sort?: UnitSort;
     readonly limit: number;
@@ -77,7 +77,7 @@ export async function listUnits(
   },
 ): Promise<Page<GridRow>> {
   const { limit, cursor, sort = 'name', count = false } = query;
-  const { schema } = await servingRun(sql, 'units');
+  const { schema } = await servingRuns.find('units');
   const rows = grid(sql, schema);
   const where = condition(sql, query);
   const after = cursor === undefined ? sql.part`` : afterCursor(sql, sort, cursor);
@@ -100,9 +100,13 @@ export interface UnitSelection extends Pick<UnitFilter, 'state' | 'shard'> {
  * Reads the names of the units in use that match the whole selection, at most `limit`. Where the selection names units, they
  * keep that order. Otherwise units are ordered by the hash of their name, which spreads units with similar names.
  */
-export async function selectUnits(sql: Sql, selection: UnitSelection, limit: number): Promise<string[]> {
+export async function selectUnits(
+  { sql, servingRuns }: ReadModels,
+  selection: UnitSelection,
+  limit: number,
+): Promise<string[]> {
   const { names, tags, state, shard } = selection;
-  const { schema } = await servingRun(sql, 'units');
+  const { schema } = await servingRuns.find('units');
   const filter = { ...(state === undefined ? {} : { state }), ...(shard === undefined ? {} : { shard }) };
   const named = sql.part`array_position(${names ?? []}::text[], unit)`;
   const rows = await sql<{ unit: string }[]>`
@@ -121,8 +125,8 @@ export async function selectUnits(sql: Sql, selection: UnitSelection, limit: num
 }
 
 /** Reads one unit with its lockers, retired or not. @returns undefined when no unit has this name */
-export async function getUnit(sql: Sql, name: string) {
-  const { schema } = await servingRun(sql, 'units');
+export async function getUnit({ sql, servingRuns }: ReadModels, name: string) {
+  const { schema } = await servingRuns.find('units');
   const [row] = await sql<(Row & StateRow)[]>`
     select grid.*, s.registry, s.configuration, s.connectivity, s.booking, s.device, s.log, s.sequences
     from (${grid(sql, schema, name)}) grid join ${sql(`${schema}.unit_state`)} s using (unit)`;
@@ -140,14 +144,14 @@ export async function getUnit(sql: Sql, name: string) {
  *   the pinger then stops pinging it. `completeTo`: the read model shows every change up to this position.
  */
 export async function pingTargets(
-  sql: Sql,
+  { sql, servingRuns }: ReadModels,
   {
     since,
     afterName,
     limit,
   }: { readonly since: number; readonly afterName: string | undefined; readonly limit: number },
 ) {
-  const { runId, schema } = await servingRun(sql, 'units');
+  const { runId, schema } = await servingRuns.find('units');
   // The checkpoints are read before the rows: a change that the projection applies in between is then read again next time.
   const [lanes] = await sql<{ complete_to: number | null }[]>`
     select min(position) as complete_to from platform.projection_checkpoints where run_id = ${runId}`;
@@ -189,10 +193,10 @@ interface PingRow {
  *   the unit named in a ping or heartbeat; each is undefined until there is one.
  */
 export async function fetchTargets(
-  sql: Sql,
+  { sql, servingRuns }: ReadModels,
   { afterName, limit }: { readonly afterName: string | undefined; readonly limit: number },
 ) {
-  const { schema } = await servingRun(sql, 'units');
+  const { schema } = await servingRuns.find('units');
   const rows = await sql<FetchRow[]>`
     select u.unit, u.delivery, u.connectivity = 'online' as online, coalesce(t.answered_at > now() - ${PING_ACKNOWLEDGEMENT_VALIDITY}::interval, false) as pinged, u.has_gap,
       u.recorded_epoch, u.recorded_seq, t.epoch as reported_epoch, t.last_seq as reported_seq
@@ -234,10 +238,10 @@ interface FetchRow {
  * @returns for each unit the reported hash, and when the unit reported it (milliseconds since 1970)
  */
 export async function configurationReports(
-  sql: Sql,
+  { sql, servingRuns }: ReadModels,
   { afterName, limit }: { readonly afterName: string | undefined; readonly limit: number },
 ) {
-  const { schema } = await servingRun(sql, 'units');
+  const { schema } = await servingRuns.find('units');
   const tolerance = sql.part`make_interval(secs => ${REPORT_TOLERANCE_MS / MS_PER_S}::double precision)`;
   const rows = await sql<{ unit: string; configuration_hash: string; configuration_hash_at: Date }[]>`
     select u.unit, t.configuration_hash, t.configuration_hash_at
@@ -260,8 +264,8 @@ export async function configurationReports(
  *
  * @returns `report`: the hash that the unit reported last in a ping or heartbeat; undefined when no unit has this name
  */
-export async function unitConfiguration(sql: Sql, unit: string) {
-  const { schema } = await servingRun(sql, 'units');
+export async function unitConfiguration({ sql, servingRuns }: ReadModels, unit: string) {
+  const { schema } = await servingRuns.find('units');
   const [row] = await sql<
     (StateRow & { readonly configuration_hash: string | null; readonly configuration_hash_at: Date | null })[]
   >`
@@ -278,8 +282,8 @@ export async function unitConfiguration(sql: Sql, unit: string) {
 }
 
 /** Counts the units in use by state. */
-export async function stateCounts(sql: Sql): Promise<Record<string, number>> {
-  const { schema } = await servingRun(sql, 'units');
+export async function stateCounts({ sql, servingRuns }: ReadModels): Promise<Record<string, number>> {
+  const { schema } = await servingRuns.find('units');
   const rows = await sql<{ shown_state: ShownState; units: number }[]>`
     select shown_state, count(*)::bigint as units from (${grid(sql, schema)}) grid group by shown_state`;
   return Object.fromEntries(rows.map(({ shown_state, units }) => [shown_state, units]));

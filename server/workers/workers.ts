@@ -6,7 +6,7 @@ import type { UnitRevocations } from '../../platform/credentials/revocations.ts'
 import type { Nats } from '../../platform/nats/connection.ts';
 import { TimerWriter } from '../../platform/nats/timer-writer.ts';
 import type { Log } from '../../platform/observability/log.ts';
-import type { Postgres } from '../../platform/postgres/connection.ts';
+import type { Postgres, Sql } from '../../platform/postgres/connection.ts';
 import { joinGroup } from '../../platform/shards/group.ts';
 import type { ClockOffsetCache } from '../../platform/unit-log/clock-offset-cache.ts';
 import type { UnitLogRecorder } from '../../platform/unit-log/unit-log-recorder.ts';
@@ -15,6 +15,7 @@ import type { ConfigurationPusher } from '../../platform/units/configuration-pus
 import type { UnitCommandClient } from '../../platform/units/unit-command-client.ts';
 import type { UnitDecider } from '../../platform/units/unit-decider.ts';
 import { rolloutCounts, unprovedRolloutUnits } from '../../projections/configuration/queries.ts';
+import type { ReadModels } from '../../projections/engine/queries/serving-runs.ts';
 import { configurationReports, fetchTargets } from '../../projections/units/queries.ts';
 import { REPORT_SHARD_LETTERS, runConfigurationReportWorker } from './configuration/configuration-report-worker.ts';
 import { runConfigurationWorker } from './configuration/configuration-worker.ts';
@@ -31,6 +32,7 @@ export interface WorkersOptions {
   readonly config: Config;
   readonly nats: Nats;
   readonly postgres: Postgres;
+  readonly readModels: ReadModels;
   readonly decider: UnitDecider;
   readonly signer: PlatformSigner;
   readonly commands: UnitCommandClient;
@@ -48,10 +50,21 @@ export interface WorkersOptions {
 
 /** What works beside the API, by the roles of this process. Each ends when it is told to stop. */
 export async function workers(parts: WorkersOptions): Promise<Promise<void>[]> {
-  const { config, nats, postgres, decider, signer, commands, push, secrets, revocations, recorder, clockOffsets } =
-    parts;
+  const {
+    config,
+    nats,
+    postgres,
+    readModels,
+    decider,
+    signer,
+    commands,
+    push,
+    secrets,
+    revocations,
+    recorder,
+    clockOffsets,
+  } = parts;
   const { newId, clock, pause, stop, log } = parts;
-  const { sql } = postgres;
   const shared = { nats, decider, signal: stop, sleep: pause, log };
   const workers = [decider.followStore(stop)];
   const join = (group: string, shardLetters: number) => joinGroup({ group, shardLetters, config, nats, stop, log });
@@ -67,7 +80,8 @@ export async function workers(parts: WorkersOptions): Promise<Promise<void>[]> {
   if (config.roles.has('fetch')) {
     const shards = join('fetch', FETCH_SHARD_LETTERS);
     const unitLogClient = new UnitLogClient({ nats, signer, clock });
-    const readTargets = (afterName: string | undefined, limit: number) => fetchTargets(sql, { afterName, limit });
+    const readTargets = (afterName: string | undefined, limit: number) =>
+      fetchTargets(readModels, { afterName, limit });
     const owns = (unit: string) => shards.owns(unit);
     const fetching = {
       ...shared,
@@ -85,9 +99,13 @@ export async function workers(parts: WorkersOptions): Promise<Promise<void>[]> {
   if (config.roles.has('config')) {
     const shards = join('config', REPORT_SHARD_LETTERS);
     const readReports = (afterName: string | undefined, limit: number) =>
-      configurationReports(sql, { afterName, limit });
+      configurationReports(readModels, { afterName, limit });
     const owns = (unit: string) => shards.owns(unit);
-    const progress = { counts: rolloutCounts, unproved: unprovedRolloutUnits };
+    const { servingRuns } = readModels;
+    const progress = {
+      counts: (sql: Sql, id: string) => rolloutCounts({ sql, servingRuns }, id),
+      unproved: (sql: Sql, id: string, limit: number) => unprovedRolloutUnits({ sql, servingRuns }, id, limit),
+    };
     workers.push(runConfigurationWorker({ ...shared, pusher: push, timers, clock }));
     workers.push(runRolloutWorker({ ...shared, ...progress, postgres, clock }));
     workers.push(

@@ -11,10 +11,10 @@ import { createLog } from '../../platform/observability/log.ts';
 import { Postgres, type Sql } from '../../platform/postgres/connection.ts';
 import { createProjections } from '../../projections/create-projections.ts';
 import { requestRebuild } from '../../projections/engine/queries/rebuilds.ts';
-import { servingRun } from '../../projections/engine/queries/serving-runs.ts';
 import { eventually } from '../support/eventually.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
+import { readModelsOf } from '../support/projections.ts';
 import { BATCH_COMMITS, publishHistory } from '../support/publish-history.ts';
 import { seededRandom } from '../support/random.ts';
 import { peakRssMbOf } from './processes.ts';
@@ -138,7 +138,7 @@ type BareRow = Readonly<
 
 /** Into an equal table with the same indexes, columns as arrays. */
 async function measureBareInserts(sql: Sql): Promise<number> {
-  const { schema } = await servingRun(sql, 'event_log');
+  const { schema } = await readModelsOf({ sql }).servingRuns.find('event_log');
   const table = sql(`${schema}.event`);
   const rows = await sql<BareRow[]>`
     select sequence::text, index::text, unit, locker, type, actor, correlation, time::text, recorded_at::text as recorded, event

@@ -7,7 +7,7 @@ import type { Postgres } from '../../platform/postgres/connection.ts';
 import { dailySummary } from '../../projections/daily_summary/projection.ts';
 import { listDays } from '../../projections/daily_summary/queries.ts';
 import type { Commit } from '../../projections/engine/projection.ts';
-import { dump, fillToTheEnd, freshPostgres } from '../support/projections.ts';
+import { dump, fillToTheEnd, freshPostgres, readModelsOf } from '../support/projections.ts';
 import { type SeededRandom, seededRandom } from '../support/random.ts';
 
 const HOUR_MS = 3_600_000;
@@ -103,7 +103,7 @@ async function daysOf(happened: readonly Happened[], now: string) {
   nowMs = 0;
   const postgres = await database();
   await fillToTheEnd(postgres, await stored(happened), { projections: [dailySummary] });
-  const { items } = await listDays(postgres.sql, { unit: UNIT, limit: 100, nowMs: Date.parse(now) });
+  const { items } = await listDays(readModelsOf(postgres), { unit: UNIT, limit: 100, nowMs: Date.parse(now) });
   return items;
 }
 
@@ -326,7 +326,7 @@ describe('days', () => {
         await fillToTheEnd(postgres, new MemoryEventStore(() => 0), { projections: [dailySummary] });
         await applyInPieces(postgres, store);
         dumps.push(without(await dump(postgres), 'daily_summary.mark'));
-        const { items } = await listDays(postgres.sql, { unit: UNIT, limit: 100, nowMs: endMs });
+        const { items } = await listDays(readModelsOf(postgres), { unit: UNIT, limit: 100, nowMs: endMs });
         const shown = items.map(({ day, rentals, revenue, hardwareErrors, rentedMs, inServiceMs, onlineMs }) => [
           day,
           { rentals, revenue: revenue[0]?.amount ?? 0, errors: hardwareErrors, rentedMs, inServiceMs, onlineMs },

@@ -2,11 +2,10 @@ import { afterAll, beforeAll, expect, test } from 'bun:test';
 import type { CloudEvent } from '../../domain/events/envelope.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
-import { servingRun } from '../../projections/engine/queries/serving-runs.ts';
 import { monthOf } from '../../projections/event_log/months.ts';
 import { eventLog } from '../../projections/event_log/projection.ts';
 import { listEvents } from '../../projections/event_log/queries/events.ts';
-import { dump, fill, fillToTheEnd, freshPostgres } from '../support/projections.ts';
+import { dump, fill, fillToTheEnd, freshPostgres, readModelsOf } from '../support/projections.ts';
 
 const UNITS = 12;
 let postgres: Postgres;
@@ -51,7 +50,7 @@ async function recorded(
 }
 
 async function months(of: Postgres): Promise<Record<string, number>> {
-  const { schema } = await servingRun(of.sql, 'event_log');
+  const { schema } = await readModelsOf(of).servingRuns.find('event_log');
   const names = await of.sql<{ name: string }[]>`
     select c.relname as name from pg_inherits i join pg_class c on c.oid = i.inhrelid
     join pg_class p on p.oid = i.inhparent join pg_namespace n on n.oid = p.relnamespace
@@ -83,9 +82,9 @@ test('each month of recording has a partition, whatever the clocks of units and 
   });
   // What claims to be of the year 9999 is filed under its recording; what is only late, under when it happened.
   const july = { from: '2026-07-15T00:00:00Z', until: '2026-08-01T00:00:00Z' };
-  expect((await listEvents(postgres.sql, { ...july, limit: 100, count: true })).total).toBe(UNITS);
+  expect((await listEvents(readModelsOf(postgres), { ...july, limit: 100, count: true })).total).toBe(UNITS);
   const february = { from: '2026-02-01T00:00:00Z', until: '2026-02-02T00:00:00Z' };
-  expect((await listEvents(postgres.sql, { ...february, limit: 100, count: true })).total).toBe(UNITS);
+  expect((await listEvents(readModelsOf(postgres), { ...february, limit: 100, count: true })).total).toBe(UNITS);
 });
 
 test('a clock that says anything makes a bounded number of partitions', () => {

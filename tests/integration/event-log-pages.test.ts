@@ -2,7 +2,6 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { toInstant } from '../../domain/vocabulary.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import { Postgres, type Tx } from '../../platform/postgres/connection.ts';
-import { servingRun } from '../../projections/engine/queries/serving-runs.ts';
 import { ensureMonths } from '../../projections/event_log/months.ts';
 import {
   countEvents,
@@ -16,7 +15,7 @@ import {
 } from '../../projections/event_log/pages.ts';
 import { eventLog } from '../../projections/event_log/projection.ts';
 import { PAGE_SETTINGS } from '../../projections/event_log/queries/events.ts';
-import { fillToTheEnd, freshPostgres } from '../support/projections.ts';
+import { fillToTheEnd, freshPostgres, readModelsOf } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
 import { testPostgres } from '../support/services.ts';
 
@@ -51,7 +50,7 @@ beforeAll(async () => {
   postgres = await freshPostgres();
   await fillToTheEnd(postgres, new MemoryEventStore(() => START_MS), { projections: [eventLog] });
   reader = new Postgres({ url: await databaseOf(postgres), applicationName: 'pages', settings: PAGE_SETTINGS });
-  schema = (await servingRun(postgres.sql, 'event_log')).schema;
+  schema = (await readModelsOf(postgres).servingRuns.find('event_log')).schema;
   made = Array.from({ length: EVENTS }, (_, n) => someEvent(n));
   await postgres.transaction(async (tx) => {
     await ensureMonths(tx, schema, new Set(made.map(({ recordedAtMs }) => recordedAtMs)));

@@ -19,7 +19,7 @@ import { runStatus } from '../../projections/engine/queries/status.ts';
 import { ensureRun, ObsoleteProjectionError } from '../../projections/engine/runs/runs.ts';
 import { eventually } from '../support/eventually.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
-import { dump, fill, fillToTheEnd, freshPostgres, happen, storeOf } from '../support/projections.ts';
+import { dump, fill, fillToTheEnd, freshPostgres, happen, readModelsOf, storeOf } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
 
 const open: Postgres[] = [];
@@ -83,14 +83,14 @@ describe('live and replayed', () => {
       await happen(history, store, 60);
       await pause(round % 3);
     }
-    const watch = new PositionWaiter(live.sql, Date.now);
+    const watch = new PositionWaiter(readModelsOf(live), Date.now);
     const projections = ['units', 'bookings', 'reservations', 'event_log'];
     const position = await store.lastSequence();
     expect(await watch.waitUntilPassed({ projections, lanes: 'all', position, timeoutMs: 20_000 })).toBe(true);
     await filling.stop();
     expect(await dump(live)).toEqual(await inOneGo(store));
     for (const [unit, state] of history.states) {
-      const snapshot = await snapshotReader(live.sql)(unit);
+      const snapshot = await snapshotReader(readModelsOf(live))(unit);
       expect(JSON.stringify(snapshot)).toBe(JSON.stringify({ state, completeTo: position }));
     }
   }, 60_000);
@@ -129,7 +129,7 @@ describe('live and replayed', () => {
       await happen(history, store, 60);
       await pause(5);
     }
-    const watch = new PositionWaiter(postgres.sql, Date.now);
+    const watch = new PositionWaiter(readModelsOf(postgres), Date.now);
     const position = await store.lastSequence();
     const projections = ['units', 'bookings', 'reservations', 'event_log'];
     expect(await watch.waitUntilPassed({ projections, lanes: 'all', position, timeoutMs: 30_000 })).toBe(true);
@@ -164,7 +164,7 @@ describe('poison', () => {
     await filling.caughtUp;
     await happen(history, store, 100);
     const end = await store.lastSequence();
-    const watch = new PositionWaiter(postgres.sql, Date.now);
+    const watch = new PositionWaiter(readModelsOf(postgres), Date.now);
     expect(
       await watch.waitUntilPassed({ projections: ['journal'], lanes: 'all', position: end, timeoutMs: 10_000 }),
     ).toBe(true);
@@ -200,7 +200,7 @@ describe('poison', () => {
     await fillToTheEnd(postgres, store, { projections: [journal(undefined)] });
     await happen(history, store, 60);
     const position = await store.lastSequence();
-    const watch = new PositionWaiter(postgres.sql, Date.now);
+    const watch = new PositionWaiter(readModelsOf(postgres), Date.now);
     expect(await watch.waitUntilPassed({ projections: ['journal'], lanes: 'all', position, timeoutMs: 10_000 })).toBe(
       true,
     );
@@ -220,9 +220,9 @@ describe('poison', () => {
     await postgres.sql`
       insert into platform.projection_parked (run_id, unit, lane, position, reason)
       values (${run?.id ?? 0}, 'PL-1000', ${laneOf('PL-1000')}, 17, 'a test')`;
-    expect((await snapshotReader(postgres.sql)('PL-1000')).completeTo).toBe(16);
-    expect((await snapshotReader(postgres.sql)('PL-1001')).completeTo).toBe(60);
-    const unknown = await snapshotReader(postgres.sql)('NOBODY');
+    expect((await snapshotReader(readModelsOf(postgres))('PL-1000')).completeTo).toBe(16);
+    expect((await snapshotReader(readModelsOf(postgres))('PL-1001')).completeTo).toBe(60);
+    const unknown = await snapshotReader(readModelsOf(postgres))('NOBODY');
     expect(unknown).toMatchObject({ completeTo: 60, state: { name: 'NOBODY', registry: { status: 'unregistered' } } });
   }, 30_000);
 
@@ -336,7 +336,7 @@ describe('reading one’s writes', () => {
     const store = storeOf(history);
     await happen(history, store, 20);
     const postgres = await database();
-    const watch = new PositionWaiter(postgres.sql, Date.now);
+    const watch = new PositionWaiter(readModelsOf(postgres), Date.now);
     const lanes = [laneOf('PL-1000')];
     const wait = { projections: ['journal'], lanes, position: 20, timeoutMs: 60 };
     expect(await watch.waitUntilPassed(wait)).toBe(false);
@@ -372,7 +372,7 @@ describe('reading one’s writes', () => {
     const filling = fill(postgres, store, { projections: [journal(undefined)] });
     await filling.caughtUp;
     await happen(history, store, 1);
-    const watch = new PositionWaiter(postgres.sql, Date.now);
+    const watch = new PositionWaiter(readModelsOf(postgres), Date.now);
     expect(await watch.waitUntilPassed({ projections: ['journal'], lanes: 'all', position: 1, timeoutMs: 1_000 })).toBe(
       true,
     );

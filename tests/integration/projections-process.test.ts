@@ -10,7 +10,6 @@ import { NatsEventStore } from '../../platform/nats/event-store.ts';
 import { ensureStreams } from '../../platform/nats/jetstream.ts';
 import { Postgres } from '../../platform/postgres/connection.ts';
 import { freePort } from '../../platform/process/ports.ts';
-import { servingRun } from '../../projections/engine/queries/serving-runs.ts';
 import { runStatus } from '../../projections/engine/queries/status.ts';
 import { listEvents } from '../../projections/event_log/queries/events.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
@@ -18,6 +17,7 @@ import { eventually } from '../support/eventually.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
 import { metricsAt, metricsWhen } from '../support/metrics.ts';
 import { connectPlatform, quietLog, testPlatform } from '../support/nats.ts';
+import { readModelsOf } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
 import { freshDatabase, natsServerBinary } from '../support/services.ts';
 import { answered } from '../support/telemetry.ts';
@@ -89,7 +89,7 @@ test('the process follows the stream, survives kill -9, writes telemetry, and st
   };
   const recorded = async () =>
     (await store.tail(unit, 0)).reduce((events, message) => events + message.events().length, 0);
-  const shown = async () => (await listEvents(postgres.sql, { unit, limit: 1, count: true })).total;
+  const shown = async () => (await listEvents(readModelsOf(postgres), { unit, limit: 1, count: true })).total;
 
   await append(40);
   const first = await start();
@@ -129,7 +129,7 @@ test('the process follows the stream, survives kill -9, writes telemetry, and st
     expect(verified.stdout.toString()).toMatch(new RegExp(`${name} is what [\\d,]+ events say, row for row`));
     expect(verified.exitCode).toBe(0);
   }
-  const { schema } = await servingRun(postgres.sql, 'units');
+  const { schema } = await readModelsOf(postgres).servingRuns.find('units');
   const grid = postgres.sql(`${schema}.unit`);
   const [kept] = await postgres.sql<{ name: string }[]>`select display_name as name from ${grid} where unit = ${unit}`;
   await postgres.sql`update ${grid} set display_name = 'forged' where unit = ${unit}`;
@@ -227,9 +227,12 @@ test('NATS and Postgres crash under it, and it goes on by itself', async () => {
       }
     };
     const isShown = () =>
-      eventually(async () => expect((await listEvents(pool.sql, { limit: 1, count: true })).total).toBe(events), {
-        timeoutMs: 30_000,
-      });
+      eventually(
+        async () => expect((await listEvents(readModelsOf(pool), { limit: 1, count: true })).total).toBe(events),
+        {
+          timeoutMs: 30_000,
+        },
+      );
     const child = await start({ NATS_URL: ownNats.url, DATABASE_URL: ownPostgres.url });
     for (let round = 0; round < 3; round++) {
       await append(20);
@@ -264,7 +267,7 @@ test('lanes are shared by processes; one that comes, goes or is killed loses and
   const shown = async () => {
     let count = 0;
     for (const unit of history.states.keys())
-      count += (await listEvents(postgres.sql, { unit, limit: 1, count: true })).total ?? 0;
+      count += (await listEvents(readModelsOf(postgres), { unit, limit: 1, count: true })).total ?? 0;
     return count;
   };
   const members: Bun.Subprocess[] = [await start(), await start()];

@@ -16,7 +16,7 @@ import { customerReservations, findFreeLockers, getReservation } from '../../pro
 import { TelemetryRecorder } from '../../projections/telemetry/telemetry-recorder.ts';
 import { getUnit, listUnits, pingTargets, type UnitSort } from '../../projections/units/queries.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
-import { fillToTheEnd, freshPostgres, happen, silentLog, storeOf } from '../support/projections.ts';
+import { fillToTheEnd, freshPostgres, happen, readModelsOf, silentLog, storeOf } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
 import { answered, watchAllShards } from '../support/telemetry.ts';
 
@@ -60,7 +60,7 @@ describe('availability', () => {
       const untilMs = fromMs + (5 + random.below(240)) * MINUTE_MS;
       const size = random.below(2) === 0 ? undefined : LOCKER_SIZES[random.below(4)];
       const expected = statesOf().flatMap((state) => expectedOffers(state, { fromMs, untilMs }, nowMs));
-      const { items, asOf } = await findFreeLockers(postgres.sql, {
+      const { items, asOf } = await findFreeLockers(readModelsOf(postgres), {
         near: { lat: 54.1, lon: 18.1, radiusM: 1_000_000 },
         from: toInstant(fromMs),
         until: toInstant(untilMs),
@@ -79,18 +79,18 @@ describe('availability', () => {
     const centre = { lat: 54.1, lon: 18.1 };
     const from = toInstant(history.nowMs + 100 * MINUTE_MS);
     const query = { from, until: toInstant(history.nowMs + 160 * MINUTE_MS), nowMs: history.nowMs, limit: 10_000 };
-    const near = await findFreeLockers(postgres.sql, { ...query, near: { ...centre, radiusM: 5_000 } });
+    const near = await findFreeLockers(readModelsOf(postgres), { ...query, near: { ...centre, radiusM: 5_000 } });
     const distances = near.items.map(({ unit }) => distanceTo(unit, centre));
     expect(distances.length).toBeGreaterThan(0);
     expect(Math.max(...distances)).toBeLessThan(5_010);
     expect(distances).toEqual(distances.toSorted((a, b) => a - b));
-    const all = await findFreeLockers(postgres.sql, { ...query, near: { ...centre, radiusM: 1_000_000 } });
+    const all = await findFreeLockers(readModelsOf(postgres), { ...query, near: { ...centre, radiusM: 1_000_000 } });
     const inside = all.items.filter(({ unit }) => distanceTo(unit, centre) <= 5_000);
     expect(near.items.length).toBe(inside.length);
   });
 
   test('says who knows it', async () => {
-    const { items } = await findFreeLockers(postgres.sql, {
+    const { items } = await findFreeLockers(readModelsOf(postgres), {
       near: { lat: 54.1, lon: 18.1, radiusM: 1_000_000 },
       from: toInstant(history.nowMs + 100 * MINUTE_MS),
       until: toInstant(history.nowMs + 160 * MINUTE_MS),
@@ -108,25 +108,29 @@ describe('availability', () => {
 describe('reservations', () => {
   test('a customer sees all of their own and nobody else’s, page by page', async () => {
     const held = (
-      await pages((cursor) => listEvents(postgres.sql, { type: 'ReservationHeld', limit: 100, ...at(cursor) }))
+      await pages((cursor) =>
+        listEvents(readModelsOf(postgres), { type: 'ReservationHeld', limit: 100, ...at(cursor) }),
+      )
     ).map(({ data }) => data as { reservationId: string; customer: string });
     for (const customer of new Set(held.map((event) => event.customer))) {
       const own = held.filter((event) => event.customer === customer).map(({ reservationId }) => reservationId);
-      const listed = await pages((cursor) => customerReservations(postgres.sql, { customer, limit: 3, ...at(cursor) }));
+      const listed = await pages((cursor) =>
+        customerReservations(readModelsOf(postgres), { customer, limit: 3, ...at(cursor) }),
+      );
       expect(listed.map(({ id }) => id)).toEqual(own);
-      const { total } = await customerReservations(postgres.sql, { customer, limit: 1, count: true });
+      const { total } = await customerReservations(readModelsOf(postgres), { customer, limit: 1, count: true });
       expect(total).toBe(own.length);
     }
     const [mine, other] = [held[0], held.find(({ customer }) => customer !== held[0]?.customer)];
     const query = { id: mine?.reservationId ?? '', customer: other?.customer ?? '' };
-    expect(await getReservation(postgres.sql, query)).toBeUndefined();
+    expect(await getReservation(readModelsOf(postgres), query)).toBeUndefined();
   }, 30_000);
 
   test('one reservation is what the fold makes of it', async () => {
     for (const state of statesOf()) {
       for (const reservation of allReservations(state.booking)) {
         const { id, customer } = reservation;
-        const shown = await getReservation(postgres.sql, { id, customer });
+        const shown = await getReservation(readModelsOf(postgres), { id, customer });
         expect(shown).toEqual({ ...reservation, unit: state.name });
       }
     }
@@ -138,7 +142,7 @@ describe('the event log', () => {
     const before = await store.lastSequence();
     let isGrown = false;
     const listed = await pages(async (cursor) => {
-      const page = await listEvents(postgres.sql, { limit: 97, ...at(cursor) });
+      const page = await listEvents(readModelsOf(postgres), { limit: 97, ...at(cursor) });
       if (!isGrown) {
         isGrown = true;
         await happen(history, store, 20);
@@ -158,11 +162,11 @@ describe('the event log', () => {
   }, 30_000);
 
   test('filters by unit, locker, type and time', async () => {
-    const all = await pages((cursor) => listEvents(postgres.sql, { limit: 500, ...at(cursor) }));
+    const all = await pages((cursor) => listEvents(readModelsOf(postgres), { limit: 500, ...at(cursor) }));
     const from = all[Math.floor(all.length * 0.7)]?.time ?? '';
     const until = all[Math.floor(all.length * 0.2)]?.time ?? '';
     const filter = { unit: 'PL-1003', locker: '1', type: 'LockerOpened', from, until };
-    const { items, total } = await listEvents(postgres.sql, { ...filter, limit: 500, count: true });
+    const { items, total } = await listEvents(readModelsOf(postgres), { ...filter, limit: 500, count: true });
     const expected = all.filter(
       ({ subject, type, time }) => subject === 'PL-1003/1' && type === 'LockerOpened' && time >= from && time < until,
     );
@@ -171,16 +175,16 @@ describe('the event log', () => {
   });
 
   test('refuses what looks like a time and is none', async () => {
-    const refused = listEvents(postgres.sql, { from: '2026-13-45T10:00:00Z', limit: 1 });
+    const refused = listEvents(readModelsOf(postgres), { from: '2026-13-45T10:00:00Z', limit: 1 });
     await expect(refused).rejects.toMatchObject({ kind: 'validation', errors: [{ path: '/from' }] });
-    expect((await listEvents(postgres.sql, { from: '0000-01-01T00:00:00Z', limit: 1 })).items.length).toBe(1);
+    expect((await listEvents(readModelsOf(postgres), { from: '0000-01-01T00:00:00Z', limit: 1 })).items.length).toBe(1);
   });
 
   test('keeps an event whose clock says nonsense', async () => {
     const commit = oddCommit();
     await store.append(commit);
     await fillToTheEnd(postgres, store);
-    const { items } = await listEvents(postgres.sql, { unit: 'ODD', limit: 5 });
+    const { items } = await listEvents(readModelsOf(postgres), { unit: 'ODD', limit: 5 });
     const asStored = JSON.parse(JSON.stringify(commit.events)) as unknown[];
     expect(items.map(({ position: _, recordedAt: __, ...event }) => event)).toEqual(asStored.toReversed() as never);
     expect((await postgres.sql`select unit from platform.projection_parked`).length).toBe(0);
@@ -194,9 +198,9 @@ describe('units', () => {
       .map(({ name }) => name)
       .toSorted();
     for (const sort of ['name', 'state', 'lastOnlineAt', 'lastResponseTimeMs'] satisfies UnitSort[]) {
-      const listed = await pages((cursor) => listUnits(postgres.sql, { sort, limit: 4, ...at(cursor) }));
+      const listed = await pages((cursor) => listUnits(readModelsOf(postgres), { sort, limit: 4, ...at(cursor) }));
       expect(listed.map(({ name }) => name).toSorted()).toEqual(names);
-      const whole = await listUnits(postgres.sql, { sort, limit: 100, count: true });
+      const whole = await listUnits(readModelsOf(postgres), { sort, limit: 100, count: true });
       expect(listed).toEqual([...whole.items]);
       expect(whole.total).toBe(UNITS);
     }
@@ -204,7 +208,7 @@ describe('units', () => {
 
   test('state, backlog and last answer come from events and pings together', async () => {
     await tellPings();
-    const { items } = await listUnits(postgres.sql, { limit: 100 });
+    const { items } = await listUnits(readModelsOf(postgres), { limit: 100 });
     for (const item of items) {
       const state = history.states.get(item.name);
       const ping = pingOf(item.name);
@@ -215,7 +219,7 @@ describe('units', () => {
       expect(item.lastOnlineAt).toBe(toInstant(ping.at));
       if (state?.device.epoch !== undefined) expect(item.backlog).toBe(ping.isBehind ? 5 : 0);
     }
-    const online = await listUnits(postgres.sql, {
+    const online = await listUnits(readModelsOf(postgres), {
       state: 'online',
       limit: 100,
     });
@@ -224,19 +228,21 @@ describe('units', () => {
 
   test('are found by a part of their name and by shard', async () => {
     const now = { limit: 100 };
-    const found = await listUnits(postgres.sql, { ...now, q: 'l-101' });
+    const found = await listUnits(readModelsOf(postgres), { ...now, q: 'l-101' });
     expect(found.items.map(({ name }) => name)).toEqual(Array.from({ length: 10 }, (_, n) => `PL-101${n}`));
-    expect((await listUnits(postgres.sql, { ...now, q: '%' })).items).toEqual([]);
+    expect((await listUnits(readModelsOf(postgres), { ...now, q: '%' })).items).toEqual([]);
     const shard = unitHash('PL-1004').slice(0, 1);
     const there = statesOf()
       .map(({ name }) => name)
       .filter((name) => unitHash(name).startsWith(shard));
-    expect((await listUnits(postgres.sql, { ...now, shard })).items.map(({ name }) => name)).toEqual(there.toSorted());
+    expect((await listUnits(readModelsOf(postgres), { ...now, shard })).items.map(({ name }) => name)).toEqual(
+      there.toSorted(),
+    );
   });
 
   test('one unit has its lockers with doors and rentals; ping targets come in order', async () => {
     for (const state of statesOf()) {
-      const unit = await getUnit(postgres.sql, state.name);
+      const unit = await getUnit(readModelsOf(postgres), state.name);
       if (state.registry.status === 'unregistered') continue;
       expect(unit?.lockerDetails).toEqual(
         state.registry.lockers.map(({ id, size, inService }) => ({
@@ -248,16 +254,20 @@ describe('units', () => {
         })),
       );
     }
-    expect(await getUnit(postgres.sql, 'NOBODY')).toBeUndefined();
-    const { targets: first, completeTo } = await pingTargets(postgres.sql, {
+    expect(await getUnit(readModelsOf(postgres), 'NOBODY')).toBeUndefined();
+    const { targets: first, completeTo } = await pingTargets(readModelsOf(postgres), {
       since: 0,
       afterName: undefined,
       limit: 10,
     });
-    const { targets: rest } = await pingTargets(postgres.sql, { since: 0, afterName: first.at(-1)?.name, limit: 100 });
-    expect((await pingTargets(postgres.sql, { since: completeTo, afterName: undefined, limit: 100 })).targets).toEqual(
-      [],
-    );
+    const { targets: rest } = await pingTargets(readModelsOf(postgres), {
+      since: 0,
+      afterName: first.at(-1)?.name,
+      limit: 100,
+    });
+    expect(
+      (await pingTargets(readModelsOf(postgres), { since: completeTo, afterName: undefined, limit: 100 })).targets,
+    ).toEqual([]);
     expect([...first, ...rest].map(({ name }) => name)).toEqual(
       statesOf()
         .map(({ name }) => name)
@@ -270,14 +280,14 @@ test('a cursor that is not of the list is refused', async () => {
   const now = { limit: 1 };
   const wrong = ['', 'nonsense', ...[null, 1, [], ['a', 'b', 'c'], [1.5, 0], ['x', {}], [1e300, 'x']].map(encoded)];
   for (const cursor of wrong) {
-    await expect(listEvents(postgres.sql, { limit: 1, cursor })).rejects.toBeInstanceOf(CursorError);
-    await expect(customerReservations(postgres.sql, { customer: 'x', limit: 1, cursor })).rejects.toBeInstanceOf(
-      CursorError,
-    );
-    await expect(listUnits(postgres.sql, { ...now, cursor })).rejects.toBeInstanceOf(CursorError);
+    await expect(listEvents(readModelsOf(postgres), { limit: 1, cursor })).rejects.toBeInstanceOf(CursorError);
+    await expect(
+      customerReservations(readModelsOf(postgres), { customer: 'x', limit: 1, cursor }),
+    ).rejects.toBeInstanceOf(CursorError);
+    await expect(listUnits(readModelsOf(postgres), { ...now, cursor })).rejects.toBeInstanceOf(CursorError);
   }
-  const { nextCursor } = await listUnits(postgres.sql, { ...now, sort: 'state' });
-  const other = listUnits(postgres.sql, { ...now, sort: 'lastOnlineAt', cursor: nextCursor ?? '' });
+  const { nextCursor } = await listUnits(readModelsOf(postgres), { ...now, sort: 'state' });
+  const other = listUnits(readModelsOf(postgres), { ...now, sort: 'lastOnlineAt', cursor: nextCursor ?? '' });
   await expect(other).rejects.toBeInstanceOf(CursorError);
 });
 

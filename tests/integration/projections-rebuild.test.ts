@@ -6,14 +6,22 @@ import { createProjections } from '../../projections/create-projections.ts';
 import type { Projection } from '../../projections/engine/projection.ts';
 import { PositionWaiter } from '../../projections/engine/queries/position-waiter.ts';
 import { cancelRebuild, requestRebuild } from '../../projections/engine/queries/rebuilds.ts';
-import { servingRun } from '../../projections/engine/queries/serving-runs.ts';
 import { listProjections } from '../../projections/engine/queries/status.ts';
 import { dropEndedRuns } from '../../projections/engine/runs/drop-runs.ts';
 import { listEvents } from '../../projections/event_log/queries/events.ts';
 import { getUnit, listUnits } from '../../projections/units/queries.ts';
 import { eventually } from '../support/eventually.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
-import { dump, fill, fillToTheEnd, freshPostgres, happen, silentLog, storeOf } from '../support/projections.ts';
+import {
+  dump,
+  fill,
+  fillToTheEnd,
+  freshPostgres,
+  happen,
+  readModelsOf,
+  silentLog,
+  storeOf,
+} from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
 
 const NAMES = ['bookings', 'event_log', 'reservations', 'units'];
@@ -54,7 +62,7 @@ function serves(postgres: Postgres, runId: number): Promise<unknown> {
 }
 
 async function shownTo(postgres: Postgres, position: number): Promise<void> {
-  const watch = new PositionWaiter(postgres.sql, Date.now);
+  const watch = new PositionWaiter(readModelsOf(postgres), Date.now);
   expect(await watch.waitUntilPassed({ projections: NAMES, lanes: 'all', position, timeoutMs: 20_000 })).toBe(true);
 }
 
@@ -76,7 +84,7 @@ function slow(poison?: number, version = 1): Projection {
 }
 
 async function countOf({ sql }: Postgres, projection: string): Promise<number> {
-  const { schema } = await servingRun(sql, projection);
+  const { schema } = await readModelsOf({ sql }).servingRuns.find(projection);
   const [row] = await sql<{ count: number }[]>`select count(*) as count from ${sql(`${schema}.entry`)}`;
   return row?.count ?? 0;
 }
@@ -90,11 +98,13 @@ describe('a rebuild that was asked for', () => {
     await happen(history, store, 400);
     await filling.caughtUp;
     await shownTo(postgres, 400);
-    const { total: unitsShown = 0 } = await listUnits(postgres.sql, { limit: 1, count: true });
+    const { total: unitsShown = 0 } = await listUnits(readModelsOf(postgres), { limit: 1, count: true });
     expect(unitsShown).toBe(12);
 
     const done = new AbortController();
-    const watch = new PositionWaiter(postgres.sql, Date.now);
+    // Shared, as in a server: its cache must not show an older run than the one that was waited for.
+    const readModels = readModelsOf(postgres);
+    const watch = new PositionWaiter(readModels, Date.now);
     let answers = 0;
     const read = async () => {
       // Each reader's own: two that ask at once may be answered in the other order.
@@ -105,9 +115,9 @@ describe('a rebuild that was asked for', () => {
           true,
         );
         const [units, events, one] = await Promise.all([
-          listUnits(postgres.sql, { limit: 50, count: true }),
-          listEvents(postgres.sql, { limit: 1, count: true }),
-          getUnit(postgres.sql, 'PL-1003'),
+          listUnits(readModels, { limit: 50, count: true }),
+          listEvents(readModels, { limit: 1, count: true }),
+          getUnit(readModels, 'PL-1003'),
         ]);
         // Nothing that was shown vanishes, and what was waited for is there.
         expect(units.total).toBe(unitsShown);
@@ -242,7 +252,7 @@ test('in a new database, readers wait until the read models have caught up, and 
   const filling = fill(postgres, store, { projections: createProjections() });
   // Either there is nothing to read yet, or all of it.
   await eventually(async () => {
-    const { total } = await listUnits(postgres.sql, { limit: 1, count: true });
+    const { total } = await listUnits(readModelsOf(postgres), { limit: 1, count: true });
     expect(total).toBe(12);
     return true;
   }, PATIENCE);

@@ -16,7 +16,7 @@ import { TelemetryRecorder } from '../../projections/telemetry/telemetry-recorde
 import { PING_CLOCK_PRECEDENCE_MS } from '../../projections/telemetry/unit-telemetry.ts';
 import { getUnit, listUnits, pingTargets } from '../../projections/units/queries.ts';
 import { permutations } from '../support/permutations.ts';
-import { fillToTheEnd, freshPostgres, silentLog } from '../support/projections.ts';
+import { fillToTheEnd, freshPostgres, readModelsOf, silentLog } from '../support/projections.ts';
 import { answered, missed, watchAllShards } from '../support/telemetry.ts';
 import { at, HOUR_MS, LOCKERS, NOW_MS, registration } from '../unit/domain/scene.ts';
 
@@ -176,7 +176,7 @@ describe('what was heard', () => {
 });
 
 describe('the state that is shown', () => {
-  const shown = async (unit: string) => (await listUnits(postgres.sql, { q: unit, limit: 10 })).items[0];
+  const shown = async (unit: string) => (await listUnits(readModelsOf(postgres), { q: unit, limit: 10 })).items[0];
   const status = (changes: Partial<PingerStatus>): PingerStatus => ({
     pingerId: 'pinger-1',
     at: Date.now(),
@@ -223,7 +223,7 @@ describe('the state that is shown', () => {
     await postgres.sql`
       update platform.watched_shards set watched_at = ${watchedAt}, watched_until = now() - interval '1 second'`;
     expect(await shown('BEATS')).toMatchObject({ state: 'unknown', unknownSince: watchedAt.toISOString() });
-    expect((await listUnits(postgres.sql, { state: 'unknown', q: 'BEATS', limit: 1 })).items).toHaveLength(1);
+    expect((await listUnits(readModelsOf(postgres), { state: 'unknown', q: 'BEATS', limit: 1 })).items).toHaveLength(1);
     // Watching the shard of others changes nothing.
     await say({ shards: [shard === '00' ? '01' : '00'] });
     expect(await shown('BEATS')).toMatchObject({ state: 'unknown' });
@@ -274,7 +274,7 @@ test('a clock is wrong beyond the tolerance, in the grid, in the detail and for 
     ['BEHIND', -HOUR_MS],
   ]);
   for (const [name, offset] of Object.entries(offsets)) {
-    expect(await getUnit(postgres.sql, name)).toMatchObject({
+    expect(await getUnit(readModelsOf(postgres), name)).toMatchObject({
       clockOffsetMs: offset ?? null,
       clockWrong: Math.abs(offset ?? 0) === HOUR_MS,
     });
@@ -296,7 +296,7 @@ describe('events of a wrong clock', () => {
   });
 
   test('keep both times, and are filtered by the corrected one', async () => {
-    const { items } = await listEvents(postgres.sql, { unit: 'SKEWED', type: 'LockerClosed', limit: 10 });
+    const { items } = await listEvents(readModelsOf(postgres), { unit: 'SKEWED', type: 'LockerClosed', limit: 10 });
     expect(
       items.map(({ unitseq, time, clockoffsetms, correctedTime }) => [unitseq, time, clockoffsetms, correctedTime]),
     ).toEqual([
@@ -305,16 +305,16 @@ describe('events of a wrong clock', () => {
     ]);
     expect('correctedTime' in (items[0] ?? {})).toBe(false);
     const seqs = async (filter: { from?: string; until?: string }) =>
-      (await listEvents(postgres.sql, { unit: 'SKEWED', type: 'LockerClosed', ...filter, limit: 10 })).items.map(
-        ({ unitseq }) => unitseq,
-      );
+      (
+        await listEvents(readModelsOf(postgres), { unit: 'SKEWED', type: 'LockerClosed', ...filter, limit: 10 })
+      ).items.map(({ unitseq }) => unitseq);
     expect(await seqs({ from: at(1), until: at(2) })).toEqual([1]);
     expect(await seqs({ from: at(61) })).toEqual([2]);
     expect(await seqs({ until: at(1) })).toEqual([]);
   });
 
   test('make the unit’s detail right', async () => {
-    const unit = await getUnit(postgres.sql, 'SKEWED');
+    const unit = await getUnit(readModelsOf(postgres), 'SKEWED');
     expect(unit?.lastEventAt).toBe(at(2));
     expect(unit?.lockerDetails[0]?.rental).toEqual({ rentalId: 'r', startedAt: at(2), until: at(60) });
   });
@@ -326,7 +326,7 @@ test('who pings and fetches hears of channels, and nothing of units whose creden
   await append('REVOKED', 'registry', { type: 'UnitCredentialsRevoked', data: {} });
   await fillToTheEnd(postgres, store);
   const names = async () =>
-    (await pingTargets(postgres.sql, { since: 0, afterName: undefined, limit: 100 })).targets.flatMap(
+    (await pingTargets(readModelsOf(postgres), { since: 0, afterName: undefined, limit: 100 })).targets.flatMap(
       ({ name, inUse }) => (inUse ? [name] : []),
     );
   expect(await names()).toContain('FETCHED');

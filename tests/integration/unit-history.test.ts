@@ -19,7 +19,7 @@ import { pastView } from '../../server/api/history/views.ts';
 import { Problem } from '../../server/http/problems.ts';
 import { Reads } from '../../server/http/reads.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
-import { fillToTheEnd, freshPostgres, silentLog } from '../support/projections.ts';
+import { fillToTheEnd, freshPostgres, readModelsOf, silentLog } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
 import { testPostgres } from '../support/services.ts';
 
@@ -78,7 +78,7 @@ beforeAll(async () => {
 afterAll(() => Promise.all([postgres.close(1), reader.close(1)]));
 
 function historyWith(changes: Partial<UnitHistoryDependencies> = {}): UnitHistory {
-  const loadSnapshot = snapshotReader(postgres.sql);
+  const loadSnapshot = snapshotReader(readModelsOf(postgres));
   const clock = () => recordedAtMs + LATER_MS;
   const decider = new UnitDecider({
     ...{ store, loadSnapshot, clock, log: silentLog },
@@ -87,8 +87,8 @@ function historyWith(changes: Partial<UnitHistoryDependencies> = {}): UnitHistor
     sleep: async () => undefined,
   });
   return new UnitHistory({
-    ...{ eventLog: reader.sql, loadSnapshot, decider, clock },
-    reads: new Reads(new PositionWaiter(postgres.sql, () => performance.now())),
+    ...{ eventLog: readModelsOf(reader), loadSnapshot, decider, clock },
+    reads: new Reads(new PositionWaiter(readModelsOf(postgres), () => performance.now())),
     lastSequence: () => store.lastSequence(),
     ...changes,
   });
@@ -205,7 +205,7 @@ test('commits come whole, wherever a page ends', async () => {
   const [unit = ''] = life.states.keys();
   const upTo = await store.lastSequence();
   for (const pageEvents of [1, 2, 3, 5]) {
-    const commits = await Array.fromAsync(unitCommits(reader.sql, unit, { after: 0, upTo, pageEvents }));
+    const commits = await Array.fromAsync(unitCommits(readModelsOf(reader), unit, { after: 0, upTo, pageEvents }));
     const expected = messages.filter((message) => message.unit === unit);
     expect(commits.flat()).toEqual(
       expected.map((message) => ({

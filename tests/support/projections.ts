@@ -8,6 +8,7 @@ import { migrate } from '../../platform/postgres/migrations.ts';
 import { createProjections } from '../../projections/create-projections.ts';
 import { runProjections } from '../../projections/engine/engine.ts';
 import type { Projection } from '../../projections/engine/projection.ts';
+import { type ReadModels, ServingRuns } from '../../projections/engine/queries/serving-runs.ts';
 import type { FleetHistory } from './fleet-history.ts';
 import { freshDatabase } from './services.ts';
 
@@ -78,6 +79,11 @@ export function fill(
       await ended;
     },
   };
+}
+
+/** What queries need, with a lookup of the serving runs of its own: nothing is cached from an earlier call. */
+export function readModelsOf({ sql }: Pick<Postgres, 'sql'>): ReadModels {
+  return { sql, servingRuns: new ServingRuns(sql, () => performance.now()) };
 }
 
 /** Fills to the end of the store and stops. */

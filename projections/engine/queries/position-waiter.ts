@@ -2,8 +2,7 @@
 
 import { setTimeout as pause } from 'node:timers/promises';
 import { LANE_COUNT } from '../../../domain/shard.ts';
-import type { Sql } from '../../../platform/postgres/connection.ts';
-import { noteServing } from './serving-runs.ts';
+import type { ReadModels } from './serving-runs.ts';
 
 /** How often the checkpoints are read while somebody waits: once for all who wait. */
 const POLL_INTERVAL_MS = 15;
@@ -38,15 +37,15 @@ type Progress = Map<string, Map<number, number>>;
 
 /** Tells when the runs that serve have passed a position. Reads Postgres only while somebody waits. */
 export class PositionWaiter {
-  readonly #sql: Sql;
+  readonly #readModels: ReadModels;
   readonly #clock: () => number;
   readonly #waiting = new Set<Waiting>();
   readonly #progress: Progress = new Map();
   #isPolling = false;
 
   /** `clock` gives milliseconds. */
-  constructor(sql: Sql, clock: () => number) {
-    this.#sql = sql;
+  constructor(readModels: ReadModels, clock: () => number) {
+    this.#readModels = readModels;
     this.#clock = clock;
   }
 
@@ -89,14 +88,15 @@ export class PositionWaiter {
       if (waiting.lanes === 'all') isAll = true;
       else for (const lane of waiting.lanes) lanes.add(lane);
     }
-    const rows = await this.#sql<ProgressRow[]>`
+    const { sql, servingRuns } = this.#readModels;
+    const rows = await sql<ProgressRow[]>`
       select r.id as run_id, r.schema_name, r.projection, c.lane, c.position
       from platform.projection_runs r join platform.projection_checkpoints c on c.run_id = r.id
       where r.status = 'serving' and r.projection = any(${[...projections]}::text[])
         and (${isAll}::boolean or c.lane = any(${[...lanes]}::smallint[]))`;
     const noted = new Set<number>();
     for (const { run_id, schema_name, projection, lane, position } of rows) {
-      if (!noted.has(run_id)) noteServing(this.#sql, projection, run_id, schema_name);
+      if (!noted.has(run_id)) servingRuns.put(projection, { runId: run_id, schema: schema_name });
       noted.add(run_id);
       const known = this.#progress.get(projection) ?? new Map<number, number>();
       this.#progress.set(projection, known.set(lane, position));

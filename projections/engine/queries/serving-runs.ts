@@ -1,40 +1,68 @@
-/** Which schema serves a projection now. A rebuild moves one row; every process knows it within `REMEMBER_MS`. */
+/**
+ * The lookup of the run that serves a projection: reads need its schema. A rebuild changes one row of
+ * `platform.projection_runs`; every process reads from the new schema at the latest `SERVING_RUN_TTL_MS` later.
+ */
 
 import { PostgresUnavailableError, type Sql } from '../../../platform/postgres/connection.ts';
-
-/** How long a serving schema is remembered; a schema that no longer serves stays at least that long. */
-export const REMEMBER_MS = 1_000;
+import { SERVING_RUN_TTL_MS } from '../runs/runs.ts';
 
 export interface ServingRun {
   readonly runId: number;
   readonly schema: string;
 }
 
-const remembered = new WeakMap<Sql, Map<string, { readonly run: Promise<ServingRun>; readonly untilMs: number }>>();
-
-/** @throws PostgresUnavailableError also while no run of the projection serves yet */
-export function servingRun(sql: Sql, projection: string): Promise<ServingRun> {
-  const runs = remembered.get(sql) ?? new Map();
-  remembered.set(sql, runs);
-  const known = runs.get(projection);
-  const nowMs = performance.now();
-  if (known !== undefined && nowMs < known.untilMs) return known.run;
-  const run = findServingRun(sql, projection);
-  runs.set(projection, { run, untilMs: nowMs + REMEMBER_MS });
-  run.catch(() => runs.delete(projection));
-  return run;
+/** What the queries of a read model need: a connection, and the lookup that a process shares between all its connections. */
+export interface ReadModels {
+  readonly sql: Sql;
+  readonly servingRuns: ServingRuns;
 }
 
-/** Takes note of which run serves: whoever has seen one of its positions must not read another one's rows after that. */
-export function noteServing(sql: Sql, projection: string, runId: number, schema: string): void {
-  const runs = remembered.get(sql) ?? new Map();
-  remembered.set(sql, runs);
-  runs.set(projection, { run: Promise.resolve({ runId, schema }), untilMs: performance.now() + REMEMBER_MS });
+interface CachedRun {
+  readonly run: Promise<ServingRun>;
+  readonly expiresAtMs: number;
+}
+
+/** A process makes one instance. The cache has one entry a projection, so its size is bounded by the code. */
+export class ServingRuns {
+  readonly #sql: Sql;
+  readonly #clock: () => number;
+  readonly #cache = new Map<string, CachedRun>();
+
+  /** `clock` is monotonic and counts milliseconds. */
+  constructor(sql: Sql, clock: () => number) {
+    this.#sql = sql;
+    this.#clock = clock;
+  }
+
+  /** @throws PostgresUnavailableError when Postgres does not answer, and while no run of the projection serves yet */
+  find(projection: string): Promise<ServingRun> {
+    const cached = this.#cache.get(projection);
+    if (cached !== undefined && this.#clock() < cached.expiresAtMs) return cached.run;
+    const run = findServingRun(this.#sql, projection);
+    this.#put(projection, run);
+    run.catch(() => this.#cache.delete(projection));
+    return run;
+  }
+
+  /**
+   * Replaces the cached run by one that the caller has just read. A client that waited for a position of this run must not
+   * read rows of an older run afterwards.
+   */
+  put(projection: string, run: ServingRun): void {
+    this.#put(projection, Promise.resolve(run));
+  }
+
+  #put(projection: string, run: Promise<ServingRun>): void {
+    this.#cache.set(projection, { run, expiresAtMs: this.#clock() + SERVING_RUN_TTL_MS });
+  }
 }
 
 async function findServingRun(sql: Sql, projection: string): Promise<ServingRun> {
   const [row] = await sql<{ id: number; schema_name: string }[]>`
     select id, schema_name from platform.projection_runs where projection = ${projection} and status = 'serving'`;
-  if (row === undefined) throw new PostgresUnavailableError(`no run of ${projection} serves yet`);
+  if (row === undefined)
+    throw new PostgresUnavailableError(
+      `The read model ${projection} has no run that serves yet: its first run is still being filled. Retry later.`,
+    );
   return { runId: row.id, schema: row.schema_name };
 }

@@ -2,12 +2,11 @@
 
 import type { Log } from '../../../platform/observability/log.ts';
 import type { Postgres } from '../../../platform/postgres/connection.ts';
-import { REMEMBER_MS } from '../queries/serving-runs.ts';
-import { endRun, type Run } from './runs.ts';
+import { endRun, type Run, SERVING_RUN_TTL_MS } from './runs.ts';
 
 /** So long after the last reader can have looked up a schema, its longest query has ended too. */
 const QUERY_ALLOWANCE_MS = 29_000;
-const KEEP_MS = REMEMBER_MS + QUERY_ALLOWANCE_MS;
+const KEEP_MS = SERVING_RUN_TTL_MS + QUERY_ALLOWANCE_MS;
 /** A verification that was not heard of for so long was killed. */
 const VERIFICATION_SILENCE_MS = 900_000;
 /** Whoever still reads a schema is not waited for: it is tried again later. */

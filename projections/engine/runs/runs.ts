@@ -14,6 +14,11 @@ import { LANE_COUNT } from '../../../domain/shard.ts';
 import type { Postgres, Sql, Tx } from '../../../platform/postgres/connection.ts';
 import type { Projection } from '../projection.ts';
 
+/**
+ * For so long a process reads from the run that it last found serving. The schema of a run that ended stays at least so long.
+ */
+export const SERVING_RUN_TTL_MS = 1_000;
+
 export type RunReason = 'first' | 'version' | 'request' | 'verification';
 
 export interface Run {

@@ -3,9 +3,8 @@ import type { CloudEvent } from '../../../domain/events/envelope.ts';
 import { Refusal } from '../../../domain/refusal.ts';
 import { laneOf } from '../../../domain/shard.ts';
 import { toInstant, toMs } from '../../../domain/vocabulary.ts';
-import type { Sql } from '../../../platform/postgres/connection.ts';
 import { CursorError, decodeCursor, encodeCursor, type Page } from '../../../platform/postgres/cursor.ts';
-import { servingRun } from '../../engine/queries/serving-runs.ts';
+import type { ReadModels } from '../../engine/queries/serving-runs.ts';
 import {
   countEvents,
   type EventFilter,
@@ -45,12 +44,12 @@ export interface EventPage extends Page<RecordedEvent> {
 
 /** A page of the log. @throws CursorError, Refusal when `from` or `until` is no time */
 export async function listEvents(
-  sql: Sql,
+  { sql, servingRuns }: ReadModels,
   query: EventQuery & { readonly limit: number; readonly count?: boolean },
 ): Promise<EventPage> {
   const { limit, count = false } = query;
   const { filter, sort, place } = understood(query);
-  const { schema } = await servingRun(sql, 'event_log');
+  const { schema } = await servingRuns.find('event_log');
   const { rows, next } = await readPage(sql, schema, { filter, sort, ...place, limit });
   const counted = count ? await countEvents(sql, schema, filter) : undefined;
   return {
@@ -83,14 +82,14 @@ const EXPORT_PAGE_EVENTS = 1_000;
  *
  * @throws CursorError, Refusal when `from` or `until` is no time
  */
-export async function exportEvents(sql: Sql, query: EventQuery): Promise<EventExport> {
+export async function exportEvents(readModels: ReadModels, query: EventQuery): Promise<EventExport> {
   const { filter, sort, place } = understood(query);
-  const upTo = place?.upTo ?? (await appliedTo(sql, filter.unit));
-  return { upTo, pages: exportPages(sql, filter, sort, { after: place?.after, upTo }) };
+  const upTo = place?.upTo ?? (await appliedTo(readModels, filter.unit));
+  return { upTo, pages: exportPages(readModels, filter, sort, { after: place?.after, upTo }) };
 }
 
 async function* exportPages(
-  sql: Sql,
+  { sql, servingRuns }: ReadModels,
   filter: EventFilter,
   sort: EventSort,
   { after, upTo }: { readonly after: EventKey | undefined; readonly upTo: number },
@@ -98,7 +97,7 @@ async function* exportPages(
   let next = after;
   do {
     // A rebuild may have put another schema in the place of the one that the page before came from: the rows are the same.
-    const { schema } = await servingRun(sql, 'event_log');
+    const { schema } = await servingRuns.find('event_log');
     const page = await readPage(sql, schema, { filter, sort, after: next, upTo, limit: EXPORT_PAGE_EVENTS });
     yield page.rows.map((row) => ({ event: toEvent(row), cursor: cursorOf(sort, keyOf(row), upTo) }));
     next = page.next;
@@ -106,8 +105,8 @@ async function* exportPages(
 }
 
 /** Everything up to here is applied: in the lane of a unit, or in every lane. */
-async function appliedTo(sql: Sql, unit: string | undefined): Promise<number> {
-  const { runId } = await servingRun(sql, 'event_log');
+async function appliedTo({ sql, servingRuns }: ReadModels, unit: string | undefined): Promise<number> {
+  const { runId } = await servingRuns.find('event_log');
   const [row] = await sql<{ position: number | null }[]>`
     select min(position) as position from platform.projection_checkpoints
     where run_id = ${runId} ${unit === undefined ? sql.part`` : sql.part`and lane = ${laneOf(unit)}`}`;

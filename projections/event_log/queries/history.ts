@@ -6,7 +6,7 @@ import { laneOf } from '../../../domain/shard.ts';
 import type { RecordedCommit } from '../../../domain/unit/time-travel.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';
 import type { Sql } from '../../../platform/postgres/connection.ts';
-import { servingRun } from '../../engine/queries/serving-runs.ts';
+import type { ReadModels } from '../../engine/queries/serving-runs.ts';
 import { type EventRow, readPage } from '../pages.ts';
 
 /** Events that are read at a time. */
@@ -22,8 +22,8 @@ export interface HistoryEnd {
   readonly parkedFrom: number | undefined;
 }
 
-export async function readHistoryEnd(sql: Sql, unit: string): Promise<HistoryEnd> {
-  const { runId } = await servingRun(sql, 'event_log');
+export async function readHistoryEnd({ sql, servingRuns }: ReadModels, unit: string): Promise<HistoryEnd> {
+  const { runId } = await servingRuns.find('event_log');
   const [row] = await sql<{ position: number; parked_from: number | null }[]>`
     select c.position, p.position as parked_from
     from platform.projection_checkpoints c
@@ -39,26 +39,38 @@ export interface StoredCommit {
 }
 
 /** The last commit of a unit that was recorded at or before a moment, `undefined` when there is none. */
-export async function lastCommitRecordedBy(sql: Sql, unit: string, atMs: number): Promise<StoredCommit | undefined> {
-  return found(sql, sql.part`unit = ${unit} and recorded_at <= ${toInstant(atMs)}::timestamptz`, 'desc');
+export async function lastCommitRecordedBy(
+  readModels: ReadModels,
+  unit: string,
+  atMs: number,
+): Promise<StoredCommit | undefined> {
+  return found(
+    readModels,
+    readModels.sql.part`unit = ${unit} and recorded_at <= ${toInstant(atMs)}::timestamptz`,
+    'desc',
+  );
 }
 
 /** The last commit of a unit up to a sequence, `undefined` when there is none. */
-export async function lastCommitUpTo(sql: Sql, unit: string, sequence: number): Promise<StoredCommit | undefined> {
-  return found(sql, sql.part`unit = ${unit} and sequence <= ${sequence}::bigint`, 'desc');
+export async function lastCommitUpTo(
+  readModels: ReadModels,
+  unit: string,
+  sequence: number,
+): Promise<StoredCommit | undefined> {
+  return found(readModels, readModels.sql.part`unit = ${unit} and sequence <= ${sequence}::bigint`, 'desc');
 }
 
 /** The first commit of a unit, `undefined` when nothing was ever recorded of it. */
-export async function firstCommit(sql: Sql, unit: string): Promise<StoredCommit | undefined> {
-  return found(sql, sql.part`unit = ${unit}`, 'asc');
+export async function firstCommit(readModels: ReadModels, unit: string): Promise<StoredCommit | undefined> {
+  return found(readModels, readModels.sql.part`unit = ${unit}`, 'asc');
 }
 
 async function found(
-  sql: Sql,
+  { sql, servingRuns }: ReadModels,
   condition: ReturnType<Sql['part']>,
   order: 'asc' | 'desc',
 ): Promise<StoredCommit | undefined> {
-  const { schema } = await servingRun(sql, 'event_log');
+  const { schema } = await servingRuns.find('event_log');
   const by = order === 'asc' ? sql.part`sequence, index` : sql.part`sequence desc, index desc`;
   const [row] = await sql<{ sequence: number; recorded_at: Date }[]>`
     select sequence, recorded_at from ${sql(`${schema}.event`)} where ${condition} order by ${by} limit 1`;
@@ -70,7 +82,7 @@ async function found(
  * that memory holds one, and no transaction lasts.
  */
 export async function* unitCommits(
-  sql: Sql,
+  { sql, servingRuns }: ReadModels,
   unit: string,
   bounds: { readonly after: number; readonly upTo: number; readonly pageEvents?: number },
 ): AsyncGenerator<readonly RecordedCommit[]> {
@@ -82,7 +94,7 @@ export async function* unitCommits(
   };
   let begun: EventRow[] = [];
   while (place !== undefined) {
-    const { schema } = await servingRun(sql, 'event_log');
+    const { schema } = await servingRuns.find('event_log');
     const query = { filter: { unit }, sort: 'position', after: place, upTo, limit: pageEvents } as const;
     const page = await readPage(sql, schema, query);
     place = page.next;

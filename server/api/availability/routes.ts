@@ -2,7 +2,7 @@ import { Type } from '@sinclair/typebox';
 import { Elysia } from 'elysia';
 import { requireBookablePeriod } from '../../../domain/booking/booking.ts';
 import { Instant, LockerId, LockerSize, Money, toMs, UnitName } from '../../../domain/vocabulary.ts';
-import type { Sql } from '../../../platform/postgres/connection.ts';
+import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import { findFreeLockers } from '../../../projections/reservations/queries.ts';
 import { documented } from '../../http/documented.ts';
 import { invalidField } from '../../http/problems.ts';
@@ -45,11 +45,11 @@ const EXAMPLE = {
 export interface AvailabilityDependencies {
   readonly guard: Guard;
   readonly reads: Reads;
-  readonly sql: Sql;
+  readonly readModels: ReadModels;
   readonly clock: () => number;
 }
 
-export function availabilityRoutes({ guard, reads, sql, clock }: AvailabilityDependencies) {
+export function availabilityRoutes({ guard, reads, readModels, clock }: AvailabilityDependencies) {
   return new Elysia({ prefix: '/v1/availability' })
     .derive(async ({ headers }) => ({ principal: await guard.require(headers.authorization, 'customer') }))
     .get(
@@ -60,7 +60,7 @@ export function availabilityRoutes({ guard, reads, sql, clock }: AvailabilityDep
         requireBookablePeriod({ fromMs: toMs(from), untilMs: toMs(until) }, ANY_LENGTH, nowMs);
         const where = placeOf(unit, near, radiusM);
         await reads.wait('reservations', minPosition, unit);
-        return findFreeLockers(sql, {
+        return findFreeLockers(readModels, {
           ...where,
           ...(size === undefined ? {} : { size }),
           from,

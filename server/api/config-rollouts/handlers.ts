@@ -18,6 +18,7 @@ import {
   updateRolloutStatus,
 } from '../../../platform/rollouts/rollout-store.ts';
 import { rolloutCounts, rolloutUnits } from '../../../projections/configuration/queries.ts';
+import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import { selectUnits } from '../../../projections/units/queries.ts';
 import { invalidField, Problem } from '../../http/problems.ts';
 import type { Answer } from '../../http/writes.ts';
@@ -33,9 +34,11 @@ interface RolloutCommand {
 
 export class Rollouts {
   readonly #postgres: Postgres;
+  readonly #readModels: ReadModels;
 
-  constructor(postgres: Postgres) {
+  constructor(postgres: Postgres, readModels: ReadModels) {
     this.#postgres = postgres;
+    this.#readModels = readModels;
   }
 
   async create({ commandId, actor }: RolloutCommand, body: RolloutBody): Promise<Answer> {
@@ -53,7 +56,7 @@ export class Rollouts {
     const { sql } = this.#postgres;
     const rollout = await getRollout(sql, id);
     if (rollout === undefined) throw noRollout();
-    const counts = await rolloutCounts(sql, id);
+    const counts = await rolloutCounts(this.#readModels, id);
     const total = Object.values(counts).reduce((all, units) => all + units, 0);
     return { ...shown(rollout), units: { total, ...counts } };
   }
@@ -65,7 +68,7 @@ export class Rollouts {
 
   async units(query: Parameters<typeof rolloutUnits>[1]) {
     if ((await getRollout(this.#postgres.sql, query.id)) === undefined) throw noRollout();
-    return rolloutUnits(this.#postgres.sql, query);
+    return rolloutUnits(this.#readModels, query);
   }
 
   /** Pauses, resumes or aborts. */
@@ -80,7 +83,7 @@ export class Rollouts {
   }
 
   async #select(selection: Selection): Promise<readonly string[]> {
-    const units = await selectUnits(this.#postgres.sql, selection, MAX_ROLLOUT_UNITS + 1);
+    const units = await selectUnits(this.#readModels, selection, MAX_ROLLOUT_UNITS + 1);
     if (units.length > MAX_ROLLOUT_UNITS)
       throw invalidField('/selection', `selects more than ${MAX_ROLLOUT_UNITS} units`);
     if (units.length === 0) throw invalidField('/selection', 'selects no unit');

@@ -5,10 +5,10 @@ import { requireConfigured, type UnitConfiguration } from '../../../domain/confi
 import { isSameHash } from '../../../domain/configuration-values.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { toInstant, toMs } from '../../../domain/vocabulary.ts';
-import type { Sql } from '../../../platform/postgres/connection.ts';
 import type { ConfigurationPusher } from '../../../platform/units/configuration-pusher.ts';
 import type { DecisionResult, UnitDecider } from '../../../platform/units/unit-decider.ts';
 import { configurationVersion } from '../../../projections/configuration/queries.ts';
+import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import { unitConfiguration } from '../../../projections/units/queries.ts';
 import { Problem } from '../../http/problems.ts';
 import type { Reads } from '../../http/reads.ts';
@@ -22,7 +22,7 @@ export interface ConfigurationDependencies {
   readonly decider: UnitDecider;
   readonly push: ConfigurationPusher;
   readonly reads: Reads;
-  readonly sql: Sql;
+  readonly readModels: ReadModels;
   readonly clock: () => number;
 }
 
@@ -68,18 +68,18 @@ export class Configurations {
 
   /** Wants the values of an earlier version again. */
   async rollBack(command: ConfigurationCommand, { version, ...how }: RollbackBody): Promise<Answer<ConfigurationView>> {
-    const { decider, reads, sql } = this.#deps;
+    const { decider, reads, readModels } = this.#deps;
     const { sequences } = await decider.getState(command.name);
     // A version that was just made is one, too.
     await reads.wait('configuration', String(sequences.config), command.name);
-    const earlier = await configurationVersion(sql, command.name, version);
+    const earlier = await configurationVersion(readModels, command.name, version);
     if (earlier === undefined) throw new Problem('not-found', 404, 'There is no such unit, or no such version of it.');
     return this.change(command, { ...how, values: earlier.values });
   }
 
   /** As the read models know it, with what pings and heartbeats tell. */
   async view(name: string): Promise<ConfigurationView> {
-    const known = await unitConfiguration(this.#deps.sql, name);
+    const known = await unitConfiguration(this.#deps.readModels, name);
     if (known === undefined) throw new Problem('not-found', 404, 'There is no such unit.');
     const { reported } = requireConfigured(known.state.configuration);
     const { report } = known;

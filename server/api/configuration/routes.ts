@@ -1,10 +1,10 @@
 import { Elysia } from 'elysia';
-import type { Sql } from '../../../platform/postgres/connection.ts';
 import {
   configurationAttempts,
   configurationVersion,
   configurationVersions,
 } from '../../../projections/configuration/queries.ts';
+import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import { Problem } from '../../http/problems.ts';
 import { DEFAULT_LIMIT, type Reads } from '../../http/reads.ts';
 import type { Answer, Writes } from '../../http/writes.ts';
@@ -18,11 +18,11 @@ export interface ConfigurationRouteDependencies {
   readonly writes: Writes;
   readonly reads: Reads;
   readonly configurations: Configurations;
-  readonly sql: Sql;
+  readonly readModels: ReadModels;
 }
 
 export function configurationRoutes(deps: ConfigurationRouteDependencies) {
-  const { guard, writes, reads, configurations, sql } = deps;
+  const { guard, writes, reads, configurations, readModels } = deps;
   return new Elysia({ prefix: '/v1/units/:name/config' })
     .derive(async ({ request, headers, path, set }) => {
       const principal = await guard.require(headers.authorization, 'ops');
@@ -60,8 +60,8 @@ export function configurationRoutes(deps: ConfigurationRouteDependencies) {
       '/versions',
       async ({ params: { name }, query: { minPosition, limit = DEFAULT_LIMIT, ...page } }) => {
         await reads.wait('configuration', minPosition, name);
-        await requireUnit(sql, name);
-        return configurationVersions(sql, { ...page, unit: name, limit });
+        await requireUnit(readModels, name);
+        return configurationVersions(readModels, { ...page, unit: name, limit });
       },
       LIST_VERSIONS,
     )
@@ -69,7 +69,7 @@ export function configurationRoutes(deps: ConfigurationRouteDependencies) {
       '/versions/:version',
       async ({ params: { name, version }, query: { minPosition } }) => {
         await reads.wait('configuration', minPosition, name);
-        const found = await configurationVersion(sql, name, Number(version));
+        const found = await configurationVersion(readModels, name, Number(version));
         if (found === undefined)
           throw new Problem('not-found', 404, 'There is no such unit, or no such version of it.');
         return found;
@@ -80,16 +80,16 @@ export function configurationRoutes(deps: ConfigurationRouteDependencies) {
       '/attempts',
       async ({ params: { name }, query: { minPosition, limit = DEFAULT_LIMIT, ...page } }) => {
         await reads.wait('configuration', minPosition, name);
-        await requireUnit(sql, name);
-        return configurationAttempts(sql, { ...page, unit: name, limit });
+        await requireUnit(readModels, name);
+        return configurationAttempts(readModels, { ...page, unit: name, limit });
       },
       LIST_ATTEMPTS,
     );
 }
 
 /** Every unit has a first version. */
-async function requireUnit(sql: Sql, name: string): Promise<void> {
-  const first = await configurationVersion(sql, name, 1);
+async function requireUnit(readModels: ReadModels, name: string): Promise<void> {
+  const first = await configurationVersion(readModels, name, 1);
   if (first === undefined) throw new Problem('not-found', 404, 'There is no such unit.');
 }
 

@@ -1,5 +1,5 @@
 import { Elysia } from 'elysia';
-import type { Sql } from '../../../platform/postgres/connection.ts';
+import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import { exportEvents, listEvents } from '../../../projections/event_log/queries/events.ts';
 import { preferredType } from '../../http/accept.ts';
 import { NDJSON } from '../../http/body.ts';
@@ -15,7 +15,7 @@ export interface EventDependencies {
   readonly reads: Reads;
   readonly exports: Exports;
   /** Sessions that read pages of the log. */
-  readonly eventLog: Sql;
+  readonly eventLog: ReadModels;
 }
 
 export function eventRoutes({ guard, reads, exports, eventLog }: EventDependencies) {

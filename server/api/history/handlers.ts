@@ -10,8 +10,8 @@ import { forecastUnit } from '../../../domain/unit/forecast.ts';
 import { LateEventFilter, type RecordedCommit, withReportedUsage } from '../../../domain/unit/time-travel.ts';
 import { evolveUnit, lastSequenceOf, newUnitState, type UnitState } from '../../../domain/unit/unit.ts';
 import { toInstant, toMs } from '../../../domain/vocabulary.ts';
-import type { Sql } from '../../../platform/postgres/connection.ts';
 import type { UnitDecider, UnitSnapshot } from '../../../platform/units/unit-decider.ts';
+import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import {
   firstCommit,
   lastCommitRecordedBy,
@@ -34,7 +34,7 @@ const DAY_MS = 86_400_000;
 
 export interface UnitHistoryDependencies {
   /** Sessions that read pages of the log. */
-  readonly eventLog: Sql;
+  readonly eventLog: ReadModels;
   readonly reads: Reads;
   readonly decider: Pick<UnitDecider, 'getLatestState'>;
   readonly loadSnapshot: (unit: string) => Promise<UnitSnapshot>;

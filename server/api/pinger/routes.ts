@@ -2,7 +2,7 @@ import { Type } from '@sinclair/typebox';
 import { Elysia } from 'elysia';
 import { Instant } from '../../../domain/vocabulary.ts';
 import { PingerStatus } from '../../../platform/liveness/pinger-status.ts';
-import type { Sql } from '../../../platform/postgres/connection.ts';
+import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import { activePingers } from '../../../projections/telemetry/queries.ts';
 import { stateCounts } from '../../../projections/units/queries.ts';
 import { documented } from '../../http/documented.ts';
@@ -58,16 +58,19 @@ const EXAMPLE = {
 
 export interface PingerRouteDependencies {
   readonly guard: Guard;
-  readonly sql: Sql;
+  readonly readModels: ReadModels;
 }
 
-export function pingerRoutes({ guard, sql }: PingerRouteDependencies) {
+export function pingerRoutes({ guard, readModels }: PingerRouteDependencies) {
   return new Elysia({ prefix: '/v1/pinger' })
     .derive(async ({ headers }) => ({ principal: await guard.require(headers.authorization, 'ops') }))
     .get(
       '',
       async () => {
-        const [{ owners, unwatched, outages }, states] = await Promise.all([activePingers(sql), stateCounts(sql)]);
+        const [{ owners, unwatched, outages }, states] = await Promise.all([
+          activePingers(readModels.sql),
+          stateCounts(readModels),
+        ]);
         return {
           owners: owners.map((owner) => ({ ...owner, at: new Date(owner.at).toISOString() })),
           unwatched,

@@ -1,5 +1,5 @@
 import { Elysia } from 'elysia';
-import type { Sql } from '../../../platform/postgres/connection.ts';
+import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import { customerReservations, getReservation } from '../../../projections/reservations/queries.ts';
 import { Problem } from '../../http/problems.ts';
 import { DEFAULT_LIMIT, type Reads } from '../../http/reads.ts';
@@ -16,11 +16,11 @@ export interface ReservationRouteDependencies {
   readonly writes: Writes;
   readonly reads: Reads;
   readonly reservations: Reservations;
-  readonly sql: Sql;
+  readonly readModels: ReadModels;
 }
 
 export function reservationRoutes(deps: ReservationRouteDependencies) {
-  const { guard, customers, writes, reads, reservations, sql } = deps;
+  const { guard, customers, writes, reads, reservations, readModels } = deps;
   return new Elysia({ prefix: '/v1/reservations' })
     .derive(async ({ headers, path, request }) => {
       const principal = await guard.require(headers.authorization, 'customer');
@@ -64,7 +64,7 @@ export function reservationRoutes(deps: ReservationRouteDependencies) {
       '/:id',
       async ({ customer, params: { id }, query }) => {
         await reads.wait('reservations', query.minPosition, unitOfReservation(id));
-        const found = await getReservation(sql, { id, customer });
+        const found = await getReservation(readModels, { id, customer });
         if (found === undefined) throw new Problem('not-found', 404, 'There is no such reservation.');
         return reservations.view(found);
       },
@@ -74,7 +74,7 @@ export function reservationRoutes(deps: ReservationRouteDependencies) {
       '',
       async ({ customer, query: { minPosition, limit = DEFAULT_LIMIT, ...page } }) => {
         await reads.wait('reservations', minPosition);
-        const found = await customerReservations(sql, { customer, limit, ...page });
+        const found = await customerReservations(readModels, { customer, limit, ...page });
         return { ...found, items: await Promise.all(found.items.map((item) => reservations.view(item))) };
       },
       LIST_OWN,

@@ -1,5 +1,5 @@
-import type { Sql } from '../../../platform/postgres/connection.ts';
 import { type DaySummary, listDays, type SummaryQuery } from '../../../projections/daily_summary/queries.ts';
+import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import { type CsvValue, csvContentType, csvLines } from '../../http/csv.ts';
 import type { Export } from '../../http/exports.ts';
 
@@ -49,19 +49,19 @@ const COLUMNS: Readonly<Record<string, (day: Day) => CsvValue>> = {
   conflicts: ({ conflicts }) => conflicts,
 };
 
-export function dayExport(sql: Sql, query: SummaryQuery, nowMs: number): Export {
+export function dayExport(readModels: ReadModels, query: SummaryQuery, nowMs: number): Export {
   return {
     contentType: csvContentType(query.cursor === undefined),
     fileName: 'daily-summary.csv',
-    pieces: csv(sql, query, nowMs),
+    pieces: csv(readModels, query, nowMs),
   };
 }
 
-async function* csv(sql: Sql, query: SummaryQuery, nowMs: number): AsyncGenerator<string> {
+async function* csv(readModels: ReadModels, query: SummaryQuery, nowMs: number): AsyncGenerator<string> {
   if (query.cursor === undefined) yield csvLines([Object.keys(COLUMNS)]);
   let { cursor } = query;
   do {
-    const page = await listDays(sql, {
+    const page = await listDays(readModels, {
       ...query,
       ...(cursor === undefined ? {} : { cursor }),
       limit: EXPORT_PAGE_DAYS,

@@ -1,7 +1,7 @@
 import { Elysia } from 'elysia';
 import { toInstant } from '../../../domain/vocabulary.ts';
-import type { Sql } from '../../../platform/postgres/connection.ts';
 import { isSummaryDay, listDays } from '../../../projections/daily_summary/queries.ts';
+import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import { preferredType } from '../../http/accept.ts';
 import { CSV } from '../../http/csv.ts';
 import type { Exports } from '../../http/exports.ts';
@@ -15,12 +15,12 @@ export interface SummaryRouteDependencies {
   readonly guard: Guard;
   readonly reads: Reads;
   readonly exports: Exports;
-  readonly sql: Sql;
+  readonly readModels: ReadModels;
   /** Milliseconds since 1970. */
   readonly clock: () => number;
 }
 
-export function summaryRoutes({ guard, reads, exports, sql, clock }: SummaryRouteDependencies) {
+export function summaryRoutes({ guard, reads, exports, readModels, clock }: SummaryRouteDependencies) {
   return new Elysia({ prefix: '/v1/daily-summary' })
     .derive(async ({ headers }) => ({ principal: await guard.require(headers.authorization, 'ops') }))
     .get(
@@ -34,9 +34,9 @@ export function summaryRoutes({ guard, reads, exports, sql, clock }: SummaryRout
         await reads.wait('daily_summary', minPosition, query.unit);
         const nowMs = clock();
         if (preferredType(headers.accept, ['application/json', CSV]) === CSV) {
-          return exports.answer(dayExport(sql, query, nowMs), request, server);
+          return exports.answer(dayExport(readModels, query, nowMs), request, server);
         }
-        const page = await listDays(sql, { ...query, limit, nowMs });
+        const page = await listDays(readModels, { ...query, limit, nowMs });
         return { ...page, items: page.items.map((day) => dayView(day, query.unit)), asOf: toInstant(nowMs) };
       },
       LIST,

@@ -1,5 +1,5 @@
 import { Elysia } from 'elysia';
-import type { Sql } from '../../../platform/postgres/connection.ts';
+import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import { responseTimes } from '../../../projections/telemetry/queries.ts';
 import { getUnit, listUnits } from '../../../projections/units/queries.ts';
 import { NDJSON } from '../../http/body.ts';
@@ -17,11 +17,11 @@ export interface UnitRouteDependencies {
   readonly reads: Reads;
   readonly registration: UnitRegistration;
   readonly credentials: UnitCredentials;
-  readonly sql: Sql;
+  readonly readModels: ReadModels;
 }
 
 export function unitRoutes(deps: UnitRouteDependencies) {
-  const { guard, writes, reads, registration, credentials, sql } = deps;
+  const { guard, writes, reads, registration, credentials, readModels } = deps;
   return new Elysia({ prefix: '/v1/units' })
     .derive(async ({ headers }) => {
       const principal = await guard.require(headers.authorization, 'ops');
@@ -68,7 +68,7 @@ export function unitRoutes(deps: UnitRouteDependencies) {
       '',
       async ({ query: { minPosition, limit = DEFAULT_LIMIT, ...filter } }) => {
         await reads.wait('units', minPosition);
-        return listUnits(sql, { ...filter, limit });
+        return listUnits(readModels, { ...filter, limit });
       },
       LIST,
     )
@@ -76,7 +76,7 @@ export function unitRoutes(deps: UnitRouteDependencies) {
       '/:name',
       async ({ params: { name }, query }) => {
         await reads.wait('units', query.minPosition, name);
-        const [unit, times] = await Promise.all([getUnit(sql, name), responseTimes(sql, name)]);
+        const [unit, times] = await Promise.all([getUnit(readModels, name), responseTimes(readModels.sql, name)]);
         if (unit === undefined) throw new Problem('not-found', 404, 'There is no such unit.');
         return { ...unit, responseTimes: times };
       },
