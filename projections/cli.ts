@@ -2,7 +2,8 @@
 
 import { readFile } from 'node:fs/promises';
 import { userInfo } from 'node:os';
-import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config/config.ts';
+import { type Config, ConfigError, loadConfig } from '../platform/config/config.ts';
+import { findServices, PlatformNotRunningError } from '../platform/embedded/running-services.ts';
 import { StoreUnavailableError } from '../platform/event-store/store.ts';
 import { Nats, NatsUnavailableError } from '../platform/nats/connection.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
@@ -49,9 +50,9 @@ async function withServices(
   config: Config,
   work: (operation: VerificationContext) => Promise<number>,
 ): Promise<number> {
-  const { natsUrl, databaseUrl } = requireServices(config);
+  const { natsUrl, natsCredsFile, databaseUrl } = await findServices(config);
   const log = createLog((line) => process.stderr.write(line), Date.now);
-  const creds = config.nats.credsFile === undefined ? {} : { creds: await readFile(config.nats.credsFile, 'utf8') };
+  const creds = natsCredsFile === undefined ? {} : { creds: await readFile(natsCredsFile, 'utf8') };
   const nats = await Nats.connect({ url: natsUrl, ...creds, name: 'projections operation', log });
   const postgres = new Postgres({
     url: databaseUrl,
@@ -81,9 +82,13 @@ async function withServices(
 
 /** Failures that a user can do something about, in one line. */
 function isExplained(error: unknown): error is Error {
-  return [ConfigError, NatsUnavailableError, StoreUnavailableError, PostgresUnavailableError].some(
-    (kind) => error instanceof kind,
-  );
+  return [
+    ConfigError,
+    PlatformNotRunningError,
+    NatsUnavailableError,
+    StoreUnavailableError,
+    PostgresUnavailableError,
+  ].some((kind) => error instanceof kind);
 }
 
 async function main([name = '', ...args]: readonly string[]): Promise<number> {

@@ -28,7 +28,11 @@ export interface ServiceOptions {
 }
 
 /** Where the services are, as the settings of our own processes. */
-export type ServiceEnvironment = Readonly<Record<'NATS_URL' | 'NATS_CREDS' | 'DATABASE_URL', string | undefined>>;
+export interface ServiceEnvironment extends Readonly<Record<string, string | undefined>> {
+  readonly NATS_URL: string;
+  readonly NATS_CREDS: string | undefined;
+  readonly DATABASE_URL: string;
+}
 
 /** Starts the services that the settings do not name, both at once. */
 export async function startServices(options: ServiceOptions): Promise<ServiceEnvironment> {

@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Config, loadConfig } from '../../platform/config/config.ts';
+import { removeRunningServices, writeRunningServices } from '../../platform/embedded/running-services.ts';
 import { errorMessage } from '../../platform/observability/error-message.ts';
 import { engineMemory } from '../../platform/process/engine-memory.ts';
 import { LockHeldError, stopLeftover, takeLock } from '../../platform/process/identity.ts';
@@ -82,6 +83,7 @@ async function runLocked(options: SessionOptions, config: Config): Promise<void>
     failed.abort();
     await Promise.allSettled([running]);
     const alive = STOP_ORDER.map((name) => parts.get(name)).filter((part) => part !== undefined);
+    await removeRunningServices(config.dataDir);
     await stopInOrder(alive, STOP_TOTAL_MS, options.kill, options.nowMs);
   }
 }
@@ -109,6 +111,11 @@ async function run(options: SessionOptions, config: Config, programs: readonly P
     signal: ended,
   });
   if (ended.aborted) return;
+  await writeRunningServices(config.dataDir, {
+    natsUrl: services.NATS_URL,
+    natsCredsFile: services.NATS_CREDS,
+    databaseUrl: services.DATABASE_URL,
+  });
   for (const name of programs) {
     const env = {
       ...options.env,
