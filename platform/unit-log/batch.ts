@@ -97,7 +97,7 @@ function sortBySeq(events: readonly PlacedEvent[], textOf: ParsedBatch['textOf']
     if (first === undefined) return [];
     const text = others.length === 0 ? '' : textOf(first.index);
     const doubles = others.filter(({ index }) => textOf(index) !== text);
-    return [...doubles.map((event) => ({ ...event, isDouble: true })), first];
+    return [...doubles.map((event) => ({ ...event, hasDuplicateSeq: true })), first];
   });
 }
 
