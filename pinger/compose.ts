@@ -3,6 +3,7 @@
  * what it says about itself. The same in `server` as in a process of its own.
  */
 
+import { subscribeToUnitChanges, type UnitChangeSubscription } from '../platform/change-feed/subscription.ts';
 import type { Config } from '../platform/config/config.ts';
 import { type PlatformKeys, unitKey } from '../platform/credentials/keys.ts';
 import { type PingerStatus, statusPeriodMs, statusSubject } from '../platform/liveness/pinger-status.ts';
@@ -27,7 +28,7 @@ export interface PingerDependencies {
   readonly keys: PlatformKeys;
   readonly natsAccess: Pick<NatsOptions, 'url' | 'creds'>;
   readonly nats: Nats;
-  readonly targets: PingTargetSource;
+  readonly readTargets: PingTargetSource['read'];
   readonly decider: UnitDecider;
   readonly addresses: AddressResolver;
   readonly exchange: ProofExchange;
@@ -41,7 +42,8 @@ export function composePinger(parts: PingerDependencies): Pick<Pinger, 'status' 
   const leaving = new AbortController();
   const group = { group: GROUP, shardLetters: SHARD_LETTERS, memberId: pingerId, stop: leaving.signal };
   const shards = joinGroup({ ...group, config, nats, log });
-  const pinger = createPinger(parts, pingerId, shards);
+  const changes = subscribeToUnitChanges(nats);
+  const pinger = createPinger(parts, { pingerId, shards, changes });
   const heartbeats = new HeartbeatSubscriptions(nats, (unit, content) =>
     pinger.recordHeartbeat(unit, content, Date.now()),
   );
@@ -62,6 +64,7 @@ export function composePinger(parts: PingerDependencies): Pick<Pinger, 'status' 
     async stop() {
       clearInterval(timer);
       for (const end of ends) end();
+      changes.close();
       heartbeats.listen([]);
       leaving.abort();
       await shards.leave();
@@ -70,11 +73,17 @@ export function composePinger(parts: PingerDependencies): Pick<Pinger, 'status' 
   };
 }
 
-function createPinger(parts: PingerDependencies, pingerId: string, shards: Shards): Pinger {
-  const { config, keys, natsAccess, nats, targets, decider, addresses, exchange, log } = parts;
+interface PingerLinks {
+  readonly pingerId: string;
+  readonly shards: Shards;
+  readonly changes: UnitChangeSubscription;
+}
+
+function createPinger(parts: PingerDependencies, { pingerId, shards, changes }: PingerLinks): Pinger {
+  const { config, keys, natsAccess, nats, readTargets, decider, addresses, exchange, log } = parts;
   const questions = new ProofQueryBatcher((units) => exchange.query(units));
   return startPinger({
-    targets,
+    targets: { read: readTargets, changes },
     owns: (shard) => shards.ownsShard(shard),
     unitKey: (name, keyVersion) => unitKey(keys.fleetKey, name, keyVersion),
     resolve: (address) => addresses.resolve(address),

@@ -2,6 +2,7 @@
 
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { UnitQuery } from '../platform/change-feed/follower.ts';
 import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config/config.ts';
 import { loadKeys } from '../platform/credentials/keys.ts';
 import { ProofExchange } from '../platform/liveness/proof-exchange.ts';
@@ -18,7 +19,7 @@ import { type RetryPolicy, retryWithBackoff } from '../platform/retry/retry-poli
 import { UnitDecider } from '../platform/units/unit-decider.ts';
 import { snapshotReader } from '../projections/bookings/queries.ts';
 import { ServingRuns } from '../projections/engine/queries/serving-runs.ts';
-import { pingTargets } from '../projections/units/queries.ts';
+import { pingTargets } from '../projections/units/queries/followers.ts';
 import { composePinger } from './compose.ts';
 import { pingerMetrics } from './telemetry/pinger-metrics.ts';
 
@@ -56,10 +57,10 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     log,
   });
   const following = decider.followStore(stop);
-  const targets = { changed: (query: Parameters<typeof pingTargets>[1]) => pingTargets(readModels, query) };
+  const readTargets = (query: UnitQuery) => pingTargets(readModels, query);
   const exchange = new ProofExchange(nats, newId);
   const addresses = new AddressResolver({ denied: config.deniedAddresses, lookup: addressesOf });
-  const pinger = composePinger({ config, keys, natsAccess, nats, targets, decider, addresses, exchange, log });
+  const pinger = composePinger({ config, keys, natsAccess, nats, readTargets, decider, addresses, exchange, log });
   serving?.metrics.add(pingerMetrics(() => pinger.status()));
   console.log('ready');
   try {

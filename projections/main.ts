@@ -3,6 +3,7 @@
 import { readFile } from 'node:fs/promises';
 import { constants, setPriority } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { CHANGE_HEARTBEAT_INTERVAL_MS, UnitChangePublisher } from '../platform/change-feed/publisher.ts';
 import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config/config.ts';
 import { STATUS_FILTER } from '../platform/liveness/pinger-status.ts';
 import { TELEMETRY_FILTER } from '../platform/liveness/telemetry.ts';
@@ -42,7 +43,10 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   });
   try {
     await retryWithBackoff('migrating the database', retryPolicy, () => migrate(postgres, log));
-    const recorder = new TelemetryRecorder(postgres.sql, log);
+    const changes = new UnitChangePublisher(nats, Bun.randomUUIDv7());
+    const heartbeats = setInterval(() => changes.heartbeat(), CHANGE_HEARTBEAT_INTERVAL_MS);
+    const onReported = (units: readonly string[]) => changes.unitsChanged(units);
+    const recorder = new TelemetryRecorder(postgres.sql, log, onReported);
     const text = new TextDecoder();
     const unsubscribes = [
       nats.subscribe(TELEMETRY_FILTER, ({ data }) => recorder.record(text.decode(data))),
@@ -64,11 +68,17 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
       signal: stop,
       log,
       onCaughtUp,
-      onApplied: ({ projection, status }, events) => applied.add(projection, events, status === 'building'),
+      onApplied: ({ projection, status }, { events, units }) => {
+        applied.add(projection, events, status === 'building');
+        if (projection !== 'units' || status !== 'serving') return;
+        if (units === 'all') changes.allChanged();
+        else changes.unitsChanged(units);
+      },
     });
     await lanes.leave();
     for (const unsubscribe of unsubscribes) unsubscribe();
     await recording;
+    clearInterval(heartbeats);
   } finally {
     await serving?.end();
     await nats.close();

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { composePinger } from '../pinger/compose.ts';
 import { pingerMetrics } from '../pinger/telemetry/pinger-metrics.ts';
 import { jwksVerifier, secretVerifier, type TokenVerifier } from '../platform/auth/tokens.ts';
+import type { UnitQuery } from '../platform/change-feed/follower.ts';
 import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config/config.ts';
 import { loadKeys, type PlatformKeys } from '../platform/credentials/keys.ts';
 import { ReservationSecrets } from '../platform/credentials/reservation-secrets.ts';
@@ -34,7 +35,7 @@ import { PositionWaiter } from '../projections/engine/queries/position-waiter.ts
 import { type ReadModels, ServingRuns } from '../projections/engine/queries/serving-runs.ts';
 import { PAGE_SETTINGS } from '../projections/event_log/queries/events.ts';
 import { clockOffsets as readClockOffsets } from '../projections/telemetry/queries.ts';
-import { pingTargets } from '../projections/units/queries.ts';
+import { pingTargets } from '../projections/units/queries/followers.ts';
 import { createApp } from './api/app.ts';
 import { ApiKeys } from './api/auth/api-keys.ts';
 import { Customers } from './api/auth/customers.ts';
@@ -86,8 +87,8 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const secrets = new ReservationSecrets(keys.fleetKey, signer);
   const addresses = new AddressResolver({ denied: config.deniedAddresses, lookup: addressesOf });
   const exchange = new ProofExchange(nats, newId);
-  const targets = { changed: (query: Parameters<typeof pingTargets>[1]) => pingTargets(readModels, query) };
-  const pinging = { config, keys, natsAccess, nats, targets, decider, addresses, exchange, log };
+  const readTargets = (query: UnitQuery) => pingTargets(readModels, query);
+  const pinging = { config, keys, natsAccess, nats, readTargets, decider, addresses, exchange, log };
   const pinger = config.roles.has('pinger') ? composePinger(pinging) : undefined;
   if (pinger !== undefined) serving?.metrics.add(pingerMetrics(() => pinger.status()));
   const onAnswer = (unit: string) => exchange.publish({ unit, evidence: 'command', atMs: clock() });
@@ -99,7 +100,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const deadLetters = new DeadLetterStore(sql);
   const clockOffsets = new ClockOffsetCache({ read: () => readClockOffsets(sql), log });
   const recorder = new UnitLogRecorder({ decider, deadLetters, clockOffsets, newId, log });
-  const recording = { recorder, clockOffsets, newId, clock, pause, stop, log };
+  const recording = { recorder, clockOffsets, newId, clock, monotonic, pause, stop, log };
   const push = new ConfigurationPusher({
     decider,
     commands,
@@ -236,10 +237,7 @@ function createDecider({ store, readModels, newId, clock, pause, log }: DeciderP
 
 /** Whether the read models that decisions and the API begin with have tables: a new database has none for a moment. */
 async function readModelsServe(readModels: ReadModels): Promise<boolean> {
-  await Promise.all([
-    snapshotReader(readModels)('any'),
-    pingTargets(readModels, { since: 0, afterName: undefined, limit: 1 }),
-  ]);
+  await Promise.all([snapshotReader(readModels)('any'), pingTargets(readModels, { afterName: undefined, limit: 1 })]);
   return true;
 }
 

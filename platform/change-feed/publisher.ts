@@ -6,6 +6,9 @@
 import type { Nats } from '../nats/connection.ts';
 import { encodeUnitChanges, MAX_UNITS_PER_MESSAGE, UNIT_CHANGES_SUBJECT } from './message.ts';
 
+/** How often a publisher calls `heartbeat`: so long can the loss of a message stay unnoticed. */
+export const CHANGE_HEARTBEAT_INTERVAL_MS = 5_000;
+
 export class UnitChangePublisher {
   readonly #nats: Pick<Nats, 'connected' | 'publish'>;
   readonly #publisherId: string;

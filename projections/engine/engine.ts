@@ -47,8 +47,8 @@ export interface EngineOptions extends Pick<RetryPolicy, 'signal' | 'log'> {
   readonly clock: () => number;
   /** Called once, when everything that was in the store at the start is applied, and serves. */
   readonly onCaughtUp?: () => void;
-  /** Called for what was committed, with the number of its events. */
-  readonly onApplied?: (run: Run, events: number) => void;
+  /** Called after each transaction that was committed. Must not throw. */
+  readonly onApplied?: FillOptions['onApplied'];
 }
 
 /**
@@ -267,13 +267,14 @@ class Engine {
 
   /** Takes up parked units: all of a run that this code has not seen before, then those that somebody asks for. */
   async #tryParked(shares: readonly Share[]): Promise<void> {
-    const { postgres, store, log } = this.#options;
+    const { postgres, store, onApplied, log } = this.#options;
     for (const { run, projection, lanes } of shares) {
       if (run.status === 'requested') continue;
       const isNew = !this.#triedParked.has(run.id);
       this.#triedParked.add(run.id);
-      const take = isNew ? retryAllParked : retryRequestedUnits;
-      await take({ postgres, store, log }, projection, run, lanes);
+      const retryParked = isNew ? retryAllParked : retryRequestedUnits;
+      const units = await retryParked({ postgres, store, log }, projection, run, lanes);
+      if (units.length > 0) onApplied?.(run, { events: 0, units: new Set(units) });
     }
   }
 }

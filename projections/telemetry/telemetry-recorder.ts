@@ -36,12 +36,17 @@ export class TelemetryRecorder {
   readonly #statuses = new Map<string, PingerStatus>();
   readonly #days = new ResponseTimePartitions();
   readonly #alarms: CoverageAlarms;
+  readonly #onReported: (units: readonly string[]) => void;
+  /** Whether a write failed: it may have been committed all the same, so the next write names all of its units as changed. */
+  #hasUnknownWrite = false;
   #dropped = 0;
   #unreadable = 0;
 
-  constructor(sql: Sql, log: Log) {
+  /** `onReported` is called with the units that reported another end of their log, or another configuration, than before. */
+  constructor(sql: Sql, log: Log, onReported: (units: readonly string[]) => void = () => undefined) {
     this.#sql = sql;
     this.#log = log;
+    this.#onReported = onReported;
     this.#alarms = new CoverageAlarms(log);
   }
 
@@ -99,11 +104,14 @@ export class TelemetryRecorder {
       if (rows.length > 0) await this.#days.maintain(this.#sql);
       for (let start = 0; start < rows.length; start += MAX_ROWS_PER_WRITE) {
         const chunk = rows.slice(start, start + MAX_ROWS_PER_WRITE);
-        await writeNews(this.#sql, chunk);
+        const changed = await writeNews(this.#sql, chunk);
+        this.#onReported(this.#hasUnknownWrite ? chunk.map(({ unit }) => unit) : changed);
         for (const { unit } of chunk) taken.delete(unit);
       }
+      this.#hasUnknownWrite = false;
     } catch (error) {
       this.#log.warn('telemetry could not be written', { error, units: taken.size });
+      this.#hasUnknownWrite = true;
       this.#putBack(taken);
     }
   }
@@ -128,7 +136,7 @@ export class TelemetryRecorder {
  * Each part moves on by itself and only forward, so that it does not matter in which order results come and how they are
  * dealt to writes.
  */
-async function writeNews(sql: Sql, news: readonly UnitTelemetry[]): Promise<void> {
+async function writeNews(sql: Sql, news: readonly UnitTelemetry[]): Promise<readonly string[]> {
   const rows = news.map(toRow);
   const column = <T>(value: (row: Row) => T): T[] => rows.map(value);
   const moments = (value: (row: Row) => number | undefined) =>
@@ -147,7 +155,7 @@ async function writeNews(sql: Sql, news: readonly UnitTelemetry[]): Promise<void
     else excluded.clock_at >= coalesce(known.clock_at, '-infinity')
       and excluded.clock_at > coalesce(known.clock_pinged_at, '-infinity') + ${precedence} end`;
   // One statement: a summary that is written again would be counted twice.
-  await sql`
+  const changed = await sql<{ unit: string }[]>`
     with counted as (
       insert into platform.response_times as known (unit, bucket_at, sent, lost, min_ms, max_ms, sum_ms)
       select * from unnest(
@@ -164,7 +172,10 @@ async function writeNews(sql: Sql, news: readonly UnitTelemetry[]): Promise<void
         min_ms = least(known.min_ms, excluded.min_ms), max_ms = greatest(known.max_ms, excluded.max_ms),
         sum_ms = case when known.sum_ms is null then excluded.sum_ms
           else known.sum_ms + coalesce(excluded.sum_ms, 0) end
-    )
+    ), before as (
+      select unit, epoch, last_seq, configuration_hash from platform.unit_telemetry
+      where unit = any(${column(({ unit }) => unit)}::text[])
+    ), written as (
     insert into platform.unit_telemetry as known
       (unit, at, pinged_at, answered_at, last_response_ms, last_online_at, epoch, last_seq, configuration_hash, configuration_hash_at,
         clock_at, clock_pinged_at, clock_offset_ms, clock_wrong, flapping)
@@ -203,7 +214,12 @@ async function writeNews(sql: Sql, news: readonly UnitTelemetry[]): Promise<void
       clock_offset_ms = case when ${isBetterClock} then excluded.clock_offset_ms else known.clock_offset_ms end,
       clock_wrong = case when ${isBetterClock} then excluded.clock_wrong else known.clock_wrong end,
       flapping = case when excluded.pinged_at >= coalesce(known.pinged_at, '-infinity')
-        then excluded.flapping else known.flapping end`;
+        then excluded.flapping else known.flapping end
+      returning unit, epoch, last_seq, configuration_hash
+    )
+    select w.unit from written w left join before b using (unit)
+    where (w.epoch, w.last_seq, w.configuration_hash) is distinct from (b.epoch, b.last_seq, b.configuration_hash)`;
+  return changed.map(({ unit }) => unit);
 }
 
 interface Row {

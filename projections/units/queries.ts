@@ -1,17 +1,9 @@
-import { REPORT_TOLERANCE_MS } from '../../domain/configuration/delivery.ts';
 import type { ConfigurationStatus } from '../../domain/configuration/state.ts';
-import { SHORT_HASH_LENGTH } from '../../domain/configuration-values.ts';
-import type { RegisteredUnit } from '../../domain/registry/registry.ts';
 import { detailsOf } from '../../domain/unit/details.ts';
-import type { UnitState } from '../../domain/unit/unit.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
 import type { ReadModels } from '../engine/queries/serving-runs.ts';
 import { type StateRow, stateOf } from '../unit-states/unit-states.ts';
-
-/** A unit that answered a ping within this time learns from pings how far its log is recorded. */
-const PING_ACKNOWLEDGEMENT_VALIDITY = '10 minutes';
-const MS_PER_S = 1_000;
 
 export type ShownState = 'never-seen' | 'online' | 'syncing' | 'offline' | 'unknown';
 export type UnitSort = 'name' | 'state' | 'lastOnlineAt' | 'lastResponseTimeMs';
@@ -135,128 +127,6 @@ export async function getUnit({ sql, servingRuns }: ReadModels, name: string) {
   return state.registry.status === 'unregistered'
     ? undefined
     : { ...toGridRow(row), ...detailsOf(state, state.registry) };
-}
-
-/**
- * Reads a page of the units that changed after the position `since`, ordered by name.
- *
- * @returns `targets`: each changed unit; `inUse` is false for a retired unit and for one whose credentials are revoked, and
- *   the pinger then stops pinging it. `completeTo`: the read model shows every change up to this position.
- */
-export async function pingTargets(
-  { sql, servingRuns }: ReadModels,
-  {
-    since,
-    afterName,
-    limit,
-  }: { readonly since: number; readonly afterName: string | undefined; readonly limit: number },
-) {
-  const { runId, schema } = await servingRuns.find('units');
-  // The checkpoints are read before the rows: a change that the projection applies in between is then read again next time.
-  const [lanes] = await sql<{ complete_to: number | null }[]>`
-    select min(position) as complete_to from platform.projection_checkpoints where run_id = ${runId}`;
-  const rows = await sql<PingRow[]>`
-    select u.unit, u.hash, u.address, u.probe, u.key_version, u.connectivity, u.recorded_epoch, u.recorded_seq,
-      not u.retired and not u.credentials_revoked as in_use
-    from ${sql(`${schema}.unit`)} u join ${sql(`${schema}.unit_state`)} s using (unit)
-    where s.position > ${since} and u.unit > ${afterName ?? ''} order by u.unit limit ${limit}`;
-  const targets = rows.map((row) => ({
-    name: row.unit,
-    hash: row.hash,
-    address: row.address,
-    probe: row.probe,
-    keyVersion: row.key_version,
-    connectivity: row.connectivity,
-    inUse: row.in_use,
-    ...(row.recorded_epoch === null ? {} : { recorded: { epoch: row.recorded_epoch, seq: row.recorded_seq } }),
-  }));
-  return { targets, completeTo: lanes?.complete_to ?? 0 };
-}
-
-interface PingRow {
-  readonly unit: string;
-  readonly hash: string;
-  readonly address: string;
-  readonly probe: RegisteredUnit['probe'];
-  readonly key_version: number;
-  readonly connectivity: UnitState['connectivity']['status'];
-  readonly recorded_epoch: string | null;
-  readonly recorded_seq: number;
-  readonly in_use: boolean;
-}
-
-/**
- * Reads a page of the units whose log the fetch worker may have to fetch, ordered by name: units of `delivery: "fetch"`, units
- * that answered no ping lately, units that reported more events than are recorded, and units with a gap.
- *
- * @returns for each unit `recorded`, the last place of its log that the platform stored, and `reported`, the last place that
- *   the unit named in a ping or heartbeat; each is undefined until there is one.
- */
-export async function fetchTargets(
-  { sql, servingRuns }: ReadModels,
-  { afterName, limit }: { readonly afterName: string | undefined; readonly limit: number },
-) {
-  const { schema } = await servingRuns.find('units');
-  const rows = await sql<FetchRow[]>`
-    select u.unit, u.delivery, u.connectivity = 'online' as online, coalesce(t.answered_at > now() - ${PING_ACKNOWLEDGEMENT_VALIDITY}::interval, false) as pinged, u.has_gap,
-      u.recorded_epoch, u.recorded_seq, t.epoch as reported_epoch, t.last_seq as reported_seq
-    from ${sql(`${schema}.unit`)} u left join platform.unit_telemetry t on t.unit = u.unit
-    where not u.retired and not u.credentials_revoked and u.unit > ${afterName ?? ''}
-      and (u.delivery = 'fetch' or coalesce(t.answered_at <= now() - ${PING_ACKNOWLEDGEMENT_VALIDITY}::interval, true) or u.has_gap
-        or t.epoch is distinct from u.recorded_epoch or t.last_seq > u.recorded_seq)
-    order by u.unit limit ${limit}`;
-  return rows.map(
-    ({ unit, delivery, online, pinged, has_gap, recorded_epoch, recorded_seq, reported_epoch, reported_seq }) => ({
-      name: unit,
-      delivery,
-      online,
-      pinged,
-      hasGap: has_gap,
-      recorded: recorded_epoch === null ? undefined : { epoch: recorded_epoch, seq: recorded_seq },
-      reported: reported_epoch === null ? undefined : { epoch: reported_epoch, seq: reported_seq ?? 0 },
-    }),
-  );
-}
-
-interface FetchRow {
-  readonly unit: string;
-  readonly delivery: RegisteredUnit['delivery'];
-  readonly online: boolean;
-  readonly pinged: boolean;
-  readonly has_gap: boolean;
-  readonly recorded_epoch: string | null;
-  readonly recorded_seq: number;
-  readonly reported_epoch: string | null;
-  readonly reported_seq: number | null;
-}
-
-/**
- * Reads a page of the units whose reported configuration contradicts the recorded one, ordered by name. A unit reports the
- * hash of its configuration in pings and heartbeats. Either it reports another hash than the desired one, which was recorded
- * as applied or is pending, or it reports the desired hash, which is not recorded as applied.
- *
- * @returns for each unit the reported hash, and when the unit reported it (milliseconds since 1970)
- */
-export async function configurationReports(
-  { sql, servingRuns }: ReadModels,
-  { afterName, limit }: { readonly afterName: string | undefined; readonly limit: number },
-) {
-  const { schema } = await servingRuns.find('units');
-  const tolerance = sql.part`make_interval(secs => ${REPORT_TOLERANCE_MS / MS_PER_S}::double precision)`;
-  const rows = await sql<{ unit: string; configuration_hash: string; configuration_hash_at: Date }[]>`
-    select u.unit, t.configuration_hash, t.configuration_hash_at
-    from ${sql(`${schema}.unit`)} u join platform.unit_telemetry t on t.unit = u.unit
-    where not u.retired and u.unit > ${afterName ?? ''}
-      and case when left(t.configuration_hash, ${SHORT_HASH_LENGTH}) = left(u.wanted_hash, ${SHORT_HASH_LENGTH})
-        then u.config_status <> 'applied' and t.configuration_hash_at > u.wanted_at
-        else u.config_status in ('applied', 'pending')
-          and t.configuration_hash_at > coalesce(u.reported_at + ${tolerance}, '-infinity') end
-    order by u.unit limit ${limit}`;
-  return rows.map(({ unit, configuration_hash, configuration_hash_at }) => ({
-    unit,
-    hash: configuration_hash,
-    atMs: configuration_hash_at.getTime(),
-  }));
 }
 
 /**

@@ -1,5 +1,7 @@
 /** The workers of a server, and what each is given: the part of the wiring that runs beside the API. */
 
+import type { UnitQuery } from '../../platform/change-feed/follower.ts';
+import { subscribeToUnitChanges } from '../../platform/change-feed/subscription.ts';
 import type { Config } from '../../platform/config/config.ts';
 import type { ReservationSecrets } from '../../platform/credentials/reservation-secrets.ts';
 import type { UnitRevocations } from '../../platform/credentials/revocations.ts';
@@ -8,6 +10,7 @@ import { TimerWriter } from '../../platform/nats/timer-writer.ts';
 import type { Log } from '../../platform/observability/log.ts';
 import type { Postgres, Sql } from '../../platform/postgres/connection.ts';
 import { joinGroup } from '../../platform/shards/group.ts';
+import type { Shards } from '../../platform/shards/join.ts';
 import type { ClockOffsetCache } from '../../platform/unit-log/clock-offset-cache.ts';
 import type { UnitLogRecorder } from '../../platform/unit-log/unit-log-recorder.ts';
 import type { PlatformSigner } from '../../platform/unit-protocol/signatures.ts';
@@ -16,7 +19,7 @@ import type { UnitCommandClient } from '../../platform/units/unit-command-client
 import type { UnitDecider } from '../../platform/units/unit-decider.ts';
 import { rolloutCounts, unprovedRolloutUnits } from '../../projections/configuration/queries.ts';
 import type { ReadModels } from '../../projections/engine/queries/serving-runs.ts';
-import { configurationReports, fetchTargets } from '../../projections/units/queries.ts';
+import { configurationReports, fetchTargets } from '../../projections/units/queries/followers.ts';
 import { REPORT_SHARD_LETTERS, runConfigurationReportWorker } from './configuration/configuration-report-worker.ts';
 import { runConfigurationWorker } from './configuration/configuration-worker.ts';
 import { FETCH_SHARD_LETTERS, runFetchWorker } from './fetch/fetch-worker.ts';
@@ -43,6 +46,8 @@ export interface WorkersOptions {
   readonly clockOffsets: ClockOffsetCache;
   readonly newId: () => string;
   readonly clock: () => number;
+  /** Milliseconds of a clock that never jumps. */
+  readonly monotonic: () => number;
   readonly pause: (ms: number) => Promise<void>;
   readonly stop: AbortSignal;
   readonly log: Log;
@@ -64,7 +69,7 @@ export async function workers(parts: WorkersOptions): Promise<Promise<void>[]> {
     recorder,
     clockOffsets,
   } = parts;
-  const { newId, clock, pause, stop, log } = parts;
+  const { newId, clock, monotonic, pause, stop, log } = parts;
   const shared = { nats, decider, signal: stop, sleep: pause, log };
   const workers = [decider.followStore(stop)];
   const join = (group: string, shardLetters: number) => joinGroup({ group, shardLetters, config, nats, stop, log });
@@ -80,27 +85,27 @@ export async function workers(parts: WorkersOptions): Promise<Promise<void>[]> {
   if (config.roles.has('fetch')) {
     const shards = join('fetch', FETCH_SHARD_LETTERS);
     const unitLogClient = new UnitLogClient({ nats, signer, clock });
-    const readTargets = (afterName: string | undefined, limit: number) =>
-      fetchTargets(readModels, { afterName, limit });
-    const owns = (unit: string) => shards.owns(unit);
+    const { changes, owns, leave } = followChanges(nats, shards);
+    const readTargets = (query: UnitQuery) => fetchTargets(readModels, query);
     const fetching = {
       ...shared,
       recorder,
       unitLogClient,
       unitInbox,
       readTargets,
+      changes,
       owns,
       clock,
+      monotonic,
       intervalMs: config.fetchIntervalMs,
     };
-    workers.push(runFetchWorker(fetching).finally(() => shards.leave()));
+    workers.push(runFetchWorker(fetching).finally(leave));
   }
   const timers = new TimerWriter(nats, newId, pause);
   if (config.roles.has('config')) {
     const shards = join('config', REPORT_SHARD_LETTERS);
-    const readReports = (afterName: string | undefined, limit: number) =>
-      configurationReports(readModels, { afterName, limit });
-    const owns = (unit: string) => shards.owns(unit);
+    const { changes, owns, leave } = followChanges(nats, shards);
+    const readReports = (query: UnitQuery) => configurationReports(readModels, query);
     const { servingRuns } = readModels;
     const progress = {
       counts: (sql: Sql, id: string) => rolloutCounts({ sql, servingRuns }, id),
@@ -109,7 +114,7 @@ export async function workers(parts: WorkersOptions): Promise<Promise<void>[]> {
     workers.push(runConfigurationWorker({ ...shared, pusher: push, timers, clock }));
     workers.push(runRolloutWorker({ ...shared, ...progress, postgres, clock }));
     workers.push(
-      runConfigurationReportWorker({ ...shared, readReports, owns, newId, clock }).finally(() => shards.leave()),
+      runConfigurationReportWorker({ ...shared, readReports, changes, owns, newId, monotonic }).finally(leave),
     );
   }
   if (config.roles.has('reactor')) {
@@ -120,4 +125,16 @@ export async function workers(parts: WorkersOptions): Promise<Promise<void>[]> {
     );
   }
   return workers;
+}
+
+/** The change feed for a worker that owns shards: when they change, the worker reads all units. */
+function followChanges(nats: Nats, shards: Shards) {
+  const changes = subscribeToUnitChanges(nats);
+  const unsubscribe = shards.onChange(() => changes.putBack('all'));
+  const leave = async () => {
+    unsubscribe();
+    changes.close();
+    await shards.leave();
+  };
+  return { changes, owns: (unit: string) => shards.owns(unit), leave };
 }

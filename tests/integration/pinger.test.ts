@@ -38,6 +38,8 @@ function unit(index: number): FakeUnit {
   return found;
 }
 
+/** A change feed that cannot tell which units changed: the pinger reads all of them every time. */
+const ANY_CHANGE = { take: () => 'all' as const, putBack: () => undefined };
 const LIARS: readonly Manners[] = ['wrong-mac', 'old-nonce', 'other-unit', 'no-json'];
 const good = () => units.slice(0, 30);
 const slow = () => units.slice(30, 35);
@@ -107,7 +109,7 @@ async function start(watched: readonly FakeUnit[], changes: Partial<PingerOption
   const telemetry: TelemetryResult[] = [];
   const batches: number[] = [];
   const pinger = startPinger({
-    targets: { changed: async () => ({ targets: [...targets.values()], completeTo: 0 }) },
+    targets: { read: async () => [...targets.values()], changes: ANY_CHANGE },
     owns: () => true,
     unitKey: (name) => keys.get(name) ?? new Uint8Array(32),
     decider,
@@ -294,15 +296,12 @@ describe('targets', () => {
 
   test('whose address is none are not pinged, and live from their heartbeats', async () => {
     const [pingable, beyond] = [unit(7), unit(8)];
-    const changed = async () => ({
-      targets: [
-        targetOf({ name: pingable.name, address: pingable.address, probe: 'http' }),
-        targetOf({ name: beyond.name, address: 'nowhere', probe: 'udp' }),
-      ],
-      completeTo: 0,
-    });
+    const read = async () => [
+      targetOf({ name: pingable.name, address: pingable.address, probe: 'http' }),
+      targetOf({ name: beyond.name, address: 'nowhere', probe: 'udp' }),
+    ];
     lines.length = 0;
-    const world = await start([pingable, beyond], { targets: { changed } });
+    const world = await start([pingable, beyond], { targets: { read, changes: ANY_CHANGE } });
     await eventually(() => world.pinger.status().states.online === 1);
     expect(world.pinger.status().notPinged).toBe(1);
     const heardMs = Date.now();
@@ -324,11 +323,8 @@ describe('targets', () => {
 
   test('whose heartbeats are garbage are there all the same', async () => {
     const beyond = unit(8);
-    const changed = async () => ({
-      targets: [targetOf({ name: beyond.name, address: 'nowhere', probe: 'udp' })],
-      completeTo: 0,
-    });
-    const world = await start([beyond], { targets: { changed } });
+    const read = async () => [targetOf({ name: beyond.name, address: 'nowhere', probe: 'udp' })];
+    const world = await start([beyond], { targets: { read, changes: ANY_CHANGE } });
     const heardMs = Date.now();
     world.pinger.recordHeartbeat(beyond.name, heartbeatOf(unit(7), heardMs), heardMs);
     await eventually(() => world.pinger.status().states.online === 1);
@@ -340,12 +336,12 @@ describe('targets', () => {
   test('that cannot be read stop nothing', async () => {
     const each = unit(9);
     let away = false;
-    const changed = async () => {
+    const read = async () => {
       if (away) throw new Error('the database is away');
-      return { targets: [targetOf({ name: each.name, address: each.address })], completeTo: 0 };
+      return [targetOf({ name: each.name, address: each.address })];
     };
     lines.length = 0;
-    const world = await start([each], { targets: { changed } });
+    const world = await start([each], { targets: { read, changes: ANY_CHANGE } });
     await eventually(() => world.pinger.status().states.online === 1);
     away = true;
     await eventually(() => lines.some((line) => line.includes('which units to ping: fails')));

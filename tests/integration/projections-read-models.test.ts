@@ -14,7 +14,8 @@ import { CursorError, type Page } from '../../platform/postgres/cursor.ts';
 import { listEvents } from '../../projections/event_log/queries/events.ts';
 import { customerReservations, findFreeLockers, getReservation } from '../../projections/reservations/queries.ts';
 import { TelemetryRecorder } from '../../projections/telemetry/telemetry-recorder.ts';
-import { getUnit, listUnits, pingTargets, type UnitSort } from '../../projections/units/queries.ts';
+import { pingTargets } from '../../projections/units/queries/followers.ts';
+import { getUnit, listUnits, type UnitSort } from '../../projections/units/queries.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
 import { fillToTheEnd, freshPostgres, happen, readModelsOf, silentLog, storeOf } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
@@ -255,19 +256,12 @@ describe('units', () => {
       );
     }
     expect(await getUnit(readModelsOf(postgres), 'NOBODY')).toBeUndefined();
-    const { targets: first, completeTo } = await pingTargets(readModelsOf(postgres), {
-      since: 0,
-      afterName: undefined,
-      limit: 10,
+    const first = await pingTargets(readModelsOf(postgres), { afterName: undefined, limit: 10 });
+    const rest = await pingTargets(readModelsOf(postgres), { afterName: first.at(-1)?.name, limit: 100 });
+    const named = await pingTargets(readModelsOf(postgres), {
+      names: ['NOBODY', ...first.slice(2, 4).map(({ name }) => name)],
     });
-    const { targets: rest } = await pingTargets(readModelsOf(postgres), {
-      since: 0,
-      afterName: first.at(-1)?.name,
-      limit: 100,
-    });
-    expect(
-      (await pingTargets(readModelsOf(postgres), { since: completeTo, afterName: undefined, limit: 100 })).targets,
-    ).toEqual([]);
+    expect(named).toEqual(first.slice(2, 4));
     expect([...first, ...rest].map(({ name }) => name)).toEqual(
       statesOf()
         .map(({ name }) => name)

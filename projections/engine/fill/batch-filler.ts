@@ -47,8 +47,15 @@ export interface FillOptions extends RetryPolicy {
   readonly clock: () => number;
   /** Called for each message that is no commit, by each that meets it. */
   readonly onMalformed: (message: StoredMessage, reason: string) => void;
-  /** Called for what was committed, with the number of its events. */
-  readonly onApplied: (run: Run, events: number) => void;
+  /** Called after each transaction, and with no events when a filler reads its checkpoints anew. Must not throw. */
+  readonly onApplied: (run: Run, applied: Applied) => void;
+}
+
+/** What a committed transaction changed. */
+export interface Applied {
+  readonly events: number;
+  /** The units whose events were applied; `all` when it is not known which: a transaction of this or another process may count. */
+  readonly units: ReadonlySet<string> | 'all';
 }
 
 /** Fills some lanes of a run. */
@@ -110,8 +117,11 @@ export class BatchFiller implements Filler {
     return this.#lanes.highestPosition;
   }
 
-  reload(): Promise<boolean> {
-    return this.#lanes.reload();
+  async reload(): Promise<boolean> {
+    const { run, onApplied } = this.#options;
+    const hasLanes = await this.#lanes.reload();
+    onApplied(run, { events: 0, units: 'all' });
+    return hasLanes;
   }
 
   async fillFrom(intake: MessageQueue): Promise<void> {
@@ -165,7 +175,7 @@ export class BatchFiller implements Filler {
     if (from.size > 0) {
       await this.#apply(batch, from);
       this.#lanes.recordMove(from, batch.upTo);
-      onApplied(run, batch.events);
+      onApplied(run, { events: batch.events, units: new Set(batch.commits.map(({ unit }) => unit)) });
     }
     if (isAll) this.#idleAdvancedAtMs = clock();
     intake.removeFirst(batch.taken);

@@ -150,7 +150,7 @@ export class FoldFiller implements Filler {
       })
       .then(() => {
         this.#lanes.recordMove(from, upTo);
-        onApplied(run, events);
+        onApplied(run, { events, units: 'all' });
       });
     // It is waited for later.
     this.#writing.catch(() => undefined);

@@ -146,28 +146,30 @@ interface RetryContext {
   readonly log: Log;
 }
 
-/** Takes up every parked unit of some lanes: this code may know better than the one that parked it. */
+/** Retries every parked unit of some lanes: this code may apply what the code before it could not. @returns their names */
 export async function retryAllParked(
   desk: RetryContext,
   projection: Projection,
   run: Run,
   lanes: readonly number[],
-): Promise<void> {
-  for (const unit of (await readParked(desk.postgres.sql, run.id, lanes)).keys())
-    await retryUnit(desk, projection, run, unit);
+): Promise<readonly string[]> {
+  const units = [...(await readParked(desk.postgres.sql, run.id, lanes)).keys()];
+  for (const unit of units) await retryUnit(desk, projection, run, unit);
+  return units;
 }
 
-/** Takes up the parked units of some lanes for which somebody has asked. */
+/** Retries the parked units of some lanes whose retry an operator has requested. @returns their names */
 export async function retryRequestedUnits(
   desk: RetryContext,
   projection: Projection,
   run: Run,
   lanes: readonly number[],
-): Promise<void> {
+): Promise<readonly string[]> {
   const rows = await desk.postgres.sql<{ unit: string }[]>`
     select unit from platform.projection_parked
     where run_id = ${run.id} and retry_requested_at is not null and lane = any(${lanes}::smallint[]) order by unit`;
   for (const { unit } of rows) await retryUnit(desk, projection, run, unit);
+  return rows.map(({ unit }) => unit);
 }
 
 async function retryUnit(desk: RetryContext, projection: Projection, run: Run, unit: string): Promise<void> {

@@ -1,100 +1,131 @@
 /**
- * The configuration report worker reconciles which configuration each unit reports with the one that the platform believes
- * it runs.
+ * The configuration report worker reconciles which configuration each unit reports with the one that the platform believes it runs.
  *
- * Units report the hash of their configuration in pings and heartbeats. A read model selects the reports that contradict the
- * platform's state, and the worker folds the unit from the store before it records anything. A unit that reports another than
- * the desired configuration has drifted: the event makes the configuration worker push again. A unit that reports the desired
+ * Units report the hash of their configuration in pings and heartbeats. The read model selects the reports that contradict the
+ * platform's state, and the worker folds the unit from the store before it records anything. A unit that reports another than the
+ * desired configuration has drifted: the event makes the configuration worker push again. A unit that reports the desired
  * configuration proves a push whose answer got lost.
+ *
+ * The change feed names units whose rows or reports changed. A report may be too old to be conclusive, and the same report of a later
+ * time is no change. So the worker reads a contradicting unit again, after `FIRST_RECHECK_MS` doubling to `MAX_RECHECK_MS`, until its
+ * report contradicts no more.
  */
 
+import pLimit from 'p-limit';
 import { recordReportedHash } from '../../../domain/configuration/delivery.ts';
-import { chunksOf } from '../../../platform/batching/chunks-of.ts';
-import { errorMessage } from '../../../platform/observability/error-message.ts';
+import { UnitFollower, type UnitQuery } from '../../../platform/change-feed/follower.ts';
+import type { UnitChangeSubscription } from '../../../platform/change-feed/subscription.ts';
+import { FailureLog } from '../../../platform/observability/failure-log.ts';
 import type { Log } from '../../../platform/observability/log.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 
 /** Length of the shard prefixes by which the workers divide the units between them. */
 export const REPORT_SHARD_LETTERS = 2;
-/** Least pause between two polls of the read model. */
-const POLL_INTERVAL_MS = 1_000;
-/** The pause lasts at least so many times as long as the poll before it, so that polling takes 5 % of the time at most. */
-const POLL_DUTY_FACTOR = 20;
-/** Reports that one query of the read model returns. */
-const MAX_REPORTS_PER_PAGE = 1_000;
+/** Pause between two looks at the change feed. */
+const STEP_INTERVAL_MS = 1_000;
+export const FIRST_RECHECK_MS = 5_000;
+export const MAX_RECHECK_MS = 60_000;
 /** Units on which the worker decides at the same time. */
 const MAX_CONCURRENT_DECISIONS = 64;
 
+/** A report that contradicts the platform's state. */
 export interface ConfigurationReport {
-  readonly unit: string;
+  /** The unit. */
+  readonly name: string;
   /** Hash of the configuration that the unit runs: all of it, or its first letters. */
   readonly hash: string;
   /** When the unit reported it, milliseconds since 1970. */
   readonly atMs: number;
+  /** Whether the report is recent enough to count. */
+  readonly isConclusive: boolean;
 }
 
 export interface ConfigurationReportWorkerOptions {
   readonly decider: Pick<UnitDecider, 'decide'>;
-  /**
-   * Reads the reports that contradict the platform's state, in the order of the units' names, after `afterName`. A page of
-   * fewer than `limit` is the last.
-   */
-  readonly readReports: (afterName: string | undefined, limit: number) => Promise<readonly ConfigurationReport[]>;
-  /** Whether this process reconciles that unit. */
+  /** Reads units whose report contradicts the platform's state: a page of them, or those that are named. */
+  readonly readReports: (query: UnitQuery) => Promise<readonly ConfigurationReport[]>;
+  readonly changes: UnitChangeSubscription;
+  /** Whether this process reconciles that unit. When that changes, the caller puts `all` back into `changes`. */
   readonly owns: (unit: string) => boolean;
   readonly newId: () => string;
-  readonly clock: () => number;
+  /** Milliseconds of a clock that never jumps. */
+  readonly monotonic: () => number;
   readonly signal: AbortSignal;
   readonly sleep: (ms: number) => Promise<void>;
   readonly log: Log;
 }
 
-/** Runs until `signal` is aborted. */
+/** Runs until `signal` aborts. */
 export async function runConfigurationReportWorker(options: ConfigurationReportWorkerOptions): Promise<void> {
-  const { signal, sleep, clock, log } = options;
-  let failing = false;
+  const { signal, sleep, log } = options;
+  const step = createReportStep(options);
+  const recording = new FailureLog('recording which configurations units report', log);
   while (!signal.aborted) {
-    const startedMs = clock();
     try {
-      await reconcileReports(options);
-      failing = false;
+      await step();
+      recording.recordSuccess();
     } catch (error) {
-      if (!failing)
-        log.warn(
-          'The worker could not reconcile the configurations that units report; it retries with the next poll.',
-          {
-            error: errorMessage(error),
-          },
-        );
-      failing = true;
+      recording.recordFailure(error);
     }
-    await sleep(Math.max(POLL_INTERVAL_MS, (clock() - startedMs) * POLL_DUTY_FACTOR));
+    await sleep(STEP_INTERVAL_MS);
   }
 }
 
-async function reconcileReports({
-  readReports,
-  owns,
-  decider,
-  newId,
-  signal,
-}: ConfigurationReportWorkerOptions): Promise<void> {
-  for (let after: string | undefined; !signal.aborted; ) {
-    const page = await readReports(after, MAX_REPORTS_PER_PAGE);
-    const own = page.filter(({ unit }) => owns(unit));
-    for (const part of chunksOf(own, MAX_CONCURRENT_DECISIONS))
-      await Promise.all(part.map((report) => recordConfigurationReport(decider, newId, report)));
-    after = page.at(-1)?.unit;
-    if (page.length < MAX_REPORTS_PER_PAGE) return;
-  }
+/** Makes one look at the change feed. It rejects with what reading and deciding throw; contradicting units are read again. */
+export function createReportStep(options: ConfigurationReportWorkerOptions): () => Promise<void> {
+  const { decider, readReports, changes, owns, newId, monotonic, signal } = options;
+  const limit = pLimit(MAX_CONCURRENT_DECISIONS);
+  const contradicting = new RecheckQueue();
+  let conclusive: ConfigurationReport[] = [];
+  const follower = new UnitFollower<ConfigurationReport>({
+    changes,
+    read: readReports,
+    owns,
+    monotonic,
+    onUnit: (report) => {
+      if (!owns(report.name)) return contradicting.remove(report.name);
+      contradicting.add(report.name, monotonic());
+      if (report.isConclusive) conclusive.push(report);
+    },
+    onAbsent: (name) => contradicting.remove(name),
+    onFullRead: (present) => contradicting.retain(present),
+  });
+  return async () => {
+    conclusive = [];
+    await follower.refresh(signal, contradicting.due(monotonic()));
+    await Promise.all(conclusive.map((report) => limit(() => recordConfigurationReport(decider, newId, report))));
+  };
 }
 
 /** Records which configuration a unit reports, unless the platform's state says the same already. */
 export async function recordConfigurationReport(
   decider: Pick<UnitDecider, 'decide'>,
   newId: () => string,
-  { unit, hash, atMs }: ConfigurationReport,
+  { name, hash, atMs }: Pick<ConfigurationReport, 'name' | 'hash' | 'atMs'>,
 ): Promise<void> {
-  const meta = { commandId: newId(), actor: `unit:${unit}`, source: '/lockfleet/server' };
-  await decider.decide(unit, 'config', meta, (state) => recordReportedHash(state, { hash, atMs }));
+  const meta = { commandId: newId(), actor: `unit:${name}`, source: '/lockfleet/server' };
+  await decider.decide(name, 'config', meta, (state) => recordReportedHash(state, { hash, atMs }));
+}
+
+/** Units that are read again after a wait that doubles each time. */
+class RecheckQueue {
+  readonly #units = new Map<string, { waitMs: number; dueMs: number }>();
+
+  /** Waits anew, twice as long as the last time. */
+  add(name: string, nowMs: number): void {
+    const waitMs = Math.min(MAX_RECHECK_MS, 2 * (this.#units.get(name)?.waitMs ?? FIRST_RECHECK_MS / 2));
+    this.#units.set(name, { waitMs, dueMs: nowMs + waitMs });
+  }
+
+  remove(name: string): void {
+    this.#units.delete(name);
+  }
+
+  retain(names: ReadonlySet<string>): void {
+    for (const name of this.#units.keys()) if (!names.has(name)) this.#units.delete(name);
+  }
+
+  due(nowMs: number): string[] {
+    return [...this.#units].filter(([, { dueMs }]) => dueMs <= nowMs).map(([name]) => name);
+  }
 }

@@ -1,35 +1,37 @@
 /**
  * The fetch worker reads the logs of units that do not push, or whose pushes do not arrive (`fetch-schedule.ts` says which).
  *
- * The candidates come from a read model, which may lag. Before the worker records events or gives them up as lost, it folds
- * the unit from the store. Two processes that fetch from one unit at the same time cost one request more and record nothing
- * twice.
+ * The change feed names units whose rows changed; the worker reads those rows, and all rows at first. The read model may lag, so
+ * before the worker records events or gives them up as lost, it folds the unit from the store. Two processes that fetch from one
+ * unit at the same time cost one request more and record nothing twice.
  */
 
+import { UnitFollower, type UnitQuery } from '../../../platform/change-feed/follower.ts';
+import type { UnitChangeSubscription } from '../../../platform/change-feed/subscription.ts';
 import { errorMessage } from '../../../platform/observability/error-message.ts';
+import { FailureLog } from '../../../platform/observability/failure-log.ts';
 import type { Log } from '../../../platform/observability/log.ts';
 import { UnitUnreachableError } from '../../../platform/units/unit-command-client.ts';
-import { type FetchReason, FetchSchedule, type FetchTarget } from './fetch-schedule.ts';
+import { type DueFetch, FetchSchedule, type FetchTarget } from './fetch-schedule.ts';
 import { type FetchUnitLogOptions, fetchUnitLog } from './fetch-unit-log.ts';
 
 /** Length of the shard prefixes by which the fetch workers divide the units between them. */
 export const FETCH_SHARD_LETTERS = 2;
 /** Units from which one process fetches at the same time. */
 export const MAX_CONCURRENT_FETCHES = 32;
-/** Least pause between two polls of the read model. */
-const POLL_INTERVAL_MS = 1_000;
-/** The pause lasts at least so many times as long as the poll before it, so that polling takes a tenth of the time at most. */
-const POLL_DUTY_FACTOR = 10;
-/** Units that one query of the read model returns. */
-export const MAX_TARGETS_PER_PAGE = 1_000;
+/** Pause between two looks at the change feed and the schedule. */
+const STEP_INTERVAL_MS = 1_000;
 
 export interface FetchWorkerOptions extends FetchUnitLogOptions {
-  /** Reads candidates in the order of their names, after `afterName`. A page of fewer than `limit` is the last. */
-  readonly readTargets: (afterName: string | undefined, limit: number) => Promise<readonly FetchTarget[]>;
-  /** Whether this process fetches from that unit. */
+  /** Reads rows of units: a page of those that may become due, or those that are named. */
+  readonly readTargets: (query: UnitQuery) => Promise<readonly FetchTarget[]>;
+  readonly changes: UnitChangeSubscription;
+  /** Whether this process fetches from that unit. When that changes, the caller puts `all` back into `changes`. */
   readonly owns: (unit: string) => boolean;
   /** Interval in which every unit of `delivery: "fetch"` has one slot. */
   readonly intervalMs: number;
+  /** Milliseconds of a clock that never jumps. */
+  readonly monotonic: () => number;
   readonly signal: AbortSignal;
   readonly sleep: (ms: number) => Promise<void>;
   readonly log: Log;
@@ -37,61 +39,59 @@ export interface FetchWorkerOptions extends FetchUnitLogOptions {
 
 /** Runs until `signal` is aborted and the running fetches have ended. */
 export async function runFetchWorker(options: FetchWorkerOptions): Promise<void> {
-  const { intervalMs, signal, sleep, clock, log } = options;
+  const { changes, intervalMs, signal, sleep, clock, log } = options;
   const schedule = new FetchSchedule(intervalMs);
-  const running = new Map<string, Promise<void>>();
-  let failing = false;
+  const follower = followTargets(schedule, options);
+  const reading = new FailureLog('reading which units to fetch from', log);
+  const outdated = new Set<string>();
+  const running = new Set<Promise<void>>();
   while (!signal.aborted) {
-    const startedMs = clock();
     try {
-      const due = schedule.listDue(await readOwnTargets(options), clock());
-      for (const { name, reason } of due) {
-        if (signal.aborted) break;
-        if (running.has(name)) continue;
-        if (running.size >= MAX_CONCURRENT_FETCHES) await Promise.race(running.values());
-        schedule.recordAttempt(name, clock());
-        running.set(
-          name,
-          fetchFromUnit(name, reason, schedule, options).finally(() => running.delete(name)),
-        );
-      }
-      failing = false;
+      await follower.refresh(signal, outdated);
+      outdated.clear();
+      reading.recordSuccess();
     } catch (error) {
-      if (!failing)
-        log.warn('The fetch worker could not read which units are due; it retries with the next poll.', {
-          error: errorMessage(error),
-        });
-      failing = true;
+      reading.recordFailure(error);
     }
-    await sleep(Math.max(POLL_INTERVAL_MS, (clock() - startedMs) * POLL_DUTY_FACTOR));
+    do {
+      const due = schedule.due(clock(), MAX_CONCURRENT_FETCHES - running.size);
+      for (const name of due.outdated) outdated.add(name);
+      for (const fetch of due.fetches) {
+        schedule.recordAttempt(fetch.name, clock());
+        const run = fetchFromUnit(fetch, schedule, options).finally(() => running.delete(run));
+        running.add(run);
+      }
+      if (running.size >= MAX_CONCURRENT_FETCHES) await Promise.race(running);
+    } while (!signal.aborted && !changes.hasChanges && schedule.hasDue(clock()));
+    await sleep(STEP_INTERVAL_MS);
   }
-  await Promise.all(running.values());
+  await Promise.all(running);
 }
 
-async function readOwnTargets({ readTargets, owns }: FetchWorkerOptions): Promise<FetchTarget[]> {
-  const own: FetchTarget[] = [];
-  for (let after: string | undefined; ; ) {
-    const page = await readTargets(after, MAX_TARGETS_PER_PAGE);
-    for (const target of page) if (owns(target.name)) own.push(target);
-    after = page.at(-1)?.name;
-    if (page.length < MAX_TARGETS_PER_PAGE) return own;
-  }
+function followTargets(
+  schedule: FetchSchedule,
+  { changes, readTargets, owns, monotonic, clock }: FetchWorkerOptions,
+): UnitFollower<FetchTarget> {
+  return new UnitFollower({
+    changes,
+    read: readTargets,
+    owns,
+    monotonic,
+    onUnit: (target) => (owns(target.name) ? schedule.update(target, clock()) : schedule.remove(target.name)),
+    onAbsent: (name) => schedule.remove(name),
+    onFullRead: (present) => schedule.retain(present),
+  });
 }
 
 /** Fetches from one unit and tells the schedule the outcome. It never rejects: it logs what failed. */
-async function fetchFromUnit(
-  unit: string,
-  reason: FetchReason,
-  schedule: FetchSchedule,
-  options: FetchWorkerOptions,
-): Promise<void> {
+async function fetchFromUnit(fetch: DueFetch, schedule: FetchSchedule, options: FetchWorkerOptions): Promise<void> {
   const { unitInbox, clock, log } = options;
+  const { name: unit, reason } = fetch;
   try {
     // Batches that wait for ingest already hold the next events of the unit.
     if (reason === 'behind' && (await unitInbox.listPendingBatches(unit)).length > 0) return;
     const events = await fetchUnitLog(unit, options);
-    schedule.recordAnswer(unit);
-    if (events > 0 || reason === 'confirm') schedule.recordProgress(unit, clock());
+    schedule.recordAnswer(fetch, events, clock());
     log.debug('The fetch worker read the log of a unit.', { unit, reason, events });
   } catch (error) {
     const isExpected = error instanceof UnitUnreachableError;

@@ -119,7 +119,7 @@ async function noteConfiguration(state: UnitState, { decider, newId }: ReactorOp
   if (runs === undefined) return;
   const report = { hash: runs.hash, atMs: toMs(runs.at) };
   if (recordReportedHash(state, report).length > 0)
-    await recordConfigurationReport(decider, newId, { unit: state.name, ...report });
+    await recordConfigurationReport(decider, newId, { name: state.name, ...report });
 }
 
 async function reactTo(message: WorkMessage, options: ReactorOptions): Promise<WorkResult> {

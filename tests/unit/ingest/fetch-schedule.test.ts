@@ -1,51 +1,82 @@
 import { describe, expect, test } from 'bun:test';
 import {
   BEHIND_GRACE_MS,
+  type FetchReason,
   FetchSchedule,
   type FetchTarget,
   FIRST_RETRY_MS,
+  PINGED_FOR_MS,
 } from '../../../server/workers/fetch/fetch-schedule.ts';
 
 const INTERVAL_MS = 60_000;
 const START_MS = Date.parse('2026-07-01T12:00:00.000Z');
 const EPOCH = '018f0000-0000-7000-8000-000000000001';
+const NO_LIMIT = 1_000;
+
+const at = (seq: number) => ({ epoch: EPOCH, seq });
 
 function unit(changes: Partial<FetchTarget> = {}): FetchTarget {
-  const place = { epoch: EPOCH, seq: 5 };
   return {
     name: 'U',
     delivery: 'push',
     online: true,
-    pinged: true,
+    lastPingAnsweredAtMs: START_MS - 1_000,
     hasGap: false,
-    reported: place,
-    recorded: place,
+    reported: at(5),
+    recorded: at(5),
     ...changes,
   };
 }
 
-const BEHIND = { reported: { epoch: EPOCH, seq: 9 } };
+const BEHIND = { reported: at(9) };
+const UNPINGED = { lastPingAnsweredAtMs: undefined };
 
-/** Seconds at which a worker that polls every second asks a unit, which yields new events each time or never answers. */
-function askedAtS(target: FetchTarget, { yields, intervals = 3 }: { yields: boolean; intervals?: number }): number[] {
-  const schedule = new FetchSchedule(INTERVAL_MS);
-  const asked: number[] = [];
-  for (let s = 0; s <= (intervals * INTERVAL_MS) / 1_000; s += 1) {
-    const nowMs = START_MS + s * 1_000;
-    for (const { name } of schedule.listDue([target], nowMs)) {
-      asked.push(s);
-      schedule.recordAttempt(name, nowMs);
-      if (yields) schedule.recordAnswer(name);
-      if (yields) schedule.recordProgress(name, nowMs);
-    }
-  }
-  return asked;
+interface Attempt {
+  readonly s: number;
+  readonly reason: FetchReason;
 }
 
+/**
+ * The attempts on one unit within some seconds, of a worker that looks every second. `events`: how many new events an answer
+ * has; undefined: the unit does not answer. `changes`: what the read model says of the unit from a second on.
+ */
+function attempts(
+  target: FetchTarget,
+  {
+    events,
+    seconds = 180,
+    changes = {},
+  }: {
+    readonly events: number | undefined;
+    readonly seconds?: number;
+    readonly changes?: Readonly<Record<number, Partial<FetchTarget>>>;
+  },
+): Attempt[] {
+  const schedule = new FetchSchedule(INTERVAL_MS);
+  let row = target;
+  const made: Attempt[] = [];
+  schedule.update(row, START_MS);
+  for (let s = 0; s <= seconds; s += 1) {
+    const nowMs = START_MS + s * 1_000;
+    row = { ...row, ...changes[s] };
+    if (changes[s] !== undefined) schedule.update(row, nowMs);
+    const { fetches, outdated } = schedule.due(nowMs, NO_LIMIT);
+    if (outdated.length > 0) schedule.update(row, nowMs);
+    for (const fetch of fetches) {
+      made.push({ s, reason: fetch.reason });
+      schedule.recordAttempt(fetch.name, nowMs);
+      if (events !== undefined) schedule.recordAnswer(fetch, events, nowMs);
+    }
+  }
+  return made;
+}
+
+const secondsOf = (made: readonly Attempt[]) => made.map(({ s }) => s);
+
 describe('a unit of delivery fetch', () => {
-  test('is asked once in each interval, in a slot of its own', () => {
+  test('is asked once in an interval, in a slot of its own', () => {
     const instants = Array.from({ length: 200 }, (_, index) => {
-      const asked = askedAtS(unit({ name: `U-${index}`, delivery: 'fetch' }), { yields: true });
+      const asked = secondsOf(attempts(unit({ name: `U-${index}`, delivery: 'fetch' }), { events: 1 }));
       expect(asked).toHaveLength(3);
       expect(asked.map((s) => s - (asked[0] ?? 0))).toEqual([0, 60, 120]);
       return asked[0] ?? 0;
@@ -55,20 +86,23 @@ describe('a unit of delivery fetch', () => {
     expect(firstHalf).toBeLessThan(130);
   });
 
-  test('is not asked while it is offline, and keeps its slot when it does not answer', () => {
-    expect(askedAtS(unit({ delivery: 'fetch', online: false }), { yields: true })).toEqual([]);
-    expect(askedAtS(unit({ delivery: 'fetch' }), { yields: false })).toHaveLength(3);
+  test('is not asked while it is offline, and an answer without events does not change its slot', () => {
+    const fetched = unit({ delivery: 'fetch' });
+    expect(attempts({ ...fetched, online: false }, { events: 1 })).toEqual([]);
+    expect(attempts(fetched, { events: 0 })).toHaveLength(3);
+    const backOnline = attempts({ ...fetched, online: false }, { events: 1, changes: { 100: { online: true } } });
+    expect(backOnline.map(({ reason }) => reason)).toEqual(['slot', 'slot']);
+    expect(backOnline[0]?.s).toBeGreaterThanOrEqual(100);
   });
 });
 
 describe('a unit that pushes', () => {
-  test('is not asked while its pushes arrive', () => {
-    expect(askedAtS(unit(), { yields: true })).toEqual([]);
-    const schedule = new FetchSchedule(INTERVAL_MS);
-    for (let s = 0; s < 120; s += 1) {
-      const draining = unit({ recorded: { epoch: EPOCH, seq: s }, reported: { epoch: EPOCH, seq: 1_000 } });
-      expect(schedule.listDue([draining], START_MS + s * 1_000)).toEqual([]);
-    }
+  test('is not asked while its log arrives by itself', () => {
+    expect(attempts(unit(), { events: 1 })).toEqual([]);
+    const draining = Object.fromEntries(
+      Array.from({ length: 120 }, (_, s) => [s, { recorded: at(s), reported: at(1_000) }]),
+    );
+    expect(attempts(unit({ reported: at(1_000) }), { events: 1, seconds: 120, changes: draining })).toEqual([]);
   });
 
   test.each([
@@ -76,57 +110,86 @@ describe('a unit that pushes', () => {
     ['a whole epoch', { reported: { epoch: '018f0000-0000-7000-8000-000000000002', seq: 1 } }],
     ['everything', { recorded: undefined }],
   ])('is asked when %s are not recorded after the grace period', (_, lacking) => {
-    expect(askedAtS(unit(lacking), { yields: true })[0]).toBe(BEHIND_GRACE_MS / 1_000);
+    expect(attempts(unit(lacking), { events: 1 })[0]).toEqual({ s: 15, reason: 'behind' });
+    expect(BEHIND_GRACE_MS).toBe(15_000);
   });
 
-  test('is asked with exponential backoff while it does not answer', () => {
-    const asked = askedAtS(unit(BEHIND), { yields: false, intervals: 4 });
-    const first = BEHIND_GRACE_MS / 1_000;
+  test('is asked after waits that double while it answers nothing new', () => {
+    const asked = secondsOf(attempts(unit(BEHIND), { events: undefined, seconds: 240 }));
     const step = FIRST_RETRY_MS / 1_000;
-    expect(asked).toEqual([
-      first,
-      first + step,
-      first + 3 * step,
-      first + 7 * step,
-      first + 15 * step,
-      first + 31 * step,
-    ]);
+    expect(asked).toEqual([15, 15 + step, 15 + 3 * step, 15 + 7 * step, 15 + 15 * step, 15 + 31 * step]);
   });
 
   test('is asked at once when a gap is open, unless it is offline', () => {
-    expect(askedAtS(unit({ hasGap: true }), { yields: false })[0]).toBe(0);
-    expect(askedAtS(unit({ hasGap: true, online: false }), { yields: false })).toEqual([]);
-    expect(askedAtS(unit({ ...BEHIND, online: false }), { yields: false })).toEqual([]);
+    expect(attempts(unit({ hasGap: true }), { events: undefined })[0]).toEqual({ s: 0, reason: 'gap' });
+    expect(attempts(unit({ hasGap: true, online: false }), { events: undefined })).toEqual([]);
+    expect(attempts(unit({ ...BEHIND, online: false }), { events: undefined })).toEqual([]);
+  });
+
+  test('that brings events is asked again after a second, and not more often', () => {
+    const asked = secondsOf(attempts(unit({ hasGap: true }), { events: 3, seconds: 5 }));
+    expect(asked).toEqual([0, 1, 2, 3, 4, 5]);
   });
 });
 
 describe('a unit that pushes and is not pinged', () => {
-  test('is asked in its slot once for each recorded position, so that it may delete those events', () => {
-    expect(askedAtS(unit({ pinged: false }), { yields: true })).toHaveLength(1);
-    const schedule = new FetchSchedule(INTERVAL_MS);
-    const asked: number[] = [];
-    for (let s = 0; s <= 600; s += 1) {
-      const nowMs = START_MS + s * 1_000;
-      const place = { epoch: EPOCH, seq: s < 300 ? 5 : 6 };
-      for (const { name, reason } of schedule.listDue(
-        [unit({ pinged: false, recorded: place, reported: place })],
-        nowMs,
-      )) {
-        expect(reason).toBe('confirm');
-        asked.push(s);
-        schedule.recordAttempt(name, nowMs);
-        schedule.recordAnswer(name);
-        schedule.recordProgress(name, nowMs);
-      }
-    }
-    expect(asked).toHaveLength(2);
-    expect(asked[0]).toBeLessThanOrEqual(60);
-    expect(asked[1]).toBeGreaterThanOrEqual(300);
-    expect(asked[1]).toBeLessThanOrEqual(360);
+  test('has recorded events confirmed once, in its slot, and again when more is recorded', () => {
+    expect(attempts(unit(UNPINGED), { events: 0 })).toHaveLength(1);
+    const more = { 300: { recorded: at(6), reported: at(6) } };
+    const asked = attempts(unit(UNPINGED), { events: 0, seconds: 600, changes: more });
+    expect(asked.map(({ reason }) => reason)).toEqual(['confirm', 'confirm']);
+    expect(asked[0]?.s).toBeLessThanOrEqual(60);
+    expect(asked[1]?.s).toBeGreaterThanOrEqual(300);
+    expect(asked[1]?.s).toBeLessThanOrEqual(360);
   });
 
-  test('is asked with exponential backoff in its slots while it does not answer', () => {
-    const asked = askedAtS(unit({ pinged: false }), { yields: false, intervals: 30 });
+  test('is asked after longer and longer waits when it does not answer', () => {
+    const asked = attempts(unit(UNPINGED), { events: undefined, seconds: 1_800 });
+    expect(asked.length).toBeGreaterThan(5);
     expect(asked.length).toBeLessThan(12);
+  });
+
+  test('has events confirmed when its pings stopped before one confirmed them', () => {
+    const recorded = { 5: { recorded: at(6), reported: at(6) } };
+    const asked = attempts(unit(), { events: 0, seconds: 900, changes: recorded });
+    expect(asked.map(({ reason }) => reason)).toEqual(['confirm']);
+    expect(asked[0]?.s).toBeGreaterThanOrEqual(PINGED_FOR_MS / 1_000 - 1);
+  });
+
+  test('is not asked to confirm what a ping has confirmed', () => {
+    const changes = { 5: { recorded: at(6), reported: at(6) }, 599: { lastPingAnsweredAtMs: START_MS + 20_000 } };
+    expect(attempts(unit(), { events: 0, seconds: 1_800, changes })).toEqual([]);
+  });
+});
+
+describe('the schedule', () => {
+  test('holds only units that may become due', () => {
+    const schedule = new FetchSchedule(INTERVAL_MS);
+    const pinged = (nowMs: number) => unit({ lastPingAnsweredAtMs: nowMs - 1_000 });
+    schedule.update(pinged(START_MS), START_MS);
+    expect(schedule.size).toBe(1);
+    schedule.update({ ...pinged(START_MS), lastPingAnsweredAtMs: START_MS + 1_000 }, START_MS + 2_000);
+    expect(schedule.size).toBe(0);
+    for (const name of ['A', 'B', 'C']) schedule.update(unit({ name, hasGap: true }), START_MS);
+    schedule.remove('A');
+    schedule.retain(new Set(['C']));
+    expect(schedule.size).toBe(1);
+    expect(schedule.due(START_MS, NO_LIMIT).fetches).toEqual([{ name: 'C', reason: 'gap' }]);
+  });
+
+  test('hands out no more than its caller has places for, and the rest the next time', () => {
+    const schedule = new FetchSchedule(INTERVAL_MS);
+    for (let index = 0; index < 5; index += 1) schedule.update(unit({ name: `U-${index}`, hasGap: true }), START_MS);
+    const first = schedule.due(START_MS, 2).fetches;
+    const second = schedule.due(START_MS, NO_LIMIT).fetches;
+    expect(first).toHaveLength(2);
+    expect([...first, ...second].map(({ name }) => name).toSorted()).toEqual(['U-0', 'U-1', 'U-2', 'U-3', 'U-4']);
+  });
+
+  test('keeps its queue in proportion to its units, however often rows change', () => {
+    const schedule = new FetchSchedule(INTERVAL_MS);
+    for (let change = 0; change < 50_000; change += 1)
+      schedule.update(unit({ recorded: at(change), reported: at(change + 10) }), START_MS + change);
+    expect(schedule.queueLength).toBeLessThan(2_000);
   });
 });

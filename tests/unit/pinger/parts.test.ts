@@ -9,12 +9,9 @@ import {
   MAX_JOIN_PINGS_PER_SLOT,
 } from '../../../pinger/schedule/join-queue.ts';
 import { PingCounters } from '../../../pinger/telemetry/ping-counters.ts';
-import {
-  FULL_READ_INTERVAL_MS,
-  MAX_TARGETS_PER_PAGE,
-  type PingTarget,
-  TargetList,
-} from '../../../pinger/units/target-list.ts';
+import { MAX_TARGETS_PER_PAGE, type PingTarget, TargetList } from '../../../pinger/units/target-list.ts';
+import { FULL_READ_INTERVAL_MS, type UnitQuery } from '../../../platform/change-feed/follower.ts';
+import type { UnitChanges } from '../../../platform/change-feed/subscription.ts';
 import {
   decodeTelemetry,
   encodeTelemetry,
@@ -160,23 +157,32 @@ describe('the targets', () => {
     ...changes,
   });
 
-  /** A read model in which each unit has the position of its last change, and a list that watches those of `isOwn`. */
+  /** A read model whose changes the feed names, and a list of the units that `isOwn`. */
   function world() {
-    const model = new Map<string, { readonly target: PingTarget; readonly position: number }>();
-    const asked: number[] = [];
+    const model = new Map<string, PingTarget>();
+    const queries: UnitQuery[] = [];
     const put: string[] = [];
     const gone: string[] = [];
-    const state = { nowMs: 0, completeTo: 0, isAway: false, isOwn: (_shard: string) => true };
+    const state = { nowMs: 0, isAway: false, isOwn: (_shard: string) => true };
+    let changes: UnitChanges = 'all';
     const list = new TargetList({
       targets: {
-        async changed({ since, afterName = '', limit }) {
+        async read(query) {
           if (state.isAway) throw new Error('the database is away');
-          asked.push(since);
-          const found = [...model.values()].filter(
-            ({ target, position }) => position > since && target.name > afterName,
-          );
-          const inOrder = found.map(({ target }) => target).toSorted((a, b) => (a.name < b.name ? -1 : 1));
-          return { targets: inOrder.slice(0, limit), completeTo: state.completeTo };
+          queries.push(query);
+          const inOrder = [...model.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1));
+          if ('names' in query) return inOrder.filter(({ name }) => query.names.includes(name));
+          return inOrder.filter(({ name }) => name > (query.afterName ?? '')).slice(0, query.limit);
+        },
+        changes: {
+          take: () => {
+            const taken = changes;
+            changes = new Set();
+            return taken;
+          },
+          putBack: (returned) => {
+            changes = returned;
+          },
         },
       },
       owns: (shard) => state.isOwn(shard),
@@ -185,8 +191,8 @@ describe('the targets', () => {
       onRemoved: (name) => gone.push(name),
     });
     const change = (target: PingTarget) => {
-      state.completeTo += 1;
-      model.set(target.name, { target, position: state.completeTo });
+      model.set(target.name, target);
+      if (changes !== 'all') changes = new Set([...changes, target.name]);
     };
     const refresh = async () => {
       put.length = 0;
@@ -194,29 +200,21 @@ describe('the targets', () => {
       await list.refresh(signal);
       return { put: [...put], gone: [...gone] };
     };
-    return { list, model, state, asked, change, refresh, gone };
+    return { list, model, state, queries, change, refresh, gone };
   }
 
   test('are read to the last page at first, and then as far as they have changed', async () => {
-    const { list, change, refresh, asked, state } = world();
+    const { list, change, refresh, queries } = world();
     const names = Array.from({ length: MAX_TARGETS_PER_PAGE + 1 }, (_, index) => `u-${String(index).padStart(5, '0')}`);
     for (const name of names) change(unit(name));
     expect((await refresh()).put).toEqual(names);
     expect(list.size).toBe(names.length);
-    expect(asked).toEqual([0, 0]);
+    expect(queries).toHaveLength(2);
     expect(await refresh()).toEqual({ put: [], gone: [] });
-    expect(asked.at(-1)).toBe(state.completeTo);
+    expect(queries).toHaveLength(2);
     change(unit('u-00007', { recorded: { epoch: 'e', seq: 7 } }));
     change(unit('new'));
     expect(await refresh()).toEqual({ put: ['new', 'u-00007'], gone: [] });
-  });
-
-  test('are read again while a lane of the read model lags', async () => {
-    const { change, refresh, state } = world();
-    change(unit('a'));
-    state.completeTo -= 1;
-    expect((await refresh()).put).toEqual(['a']);
-    expect((await refresh()).put).toEqual(['a']);
   });
 
   test('leave when they are no longer in use, or no longer there', async () => {

@@ -1,0 +1,103 @@
+/**
+ * Keeps its owner level with the units of a read model: it reads the units that the change feed names, and every unit at first,
+ * whenever the feed cannot tell which units changed, and once in `fullReadIntervalMs`.
+ *
+ * The full read from time to time bounds how long a change can stay unseen that no message names.
+ */
+
+import { chunksOf } from '../batching/chunks-of.ts';
+import type { UnitChangeSubscription, UnitChanges } from './subscription.ts';
+
+/** Units in one query. */
+export const MAX_UNITS_PER_QUERY = 1_000;
+/** Milliseconds between full reads that nothing asks for. */
+export const FULL_READ_INTERVAL_MS = 600_000;
+
+/** Units by their names, or a page of all units: those after a name, in order. Fewer than `limit` units are the last page. */
+export type UnitQuery =
+  | { readonly names: readonly string[] }
+  | { readonly afterName: string | undefined; readonly limit: number };
+
+export interface UnitFollowerOptions<Unit extends { readonly name: string }> {
+  readonly changes: Pick<UnitChangeSubscription, 'take' | 'putBack'>;
+  /** Reads the read model. Units that are of no interest may be missing. */
+  readonly read: (query: UnitQuery) => Promise<readonly Unit[]>;
+  /** Whether a unit that the feed names is read at all. */
+  readonly owns: (name: string) => boolean;
+  /** Units in one query. @default MAX_UNITS_PER_QUERY */
+  readonly pageSize?: number;
+  /** Milliseconds of a clock that never jumps. */
+  readonly monotonic: () => number;
+  readonly onUnit: (unit: Unit, isFullRead: boolean) => void;
+  /** A unit that was asked for by name is not in the read model, or of no interest any more. */
+  readonly onAbsent: (name: string) => void;
+  /** A full read has ended; `present` holds the names of all units that it found. */
+  readonly onFullRead: (present: ReadonlySet<string>) => void;
+}
+
+export class UnitFollower<Unit extends { readonly name: string }> {
+  readonly #options: UnitFollowerOptions<Unit>;
+  readonly #pageSize: number;
+  #fullReadMs = Number.NEGATIVE_INFINITY;
+
+  constructor(options: UnitFollowerOptions<Unit>) {
+    this.#options = options;
+    this.#pageSize = options.pageSize ?? MAX_UNITS_PER_QUERY;
+  }
+
+  /** The next `refresh` reads every unit, also when one runs now. */
+  requestFullRead(): void {
+    this.#options.changes.putBack('all');
+  }
+
+  /**
+   * Reads what has changed, and the units named in `also`. When a query fails, the changes stay for the next call.
+   * @throws what `read` throws
+   */
+  async refresh(signal: AbortSignal, also: Iterable<string> = []): Promise<void> {
+    const { changes, monotonic } = this.#options;
+    const startedMs = monotonic();
+    const taken = startedMs - this.#fullReadMs >= FULL_READ_INTERVAL_MS ? takeAll(changes) : changes.take();
+    try {
+      if (taken !== 'all') return await this.#readNamed(signal, new Set([...taken, ...also]));
+      this.#fullReadMs = startedMs;
+      await this.#readAll(signal);
+    } catch (error) {
+      changes.putBack(taken);
+      throw error;
+    }
+  }
+
+  async #readAll(signal: AbortSignal): Promise<void> {
+    const { read, onUnit, onFullRead } = this.#options;
+    const present = new Set<string>();
+    for (let afterName: string | undefined; !signal.aborted; ) {
+      const page = await read({ afterName, limit: this.#pageSize });
+      for (const unit of page) {
+        present.add(unit.name);
+        onUnit(unit, true);
+      }
+      afterName = page.at(-1)?.name;
+      if (page.length < this.#pageSize) return onFullRead(present);
+    }
+  }
+
+  async #readNamed(signal: AbortSignal, names: ReadonlySet<string>): Promise<void> {
+    const { read, owns, onUnit, onAbsent } = this.#options;
+    for (const chunk of chunksOf([...names].filter(owns), this.#pageSize)) {
+      if (signal.aborted) return;
+      const missing = new Set(chunk);
+      for (const unit of await read({ names: chunk })) {
+        missing.delete(unit.name);
+        onUnit(unit, false);
+      }
+      for (const name of missing) onAbsent(name);
+    }
+  }
+}
+
+/** A full read covers what has collected. */
+function takeAll(changes: Pick<UnitChangeSubscription, 'take'>): UnitChanges {
+  changes.take();
+  return 'all';
+}
