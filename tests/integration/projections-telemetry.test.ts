@@ -347,62 +347,28 @@ test('who pings and fetches hears of channels, and nothing of units whose creden
   expect(await names()).toContain('REVOKED');
 });
 
-describe('the change feed', () => {
-  const reports: string[][] = [];
-  const feed = () => new TelemetryRecorder(postgres.sql, silentLog, (units) => reports.push([...units]));
-  const record = async (into: TelemetryRecorder, ...results: TelemetryResult[]) => {
-    reports.length = 0;
-    into.record(encodeTelemetry('test', results));
-    await into.flush();
-    return reports.flat().toSorted();
-  };
-  const ping = (unit: string, seconds: number, lastSeq: number, configurationHash = 'c') =>
-    answered({ unit, at: NOW_MS + seconds * 1_000, rttMs: 1, epoch: EPOCH, lastSeq, configurationHash });
-
-  test('names the units that report another end of their log or another configuration, and no others', async () => {
-    const into = feed();
-    expect(await record(into, ping('FEED-1', 1, 1), ping('FEED-2', 1, 1))).toEqual(['FEED-1', 'FEED-2']);
-    expect(await record(into, ping('FEED-1', 2, 1), ping('FEED-2', 2, 2))).toEqual(['FEED-2']);
-    expect(await record(into, ping('FEED-1', 3, 1, 'd'), ping('FEED-2', 3, 2))).toEqual(['FEED-1']);
-    expect(await record(into, missed({ unit: 'FEED-1', at: NOW_MS + 4_000 }), ping('FEED-2', 2, 1))).toEqual([]);
-  });
-
-  test('names every unit of a write that follows a failed one, which may have been committed', async () => {
-    let isAway = false;
-    const sql = new Proxy(postgres.sql, {
-      apply: (target, self, args) =>
-        isAway ? Promise.reject(new Error('cut off')) : Reflect.apply(target, self, args),
-    });
-    const into = new TelemetryRecorder(sql, silentLog, (units) => reports.push([...units]));
-    expect(await record(into, ping('FEED-3', 1, 1))).toEqual(['FEED-3']);
-    isAway = true;
-    expect(await record(into, ping('FEED-3', 2, 1))).toEqual([]);
-    isAway = false;
-    expect(await record(into, ping('FEED-3', 3, 1))).toEqual(['FEED-3']);
-    expect(await record(into, ping('FEED-3', 4, 1))).toEqual([]);
-  });
-
-  test('is followed by name: what a unit reports stands beside what is recorded of it', async () => {
-    await register('FEED-4');
-    await fillToTheEnd(postgres, store);
-    await record(feed(), ping('FEED-4', 1, 7, 'another'));
-    const named = { names: ['FEED-4', 'NOBODY'] };
-    expect(await fetchTargets(readModelsOf(postgres), named)).toEqual([
-      {
-        name: 'FEED-4',
-        delivery: 'push',
-        online: true,
-        lastPingAnsweredAtMs: NOW_MS + 1_000,
-        hasGap: false,
-        recorded: undefined,
-        reported: { epoch: EPOCH, seq: 7 },
-      },
-    ]);
-    expect(await configurationReports(readModelsOf(postgres), named)).toEqual([
-      { name: 'FEED-4', hash: 'another', atMs: NOW_MS + 1_000, isConclusive: true },
-    ]);
-    const page = { afterName: 'FEED-3', limit: 1 };
-    expect((await fetchTargets(readModelsOf(postgres), page)).map(({ name }) => name)).toEqual(['FEED-4']);
-    expect((await configurationReports(readModelsOf(postgres), page)).map(({ name }) => name)).toEqual(['FEED-4']);
-  });
+test('units that the change feed names are read by name: what a unit reports stands beside what is recorded of it', async () => {
+  await register('FEED-4');
+  await fillToTheEnd(postgres, store);
+  await tell(
+    answered({ unit: 'FEED-4', at: NOW_MS + 1_000, rttMs: 1, epoch: EPOCH, lastSeq: 7, configurationHash: 'another' }),
+  );
+  const named = { names: ['FEED-4', 'NOBODY'] };
+  expect(await fetchTargets(readModelsOf(postgres), named)).toEqual([
+    {
+      name: 'FEED-4',
+      delivery: 'push',
+      online: true,
+      lastPingAnsweredAtMs: NOW_MS + 1_000,
+      hasGap: false,
+      recorded: undefined,
+      reported: { epoch: EPOCH, seq: 7 },
+    },
+  ]);
+  expect(await configurationReports(readModelsOf(postgres), named)).toEqual([
+    { name: 'FEED-4', hash: 'another', atMs: NOW_MS + 1_000, isConclusive: true },
+  ]);
+  const page = { afterName: 'FEED-3', limit: 1 };
+  expect((await fetchTargets(readModelsOf(postgres), page)).map(({ name }) => name)).toEqual(['FEED-4']);
+  expect((await configurationReports(readModelsOf(postgres), page)).map(({ name }) => name)).toEqual(['FEED-4']);
 });

@@ -248,11 +248,11 @@ describe('the targets', () => {
     const { list, change, refresh, state } = world();
     change(unit('a'));
     await refresh();
+    change(unit('b'));
     state.isAway = true;
     await expect(refresh()).rejects.toThrow('away');
     expect(list.size).toBe(1);
     state.isAway = false;
-    change(unit('b'));
     expect((await refresh()).put).toEqual(['b']);
   });
 });
