@@ -98,7 +98,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const revocations = new UnitRevocations({ url: natsUrl, keys, exclusively, clock, log });
 
   const deadLetters = new DeadLetterStore(sql);
-  const clockOffsets = new ClockOffsetCache({ read: () => readClockOffsets(sql), log });
+  const clockOffsets = new ClockOffsetCache({ read: () => readClockOffsets(sql), clock, log });
   const recorder = new UnitLogRecorder({ decider, deadLetters, clockOffsets, newId, log });
   const recording = { recorder, clockOffsets, newId, clock, monotonic, pause, stop, log };
   const push = new ConfigurationPusher({

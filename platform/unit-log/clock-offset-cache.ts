@@ -1,48 +1,50 @@
-/** Whose clock is wrong, as ingest needs it: in memory, a few seconds old, and still there while Postgres is away. */
+/**
+ * Which units have a wrong clock, and by how much, in memory: ingest looks it up for every batch, and must not depend on
+ * Postgres for it.
+ */
 
+import { poll } from '../retry/poll.ts';
 import type { Log } from '../observability/log.ts';
 
-/** Pause between two readings: how late ingest may hear that a clock went wrong, or was set right. */
-export const CLOCK_OFFSETS_REFRESH_MS = 3_000;
+/** From one read to the next: ingest learns this late that a unit's clock went wrong, or was corrected. */
+const CLOCK_OFFSETS_REFRESH_MS = 3_000;
 
 export interface ClockOffsetCacheOptions {
-  /** Reads by how many milliseconds the clocks that are wrong are ahead, by unit; a bounded number of them. */
+  /** Reads by how many milliseconds each wrong clock is ahead, by unit. The query bounds the number of units. */
   readonly read: () => Promise<ReadonlyMap<string, number>>;
+  readonly clock: () => number;
   readonly log: Log;
 }
 
 export class ClockOffsetCache {
   readonly #options: ClockOffsetCacheOptions;
-  #known: ReadonlyMap<string, number> = new Map();
-  #failing = false;
+  readonly #firstRead = Promise.withResolvers<void>();
+  #offsets: ReadonlyMap<string, number> = new Map();
 
   constructor(options: ClockOffsetCacheOptions) {
     this.#options = options;
   }
 
-  /** By how many milliseconds the clock of a unit is ahead; `undefined` when it is not known to be wrong. */
+  /** By how many milliseconds the unit's clock is ahead; `undefined` unless the clock is known to be wrong. */
   get(unit: string): number | undefined {
-    return this.#known.get(unit);
+    return this.#offsets.get(unit);
   }
 
-  /** Reads once. When that fails, what was known stays. Never rejects. */
-  async refresh(): Promise<void> {
-    const { read, log } = this.#options;
-    try {
-      this.#known = await read();
-      if (this.#failing) log.info('reading whose clock is wrong: works again');
-      this.#failing = false;
-    } catch (error) {
-      if (!this.#failing) log.warn('reading whose clock is wrong: fails, what was known counts', { error });
-      this.#failing = true;
-    }
+  /** Resolves when the first read has succeeded or failed. */
+  get firstRead(): Promise<void> {
+    return this.#firstRead.promise;
   }
 
-  /** Reads every few seconds until the signal. */
-  async run(signal: AbortSignal, sleep: (ms: number) => Promise<unknown>): Promise<void> {
-    while (!signal.aborted) {
-      await this.refresh();
-      await sleep(CLOCK_OFFSETS_REFRESH_MS);
-    }
+  /** Reads the offsets every three seconds until `signal` aborts. The cache keeps its content while reads fail. Never rejects. */
+  poll(signal: AbortSignal, sleep: (ms: number) => Promise<unknown>): Promise<void> {
+    const { read, clock, log } = this.#options;
+    const name = 'reading the clock offsets of units';
+    return poll({ name, intervalMs: CLOCK_OFFSETS_REFRESH_MS, clock, signal, sleep, log }, async () => {
+      try {
+        this.#offsets = await read();
+      } finally {
+        this.#firstRead.resolve();
+      }
+    });
   }
 }

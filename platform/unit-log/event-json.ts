@@ -1,53 +1,60 @@
 /**
- * Cuts the text of a batch into the texts of its events. What was parsed and written again is not what came: numbers lose
- * digits, keys that stand twice are gone, and what is nested deeply cannot be written at all.
+ * Cuts the JSON text of a batch into the texts of its events. A dead letter keeps the text that the unit sent, because parsing
+ * and serialising it again would change it: numbers lose digits, repeated keys disappear, and deep nesting cannot be written.
+ *
+ * The functions assume valid JSON (`JSON.parse` has accepted it) and do not recurse, so nesting has no limit here.
  */
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const COMMA = 0x2c;
-const OPENING: ReadonlySet<number> = new Set([0x5b, 0x7b]);
-const CLOSING: ReadonlySet<number> = new Set([0x5d, 0x7d]);
+const OPENING_BRACKETS: ReadonlySet<number> = new Set([0x5b, 0x7b]);
+const CLOSING_BRACKETS: ReadonlySet<number> = new Set([0x5d, 0x7d]);
 
+/** Offsets into the text: `end` is behind the last character. */
 interface Span {
   readonly start: number;
   readonly end: number;
 }
 
-/** The JSON of each event, as it came. `text`: the JSON of an object with a list `events`. */
+/**
+ * Returns the JSON of each event as the unit wrote it.
+ * @param text valid JSON of an object with a list `events`. Of several such lists the last counts, as in `JSON.parse`.
+ */
 export function sliceEventJson(text: string): string[] {
-  let list: number | undefined;
-  for (const { start } of partsOf(text, text.indexOf('{'))) {
+  let listStart: number | undefined;
+  for (const { start } of findMembers(text, text.indexOf('{'))) {
     const nameStart = text.indexOf('"', start);
-    const nameEnd = endOfString(text, nameStart);
-    // The last of several counts, as it does for who parses it.
-    if (JSON.parse(text.slice(nameStart, nameEnd)) === 'events') list = text.indexOf('[', nameEnd);
+    const nameEnd = findStringEnd(text, nameStart);
+    if (JSON.parse(text.slice(nameStart, nameEnd)) === 'events') listStart = text.indexOf('[', nameEnd);
   }
-  return list === undefined ? [] : partsOf(text, list).map(({ start, end }) => text.slice(start, end).trim());
+  if (listStart === undefined) return [];
+  return findMembers(text, listStart).map(({ start, end }) => text.slice(start, end).trim());
 }
 
-/** What stands between the commas of the object or list that opens at `open`. */
-function partsOf(text: string, open: number): Span[] {
-  const parts: Span[] = [];
+/** Finds the members of the object or the elements of the list whose opening bracket is at `open`, with the blanks around them. */
+function findMembers(text: string, open: number): Span[] {
+  const members: Span[] = [];
   for (let start = open + 1; ; ) {
-    const end = endOfPart(text, start);
+    const end = findMemberEnd(text, start);
     const isLast = text.charCodeAt(end) !== COMMA;
-    if (!isLast || parts.length > 0 || text.slice(start, end).trim() !== '') parts.push({ start, end });
-    if (isLast) return parts;
+    const isEmptyList = isLast && members.length === 0 && text.slice(start, end).trim() === '';
+    if (!isEmptyList) members.push({ start, end });
+    if (isLast) return members;
     start = end + 1;
   }
 }
 
-/** Where the next comma or closing bracket stands that belongs to what is around `start`. */
-function endOfPart(text: string, start: number): number {
+/** Finds the comma or closing bracket that ends the member which begins at `start`. */
+function findMemberEnd(text: string, start: number): number {
   let depth = 0;
   for (let at = start; at < text.length; at += 1) {
     const code = text.charCodeAt(at);
     if (code === QUOTE) {
-      at = endOfString(text, at) - 1;
-    } else if (OPENING.has(code)) {
+      at = findStringEnd(text, at) - 1;
+    } else if (OPENING_BRACKETS.has(code)) {
       depth += 1;
-    } else if (CLOSING.has(code)) {
+    } else if (CLOSING_BRACKETS.has(code)) {
       if (depth === 0) return at;
       depth -= 1;
     } else if (code === COMMA && depth === 0) {
@@ -57,8 +64,8 @@ function endOfPart(text: string, start: number): number {
   return text.length;
 }
 
-/** Just behind the string whose first quote stands at `open`. */
-function endOfString(text: string, open: number): number {
+/** Finds the offset behind the string whose opening quote is at `open`. */
+function findStringEnd(text: string, open: number): number {
   for (let at = open + 1; at < text.length; at += 1) {
     const code = text.charCodeAt(at);
     if (code === BACKSLASH) at += 1;

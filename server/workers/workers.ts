@@ -75,9 +75,9 @@ export async function workers(parts: WorkersOptions): Promise<Promise<void>[]> {
   const join = (group: string, shardLetters: number) => joinGroup({ group, shardLetters, config, nats, stop, log });
 
   const unitInbox = new NatsUnitInbox(nats);
-  // Before the first batch: its events may be those of a clock that is wrong.
-  await clockOffsets.refresh();
-  workers.push(clockOffsets.run(stop, pause));
+  workers.push(clockOffsets.poll(stop, pause));
+  // The first batch that ingest records may come from a unit whose clock is wrong.
+  await clockOffsets.firstRead;
   if (config.roles.has('ingest')) {
     const shards = join('ingest', INGEST_SHARD_LETTERS);
     workers.push(runIngestWorker({ ...shared, shards, recorder, unitInbox, clock }).finally(() => shards.leave()));

@@ -2,58 +2,77 @@ import { describe, expect, test } from 'bun:test';
 import { newUnitState } from '../../../domain/unit/unit.ts';
 import { createLog } from '../../../platform/observability/log.ts';
 import { parseBatch, planAppend } from '../../../platform/unit-log/batch.ts';
-import { CLOCK_OFFSETS_REFRESH_MS, ClockOffsetCache } from '../../../platform/unit-log/clock-offset-cache.ts';
+import { ClockOffsetCache } from '../../../platform/unit-log/clock-offset-cache.ts';
 import { EPOCH, UNIT } from '../../support/given.ts';
 import { at, atMs } from '../domain/scene.ts';
 
 const HOUR_MS = 3_600_000;
 
-describe('what ingest knows of clocks', () => {
-  function start() {
+describe('the clock offset cache', () => {
+  /** Polls as often as `before` has entries: each prepares one read, and sees the cache as the reads before it left it. */
+  async function pollWith(...before: ((world: { offsets: Map<string, number>; isAway: boolean }) => void)[]) {
     const lines: string[] = [];
-    const world = { offsets: new Map([[UNIT, HOUR_MS]]), away: false, reads: 0 };
-    const read = async () => {
-      world.reads += 1;
-      if (world.away) throw new Error('Postgres is away');
-      return new Map(world.offsets);
-    };
-    return {
-      world,
-      lines,
-      offsets: new ClockOffsetCache({ read, log: createLog((line) => lines.push(line), Date.now) }),
-    };
-  }
-
-  test('is what was read last, and stays while it cannot be read', async () => {
-    const { world, lines, offsets } = start();
-    expect(offsets.get(UNIT)).toBeUndefined();
-    await offsets.refresh();
-    expect([offsets.get(UNIT), offsets.get('PL-1001')]).toEqual([HOUR_MS, undefined]);
-    world.away = true;
-    for (let n = 0; n < 5; n++) await offsets.refresh();
-    expect(offsets.get(UNIT)).toBe(HOUR_MS);
-    expect(lines).toHaveLength(1);
-    world.away = false;
-    world.offsets.clear();
-    await offsets.refresh();
-    expect(offsets.get(UNIT)).toBeUndefined();
-    expect(lines).toHaveLength(2);
-  });
-
-  test('is read every few seconds until it ends', async () => {
-    const { world, offsets } = start();
+    const world = { offsets: new Map([[UNIT, HOUR_MS]]), isAway: false };
     const stop = new AbortController();
     const pauses: number[] = [];
-    await offsets.run(stop.signal, async (ms) => {
-      if (pauses.push(ms) === 3) stop.abort();
+    const seen: (number | undefined)[] = [];
+    let reads = 0;
+    const cache = new ClockOffsetCache({
+      read: async () => {
+        before[reads]?.(world);
+        reads += 1;
+        if (world.isAway) throw new Error('Postgres is away');
+        return new Map(world.offsets);
+      },
+      clock: () => 0,
+      log: createLog((line) => lines.push(line), Date.now),
     });
-    expect(pauses).toEqual([CLOCK_OFFSETS_REFRESH_MS, CLOCK_OFFSETS_REFRESH_MS, CLOCK_OFFSETS_REFRESH_MS]);
-    expect(world.reads).toBe(3);
+    await cache.poll(stop.signal, async (ms) => {
+      seen.push(cache.get(UNIT));
+      if (pauses.push(ms) === before.length) stop.abort();
+    });
+    await cache.firstRead;
+    return { cache, seen, pauses, reads, messages: lines.map((line): string => JSON.parse(line).message) };
+  }
+  const asItIs = () => undefined;
+
+  test('returns what the last successful read returned, and logs one failure and one recovery of an outage', async () => {
+    const { cache, seen, messages } = await pollWith(
+      asItIs,
+      (world) => {
+        world.isAway = true;
+      },
+      asItIs,
+      asItIs,
+      (world) => {
+        world.isAway = false;
+        world.offsets.clear();
+      },
+    );
+    expect(seen).toEqual([HOUR_MS, HOUR_MS, HOUR_MS, HOUR_MS, undefined]);
+    expect(cache.get('PL-1001')).toBeUndefined();
+    expect(messages).toEqual([
+      'reading the clock offsets of units: fails',
+      'reading the clock offsets of units: works again',
+    ]);
+  });
+
+  test('reads every three seconds until the signal aborts', async () => {
+    const { pauses, reads } = await pollWith(asItIs, asItIs, asItIs);
+    expect(pauses).toEqual([3_000, 3_000, 3_000]);
+    expect(reads).toBe(3);
+  });
+
+  test('the first read is over also when it failed', async () => {
+    const { seen } = await pollWith((world) => {
+      world.isAway = true;
+    });
+    expect(seen).toEqual([undefined]);
   });
 });
 
 describe('a batch', () => {
-  const acceptance = { receivedAtMs: atMs(9), storedRejections: new Set([1, 2]) };
+  const options = { receivedAtMs: atMs(9), storedRejections: new Set([1, 2]) };
   const closed = (seq: number) => ({ seq, v: 1, type: 'LockerClosed', time: at(seq), locker: 'A', data: {} });
   const batch = parseBatch(
     UNIT,
@@ -62,8 +81,8 @@ describe('a batch', () => {
     ),
   );
 
-  test('of a wrong clock says so in each event, but not beside a time that the unit did not tell', () => {
-    const { events } = planAppend(batch, newUnitState(UNIT), { ...acceptance, clockOffsetMs: HOUR_MS });
+  test('of a unit whose clock is wrong carries the offset in each event whose time the unit stated', () => {
+    const { events } = planAppend(batch, newUnitState(UNIT), { ...options, clockOffsetMs: HOUR_MS });
     expect(events.map(({ type, time, clockoffsetms }) => ({ type, time, clockoffsetms }))).toEqual([
       { type: 'LockerClosed', time: at(1), clockoffsetms: HOUR_MS },
       { type: 'UnitEventRejected', time: at(2), clockoffsetms: HOUR_MS },
@@ -71,8 +90,8 @@ describe('a batch', () => {
     ]);
   });
 
-  test('of a clock that is right has no word of it', () => {
-    const { events } = planAppend(batch, newUnitState(UNIT), acceptance);
+  test('of a unit whose clock is right carries no offset', () => {
+    const { events } = planAppend(batch, newUnitState(UNIT), options);
     expect(events).toHaveLength(3);
     for (const event of events) expect(event).not.toHaveProperty('clockoffsetms');
   });

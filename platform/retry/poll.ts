@@ -1,0 +1,62 @@
+/**
+ * Runs the same piece of work again and again until the process stops.
+ *
+ * Polls start one interval apart. Two rules make the pause between them longer: polls take at most the share `maxDuty` of the
+ * time, and failures in a row double the pause (exponential backoff). The log names the first failure of a row and the first
+ * success after it.
+ */
+
+import { FailureLog } from '../observability/failure-log.ts';
+import type { Log } from '../observability/log.ts';
+import { backoffMs } from './backoff.ts';
+
+/** Longest pause after a failure, unless the interval itself is longer. */
+export const MAX_POLL_BACKOFF_MS = 5_000;
+/** Longest pause that `maxDuty` asks for. It bounds the effect of a system clock that jumps ahead during a poll. */
+export const MAX_DUTY_PAUSE_MS = 60_000;
+
+export interface PollOptions {
+  /** A gerund for the log, such as "reading the clock offsets of units". */
+  readonly name: string;
+  /** From the start of a poll to the start of the next, milliseconds. */
+  readonly intervalMs: number;
+  /** Greatest share of the time that polls may take, above 0. @default 1 */
+  readonly maxDuty?: number;
+  /** Milliseconds; only differences count. */
+  readonly clock: () => number;
+  readonly signal: AbortSignal;
+  /** Resolves after `ms`, or at once when the process stops. */
+  readonly sleep: (ms: number) => Promise<unknown>;
+  readonly log: Log;
+}
+
+/** Sleeps within a poll. Time spent here does not count as work. */
+export type Idle = (ms: number) => Promise<void>;
+
+/** Polls until `signal` aborts. A poll that rejects counts as failed, whatever its error is. Never rejects itself. */
+export async function poll(options: PollOptions, work: (idle: Idle) => Promise<void>): Promise<void> {
+  const { name, intervalMs, maxDuty = 1, clock, signal, sleep, log } = options;
+  const failureLog = new FailureLog(name, log);
+  const backoff = { firstMs: intervalMs, maxMs: Math.max(intervalMs, MAX_POLL_BACKOFF_MS) };
+  let failures = 0;
+  while (!signal.aborted) {
+    const startedMs = clock();
+    let idleMs = 0;
+    const idle = async (ms: number) => {
+      await sleep(ms);
+      idleMs += ms;
+    };
+    try {
+      await work(idle);
+      failureLog.recordSuccess();
+      failures = 0;
+    } catch (error) {
+      failureLog.recordFailure(error);
+      failures += 1;
+    }
+    const tookMs = Math.max(0, clock() - startedMs);
+    const dutyPauseMs = Math.min(MAX_DUTY_PAUSE_MS, (tookMs - idleMs) * (1 / maxDuty - 1));
+    const backoffPauseMs = failures === 0 ? 0 : backoffMs(failures, backoff);
+    if (!signal.aborted) await sleep(Math.max(0, intervalMs - tookMs, dutyPauseMs, backoffPauseMs));
+  }
+}
