@@ -3,8 +3,8 @@
  * Postgres for it.
  */
 
-import { poll } from '../retry/poll.ts';
 import type { Log } from '../observability/log.ts';
+import { poll } from '../retry/poll.ts';
 
 /** From one read to the next: ingest learns this late that a unit's clock went wrong, or was corrected. */
 const CLOCK_OFFSETS_REFRESH_MS = 3_000;

@@ -108,8 +108,8 @@ export async function workers(parts: WorkersOptions): Promise<Promise<void>[]> {
     const readReports = (query: UnitQuery) => configurationReports(readModels, query);
     const { servingRuns } = readModels;
     const progress = {
-      counts: (sql: Sql, id: string) => rolloutCounts({ sql, servingRuns }, id),
-      unproved: (sql: Sql, id: string, limit: number) => unprovedRolloutUnits({ sql, servingRuns }, id, limit),
+      countUnits: (sql: Sql, id: string) => rolloutCounts({ sql, servingRuns }, id),
+      listUnprovedUnits: (sql: Sql, id: string, limit: number) => unprovedRolloutUnits({ sql, servingRuns }, id, limit),
     };
     workers.push(runConfigurationWorker({ ...shared, pusher: push, timers, clock }));
     workers.push(runRolloutWorker({ ...shared, ...progress, postgres, clock }));

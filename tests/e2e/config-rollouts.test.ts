@@ -120,7 +120,10 @@ describe('a rollout', () => {
       abortThreshold: { failedShare: 0.5, minimumFailed: 2 },
     });
     const { body } = await becomes(id, 'aborted');
-    expect(body).toMatchObject({ statusBy: 'platform:rollout', statusReason: '2 of 4 units cannot take it' });
+    expect(body).toMatchObject({
+      statusBy: 'platform:rollout',
+      statusReason: '2 of 4 units rejected the configuration or failed to apply it',
+    });
     expect(body.units).toMatchObject({ total: UNITS, waiting: 6, applied: 1, withdrawn: 3 });
     await fault('PL-1001', { offline: false });
     const wanted = (unit: string) => ops.get(`/v1/units/${unit}/config`);

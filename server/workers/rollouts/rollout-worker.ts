@@ -1,9 +1,10 @@
 /**
- * Looks after the rollouts that run: begins units when their time has come, aborts what fails too often, and tells when all is
- * done. Bringing the configurations to the units is the work of the configuration worker, as for every other change.
+ * The rollout worker advances every running rollout: it makes the rollout's configuration the desired one of unit after unit at
+ * the rollout's pace, aborts a rollout with too many failures, withdraws the changes of an aborted one, and completes a rollout
+ * when each of its units has an outcome. The configuration worker pushes the configurations, as it does for every other change.
  *
- * Each rollout is held by whoever looks after it at that moment, so any number of processes may. What is decided on a unit is
- * named by the rollout and the unit: whoever crashed before it was noted decides nothing new.
+ * Any number of processes may run it, because each step locks the row of its rollout. The id of a command names the rollout and
+ * the unit, so a step that is repeated after a crash decides nothing twice.
  */
 
 import { changeConfiguration, withdrawChange } from '../../../domain/configuration/delivery.ts';
@@ -17,9 +18,10 @@ import { requireConfigured } from '../../../domain/configuration/state.ts';
 import type { ConfigurationValues } from '../../../domain/configuration-values.ts';
 import { Refusal } from '../../../domain/refusal.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
-import { errorMessage } from '../../../platform/observability/error-message.ts';
+import { chunksOf } from '../../../platform/batching/chunks-of.ts';
 import type { Log } from '../../../platform/observability/log.ts';
 import type { Postgres, Sql, Tx } from '../../../platform/postgres/connection.ts';
+import { type Idle, poll } from '../../../platform/retry/poll.ts';
 import {
   claimRollout,
   listUnfinishedRolloutIds,
@@ -33,25 +35,26 @@ import {
 } from '../../../platform/rollouts/rollout-store.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 
-/** Pause between two looks. A look that takes long makes it longer, so that little time goes into looking. */
-const LOOK_INTERVAL_MS = 500;
-const LOOK_DUTY = 4;
-/** Time that one look makes up for: after a pause of the platform, a rollout does not catch up in one go. */
+/** From the start of one poll of the unfinished rollouts to the start of the next. */
+const POLL_INTERVAL_MS = 500;
+/** Greatest share of the time for polls, without the pauses between the units of a step. */
+const MAX_POLL_DUTY = 0.2;
+/** Running time that one step may add to a rollout: after an outage a rollout resumes its pace and does not catch up at once. */
 const MAX_STEP_MS = 5_000;
-/** Units that are begun, or withdrawn, in one look. */
+/** Units that one step starts or withdraws. */
 const MAX_UNITS_PER_STEP = 1_000;
-/** Units that are decided on at once: a crowd would stand before what people wait for. */
-const MAX_DECISIONS_UNDER_WAY = 8;
+/** Units on which one step decides at the same time: more would delay the decisions that customers and operators wait for. */
+const MAX_CONCURRENT_DECISIONS = 8;
 const ACTOR = 'platform:rollout';
 const SOURCE = '/lockfleet/server';
 
 export interface RolloutWorkerOptions {
   readonly postgres: Postgres;
   readonly decider: Pick<UnitDecider, 'decide'>;
-  /** How many units of a rollout are in each state, as the read model knows it. */
-  readonly counts: (sql: Sql, id: string) => Promise<Partial<Record<RolloutUnitStatus, number>>>;
-  /** Units on which its version is wanted and not proved, with the values that were wanted before. */
-  readonly unproved: (sql: Sql, id: string, limit: number) => Promise<readonly UnprovedUnit[]>;
+  /** Counts the units of a rollout by status. The read model may lag. */
+  readonly countUnits: (sql: Sql, id: string) => Promise<Partial<Record<RolloutUnitStatus, number>>>;
+  /** Lists units whose desired version is the one of the rollout and not proved, with the values that were desired before. */
+  readonly listUnprovedUnits: (sql: Sql, id: string, limit: number) => Promise<readonly UnprovedUnit[]>;
   readonly clock: () => number;
   readonly signal: AbortSignal;
   readonly sleep: (ms: number) => Promise<void>;
@@ -63,42 +66,29 @@ interface UnprovedUnit extends RolloutUnit {
   readonly former: ConfigurationValues;
 }
 
-/** Runs until `signal` ends it. */
-export async function runRolloutWorker(options: RolloutWorkerOptions): Promise<void> {
-  const { postgres, signal, sleep, clock, log } = options;
-  let failing = false;
-  while (!signal.aborted) {
-    const startedMs = clock();
-    let restedMs = 0;
-    try {
-      const open = await listUnfinishedRolloutIds(postgres.sql);
-      for (const id of open) {
-        if (!signal.aborted) restedMs += await step(id, LOOK_INTERVAL_MS / open.length, options);
-      }
-      failing = false;
-    } catch (error) {
-      if (!failing) log.warn('rollouts cannot be looked after', { reason: errorMessage(error) });
-      failing = true;
-    }
-    const tookMs = clock() - startedMs;
-    await sleep(Math.max(LOOK_INTERVAL_MS - tookMs, (tookMs - restedMs) * LOOK_DUTY));
-  }
-}
-
-/** What is begun is spread over some milliseconds. @returns how many of them it rested */
-function step(id: string, overMs: number, options: RolloutWorkerOptions): Promise<number> {
-  return options.postgres.transaction(async (tx) => {
-    const rollout = await claimRollout(tx, id, MAX_STEP_MS);
-    if (rollout === undefined) return 0;
-    const spread = new Spread(overMs, options);
-    if (rollout.status === 'aborting') await withdraw(tx, rollout, spread, options);
-    else await goOn(tx, rollout, spread, options);
-    return spread.restedMs;
+/** Runs until `signal` aborts and the running step has ended. */
+export function runRolloutWorker(options: RolloutWorkerOptions): Promise<void> {
+  const { postgres, clock, signal, sleep, log } = options;
+  const polling = { name: 'advancing the rollouts', intervalMs: POLL_INTERVAL_MS, maxDuty: MAX_POLL_DUTY };
+  return poll({ ...polling, clock, signal, sleep, log }, async (idle) => {
+    const ids = await listUnfinishedRolloutIds(postgres.sql);
+    const pacing = { spreadMs: POLL_INTERVAL_MS / ids.length, idle, clock, signal };
+    for (const id of ids) if (!signal.aborted) await advance(id, pacing, options);
   });
 }
 
-async function goOn(tx: Tx, rollout: Rollout, spread: Spread, options: RolloutWorkerOptions): Promise<void> {
-  const counts = await options.counts(tx, rollout.id);
+/** Advances one rollout by one step, unless another process is doing so. */
+async function advance(id: string, pacing: Pacing, options: RolloutWorkerOptions): Promise<void> {
+  await options.postgres.transaction(async (tx) => {
+    const rollout = await claimRollout(tx, id, MAX_STEP_MS);
+    if (rollout === undefined) return;
+    if (rollout.status === 'aborting') await withdrawUnits(tx, rollout, pacing, options);
+    else await startUnits(tx, rollout, pacing, options);
+  });
+}
+
+async function startUnits(tx: Tx, rollout: Rollout, pacing: Pacing, options: RolloutWorkerOptions): Promise<void> {
+  const counts = await options.countUnits(tx, rollout.id);
   const sum = (...statuses: readonly RolloutUnitStatus[]) =>
     statuses.reduce((total, status) => total + (counts[status] ?? 0), 0);
   const total = Object.values(counts).reduce((all, units) => all + units, 0);
@@ -106,23 +96,26 @@ async function goOn(tx: Tx, rollout: Rollout, spread: Spread, options: RolloutWo
   const started = total - waiting - sum('skipped');
   const failed = sum('rejected', 'failed');
   if (isAbortThresholdReached(rollout.abortThreshold, { failed, started })) {
-    const reason = `${failed} of ${started} units cannot take it`;
+    const reason = `${failed} of ${started} units rejected the configuration or failed to apply it`;
     await updateRolloutStatus(tx, rollout.id, { status: 'aborting', by: ACTOR, reason });
-    options.log.error('a rollout of a configuration aborts itself', { rollout: rollout.id, reason });
+    options.log.error('A rollout reached its abort threshold. The worker withdraws its changes from unproved units.', {
+      rollout: rollout.id,
+      reason,
+    });
     return;
   }
   const due = Math.min(waiting, MAX_UNITS_PER_STEP, unitsDue(rollout.pace, rollout.ranMs) - (total - waiting));
   if (due > 0) {
     const units = await listUnstartedUnits(tx, rollout.id, due);
-    await markUnitsStarted(tx, rollout.id, await spread.work(units, (unit) => begin(unit, rollout, options)));
+    await markUnitsStarted(tx, rollout.id, await mapPaced(units, pacing, (unit) => startUnit(unit, rollout, options)));
   }
   if (waiting === 0 && sum('pending', 'queued', 'failed') === 0) {
     await updateRolloutStatus(tx, rollout.id, { status: 'completed', by: ACTOR });
   }
 }
 
-/** Wants the changes of a rollout on a unit. */
-async function begin(
+/** Makes the values of a rollout the desired ones of a unit. A unit that refuses them is skipped. */
+async function startUnit(
   { ordinal, unit }: RolloutUnit,
   { id, changes, createdBy }: Rollout,
   { decider }: RolloutWorkerOptions,
@@ -130,28 +123,30 @@ async function begin(
   const commandId = `${id}.${unit}`;
   const meta = { commandId, actor: createdBy, source: SOURCE, correlationId: id, priority: 'background' } as const;
   try {
-    const { state } = await decider.decide(unit, 'config', meta, (present) => change(present, changes, commandId));
+    const { state } = await decider.decide(unit, 'config', meta, (present) =>
+      applyChanges(present, changes, commandId),
+    );
     return { ordinal, version: requireConfigured(state.configuration).desired.version };
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
-    return { ordinal, skipped: skippedBecause(error) };
+    return { ordinal, skipped: skipReason(error) };
   }
 }
 
-function change(state: UnitState, changes: RolloutChanges, commandId: string) {
+function applyChanges(state: UnitState, changes: RolloutChanges, commandId: string) {
   const { values } = requireConfigured(state.configuration).desired;
   return changeConfiguration(state, { commandId, values: { ...values, ...changes }, mode: 'queued' });
 }
 
-function skippedBecause({ message, errors }: Refusal): string {
+function skipReason({ message, errors }: Refusal): string {
   return [message, ...errors.map((error) => `${error.path} ${error.message}`)].join(' ');
 }
 
-/** Wants again what was wanted before, where the unit has not proved that it runs what the rollout brought. */
-async function withdraw(tx: Tx, rollout: Rollout, spread: Spread, options: RolloutWorkerOptions): Promise<void> {
-  const { decider, unproved: read } = options;
+/** Restores the former desired values of units that have not proved the rollout's configuration. Aborts when none is left. */
+async function withdrawUnits(tx: Tx, rollout: Rollout, pacing: Pacing, options: RolloutWorkerOptions): Promise<void> {
+  const { decider, listUnprovedUnits } = options;
   const { id } = rollout;
-  const unproved = await read(tx, id, MAX_UNITS_PER_STEP);
+  const unproved = await listUnprovedUnits(tx, id, MAX_UNITS_PER_STEP);
   if (unproved.length === 0) {
     const { statusBy: by, statusReason } = rollout;
     await updateRolloutStatus(tx, id, {
@@ -161,21 +156,16 @@ async function withdraw(tx: Tx, rollout: Rollout, spread: Spread, options: Rollo
     });
     return;
   }
-  const withdrawn = await spread.work(unproved, async ({ ordinal, unit, version, former }) => {
+  const withdrawn = await mapPaced(unproved, pacing, async ({ ordinal, unit, version, former }) => {
     const commandId = `${id}.${unit}.withdrawn`;
-    const meta = {
-      commandId,
-      actor: rollout.statusBy,
-      source: SOURCE,
-      correlationId: id,
-      priority: 'background',
-    } as const;
+    const actor = rollout.statusBy;
+    const meta = { commandId, actor, source: SOURCE, correlationId: id, priority: 'background' } as const;
     const { state } = await decider.decide(unit, 'config', meta, (present) =>
       withdrawChange(present, { version, former }),
     );
     return { ordinal, version: requireConfigured(state.configuration).desired.version, from: version };
   });
-  // Where the version still stands, the unit has proved it after all, and the read model shows that in a moment.
+  // A unit that still has the rollout's version proved it in the meantime, which the read model does not show yet.
   await markUnitsWithdrawn(
     tx,
     id,
@@ -183,30 +173,30 @@ async function withdraw(tx: Tx, rollout: Rollout, spread: Spread, options: Rollo
   );
 }
 
-/** Spreads the work of one look evenly, so that people's commits, and units, meet no crowd. */
-class Spread {
-  readonly #overMs: number;
-  readonly #options: Pick<RolloutWorkerOptions, 'clock' | 'sleep' | 'signal'>;
-  restedMs = 0;
+interface Pacing {
+  /** Milliseconds over which the calls are spread. */
+  readonly spreadMs: number;
+  readonly idle: Idle;
+  readonly clock: () => number;
+  readonly signal: AbortSignal;
+}
 
-  constructor(overMs: number, options: Pick<RolloutWorkerOptions, 'clock' | 'sleep' | 'signal'>) {
-    this.#overMs = overMs;
-    this.#options = options;
+/**
+ * Calls `map` for `MAX_CONCURRENT_DECISIONS` items at a time, evenly spread over `spreadMs`, so that neither the event store nor
+ * the units get all of them in one burst. Leaves the rest to another step when the process stops.
+ */
+async function mapPaced<T, R>(
+  items: readonly T[],
+  { spreadMs, idle, clock, signal }: Pacing,
+  map: (item: T) => Promise<R>,
+): Promise<R[]> {
+  const startedMs = clock();
+  const results: R[] = [];
+  for (const chunk of chunksOf(items, MAX_CONCURRENT_DECISIONS)) {
+    const waitMs = startedMs + (spreadMs * results.length) / items.length - clock();
+    if (waitMs > 0) await idle(Math.min(waitMs, spreadMs));
+    if (signal.aborted) break;
+    results.push(...(await Promise.all(chunk.map(map))));
   }
-
-  /** What is not begun when the process stops is left for another look. */
-  async work<T, R>(items: readonly T[], begin: (item: T) => Promise<R>): Promise<R[]> {
-    const { clock, sleep, signal } = this.#options;
-    const startedMs = clock();
-    const results: R[] = [];
-    for (let first = 0; first < items.length && !signal.aborted; first += MAX_DECISIONS_UNDER_WAY) {
-      const waitMs = startedMs + (this.#overMs * first) / items.length - clock();
-      if (waitMs > 0) {
-        await sleep(waitMs);
-        this.restedMs += waitMs;
-      }
-      results.push(...(await Promise.all(items.slice(first, first + MAX_DECISIONS_UNDER_WAY).map(begin))));
-    }
-    return results;
-  }
+  return results;
 }

@@ -7,7 +7,11 @@ const INTERVAL_MS = 1_000;
 /** Polls until as many pauses have begun, on a clock that only `takes` and pauses move. */
 async function pollUntilPauses(
   pauses: number,
-  work: (world: { readonly poll: number; readonly takes: (ms: number) => void; readonly idle: Idle }) => void | Promise<void>,
+  work: (world: {
+    readonly poll: number;
+    readonly takes: (ms: number) => void;
+    readonly idle: Idle;
+  }) => void | Promise<void>,
   maxDuty?: number,
 ) {
   const stop = new AbortController();
@@ -26,7 +30,10 @@ async function pollUntilPauses(
       nowMs += ms;
       if (!isWorking && slept.push(ms) === pauses) stop.abort();
     },
-    log: createLog((line) => lines.push(line), () => 0),
+    log: createLog(
+      (line) => lines.push(line),
+      () => 0,
+    ),
   };
   await poll(options, async (idle) => {
     polls += 1;
@@ -80,7 +87,10 @@ describe('poll', () => {
   test('does not sleep when the signal aborts during a poll', async () => {
     const stop = new AbortController();
     const slept: number[] = [];
-    const log = createLog(() => undefined, () => 0);
+    const log = createLog(
+      () => undefined,
+      () => 0,
+    );
     const sleep = async (ms: number) => void slept.push(ms);
     await poll({ name: 'reading', intervalMs: 10, clock: () => 0, signal: stop.signal, sleep, log }, async () => {
       stop.abort();
