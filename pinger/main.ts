@@ -24,8 +24,8 @@ import { composePinger } from './compose.ts';
 import { pingerMetrics } from './telemetry/pinger-metrics.ts';
 
 const POSTGRES_CONNECTIONS = 4;
-/** Few units go and come at the same time, and all of them are known in another way. */
-const MAX_CACHED_UNITS = 1_000;
+/** The pinger decides only on units that go offline or online, so it caches few states. */
+const MAX_CACHED_STATE_BYTES = 32 * 1024 * 1024;
 
 async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const { natsUrl, databaseUrl } = requireServices(config);
@@ -53,7 +53,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     clock: Date.now,
     random: Math.random,
     sleep: pause,
-    maxCachedUnits: MAX_CACHED_UNITS,
+    maxCachedStateBytes: MAX_CACHED_STATE_BYTES,
     log,
   });
   const following = decider.followStore(stop);

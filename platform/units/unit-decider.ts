@@ -1,17 +1,19 @@
 /**
- * Loads units, decides, and appends: the one way in which anything becomes an event.
+ * The unit decider loads units, decides, and appends the events of each decision. Every event enters the store through it.
  *
- * How it works. A unit's state is loaded once (snapshot, then the tail of its subjects) and kept. A follower hears of every
- * commit in the store; where it is one that others made, the kept state is behind, and reads what it lacks before its next
- * decision. A warm decision reads nothing. Decisions on one subject are taken one after another; those on different subjects
- * meet in the store's group commit, also those of one unit: what a customer wants never waits for what the unit reports.
+ * How it works. The first decision on a unit loads its state (snapshot, then the tail of its subjects) and caches it; the cache
+ * is bounded in bytes and evicts the least recently used unit. A follower reads the position of every commit in the store, and
+ * marks the cached state of a unit as incomplete when another process appended to it; the next decision on that unit reads the
+ * missing commits first. All other decisions on cached units read nothing. Decisions on one subject run one after another.
+ * Decisions on different subjects, also of one unit, run at the same time and share the store's group commit, so a customer's
+ * decision does not wait for what the unit reports.
  *
- * What holds. A state folds every subject in order, none twice. A decision is guarded by the sequence of its subject in the
- * state that it saw: when another process was faster, the append fails, the state is brought up to date from the store and
- * the decision is taken again. So a follower that lags makes decisions retry, it never makes them wrong; and what the
- * platform could not yet know about a device is settled when it arrives.
+ * Invariants. A state folds every commit of a subject in order, and none twice. Each append states the expected version of its
+ * subject (optimistic concurrency): when another process has appended since, the append fails, the decider reads the missing
+ * commits and decides again. A follower that lags therefore costs retries, and never leads to a decision on a stale subject.
  */
 
+import { LRUCache } from 'lru-cache';
 import { versionOf } from '../../domain/events/catalogue.ts';
 import {
   type Aggregate,
@@ -34,21 +36,23 @@ import {
   StoreUnavailableError,
 } from '../event-store/store.ts';
 import type { Log } from '../observability/log.ts';
+import { CachedUnit } from './cached-unit.ts';
+import { KeyedQueue, QueueFullError } from './keyed-queue.ts';
 
-/** Units whose state is kept in memory unless it is said otherwise; the one that was not used longest goes first. */
-export const MAX_CACHED_UNITS = 20_000;
-/** How often a decision is taken again after a lost race before it gives up. */
+/** Estimated bytes of all cached states. Beyond it the cache evicts the least recently used unit. */
+export const MAX_CACHED_STATE_BYTES = 512 * 1024 * 1024;
+/** Attempts of one decision, the first included, before the decider gives up on optimistic concurrency. */
 export const MAX_DECISION_ATTEMPTS = 12;
-/** Pause before the n-th further attempt, times n, and as much again at random. */
+/** Pause after the n-th lost race: n times this, and as much again as jitter. */
 const RETRY_PAUSE_MS = 4;
-/** Decisions that may wait for one subject. */
-export const MAX_WAITING_DECISIONS_PER_SUBJECT = 1_000;
+/** Decisions on one subject that run or wait. */
+export const MAX_DECISIONS_PER_SUBJECT = 1_000;
 /** Aggregates whose events thousands of units report at once. The store commits people's decisions before them. */
 const BACKGROUND_AGGREGATES: ReadonlySet<Aggregate> = new Set(['device', 'connectivity', 'log']);
-/** Pause before a follower that broke off begins again. */
+/** Pause before the follower reads on after an error. */
 const FOLLOW_RETRY_MS = 500;
 
-/** The last snapshot of a unit: everything up to the sequence `completeTo` is in `state`. */
+/** A state that has folded every commit of its unit up to the position `completeTo`. */
 export interface UnitSnapshot {
   readonly state: UnitState;
   readonly completeTo: number;
@@ -56,7 +60,7 @@ export interface UnitSnapshot {
 
 export interface UnitDeciderOptions {
   readonly store: EventStore;
-  /** Reads the last snapshot of a unit, an empty state when there is none. */
+  /** Reads the last snapshot of a unit, or an empty state at position 0. */
   readonly loadSnapshot: (unit: string) => Promise<UnitSnapshot>;
   readonly newId: () => string;
   /** Milliseconds since 1970. */
@@ -64,8 +68,8 @@ export interface UnitDeciderOptions {
   /** From 0 to 1. */
   readonly random: () => number;
   readonly sleep: (ms: number) => Promise<void>;
-  /** @default MAX_CACHED_UNITS */
-  readonly maxCachedUnits?: number;
+  /** @default MAX_CACHED_STATE_BYTES */
+  readonly maxCachedStateBytes?: number;
   readonly log: Log;
 }
 
@@ -77,44 +81,47 @@ export interface DecisionMeta extends Pick<DecisionContext, 'actor' | 'commandId
 export interface DecisionResult {
   /** The unit after the decision. */
   readonly state: UnitState;
-  /** The sequence that a reader must have passed to see the outcome. */
+  /** Position that a read model must have passed to show the outcome. */
   readonly sequence: number;
-  /** Whether anything was appended; a decision that changes nothing is answered all the same. */
+  /** False when the decision changed nothing, or when its command had been appended before. */
   readonly appended: boolean;
-}
-
-interface Entry {
-  state: UnitState;
-  /** Everything up to here was folded when the state was loaded; what it lacks of what came later stands in `behind`. */
-  readonly completeTo: number;
-  /** The first and the last sequence that others appended since. */
-  behind?: { readonly from: number; readonly to: number } | undefined;
 }
 
 export class UnitDecider {
   readonly #options: UnitDeciderOptions;
-  readonly #entries = new Map<string, Entry>();
-  /** What the follower told of units whose state is being read from the store, in order. */
-  readonly #arrivals = new Map<string, Notice[]>();
-  readonly #loads = new Map<string, Promise<Entry>>();
-  readonly #queues = new Map<string, { tail: Promise<unknown>; waiting: number }>();
-  /** The follower has passed everything up to here; undefined until it runs, and then nothing is kept. */
-  #followedTo: number | undefined;
+  readonly #cache: LRUCache<string, CachedUnit>;
+  /** Notices of units that are being loaded, in order of arrival. */
+  readonly #noticesWhileLoading = new Map<string, Notice[]>();
+  readonly #loads = new Map<string, Promise<CachedUnit>>();
+  readonly #queue = new KeyedQueue(MAX_DECISIONS_PER_SUBJECT);
+  /** The follower has passed every commit up to here. Nothing is cached before it has begun. */
+  #followerPosition: number | undefined;
 
   constructor(options: UnitDeciderOptions) {
     this.#options = options;
+    this.#cache = new LRUCache({
+      maxSize: options.maxCachedStateBytes ?? MAX_CACHED_STATE_BYTES,
+      sizeCalculation: ({ bytes }) => bytes,
+    });
   }
 
-  /** The state of a unit, as fresh as this process knows it. @throws StoreUnavailableError */
+  /** Returns the state of a unit as this process knows it: commits of other processes may be missing. @throws StoreUnavailableError */
   async getState(unit: string): Promise<UnitState> {
-    return (await this.#entry(unit)).state;
+    return (await this.#getCachedUnit(unit)).state;
+  }
+
+  /** Reads the commits of a unit that this process lacks, and returns its state. @throws StoreUnavailableError */
+  async getLatestState(unit: string): Promise<UnitState> {
+    const cached = await this.#getCachedUnit(unit);
+    return (await this.#readMissing(unit, cached)).state;
   }
 
   /**
-   * Decides on one subject of a unit and appends what the decision says.
+   * Decides on one subject of a unit and appends the events of the decision. A repeated command id is idempotent.
    *
    * @throws Refusal what `decision` throws
-   * @throws StoreUnavailableError the store is out of reach, or the race was lost too often
+   * @throws StoreUnavailableError when the store is out of reach, too many decisions wait for the subject, or other writers won
+   *   every race
    */
   decide(
     unit: string,
@@ -124,8 +131,8 @@ export class UnitDecider {
   ): Promise<DecisionResult> {
     const priority = meta.priority ?? priorityOf(aggregate);
     const commandId = () => meta.commandId;
-    return this.#inTurn(unit, aggregate, () =>
-      this.#attempt({ unit, aggregate, priority }, commandId, (state) => {
+    return this.#runInOrder(unit, aggregate, () =>
+      this.#decideWithRetries({ unit, aggregate, priority }, commandId, (state) => {
         const time = toInstant(this.#options.clock());
         return envelop(decision(state), { unit, time, ...meta }, versionOf, this.#options.newId);
       }),
@@ -133,8 +140,8 @@ export class UnitDecider {
   }
 
   /**
-   * As `decide`, for what a unit reported: events that have their envelope. What identifies the commit is what stands in it,
-   * from the first to the last event: the rest of a batch, recorded later, is another commit.
+   * Appends events that a unit reported and that have their envelope already. The command id names the first and the last of
+   * the events, so the rest of a batch, which is appended later, is another command. @throws as `decide`
    */
   appendReported(
     unit: string,
@@ -142,197 +149,167 @@ export class UnitDecider {
     events: (state: UnitState) => readonly CloudEvent[],
   ): Promise<DecisionResult> {
     const priority = priorityOf(aggregate);
-    return this.#inTurn(unit, aggregate, () => this.#attempt({ unit, aggregate, priority }, idOfReported, events));
-  }
-
-  /** The state of a unit as the store has it now, whatever this process knew. @throws StoreUnavailableError */
-  async getLatestState(unit: string): Promise<UnitState> {
-    const entry = await this.#entry(unit);
-    return (await this.#refresh(unit, entry)).state;
+    return this.#runInOrder(unit, aggregate, () =>
+      this.#decideWithRetries({ unit, aggregate, priority }, reportedCommandId, events),
+    );
   }
 
   /**
-   * Keeps the states up to date until `signal` ends it. Goes on by itself after the store was away; a gap in the store is
-   * data loss and ends it with `GapError`.
+   * Follows the store until `signal` aborts, so that cached states learn of other processes' commits. Reads on after errors.
+   * @throws GapError when a commit that must exist is missing: data loss
    */
   async followStore(signal: AbortSignal): Promise<void> {
     const { store, log, sleep } = this.#options;
-    const onAlarm = (alarm: object) => log.error('a message in EVENTS is no commit', { ...alarm });
+    const onAlarm = (alarm: object) => log.error(NOT_A_COMMIT, { ...alarm });
     while (!signal.aborted) {
       try {
-        this.#followedTo ??= await store.lastSequence();
-        for await (const notice of store.watch({ after: this.#followedTo, signal, onAlarm })) this.#arrive(notice);
+        this.#followerPosition ??= await store.lastSequence();
+        for await (const notice of store.watch({ after: this.#followerPosition, signal, onAlarm })) {
+          this.#followerPosition = notice.sequence;
+          this.noteCommit(notice);
+        }
       } catch (error) {
         if (error instanceof GapError) throw error;
-        log.warn('following EVENTS broke off', { error });
+        log.warn(`The unit decider could not follow EVENTS; it reads on in ${FOLLOW_RETRY_MS} ms.`, { error });
       }
       if (!signal.aborted) await sleep(FOLLOW_RETRY_MS);
     }
   }
 
-  async #attempt(
-    place: Pick<Append, 'unit' | 'aggregate' | 'priority'>,
+  /**
+   * Notes a commit that the caller has read from the store. A consumer may read it before the follower does, and before the
+   * append is acknowledged to the process that made it; the next decision on the unit then folds it.
+   */
+  noteCommit(notice: Notice): void {
+    this.#noticesWhileLoading.get(notice.unit)?.push(notice);
+    this.#cache.peek(notice.unit)?.noteCommit(notice);
+  }
+
+  async #decideWithRetries(
+    target: Pick<Append, 'unit' | 'aggregate' | 'priority'>,
     commandIdOf: (events: readonly CloudEvent[]) => string,
     decide: (state: UnitState) => readonly CloudEvent[],
   ): Promise<DecisionResult> {
     const { store, sleep, random } = this.#options;
-    const { unit, aggregate } = place;
+    const { unit, aggregate } = target;
     for (let attempt = 1; attempt <= MAX_DECISION_ATTEMPTS; attempt += 1) {
-      const entry = await this.#entry(unit);
-      const { state } = entry;
+      const cached = await this.#getCachedUnit(unit);
+      const { state } = cached;
       const events = decide(state);
       if (events.length === 0) return { state, sequence: lastSequenceOf(state), appended: false };
       const expectedSequence = state.sequences[aggregate];
       const commandId = commandIdOf(events);
       try {
-        const { sequence, duplicate } = await store.append({ ...place, expectedSequence, commandId, events });
-        if (duplicate) return { state: (await this.#refresh(unit, entry)).state, sequence, appended: false };
-        entry.state = evolveUnit(entry.state, { aggregate, sequence, events });
-        // The follower may have told of it first.
-        if (entry.behind?.from === sequence && entry.behind.to === sequence) entry.behind = undefined;
-        return { state: entry.state, sequence, appended: true };
+        const { sequence, duplicate } = await store.append({ ...target, expectedSequence, commandId, events });
+        if (duplicate) return { state: (await this.#readMissing(unit, cached)).state, sequence, appended: false };
+        cached.fold({ aggregate, sequence, events });
+        // An entry that was evicted or replaced during the append stays out of the cache.
+        if (this.#cache.peek(unit) === cached) this.#putFirst(unit, cached);
+        return { state: cached.state, sequence, appended: true };
       } catch (error) {
         if (!(error instanceof ConcurrencyError)) throw error;
-        // A replica may be stale right after a lost race, and two writers must not meet in step.
+        // A replica of the stream may lag right after a lost race, and jitter keeps two writers from colliding again.
         await sleep(RETRY_PAUSE_MS * attempt * (1 + random()));
-        await this.#refresh(unit, entry);
+        await this.#readMissing(unit, cached);
       }
     }
-    throw new StoreUnavailableError(`unit ${unit} is contended: ${MAX_DECISION_ATTEMPTS} races were lost`);
+    throw new StoreUnavailableError(
+      `Other writers appended to the ${aggregate} subject of unit ${unit} before each of ${MAX_DECISION_ATTEMPTS} attempts. Nothing was changed; retry.`,
+    );
   }
 
-  /** Runs the decisions on one subject one after another. */
-  async #inTurn<T>(unit: string, aggregate: Aggregate, run: () => Promise<T>): Promise<T> {
-    const subject = `${unit}/${aggregate}`;
-    const queue = this.#queues.get(subject) ?? { tail: Promise.resolve(), waiting: 0 };
-    if (queue.waiting >= MAX_WAITING_DECISIONS_PER_SUBJECT) {
-      throw new StoreUnavailableError(`${MAX_WAITING_DECISIONS_PER_SUBJECT} decisions wait for ${subject}`);
-    }
-    this.#queues.set(subject, queue);
-    queue.waiting += 1;
-    const turn = queue.tail.then(run);
-    queue.tail = turn.catch(() => undefined);
+  async #runInOrder<T>(unit: string, aggregate: Aggregate, task: () => Promise<T>): Promise<T> {
     try {
-      return await turn;
-    } finally {
-      queue.waiting -= 1;
-      if (queue.waiting === 0) this.#queues.delete(subject);
+      return await this.#queue.run(`${unit}/${aggregate}`, task);
+    } catch (error) {
+      if (!(error instanceof QueueFullError)) throw error;
+      throw new StoreUnavailableError(
+        `${MAX_DECISIONS_PER_SUBJECT} decisions wait for the ${aggregate} subject of unit ${unit}. Nothing was changed; retry.`,
+        { cause: error },
+      );
     }
   }
 
-  async #entry(unit: string): Promise<Entry> {
-    const kept = this.#entries.get(unit);
-    if (kept?.behind !== undefined) return this.#refresh(unit, kept);
-    if (kept !== undefined) {
-      this.#keep(unit, kept);
-      return kept;
-    }
-    return this.#loadOnce(unit, () => this.#options.loadSnapshot(unit));
+  async #getCachedUnit(unit: string): Promise<CachedUnit> {
+    const cached = this.#cache.get(unit);
+    if (cached === undefined) return this.#loadOnce(unit, () => this.#options.loadSnapshot(unit));
+    return cached.isMissingCommits ? this.#readMissing(unit, cached) : cached;
   }
 
-  /** Brings a state up to date from the store. */
-  #refresh(unit: string, entry: Entry): Promise<Entry> {
-    const kept = this.#entries.get(unit);
-    this.#entries.delete(unit);
-    // Somebody may have replaced the entry meanwhile: the follower tells only of what those that are kept lack.
-    const base = kept ?? entry;
-    const followedTo = kept === undefined ? 0 : (this.#followedTo ?? 0);
-    const completeTo = Math.min(Math.max(base.completeTo, followedTo), missingFrom(base) - 1);
+  /** Replaces a cached unit by one that has folded the tail of its subjects. */
+  #readMissing(unit: string, cached: CachedUnit): Promise<CachedUnit> {
+    const present = this.#cache.peek(unit);
+    this.#cache.delete(unit);
+    // Another decision may have replaced `cached` meanwhile. The follower notes missing commits only in entries of the cache, so
+    // its position says nothing of an entry that is no longer there.
+    const base = present ?? cached;
+    const followedTo = present === undefined ? 0 : (this.#followerPosition ?? 0);
+    const completeTo = Math.min(Math.max(base.completeTo, followedTo), base.firstMissing - 1);
     return this.#loadOnce(unit, async () => ({ state: base.state, completeTo }));
   }
 
-  #loadOnce(unit: string, base: () => Promise<UnitSnapshot>): Promise<Entry> {
+  #loadOnce(unit: string, readBase: () => Promise<UnitSnapshot>): Promise<CachedUnit> {
     const running = this.#loads.get(unit);
     if (running !== undefined) return running;
-    const load = this.#load(unit, base).finally(() => this.#loads.delete(unit));
+    const load = this.#load(unit, readBase).finally(() => this.#loads.delete(unit));
     this.#loads.set(unit, load);
     return load;
   }
 
-  async #load(unit: string, base: () => Promise<UnitSnapshot>): Promise<Entry> {
-    const following = this.#followedTo !== undefined;
-    // What the follower tells between the read and the first use would be missed without a place to wait in.
-    const arrivals: Notice[] = [];
-    this.#arrivals.set(unit, arrivals);
+  async #load(unit: string, readBase: () => Promise<UnitSnapshot>): Promise<CachedUnit> {
+    const isFollowing = this.#followerPosition !== undefined;
+    // Collects what the follower reads between the read of the tail and the moment at which the unit is in the cache.
+    const notices: Notice[] = [];
+    this.#noticesWhileLoading.set(unit, notices);
     try {
-      const { state, completeTo } = await base();
-      let entry = await this.#read(unit, state, completeTo);
-      for (const notice of arrivals) note(entry, notice);
-      // What came meanwhile was told before the state was asked for, as far as anybody can know.
-      const known = Math.min(entry.completeTo, missingFrom(entry) - 1);
-      if (entry.behind !== undefined) entry = await this.#read(unit, entry.state, known);
-      for (const notice of arrivals) note(entry, notice);
-      if (following) this.#keep(unit, entry);
-      return entry;
+      const base = await readBase();
+      let loaded = await this.#foldTail(unit, base.state, base.completeTo);
+      for (const notice of notices) loaded.noteCommit(notice);
+      if (loaded.isMissingCommits) {
+        // The caller may have learnt of these commits before it asked for the state, so the state must have them.
+        const completeTo = Math.min(loaded.completeTo, loaded.firstMissing - 1);
+        loaded = await this.#foldTail(unit, loaded.state, completeTo);
+        for (const notice of notices) loaded.noteCommit(notice);
+      }
+      if (isFollowing) this.#putFirst(unit, loaded);
+      return loaded;
     } finally {
-      this.#arrivals.delete(unit);
+      this.#noticesWhileLoading.delete(unit);
     }
   }
 
-  async #read(unit: string, state: UnitState, completeTo: number): Promise<Entry> {
+  async #foldTail(unit: string, state: UnitState, completeTo: number): Promise<CachedUnit> {
     const tail = await this.#options.store.tail(unit, completeTo);
-    return {
-      state: tail.reduce((next, message) => this.#fold(next, message), state),
-      completeTo: tail.at(-1)?.sequence ?? completeTo,
-    };
+    const folded = tail.reduce((next, message) => this.#foldMessage(next, message), state);
+    return new CachedUnit(folded, tail.at(-1)?.sequence ?? completeTo);
   }
 
-  /**
-   * Tells of a commit that somebody has heard of in another way, perhaps before the follower, and before the answer to whoever
-   * appended it: the next decision on its unit knows it.
-   */
-  noteCommit(notice: Notice): void {
-    this.#arrivals.get(notice.unit)?.push(notice);
-    const entry = this.#entries.get(notice.unit);
-    if (entry !== undefined) note(entry, notice);
-  }
-
-  #arrive(notice: Notice): void {
-    this.#followedTo = notice.sequence;
-    this.noteCommit(notice);
-  }
-
-  #fold(state: UnitState, message: StoredMessage): UnitState {
+  #foldMessage(state: UnitState, message: StoredMessage): UnitState {
     const { aggregate, sequence } = message;
     if (sequence <= state.sequences[aggregate]) return state;
     try {
       return evolveUnit(state, { aggregate, sequence, events: message.events() });
     } catch (error) {
       if (!(error instanceof MalformedCommitError)) throw error;
-      this.#options.log.error('a message in EVENTS is no commit', { sequence, unit: message.unit, error });
+      this.#options.log.error(NOT_A_COMMIT, { sequence, unit: message.unit, error });
       return evolveUnit(state, { aggregate, sequence, events: [] });
     }
   }
 
-  /** Puts a state where the most recently used stand, and lets the least recently used go. */
-  #keep(unit: string, entry: Entry): void {
-    this.#entries.delete(unit);
-    this.#entries.set(unit, entry);
-    if (this.#entries.size <= (this.#options.maxCachedUnits ?? MAX_CACHED_UNITS)) return;
-    for (const oldest of this.#entries.keys()) {
-      this.#entries.delete(oldest);
-      return;
-    }
+  /** Makes a unit the most recently used one. `set` alone would keep the size that the cache noted when the entry was new. */
+  #putFirst(unit: string, cached: CachedUnit): void {
+    this.#cache.delete(unit);
+    this.#cache.set(unit, cached);
   }
 }
 
-/** Notes that a state lacks a commit, unless it has it. */
-function note(entry: Entry, { aggregate, sequence }: Notice): void {
-  if (sequence <= entry.state.sequences[aggregate]) return;
-  const { from = sequence, to = sequence } = entry.behind ?? {};
-  entry.behind = { from: Math.min(from, sequence), to: Math.max(to, sequence) };
-}
-
-/** The first commit that a state is known to lack. */
-function missingFrom({ behind }: Entry): number {
-  return behind?.from ?? Number.POSITIVE_INFINITY;
-}
-
-/** `UNIT/EPOCH/FIRST-LAST` */
-function idOfReported(events: readonly CloudEvent[]): string {
-  return `${events[0]?.id}-${events.at(-1)?.unitseq}`;
-}
+const NOT_A_COMMIT = 'A message of the stream EVENTS is not a commit; the unit decider skips it.';
 
 function priorityOf(aggregate: Aggregate): AppendPriority {
   return BACKGROUND_AGGREGATES.has(aggregate) ? 'background' : 'interactive';
+}
+
+/** `UNIT/EPOCH/FIRST-LAST` */
+function reportedCommandId(events: readonly CloudEvent[]): string {
+  return `${events[0]?.id}-${events.at(-1)?.unitseq}`;
 }

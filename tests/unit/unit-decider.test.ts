@@ -1,23 +1,27 @@
 import { describe, expect, test } from 'bun:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { EventDraft } from '../../domain/events/envelope.ts';
-import { newUnitState, type UnitState } from '../../domain/unit/unit.ts';
+import { versionOf } from '../../domain/events/catalogue.ts';
+import { type EventDraft, envelop } from '../../domain/events/envelope.ts';
+import { type FoldableCommit, newUnitState, type UnitState } from '../../domain/unit/unit.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import { ConcurrencyError, type EventStore, StoreUnavailableError } from '../../platform/event-store/store.ts';
-import { MAX_DECISION_ATTEMPTS, UnitDecider } from '../../platform/units/unit-decider.ts';
+import { CachedUnit } from '../../platform/units/cached-unit.ts';
+import {
+  MAX_DECISION_ATTEMPTS,
+  MAX_DECISIONS_PER_SUBJECT,
+  UnitDecider,
+  type UnitDeciderOptions,
+} from '../../platform/units/unit-decider.ts';
 import { eventually } from '../support/eventually.ts';
 import { quietLog } from '../support/nats.ts';
 import { registration } from '../support/registration.ts';
 
 const META = { actor: 'ops:test', source: '/test' };
 
-function decider(
-  store: EventStore,
-  loadSnapshot?: (unit: string) => Promise<{ state: UnitState; completeTo: number }>,
-) {
+function newDecider(store: EventStore, options: Partial<UnitDeciderOptions> = {}): UnitDecider {
   return new UnitDecider({
     store,
-    loadSnapshot: loadSnapshot ?? (async (unit) => ({ state: newUnitState(unit), completeTo: 0 })),
+    loadSnapshot: async (unit) => ({ state: newUnitState(unit), completeTo: 0 }),
     newId: () => crypto.randomUUID(),
     clock: () => Date.parse('2026-07-01T10:00:00Z'),
     random: () => 0.5,
@@ -25,14 +29,27 @@ function decider(
       await nextTurn();
     },
     log: quietLog,
+    ...options,
   });
 }
 
-function memory(): MemoryEventStore {
+function newStore(): MemoryEventStore {
   return new MemoryEventStore(() => 0);
 }
 
-/** Each decision raises the number of tags by one: a lost or doubled one shows. */
+/** The given store, with some of its methods replaced. */
+function storeWith(store: EventStore, replaced: Partial<EventStore>): EventStore {
+  return {
+    append: (append) => store.append(append),
+    lastSequence: () => store.lastSequence(),
+    read: (options) => store.read(options),
+    watch: (options) => store.watch(options),
+    tail: (unit, after) => store.tail(unit, after),
+    ...replaced,
+  };
+}
+
+/** Each decision adds one numbered tag, so that a lost or repeated decision shows. */
 function addTag(state: UnitState): EventDraft[] {
   return [{ type: 'UnitUpdated', data: { tags: [...tagsOf(state), `t${tagsOf(state).length}`] } }];
 }
@@ -41,17 +58,17 @@ function tagsOf(state: UnitState): readonly string[] {
   return state.registry.status === 'unregistered' ? [] : state.registry.tags;
 }
 
-async function registered(store: EventStore): Promise<void> {
-  await decider(store).decide('U-1', 'registry', { ...META, commandId: 'register' }, () => [
-    { type: 'UnitRegistered', data: registration('U-1') },
+async function register(store: EventStore, unit = 'U-1'): Promise<void> {
+  await newDecider(store).decide(unit, 'registry', { ...META, commandId: `register-${unit}` }, () => [
+    { type: 'UnitRegistered', data: registration(unit) },
   ]);
 }
 
 describe('the unit decider', () => {
-  test('loses and doubles nothing when two processes decide on one unit at once', async () => {
-    const store = memory();
-    await registered(store);
-    const processes = [decider(store), decider(store), decider(store)];
+  test('loses and repeats nothing when three processes decide on one unit at the same time', async () => {
+    const store = newStore();
+    await register(store);
+    const processes = [newDecider(store), newDecider(store), newDecider(store)];
     await Promise.all(
       processes.flatMap((process, p) =>
         Array.from({ length: 10 }, (_, n) =>
@@ -59,57 +76,51 @@ describe('the unit decider', () => {
         ),
       ),
     );
-    const state = await decider(store).getState('U-1');
+    const state = await newDecider(store).getState('U-1');
     expect(tagsOf(state)).toEqual(Array.from({ length: 30 }, (_, n) => `t${n}`));
   });
 
-  test('takes a repeated command once', async () => {
-    const store = memory();
-    await registered(store);
-    const process = decider(store);
+  test('appends a repeated command once', async () => {
+    const store = newStore();
+    await register(store);
+    const process = newDecider(store);
     const meta = { ...META, commandId: 'same' };
     const first = await process.decide('U-1', 'registry', meta, addTag);
-    const again = await decider(store).decide('U-1', 'registry', meta, addTag);
+    const again = await newDecider(store).decide('U-1', 'registry', meta, addTag);
     expect(again).toMatchObject({ appended: false, sequence: first.sequence });
     expect(tagsOf(again.state)).toEqual(['t0']);
   });
 
-  test('begins at the snapshot and reads only what came after it', async () => {
-    const store = memory();
-    await registered(store);
-    const full = await decider(store).decide('U-1', 'registry', { ...META, commandId: '1' }, addTag);
-    await decider(store).decide('U-1', 'registry', { ...META, commandId: '2' }, addTag);
+  test('loads a unit from its snapshot and reads only later commits', async () => {
+    const store = newStore();
+    await register(store);
+    const full = await newDecider(store).decide('U-1', 'registry', { ...META, commandId: '1' }, addTag);
+    await newDecider(store).decide('U-1', 'registry', { ...META, commandId: '2' }, addTag);
     const reads: number[] = [];
-    const watched: EventStore = {
-      append: (append) => store.append(append),
-      lastSequence: () => store.lastSequence(),
-      read: (options) => store.read(options),
-      watch: (options) => store.watch(options),
+    const observed = storeWith(store, {
       tail: (unit, after) => {
         reads.push(after);
         return store.tail(unit, after);
       },
-    };
-    const process = decider(watched, async () => ({ state: full.state, completeTo: full.sequence }));
+    });
+    const process = newDecider(observed, {
+      loadSnapshot: async () => ({ state: full.state, completeTo: full.sequence }),
+    });
     expect(tagsOf(await process.getState('U-1'))).toEqual(['t0', 't1']);
     expect(reads).toEqual([full.sequence]);
   });
 
-  test('a warm unit is not read again, except for what others append', async () => {
-    const store = memory();
-    await registered(store);
+  test('reads a cached unit again only after another process appended to it', async () => {
+    const store = newStore();
+    await register(store);
     let tails = 0;
-    const counted: EventStore = {
-      append: (append) => store.append(append),
-      lastSequence: () => store.lastSequence(),
-      read: (options) => store.read(options),
-      watch: (options) => store.watch(options),
+    const counted = storeWith(store, {
       tail: (unit, after) => {
         tails += 1;
         return store.tail(unit, after);
       },
-    };
-    const process = decider(counted);
+    });
+    const process = newDecider(counted);
     const stop = new AbortController();
     const following = process.followStore(stop.signal);
     await eventually(async () => {
@@ -119,7 +130,7 @@ describe('the unit decider', () => {
       return tails === before;
     });
     const before = tails;
-    await decider(store).decide('U-1', 'registry', { ...META, commandId: 'other' }, addTag);
+    await newDecider(store).decide('U-1', 'registry', { ...META, commandId: 'other' }, addTag);
     await eventually(async () => tagsOf(await process.getState('U-1')).length === 1);
     expect(tails).toBe(before + 1);
     await process.decide('U-1', 'registry', { ...META, commandId: 'own' }, addTag);
@@ -130,30 +141,26 @@ describe('the unit decider', () => {
     await following;
   });
 
-  test('does not miss what is appended while a unit is being loaded', async () => {
-    const store = memory();
-    await registered(store);
+  test('does not miss a commit that is appended while a unit is being loaded', async () => {
+    const store = newStore();
+    await register(store);
     const gate = Promise.withResolvers<void>();
-    const slow: EventStore = {
-      append: (append) => store.append(append),
-      lastSequence: () => store.lastSequence(),
-      read: (options) => store.read(options),
-      watch: (options) => store.watch(options),
+    const slow = storeWith(store, {
       tail: async (unit, after) => {
         const tail = await store.tail(unit, after);
         await gate.promise;
         return tail;
       },
-    };
-    const process = decider(slow);
+    });
+    const process = newDecider(slow);
     const stop = new AbortController();
     const following = process.followStore(stop.signal);
     await nextTurn();
     const loading = process.getState('U-1');
     await nextTurn();
-    const late = await decider(store).decide('U-1', 'registry', { ...META, commandId: 'late' }, addTag);
-    // Another unit's commit behind it shows that the follower has passed the late one.
-    await decider(store).decide('U-2', 'log', { ...META, commandId: 'marker' }, () => [
+    const late = await newDecider(store).decide('U-1', 'registry', { ...META, commandId: 'late' }, addTag);
+    // The follower reads in order: when it has read this commit of another unit, it has read the late one.
+    await newDecider(store).decide('U-2', 'log', { ...META, commandId: 'marker' }, () => [
       { type: 'UnitBatchRejected', data: { reason: 'x', bytes: 0 } },
     ]);
     await nextTurn();
@@ -165,21 +172,17 @@ describe('the unit decider', () => {
     await following;
   });
 
-  test('what is decided does not wait for what a unit reports, and neither is forgotten', async () => {
-    const store = memory();
-    await registered(store);
+  test('a decision does not wait for an append to another subject of its unit, and the state has both', async () => {
+    const store = newStore();
+    await register(store);
     const gate = Promise.withResolvers<void>();
-    const slow: EventStore = {
+    const slow = storeWith(store, {
       append: async (append) => {
         if (append.aggregate === 'log') await gate.promise;
         return store.append(append);
       },
-      lastSequence: () => store.lastSequence(),
-      read: (options) => store.read(options),
-      watch: (options) => store.watch(options),
-      tail: (unit, after) => store.tail(unit, after),
-    };
-    const process = decider(slow);
+    });
+    const process = newDecider(slow);
     const stop = new AbortController();
     const following = process.followStore(stop.signal);
     await nextTurn();
@@ -201,25 +204,22 @@ describe('the unit decider', () => {
     await following;
   });
 
-  test('what somebody was told of is known to the next decision, before the follower and the append’s own answer', async () => {
-    const store = memory();
-    await registered(store);
+  test('the next decision knows a noted commit before the follower reads it and before its append is acknowledged', async () => {
+    const store = newStore();
+    await register(store);
     const answers = Promise.withResolvers<void>();
-    const silent: EventStore = {
+    const silent = storeWith(store, {
       append: async (append) => {
         const appended = await store.append(append);
         if (append.aggregate === 'log') await answers.promise;
         return appended;
       },
-      lastSequence: () => store.lastSequence(),
-      read: (options) => store.read(options),
-      // It never hears of anything.
+      // The follower of this process never reads a commit.
       watch: async function* ({ signal }) {
         await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
       },
-      tail: (unit, after) => store.tail(unit, after),
-    };
-    const process = decider(silent);
+    });
+    const process = newDecider(silent);
     const stop = new AbortController();
     const following = process.followStore(stop.signal);
     await nextTurn();
@@ -229,9 +229,9 @@ describe('the unit decider', () => {
       { type: 'UnitLogGapDetected', data: gap },
     ]);
     await nextTurn();
-    const elsewhere = await decider(store).decide('U-1', 'registry', { ...META, commandId: 'x' }, addTag);
+    const elsewhere = await newDecider(store).decide('U-1', 'registry', { ...META, commandId: 'x' }, addTag);
     expect((await process.getState('U-1')).log.gaps).toEqual({});
-    // In the wrong order, as two consumers may bring them.
+    // Two consumers may note commits in the wrong order.
     process.noteCommit({ unit: 'U-1', aggregate: 'registry', sequence: elsewhere.sequence });
     process.noteCommit({ unit: 'U-1', aggregate: 'log', sequence: elsewhere.sequence - 1 });
     const known = await process.getState('U-1');
@@ -243,34 +243,147 @@ describe('the unit decider', () => {
     await following;
   });
 
-  test('says so when a race is lost too often, and when the store is away', async () => {
-    const store = memory();
+  test('fails with a retryable error after it has lost the race in every attempt', async () => {
+    const store = newStore();
     let attempts = 0;
-    const contended: EventStore = {
+    const contended = storeWith(store, {
       append: async () => {
         attempts += 1;
         throw new ConcurrencyError('always');
       },
-      lastSequence: () => store.lastSequence(),
-      read: (options) => store.read(options),
-      watch: (options) => store.watch(options),
-      tail: (unit, after) => store.tail(unit, after),
-    };
-    const decision = decider(contended).decide('U-1', 'registry', { ...META, commandId: 'x' }, addTag);
-    // `rejects` spins the loop until the promise settles; beside an idle connection the turns it waits for come late.
+    });
+    const decision = newDecider(contended).decide('U-1', 'registry', { ...META, commandId: 'x' }, addTag);
+    // `rejects` blocks the event loop until the promise settles, which takes long while the sleeps wait for turns of it.
     expect(await decision.catch((error: unknown) => error)).toBeInstanceOf(StoreUnavailableError);
     expect(attempts).toBe(MAX_DECISION_ATTEMPTS);
   });
 
-  test('a decision that fails leaves the next one of the unit in peace', async () => {
-    const store = memory();
-    await registered(store);
-    const process = decider(store);
+  test('a decision that throws does not affect the next one on its subject', async () => {
+    const store = newStore();
+    await register(store);
+    const process = newDecider(store);
     const failing = process.decide('U-1', 'registry', { ...META, commandId: 'bad' }, () => {
       throw new RangeError('no');
     });
     const next = process.decide('U-1', 'registry', { ...META, commandId: 'good' }, addTag);
-    expect(failing).rejects.toThrow(RangeError);
+    await expect(failing).rejects.toThrow(RangeError);
     expect(tagsOf((await next).state)).toEqual(['t0']);
+  });
+
+  test('refuses a decision on a subject for which too many wait, with a retryable error', async () => {
+    const store = newStore();
+    await register(store);
+    const gate = Promise.withResolvers<void>();
+    const slow = storeWith(store, {
+      append: async (append) => {
+        await gate.promise;
+        return store.append(append);
+      },
+    });
+    const process = newDecider(slow);
+    const decideNo = (n: number) => process.decide('U-1', 'registry', { ...META, commandId: `${n}` }, () => []);
+    const first = process.decide('U-1', 'registry', { ...META, commandId: 'first' }, addTag);
+    const others = Array.from({ length: MAX_DECISIONS_PER_SUBJECT - 1 }, (_, n) => decideNo(n));
+    const refused = await decideNo(MAX_DECISIONS_PER_SUBJECT).catch((error: unknown) => error);
+    expect(refused).toBeInstanceOf(StoreUnavailableError);
+    gate.resolve();
+    expect((await Promise.all([first, ...others])).map(({ appended }) => appended).filter(Boolean)).toEqual([true]);
+  });
+});
+
+describe('the cache of the unit decider', () => {
+  const UNITS = ['U-1', 'U-2', 'U-3'];
+
+  /** Counts the snapshots that a decider loads. It follows the store, without which it caches nothing. */
+  async function cachingDecider(maxCachedStateBytes: number) {
+    const store = newStore();
+    for (const unit of UNITS) await register(store, unit);
+    const loads: string[] = [];
+    const process = newDecider(store, {
+      maxCachedStateBytes,
+      loadSnapshot: async (unit) => {
+        loads.push(unit);
+        return { state: newUnitState(unit), completeTo: 0 };
+      },
+    });
+    const stop = new AbortController();
+    const following = process.followStore(stop.signal);
+    await nextTurn();
+    const end = async () => {
+      stop.abort();
+      await following;
+    };
+    return { store, process, loads, end };
+  }
+
+  /** Bytes of one registered unit, as the cache estimates them. */
+  async function bytesOfOneUnit(): Promise<number> {
+    const store = newStore();
+    await register(store);
+    return new CachedUnit(await newDecider(store).getState('U-1'), 0).bytes;
+  }
+
+  test('evicts the least recently used unit when the states have more bytes than the bound, and loads it anew', async () => {
+    const { store, process, loads, end } = await cachingDecider(2.5 * (await bytesOfOneUnit()));
+    await process.getState('U-1');
+    await process.getState('U-2');
+    await process.getState('U-1');
+    await process.getState('U-3');
+    expect(loads).toEqual(['U-1', 'U-2', 'U-3']);
+    await process.getState('U-1');
+    await process.getState('U-3');
+    expect(loads).toEqual(['U-1', 'U-2', 'U-3']);
+    await newDecider(store).decide('U-2', 'registry', { ...META, commandId: 'elsewhere' }, addTag);
+    expect(tagsOf(await process.getState('U-2'))).toEqual(['t0']);
+    expect(loads).toEqual(['U-1', 'U-2', 'U-3', 'U-2']);
+    await end();
+  });
+
+  test('evicts the least recently used unit when another one grows by its own decisions', async () => {
+    const { process, loads, end } = await cachingDecider(3 * (await bytesOfOneUnit()) + 4_000);
+    for (const unit of UNITS) await process.getState(unit);
+    const grow = (n: number) => process.decide('U-3', 'registry', { ...META, commandId: `grow-${n}` }, addTag);
+    for (let n = 0; n < 6; n += 1) await grow(n);
+    await process.getState('U-2');
+    await process.getState('U-1');
+    expect(loads).toEqual(UNITS);
+    for (let n = 6; n < 10; n += 1) await grow(n);
+    await process.getState('U-1');
+    await process.getState('U-3');
+    expect(loads).toEqual(UNITS);
+    await process.getState('U-2');
+    expect(loads).toEqual([...UNITS, 'U-2']);
+    await end();
+  });
+});
+
+describe('a cached unit', () => {
+  const updated = (sequence: number, tags: readonly string[]): FoldableCommit => ({
+    aggregate: 'registry',
+    sequence,
+    events: envelop(
+      [{ type: 'UnitUpdated', data: { tags: [...tags] } }],
+      { unit: 'U-1', time: '2026-07-01T10:00:00.000Z', commandId: `${sequence}`, ...META },
+      versionOf,
+      () => `id-${sequence}`,
+    ),
+  });
+
+  test('is estimated to grow by each event, and is measured again when the estimate has doubled', async () => {
+    const store = newStore();
+    await register(store);
+    const cached = new CachedUnit(await newDecider(store).getState('U-1'), 1);
+    const measured = cached.bytes;
+    expect(measured).toBeGreaterThan(2 * 100);
+    let peak = 0;
+    for (let sequence = 2; sequence < 500; sequence += 1) {
+      cached.fold(updated(sequence, ['same']));
+      peak = Math.max(peak, cached.bytes);
+    }
+    expect(peak).toBeGreaterThan(measured + 10_000);
+    expect(peak).toBeLessThan(2 * measured + 20_000);
+    const large = Array.from({ length: 1_000 }, (_, n) => `tag-${n}`.padEnd(60, '-'));
+    for (let sequence = 500; sequence < 540; sequence += 1) cached.fold(updated(sequence, large));
+    expect(cached.bytes).toBeGreaterThan(2 * 60_000);
   });
 });
