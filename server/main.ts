@@ -36,22 +36,9 @@ import { type ReadModels, ServingRuns } from '../projections/engine/queries/serv
 import { PAGE_SETTINGS } from '../projections/event_log/queries/events.ts';
 import { clockOffsets as readClockOffsets } from '../projections/telemetry/queries.ts';
 import { pingTargets } from '../projections/units/queries/followers.ts';
-import { createApp } from './api/app.ts';
-import { ApiKeys } from './api/auth/api-keys.ts';
-import { Customers } from './api/auth/customers.ts';
-import { Guard } from './api/auth/guard.ts';
-import { Rollouts } from './api/config-rollouts/handlers.ts';
-import { Configurations } from './api/configuration/handlers.ts';
-import { DeadLetterDesk } from './api/dead-letters/handlers.ts';
-import { UnitHistory } from './api/history/handlers.ts';
-import { Reservations } from './api/reservations/handlers.ts';
-import { UnitCredentials } from './api/units/credentials.ts';
-import { UnitRegistration } from './api/units/register.ts';
-import { Exports } from './http/exports.ts';
+import { api } from './api/app.ts';
 import { IdempotencyStore } from './http/idempotency-store.ts';
-import { Reads } from './http/reads.ts';
 import { AnsweredRequests } from './http/response-metrics.ts';
-import { Writes } from './http/writes.ts';
 import { type WorkersOptions, workers } from './workers/workers.ts';
 
 /** Connections of the API; each serves one query at a time. */
@@ -114,9 +101,9 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const idempotency = new IdempotencyStore(sql);
   const answered = new AnsweredRequests();
   if (config.roles.has('api')) serving?.metrics.add(answered);
-  const api = { keys, natsUrl, store, addresses, eventLog, deadLetters, idempotency, answered };
-  const app = composeApi({ ...recording, ...deciding, ...api });
-  if (config.roles.has('api')) {
+  const ofApi = { keys, natsUrl, store, addresses, eventLog, deadLetters, idempotency, answered };
+  const app = config.roles.has('api') ? composeApi({ ...recording, ...deciding, ...ofApi }) : undefined;
+  if (app !== undefined) {
     app.listen({ hostname: config.http.host, port: config.http.port });
     running.push(sweep(idempotency, pause, stop, log));
     log.info('the API listens', { host: config.http.host, port: app.server?.port });
@@ -125,7 +112,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     // A worker that ends before it is told to has met what no retry mends.
     await Promise.race([untilAborted(stop), ...running.map((worker) => worker.then(() => untilAborted(stop)))]);
   } finally {
-    if (config.roles.has('api')) await app.stop();
+    await app?.stop();
     await pinger?.stop();
     exchange.close();
     await Promise.allSettled(stop.aborted ? running : []);
@@ -148,60 +135,24 @@ interface ApiParts extends WorkersOptions {
 }
 
 function composeApi(parts: ApiParts) {
-  const {
-    config,
-    keys,
-    natsUrl,
-    nats,
-    store,
-    postgres,
-    readModels,
-    eventLog,
-    decider,
-    addresses,
-    push,
-    commands,
-    secrets,
-  } = parts;
-  const { revocations, recorder, deadLetters, idempotency, answered, newId, clock, log } = parts;
-  const { sql } = postgres;
-  const loggedEvents: ReadModels = { sql: eventLog.sql, servingRuns: readModels.servingRuns };
-  const reads = new Reads(new PositionWaiter(readModels, () => performance.now()));
-  const apiKeys = new ApiKeys(sql, clock);
-  const lastSequence = () => store.lastSequence();
-  const loadSnapshot = snapshotReader(readModels);
-  return createApp(
-    {
-      guard: new Guard(tokenVerifier(config, keys, clock), apiKeys),
-      apiKeys,
-      customers: new Customers(sql, newId),
-      writes: new Writes(idempotency, newId),
-      reads,
-      exports: new Exports(log),
-      eventLog: loggedEvents,
-      history: new UnitHistory({ eventLog: loggedEvents, reads, decider, loadSnapshot, lastSequence, clock }),
-      reservations: new Reservations({ decider, commands, secrets, clock }),
-      registration: new UnitRegistration({ decider, addresses, keys, natsUrl, holdTtlS: config.holdTtlS, newId, log }),
-      configurations: new Configurations({ decider, push, reads, readModels, clock }),
-      rollouts: new Rollouts(postgres, readModels),
-      credentials: new UnitCredentials({ decider, keys, natsUrl, revocations }),
-      deadLetters,
-      deadLetterDesk: new DeadLetterDesk({ deadLetters, decider, recorder, clock }),
-      readModels,
-      postgres,
-      lastSequence,
-      newId,
-      randomBytes,
-      clock,
-    },
-    {
+  const { config, keys, nats, store, postgres, readModels, eventLog, answered, clock } = parts;
+  return api({
+    ...parts,
+    tokens: tokenVerifier(config, keys, clock),
+    eventLog: { sql: eventLog.sql, servingRuns: readModels.servingRuns },
+    positions: new PositionWaiter(readModels, () => performance.now()),
+    loadSnapshot: snapshotReader(readModels),
+    lastSequence: () => store.lastSequence(),
+    holdTtlS: config.holdTtlS,
+    checks: {
       nats: async () => nats.connected,
-      postgres: async () => (await sql`select 1`).length === 1,
+      postgres: async () => (await postgres.sql`select 1`).length === 1,
       readModels: () => readModelsServe(readModels),
     },
-    log,
-    (status) => answered.count(status),
-  );
+    onAnswer: (status) => answered.count(status),
+    checkAnswers: config.http.checkAnswers,
+    randomBytes,
+  });
 }
 
 function createPostgres(url: string): Postgres {

@@ -9,7 +9,8 @@ export const ROLES = ['api', 'ingest', 'fetch', 'reactor', 'config', 'pinger'] a
 export type Role = (typeof ROLES)[number];
 
 export interface Config {
-  readonly http: { readonly host: string; readonly port: number };
+  /** `checkAnswers`: the API compares its answers with its documentation and fails when they differ; for tests. */
+  readonly http: { readonly host: string; readonly port: number; readonly checkAnswers: boolean };
   /** Absolute path: embedded services, keys, simulator state. */
   readonly dataDir: string;
   /** Undefined: the embedded one. `creds` is the path of a creds file. */
@@ -67,7 +68,11 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     if (!isRole(role)) mistakes.push(`ROLES knows ${ROLES.join(', ')}, not "${role}"`);
   }
   const config: Config = {
-    http: { host: settings.text('HTTP_HOST') ?? '127.0.0.1', port: settings.integer('HTTP_PORT', 3000, 0, 65_535) },
+    http: {
+      host: settings.text('HTTP_HOST') ?? '127.0.0.1',
+      port: settings.integer('HTTP_PORT', 3000, 0, 65_535),
+      checkAnswers: settings.flag('HTTP_CHECK_ANSWERS', false),
+    },
     dataDir: resolve(settings.text('DATA_DIR') ?? '.data'),
     nats: { url: settings.url('NATS_URL', ['nats:', 'tls:', 'ws:', 'wss:']), credsFile: settings.text('NATS_CREDS') },
     databaseUrl: settings.url('DATABASE_URL', ['postgres:', 'postgresql:']),

@@ -1,62 +1,113 @@
-/** The REST API: every controller, one way of reading bodies, one way of answering errors. */
+/** The REST API: the services behind it, its capabilities, one way of reading bodies and one way of answering errors. */
 
-import { Elysia, NotFoundError, ParseError, ValidationError } from 'elysia';
-import { fieldErrorsOf } from '../../domain/field-errors.ts';
+import { Elysia } from 'elysia';
+import type { TokenVerifier } from '../../platform/auth/tokens.ts';
+import type { PlatformKeys } from '../../platform/credentials/keys.ts';
+import type { ReservationSecrets } from '../../platform/credentials/reservation-secrets.ts';
+import type { UnitRevocations } from '../../platform/credentials/revocations.ts';
+import type { AddressResolver } from '../../platform/network/address-resolver.ts';
 import type { Log } from '../../platform/observability/log.ts';
+import type { Postgres } from '../../platform/postgres/connection.ts';
+import type { DeadLetterStore } from '../../platform/unit-log/dead-letter-store.ts';
+import type { UnitLogRecorder } from '../../platform/unit-log/unit-log-recorder.ts';
+import type { ConfigurationPusher } from '../../platform/units/configuration-pusher.ts';
+import type { UnitCommandClient } from '../../platform/units/unit-command-client.ts';
+import type { UnitDecider, UnitSnapshot } from '../../platform/units/unit-decider.ts';
+import type { PositionWaiter } from '../../projections/engine/queries/position-waiter.ts';
+import type { ReadModels } from '../../projections/engine/queries/serving-runs.ts';
+import { AnswerCheck } from '../http/answer-check.ts';
+import { apiMacros } from '../http/api-macros.ts';
 import { NDJSON, readJson } from '../http/body.ts';
-import { Problem, problemOf, problemResponse } from '../http/problems.ts';
-import { readParameters } from '../http/reads.ts';
+import { Exports } from '../http/exports.ts';
+import type { IdempotencyStore } from '../http/idempotency-store.ts';
+import { IdempotentWrites } from '../http/idempotent-writes.ts';
+import { answeredProblem, problemResponse } from '../http/problems.ts';
+import { parseQueryValues } from '../http/query-values.ts';
+import { ReadPositions } from '../http/read-positions.ts';
+import { Writes } from '../http/writes.ts';
 import { asyncApiRoutes } from './asyncapi/routes.ts';
-import { type ApiKeyDependencies, apiKeyRoutes } from './auth/routes.ts';
-import { type AvailabilityDependencies, availabilityRoutes } from './availability/routes.ts';
-import { type RolloutRouteDependencies, rolloutRoutes } from './config-rollouts/routes.ts';
-import { type ConfigurationRouteDependencies, configurationRoutes } from './configuration/routes.ts';
-import { type DeadLetterRouteDependencies, deadLetterRoutes } from './dead-letters/routes.ts';
-import { type EventDependencies, eventRoutes } from './events/routes.ts';
+import { ApiKeys } from './auth/api-keys.ts';
+import { Authenticator } from './auth/authenticator.ts';
+import { Customers } from './auth/customers.ts';
+import { apiKeyRoutes } from './auth/routes.ts';
+import { availabilityRoutes } from './availability/routes.ts';
+import { Rollouts } from './config-rollouts/handlers.ts';
+import { rolloutRoutes } from './config-rollouts/routes.ts';
+import { Configurations } from './configuration/handlers.ts';
+import { configurationRoutes } from './configuration/routes.ts';
+import { DeadLetterDesk } from './dead-letters/handlers.ts';
+import { deadLetterRoutes } from './dead-letters/routes.ts';
+import { eventRoutes } from './events/routes.ts';
 import { type HealthChecks, healthRoutes } from './health/routes.ts';
-import { type HistoryRouteDependencies, historyRoutes } from './history/routes.ts';
+import { UnitHistory } from './history/handlers.ts';
+import { historyRoutes } from './history/routes.ts';
 import { openapi } from './openapi.ts';
-import { type PingerRouteDependencies, pingerRoutes } from './pinger/routes.ts';
-import { type ProjectionRouteDependencies, projectionRoutes } from './projections/routes.ts';
-import { type ReservationRouteDependencies, reservationRoutes } from './reservations/routes.ts';
-import { type SummaryRouteDependencies, summaryRoutes } from './summary/routes.ts';
-import { type UnitRouteDependencies, unitRoutes } from './units/routes.ts';
+import { pingerRoutes } from './pinger/routes.ts';
+import { projectionRoutes } from './projections/routes.ts';
+import { ReservationService } from './reservations/reservation-service.ts';
+import { reservationRoutes } from './reservations/routes.ts';
+import { summaryRoutes } from './summary/routes.ts';
+import { UnitCredentials } from './units/credentials.ts';
+import { UnitRegistration } from './units/register.ts';
+import { unitRoutes } from './units/routes.ts';
 
-/** Connections that say nothing for this long are closed. */
+/** The server closes a connection on which nothing was sent for this long. */
 const IDLE_TIMEOUT_S = 30;
-/** Bun refuses larger bodies before we see them; imports are streams of any length, so this is only a last resort. */
+/** Bun refuses larger bodies before a route sees them. Imports are streams of any length, so that this is only a last bound. */
 const MAX_STREAM_BYTES = 1024 * 1024 * 1024;
 
-export type AppDependencies = ApiKeyDependencies &
-  AvailabilityDependencies &
-  ConfigurationRouteDependencies &
-  DeadLetterRouteDependencies &
-  EventDependencies &
-  HistoryRouteDependencies &
-  PingerRouteDependencies &
-  ProjectionRouteDependencies &
-  ReservationRouteDependencies &
-  RolloutRouteDependencies &
-  SummaryRouteDependencies &
-  UnitRouteDependencies;
+/** What the API takes from the process that it runs in. */
+export interface ApiDependencies {
+  /** Verifies the tokens of customers and operators. */
+  readonly tokens: TokenVerifier;
+  readonly keys: PlatformKeys;
+  readonly secrets: ReservationSecrets;
+  readonly postgres: Postgres;
+  readonly readModels: ReadModels;
+  /** Sessions that read pages of the event log. */
+  readonly eventLog: ReadModels;
+  readonly idempotency: IdempotencyStore;
+  readonly positions: PositionWaiter;
+  readonly decider: UnitDecider;
+  /** A unit's state in the read model `bookings`. */
+  readonly loadSnapshot: (unit: string) => Promise<UnitSnapshot>;
+  /** The last sequence of the event store. */
+  readonly lastSequence: () => Promise<number>;
+  readonly commands: UnitCommandClient;
+  readonly push: ConfigurationPusher;
+  readonly revocations: UnitRevocations;
+  readonly recorder: UnitLogRecorder;
+  readonly deadLetters: DeadLetterStore;
+  readonly addresses: AddressResolver;
+  /** The NATS that units connect to. */
+  readonly natsUrl: string;
+  readonly holdTtlS: number;
+  /** What `/readyz` asks. */
+  readonly checks: HealthChecks;
+  /** Called with the status of every answer. */
+  readonly onAnswer: (status: number) => void;
+  /** Whether every answer is compared with its documentation and replaced by a 500 when it differs: in tests. */
+  readonly checkAnswers: boolean;
+  readonly newId: () => string;
+  readonly randomBytes: (count: number) => Uint8Array;
+  /** Milliseconds since 1970. */
+  readonly clock: () => number;
+  readonly log: Log;
+}
 
-/** `onAnswer` is told the status of every answer. */
-export function createApp(
-  deps: AppDependencies,
-  checks: HealthChecks,
-  log: Log,
-  onAnswer: (status: number) => void = () => undefined,
-) {
-  return new Elysia({
-    // An unknown field is an error, not something to drop in silence.
+/** Composes the API. The result answers requests once it listens. */
+export function api(dependencies: ApiDependencies) {
+  const { checks, checkAnswers, onAnswer, log } = dependencies;
+  const app = new Elysia({
+    // A field that a schema does not name is refused, not dropped.
     normalize: false,
     serve: { idleTimeout: IDLE_TIMEOUT_S, maxRequestBodySize: MAX_STREAM_BYTES },
   })
     .onParse({ as: 'global' }, ({ request }, contentType) => (contentType === NDJSON ? undefined : readJson(request)))
-    .onTransform({ as: 'global' }, ({ query }) => readParameters(query))
+    .onTransform({ as: 'global' }, ({ query }) => parseQueryValues(query))
     .onError({ as: 'global' }, ({ error, request, set }) => {
-      const response = problemResponse(toProblem(error, request, log));
-      // Whoever looks after the answer is not shown it.
+      const response = problemResponse(answeredProblem(error, request, log));
+      // `onAfterResponse` does not see the response of an error, only its status here.
       set.status = response.status;
       return response;
     })
@@ -64,42 +115,57 @@ export function createApp(
     .use(openapi())
     .use(asyncApiRoutes())
     .use(healthRoutes(checks))
-    .use(apiKeyRoutes(deps))
-    .use(unitRoutes(deps))
-    .use(configurationRoutes(deps))
-    .use(rolloutRoutes(deps))
-    .use(pingerRoutes(deps))
-    .use(availabilityRoutes(deps))
-    .use(reservationRoutes(deps))
-    .use(eventRoutes(deps))
-    .use(historyRoutes(deps))
-    .use(summaryRoutes(deps))
-    .use(deadLetterRoutes(deps))
-    .use(projectionRoutes(deps));
+    .use(capabilities(dependencies));
+  if (!checkAnswers) return app;
+  const check = new AnswerCheck(() => app.routes, log);
+  return app.wrap((handle) => {
+    // Elysia calls its handler with a request, and declares it as any function.
+    const respond: (request: Request) => unknown = handle;
+    return async (request: Request) => check.check(request, await respond(request));
+  });
 }
 
-/** A response has its own status, whatever was set before. */
+/** The routes that need a token, with the services behind them. */
+function capabilities(dependencies: ApiDependencies) {
+  const { tokens, keys, secrets, postgres, readModels, eventLog, decider, commands, push, revocations, recorder } =
+    dependencies;
+  const { deadLetters, addresses, natsUrl, holdTtlS, loadSnapshot, lastSequence } = dependencies;
+  const { newId, randomBytes, clock, log } = dependencies;
+  const { sql } = postgres;
+  const apiKeys = new ApiKeys(sql, clock);
+  const authenticator = new Authenticator(tokens, apiKeys, new Customers(sql, newId));
+  const idempotentWrites = new IdempotentWrites(dependencies.idempotency, newId);
+  const positions = new ReadPositions(dependencies.positions);
+  const macros = apiMacros({
+    authenticate: (authorization, role) => authenticator.authenticate(authorization, role),
+    writes: idempotentWrites,
+    positions,
+  });
+  const writes = new Writes(idempotentWrites);
+  const exports = new Exports(log);
+  const reservations = new ReservationService({ decider, commands, secrets, clock });
+  const registration = new UnitRegistration({ decider, addresses, keys, natsUrl, holdTtlS, newId, log });
+  const credentials = new UnitCredentials({ decider, keys, natsUrl, revocations });
+  const configurations = new Configurations({ decider, push, positions, readModels, clock });
+  const history = new UnitHistory({ eventLog, positions, decider, loadSnapshot, lastSequence, clock });
+  const rollouts = new Rollouts(postgres, readModels);
+  const deadLetterDesk = new DeadLetterDesk({ deadLetters, decider, recorder, clock });
+  return new Elysia()
+    .use(apiKeyRoutes({ authenticator, apiKeys, newId, randomBytes }))
+    .use(unitRoutes({ authenticator, writes, positions, registration, credentials, readModels }))
+    .use(configurationRoutes({ authenticator, writes, positions, configurations, readModels }))
+    .use(rolloutRoutes({ authenticator, writes, rollouts }))
+    .use(pingerRoutes({ authenticator, readModels }))
+    .use(availabilityRoutes(macros, { readModels, clock }))
+    .use(reservationRoutes(macros, { reservations, readModels }))
+    .use(eventRoutes({ authenticator, positions, exports, eventLog }))
+    .use(historyRoutes({ authenticator, history }))
+    .use(summaryRoutes({ authenticator, positions, exports, readModels, clock }))
+    .use(deadLetterRoutes({ authenticator, writes, deadLetters, deadLetterDesk }))
+    .use(projectionRoutes({ authenticator, writes, postgres, lastSequence }));
+}
+
+/** A `Response` has a status of its own, whatever was set before. */
 function statusOf(answer: unknown, set: number | string | undefined): number {
   return answer instanceof Response ? answer.status : Number(set ?? 200);
-}
-
-function toProblem(error: unknown, request: Request, log: Log): Problem {
-  // Elysia wraps what a body parser throws.
-  const thrown = error instanceof ParseError ? error.cause : error;
-  const problem = problemOf(thrown) ?? frameworkProblem(thrown);
-  if (problem !== undefined) return problem;
-  log.error('a request failed', { method: request.method, url: request.url, error });
-  return new Problem('unavailable', 500, 'Something went wrong on our side. It has been noted.');
-}
-
-function frameworkProblem(error: unknown): Problem | undefined {
-  if (error instanceof NotFoundError) return new Problem('not-found', 404, 'There is no such route.');
-  if (error instanceof ValidationError) {
-    const prefix = error.type === 'body' ? '' : `/${error.type}`;
-    const { validator, value } = error;
-    // Only TypeBox schemas are used here; the other kinds that Elysia takes have no list of errors.
-    const errors = 'Errors' in validator ? fieldErrorsOf(validator.Errors(value), prefix) : [];
-    return new Problem('validation', 422, 'The request is not valid.', { errors });
-  }
-  return undefined;
 }

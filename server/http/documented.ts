@@ -1,26 +1,10 @@
 /** What the API documentation says of a route: its summary, its answers with examples, and every error it can give. */
 
 import type { TSchema } from '@sinclair/typebox';
-import { ProblemDocument, type ProblemName } from './problems.ts';
-
-/** The statuses with which each problem is answered, and an example of it. */
-const PROBLEMS: Readonly<Record<ProblemName, { readonly statuses: readonly number[]; readonly example: string }>> = {
-  validation: { statuses: [400, 413, 415, 422], example: 'The period cannot be reserved.' },
-  unauthenticated: { statuses: [401], example: 'The token has expired.' },
-  forbidden: { statuses: [403], example: 'This needs the role ops.' },
-  'not-found': { statuses: [404], example: 'There is no such reservation.' },
-  'no-locker-free': { statuses: [409], example: 'No locker of size M is free in that period.' },
-  'reservation-state': { statuses: [409], example: 'The reservation is cancelled. It cannot be confirmed.' },
-  'not-yet': { statuses: [409], example: 'The reservation begins at 2026-07-01T10:00:00.000Z.' },
-  'unit-offline': { statuses: [503], example: 'The unit did not answer in time.' },
-  'unit-rejected': { statuses: [409], example: 'The door did not open: jammed.' },
-  'idempotency-key-reused': { statuses: [409, 422], example: 'This key came with another body before.' },
-  'precondition-failed': { statuses: [409, 412], example: 'The letter is recovered. It cannot be dismissed.' },
-  unavailable: { statuses: [503], example: 'A part of the platform cannot be reached right now.' },
-};
+import { ProblemDocument, type ProblemName, problemExample, problemStatuses } from './problems.ts';
 
 /** Errors that every route with a token can give. */
-const ALWAYS: readonly ProblemName[] = ['unauthenticated', 'forbidden', 'unavailable'];
+const ALWAYS: readonly ProblemName[] = ['unauthenticated', 'forbidden', 'unavailable', 'internal'];
 
 interface Answered {
   readonly description: string;
@@ -78,7 +62,7 @@ function answerOf([status, answered]: [string, Answered]) {
 function problemAnswers(names: readonly ProblemName[]) {
   const byStatus = new Map<number, ProblemName[]>();
   for (const name of new Set(names)) {
-    for (const status of PROBLEMS[name].statuses) byStatus.set(status, [...(byStatus.get(status) ?? []), name]);
+    for (const status of problemStatuses(name, true)) byStatus.set(status, [...(byStatus.get(status) ?? []), name]);
   }
   const entries = [...byStatus]
     .sort(([a], [b]) => a - b)
@@ -87,10 +71,7 @@ function problemAnswers(names: readonly ProblemName[]) {
 }
 
 function problemAnswer(status: number, names: readonly ProblemName[]) {
-  const examples = names.map((name) => [
-    name,
-    { value: { type: `/problems/${name}`, title: name, status, detail: PROBLEMS[name].example } },
-  ]);
+  const examples = names.map((name) => [name, { value: problemExample(name, status) }]);
   return {
     description: names.map((name) => `/problems/${name}`).join(' or '),
     content: { 'application/problem+json': { schema: ProblemDocument, examples: Object.fromEntries(examples) } },

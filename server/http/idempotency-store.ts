@@ -1,7 +1,7 @@
 /** Where answers are kept by `Idempotency-Key`: the table `platform.idempotency_keys`. */
 
 import type { Sql } from '../../platform/postgres/connection.ts';
-import type { Answer } from './writes.ts';
+import type { Answer } from './idempotent-writes.ts';
 
 /** A request that has not finished after this long has died; the next one with its key takes its place. */
 const LEASE_S = 30;

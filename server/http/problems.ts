@@ -1,10 +1,13 @@
 /** Problem documents (RFC 9457): every error that a client sees, with a stable type. */
 
 import { type Static, Type } from '@sinclair/typebox';
+import { NotFoundError, ParseError, ValidationError } from 'elysia';
+import { fieldErrorsOf } from '../../domain/field-errors.ts';
 import { type FieldError, Refusal, type RefusalKind } from '../../domain/refusal.ts';
 import { TokenError } from '../../platform/auth/tokens.ts';
 import { StoreUnavailableError } from '../../platform/event-store/store.ts';
 import { NatsUnavailableError } from '../../platform/nats/connection.ts';
+import type { Log } from '../../platform/observability/log.ts';
 import { PostgresUnavailableError } from '../../platform/postgres/connection.ts';
 import { CursorError } from '../../platform/postgres/cursor.ts';
 
@@ -13,21 +16,107 @@ export const RETRY_AFTER_S = 1;
 /** The same when a unit is out of reach. */
 export const UNIT_RETRY_AFTER_S = 5;
 
-const TITLES = {
-  validation: 'The request is not valid',
-  unauthenticated: 'A valid token is needed',
-  forbidden: 'The token does not allow this',
-  'not-found': 'There is no such thing',
-  'no-locker-free': 'No locker is free',
-  'reservation-state': 'The reservation is in another state',
-  'not-yet': 'It is too early',
-  'unit-offline': 'The unit cannot be reached',
-  'unit-rejected': 'The unit said no',
-  'idempotency-key-reused': 'The Idempotency-Key cannot be used',
-  'precondition-failed': 'A precondition does not hold',
-  unavailable: 'A part of the platform cannot be reached',
-} as const;
-export type ProblemName = keyof typeof TITLES;
+/** What a client is told of an error that the platform did not foresee. The log has the error itself. */
+export const INTERNAL_DETAIL =
+  'The platform failed in a way that it does not expect, and has logged the error. The request may or may not have taken ' +
+  'effect; repeat a write with the same Idempotency-Key.';
+
+const INVALID_REQUEST = 'The request is not valid. `errors` names each field and what is wrong with it.';
+
+/** The content type of a problem document. */
+export const PROBLEM_TYPE = 'application/problem+json';
+
+interface ProblemKind {
+  readonly title: string;
+  /** The statuses with which it is answered. */
+  readonly statuses: readonly number[];
+  /** Further statuses where the request has a body. */
+  readonly bodyStatuses?: readonly number[];
+  /** A `detail` as the documentation shows it. */
+  readonly example: string;
+}
+
+const PROBLEMS = {
+  validation: {
+    title: 'The request is not valid',
+    statuses: [422],
+    bodyStatuses: [400, 413, 415],
+    example: INVALID_REQUEST,
+  },
+  unauthenticated: {
+    title: 'A valid token is needed',
+    statuses: [401],
+    example: 'The token has expired. Get a new one and send the request again.',
+  },
+  forbidden: {
+    title: 'The token does not allow this',
+    statuses: [403],
+    example: 'This request needs a token with the role ops; this one has the role customer.',
+  },
+  'not-found': { title: 'There is no such thing', statuses: [404], example: 'There is no unit PL-1000.' },
+  'no-locker-free': {
+    title: 'No locker is free',
+    statuses: [409],
+    example: 'No locker of size M is free in that period.',
+  },
+  'reservation-state': {
+    title: 'The reservation is in another state',
+    statuses: [409],
+    example: 'The reservation is cancelled. It cannot be confirmed.',
+  },
+  'not-yet': {
+    title: 'It is too early',
+    statuses: [409],
+    example: 'The reservation begins at 2026-07-01T10:00:00.000Z.',
+  },
+  'unit-offline': {
+    title: 'The unit cannot be reached',
+    statuses: [503],
+    example: 'Unit PL-1000 did not answer in time. The door stays closed; send the request again.',
+  },
+  'unit-rejected': {
+    title: 'The unit refused',
+    statuses: [409],
+    example: 'Unit PL-1000 did not open locker B: jammed.',
+  },
+  'idempotency-key-reused': {
+    title: 'The Idempotency-Key cannot be used',
+    statuses: [409, 422],
+    example: 'This Idempotency-Key was used with another body before. Use a new key for a new request.',
+  },
+  'precondition-failed': {
+    title: 'A precondition does not hold',
+    statuses: [409, 412],
+    example: 'The configuration is at version 4 by now, not 3. Read it again before you change it.',
+  },
+  'dead-letter-refused': {
+    title: 'The dead letter is refused again',
+    statuses: [409],
+    example: 'The dead letter is not accepted now either: /data/locker is missing. It stays as it is.',
+  },
+  unavailable: {
+    title: 'A part of the platform cannot be reached',
+    statuses: [503],
+    example: 'NATS or Postgres cannot be reached right now. Nothing was changed; send the request again.',
+  },
+  internal: {
+    title: 'The platform failed',
+    statuses: [500],
+    example: INTERNAL_DETAIL,
+  },
+} as const satisfies Record<string, ProblemKind>;
+export type ProblemName = keyof typeof PROBLEMS;
+
+/** The statuses with which a route answers a problem. `hasBody`: whether its requests have one. */
+export function problemStatuses(name: ProblemName, hasBody: boolean): readonly number[] {
+  const { statuses, bodyStatuses = [] }: ProblemKind = PROBLEMS[name];
+  return hasBody ? [...statuses, ...bodyStatuses] : statuses;
+}
+
+/** A problem document as the documentation shows it. */
+export function problemExample(name: ProblemName, status: number): ProblemDocument {
+  return { type: `/problems/${name}`, title: PROBLEMS[name].title, status, detail: PROBLEMS[name].example };
+}
 
 const STATUS_OF_REFUSAL: Readonly<Record<RefusalKind, number>> = {
   validation: 422,
@@ -39,15 +128,24 @@ const STATUS_OF_REFUSAL: Readonly<Record<RefusalKind, number>> = {
   'unit-offline': 503,
 };
 
-export const ProblemDocument = Type.Object({
-  type: Type.String({ examples: ['/problems/validation'] }),
-  title: Type.String(),
-  status: Type.Integer(),
-  detail: Type.String(),
-  errors: Type.Optional(
-    Type.Array(Type.Object({ path: Type.String({ description: 'JSON pointer' }), message: Type.String() })),
-  ),
-});
+export const ProblemDocument = Type.Object(
+  {
+    type: Type.String({ description: 'The stable name of the problem: `/problems/` and a name.' }),
+    title: Type.String({ description: 'What every problem of this type has in common.' }),
+    status: Type.Integer({ description: 'The HTTP status of the answer.' }),
+    detail: Type.String({ description: 'What happened, why, and what to do, in a sentence for people.' }),
+    errors: Type.Optional(
+      Type.Array(
+        Type.Object({
+          path: Type.String({ description: 'The JSON pointer of the field in the body, or `/query/…`, `/params/…`.' }),
+          message: Type.String({ description: 'What is wrong with the field.' }),
+        }),
+        { description: 'The fields that are not valid, of a `/problems/validation`.' },
+      ),
+    ),
+  },
+  { title: 'Problem' },
+);
 export type ProblemDocument = Static<typeof ProblemDocument>;
 
 /** An error that is answered as it is. */
@@ -55,6 +153,12 @@ export class Problem extends Error {
   override readonly name = 'Problem';
   readonly document: ProblemDocument;
   readonly retryAfterS: number | undefined;
+
+  /** A problem that was answered before, from its document. */
+  static from(document: ProblemDocument): Problem {
+    const problem = new Problem('internal', document.status, document.detail);
+    return Object.assign(problem, { document });
+  }
 
   constructor(
     name: ProblemName,
@@ -65,7 +169,7 @@ export class Problem extends Error {
     super(detail);
     this.document = {
       type: `/problems/${name}`,
-      title: TITLES[name],
+      title: PROBLEMS[name].title,
       status,
       detail,
       ...(errors.length === 0 ? {} : { errors: errors.map(({ path, message }) => ({ path, message })) }),
@@ -76,7 +180,7 @@ export class Problem extends Error {
 
 /** A problem with one field of the request. */
 export function invalidField(path: string, message: string): Problem {
-  return new Problem('validation', 422, 'The request is not valid.', { errors: [{ path, message }] });
+  return new Problem('validation', 422, INVALID_REQUEST, { errors: [{ path, message }] });
 }
 
 /** The problem that an error is to a client; `undefined` for one that nobody expected. */
@@ -97,6 +201,31 @@ export function problemOf(error: unknown): Problem | undefined {
     return new Problem('unavailable', 503, 'A part of the platform cannot be reached right now. Nothing was changed.', {
       retryAfterS: RETRY_AFTER_S,
     });
+  }
+  return undefined;
+}
+
+/** The problem with which a request is answered that failed with `error`. One that is not foreseen is logged. */
+export function answeredProblem(error: unknown, request: Request, log: Log): Problem {
+  // Elysia wraps an error of the body parser.
+  const cause = error instanceof ParseError ? error.cause : error;
+  const problem = problemOf(cause) ?? frameworkProblem(cause, request);
+  if (problem !== undefined) return problem;
+  log.error('a request failed', { method: request.method, url: request.url, error });
+  return new Problem('internal', 500, INTERNAL_DETAIL);
+}
+
+function frameworkProblem(error: unknown, request: Request): Problem | undefined {
+  if (error instanceof NotFoundError) {
+    const { pathname } = new URL(request.url);
+    return new Problem('not-found', 404, `There is no route ${request.method} ${pathname}. /swagger lists the routes.`);
+  }
+  if (error instanceof ValidationError) {
+    const prefix = error.type === 'body' ? '' : `/${error.type}`;
+    const { validator, value } = error;
+    // Elysia takes other kinds of validators than TypeBox', which have no list of errors; the API has none of them.
+    const errors = 'Errors' in validator ? fieldErrorsOf(validator.Errors(value), prefix) : [];
+    return new Problem('validation', 422, INVALID_REQUEST, { errors });
   }
   return undefined;
 }

@@ -17,7 +17,7 @@ import { unitCommits } from '../../projections/event_log/queries/history.ts';
 import { MAX_RUNNING_FOLDS, UnitHistory, type UnitHistoryDependencies } from '../../server/api/history/handlers.ts';
 import { pastView } from '../../server/api/history/views.ts';
 import { Problem } from '../../server/http/problems.ts';
-import { Reads } from '../../server/http/reads.ts';
+import { ReadPositions } from '../../server/http/read-positions.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
 import { fillToTheEnd, freshPostgres, readModelsOf, silentLog } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
@@ -88,7 +88,7 @@ function historyWith(changes: Partial<UnitHistoryDependencies> = {}): UnitHistor
   });
   return new UnitHistory({
     ...{ eventLog: readModelsOf(reader), loadSnapshot, decider, clock },
-    reads: new Reads(new PositionWaiter(readModelsOf(postgres), () => performance.now())),
+    positions: new ReadPositions(new PositionWaiter(readModelsOf(postgres), () => performance.now())),
     lastSequence: () => store.lastSequence(),
     ...changes,
   });

@@ -144,6 +144,8 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     NATS_CREDS: credsFile,
     DATABASE_URL: postgres.url,
     HTTP_PORT: String(ports.api),
+    // Benchmarks measure servers as they are in production.
+    HTTP_CHECK_ANSWERS: String(process.env.NODE_ENV === 'test'),
     SIM_CONTROL_PORT: String(ports.sim),
     SIM_UNITS: String(units),
     ...options.env,

@@ -4,7 +4,7 @@ import { Uuid } from '../../../domain/vocabulary.ts';
 import { documented } from '../../http/documented.ts';
 import { Problem } from '../../http/problems.ts';
 import type { ApiKeys } from './api-keys.ts';
-import type { Guard } from './guard.ts';
+import type { Authenticator } from './authenticator.ts';
 
 const SECRET_BYTES = 32;
 const TAG = 'API keys';
@@ -12,15 +12,15 @@ const TAG = 'API keys';
 const ApiKeyMade = Type.Object({ id: Uuid, name: Type.String(), createdAt: Type.String(), key: Type.String() });
 
 export interface ApiKeyDependencies {
-  readonly guard: Guard;
+  readonly authenticator: Authenticator;
   readonly apiKeys: ApiKeys;
   readonly newId: () => string;
   readonly randomBytes: (count: number) => Uint8Array;
 }
 
-export function apiKeyRoutes({ guard, apiKeys, newId, randomBytes }: ApiKeyDependencies) {
+export function apiKeyRoutes({ authenticator, apiKeys, newId, randomBytes }: ApiKeyDependencies) {
   return new Elysia({ prefix: '/v1/api-keys' })
-    .derive(async ({ headers }) => ({ principal: await guard.require(headers.authorization, 'ops') }))
+    .derive(async ({ headers }) => ({ principal: await authenticator.authenticate(headers.authorization, 'ops') }))
     .post(
       '',
       async ({ principal, body, set }) => {

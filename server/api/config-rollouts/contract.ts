@@ -4,7 +4,8 @@ import { Type } from '@sinclair/typebox';
 import { ROLLOUT_UNIT_STATUSES } from '../../../domain/configuration/rollout.ts';
 import { Uuid } from '../../../domain/vocabulary.ts';
 import { documented } from '../../http/documented.ts';
-import { IdempotencyHeaders, ListQuery, pageOf } from '../../http/reads.ts';
+import { ListQuery, pageOf } from '../../http/schemas.ts';
+import { IdempotencyHeaders } from '../../http/writes.ts';
 import {
   ActionBody,
   ROLLOUT_EXAMPLE,

@@ -20,8 +20,8 @@ import {
 import { rolloutCounts, rolloutUnits } from '../../../projections/configuration/queries.ts';
 import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import { selectUnits } from '../../../projections/units/queries.ts';
+import type { Answer } from '../../http/idempotent-writes.ts';
 import { invalidField, Problem } from '../../http/problems.ts';
-import type { Answer } from '../../http/writes.ts';
 import type { RolloutBody, Selection } from './schema.ts';
 
 /** Units of one rollout. */

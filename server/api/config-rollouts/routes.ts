@@ -1,21 +1,21 @@
 import { Elysia } from 'elysia';
 import type { RolloutAction } from '../../../domain/configuration/rollout.ts';
-import { DEFAULT_LIMIT } from '../../http/reads.ts';
+import { DEFAULT_LIMIT } from '../../http/schemas.ts';
 import type { Writes } from '../../http/writes.ts';
-import type { Guard } from '../auth/guard.ts';
+import type { Authenticator } from '../auth/authenticator.ts';
 import { ABORT, CREATE, GET_ONE, LIST, LIST_UNITS, PAUSE, RESUME } from './contract.ts';
 import type { Rollouts } from './handlers.ts';
 
 export interface RolloutRouteDependencies {
-  readonly guard: Guard;
+  readonly authenticator: Authenticator;
   readonly writes: Writes;
   readonly rollouts: Rollouts;
 }
 
-export function rolloutRoutes({ guard, writes, rollouts }: RolloutRouteDependencies) {
+export function rolloutRoutes({ authenticator, writes, rollouts }: RolloutRouteDependencies) {
   return new Elysia({ prefix: '/v1/config-rollouts' })
     .derive(async ({ headers, path, set }) => {
-      const principal = await guard.require(headers.authorization, 'ops');
+      const principal = await authenticator.authenticate(headers.authorization, 'ops');
       const actor = `ops:${principal.sub}`;
       const act = (id: string, action: RolloutAction, body: { reason?: string } | null | undefined) => {
         const said = body ?? {};

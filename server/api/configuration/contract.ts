@@ -3,7 +3,8 @@
 import { Type } from '@sinclair/typebox';
 import { UnitName } from '../../../domain/vocabulary.ts';
 import { documented } from '../../http/documented.ts';
-import { IdempotencyHeaders, ListQuery, MinPosition, pageOf } from '../../http/reads.ts';
+import { ListQuery, MinPosition, pageOf } from '../../http/schemas.ts';
+import { IdempotencyHeaders } from '../../http/writes.ts';
 import {
   ATTEMPT_EXAMPLE,
   AttemptView,

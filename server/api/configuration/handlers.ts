@@ -10,9 +10,9 @@ import type { DecisionResult, UnitDecider } from '../../../platform/units/unit-d
 import { configurationVersion } from '../../../projections/configuration/queries.ts';
 import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import { unitConfiguration } from '../../../projections/units/queries.ts';
+import type { Answer } from '../../http/idempotent-writes.ts';
 import { Problem } from '../../http/problems.ts';
-import type { Reads } from '../../http/reads.ts';
-import type { Answer } from '../../http/writes.ts';
+import type { ReadPositions } from '../../http/read-positions.ts';
 import type { ChangeBody, ConfigurationView, RollbackBody } from './schema.ts';
 
 /** How long a unit may take to answer while somebody waits, so that the whole request stays below 5 s. */
@@ -21,7 +21,7 @@ export const LIVE_TIMEOUT_MS = 4_000;
 export interface ConfigurationDependencies {
   readonly decider: UnitDecider;
   readonly push: ConfigurationPusher;
-  readonly reads: Reads;
+  readonly positions: ReadPositions;
   readonly readModels: ReadModels;
   readonly clock: () => number;
 }
@@ -68,10 +68,10 @@ export class Configurations {
 
   /** Wants the values of an earlier version again. */
   async rollBack(command: ConfigurationCommand, { version, ...how }: RollbackBody): Promise<Answer<ConfigurationView>> {
-    const { decider, reads, readModels } = this.#deps;
+    const { decider, positions, readModels } = this.#deps;
     const { sequences } = await decider.getState(command.name);
     // A version that was just made is one, too.
-    await reads.wait('configuration', String(sequences.config), command.name);
+    await positions.reached('configuration', String(sequences.config), command.name);
     const earlier = await configurationVersion(readModels, command.name, version);
     if (earlier === undefined) throw new Problem('not-found', 404, 'There is no such unit, or no such version of it.');
     return this.change(command, { ...how, values: earlier.values });

@@ -5,27 +5,29 @@ import {
   configurationVersions,
 } from '../../../projections/configuration/queries.ts';
 import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
+import type { Answer } from '../../http/idempotent-writes.ts';
 import { Problem } from '../../http/problems.ts';
-import { DEFAULT_LIMIT, type Reads } from '../../http/reads.ts';
-import type { Answer, Writes } from '../../http/writes.ts';
-import type { Guard } from '../auth/guard.ts';
+import type { ReadPositions } from '../../http/read-positions.ts';
+import { DEFAULT_LIMIT } from '../../http/schemas.ts';
+import type { Writes } from '../../http/writes.ts';
+import type { Authenticator } from '../auth/authenticator.ts';
 import { CHANGE, GET_CONFIGURATION, GET_VERSION, LIST_ATTEMPTS, LIST_VERSIONS, ROLL_BACK } from './contract.ts';
 import type { ConfigurationCommand, Configurations } from './handlers.ts';
 import type { ConfigurationView } from './schema.ts';
 
 export interface ConfigurationRouteDependencies {
-  readonly guard: Guard;
+  readonly authenticator: Authenticator;
   readonly writes: Writes;
-  readonly reads: Reads;
+  readonly positions: ReadPositions;
   readonly configurations: Configurations;
   readonly readModels: ReadModels;
 }
 
 export function configurationRoutes(deps: ConfigurationRouteDependencies) {
-  const { guard, writes, reads, configurations, readModels } = deps;
+  const { authenticator, writes, positions, configurations, readModels } = deps;
   return new Elysia({ prefix: '/v1/units/:name/config' })
     .derive(async ({ request, headers, path, set }) => {
-      const principal = await guard.require(headers.authorization, 'ops');
+      const principal = await authenticator.authenticate(headers.authorization, 'ops');
       /** A change under its key, answered with the tag of the version that is wanted then. */
       const write = async (name: string, body: object, change: (command: ConfigurationCommand) => Promise<Answer>) => {
         const expectedVersion = versionIn(headers['if-match']);
@@ -51,7 +53,7 @@ export function configurationRoutes(deps: ConfigurationRouteDependencies) {
     .get(
       '',
       async ({ params: { name }, query: { minPosition }, set }) => {
-        await reads.wait('units', minPosition, name);
+        await positions.reached('units', minPosition, name);
         return tagged(set, await configurations.view(name));
       },
       GET_CONFIGURATION,
@@ -59,7 +61,7 @@ export function configurationRoutes(deps: ConfigurationRouteDependencies) {
     .get(
       '/versions',
       async ({ params: { name }, query: { minPosition, limit = DEFAULT_LIMIT, ...page } }) => {
-        await reads.wait('configuration', minPosition, name);
+        await positions.reached('configuration', minPosition, name);
         await requireUnit(readModels, name);
         return configurationVersions(readModels, { ...page, unit: name, limit });
       },
@@ -68,7 +70,7 @@ export function configurationRoutes(deps: ConfigurationRouteDependencies) {
     .get(
       '/versions/:version',
       async ({ params: { name, version }, query: { minPosition } }) => {
-        await reads.wait('configuration', minPosition, name);
+        await positions.reached('configuration', minPosition, name);
         const found = await configurationVersion(readModels, name, Number(version));
         if (found === undefined)
           throw new Problem('not-found', 404, 'There is no such unit, or no such version of it.');
@@ -79,7 +81,7 @@ export function configurationRoutes(deps: ConfigurationRouteDependencies) {
     .get(
       '/attempts',
       async ({ params: { name }, query: { minPosition, limit = DEFAULT_LIMIT, ...page } }) => {
-        await reads.wait('configuration', minPosition, name);
+        await positions.reached('configuration', minPosition, name);
         await requireUnit(readModels, name);
         return configurationAttempts(readModels, { ...page, unit: name, limit });
       },

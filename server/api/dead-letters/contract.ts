@@ -3,7 +3,8 @@
 import { Type } from '@sinclair/typebox';
 import { UnitName, Uuid } from '../../../domain/vocabulary.ts';
 import { documented } from '../../http/documented.ts';
-import { IdempotencyHeaders, ListQuery, pageOf } from '../../http/reads.ts';
+import { ListQuery, pageOf } from '../../http/schemas.ts';
+import { IdempotencyHeaders } from '../../http/writes.ts';
 import {
   DEAD_LETTER_EXAMPLE,
   DeadLetterView,

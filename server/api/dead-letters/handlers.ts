@@ -16,8 +16,8 @@ import {
 import { findEventError, findSizeError } from '../../../platform/unit-log/event-validation.ts';
 import type { UnitLogRecorder } from '../../../platform/unit-log/unit-log-recorder.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
+import type { Answer } from '../../http/idempotent-writes.ts';
 import { Problem } from '../../http/problems.ts';
-import type { Answer } from '../../http/writes.ts';
 
 const OK = 200;
 

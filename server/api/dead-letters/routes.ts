@@ -1,22 +1,22 @@
 import { Elysia } from 'elysia';
 import type { DeadLetterStore } from '../../../platform/unit-log/dead-letter-store.ts';
-import { DEFAULT_LIMIT } from '../../http/reads.ts';
+import { DEFAULT_LIMIT } from '../../http/schemas.ts';
 import type { Writes } from '../../http/writes.ts';
-import type { Guard } from '../auth/guard.ts';
+import type { Authenticator } from '../auth/authenticator.ts';
 import { DISMISS, DISMISS_OPEN, GET_ONE, LIST, RETRY } from './contract.ts';
 import type { DeadLetterDesk } from './handlers.ts';
 
 export interface DeadLetterRouteDependencies {
-  readonly guard: Guard;
+  readonly authenticator: Authenticator;
   readonly writes: Writes;
   readonly deadLetters: DeadLetterStore;
   readonly deadLetterDesk: DeadLetterDesk;
 }
 
-export function deadLetterRoutes({ guard, writes, deadLetters, deadLetterDesk }: DeadLetterRouteDependencies) {
+export function deadLetterRoutes({ authenticator, writes, deadLetters, deadLetterDesk }: DeadLetterRouteDependencies) {
   return new Elysia({ prefix: '/v1/dead-letters' })
     .derive(async ({ headers }) => {
-      const principal = await guard.require(headers.authorization, 'ops');
+      const principal = await authenticator.authenticate(headers.authorization, 'ops');
       return { principal, actor: `ops:${principal.sub}` };
     })
     .get('', ({ query: { limit = DEFAULT_LIMIT, ...filter } }) => deadLetters.list({ ...filter, limit }), LIST)

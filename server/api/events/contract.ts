@@ -5,7 +5,7 @@ import { Instant, LockerId, UnitName } from '../../../domain/vocabulary.ts';
 import { NDJSON } from '../../http/body.ts';
 import { CSV } from '../../http/csv.ts';
 import { documented } from '../../http/documented.ts';
-import { ListQuery, MinPosition, pageOf } from '../../http/reads.ts';
+import { ListQuery, MinPosition, pageOf } from '../../http/schemas.ts';
 import { MAX_TYPES } from './handlers.ts';
 import { CSV_EXAMPLE, EVENT_PAGE_EXAMPLE, NDJSON_EXAMPLE, RecordedEvent } from './schema.ts';
 

@@ -20,7 +20,7 @@ import {
   unitCommits,
 } from '../../../projections/event_log/queries/history.ts';
 import { invalidField, Problem, RETRY_AFTER_S } from '../../http/problems.ts';
-import type { Reads } from '../../http/reads.ts';
+import type { ReadPositions } from '../../http/read-positions.ts';
 import type { StateQuery, View } from './schema.ts';
 import { expectedView, pastView, type StateView } from './views.ts';
 
@@ -35,7 +35,7 @@ const DAY_MS = 86_400_000;
 export interface UnitHistoryDependencies {
   /** Sessions that read pages of the log. */
   readonly eventLog: ReadModels;
-  readonly reads: Reads;
+  readonly positions: ReadPositions;
   readonly decider: Pick<UnitDecider, 'getLatestState'>;
   readonly loadSnapshot: (unit: string) => Promise<UnitSnapshot>;
   /** Of the event store. */
@@ -63,7 +63,7 @@ export class UnitHistory {
   /** @throws Problem `validation`, `not-found`, `unavailable` */
   async stateAt(unit: string, query: StateQuery): Promise<StateView> {
     const moment = momentOf(query, this.#deps.clock());
-    await this.#deps.reads.wait('event_log', query.minPosition, unit);
+    await this.#deps.positions.reached('event_log', query.minPosition, unit);
     if (moment.is === 'future') return this.#expected(unit, moment);
     if (this.#running >= MAX_RUNNING_FOLDS) {
       throw new Problem('unavailable', 503, `${MAX_RUNNING_FOLDS} histories are being folded already.`, {
@@ -98,11 +98,11 @@ export class UnitHistory {
 
   /** Waits until the log has a position. @throws Problem when there is no such position, or the log is not there in time */
   async #reach(unit: string, position: number): Promise<void> {
-    const { eventLog, reads, lastSequence } = this.#deps;
+    const { eventLog, positions, lastSequence } = this.#deps;
     if ((await readHistoryEnd(eventLog, unit)).position >= position) return;
     const last = await lastSequence();
     if (position > last) throw invalidField('/query/atPosition', `lies beyond the end, which is ${last}`);
-    await reads.wait('event_log', String(position), unit);
+    await positions.reached('event_log', String(position), unit);
   }
 
   async #past(unit: string, { atMs, view }: Extract<Moment, { is: 'past' }>): Promise<StateView> {

@@ -3,9 +3,9 @@
 import { type Static, Type } from '@sinclair/typebox';
 import { COURSES } from '../../../domain/unit/forecast.ts';
 import { Instant, UnitName } from '../../../domain/vocabulary.ts';
-import { MinPosition } from '../../http/reads.ts';
+import { MinPosition } from '../../http/schemas.ts';
 import { ConfigurationView, VIEW_EXAMPLE } from '../configuration/schema.ts';
-import { RESERVATION_EXAMPLE, ReservationView } from '../reservations/schema.ts';
+import { RESERVATION_EXAMPLE, Reservation } from '../reservations/schema.ts';
 import { UNIT_EXAMPLE, UnitDetails } from '../units/schema.ts';
 
 const OrNull = (schema: Parameters<typeof Type.Union>[0][number]) => Type.Union([schema, Type.Null()]);
@@ -82,7 +82,7 @@ export const UnitAtATime = Type.Composite([
     ),
     reservations: Type.Array(
       Type.Composite([
-        Type.Omit(ReservationView, ['unit', 'accessCode', 'offlineToken']),
+        Type.Omit(Reservation, ['unit', 'accessCode', 'offlineToken']),
         Type.Object({ customer: Type.String(), startedAt: OrNull(Instant), course }),
       ]),
       { description: 'those that bind a locker then; of a forecast: those that do now, and what becomes of them' },

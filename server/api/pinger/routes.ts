@@ -6,7 +6,7 @@ import type { ReadModels } from '../../../projections/engine/queries/serving-run
 import { activePingers } from '../../../projections/telemetry/queries.ts';
 import { stateCounts } from '../../../projections/units/queries.ts';
 import { documented } from '../../http/documented.ts';
-import type { Guard } from '../auth/guard.ts';
+import type { Authenticator } from '../auth/authenticator.ts';
 
 const Counts = (description: string) => Type.Record(Type.String(), Type.Number(), { description });
 const { at: _, ...said } = PingerStatus.properties;
@@ -57,13 +57,13 @@ const EXAMPLE = {
 };
 
 export interface PingerRouteDependencies {
-  readonly guard: Guard;
+  readonly authenticator: Authenticator;
   readonly readModels: ReadModels;
 }
 
-export function pingerRoutes({ guard, readModels }: PingerRouteDependencies) {
+export function pingerRoutes({ authenticator, readModels }: PingerRouteDependencies) {
   return new Elysia({ prefix: '/v1/pinger' })
-    .derive(async ({ headers }) => ({ principal: await guard.require(headers.authorization, 'ops') }))
+    .derive(async ({ headers }) => ({ principal: await authenticator.authenticate(headers.authorization, 'ops') }))
     .get(
       '',
       async () => {

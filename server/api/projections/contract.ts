@@ -3,7 +3,8 @@
 import { Type } from '@sinclair/typebox';
 import { UnitName } from '../../../domain/vocabulary.ts';
 import { documented } from '../../http/documented.ts';
-import { IdempotencyHeaders, ListQuery, pageOf } from '../../http/reads.ts';
+import { ListQuery, pageOf } from '../../http/schemas.ts';
+import { IdempotencyHeaders } from '../../http/writes.ts';
 import { PARKED_EXAMPLE, ParkedUnitView, PROJECTION_EXAMPLE, ProjectionView } from './schema.ts';
 
 const TAG = 'Projections';

@@ -4,23 +4,23 @@ import { parkedUnit, parkedUnits, requestRetry } from '../../../projections/engi
 import { cancelRebuild, requestRebuild } from '../../../projections/engine/queries/rebuilds.ts';
 import { listProjections, type ProjectionStatus } from '../../../projections/engine/queries/status.ts';
 import { Problem } from '../../http/problems.ts';
-import { DEFAULT_LIMIT } from '../../http/reads.ts';
+import { DEFAULT_LIMIT } from '../../http/schemas.ts';
 import type { Writes } from '../../http/writes.ts';
-import type { Guard } from '../auth/guard.ts';
+import type { Authenticator } from '../auth/authenticator.ts';
 import { CANCEL, LIST, PARKED, REBUILD, RETRY } from './contract.ts';
 
 const OK = 200;
 const ACCEPTED = 202;
 
 export interface ProjectionRouteDependencies {
-  readonly guard: Guard;
+  readonly authenticator: Authenticator;
   readonly writes: Writes;
   readonly postgres: Postgres;
   /** The end of the event store. */
   readonly lastSequence: () => Promise<number>;
 }
 
-export function projectionRoutes({ guard, writes, postgres, lastSequence }: ProjectionRouteDependencies) {
+export function projectionRoutes({ authenticator, writes, postgres, lastSequence }: ProjectionRouteDependencies) {
   const { sql } = postgres;
   const all = () => listProjections(sql, lastSequence);
   const one = async (name: string): Promise<ProjectionStatus> => {
@@ -30,7 +30,7 @@ export function projectionRoutes({ guard, writes, postgres, lastSequence }: Proj
   };
   return new Elysia({ prefix: '/v1/projections' })
     .derive(async ({ headers }) => {
-      const principal = await guard.require(headers.authorization, 'ops');
+      const principal = await authenticator.authenticate(headers.authorization, 'ops');
       return { principal, actor: `ops:${principal.sub}` };
     })
     .get('', async () => ({ items: await all(), nextCursor: null }), LIST)

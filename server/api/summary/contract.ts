@@ -4,7 +4,7 @@ import { Type } from '@sinclair/typebox';
 import { Instant, UnitName } from '../../../domain/vocabulary.ts';
 import { CSV } from '../../http/csv.ts';
 import { documented } from '../../http/documented.ts';
-import { ListQuery, MinPosition, pageOf } from '../../http/reads.ts';
+import { ListQuery, MinPosition, pageOf } from '../../http/schemas.ts';
 import { DAY_EXAMPLE, DayParameter, DayView } from './schema.ts';
 
 const { limit, cursor } = ListQuery;

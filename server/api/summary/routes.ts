@@ -6,23 +6,24 @@ import { preferredType } from '../../http/accept.ts';
 import { CSV } from '../../http/csv.ts';
 import type { Exports } from '../../http/exports.ts';
 import { invalidField } from '../../http/problems.ts';
-import { DEFAULT_LIMIT, type Reads } from '../../http/reads.ts';
-import type { Guard } from '../auth/guard.ts';
+import type { ReadPositions } from '../../http/read-positions.ts';
+import { DEFAULT_LIMIT } from '../../http/schemas.ts';
+import type { Authenticator } from '../auth/authenticator.ts';
 import { LIST } from './contract.ts';
 import { dayExport, dayView } from './handlers.ts';
 
 export interface SummaryRouteDependencies {
-  readonly guard: Guard;
-  readonly reads: Reads;
+  readonly authenticator: Authenticator;
+  readonly positions: ReadPositions;
   readonly exports: Exports;
   readonly readModels: ReadModels;
   /** Milliseconds since 1970. */
   readonly clock: () => number;
 }
 
-export function summaryRoutes({ guard, reads, exports, readModels, clock }: SummaryRouteDependencies) {
+export function summaryRoutes({ authenticator, positions, exports, readModels, clock }: SummaryRouteDependencies) {
   return new Elysia({ prefix: '/v1/daily-summary' })
-    .derive(async ({ headers }) => ({ principal: await guard.require(headers.authorization, 'ops') }))
+    .derive(async ({ headers }) => ({ principal: await authenticator.authenticate(headers.authorization, 'ops') }))
     .get(
       '',
       async ({ query: { minPosition, limit = DEFAULT_LIMIT, ...query }, headers, request, server }) => {
@@ -31,7 +32,7 @@ export function summaryRoutes({ guard, reads, exports, readModels, clock }: Summ
           if (day !== undefined && !isSummaryDay(day))
             throw invalidField(`/query/${name}`, 'is not a day that there is');
         }
-        await reads.wait('daily_summary', minPosition, query.unit);
+        await positions.reached('daily_summary', minPosition, query.unit);
         const nowMs = clock();
         if (preferredType(headers.accept, ['application/json', CSV]) === CSV) {
           return exports.answer(dayExport(readModels, query, nowMs), request, server);

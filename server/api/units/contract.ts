@@ -4,7 +4,8 @@ import { Type } from '@sinclair/typebox';
 import { Text, UnitName } from '../../../domain/vocabulary.ts';
 import { NDJSON } from '../../http/body.ts';
 import { documented } from '../../http/documented.ts';
-import { IdempotencyHeaders, ListQuery, MinPosition, pageOf } from '../../http/reads.ts';
+import { ListQuery, MinPosition, pageOf } from '../../http/schemas.ts';
+import { IdempotencyHeaders } from '../../http/writes.ts';
 import {
   CREDENTIALS_EXAMPLE,
   GRID_EXAMPLE,

@@ -10,8 +10,8 @@ import { RevocationsFullError, type UnitRevocations } from '../../../platform/cr
 import { NatsUnavailableError } from '../../../platform/nats/connection.ts';
 import { PostgresUnavailableError } from '../../../platform/postgres/connection.ts';
 import type { DecisionResult, UnitDecider } from '../../../platform/units/unit-decider.ts';
+import type { Answer } from '../../http/idempotent-writes.ts';
 import { Problem, RETRY_AFTER_S } from '../../http/problems.ts';
-import type { Answer } from '../../http/writes.ts';
 import { type IssueDependencies, issueCredentials } from './issue.ts';
 
 export interface CredentialsDependencies extends IssueDependencies {

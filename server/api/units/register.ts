@@ -8,8 +8,8 @@ import type { AddressResolver } from '../../../platform/network/address-resolver
 import type { Log } from '../../../platform/observability/log.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 import { parseJson, readLines } from '../../http/body.ts';
+import type { Answer } from '../../http/idempotent-writes.ts';
 import { invalidField, Problem, problemOf, RETRY_AFTER_S } from '../../http/problems.ts';
-import type { Answer } from '../../http/writes.ts';
 import { type IssueDependencies, issueCredentials } from './issue.ts';
 import { Registration } from './schema.ts';
 

@@ -4,27 +4,28 @@ import { responseTimes } from '../../../projections/telemetry/queries.ts';
 import { getUnit, listUnits } from '../../../projections/units/queries.ts';
 import { NDJSON } from '../../http/body.ts';
 import { Problem } from '../../http/problems.ts';
-import { DEFAULT_LIMIT, type Reads } from '../../http/reads.ts';
+import type { ReadPositions } from '../../http/read-positions.ts';
+import { DEFAULT_LIMIT } from '../../http/schemas.ts';
 import type { Writes } from '../../http/writes.ts';
-import type { Guard } from '../auth/guard.ts';
+import type { Authenticator } from '../auth/authenticator.ts';
 import { GET_ONE, IMPORT, LIST, REGISTER, REVOKE_CREDENTIALS, ROTATE_CREDENTIALS } from './contract.ts';
 import type { UnitCredentials } from './credentials.ts';
 import type { UnitRegistration } from './register.ts';
 
 export interface UnitRouteDependencies {
-  readonly guard: Guard;
+  readonly authenticator: Authenticator;
   readonly writes: Writes;
-  readonly reads: Reads;
+  readonly positions: ReadPositions;
   readonly registration: UnitRegistration;
   readonly credentials: UnitCredentials;
   readonly readModels: ReadModels;
 }
 
 export function unitRoutes(deps: UnitRouteDependencies) {
-  const { guard, writes, reads, registration, credentials, readModels } = deps;
+  const { authenticator, writes, positions, registration, credentials, readModels } = deps;
   return new Elysia({ prefix: '/v1/units' })
     .derive(async ({ headers }) => {
-      const principal = await guard.require(headers.authorization, 'ops');
+      const principal = await authenticator.authenticate(headers.authorization, 'ops');
       return { principal, actor: `ops:${principal.sub}` };
     })
     .post(
@@ -67,7 +68,7 @@ export function unitRoutes(deps: UnitRouteDependencies) {
     .get(
       '',
       async ({ query: { minPosition, limit = DEFAULT_LIMIT, ...filter } }) => {
-        await reads.wait('units', minPosition);
+        await positions.reached('units', minPosition);
         return listUnits(readModels, { ...filter, limit });
       },
       LIST,
@@ -75,7 +76,7 @@ export function unitRoutes(deps: UnitRouteDependencies) {
     .get(
       '/:name',
       async ({ params: { name }, query }) => {
-        await reads.wait('units', query.minPosition, name);
+        await positions.reached('units', query.minPosition, name);
         const [unit, times] = await Promise.all([getUnit(readModels, name), responseTimes(readModels.sql, name)]);
         if (unit === undefined) throw new Problem('not-found', 404, 'There is no such unit.');
         return { ...unit, responseTimes: times };

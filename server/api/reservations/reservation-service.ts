@@ -1,4 +1,4 @@
-/** What a customer does with a reservation: decide, append, and for the door, ask the unit. */
+/** What customers do with reservations: each change is decided, appended, and for a door sent to the unit. */
 
 import {
   cancelReservation,
@@ -9,7 +9,7 @@ import {
   recordOpenAnswer,
   requestLockerOpen,
 } from '../../../domain/booking/booking.ts';
-import { findReservation, type Reservation } from '../../../domain/booking/reservation.ts';
+import { type Reservation as BookedReservation, findReservation } from '../../../domain/booking/reservation.ts';
 import { requireUnit } from '../../../domain/registry/registry.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import type { CommandAnswer } from '../../../domain/unit-protocol/commands.ts';
@@ -17,9 +17,9 @@ import { toInstant } from '../../../domain/vocabulary.ts';
 import type { ReservationSecrets } from '../../../platform/credentials/reservation-secrets.ts';
 import { type UnitCommandClient, UnitUnreachableError } from '../../../platform/units/unit-command-client.ts';
 import type { DecisionMeta, DecisionResult, UnitDecider } from '../../../platform/units/unit-decider.ts';
+import type { Answer } from '../../http/idempotent-writes.ts';
 import { invalidField, Problem, UNIT_RETRY_AFTER_S } from '../../http/problems.ts';
-import type { Answer } from '../../http/writes.ts';
-import { type ReservationFields, type ReserveBody, unitOfReservation } from './schema.ts';
+import { type Reservation, type ReserveBody, unitOfReservation } from './schema.ts';
 
 const SOURCE = '/lockfleet/server';
 
@@ -37,17 +37,17 @@ export interface Request {
   readonly reservationId: string;
 }
 
-export class Reservations {
+export class ReservationService {
   readonly #deps: ReservationDependencies;
 
   constructor(deps: ReservationDependencies) {
     this.#deps = deps;
   }
 
-  async hold(commandId: string, customer: string, body: ReserveBody): Promise<Answer> {
+  async hold(commandId: string, customer: string, body: ReserveBody): Promise<Answer<Reservation, 201>> {
     const { unit, size, locker, from, until } = body;
-    const wanted = wantedOf(size, locker);
-    // The id of the command makes the id of the reservation: a repeated command finds what it made.
+    const wanted = requestedLocker(size, locker);
+    // The id of the reservation follows from that of the command, so that a repeated command finds the reservation it made.
     const reservationId = `${unit}.${commandId}`;
     const decided = await this.#decide({ commandId, customer, reservationId }, (state, command) =>
       holdLocker(state, { ...command, requested: wanted, from, until }),
@@ -55,23 +55,26 @@ export class Reservations {
     return this.#answer(201, decided, reservationId);
   }
 
-  async confirm(request: Request, paymentReference: string): Promise<Answer> {
+  async confirm(request: Request, paymentReference: string): Promise<Answer<Reservation, 200>> {
     const decided = await this.#decide(request, (state, command) =>
       confirmReservation(state, { ...command, paymentReference }),
     );
     return this.#answer(200, decided, request.reservationId);
   }
 
-  async cancel(request: Request): Promise<Answer> {
+  async cancel(request: Request): Promise<Answer<Reservation, 200>> {
     return this.#answer(200, await this.#decide(request, cancelReservation), request.reservationId);
   }
 
-  async end(request: Request): Promise<Answer> {
+  async end(request: Request): Promise<Answer<Reservation, 200>> {
     return this.#answer(200, await this.#decide(request, endReservation), request.reservationId);
   }
 
-  /** Opens the locker now: recorded as requested, sent, recorded as answered. */
-  async open(request: Request): Promise<Answer> {
+  /**
+   * Opens the locker now: records the request, sends the command to the unit, and records its answer.
+   * @throws Problem `unit-offline`, `unit-rejected`
+   */
+  async open(request: Request): Promise<Answer<{ readonly result: 'opened' }, 200>> {
     const { state } = await this.#decide(request, requestLockerOpen);
     const reservation = reservationIn(state, request.reservationId);
     const earlier = reservation.opens[request.commandId];
@@ -79,7 +82,7 @@ export class Reservations {
       earlier === undefined || earlier === 'pending' || earlier === 'unreachable'
         ? await this.#openDoor(state, reservation, request.commandId)
         : { result: earlier as OpenOutcome['result'] };
-    // A commit of its own: under the id of the request the store would take it for a repeat and keep nothing.
+    // The answer is a commit with an id of its own: the store takes a second commit under the id of the request for a repeat.
     const answerId = `${request.commandId}.${outcome.result}`;
     const decided = await this.#decide(
       request,
@@ -87,17 +90,22 @@ export class Reservations {
       answerId,
     );
     if (outcome.result === 'unreachable') {
-      throw new Problem('unit-offline', 503, 'The unit did not answer in time.', { retryAfterS: UNIT_RETRY_AFTER_S });
+      throw new Problem(
+        'unit-offline',
+        503,
+        `Unit ${state.name} did not answer in time. The door stays closed; send the request again.`,
+        { retryAfterS: UNIT_RETRY_AFTER_S },
+      );
     }
     if (outcome.result !== 'opened') {
-      const why = outcome.reason === undefined ? '' : `: ${outcome.reason}`;
-      throw new Problem('unit-rejected', 409, `The door did not open${why}.`);
+      const reason = outcome.reason === undefined ? '' : `: ${outcome.reason}`;
+      throw new Problem('unit-rejected', 409, `Unit ${state.name} did not open locker ${reservation.locker}${reason}.`);
     }
     return { status: 200, body: { result: outcome.result }, position: decided.sequence };
   }
 
-  /** How a reservation is answered: with what opens the locker at the screen, while that is of use. */
-  async view(fields: ReservationFields): Promise<ReservationFields> {
+  /** A reservation as the API shows it: with the access code and the token while they open the locker. */
+  async view(fields: ShownFields): Promise<Reservation> {
     const { id, unit, locker, size, from, until, status, holdExpiresAt, price, unitAck } = fields;
     const view = { id, unit, locker, size, from, until, status, holdExpiresAt, price, unitAck };
     if (status !== 'confirmed' && status !== 'active') return view;
@@ -115,7 +123,7 @@ export class Reservations {
     );
   }
 
-  async #openDoor(state: UnitState, reservation: Reservation, commandId: string): Promise<OpenOutcome> {
+  async #openDoor(state: UnitState, reservation: BookedReservation, commandId: string): Promise<OpenOutcome> {
     const { id, locker, until } = reservation;
     const expiresAt = toInstant(this.#deps.clock() + OPEN_COMMAND_TTL_MS);
     try {
@@ -127,12 +135,19 @@ export class Reservations {
     }
   }
 
-  async #answer(status: number, decided: DecisionResult, reservationId: string): Promise<Answer> {
+  async #answer<Status extends number>(
+    status: Status,
+    decided: DecisionResult,
+    reservationId: string,
+  ): Promise<Answer<Reservation, Status>> {
     const reservation = reservationIn(decided.state, reservationId);
     const fields = { ...reservation, unit: unitOfReservation(reservationId) };
     return { status, body: await this.view(fields), position: decided.sequence };
   }
 }
+
+/** A reservation of the domain, with its unit. */
+type ShownFields = BookedReservation & { readonly unit: string };
 
 interface OpenOutcome {
   readonly result: 'opened' | 'failed' | 'refused' | 'unreachable';
@@ -144,15 +159,16 @@ function outcomeOf({ status, reason }: CommandAnswer): OpenOutcome {
   return reason === undefined ? { result } : { result, reason };
 }
 
-function reservationIn(state: UnitState, reservationId: string): Reservation {
+function reservationIn(state: UnitState, reservationId: string): BookedReservation {
   const reservation = findReservation(state.booking, reservationId);
-  if (reservation === undefined) throw new Problem('not-found', 404, 'There is no such reservation.');
+  if (reservation === undefined) throw new Problem('not-found', 404, `There is no reservation ${reservationId}.`);
   return reservation;
 }
 
-function wantedOf(size: ReserveBody['size'], locker: ReserveBody['locker']) {
-  if (size !== undefined && locker !== undefined) throw invalidField('/locker', 'cannot stand beside size');
+function requestedLocker(size: ReserveBody['size'], locker: ReserveBody['locker']) {
+  if (size !== undefined && locker !== undefined)
+    throw invalidField('/locker', 'cannot be combined with size: name a size or a locker');
   if (locker !== undefined) return { locker };
   if (size !== undefined) return { size };
-  throw invalidField('/size', 'is missing; name a size or a locker');
+  throw invalidField('/size', 'is missing: name a size, or a locker by locker');
 }

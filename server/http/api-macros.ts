@@ -1,0 +1,65 @@
+/** The plugin that gives the routes of every capability their declarations: `auth`, `idempotent` and `minPosition`. */
+
+import { Elysia } from 'elysia';
+import type { TokenRole } from '../../platform/auth/tokens.ts';
+import type { IdempotentWrites, WriteOnce } from './idempotent-writes.ts';
+import type { MinPositionOptions } from './operation.ts';
+import type { ReadPositions } from './read-positions.ts';
+
+/** The client that a request comes from, after its token was verified. */
+export interface Caller {
+  readonly role: TokenRole;
+  /** Subject of the token. */
+  readonly sub: string;
+  /** The random id of a customer in the event log; of an operator, the same as `sub`. */
+  readonly id: string;
+  /** The `actor` of events: `customer:ID` or `ops:SUB`. */
+  readonly actor: string;
+}
+
+export interface ApiMacroDependencies {
+  /** Verifies an `Authorization` header. It throws a `TokenError`, or a `Problem` `forbidden` for another role. */
+  readonly authenticate: (authorization: string | undefined, role: TokenRole) => Promise<Caller>;
+  readonly writes: IdempotentWrites;
+  readonly positions: ReadPositions;
+}
+
+/** `ApiMacros` is what the routes of a capability `use`. */
+export type ApiMacros = ReturnType<typeof apiMacros>;
+
+export function apiMacros({ authenticate, writes, positions }: ApiMacroDependencies) {
+  // Elysia offers a macro no step before the validation that could hand something to the handler.
+  const callers = new WeakMap<Request, Caller>();
+  const callerOf = (request: Request): Caller => {
+    const caller = callers.get(request);
+    if (caller === undefined) throw new Error('A route uses its caller without `auth`.');
+    return caller;
+  };
+  return new Elysia({ name: 'api-macros' }).macro({
+    /** Verifies the token before the request is validated, so that a client without one learns nothing of the schema. */
+    auth: (role: TokenRole) => ({
+      async transform({ request, headers }) {
+        callers.set(request, await authenticate(headers.authorization, role));
+      },
+      resolve: ({ request }) => ({ caller: callerOf(request) }),
+    }),
+    idempotent: (_: true) => ({
+      resolve({ request, headers, path, query, body, set }): { write: WriteOnce } {
+        const content = { body: body ?? {}, query, ifMatch: headers['if-match'] };
+        const key = headers['idempotency-key'];
+        const route = `${request.method} ${path}`;
+        return {
+          write: (run) => writes.run({ caller: callerOf(request), route, key, content }, set.headers, run),
+        };
+      },
+    }),
+    minPosition: ({ readModel, unitOf = unitNamedIn }: MinPositionOptions) => ({
+      beforeHandle: ({ params, query }) =>
+        positions.reached(readModel, query.minPosition, unitOf({ ...query, ...params })),
+    }),
+  });
+}
+
+function unitNamedIn({ name, unit }: Readonly<Record<string, string | undefined>>): string | undefined {
+  return name ?? unit;
+}

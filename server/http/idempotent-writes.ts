@@ -1,0 +1,144 @@
+/**
+ * Writes that a client may repeat: with the same `Idempotency-Key` the first answer comes again and nothing changes.
+ *
+ * A key is kept for 24 hours per caller and route. The id of the command is derived from it and stands in the commit, so that a
+ * crash between append and answer changes nothing either: the repeated command decides nothing new, and its answer is made from
+ * the state. An answer with a status of 500 or more is never kept, so that a client can repeat the request after one.
+ */
+
+import { createHash } from 'node:crypto';
+import { type ElysiaCustomStatusResponse, status } from 'elysia';
+import { v5 as uuidV5 } from 'uuid';
+import type { Principal } from '../../platform/auth/tokens.ts';
+import type { IdempotencyStore, KeyId } from './idempotency-store.ts';
+import { Problem, type ProblemDocument, problemOf, RETRY_AFTER_S } from './problems.ts';
+import { MAX_KEY_LENGTH } from './schemas.ts';
+
+/** The namespace of command ids. Another one would change the id of every command that a client repeats. */
+const COMMAND_NAMESPACE = '5f0a6c4e-3f0b-4b39-9d0e-8b1d6f1f4c57';
+const FIRST_PROBLEM_STATUS = 400;
+const FIRST_SERVER_ERROR = 500;
+
+/** What a write answers. */
+export interface Answer<T = unknown, Status extends number = number> {
+  readonly status: Status;
+  readonly body: T;
+  /** The stream sequence from which on a read shows what was written; the header `Lockfleet-Position`. */
+  readonly position?: number;
+  /** What is kept under the key instead of `body`, where a secret is shown only once. */
+  readonly keptBody?: unknown;
+}
+
+/** A write as Elysia answers it: the body with its status. */
+export type StatusAnswer<T, Status extends number> = Status extends number
+  ? ElysiaCustomStatusResponse<Status, T>
+  : never;
+
+/** Runs a write once for each key. `run` gets the id of the command. */
+export type WriteOnce = <T, Status extends number>(
+  run: (commandId: string) => Promise<Answer<T, Status>>,
+) => Promise<StatusAnswer<T, Status>>;
+
+/** A request to write. */
+export interface WriteRequest {
+  readonly caller: Principal;
+  /** Method and path of the request, such as `POST /v1/reservations`. */
+  readonly route: string;
+  /** The `Idempotency-Key`. */
+  readonly key: string | undefined;
+  /** What a repeat has to have in common with the first request. */
+  readonly content: unknown;
+}
+
+export class IdempotentWrites {
+  readonly #store: IdempotencyStore;
+  readonly #newId: () => string;
+
+  constructor(store: IdempotencyStore, newId: () => string) {
+    this.#store = store;
+    this.#newId = newId;
+  }
+
+  /**
+   * Runs a write, or answers what its key got before. Sets the header `Lockfleet-Position` in `headers`.
+   * @throws Problem `idempotency-key-reused`, `validation`, the refusal that was kept, and whatever `run` throws
+   */
+  async run<T, Status extends number>(
+    request: WriteRequest,
+    headers: Record<string, string | number | readonly string[] | undefined>,
+    run: (commandId: string) => Promise<Answer<T, Status>>,
+  ): Promise<StatusAnswer<T, Status>> {
+    const { key } = request;
+    const answer = key === undefined ? await run(this.#newId()) : await this.#once(request, key, run);
+    if (answer.position !== undefined) headers['lockfleet-position'] = String(answer.position);
+    return status(answer.status, answer.body) as StatusAnswer<T, Status>;
+  }
+
+  async #once<T, Status extends number>(
+    { caller, route, key: _, content }: WriteRequest,
+    key: string,
+    run: (commandId: string) => Promise<Answer<T, Status>>,
+  ): Promise<Answer<T, Status>> {
+    if (key.length === 0 || key.length > MAX_KEY_LENGTH) throw keyTooLong();
+    const id = { principal: `${caller.role}:${caller.sub}`, route, key };
+    const claim = await this.#store.claim(id, hashOf(content));
+    switch (claim.outcome) {
+      case 'done':
+        return keptAnswer<T, Status>(claim.answer);
+      case 'running':
+        throw new Problem(
+          'idempotency-key-reused',
+          409,
+          'The first request with this Idempotency-Key is still running. Send the request again to get its answer.',
+          { retryAfterS: RETRY_AFTER_S },
+        );
+      case 'other-body':
+        throw new Problem(
+          'idempotency-key-reused',
+          422,
+          'This Idempotency-Key was used with another body before. Use a new key for a new request.',
+        );
+      case 'claimed':
+        return this.#runClaimed(id, run);
+    }
+  }
+
+  async #runClaimed<T, Status extends number>(
+    id: KeyId,
+    run: (commandId: string) => Promise<Answer<T, Status>>,
+  ): Promise<Answer<T, Status>> {
+    try {
+      const answer = await run(commandIdOf(id));
+      const { keptBody = answer.body, ...rest } = answer;
+      await this.#store.finish(id, { ...rest, body: keptBody });
+      return answer;
+    } catch (error) {
+      const problem = problemOf(error);
+      if (problem === undefined || problem.document.status >= FIRST_SERVER_ERROR) await this.#store.release(id);
+      else await this.#store.finish(id, { status: problem.document.status, body: problem.document });
+      throw error;
+    }
+  }
+}
+
+/** The answer that was kept under a key. The route that wrote it reads it, so that it has the type of that route. */
+function keptAnswer<T, Status extends number>(answer: Answer): Answer<T, Status> {
+  if (answer.status >= FIRST_PROBLEM_STATUS) throw Problem.from(answer.body as ProblemDocument);
+  return answer as Answer<T, Status>;
+}
+
+/** The same for the same caller, route and key. */
+function commandIdOf({ principal, route, key }: KeyId): string {
+  return uuidV5([principal, route, key].join('\n'), COMMAND_NAMESPACE);
+}
+
+function keyTooLong(): Problem {
+  const message = `must have 1 to ${MAX_KEY_LENGTH} characters`;
+  return new Problem('validation', 422, `The Idempotency-Key ${message}.`, {
+    errors: [{ path: '/headers/Idempotency-Key', message }],
+  });
+}
+
+function hashOf(content: unknown): string {
+  return createHash('sha256').update(JSON.stringify(content)).digest('hex');
+}
