@@ -1,6 +1,6 @@
 /** `kill -9` of NATS, of the worker and of the units between and in the middle of pushes: what is wanted arrives all the same. */
 
-import { beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import {
   type ConfigurationValues,
   configurationHash,
@@ -28,6 +28,8 @@ beforeAll(async () => {
   sim = new Client(platform.sim);
   await eventually(async () => items(await ops.get('/v1/units?state=online')).length === UNITS, RECOVERY);
 }, 60_000);
+
+afterAll(() => platform.stop());
 
 const killNats = () => void (platform.nats.pid !== undefined && process.kill(platform.nats.pid, 'SIGKILL'));
 const configOf = (unit: string) => ops.get(`/v1/units/${unit}/config`);

@@ -1,6 +1,6 @@
 /** `kill -9` of each process in the middle of a load: nothing acknowledged is lost, nothing is doubled. */
 
-import { beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { Client, items, period } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
@@ -19,6 +19,8 @@ beforeAll(async () => {
   platform = await startPlatform({ purpose: 'chaos', units: UNITS, env, durable: true });
   ops = new Client(platform.api, await platform.token('ops', 'operator'));
 }, 60_000);
+
+afterAll(() => platform.stop());
 
 interface Held {
   readonly key: string;

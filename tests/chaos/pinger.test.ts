@@ -3,7 +3,7 @@
  * stands in the log once, in turn, and nothing else does.
  */
 
-import { beforeAll, expect, test } from 'bun:test';
+import { afterAll, beforeAll, expect, test } from 'bun:test';
 import { FLAPPING_FROM, MAX_DOUBLINGS } from '../../pinger/connectivity/flap-damper.ts';
 import { Client, items } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
@@ -37,6 +37,8 @@ beforeAll(async () => {
   ops = new Client(platform.api, await platform.token('ops', 'operator'));
   sim = new Client(platform.sim);
 }, 60_000);
+
+afterAll(() => platform.stop());
 
 /** How long a unit is away or back for the nth time, at least: as a rule, whoever owns it then has seen it. */
 function dwellMs(offline: boolean, time: number): number {

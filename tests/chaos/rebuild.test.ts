@@ -36,7 +36,10 @@ beforeAll(async () => {
   await nats.close();
 }, 120_000);
 
-afterAll(() => postgres.close(1));
+afterAll(async () => {
+  await postgres.close(1);
+  await platform.stop();
+});
 
 async function statusOf(runId: number): Promise<string> {
   const [run] = await postgres.sql<{ status: string }[]>`

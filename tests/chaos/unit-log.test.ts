@@ -87,8 +87,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await fleet?.stop();
   await nats?.close();
-  await platform?.server.stop();
-  await platform?.projections.stop();
+  await platform?.stop();
   await Promise.all([field?.stop(), backbone?.stop()]);
 });
 

@@ -1,10 +1,10 @@
 /** Bad input gets its problem document, and nothing of it is recorded. */
 
-import { beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { signToken } from '../../platform/auth/tokens.ts';
 import { Client, fields, period } from '../support/client.ts';
 import type { Platform } from '../support/platform.ts';
-import { fleet, newCustomer, operator } from './fleet.ts';
+import { fleet, newCustomer, operator, stopFleet } from './fleet.ts';
 
 let platform: Platform;
 let ops: Client;
@@ -13,6 +13,8 @@ beforeAll(async () => {
   platform = await fleet();
   ops = await operator();
 }, 60_000);
+
+afterAll(stopFleet);
 
 describe('bad input is named and nothing is recorded', () => {
   const valid = { unit: 'PL-1000', size: 'M', ...period(10_000, 60) };

@@ -1,6 +1,6 @@
 /** One change for many units: its pace, its end, and what a bad one does. */
 
-import { afterEach, beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test';
 import { defaultConfiguration } from '../../domain/configuration-values.ts';
 import { type Answer, Client, fields, items } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
@@ -27,6 +27,8 @@ beforeAll(async () => {
   sim = new Client(platform.sim);
   await eventually(async () => items(await ops.get('/v1/units?state=online')).length === UNITS, SLOW);
 }, 60_000);
+
+afterAll(() => platform.stop());
 
 afterEach(async () => {
   for (const unit of ALL) await sim.post(`/units/${unit}/faults`, { applying: 'well', offline: false });

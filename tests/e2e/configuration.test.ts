@@ -1,6 +1,6 @@
 /** What operators want of units, over REST, against simulated units with faults, with a short schedule. */
 
-import { afterEach, beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test';
 import {
   type ConfigurationValues,
   configurationHash,
@@ -28,6 +28,8 @@ beforeAll(async () => {
   ops = new Client(platform.api, await platform.token('ops', 'operator'));
   sim = new Client(platform.sim);
 }, 60_000);
+
+afterAll(() => platform.stop());
 
 /** A unit that no other test has touched. */
 async function newUnit(): Promise<string> {

@@ -29,6 +29,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await Promise.all(units.map((unit) => unit.close()));
   await postgres.close();
+  await platform.stop();
 });
 
 /** A unit that only pushes, with its own credentials. */

@@ -1,12 +1,12 @@
 /** The event log over REST: its filters, its pages and its exports. */
 
-import { beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { parse } from 'csv-parse/sync';
 import { COLUMN_NAMES } from '../../server/api/events/handlers.ts';
 import { type Answer, Client, fields, items } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import type { Platform } from '../support/platform.ts';
-import { fleet, operator } from './fleet.ts';
+import { fleet, operator, stopFleet } from './fleet.ts';
 
 let platform: Platform;
 let ops: Client;
@@ -34,6 +34,8 @@ beforeAll(async () => {
   expect((await ops.get(`/v1/events?unit=${UNIT}&minPosition=${position}`)).status).toBe(200);
   await eventually(async () => items(await ops.get(`/v1/events?unit=${UNIT}`)).length >= 6);
 }, 60_000);
+
+afterAll(stopFleet);
 
 async function exported(path: string, accept: string): Promise<Response> {
   const authorization = await platform.token('ops', 'operator');

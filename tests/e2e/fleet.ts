@@ -1,4 +1,4 @@
-/** The platform that the end-to-end tests share: one with a few simulated units. Each test takes customers of its own. */
+/** A platform with a few simulated units, for the tests of one file. Each test takes customers of its own. */
 
 import type { LockerSize } from '../../domain/vocabulary.ts';
 import { Client, items } from '../support/client.ts';
@@ -9,11 +9,18 @@ const UNITS = 4;
 let started: Promise<Platform> | undefined;
 let customers = 0;
 
-/** Starts with the first test that asks, and ends with the last one. */
+/** Starts the platform at the first call. `stopFleet` stops it. */
 export function fleet(): Promise<Platform> {
   const env = { PING_INTERVAL_MS: '1000', PING_TIMEOUT_MS: '500' };
   started ??= startPlatform({ purpose: 'e2e', units: UNITS, env });
   return started;
+}
+
+/** For `afterAll` of a test file. */
+export async function stopFleet(): Promise<void> {
+  const platform = started;
+  started = undefined;
+  await (await platform)?.stop();
 }
 
 /** A customer whom the platform has not seen. */

@@ -1,10 +1,10 @@
 /** What operators do over REST, and what the documentation says of it all. */
 
-import { beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { Client, fields, items, text } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import type { Platform } from '../support/platform.ts';
-import { fleet, operator } from './fleet.ts';
+import { fleet, operator, stopFleet } from './fleet.ts';
 
 let platform: Platform;
 let ops: Client;
@@ -13,6 +13,8 @@ beforeAll(async () => {
   platform = await fleet();
   ops = await operator();
 }, 60_000);
+
+afterAll(stopFleet);
 
 describe('operators', () => {
   test('register, import and list units; names are for ever', async () => {

@@ -1,6 +1,6 @@
 /** What operators see of the pinger: who watches, how fast units answer, and that nobody watches when no pinger runs. */
 
-import { beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { Client, items } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
@@ -18,6 +18,8 @@ beforeAll(async () => {
   platform = await startPlatform({ purpose: 'e2e-pinger', units: UNITS, pingers: 1, env });
   ops = new Client(platform.api, await platform.token('ops', 'operator'));
 }, 60_000);
+
+afterAll(() => platform.stop());
 
 const units = async () =>
   items(await ops.get('/v1/units?limit=100')) as { name: string; state: string; unknownSince: string | null }[];

@@ -5,7 +5,7 @@ import type { Fleet, FleetOptions } from '../../device-sim/fleet/fleet.ts';
 import { type Answer, Client, items } from '../support/client.ts';
 import { startTestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
-import { fleet, operator } from './fleet.ts';
+import { fleet, operator, stopFleet } from './fleet.ts';
 
 const HOUR_MS = 3_600_000;
 const MINUTE_MS = 60_000;
@@ -31,6 +31,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await Promise.all(fleets.map((each) => each.stop()));
+  await stopFleet();
 });
 
 /** A fleet of one unit, with letters of its own. */

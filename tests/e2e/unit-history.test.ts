@@ -1,10 +1,10 @@
 /** A unit at other times over REST: what it did while it was cut off, what was believed of it, and what is expected. */
 
-import { beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { type Answer, Client, fields, period, text } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import type { Platform } from '../support/platform.ts';
-import { fleet, freeAt, newCustomer, operator } from './fleet.ts';
+import { fleet, freeAt, newCustomer, operator, stopFleet } from './fleet.ts';
 
 const UNIT = 'PL-1003';
 const WAIT = { timeoutMs: 15_000 };
@@ -22,6 +22,8 @@ beforeAll(async () => {
   platform = await fleet();
   ops = await operator();
 }, 60_000);
+
+afterAll(stopFleet);
 
 function stateAt(query: Readonly<Record<string, string>>, unit = UNIT): Promise<Answer> {
   return ops.get(`/v1/units/${unit}/state?${new URLSearchParams(query)}`);

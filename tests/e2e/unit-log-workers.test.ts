@@ -50,6 +50,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await Promise.all([...fleets.map((fleet) => fleet.stop()), ...written.map((unit) => unit.stop())]);
   await nats.close();
+  await platform.stop();
 });
 
 function startWorker(): PlatformProcess {

@@ -45,6 +45,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await Promise.all([...fleets.map((fleet) => fleet.stop()), ...written.map((unit) => unit.stop())]);
   await nats.close();
+  await platform.stop();
 });
 
 async function startUnits(seed: number, changes: Partial<FleetOptions>): Promise<EmulatedUnit[]> {

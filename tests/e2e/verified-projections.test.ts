@@ -1,14 +1,14 @@
-/** Projections over REST, and, as the last of these files, the proof that what they show is what all the tests left behind. */
+/** Projections over REST, and the proof that their rows are those that a rebuild from the events gives. */
 
-import { beforeAll, expect, test } from 'bun:test';
-import { type Client, items } from '../support/client.ts';
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { Client, items, period, text } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import type { Platform } from '../support/platform.ts';
 import { verifyProjection } from '../support/verify.ts';
-import { fleet, newCustomer, operator } from './fleet.ts';
+import { fleet, newCustomer, operator, stopFleet } from './fleet.ts';
 
-const NAMES = ['bookings', 'event_log', 'reservations', 'units'];
-const PATIENCE = { timeoutMs: 30_000 };
+const NAMES = ['bookings', 'configuration', 'daily_summary', 'event_log', 'reservations', 'units'];
+const REBUILD_LIMIT = { timeoutMs: 30_000 };
 
 let platform: Platform;
 let ops: Client;
@@ -17,6 +17,8 @@ beforeAll(async () => {
   platform = await fleet();
   ops = await operator();
 }, 60_000);
+
+afterAll(stopFleet);
 
 async function projection(name: string) {
   return items(await ops.get('/v1/projections')).find((item) => item.name === name);
@@ -38,7 +40,7 @@ test('projections are listed, rebuilt and called off by operators, and by nobody
   await eventually(async () => {
     const now = await projection('units');
     return now?.rebuild === null && now.servingSince !== before?.servingSince;
-  }, PATIENCE);
+  }, REBUILD_LIMIT);
   expect((await ops.get('/v1/units?limit=1')).status).toBe(200);
 
   expect(await ops.send('DELETE', '/v1/projections/units/rebuild')).toMatchObject({
@@ -70,12 +72,38 @@ test('parked units are listed; one that is not parked cannot be tried again', as
   expect((await ops.post('/v1/projections/units/parked/PL-1000/retry')).status).toBe(404);
 });
 
-test.each(NAMES)(
-  '%s is what the events of all these tests say',
-  async (name) => {
-    const { said, exitCode } = await verifyProjection(platform, name);
-    expect(said).toContain(`${name} is what`);
-    expect(exitCode).toBe(0);
-  },
-  60_000,
-);
+/** A rental by phone, one at the screen, a cancelled reservation and a changed configuration. */
+async function makeHistory(): Promise<void> {
+  const [customer, sim] = [await newCustomer(), new Client(platform.sim)];
+  const rental = { unit: 'PL-1000', locker: 'A', ...period(0, 60) };
+  const id = text(await customer.post('/v1/reservations', rental), 'id');
+  expect((await customer.post(`/v1/reservations/${id}/confirm`, { paymentReference: 'pay_1' })).status).toBe(200);
+  expect((await customer.post(`/v1/reservations/${id}/open`)).status).toBe(200);
+  expect((await sim.post('/units/PL-1000/lockers/A/close')).status).toBe(200);
+  await eventually(async () => (await customer.post(`/v1/reservations/${id}/end`)).status === 200);
+  const later = { unit: 'PL-1001', locker: 'A', ...period(600, 60) };
+  const cancelled = text(await customer.post('/v1/reservations', later), 'id');
+  expect((await customer.post(`/v1/reservations/${cancelled}/cancel`)).status).toBe(200);
+  const rented = await sim.post('/units/PL-1001/walk-up', { minutes: 30 });
+  expect(rented.status).toBe(200);
+  expect((await sim.post(`/units/PL-1001/lockers/${rented.body.locker}/close`)).status).toBe(200);
+  expect((await sim.post(`/units/PL-1001/lockers/${rented.body.locker}/give-back`)).status).toBe(200);
+  const { values } = (await ops.get('/v1/units/PL-1002/config')).body.desired as { values: object };
+  const changed = { mode: 'live', values: { ...values, minimumMinutes: 30 } };
+  expect((await ops.send('PUT', '/v1/units/PL-1002/config', { body: changed })).status).toBe(200);
+  await eventually(async () => items(await ops.get('/v1/events?type=RentalEnded')).length === 2);
+}
+
+describe('after a history of every kind', () => {
+  beforeAll(makeHistory, 60_000);
+
+  test.each(NAMES)(
+    '%s holds the rows that a rebuild gives',
+    async (name) => {
+      const { said, exitCode } = await verifyProjection(platform, name);
+      expect(said).toContain(`${name} is what`);
+      expect(exitCode).toBe(0);
+    },
+    60_000,
+  );
+});

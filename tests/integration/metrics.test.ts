@@ -1,4 +1,4 @@
-import { beforeAll, expect, test } from 'bun:test';
+import { afterAll, beforeAll, expect, test } from 'bun:test';
 import { freePort } from '../../platform/process/ports.ts';
 import { eventually } from '../support/eventually.ts';
 import { metricsWhen } from '../support/metrics.ts';
@@ -14,6 +14,8 @@ beforeAll(async () => {
     env: { PING_INTERVAL_MS: '500', PING_TIMEOUT_MS: '200' },
   });
 }, 60_000);
+
+afterAll(() => platform.stop());
 
 test('a server tells how it answered, and a pinger whom it watches', async () => {
   const ports = { api: freePort(), server: freePort(), pinger: freePort() };

@@ -89,7 +89,10 @@ beforeAll(async () => {
   ops = new Client(platform.api, await platform.token('ops', 'operator'));
   nats = await Nats.connect({ url: platform.nats.url, creds: platform.natsCreds, name: 'tests', log: quietLog });
 }, 60_000);
-afterAll(() => nats.close());
+afterAll(async () => {
+  await nats.close();
+  await platform.stop();
+});
 
 describe('rotation', () => {
   test('cuts the connection of the old credentials within a second, and the new ones work', async () => {

@@ -1,8 +1,8 @@
-/** A whole platform for tests, benchmarks and chaos: its own NATS and Postgres, and each process by itself, to be killed. */
+/** A whole platform for tests and benchmarks: a NATS and a Postgres of its own, and processes that a test can kill one by one. */
 
 import { join, resolve } from 'node:path';
 import { signToken } from '../../platform/auth/tokens.ts';
-import { loadKeys } from '../../platform/credentials/keys.ts';
+import { loadKeys, type PlatformKeys } from '../../platform/credentials/keys.ts';
 import { natsServerConfig, platformCreds } from '../../platform/credentials/nats-accounts.ts';
 import { type EmbeddedNats, startEmbeddedNats } from '../../platform/embedded/nats.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../platform/embedded/postgres.ts';
@@ -20,33 +20,33 @@ const FAST_SETTINGS = { fsync: 'off', synchronous_commit: 'off', full_page_write
 export type ProcessName = 'server' | 'pinger' | 'projections' | 'device-sim';
 
 export interface PlatformOptions {
-  /** Part of the folder's name. */
+  /** Becomes part of the name of the data folder. */
   readonly purpose: string;
-  /** Settings of all processes beside those that are needed to find one another. */
+  /** Settings of all processes. They override those by which the processes find each other. */
   readonly env?: Readonly<Record<string, string>>;
-  /** Simulated units; 0 starts no device-sim. @default 0 */
+  /** How many units are simulated; 0 starts no simulator. No customers walk up to them unless `env` sets SIM_CUSTOMERS. @default 0 */
   readonly units?: number;
-  /** Pingers as processes of their own, beside that of the server. @default 0 */
+  /** How many processes run only a pinger, beside the pinger in the server. @default 0 */
   readonly pingers?: number;
-  /** Postgres as it is in production, and not as fast as tests may have it. @default false */
+  /** Whether Postgres waits for the disk, as in production. Tests that kill or measure Postgres need it. @default false */
   readonly durable?: boolean;
   /**
-   * Gives the address by which the platform's processes reach NATS, and which its units are told: that of a fault proxy.
-   * @default the server's own
+   * Returns the URL under which processes and units reach NATS, given the URL of the NATS server. A fault proxy goes in between here.
+   * @default the URL of the NATS server
    */
   readonly natsThrough?: (url: string) => Promise<string>;
-  /** How long everything may take to be ready. @default 30_000 */
+  /** Limit of the whole start, until the API and the fleet are ready. @default 30_000 */
   readonly readyTimeoutMs?: number;
 }
 
-/** A process of the platform that can be ended and started again. */
+/** A process of the platform that a test can end, pause and start again. */
 export class PlatformProcess {
-  readonly #name: ProcessName;
+  readonly name: ProcessName;
   readonly #env: Readonly<Record<string, string>>;
   #child: Bun.Subprocess;
 
   constructor(name: ProcessName, env: Readonly<Record<string, string>>) {
-    this.#name = name;
+    this.name = name;
     this.#env = env;
     this.#child = this.#spawn();
   }
@@ -55,14 +55,13 @@ export class PlatformProcess {
     return this.#child.pid;
   }
 
-  /** `kill -9`, and a new process in its place. */
+  /** Kills the process with SIGKILL and starts another one with the same settings. */
   async killAndRestart(): Promise<void> {
-    this.#child.kill('SIGKILL');
-    await this.#child.exited;
-    this.#child = this.#spawn();
+    await this.kill();
+    this.start();
   }
 
-  /** `kill -9`, until `start`. */
+  /** Kills the process with SIGKILL. `start` replaces it. */
   async kill(): Promise<void> {
     this.#child.kill('SIGKILL');
     await this.#child.exited;
@@ -72,7 +71,7 @@ export class PlatformProcess {
     this.#child = this.#spawn();
   }
 
-  /** It stands still, until `resume`. */
+  /** Suspends the process until `resume`. */
   pause(): void {
     this.#child.kill('SIGSTOP');
   }
@@ -81,15 +80,17 @@ export class PlatformProcess {
     this.#child.kill('SIGCONT');
   }
 
+  /** Stops the process in order, also when it is paused. */
   async stop(): Promise<void> {
+    this.resume();
     this.#child.kill('SIGTERM');
     await this.#child.exited;
   }
 
   #spawn(): Bun.Subprocess {
-    return Bun.spawn([process.execPath, join(ROOT, this.#name, 'main.ts')], {
+    return Bun.spawn([process.execPath, join(ROOT, this.name, 'main.ts')], {
       cwd: ROOT,
-      env: { ...process.env, ...engineMemory(this.#name, process.env), ...this.#env },
+      env: { ...process.env, ...engineMemory(this.name, process.env), ...this.#env },
       stdio: ['ignore', 'ignore', process.env.TEST_LOGS === undefined ? 'ignore' : 'inherit'],
     });
   }
@@ -107,36 +108,27 @@ export interface Platform {
   readonly projections: PlatformProcess;
   readonly deviceSim: PlatformProcess | undefined;
   readonly pingers: readonly PlatformProcess[];
-  /** A further server beside the first, with other settings, such as its roles. It ends with the tests. */
+  /** Starts another server with changed settings, such as ROLES. It stops with the platform. */
   startServer(env: Readonly<Record<string, string>>): PlatformProcess;
-  /** A pinger as a process of its own. It ends with the tests. */
+  /** Starts another process that runs only a pinger. It stops with the platform. */
   startPinger(env: Readonly<Record<string, string>>): PlatformProcess;
-  /** The value of an Authorization header. */
+  /** Stops all processes, then NATS and Postgres. A test file calls it in `afterAll`; further calls wait for the first. */
+  stop(): Promise<void>;
+  /** Signs a token and returns it as the value of an Authorization header. */
   token(role: 'customer' | 'ops', sub: string): Promise<string>;
   expiredToken(role: 'customer' | 'ops', sub: string): Promise<string>;
 }
 
-/** Starts everything and waits until the API answers and the fleet is online. It ends with the tests. */
+/** Starts everything and waits until the API answers and the fleet is online. */
 export async function startPlatform(options: PlatformOptions): Promise<Platform> {
-  const { purpose, units = 0, pingers = 0, durable = false, natsThrough = async (url: string) => url } = options;
-  const { readyTimeoutMs: timeoutMs = READY_TIMEOUT_MS } = options;
+  const { purpose, units = 0, pingers = 0, readyTimeoutMs: timeoutMs = READY_TIMEOUT_MS } = options;
+  const { natsThrough = async (url: string) => url } = options;
   const dataDir = await temporaryFolder(purpose);
   const keys = await loadKeys(dataDir);
-  const binary = await natsServerBinary();
-  const config = await natsServerConfig(keys, join(dataDir, 'nats', 'accounts'));
   const natsCreds = await platformCreds(keys, purpose);
   const credsFile = join(dataDir, 'keys', 'platform.creds');
   await Bun.write(credsFile, natsCreds);
-  const quiet = () => undefined;
-  const [nats, postgres] = await Promise.all([
-    startEmbeddedNats({ dataDir: join(dataDir, 'nats'), binary, config, port: 0, log: quiet }),
-    startEmbeddedPostgres({
-      dataDir: join(dataDir, 'postgres'),
-      log: quiet,
-      ...(durable ? {} : { settings: FAST_SETTINGS }),
-    }),
-  ]);
-  atTheEnd(() => Promise.all([nats.stop(), postgres.stop()]));
+  const { nats, postgres } = await startServices(dataDir, keys, options);
   const ports = { api: freePort(), sim: freePort() };
   const env = {
     DATA_DIR: dataDir,
@@ -148,29 +140,35 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     HTTP_CHECK_ANSWERS: String(process.env.NODE_ENV === 'test'),
     SIM_CONTROL_PORT: String(ports.sim),
     SIM_UNITS: String(units),
+    SIM_CUSTOMERS: '0',
     ...options.env,
   };
-  const server = new PlatformProcess('server', env);
-  const projections = new PlatformProcess('projections', env);
-  const further = (name: ProcessName, changes: Readonly<Record<string, string>>) => {
+  const processes: PlatformProcess[] = [];
+  const start = (name: ProcessName, changes: Readonly<Record<string, string>> = {}) => {
     const started = new PlatformProcess(name, { ...env, ...changes });
-    atTheEnd(() => {
-      started.resume();
-      return started.stop();
-    });
+    processes.push(started);
     return started;
   };
-  const ownPingers = Array.from({ length: pingers }, () => further('pinger', {}));
-  const deviceSim = units > 0 ? new PlatformProcess('device-sim', env) : undefined;
-  atTheEnd(async () => {
-    await deviceSim?.stop();
-    await Promise.all([server.stop(), projections.stop()]);
-  });
+  // The simulator is stopped before the server that its units talk to.
+  const stopAll = async () => {
+    await Promise.all(processes.filter(({ name }) => name === 'device-sim').map((simulator) => simulator.stop()));
+    await Promise.all(processes.map((process) => process.stop()));
+    await Promise.all([nats.stop(), postgres.stop()]);
+  };
+  let stopped: Promise<void> | undefined;
+  const stop = () => {
+    stopped ??= stopAll();
+    return stopped;
+  };
+  atTheEnd(stop);
+  const server = start('server');
+  const projections = start('projections');
+  const ownPingers = Array.from({ length: pingers }, () => start('pinger'));
+  const deviceSim = units > 0 ? start('device-sim') : undefined;
   const api = `http://127.0.0.1:${ports.api}`;
   const sim = `http://127.0.0.1:${ports.sim}`;
-  const ready = async (url: string) => (await fetch(`${url}/readyz`, { keepalive: false })).status === 200;
-  await eventually(() => ready(api), { timeoutMs });
-  if (deviceSim !== undefined) await eventually(() => ready(sim), { timeoutMs });
+  await eventually(() => isReady(api), { timeoutMs });
+  if (deviceSim !== undefined) await eventually(() => isReady(sim), { timeoutMs });
   const secret = options.env?.AUTH_JWT_SECRET ?? keys.jwtSecret;
   const bearer = async (role: 'customer' | 'ops', sub: string, nowMs: number) =>
     `Bearer ${await signToken({ secret, sub, role, ttlS: TOKEN_TTL_S, nowMs })}`;
@@ -185,9 +183,29 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     projections,
     deviceSim,
     pingers: ownPingers,
-    startServer: (changes) => further('server', changes),
-    startPinger: (changes) => further('pinger', changes),
+    startServer: (changes) => start('server', changes),
+    startPinger: (changes) => start('pinger', changes),
+    stop,
     token: (role, sub) => bearer(role, sub, Date.now()),
     expiredToken: (role, sub) => bearer(role, sub, Date.now() - 2 * TOKEN_TTL_S * 1_000),
   };
+}
+
+async function startServices(dataDir: string, keys: PlatformKeys, { durable = false }: PlatformOptions) {
+  const binary = await natsServerBinary();
+  const config = await natsServerConfig(keys, join(dataDir, 'nats', 'accounts'));
+  const log = () => undefined;
+  const [nats, postgres] = await Promise.all([
+    startEmbeddedNats({ dataDir: join(dataDir, 'nats'), binary, config, port: 0, log }),
+    startEmbeddedPostgres({
+      dataDir: join(dataDir, 'postgres'),
+      log,
+      ...(durable ? {} : { settings: FAST_SETTINGS }),
+    }),
+  ]);
+  return { nats, postgres };
+}
+
+async function isReady(url: string): Promise<boolean> {
+  return (await fetch(`${url}/readyz`, { keepalive: false })).status === 200;
 }
