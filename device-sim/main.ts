@@ -1,24 +1,30 @@
-/** The simulated fleet of `./run start`, as a process. Prints `ready` once its control API answers. */
+/** The simulated fleet of `./run start` as a process. Prints `ready` once its control API answers. */
 
 import { defaultConfiguration } from '../domain/configuration-values.ts';
 import { ConfigError, loadConfig } from '../platform/config/config.ts';
 import { createLog } from '../platform/observability/log.ts';
+import { startControlApi } from './control/control-api.ts';
+import { Customers } from './customers/customers.ts';
+import { MINUTES_LONG_VISIT } from './customers/visit.ts';
 import { systemClock } from './environment/clock.ts';
+import { Random } from './environment/random.ts';
+import { Timers } from './environment/timers.ts';
 import { startFleet } from './fleet/fleet.ts';
-import { platformApi, storePath } from './registration/platform-api.ts';
-import { MINUTES_LONG_VISIT } from './scenarios/scenarios.ts';
+import { localPlatformApi } from './registration/platform-api.ts';
+import { fleetStorePath } from './store/fleet-store.ts';
 import { StoreError } from './store/group-commit.ts';
-import { ListenError } from './transports/http-listener.ts';
+import { ListenError } from './transports/listen-error.ts';
 
-/** What is not closed by then is closed by the end of the process; the store loses nothing by it. */
+/** The process ends this long after the signal to stop, also when connections are still open. */
 const STOP_TIMEOUT_MS = 3_000;
 const EXIT_FAILED = 1;
 const EXIT_REFUSED = 2;
-/** Units listen beside the control API, on addresses of their own. */
+/** The units listen at the port behind the control API's, each at its own address. */
 const UNIT_PORT_OFFSET = 1;
 const MAX_PORT = 65_535;
 
 const nowMs = () => Date.now();
+const clock = systemClock(nowMs);
 const log = createLog((line) => process.stderr.write(line), nowMs);
 
 async function start(): Promise<void> {
@@ -29,44 +35,70 @@ async function start(): Promise<void> {
     units,
     lockers,
     seed,
-    storePath: storePath(config, seed),
-    platform: platformApi(config, nowMs),
+    storePath: fleetStorePath(config.dataDir, seed),
+    platform: localPlatformApi(config, nowMs),
     factoryConfiguration: defaultConfiguration(config.holdTtlS),
-    controlPort,
     unitPort: unitPort > MAX_PORT ? 0 : unitPort,
-    customers: { walkUpsPerMinute: customersPerMinute, visit: MINUTES_LONG_VISIT },
-    clock: systemClock(nowMs),
+    clock,
     newId: () => Bun.randomUUIDv7(),
     log,
     onStoreFailure: (error) => {
-      log.error('the simulator ends: its store failed', { error });
+      log.error('The simulator ends, because its store cannot write.', { error });
+      process.exit(EXIT_FAILED);
+    },
+    onRegistrationRefused: (error) => {
+      log.error('The simulator ends, because the platform refuses to register its units.', { error });
       process.exit(EXIT_FAILED);
     },
   });
-  let stopping = false;
-  const stop = () => {
-    if (stopping) return;
-    stopping = true;
-    setTimeout(() => process.exit(0), STOP_TIMEOUT_MS);
-    fleet.stop().then(
+  const timers = new Timers(clock);
+  const customers = new Customers(MINUTES_LONG_VISIT, {
+    units: [...fleet.units.values()],
+    timers,
+    random: new Random(seed, 'customers'),
+    metrics: fleet.metrics,
+  });
+  customers.setArrivalRate(customersPerMinute, MINUTES_LONG_VISIT);
+  customers.start();
+  const control = startControlApi(controlPort, fleet);
+  stopOnSignal(async () => {
+    customers.stop();
+    timers.stop();
+    await control.stop();
+    await fleet.stop();
+  });
+  log.info('The control API of the simulated fleet answers.', { url: control.url });
+  process.stdout.write('ready\n');
+}
+
+function stopOnSignal(stop: () => Promise<void>): void {
+  let isStopping = false;
+  const onSignal = () => {
+    if (isStopping) return;
+    isStopping = true;
+    setTimeout(() => {
+      log.warn('The simulator ends with open connections: they did not close in time. Its store is complete.', {
+        timeoutMs: STOP_TIMEOUT_MS,
+      });
+      process.exit(0);
+    }, STOP_TIMEOUT_MS);
+    stop().then(
       () => process.exit(0),
       (error: unknown) => {
-        log.error('the simulator did not stop cleanly', { error });
+        log.error('The simulator did not stop cleanly.', { error });
         process.exit(EXIT_FAILED);
       },
     );
   };
-  process.on('SIGTERM', stop);
-  process.on('SIGINT', stop);
-  log.info('control API', { url: fleet.controlUrl });
-  process.stdout.write('ready\n');
+  process.on('SIGTERM', onSignal);
+  process.on('SIGINT', onSignal);
 }
 
 try {
   await start();
 } catch (error) {
-  const expected = error instanceof StoreError || error instanceof ListenError;
-  if (!(expected || error instanceof ConfigError)) throw error;
+  const isExpected = error instanceof StoreError || error instanceof ListenError || error instanceof ConfigError;
+  if (!isExpected) throw error;
   process.stderr.write(`lockfleet: ${error.message}\n`);
   process.exit(error instanceof ConfigError ? EXIT_REFUSED : EXIT_FAILED);
 }

@@ -1,18 +1,22 @@
-/** The control API (DESIGN.md section 9): what tests, scenarios and curious people do to simulated units. */
+/**
+ * The control API of a simulated fleet, on loopback: tests and operators read the state of units, set their faults, and act
+ * as customers at them.
+ */
 
 import { Type } from '@sinclair/typebox';
 import { LockerId } from '../../domain/vocabulary.ts';
 import { SignatureError } from '../../platform/unit-protocol/signatures.ts';
 import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
 import { FaultChange } from '../faults/faults.ts';
+import type { Readiness } from '../fleet/readiness.ts';
 import type { UnitRequestHandler } from '../transports/request-handler.ts';
 import { closeDoor, giveBackLocker, openLocker, redeemReservation, rentAtScreen } from '../unit/customer-actions.ts';
-import { lockerOf, type Outcome } from '../unit/model.ts';
+import { findLocker, type Outcome } from '../unit/model.ts';
 import { ControlProblem, EmptyBody, readBody, validationProblem } from './problem.ts';
 
 const LOOPBACK = '127.0.0.1';
 const MAX_BODY_BYTES = 64 * 1024;
-/** Requests may wait for a commit, never for a customer. */
+/** A request waits for the store at most, so a connection that is silent for longer is closed. */
 const IDLE_TIMEOUT_S = 30;
 
 const strict = { additionalProperties: false };
@@ -22,25 +26,14 @@ const WalkUpBody = Type.Object(
 );
 const RedeemBody = Type.Object({ token: Type.String({ minLength: 1, maxLength: 8_192 }) }, strict);
 
-export interface Readiness {
-  readonly ready: boolean;
-  readonly units: number;
-  readonly registered: number;
-  readonly connected: number;
-  readonly pinged: number;
-  /** Units that a fault keeps offline: nobody waits for them. */
-  readonly offline: number;
-  /** What keeps units from being registered, a line each, bounded. */
-  readonly problems: readonly string[];
+/** The part of a fleet that the control API acts on. */
+export interface ControlledFleet {
+  readonly members: ReadonlyMap<string, { readonly unit: EmulatedUnit; readonly requests: UnitRequestHandler }>;
+  readiness(): Readiness;
 }
 
-export interface ControlDependencies {
-  readonly units: ReadonlyMap<string, { readonly unit: EmulatedUnit; readonly answers: UnitRequestHandler }>;
-  readonly readiness: () => Readiness;
-}
-
-/** Listens on loopback only. `port` 0 takes one that is free. */
-export function startControlApi(port: number, deps: ControlDependencies): { url: string; stop(): Promise<void> } {
+/** @param port 0 takes a free port */
+export function startControlApi(port: number, fleet: ControlledFleet): { url: string; stop(): Promise<void> } {
   const server = Bun.serve({
     hostname: LOOPBACK,
     port,
@@ -48,7 +41,7 @@ export function startControlApi(port: number, deps: ControlDependencies): { url:
     idleTimeout: IDLE_TIMEOUT_S,
     fetch: async (request) => {
       try {
-        return await answer(request, deps);
+        return await route(request, fleet);
       } catch (error) {
         if (error instanceof ControlProblem) return error.toResponse();
         throw error;
@@ -59,30 +52,30 @@ export function startControlApi(port: number, deps: ControlDependencies): { url:
   return { url: `http://${LOOPBACK}:${server.port}`, stop: () => server.stop(true) };
 }
 
-async function answer(request: Request, deps: ControlDependencies): Promise<Response> {
+async function route(request: Request, fleet: ControlledFleet): Promise<Response> {
   const [collection, name, ...rest] = pathOf(request);
   if (collection === 'readyz' && name === undefined) {
-    const readiness = deps.readiness();
+    const readiness = fleet.readiness();
     return Response.json(readiness, { status: readiness.ready ? 200 : 503 });
   }
   if (collection !== 'units') throw unknownPath(request);
   if (name === undefined) {
     if (request.method !== 'GET') throw unknownPath(request);
-    return Response.json([...deps.units.values()].map(({ unit }) => describe(unit)));
+    return Response.json([...fleet.members.values()].map(({ unit }) => describe(unit)));
   }
-  const found = deps.units.get(name);
-  if (found === undefined) throw new ControlProblem('not-found', `There is no unit ${name} in this simulator.`);
-  if (rest.length === 0 && request.method === 'GET') return Response.json(describe(found.unit));
+  const member = fleet.members.get(name);
+  if (member === undefined) throw new ControlProblem('not-found', `This simulator has no unit ${name}.`);
+  if (rest.length === 0 && request.method === 'GET') return Response.json(describe(member.unit));
   if (request.method !== 'POST') throw unknownPath(request);
   return rest[0] === 'lockers'
-    ? lockerAction(request, found.unit, rest.slice(1))
-    : unitAction(request, found.unit, found.answers, rest);
+    ? lockerAction(request, member.unit, rest.slice(1))
+    : unitAction(request, member.unit, member.requests, rest);
 }
 
 async function unitAction(
   request: Request,
   unit: EmulatedUnit,
-  answers: UnitRequestHandler,
+  requests: UnitRequestHandler,
   [action, ...rest]: readonly string[],
 ): Promise<Response> {
   if (rest.length > 0) throw unknownPath(request);
@@ -90,7 +83,7 @@ async function unitAction(
     case 'faults': {
       const change = await readBody(request, FaultChange);
       const unknown = (change.jammed ?? []).flatMap((id, index) =>
-        lockerOf(unit.model, id) === undefined
+        findLocker(unit.model, id) === undefined
           ? [{ path: `/jammed/${index}`, message: `${unit.name} has no locker ${id}` }]
           : [],
       );
@@ -100,12 +93,12 @@ async function unitAction(
     case 'walk-up': {
       const { locker, minutes } = await readBody(request, WalkUpBody);
       const order = { minutes, ...(locker === undefined ? {} : { locker }) };
-      return outcome(await unit.decide((model, around) => rentAtScreen(model, order, around)));
+      return outcome(await unit.decide((model, context) => rentAtScreen(model, order, context)));
     }
     case 'redeem': {
       const { token } = await readBody(request, RedeemBody);
-      const claims = await readToken(answers, token);
-      return outcome(await unit.decide((model, around) => redeemReservation(model, claims, around)));
+      const claims = await readToken(requests, token);
+      return outcome(await unit.decide((model, context) => redeemReservation(model, claims, context)));
     }
     case 'reboot':
       await readBody(request, EmptyBody);
@@ -126,7 +119,7 @@ async function lockerAction(
   const decision = action === undefined ? undefined : LOCKER_ACTIONS.get(action);
   if (id === undefined || decision === undefined || rest.length > 0) throw unknownPath(request);
   await readBody(request, EmptyBody);
-  return outcome(await unit.decide((model, around) => decision(model, id, around)));
+  return outcome(await unit.decide((model, context) => decision(model, id, context)));
 }
 
 const LOCKER_ACTIONS = new Map<string, typeof openLocker | typeof giveBackLocker>([
@@ -135,16 +128,19 @@ const LOCKER_ACTIONS = new Map<string, typeof openLocker | typeof giveBackLocker
   ['give-back', giveBackLocker],
 ]);
 
-async function readToken(answers: UnitRequestHandler, token: string) {
-  const verifier = await answers.verifier();
+async function readToken(requests: UnitRequestHandler, token: string) {
+  const verifier = await requests.verifier();
   if (verifier === undefined) {
-    throw new ControlProblem('unit-rejected', 'The unit is not registered yet: it cannot check a token.');
+    throw new ControlProblem(
+      'unit-rejected',
+      'The unit is not registered yet, so it has no key to check a token with.',
+    );
   }
   try {
     return await verifier.offlineToken(token);
   } catch (error) {
     if (!(error instanceof SignatureError)) throw error;
-    throw new ControlProblem('unit-rejected', `The unit does not accept the token: ${error.message}.`, {
+    throw new ControlProblem('unit-rejected', `The unit refused the token: ${error.message}.`, {
       reason: 'signature',
     });
   }
@@ -187,5 +183,5 @@ function pathOf(request: Request): string[] {
 }
 
 function unknownPath(request: Request): ControlProblem {
-  return new ControlProblem('not-found', `There is no ${request.method} ${new URL(request.url).pathname} here.`);
+  return new ControlProblem('not-found', `The control API has no ${request.method} ${new URL(request.url).pathname}.`);
 }

@@ -1,12 +1,18 @@
-/** Errors of the control API, as RFC 9457 documents with the problem types of the platform. */
+/** Errors of the control API as RFC 9457 documents, with the problem types of the platform. */
 
 import { type Static, type TSchema, Type } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
 
-/** Most mistakes that one answer names. */
+/** Most field errors in one answer. */
 const MAX_FIELD_ERRORS = 20;
 
 const STATUS = { 'not-found': 404, 'unit-rejected': 409, validation: 422, unavailable: 503 } as const;
+const TITLES: Readonly<Record<keyof typeof STATUS, string>> = {
+  'not-found': 'Not found',
+  'unit-rejected': 'The unit refused the action',
+  validation: 'The request is not valid',
+  unavailable: 'The simulator cannot answer now',
+};
 
 export interface FieldError {
   /** JSON pointer of the field, such as `/minutes`. */
@@ -17,34 +23,28 @@ export interface FieldError {
 export class ControlProblem extends Error {
   override readonly name = 'ControlProblem';
   readonly #kind: keyof typeof STATUS;
-  readonly #more: object;
+  readonly #extensions: object;
 
-  constructor(kind: keyof typeof STATUS, detail: string, more: object = {}) {
+  /** @param extensions further members of the document, such as `reason` or `errors` */
+  constructor(kind: keyof typeof STATUS, detail: string, extensions: object = {}) {
     super(detail);
     this.#kind = kind;
-    this.#more = more;
+    this.#extensions = extensions;
   }
 
   toResponse(): Response {
     const status = STATUS[this.#kind];
     const body = { type: `/problems/${this.#kind}`, title: TITLES[this.#kind], status, detail: this.message };
-    return new Response(JSON.stringify({ ...body, ...this.#more }), {
+    return new Response(JSON.stringify({ ...body, ...this.#extensions }), {
       status,
       headers: { 'content-type': 'application/problem+json' },
     });
   }
 }
 
-const TITLES: Readonly<Record<keyof typeof STATUS, string>> = {
-  'not-found': 'There is no such thing',
-  'unit-rejected': 'The unit does not do that',
-  validation: 'The request is not valid',
-  unavailable: 'Not now',
-};
-
 /**
  * Reads a JSON body. An empty body counts as `{}`.
- * @throws ControlProblem 422 that names every field that does not hold
+ * @throws ControlProblem of type `validation` with an error for each invalid field
  */
 export async function readBody<S extends TSchema>(request: Request, schema: S): Promise<Static<S>> {
   const text = await request.text();
@@ -59,11 +59,11 @@ export async function readBody<S extends TSchema>(request: Request, schema: S): 
   throw validationProblem(errors);
 }
 
-/** A body without fields. */
+/** The schema of a body without fields. */
 export const EmptyBody = Type.Object({}, { additionalProperties: false });
 
 export function validationProblem(errors: readonly FieldError[]): ControlProblem {
-  const named = errors.slice(0, MAX_FIELD_ERRORS);
-  const detail = named.map(({ path, message }) => `${path === '' ? 'the body' : path}: ${message}`).join('; ');
-  return new ControlProblem('validation', detail, { errors: named });
+  const shown = errors.slice(0, MAX_FIELD_ERRORS);
+  const detail = shown.map(({ path, message }) => `${path === '' ? 'the body' : path}: ${message}`).join('; ');
+  return new ControlProblem('validation', detail, { errors: shown });
 }

@@ -1,22 +1,25 @@
 /**
- * Customers who walk up to the screens: they rent, shut the door, perhaps come back once, and give the locker back. When
- * they come and what they want is drawn from the seed. A customer whose locker outlived the simulator comes back to it.
+ * Customers who walk up to the screens of a fleet: each rents a locker, closes it, perhaps opens it once more, and gives
+ * it back. The times of their arrivals and their choices are drawn from the seed.
  */
 
 import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
 import type { FleetMetrics } from '../emulation/fleet-metrics.ts';
-import type { Timers } from '../environment/clock.ts';
 import type { Random } from '../environment/random.ts';
-import type { Visit } from '../scenarios/scenarios.ts';
+import type { Timers } from '../environment/timers.ts';
 import { StoreError } from '../store/group-commit.ts';
 import { closeDoor, giveBackLocker, openLocker, rentAtScreen } from '../unit/customer-actions.ts';
-import { lockerOf, type UnitLocker } from '../unit/model.ts';
+import { findLocker, type UnitLocker } from '../unit/model.ts';
+import type { Visit } from './visit.ts';
 
 const MS_PER_MINUTE = 60_000;
-/** The wait for the next customer is drawn anew this often, so that a changed rate is followed; exponential waits allow it. */
-const LONGEST_DRAW_MS = 1_000;
+/**
+ * Longest wait before the next arrival is drawn again, so that a changed rate takes effect soon. Drawing again does not
+ * change the distribution: exponential waits have no memory.
+ */
+const MAX_ARRIVAL_WAIT_MS = 1_000;
 
-export interface CustomerDependencies {
+export interface CustomersDependencies {
   readonly units: readonly EmulatedUnit[];
   readonly timers: Timers;
   readonly random: Random;
@@ -24,96 +27,100 @@ export interface CustomerDependencies {
 }
 
 export class Customers {
-  readonly #deps: CustomerDependencies;
+  readonly #deps: CustomersDependencies;
   #visit: Visit;
+  /** Arrivals in the whole fleet. */
   #walkUpsPerMinute = 0;
-  #stopped = false;
+  #isStopped = false;
 
-  constructor(visit: Visit, deps: CustomerDependencies) {
+  constructor(visit: Visit, deps: CustomersDependencies) {
     this.#deps = deps;
     this.#visit = visit;
   }
 
-  /** Customers begin to come, and those who left a locker rented come back to it. */
+  /**
+   * Starts the arrivals. Customers whose rental an earlier run of the simulator has left in the store continue their
+   * visits.
+   */
   start(): void {
     for (const unit of this.#deps.units) {
       for (const { id, rental } of unit.model.lockers) {
-        if (rental?.byScenario === true) this.#later(() => this.#leave(unit, id, rental.rentalId, 0));
+        if (rental?.byScenario === true) this.#runLater(() => this.#continueVisit(unit, id, rental.rentalId, 0));
       }
     }
-    this.#await();
+    this.#scheduleArrival();
   }
 
-  /** How many come to the whole fleet, and how they behave from now on. */
+  /** Sets the rate of arrivals in the whole fleet, and the behaviour of customers from their next step on. */
   setArrivalRate(walkUpsPerMinute: number, visit: Visit): void {
     this.#walkUpsPerMinute = walkUpsPerMinute;
     this.#visit = visit;
   }
 
-  /** Nobody does anything any more. Lockers that are rented stay rented. */
+  /** Ends all visits where they are: rented lockers stay rented. */
   stop(): void {
-    this.#stopped = true;
+    this.#isStopped = true;
   }
 
-  #await(): void {
+  #scheduleArrival(): void {
     const { random, timers, units } = this.#deps;
-    if (this.#stopped || units.length === 0) return;
+    if (this.#isStopped || units.length === 0) return;
     const rate = this.#walkUpsPerMinute;
     const waitMs = rate <= 0 ? Number.POSITIVE_INFINITY : random.exponential(MS_PER_MINUTE / rate);
-    const comes = waitMs <= LONGEST_DRAW_MS;
-    timers.after(Math.min(waitMs, LONGEST_DRAW_MS), () => {
-      if (comes) void this.#step(() => this.#arrive(random.pick(units)));
-      this.#await();
+    const isArrival = waitMs <= MAX_ARRIVAL_WAIT_MS;
+    timers.after(Math.min(waitMs, MAX_ARRIVAL_WAIT_MS), () => {
+      if (isArrival) void this.#run(() => this.#beginVisit(random.pick(units)));
+      this.#scheduleArrival();
     });
   }
 
-  async #arrive(unit: EmulatedUnit): Promise<void> {
+  async #beginVisit(unit: EmulatedUnit): Promise<void> {
     const { metrics, random } = this.#deps;
     const { rentalMinutes, reopenChance } = this.#visit;
     const minutes = random.integer(...rentalMinutes);
-    const comesBack = random.chance(reopenChance) ? 1 : 0;
-    const rented = await unit.decide((model, around) => rentAtScreen(model, { minutes, byScenario: true }, around));
+    const reopenings = random.isChosen(reopenChance) ? 1 : 0;
+    const rented = await unit.decide((model, context) => rentAtScreen(model, { minutes, byScenario: true }, context));
     if (!rented.done) {
       metrics.customersTurnedAway += 1;
       return;
     }
     metrics.customersServed += 1;
-    this.#later(() => this.#leave(unit, rented.locker, rented.rentalId, comesBack));
+    this.#runLater(() => this.#continueVisit(unit, rented.locker, rented.rentalId, reopenings));
   }
 
-  /** What comes next for a rental: shut the door, then come back to open it again, or give the locker back. */
-  async #leave(unit: EmulatedUnit, id: string, rentalId: string, comesBack: number): Promise<void> {
-    const locker = this.#ownLocker(unit, id, rentalId);
+  /** The next step of a visit: the customer closes an open door, else opens it again, else gives the locker back. */
+  async #continueVisit(unit: EmulatedUnit, id: string, rentalId: string, reopenings: number): Promise<void> {
+    const locker = findRentedLocker(unit, id, rentalId);
     if (locker === undefined) return;
     if (locker.door === 'open') {
-      await unit.decide((model, around) => closeDoor(model, id, around));
-      this.#later(() => this.#leave(unit, id, rentalId, comesBack));
-    } else if (comesBack > 0) {
-      await unit.decide((model, around) => openLocker(model, id, around));
-      this.#later(() => this.#leave(unit, id, rentalId, comesBack - 1));
+      await unit.decide((model, context) => closeDoor(model, id, context));
+      this.#runLater(() => this.#continueVisit(unit, id, rentalId, reopenings));
+    } else if (reopenings > 0) {
+      await unit.decide((model, context) => openLocker(model, id, context));
+      this.#runLater(() => this.#continueVisit(unit, id, rentalId, reopenings - 1));
     } else {
-      await unit.decide((model, around) => giveBackLocker(model, id, around));
+      await unit.decide((model, context) => giveBackLocker(model, id, context));
     }
   }
 
-  /** The locker, unless its rental is over: wiped, released, or given back by somebody else. */
-  #ownLocker(unit: EmulatedUnit, id: string, rentalId: string): UnitLocker | undefined {
-    const locker = lockerOf(unit.model, id);
-    return locker?.rental?.rentalId === rentalId ? locker : undefined;
-  }
-
-  #later(step: () => Promise<void>): void {
+  #runLater(step: () => Promise<void>): void {
     const { random, timers } = this.#deps;
-    timers.after(random.between(...this.#visit.stepMs), () => void this.#step(step));
+    timers.after(random.between(...this.#visit.stepMs), () => void this.#run(step));
   }
 
-  async #step(step: () => Promise<void>): Promise<void> {
-    if (this.#stopped) return;
+  async #run(step: () => Promise<void>): Promise<void> {
+    if (this.#isStopped) return;
     try {
       await step();
     } catch (error) {
-      // A store that fails or closes says so itself; there is nothing left for a customer to do.
+      // The store reports its failure itself and ends the process; the visit ends with it.
       if (!(error instanceof StoreError)) throw error;
     }
   }
+}
+
+/** The locker, while the rental lasts: a wipe, a release or the control API may have ended it. */
+function findRentedLocker(unit: EmulatedUnit, id: string, rentalId: string): UnitLocker | undefined {
+  const locker = findLocker(unit.model, id);
+  return locker?.rental?.rentalId === rentalId ? locker : undefined;
 }

@@ -1,6 +1,7 @@
 /**
- * One unit at work: takes decisions one after another in memory, has them written, and lets nobody hear of anything that
- * is not durable. What the platform and the control API see is always `model`, the state of the last commit.
+ * One running unit. It takes decisions one after another in memory, writes each to the store, and answers only after the
+ * commit: neither the platform nor the control API ever sees a state that a crash could take back. `model` is the state
+ * of the last commit.
  */
 
 import type { VersionedConfiguration } from '../../domain/configuration-values.ts';
@@ -24,26 +25,29 @@ export type UnitChange = 'entries' | 'faults' | 'credentials';
 export interface UnitDependencies {
   readonly store: FleetStore;
   readonly clock: Clock;
+  /** A new UUIDv7 at every call. */
   readonly newId: () => string;
   readonly metrics: FleetMetrics;
-  /** What a unit runs before anybody configured it, and after its store was wiped. */
+  /** The configuration of a unit before its first `applyConfiguration`, and after its store was wiped. */
   readonly factoryConfiguration: VersionedConfiguration;
-  /** Most events that a unit keeps for a platform that has not recorded them. */
+  /** Most unrecorded events that a unit keeps. */
   readonly maxUnrecordedEvents: number;
 }
 
 export class EmulatedUnit {
   readonly name: string;
+  /** host:port. */
   readonly address: string;
   readonly #id: number;
   readonly #deps: UnitDependencies;
   #credentials: Credentials | undefined;
   #faults: Faults;
+  /** The state after the last decision, which may still wait for its commit. */
   #latest: UnitModel;
   #durable: UnitModel;
-  #cutOff = false;
-  #pinged = false;
-  readonly #watchers = new Set<(change: UnitChange) => void>();
+  #isCutOff = false;
+  #wasPinged = false;
+  readonly #changeListeners = new Set<(change: UnitChange) => void>();
 
   constructor(stored: StoredUnit, deps: UnitDependencies) {
     this.name = stored.model.name;
@@ -56,7 +60,7 @@ export class EmulatedUnit {
     this.#durable = stored.model;
   }
 
-  /** As of the last commit. */
+  /** The state of the last commit. */
   get model(): UnitModel {
     return this.#durable;
   }
@@ -65,21 +69,22 @@ export class EmulatedUnit {
     return this.#faults;
   }
 
+  /** Undefined before the unit is registered. */
   get credentials(): Credentials | undefined {
     return this.#credentials;
   }
 
-  /** The platform has pinged it since the simulator started. */
+  /** Whether the platform has pinged the unit since the simulator started. */
   get wasPinged(): boolean {
-    return this.#pinged;
+    return this.#wasPinged;
   }
 
-  /** The unit's own clock. */
+  /** The unit's own clock: the clock of the simulator with the fault `clockSkewMs`. */
   nowMs(): number {
     return this.#deps.clock.nowMs() + this.#faults.clockSkewMs;
   }
 
-  /** What it tells about itself in a ping's answer and in a heartbeat. */
+  /** The content of a ping's answer and of a heartbeat. */
   status(): PingReply {
     const { bootId, bootedAtMs, configuration, log } = this.#durable;
     const nowMs = this.nowMs();
@@ -94,29 +99,31 @@ export class EmulatedUnit {
     };
   }
 
-  /** Calls back after every commit that added to the log, and when faults or credentials have changed. */
-  onChange(watcher: (change: UnitChange) => void): () => void {
-    this.#watchers.add(watcher);
-    return () => this.#watchers.delete(watcher);
+  /** Calls back after each commit that appended to the log, and after each change of faults or credentials. */
+  onChange(listener: (change: UnitChange) => void): void {
+    this.#changeListeners.add(listener);
   }
 
-  /** Takes a decision. Resolves with its answer once everything that the answer rests on is durable. */
-  async decide<A>(decision: (unit: UnitModel, around: DecisionContext) => Decision<A>): Promise<A> {
+  /**
+   * Takes a decision on the latest state. Resolves with the answer when every state that the answer rests on is durable.
+   * @throws StoreError when the store cannot write, or is closed
+   */
+  async decide<A>(decision: (unit: UnitModel, context: DecisionContext) => Decision<A>): Promise<A> {
     const { store, metrics, maxUnrecordedEvents } = this.#deps;
     const before = this.#latest;
-    const around = this.#surroundings();
-    const taken = boundLog(decision(before, around), around, maxUnrecordedEvents);
-    if (taken.unit === before) {
+    const context = this.#decisionContext();
+    const decided = boundLog(decision(before, context), context, maxUnrecordedEvents);
+    if (decided.unit === before) {
       await store.settled();
-      return taken.answer;
+      return decided.answer;
     }
-    this.#latest = taken.unit;
-    await store.saveDecision(this.#id, before, taken, () => {
-      this.#durable = taken.unit;
-      metrics.countCommit(before, taken.unit);
-      if (taken.entries.length > 0) this.#tell('entries');
+    this.#latest = decided.unit;
+    await store.saveDecision(this.#id, before, decided, () => {
+      this.#durable = decided.unit;
+      metrics.countCommit(before, decided.unit);
+      if (decided.entries.length > 0) this.#notifyChange('entries');
     });
-    return taken.answer;
+    return decided.answer;
   }
 
   reboot(): Promise<{ bootId: string }> {
@@ -124,20 +131,21 @@ export class EmulatedUnit {
   }
 
   wipe(): Promise<{ epoch: string; bootId: string }> {
-    return this.decide((unit, around) => wipeUnit(unit, this.#deps.factoryConfiguration, around));
+    return this.decide((unit, context) => wipeUnit(unit, this.#deps.factoryConfiguration, context));
   }
 
-  /** The platform named a place recorded; nobody waits for the entries to go. */
+  /** Deletes the log up to the place that the platform has named recorded. */
   markRecorded(place: { readonly epoch: string; readonly seq: number }): Promise<void> {
-    return this.#note((unit) => markRecorded(unit, place));
+    return this.#mark((unit) => markRecorded(unit, place));
   }
 
+  /** Notes the place up to which JetStream has acknowledged the log. */
   markAcknowledged(epoch: string, seq: number): Promise<void> {
-    return this.#note((unit) => markAcknowledged(unit, epoch, seq));
+    return this.#mark((unit) => markAcknowledged(unit, epoch, seq));
   }
 
-  /** What others have can be told again: a store that cannot keep it any more has said so itself. */
-  async #note(decision: (unit: UnitModel) => Decision<null>): Promise<void> {
+  /** The platform repeats both marks, so a mark that a closing store refuses is lost without harm. */
+  async #mark(decision: (unit: UnitModel) => Decision<null>): Promise<void> {
     try {
       await this.decide(decision);
     } catch (error) {
@@ -146,18 +154,18 @@ export class EmulatedUnit {
   }
 
   markPinged(): void {
-    this.#pinged = true;
+    this.#wasPinged = true;
   }
 
-  /** Whether the unit knows itself to be cut off: its events say so. */
-  setCutOff(cutOff: boolean): void {
-    this.#cutOff = cutOff;
+  /** Whether the unit has no connection to the platform. While it has none, its events carry `offline: true`. */
+  setCutOff(isCutOff: boolean): void {
+    this.#isCutOff = isCutOff;
   }
 
-  /** Sets the faults that are named and leaves the others. */
+  /** Sets the named faults and leaves the others as they are. Resolves when the change is durable. */
   async setFaults(change: FaultChange): Promise<Faults> {
     this.#faults = { ...this.#faults, ...change };
-    this.#tell('faults');
+    this.#notifyChange('faults');
     await this.#deps.store.saveFaults(this.#id, this.#faults);
     return this.#faults;
   }
@@ -165,27 +173,27 @@ export class EmulatedUnit {
   async setCredentials(credentials: Credentials): Promise<void> {
     await this.#deps.store.saveCredentials(this.#id, credentials);
     this.#credentials = credentials;
-    this.#tell('credentials');
+    this.#notifyChange('credentials');
   }
 
-  /** Durable entries from `fromSeq` on, as JSON, in order. */
+  /** Durable log entries from `fromSeq` on as JSON texts, in order of `seq`. */
   entries(fromSeq: number, limit: number): { readonly epoch: UnitBatch['epoch']; readonly bodies: string[] } {
     return { epoch: this.#durable.log.epoch, bodies: this.#deps.store.readLog(this.#id, fromSeq, limit) };
   }
 
-  #surroundings(): DecisionContext {
+  #decisionContext(): DecisionContext {
     const { jammed, declinePayments, applying, offline } = this.#faults;
     return {
       nowMs: this.nowMs(),
       newId: this.#deps.newId,
-      isOffline: offline || this.#cutOff,
+      isOffline: offline || this.#isCutOff,
       jammedLockers: new Set(jammed),
       doesTerminalDecline: declinePayments,
       configurationFault: applying,
     };
   }
 
-  #tell(change: UnitChange): void {
-    for (const watcher of this.#watchers) watcher(change);
+  #notifyChange(change: UnitChange): void {
+    for (const listener of this.#changeListeners) listener(change);
   }
 }

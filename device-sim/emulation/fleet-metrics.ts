@@ -1,59 +1,58 @@
-/** What the simulator did, counted: for its report, for `/readyz` and for the log. */
+/** Counters of a fleet: the simulator's report, its progress line and its log read them. */
 
+import { build } from 'hdr-histogram-js';
 import { firstAvailableSeq, type UnitLog, type UnitModel } from '../unit/model.ts';
 
-/** Each bucket of the histogram is so much wider than the one before: errors of a percentile stay below 5 %. */
-const BUCKET_GROWTH = 1.05;
-const BUCKETS = 400;
-const FIRST_BUCKET_MS = 0.05;
+const US_PER_MS = 1_000;
+/** A longer push counts as this long. */
+const MAX_LATENCY_MS = 3_600_000;
+/** A percentile is within 1 % of the recorded value. */
+const SIGNIFICANT_DIGITS = 2;
 
-/** Durations in buckets that grow: bounded memory, percentiles to within 5 %. */
-export class Histogram {
-  readonly #counts = new Uint32Array(BUCKETS);
-  #total = 0;
+/** Latencies in an HDR histogram: its memory does not grow with the number of recorded values. */
+export class LatencyHistogram {
+  readonly #microseconds = build({
+    lowestDiscernibleValue: 1,
+    highestTrackableValue: MAX_LATENCY_MS * US_PER_MS,
+    numberOfSignificantValueDigits: SIGNIFICANT_DIGITS,
+    autoResize: false,
+  });
 
   get count(): number {
-    return this.#total;
+    return this.#microseconds.totalCount;
   }
 
-  add(ms: number): void {
-    const bucket = Math.ceil(Math.log(Math.max(ms, FIRST_BUCKET_MS) / FIRST_BUCKET_MS) / Math.log(BUCKET_GROWTH));
-    const index = Math.min(BUCKETS - 1, Math.max(0, bucket));
-    this.#counts[index] = (this.#counts[index] ?? 0) + 1;
-    this.#total += 1;
+  record(latencyMs: number): void {
+    const bounded = Math.min(Math.max(0, latencyMs), MAX_LATENCY_MS);
+    this.#microseconds.recordValue(Math.round(bounded * US_PER_MS));
   }
 
-  /** Upper bound in ms of the bucket in which the share `p` (0 to 1) is reached; `null` when nothing was counted. */
-  percentile(p: number): number | null {
-    if (this.#total === 0) return null;
-    let seen = 0;
-    for (const [index, count] of this.#counts.entries()) {
-      seen += count;
-      if (seen >= p * this.#total) return Math.round(FIRST_BUCKET_MS * BUCKET_GROWTH ** index * 100) / 100;
-    }
-    return null;
+  /** The latency in ms that the share `p` (0 to 1) of the recorded values does not exceed; `null` when there are none. */
+  percentileMs(p: number): number | null {
+    if (this.count === 0) return null;
+    return Math.round(this.#microseconds.getValueAtPercentile(p * 100) / 10) / 100;
   }
 }
 
 export class FleetMetrics {
-  /** Entries that units have written. */
+  /** Events that units have written to their logs. */
   produced = 0;
-  /** Entries that JetStream has acknowledged. */
+  /** Events that JetStream has acknowledged. */
   acknowledged = 0;
-  /** Entries that the platform named recorded. */
+  /** Events that the platform has named recorded. */
   recorded = 0;
-  /** Entries that went with a wiped store before the platform had recorded them. */
+  /** Events that a wiped store deleted before the platform had named them recorded. */
   wipedUnrecorded = 0;
-  /** Entries that went because a log was full, before the platform had recorded them. */
+  /** Events that a full log deleted before the platform had named them recorded. */
   droppedUnrecorded = 0;
   pushes = 0;
   failedPushes = 0;
   commands = 0;
   customersServed = 0;
   customersTurnedAway = 0;
-  readonly pushLatency = new Histogram();
+  readonly pushLatency = new LatencyHistogram();
 
-  /** Counts what a commit changed in a unit's log. */
+  /** Counts what a commit has changed in a unit's log. */
   countCommit({ log: before }: UnitModel, { log: after }: UnitModel): void {
     if (before === after) return;
     if (before.epoch !== after.epoch) {
@@ -63,21 +62,21 @@ export class FleetMetrics {
     }
     this.produced += after.lastSeq - before.lastSeq;
     this.acknowledged += after.acknowledgedSeq - before.acknowledgedSeq;
-    // A platform that goes on behind a gap has not recorded what was dropped in it.
-    const skipped = after.recordedSeq > before.droppedSeq ? unrecordedDrop(before) : 0;
+    // A platform that continues behind a gap names a later seq recorded, although it never had the dropped events.
+    const skipped = after.recordedSeq > before.droppedSeq ? droppedUnrecorded(before) : 0;
     this.recorded += after.recordedSeq - before.recordedSeq - skipped;
-    this.droppedUnrecorded += unrecordedDrop(after) - unrecordedDrop(before) + skipped;
+    this.droppedUnrecorded += droppedUnrecorded(after) - droppedUnrecorded(before) + skipped;
   }
 
-  /** Counts what an earlier run left: it is to be recorded in this one. */
+  /** Counts the events that an earlier run has left unrecorded: this run expects them to be recorded. */
   countUnrecordedAtStart({ log }: UnitModel): void {
     this.produced += log.lastSeq - log.recordedSeq;
     this.acknowledged += log.acknowledgedSeq - log.recordedSeq;
-    this.droppedUnrecorded += unrecordedDrop(log);
+    this.droppedUnrecorded += droppedUnrecorded(log);
   }
 }
 
-/** Entries that a full log has let go and the platform has not named recorded. */
-function unrecordedDrop({ droppedSeq, recordedSeq }: UnitLog): number {
+/** Events that a full log has deleted and that the platform has not named recorded. */
+function droppedUnrecorded({ droppedSeq, recordedSeq }: UnitLog): number {
   return Math.max(0, droppedSeq - recordedSeq);
 }

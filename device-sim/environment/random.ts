@@ -1,75 +1,54 @@
-/** Seeded randomness: xoshiro128** (Blackman and Vigna), its state filled by splitmix32. The same seed, the same fleet. */
+/** Randomness as a dependency: every random choice of the simulator is drawn from a seed, so that a run can be repeated. */
 
 import { createHash } from 'node:crypto';
+import { uniformFloat64 } from 'pure-rand/distribution/uniformFloat64';
+import { uniformInt } from 'pure-rand/distribution/uniformInt';
+import { xoroshiro128plusFromState } from 'pure-rand/generator/xoroshiro128plus';
+import type { RandomGenerator } from 'pure-rand/types/RandomGenerator';
 
-const TWO_TO_32 = 4_294_967_296;
+const STATE_WORDS = [0, 4, 8, 12] as const;
 
 export class Random {
-  #a: number;
-  #b: number;
-  #c: number;
-  #d: number;
+  readonly #generator: RandomGenerator;
 
-  /** `stream` keeps the choices of one purpose apart from those of another under the same seed. */
+  /**
+   * The same seed and stream give the same draws.
+   * @param stream names a purpose: draws for one purpose do not shift those of another under the same seed
+   */
   constructor(seed: number, stream: string) {
-    const mix = splitmix32(createHash('sha256').update(`${seed}/${stream}`).digest().readUInt32LE(0));
-    this.#a = mix();
-    this.#b = mix();
-    this.#c = mix();
-    this.#d = mix() | 1;
+    const hash = createHash('sha256').update(`${seed}/${stream}`).digest();
+    this.#generator = xoroshiro128plusFromState(STATE_WORDS.map((offset) => hash.readInt32LE(offset)));
   }
 
-  /** From 0, below 1. */
+  /** A number from 0 (included) to 1 (excluded). */
   next(): number {
-    const result = Math.imul(rotateLeft(Math.imul(this.#b, 5), 7), 9) >>> 0;
-    const shifted = this.#b << 9;
-    this.#c ^= this.#a;
-    this.#d ^= this.#b;
-    this.#b ^= this.#c;
-    this.#a ^= this.#d;
-    this.#c ^= shifted;
-    this.#d = rotateLeft(this.#d, 11);
-    return result / TWO_TO_32;
+    return uniformFloat64(this.#generator);
   }
 
   /** A whole number, both ends included. */
   integer(minimum: number, maximum: number): number {
-    return minimum + Math.floor(this.next() * (maximum - minimum + 1));
+    return uniformInt(this.#generator, minimum, maximum);
   }
 
+  /** A number from `minimum` (included) to `maximum` (excluded). */
   between(minimum: number, maximum: number): number {
     return minimum + this.next() * (maximum - minimum);
   }
 
-  chance(probability: number): boolean {
+  /** True with a probability from 0 to 1. */
+  isChosen(probability: number): boolean {
     return this.next() < probability;
   }
 
-  /** @throws RangeError when there is nothing to choose from */
+  /** @throws RangeError when the list is empty */
   pick<T>(choices: readonly T[]): T {
-    const choice = choices[Math.floor(this.next() * choices.length)];
-    if (choice === undefined) throw new RangeError('there is nothing to choose from');
+    const choice = choices.length === 0 ? undefined : choices[this.integer(0, choices.length - 1)];
+    if (choice === undefined) throw new RangeError('cannot pick from an empty list');
     return choice;
   }
 
-  /** The gap to the next arrival when arrivals are independent and `mean` apart on average. */
+  /** The time to the next arrival of a Poisson process whose arrivals are `mean` apart on average. */
   exponential(mean: number): number {
     return -Math.log(1 - this.next()) * mean;
   }
-}
-
-function rotateLeft(value: number, bits: number): number {
-  return (value << bits) | (value >>> (32 - bits));
-}
-
-function splitmix32(seed: number): () => number {
-  let state = seed | 0;
-  return () => {
-    state = (state + 0x9e3779b9) | 0;
-    let mixed = state ^ (state >>> 16);
-    mixed = Math.imul(mixed, 0x21f0aaad);
-    mixed ^= mixed >>> 15;
-    mixed = Math.imul(mixed, 0x735a2d97);
-    return mixed ^ (mixed >>> 15);
-  };
 }

@@ -1,4 +1,7 @@
-/** Which address each unit has: one of its own in 127.0.0.0/8, or a port of its own where that is not allowed (macOS). */
+/**
+ * The addresses of a fleet: each unit has its own address in 127.0.0.0/8. Where the system only knows 127.0.0.1 (macOS), each
+ * unit has its own port instead.
+ */
 
 import { freePort } from '../../platform/process/ports.ts';
 
@@ -7,24 +10,26 @@ const BLOCK_SIZE = 256;
 const LOOPBACK = '127.0.0.1';
 
 export interface AddressPlan {
-  /** host:port of the unit with this number in the fleet. */
+  /** host:port of the unit with this index in the fleet. */
   address(index: number): string;
 }
 
 /**
- * `port`: the common port of all units, or the first of them; another is chosen when it is 0 or taken, unless it is
- * `settled`: an address, once given out, is kept, since the platform knows it.
+ * @param port the common port of all units, or the first port where each unit has its own; 0 takes a free one
+ * @param isFixed units with this port are registered at the platform: the port is kept even when it is taken. Otherwise a free
+ *   port replaces one that is taken
  */
-export function planAddresses(port: number, settled: boolean): AddressPlan {
-  const usable = settled || (port !== 0 && tryListening(loopbackAddress(0), port) !== 'taken');
-  const wanted = usable ? port : freePort();
-  const ownAddresses = tryListening(loopbackAddress(0), wanted) !== 'forbidden';
+export function planAddresses(port: number, isFixed: boolean): AddressPlan {
+  const isUsable = isFixed || (port !== 0 && tryListening(loopbackAddress(0), port) !== 'taken');
+  const chosenPort = isUsable ? port : freePort();
+  const hasOwnAddresses = tryListening(loopbackAddress(0), chosenPort) !== 'forbidden';
   return {
-    address: (index) => (ownAddresses ? `${loopbackAddress(index)}:${wanted}` : `${LOOPBACK}:${wanted + index}`),
+    address: (index) =>
+      hasOwnAddresses ? `${loopbackAddress(index)}:${chosenPort}` : `${LOOPBACK}:${chosenPort + index}`,
   };
 }
 
-/** 127.64.0.1, 127.64.0.2, … */
+/** 127.64.0.1, 127.64.0.2, … for the indexes 0, 1, … */
 export function loopbackAddress(index: number): string {
   const number = index + 1;
   const block = FIRST_BLOCK + Math.floor(number / BLOCK_SIZE ** 2);

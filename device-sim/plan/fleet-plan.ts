@@ -1,18 +1,18 @@
-/** Which units a seed makes: the same seed and counts give the same names, lockers and places, always. */
+/** The units of a fleet. The same seed and counts always give the same names, lockers and locations. */
 
 import type { Locker, LockerSize } from '../../domain/vocabulary.ts';
 import { Random } from '../environment/random.ts';
 
-/** Seed 1 makes `PL-1000`, `PL-1001`, …; every other seed has letters of its own, so that fleets never share a name. */
+/** Seed 1 gives `PL-1000`, `PL-1001`, …; every other seed has another prefix, so that two fleets never share a name. */
 const FIRST_PREFIX = 'PL';
 const FIRST_NUMBER = 1_000;
 const LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ';
 const MIN_PREFIX_LENGTH = 2;
-/** Where fleets stand, and how far around (degrees). */
+/** Units are placed at most this far around the centre, in degrees. */
 const CENTRE = { lat: 52.1, lon: 19.4 };
-const SPREAD = { lat: 2.6, lon: 4.5 };
+const MAX_OFFSET = { lat: 2.6, lon: 4.5 };
 const KINDS = ['campsite', 'festival', 'station'] as const;
-/** How often each size is built, of ten. */
+/** Sizes of ten lockers: the share of each size among them is its probability. */
 const SIZE_MIX: readonly LockerSize[] = ['S', 'S', 'S', 'S', 'M', 'M', 'M', 'L', 'L', 'XL'];
 
 export interface PlannedUnit {
@@ -24,23 +24,23 @@ export interface PlannedUnit {
   readonly lockers: readonly Locker[];
 }
 
-export function planFleet(wanted: { units: number; lockers: number; seed: number }): PlannedUnit[] {
-  const prefix = fleetPrefix(wanted.seed);
-  return Array.from({ length: wanted.units }, (_, index) => {
+export function planFleet(request: { units: number; lockers: number; seed: number }): PlannedUnit[] {
+  const prefix = fleetPrefix(request.seed);
+  return Array.from({ length: request.units }, (_, index) => {
     const name = `${prefix}-${FIRST_NUMBER + index}`;
-    // A unit of its own stream: it stays the same however many there are.
-    const random = new Random(wanted.seed, name);
+    // Each unit has a stream of random numbers of its own: a larger fleet does not change the units of a smaller one.
+    const random = new Random(request.seed, name);
     const kind = random.pick(KINDS);
     return {
       name,
       displayName: `${kind.slice(0, 1).toUpperCase()}${kind.slice(1)} ${FIRST_NUMBER + index}`,
       location: {
-        lat: rounded(CENTRE.lat + random.between(-SPREAD.lat, SPREAD.lat)),
-        lon: rounded(CENTRE.lon + random.between(-SPREAD.lon, SPREAD.lon)),
+        lat: rounded(CENTRE.lat + random.between(-MAX_OFFSET.lat, MAX_OFFSET.lat)),
+        lon: rounded(CENTRE.lon + random.between(-MAX_OFFSET.lon, MAX_OFFSET.lon)),
       },
       timeZone: 'Europe/Warsaw',
       tags: ['simulated', kind],
-      lockers: Array.from({ length: wanted.lockers }, (_, locker) => ({
+      lockers: Array.from({ length: request.lockers }, (_, locker) => ({
         id: lockerId(locker),
         size: random.pick(SIZE_MIX),
       })),
@@ -48,7 +48,7 @@ export function planFleet(wanted: { units: number; lockers: number; seed: number
   });
 }
 
-/** Two letters counting on from `PL`, and three once those are used up. */
+/** The prefix of unit names: two letters that count from `PL` to `ZZ`, then three that count from `AAA`, and so on. */
 export function fleetPrefix(seed: number): string {
   let left = seed - 1 + LETTERS.indexOf(FIRST_PREFIX.charAt(0)) * LETTERS.length;
   left += LETTERS.indexOf(FIRST_PREFIX.charAt(1));
@@ -66,7 +66,7 @@ export function fleetPrefix(seed: number): string {
   return prefix;
 }
 
-/** `A` to `Z`, then `AA`, `AB`, …, as the columns of a sheet. */
+/** `A` to `Z`, then `AA`, `AB`, …, like the columns of a spreadsheet. */
 export function lockerId(index: number): string {
   const letter = LETTERS.charAt(index % LETTERS.length);
   return index < LETTERS.length ? letter : lockerId(Math.floor(index / LETTERS.length) - 1) + letter;

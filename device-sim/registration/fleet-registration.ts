@@ -1,6 +1,6 @@
 /**
- * Brings the fleet to the platform: units without credentials are registered in chunks, and what each gets is stored line
- * by line as it arrives. It goes on until every unit has credentials or a reason why it cannot have any.
+ * Registers the units of a fleet at the platform. Units without credentials are imported in chunks, and the credentials
+ * of each unit are stored as soon as its line of the answer arrives, since the platform shows them only once.
  */
 
 import { type Static, Type } from '@sinclair/typebox';
@@ -8,34 +8,32 @@ import { Value } from '@sinclair/typebox/value';
 import { errorMessage } from '../../platform/observability/error-message.ts';
 import type { Log } from '../../platform/observability/log.ts';
 import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
-import type { Timers } from '../environment/clock.ts';
+import type { Timers } from '../environment/timers.ts';
 import type { PlannedUnit } from '../plan/fleet-plan.ts';
 import { Credentials } from '../unit/credentials.ts';
+import { type PlatformApi, RegistrationRefusedError } from './platform-api.ts';
 
-/** Units in one import. */
+/** Most units in one import. */
 const MAX_UNITS_PER_IMPORT = 500;
 const IMPORT_TIMEOUT_MS = 60_000;
 const ROTATE_TIMEOUT_MS = 10_000;
-/** The platform may still be starting. */
+/** The wait for a platform that does not answer: it may still be starting. */
 const RETRY_MS = 250;
-const RETRIES_BETWEEN_REPORTS = 40;
-/** A unit that the platform refuses is tried again this much later: somebody may have put it right. */
+const RETRIES_BETWEEN_LOG_LINES = 40;
+/** The wait before units that the platform has refused are tried again: an operator may have corrected the cause. */
 const REFUSED_RETRY_MS = 30_000;
+const UNAUTHORIZED = 401;
+const FORBIDDEN = 403;
 const CONFLICT = 409;
 const SERVER_ERROR = 500;
+/** Longest part of an answer that an error text quotes. */
+const MAX_QUOTED_LENGTH = 200;
 
-/** How a unit is reached and reaches the platform; the same for a whole fleet. */
+/** How the platform reaches a unit, and how the unit delivers its events; one choice for a whole fleet. */
 export interface UnitChannels {
   readonly probe: 'udp' | 'http' | 'nats';
   readonly delivery: 'push' | 'fetch';
   readonly commandChannel: 'http' | 'nats';
-}
-
-export interface PlatformApi {
-  /** Such as `http://127.0.0.1:3000`. */
-  readonly url: string;
-  /** A token with the role `ops`. */
-  readonly opsToken: () => Promise<string>;
 }
 
 export interface RegistrationDependencies {
@@ -63,116 +61,129 @@ const ImportLine = Type.Object({
 });
 const Rotated = Type.Object({ credentials: Credentials });
 
-/** The platform cannot be asked now. */
+/** The platform does not answer, or answers that it cannot do it now. The error is retryable. */
 class PlatformUnavailableError extends Error {
   override readonly name = 'PlatformUnavailableError';
 }
 
 export class FleetRegistration {
   readonly #deps: RegistrationDependencies;
-  /** Why units are not registered, by name. */
+  /** Why the platform refuses a unit, by the name of the unit. */
   readonly problems = new Map<string, string>();
-  readonly #stop = new AbortController();
+  readonly #abort = new AbortController();
 
   constructor(deps: RegistrationDependencies) {
     this.#deps = deps;
   }
 
-  /** Breaks off what it is doing. */
+  /** Ends `run`, also in the middle of a request. */
   stop(): void {
-    this.#stop.abort();
+    this.#abort.abort();
   }
 
-  /** Returns when every unit is registered, or it was stopped. */
+  /**
+   * Retries until every unit has credentials. Resolves then, or when it is stopped.
+   * @throws RegistrationRefusedError when the platform refuses the simulator's token
+   */
   async run(candidates: readonly Candidate[]): Promise<void> {
     const { timers, log } = this.#deps;
-    for (let attempt = 1; !this.#stop.signal.aborted; attempt++) {
-      const missing = candidates.filter(({ unit }) => unit.credentials === undefined);
-      if (missing.length === 0) return;
+    for (let attempt = 1; !this.#abort.signal.aborted; attempt++) {
+      const unregistered = candidates.filter(({ unit }) => unit.credentials === undefined);
+      if (unregistered.length === 0) return;
       try {
-        await this.#register(missing);
-        const left = missing.filter(({ unit }) => unit.credentials === undefined).length;
-        if (left > 0 && left === missing.length) await timers.pause(REFUSED_RETRY_MS);
+        await this.#register(unregistered);
+        const left = unregistered.filter(({ unit }) => unit.credentials === undefined).length;
+        if (left > 0 && left === unregistered.length) await timers.pause(REFUSED_RETRY_MS);
       } catch (error) {
         if (!(error instanceof PlatformUnavailableError)) throw error;
-        if (this.#stop.signal.aborted) return;
-        if (attempt % RETRIES_BETWEEN_REPORTS === 1) log.info('waiting for the platform', { why: error.message });
+        if (this.#abort.signal.aborted) return;
+        if (attempt % RETRIES_BETWEEN_LOG_LINES === 1) {
+          log.info(`The simulator waits for the platform at ${this.#deps.platform.url} to register its units.`, {
+            unregistered: unregistered.length,
+            cause: error.message,
+          });
+        }
         await timers.pause(RETRY_MS);
       }
     }
   }
 
-  async #register(missing: readonly Candidate[]): Promise<void> {
-    for (let start = 0; start < missing.length && !this.#stop.signal.aborted; start += MAX_UNITS_PER_IMPORT) {
-      await this.#import(missing.slice(start, start + MAX_UNITS_PER_IMPORT));
+  async #register(unregistered: readonly Candidate[]): Promise<void> {
+    for (let start = 0; start < unregistered.length && !this.#abort.signal.aborted; start += MAX_UNITS_PER_IMPORT) {
+      await this.#import(unregistered.slice(start, start + MAX_UNITS_PER_IMPORT));
     }
-    const registered = missing.filter(({ unit }) => unit.credentials !== undefined).length;
-    if (registered > 0) this.#deps.log.info('units registered', { units: registered });
+    const registered = unregistered.filter(({ unit }) => unit.credentials !== undefined).length;
+    if (registered > 0) this.#deps.log.info('The platform has registered units.', { units: registered });
   }
 
   async #import(chunk: readonly Candidate[]): Promise<void> {
     const { channels } = this.#deps;
     const body = chunk.map(({ plan, unit }) => `${JSON.stringify({ ...plan, address: unit.address, ...channels })}\n`);
     const response = await this.#post('/v1/units/import', IMPORT_TIMEOUT_MS, body.join(''), 'application/x-ndjson');
-    if (!response.ok || response.body === null) throw await unavailableAnswer(response);
+    if (!response.ok || response.body === null) throw await importError(response, this.#deps.platform.url);
     let index = 0;
-    // Every line is read before anything is tried again: credentials are shown only once.
+    // An error in one line must not skip the lines behind it: their credentials are not shown again.
     let unavailable: string | undefined;
-    for await (const line of lines(response.body)) {
+    for await (const line of linesOf(response.body)) {
       const candidate = chunk[index];
       index += 1;
       if (candidate === undefined) break;
-      unavailable = (await this.#take(candidate, line)) ?? unavailable;
+      unavailable = (await this.#applyImportLine(candidate, line)) ?? unavailable;
     }
     if (unavailable !== undefined) throw new PlatformUnavailableError(unavailable);
-    if (index < chunk.length) throw new PlatformUnavailableError('the answer to the import broke off');
+    if (index < chunk.length) throw new PlatformUnavailableError('The connection broke off during the import.');
   }
 
-  /** @returns why the platform could not do it now, if that is what it says */
-  async #take({ unit }: Candidate, line: string): Promise<string | undefined> {
-    const answer = parse(ImportLine, line);
+  /** @returns why the platform cannot register the unit now; undefined when the line is final */
+  async #applyImportLine({ unit }: Candidate, line: string): Promise<string | undefined> {
+    const answer = parseAs(ImportLine, line);
     const status = answer?.problem?.status ?? 0;
-    if (status >= SERVER_ERROR) return `the import answered ${describeProblem(answer?.problem)}`;
-    if (answer === undefined) this.#refuse(unit, `the platform answered something else: ${line.slice(0, 200)}`);
-    else if (answer.credentials !== undefined) {
+    if (status >= SERVER_ERROR) return `The import answered ${describeProblem(answer?.problem)}.`;
+    if (answer === undefined) {
+      this.#noteRefusal(unit, `the platform's answer cannot be read: ${line.slice(0, MAX_QUOTED_LENGTH)}`);
+    } else if (answer.credentials !== undefined) {
       this.problems.delete(unit.name);
       await unit.setCredentials(answer.credentials);
-    } else if (status === CONFLICT) await this.#rotate(unit);
-    else this.#refuse(unit, `the platform refused it: ${describeProblem(answer.problem)}`);
+    } else if (status === CONFLICT) await this.#rotateCredentials(unit);
+    else this.#noteRefusal(unit, `the platform refused it: ${describeProblem(answer.problem)}`);
     return undefined;
   }
 
-  /** The platform knows the unit, and this store has no credentials for it: it gets new ones, if that is possible. */
-  async #rotate(unit: EmulatedUnit): Promise<void> {
+  /** The platform has the unit, and the simulator's store has no credentials of it: the unit needs new ones. */
+  async #rotateCredentials(unit: EmulatedUnit): Promise<void> {
     const path = `/v1/units/${encodeURIComponent(unit.name)}/credentials/rotate`;
     const response = await this.#post(path, ROTATE_TIMEOUT_MS, '{}', 'application/json');
-    const rotated = parse(Rotated, await response.text());
+    const rotated = parseAs(Rotated, await textOf(response));
     if (response.ok && rotated !== undefined) {
       this.problems.delete(unit.name);
-      this.#deps.log.warn('the platform knew this unit, its credentials were lost here: rotated', { unit: unit.name });
+      this.#deps.log.warn(
+        'The platform has this unit registered, and the simulator had lost its credentials. The simulator has rotated them.',
+        { unit: unit.name },
+      );
       return unit.setCredentials(rotated.credentials);
     }
-    this.#refuse(
+    this.#noteRefusal(
       unit,
-      `the platform knows it already, but this simulator has lost its credentials, and rotating them answered ` +
-        `${response.status}; choose another seed (SIM_SEED), or restore the simulator's store`,
+      'the platform has it registered, this simulator has lost its credentials, and rotating them answered ' +
+        `${response.status}; choose another seed (SIM_SEED), or restore the store of the simulator`,
     );
   }
 
-  #refuse(unit: EmulatedUnit, why: string): void {
-    if (this.problems.get(unit.name) === why) return;
-    this.problems.set(unit.name, why);
-    this.#deps.log.error(`${unit.name} cannot be registered: ${why}`);
+  #noteRefusal(unit: EmulatedUnit, reason: string): void {
+    if (this.problems.get(unit.name) === reason) return;
+    this.problems.set(unit.name, reason);
+    this.#deps.log.error(`${unit.name} cannot be registered: ${reason}`);
   }
 
   async #post(path: string, timeoutMs: number, body: string, contentType: string): Promise<Response> {
     const { url, opsToken } = this.#deps.platform;
+    const token = await opsToken();
     try {
       return await fetch(`${url}${path}`, {
         method: 'POST',
-        headers: { authorization: `Bearer ${await opsToken()}`, 'content-type': contentType },
+        headers: { authorization: `Bearer ${token}`, 'content-type': contentType },
         body,
-        signal: AbortSignal.any([AbortSignal.timeout(timeoutMs), this.#stop.signal]),
+        signal: AbortSignal.any([AbortSignal.timeout(timeoutMs), this.#abort.signal]),
         keepalive: false,
       });
     } catch (error) {
@@ -181,28 +192,44 @@ export class FleetRegistration {
   }
 }
 
-async function unavailableAnswer(response: Response): Promise<PlatformUnavailableError> {
-  const text = (await response.text()).slice(0, 200);
-  return new PlatformUnavailableError(`the import answered ${response.status} ${text}`);
+async function importError(response: Response, url: string): Promise<Error> {
+  const { status } = response;
+  const answer = (await textOf(response)).slice(0, MAX_QUOTED_LENGTH);
+  if (status === UNAUTHORIZED || status === FORBIDDEN) {
+    return new RegistrationRefusedError(
+      `The platform at ${url} answered ${status} to the token with which the simulator registers its units, so none is ` +
+        'registered. The simulator and the platform use different keys: start the simulator with the DATA_DIR or the ' +
+        `AUTH_JWT_SECRET of the platform. The answer was: ${answer}`,
+    );
+  }
+  return new PlatformUnavailableError(`The import answered ${status} ${answer}`);
 }
 
-/** Lines of a body, as they arrive. @throws PlatformUnavailableError when it breaks off */
-async function* lines(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+async function textOf(response: Response): Promise<string> {
+  try {
+    return await response.text();
+  } catch (error) {
+    throw new PlatformUnavailableError('The connection broke off during an answer.', { cause: error });
+  }
+}
+
+/** The lines of a body as they arrive. @throws PlatformUnavailableError when the connection breaks off */
+async function* linesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
   const decoder = new TextDecoder();
   let rest = '';
   try {
     for await (const chunk of body) {
-      const parts = (rest + decoder.decode(chunk, { stream: true })).split('\n');
-      rest = parts.pop() ?? '';
-      for (const line of parts) if (line.trim() !== '') yield line;
+      const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
+      rest = lines.pop() ?? '';
+      for (const line of lines) if (line.trim() !== '') yield line;
     }
   } catch (error) {
-    throw new PlatformUnavailableError('the answer to the import broke off', { cause: error });
+    throw new PlatformUnavailableError('The connection broke off during the import.', { cause: error });
   }
   if (rest.trim() !== '') yield rest;
 }
 
-function parse<S extends typeof ImportLine | typeof Rotated>(schema: S, text: string): Static<S> | undefined {
+function parseAs<S extends typeof ImportLine | typeof Rotated>(schema: S, text: string): Static<S> | undefined {
   try {
     const value: unknown = JSON.parse(text);
     return Value.Check(schema, value) ? value : undefined;

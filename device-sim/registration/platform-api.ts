@@ -1,22 +1,38 @@
-/** What `main.ts` and `cli.ts` make of the settings. */
+/** The API of the platform at which the simulator registers its units, and the operator's tokens for it. */
 
-import { join } from 'node:path';
 import { signToken } from '../../platform/auth/tokens.ts';
 import type { Config } from '../../platform/config/config.ts';
 import { loadKeys } from '../../platform/credentials/keys.ts';
-import type { PlatformApi } from './fleet-registration.ts';
 
 const TOKEN_TTL_S = 300;
 const TOKEN_SUBJECT = 'device-sim';
 
-/** The platform of this machine, and the tokens with which units are registered there. */
-export function platformApi(config: Config, nowMs: () => number): PlatformApi {
+export interface PlatformApi {
+  /** Base URL, such as `http://127.0.0.1:3000`. */
+  readonly url: string;
+  /**
+   * A token with the role `ops`.
+   * @throws RegistrationRefusedError when the simulator has no key to sign one
+   */
+  readonly opsToken: () => Promise<string>;
+}
+
+/** The platform refuses every registration of this simulator. The error is terminal: a retry gets the same answer. */
+export class RegistrationRefusedError extends Error {
+  override readonly name = 'RegistrationRefusedError';
+}
+
+/** The platform that runs on this machine under the same settings. */
+export function localPlatformApi(config: Config, nowMs: () => number): PlatformApi {
   const { host, port } = config.http;
   return {
-    url: `http://${reachable(host)}:${port}`,
+    url: `http://${connectableHost(host)}:${port}`,
     opsToken: async () => {
       if (config.auth.jwksUrl !== undefined) {
-        throw new Error('with AUTH_JWKS_URL the simulator cannot sign itself a token; set AUTH_JWT_SECRET instead');
+        throw new RegistrationRefusedError(
+          'The simulator cannot sign a token for the platform, because AUTH_JWKS_URL leaves signing to an identity ' +
+            'provider. Set AUTH_JWT_SECRET instead, or SIM_UNITS=0 to run without simulated units.',
+        );
       }
       const secret = config.auth.jwtSecret ?? (await loadKeys(config.dataDir)).jwtSecret;
       return signToken({ secret, sub: TOKEN_SUBJECT, role: 'ops', ttlS: TOKEN_TTL_S, nowMs: nowMs() });
@@ -24,13 +40,8 @@ export function platformApi(config: Config, nowMs: () => number): PlatformApi {
   };
 }
 
-/** The store of the fleet of a seed: one fleet, one file, whoever runs it. */
-export function storePath(config: Config, seed: number): string {
-  return join(config.dataDir, 'device-sim', `fleet-${seed}.sqlite`);
-}
-
-/** An address that stands for all addresses cannot be called everywhere. */
-function reachable(host: string): string {
+/** A host to connect to. A server that listens on all addresses (0.0.0.0 or ::) is reached at the loopback address. */
+function connectableHost(host: string): string {
   if (host === '0.0.0.0') return '127.0.0.1';
   if (host === '::') return '[::1]';
   return host.includes(':') ? `[${host}]` : host;

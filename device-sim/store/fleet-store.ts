@@ -1,11 +1,11 @@
 /**
- * The memory of all units of a process, in one SQLite file: far cheaper than a file each, and one fsync serves everybody
- * who waits (`group-commit.ts`). A change writes only the parts of a unit that are new values.
+ * The durable state of a fleet in one SQLite file. One file for all units lets one fsync make the decisions of many units
+ * durable (`group-commit.ts`). A write updates only the columns whose value has changed.
  */
 
 import { Database } from 'bun:sqlite';
 import { mkdirSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
 import { type Faults, NO_FAULTS } from '../faults/faults.ts';
 import type { Credentials } from '../unit/credentials.ts';
@@ -15,7 +15,7 @@ import { prepareSchema } from './schema.ts';
 
 export interface StoredUnit {
   readonly id: number;
-  /** host:port, as the platform knows it. */
+  /** host:port, under which the unit is registered at the platform. */
   readonly address: string;
   readonly credentials: Credentials | undefined;
   readonly faults: Faults;
@@ -49,7 +49,12 @@ interface AnsweredRow {
   readonly forget_at_ms: number;
 }
 
-const ignore = (): null => null;
+const doNothing = (): null => null;
+
+/** The path of the store of a fleet. The fleet of a seed has one store, whichever command runs it. */
+export function fleetStorePath(dataDir: string, seed: number): string {
+  return join(dataDir, 'device-sim', `fleet-${seed}.sqlite`);
+}
 
 export class FleetStore {
   readonly #database: Database;
@@ -63,8 +68,9 @@ export class FleetStore {
   }
 
   /**
-   * `onFailure`: a commit failed, and the process must end.
-   * @throws StoreError when another process has the file
+   * Opens the store, and creates it when the file does not exist.
+   * @param onFailure is called once when a commit fails: the process has to end
+   * @throws StoreError when another process has the file open, or a newer version wrote it
    */
   static open(path: string, onFailure: (error: StoreError) => void): FleetStore {
     mkdirSync(dirname(path), { recursive: true });
@@ -78,7 +84,7 @@ export class FleetStore {
     return new FleetStore(database, onFailure);
   }
 
-  /** Every unit that was ever made here, by name. */
+  /** All units of the store by name. */
   loadUnits(): Map<string, StoredUnit> {
     const answered = new Map<number, Record<string, AnsweredCommand>>();
     for (const row of this.#database.query<AnsweredRow, []>('select * from answered').iterate()) {
@@ -93,7 +99,7 @@ export class FleetStore {
     return units;
   }
 
-  /** Makes new units with the first entries of their logs, all in one transaction. */
+  /** Creates units with the first entries of their logs, all in one transaction. */
   createUnits(units: readonly (Omit<StoredUnit, 'id'> & { readonly entries: readonly BatchEvent[] })[]): StoredUnit[] {
     return this.#database.transaction(() =>
       units.map(({ entries, ...unit }) => {
@@ -118,7 +124,7 @@ export class FleetStore {
     )();
   }
 
-  /** Keeps what a decision changed. Resolves when it is durable; `committed` runs right before. */
+  /** Writes what a decision has changed. `committed` runs right after the commit, before the promise resolves. */
   saveDecision(
     id: number,
     before: UnitModel,
@@ -130,20 +136,20 @@ export class FleetStore {
 
   saveCredentials(id: number, credentials: Credentials): Promise<void> {
     const text = JSON.stringify(credentials);
-    return this.#commits.write(() => this.#statements.setCredentials.run({ id, credentials: text }), ignore);
+    return this.#commits.write(() => this.#statements.setCredentials.run({ id, credentials: text }), doNothing);
   }
 
   saveFaults(id: number, faults: Faults): Promise<void> {
     const text = JSON.stringify(faults);
-    return this.#commits.write(() => this.#statements.setFaults.run({ id, faults: text }), ignore);
+    return this.#commits.write(() => this.#statements.setFaults.run({ id, faults: text }), doNothing);
   }
 
-  /** Resolves when everything that was saved so far is durable. */
+  /** Resolves when all earlier writes are durable. */
   settled(): Promise<void> {
     return this.#commits.settled();
   }
 
-  /** Durable entries of a unit's log as JSON, in order, from `fromSeq` on. */
+  /** Durable entries of a unit's log as JSON texts, from `fromSeq` on, in order of `seq`. */
   readLog(id: number, fromSeq: number, limit: number): string[] {
     return this.#statements.readLog.all({ id, fromSeq, limit }).map((row) => row.body);
   }
@@ -230,13 +236,13 @@ function prepareStatements(database: Database) {
   };
 }
 
-/** The file is this program's own: its JSON has the shape in which it was written. */
+/** Only this program writes the file, so its JSON has the shape that `saveDecision` gave it. */
 function toStoredUnit(row: UnitRow, answered: UnitModel['answeredCommands']): StoredUnit {
   return {
     id: row.id,
     address: row.address,
     credentials: row.credentials === null ? undefined : JSON.parse(row.credentials),
-    // What an older simulator wrote lacks the faults that came later.
+    // A store of an older version lacks the faults that later versions have added.
     faults: { ...NO_FAULTS, ...JSON.parse(row.faults) },
     model: {
       name: row.name,

@@ -1,13 +1,13 @@
 /**
- * Group commit: everything that wants to be written in one turn of the event loop goes into one transaction, one fsync.
+ * Group commit: all writes of one turn of the event loop share one transaction, and so one fsync.
  *
- * A decision is taken in memory at once, and nobody hears of it before its transaction has been committed. When a commit
- * fails, memory is ahead of the disk for good: the store takes nothing more, and the process has to end.
+ * A unit takes a decision in memory first, and answers after the commit. When a commit fails, the memory of the process is
+ * ahead of its disk and cannot go back: the store accepts no further write, and the process has to end.
  */
 
 import type { Database } from 'bun:sqlite';
 
-/** Most writes in one transaction: more would hold up the event loop. */
+/** Most writes in one transaction: a longer one would block the event loop. */
 const MAX_WRITES_PER_COMMIT = 1_000;
 
 interface Write {
@@ -20,7 +20,7 @@ interface Group {
   readonly done: PromiseWithResolvers<void>;
 }
 
-/** The store could not keep what it was given, or was closed before. */
+/** The store cannot be opened, cannot write, or is closed. */
 export class StoreError extends Error {
   override readonly name = 'StoreError';
 }
@@ -28,20 +28,20 @@ export class StoreError extends Error {
 export class GroupCommit {
   readonly #database: Database;
   readonly #onFailure: (error: StoreError) => void;
-  /** Waiting groups, oldest first. Only the last one still grows. */
+  /** Groups that wait for their commit, oldest first. New writes join the last one. */
   #groups: Group[] = [];
-  #scheduled = false;
+  #isScheduled = false;
   #failure: StoreError | undefined;
 
-  /** `onFailure` is called once, when a commit failed; whatever waits is rejected with the same error. */
+  /** @param onFailure is called once, when a commit fails; every waiting write is rejected with the same error */
   constructor(database: Database, onFailure: (error: StoreError) => void) {
     this.#database = database;
     this.#onFailure = onFailure;
   }
 
   /**
-   * Adds a write to the next transaction. `committed` runs right after its commit, before anybody who waits.
-   * @throws StoreError when the commit, or an earlier one, failed
+   * Adds a write to the next transaction. `committed` runs right after the commit, before the promise resolves.
+   * @throws StoreError when this commit or an earlier one fails
    */
   write(apply: () => void, committed: () => void): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
@@ -55,23 +55,23 @@ export class GroupCommit {
     return group.done.promise;
   }
 
-  /** Resolves when everything that was written so far is durable. */
+  /** Resolves when all earlier writes are durable. */
   settled(): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     return this.#groups.at(-1)?.done.promise ?? Promise.resolve();
   }
 
-  /** Takes nothing more. What waits is committed first. */
+  /** Commits the waiting writes, and rejects later ones. */
   close(): void {
     while (this.#groups.length > 0) this.#commitOldest();
-    this.#failure ??= new StoreError('the store is closed');
+    this.#failure ??= new StoreError('The store of the simulator is closed.');
   }
 
   #schedule(): void {
-    if (this.#scheduled) return;
-    this.#scheduled = true;
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
     setImmediate(() => {
-      this.#scheduled = false;
+      this.#isScheduled = false;
       this.#commitOldest();
       if (this.#groups.length > 0) this.#schedule();
     });
@@ -85,7 +85,13 @@ export class GroupCommit {
         for (const { apply } of group.writes) apply();
       })();
     } catch (error) {
-      this.#fail(group, new StoreError('the store of the simulator cannot write', { cause: error }));
+      this.#fail(
+        group,
+        new StoreError(
+          'The store of the simulator cannot write. The simulator has to end, and nothing that it has answered is lost.',
+          { cause: error },
+        ),
+      );
       return;
     }
     for (const { committed } of group.writes) committed();

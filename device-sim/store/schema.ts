@@ -1,4 +1,4 @@
-/** The tables of the simulator's store: one file for the whole fleet. */
+/** The tables of the simulator's store, and their migrations. */
 
 import type { Database } from 'bun:sqlite';
 import { StoreError } from './group-commit.ts';
@@ -40,13 +40,13 @@ const BOUNDED_LOG = `
   alter table unit add column checkpoint_seq integer not null default 0;
 `;
 
-/** What each version has changed, the first one first: a store of an older version is brought up to the last. */
-const VERSIONS = [TABLES, BOUNDED_LOG];
+/** Migrations, oldest first. The version of a store is the number of those that it has had. */
+const MIGRATIONS = [TABLES, BOUNDED_LOG];
 
 /**
- * Takes the file for this process alone, and makes the tables or brings them up to date. Every commit is synced to the disk: a unit
- * must never use a place in its log twice, not even after a power cut.
- * @throws StoreError when another process has it, or a newer version made it
+ * Locks the file for this process and migrates it to the newest version. Every commit is synced to the disk: a unit must
+ * not use a seq of its log twice, not even after a power cut.
+ * @throws StoreError when another process has locked the file, or a newer version wrote it
  */
 export function prepareSchema(database: Database, path: string): void {
   try {
@@ -55,18 +55,22 @@ export function prepareSchema(database: Database, path: string): void {
     database.run('pragma synchronous = full');
     const row = database.query<{ user_version: number }, []>('pragma user_version').get();
     const version = row?.user_version ?? 0;
-    if (version > VERSIONS.length) {
-      throw new StoreError(`${path} has the tables of version ${version}; this simulator needs ${VERSIONS.length}`);
+    if (version > MIGRATIONS.length) {
+      throw new StoreError(
+        `The store ${path} has tables of version ${version}, and this simulator knows version ${MIGRATIONS.length}. Use the newer simulator, or choose another seed.`,
+      );
     }
-    if (version < VERSIONS.length) {
+    if (version < MIGRATIONS.length) {
       database.transaction(() => {
-        for (const changes of VERSIONS.slice(version)) database.run(changes);
-        database.run(`pragma user_version = ${VERSIONS.length}`);
+        for (const migration of MIGRATIONS.slice(version)) database.run(migration);
+        database.run(`pragma user_version = ${MIGRATIONS.length}`);
       })();
     }
   } catch (error) {
     if (isBusy(error)) {
-      throw new StoreError(`another simulator works on ${path}; stop it, or choose another seed`, { cause: error });
+      throw new StoreError(`Another simulator has the store ${path} open. Stop it, or choose another seed.`, {
+        cause: error,
+      });
     }
     throw error;
   }

@@ -1,27 +1,27 @@
-/** Batches as text: the entries of a log are stored as JSON and joined, not parsed and written again. */
+/** Batches of events as JSON texts. The store has each entry as JSON, and a batch joins them without parsing them again. */
 
 import { MAX_BATCH_BYTES, MAX_BATCH_EVENTS } from '../../domain/unit-protocol/batch.ts';
 import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
 
-/** Room for what stands around the entries. */
-const HEAD_BYTES = 1_024;
+/** Room in a batch for the fields beside `events`. */
+const HEADER_BYTES = 1_024;
 
 export interface Batch {
   readonly epoch: string;
   readonly fromSeq: number;
   readonly toSeq: number;
-  /** Each entry as JSON, in order. */
+  /** Each entry as JSON, in order of `seq`. */
   readonly bodies: readonly string[];
 }
 
-/** The durable entries from `fromSeq` on that fit one batch; `undefined` when there is none. */
+/** The durable entries from `fromSeq` on that fit into one batch; undefined when there are none. */
 export function nextBatch(unit: EmulatedUnit, fromSeq: number, limit = MAX_BATCH_EVENTS): Batch | undefined {
   const { epoch, bodies } = unit.entries(fromSeq, Math.min(limit, MAX_BATCH_EVENTS));
-  let bytes = HEAD_BYTES;
+  let bytes = HEADER_BYTES;
   let count = 0;
   for (const body of bodies) {
     bytes += Buffer.byteLength(body) + 1;
-    // A single entry is sent whatever its size: it would block the log for ever.
+    // A batch has at least one entry: an entry that fits into no batch would stop the log for ever.
     if (bytes > MAX_BATCH_BYTES && count > 0) break;
     count += 1;
   }
@@ -29,19 +29,19 @@ export function nextBatch(unit: EmulatedUnit, fromSeq: number, limit = MAX_BATCH
   return { epoch, fromSeq, toSeq: fromSeq + count - 1, bodies: bodies.slice(0, count) };
 }
 
-/** `{unit, epoch, events}`, and what `more` says about a fetched one. */
-export function batchJson(unit: string, epoch: string, bodies: readonly string[], more: object = {}): string {
-  const head = JSON.stringify({ unit, epoch, ...more });
-  return `${head.slice(0, -1)},"events":[${bodies.join(',')}]}`;
+/** `{unit, epoch, events}` as JSON, with the fields of `page` when the batch answers a fetch. */
+export function batchJson(unit: string, epoch: string, bodies: readonly string[], page: object = {}): string {
+  const header = JSON.stringify({ unit, epoch, ...page });
+  return `${header.slice(0, -1)},"events":[${bodies.join(',')}]}`;
 }
 
-/** The two halves of a batch, the later one first; the batch itself when it cannot be parted. */
+/** The two halves of a batch, the later half first. A batch of one entry stays whole. */
 export function reorderedHalves(batch: Batch): Batch[] {
   const half = Math.ceil(batch.bodies.length / 2);
   if (half === batch.bodies.length) return [batch];
-  const middle = batch.fromSeq + half;
+  const middleSeq = batch.fromSeq + half;
   return [
-    { ...batch, fromSeq: middle, bodies: batch.bodies.slice(half) },
-    { ...batch, toSeq: middle - 1, bodies: batch.bodies.slice(0, half) },
+    { ...batch, fromSeq: middleSeq, bodies: batch.bodies.slice(half) },
+    { ...batch, toSeq: middleSeq - 1, bodies: batch.bodies.slice(0, half) },
   ];
 }

@@ -1,6 +1,7 @@
 /**
- * Pushes a unit's log: what has gathered in `pushIntervalMs`, in order, one batch in flight. JetStream's acknowledgement
- * moves the place from which the next batch starts; nothing is deleted for it. What is not acknowledged is sent again.
+ * Pushes the log of a unit to the platform: the events of `pushIntervalMs` in one batch, one batch in flight, in order of
+ * `seq`. The next batch begins behind the last event that JetStream has acknowledged. An acknowledgement deletes nothing:
+ * the unit deletes only what the platform names recorded.
  */
 
 import { NatsUnavailableError } from '../../platform/nats/connection.ts';
@@ -8,49 +9,51 @@ import { unitPushSubject } from '../../platform/nats/subjects.ts';
 import { errorMessage } from '../../platform/observability/error-message.ts';
 import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
 import type { FleetMetrics } from '../emulation/fleet-metrics.ts';
-import type { Timers } from '../environment/clock.ts';
 import type { Random } from '../environment/random.ts';
+import type { Timers } from '../environment/timers.ts';
 import { isMessageLost, networkDelayMs } from '../faults/faults.ts';
 import { firstAvailableSeq } from '../unit/model.ts';
 import { type Batch, batchJson, nextBatch, reorderedHalves } from './batches.ts';
 import type { NatsTransport } from './nats-transport.ts';
 
 export const PUSH_TIMEOUT_MS = 5_000;
-/** Waits after a push that failed: doubled from the first to the longest, each shortened by chance to half at most. */
+/** Exponential backoff after a failed push, from the first to the longest wait; jitter shortens each by at most half. */
 const FIRST_RETRY_MS = 250;
-const LONGEST_RETRY_MS = 15_000;
-/** Units that come back at the same moment push their backlog spread over this. */
-const RETURN_SPREAD_MS = 1_000;
+const MAX_RETRY_MS = 15_000;
+/** Units that come back online at the same moment spread their first pushes over this time. */
+const RECONNECT_SPREAD_MS = 1_000;
+/** Longest part of an unreadable answer that an error text quotes. */
+const MAX_QUOTED_LENGTH = 200;
 
 export interface EventPusherDependencies {
   readonly timers: Timers;
   readonly random: Random;
   readonly metrics: FleetMetrics;
-  /** Told once per reason and streak of failures. */
+  /** Called at the first of several consecutive failures. */
   readonly onFailure: (unit: string, reason: string) => void;
 }
 
 export class EventPusher {
   readonly #unit: EmulatedUnit;
-  readonly #link: NatsTransport;
+  readonly #transport: NatsTransport;
   readonly #deps: EventPusherDependencies;
-  #disarm: (() => void) | undefined;
-  #inFlight = false;
-  #failures = 0;
+  #cancelScheduled: (() => void) | undefined;
+  #isInFlight = false;
+  #consecutiveFailures = 0;
 
-  constructor(unit: EmulatedUnit, link: NatsTransport, deps: EventPusherDependencies) {
+  constructor(unit: EmulatedUnit, transport: NatsTransport, deps: EventPusherDependencies) {
     this.#unit = unit;
-    this.#link = link;
+    this.#transport = transport;
     this.#deps = deps;
   }
 
   start(): void {
     this.#unit.onChange((change) => {
-      if (change === 'entries' && this.#disarm === undefined) this.#arm(this.#intervalMs());
+      if (change === 'entries' && this.#cancelScheduled === undefined) this.#schedule(this.#intervalMs());
     });
-    this.#link.onConnected(() => {
-      this.#failures = 0;
-      this.#arm(this.#deps.random.between(0, RETURN_SPREAD_MS));
+    this.#transport.onConnected(() => {
+      this.#consecutiveFailures = 0;
+      this.#schedule(this.#deps.random.between(0, RECONNECT_SPREAD_MS));
     });
   }
 
@@ -58,16 +61,16 @@ export class EventPusher {
     return this.#unit.model.configuration.values.pushIntervalMs;
   }
 
-  #pending(): boolean {
+  #hasUnacknowledged(): boolean {
     const { lastSeq, acknowledgedSeq } = this.#unit.model.log;
     return lastSeq > acknowledgedSeq;
   }
 
-  #arm(waitMs: number): void {
-    if (this.#inFlight || !this.#link.isConnected || !this.#pending()) return;
-    this.#disarm?.();
-    this.#disarm = this.#deps.timers.after(waitMs, () => {
-      this.#disarm = undefined;
+  #schedule(waitMs: number): void {
+    if (this.#isInFlight || !this.#transport.isConnected || !this.#hasUnacknowledged()) return;
+    this.#cancelScheduled?.();
+    this.#cancelScheduled = this.#deps.timers.after(waitMs, () => {
+      this.#cancelScheduled = undefined;
       void this.#push();
     });
   }
@@ -76,32 +79,32 @@ export class EventPusher {
     const { log } = this.#unit.model;
     const { lastSeq } = log;
     const batch = nextBatch(this.#unit, Math.max(log.acknowledgedSeq + 1, firstAvailableSeq(log)));
-    if (batch === undefined || !this.#link.isConnected) return;
+    if (batch === undefined || !this.#transport.isConnected) return;
     const { timers, metrics, random } = this.#deps;
-    this.#inFlight = true;
+    this.#isInFlight = true;
     const startedMs = timers.nowMs();
     const failure = await this.#deliver(batch);
     metrics.pushes += 1;
     if (failure === undefined) {
-      metrics.pushLatency.add(timers.nowMs() - startedMs);
-      this.#failures = 0;
+      metrics.pushLatency.record(timers.nowMs() - startedMs);
+      this.#consecutiveFailures = 0;
       await this.#unit.markAcknowledged(batch.epoch, batch.toSeq);
     } else {
       metrics.failedPushes += 1;
-      if (this.#failures === 0) this.#deps.onFailure(this.#unit.name, failure);
-      this.#failures += 1;
+      if (this.#consecutiveFailures === 0) this.#deps.onFailure(this.#unit.name, failure);
+      this.#consecutiveFailures += 1;
     }
-    this.#inFlight = false;
+    this.#isInFlight = false;
     if (failure !== undefined) {
-      const wait = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** (this.#failures - 1));
-      this.#arm(wait * random.between(0.5, 1));
+      const waitMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** (this.#consecutiveFailures - 1));
+      this.#schedule(waitMs * random.between(0.5, 1));
     } else {
-      // A backlog drains batch by batch; what is new gathers for an interval.
-      this.#arm(lastSeq > batch.toSeq ? 0 : this.#intervalMs());
+      // A backlog drains batch after batch. Without a backlog, new events gather for an interval.
+      this.#schedule(lastSeq > batch.toSeq ? 0 : this.#intervalMs());
     }
   }
 
-  /** Sends a batch, with what the faults make of it. Gives the reason when it cannot be taken for delivered. */
+  /** Sends a batch with the faults of the unit. @returns why the batch does not count as delivered; undefined when it does */
   async #deliver(batch: Batch): Promise<string | undefined> {
     const { timers, random } = this.#deps;
     const { faults } = this.#unit;
@@ -109,18 +112,18 @@ export class EventPusher {
     const messages = faults.duplicatePushes ? parts.flatMap((part) => [part, part]) : parts;
     for (const message of messages) {
       await timers.pause(networkDelayMs(faults, random));
-      if (isMessageLost(faults, random)) return 'lost on the way';
+      if (isMessageLost(faults, random)) return 'the network lost the batch';
       const failure = await this.#publish(batchJson(this.#unit.name, message.epoch, message.bodies));
       if (failure !== undefined) return failure;
-      if (isMessageLost(faults, random)) return 'the acknowledgement was lost';
+      if (isMessageLost(faults, random)) return 'the network lost the acknowledgement';
     }
     return undefined;
   }
 
-  async #publish(text: string): Promise<string | undefined> {
+  async #publish(batch: string): Promise<string | undefined> {
     try {
-      const answer = await this.#link.request(unitPushSubject(this.#unit.name), text, PUSH_TIMEOUT_MS);
-      return refusalIn(answer.data);
+      const answer = await this.#transport.request(unitPushSubject(this.#unit.name), batch, PUSH_TIMEOUT_MS);
+      return refusalOf(answer.data);
     } catch (error) {
       if (error instanceof NatsUnavailableError) return errorMessage(error);
       throw error;
@@ -128,15 +131,16 @@ export class EventPusher {
   }
 }
 
-/** What JetStream says when it does not take a message. */
-function refusalIn(data: Uint8Array): string | undefined {
+/** Why JetStream did not store a message, read from its answer; undefined when the answer acknowledges the message. */
+function refusalOf(data: Uint8Array): string | undefined {
   const text = new TextDecoder().decode(data);
+  const unreadable = `JetStream's answer cannot be read: ${text.slice(0, MAX_QUOTED_LENGTH)}`;
   try {
     const answer: unknown = JSON.parse(text);
-    if (typeof answer !== 'object' || answer === null) return `an answer that is none: ${text.slice(0, 200)}`;
-    if ('error' in answer) return `refused: ${JSON.stringify(answer.error)}`;
-    return 'seq' in answer ? undefined : `an answer that is none: ${text.slice(0, 200)}`;
+    if (typeof answer !== 'object' || answer === null) return unreadable;
+    if ('error' in answer) return `JetStream refused the batch: ${JSON.stringify(answer.error)}`;
+    return 'seq' in answer ? undefined : unreadable;
   } catch {
-    return `an answer that is none: ${text.slice(0, 200)}`;
+    return unreadable;
   }
 }

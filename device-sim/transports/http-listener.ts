@@ -1,21 +1,22 @@
 /**
- * The HTTP side of a unit. Every unit listens on an address of its own, so that the address alone says who is meant and
- * nothing outside this machine is listened to: one socket on 0.0.0.0 would answer the network too. 5,000 listeners take
- * half a second and 100 MB.
+ * Serves the HTTP requests of a unit. Each unit has a listener at an address of its own, so that the address alone names
+ * the unit, and no address outside this machine is listened on: one socket at 0.0.0.0 would be open to the network. 5,000
+ * listeners take half a second to open, and 100 MB.
  */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Log } from '../../platform/observability/log.ts';
 import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
-import type { Timers } from '../environment/clock.ts';
 import type { Random } from '../environment/random.ts';
+import type { Timers } from '../environment/timers.ts';
 import { isMessageLost, networkDelayMs } from '../faults/faults.ts';
+import { ListenError } from './listen-error.ts';
 import { errorResponse, type UnitRequestHandler, type UnitResponse } from './request-handler.ts';
 
-/** A signed command may carry a megabyte of configuration. */
+/** The JWS of a command has 1 MiB at most; the rest is room for the JSON around it. */
 const MAX_BODY_BYTES = 1_048_576 + 1_024;
 const REQUEST_TIMEOUT_MS = 10_000;
-/** Longer than the interval of pings: a pinger may keep its connection. */
+/** Longer than the interval of pings, so that a pinger can reuse its connection. */
 const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 
 export interface HttpListenerDependencies {
@@ -24,28 +25,20 @@ export interface HttpListenerDependencies {
   readonly log: Log;
 }
 
-/** A unit's address cannot be listened on. */
-export class ListenError extends Error {
-  override readonly name = 'ListenError';
-  readonly code: string | undefined;
-
-  constructor(address: string, cause: unknown) {
-    super(`cannot listen on ${address}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
-    this.code = cause instanceof Error && 'code' in cause ? String(cause.code) : undefined;
-  }
-}
-
-/** Listens for one unit. @throws ListenError */
+/** Opens the listener of one unit at its address. @throws ListenError */
 export async function listenForHttp(
   unit: EmulatedUnit,
-  answers: UnitRequestHandler,
+  requests: UnitRequestHandler,
   deps: HttpListenerDependencies,
 ): Promise<{ close(): void }> {
   const server = createServer({ keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS });
   server.on('request', (request, response) => {
-    serve(unit, answers, deps, request, response).catch((error: unknown) => {
-      deps.log.error('a request could not be answered', { unit: unit.name, error });
-      hangUp(request);
+    serve(unit, requests, deps, request, response).catch((error: unknown) => {
+      deps.log.error('A simulated unit failed to answer an HTTP request. The connection is closed.', {
+        unit: unit.name,
+        error,
+      });
+      closeConnection(request);
     });
   });
   await listen(server, unit.address);
@@ -67,49 +60,51 @@ function listen(server: Server, address: string): Promise<void> {
 
 async function serve(
   unit: EmulatedUnit,
-  answers: UnitRequestHandler,
+  requests: UnitRequestHandler,
   { timers, random }: HttpListenerDependencies,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
   const waitMs = networkDelayMs(unit.faults, random);
-  if (unit.faults.offline || isMessageLost(unit.faults, random)) return hangUp(request);
+  if (unit.faults.offline || isMessageLost(unit.faults, random)) return closeConnection(request);
   await timers.pause(waitMs / 2);
-  const answer = await answerTo(answers, request);
+  const answer = await dispatch(requests, request);
   await timers.pause(waitMs / 2);
-  // The unit has acted; that its answer gets lost is what makes a repeated command necessary.
-  if (answer === undefined || unit.faults.offline || isMessageLost(unit.faults, random)) return hangUp(request);
+  // The unit has executed the request when its answer is lost. The platform repeats the command with the same commandId.
+  if (answer === undefined || unit.faults.offline || isMessageLost(unit.faults, random)) {
+    return closeConnection(request);
+  }
   const headers = answer.body === '' ? {} : { 'content-type': 'application/json' };
   response.writeHead(answer.status, { ...headers, 'content-length': Buffer.byteLength(answer.body) });
   response.end(answer.body);
 }
 
-/** The connection closes without an answer, as one does when the network goes. */
-function hangUp(request: IncomingMessage): void {
+/** Closes the connection without an answer, as an interrupted network does. */
+function closeConnection(request: IncomingMessage): void {
   request.socket.destroy();
 }
 
-/** `undefined` when the request broke off. */
-async function answerTo(answers: UnitRequestHandler, request: IncomingMessage): Promise<UnitResponse | undefined> {
+/** @returns undefined when the request broke off, or the unit crashed */
+async function dispatch(requests: UnitRequestHandler, request: IncomingMessage): Promise<UnitResponse | undefined> {
   const url = URL.parse(request.url ?? '/', 'http://unit');
   const route = `${request.method} ${url?.pathname}`;
   if (url === null) return errorResponse(404, 'unknown-path');
   switch (route) {
     case 'GET /ping':
-      return answers.handlePing(url.searchParams);
+      return requests.handlePing(url.searchParams);
     case 'GET /events':
-      return answers.handleFetch(url.searchParams, request.headers.authorization);
+      return requests.handleFetch(url.searchParams, request.headers.authorization);
     case 'POST /commands': {
       const body = await readBody(request);
-      if (body === 'broken') return undefined;
-      return body === 'too-large' ? errorResponse(413, 'too-large') : answers.handleCommand(body);
+      if (body === 'broken-off') return undefined;
+      return body === 'too-large' ? errorResponse(413, 'too-large') : requests.handleCommand(body);
     }
     default:
       return errorResponse(404, 'unknown-path');
   }
 }
 
-async function readBody(request: IncomingMessage): Promise<Uint8Array | 'too-large' | 'broken'> {
+async function readBody(request: IncomingMessage): Promise<Uint8Array | 'too-large' | 'broken-off'> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   try {
@@ -119,7 +114,7 @@ async function readBody(request: IncomingMessage): Promise<Uint8Array | 'too-lar
       chunks.push(chunk);
     }
   } catch {
-    return 'broken';
+    return 'broken-off';
   }
   return Buffer.concat(chunks);
 }

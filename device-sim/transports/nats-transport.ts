@@ -1,34 +1,34 @@
 /**
- * A unit's connection to NATS, with its own credentials: there when it can be, gone when the unit is offline. The client
- * comes back by itself after an interruption; a connection that stays away longer is dialled anew, since rotated
- * credentials close it for good.
+ * The connection of a unit to NATS, with the credentials of the unit. The transport keeps the connection open while the unit
+ * is online and registered. The NATS client reconnects by itself after an interruption; a connection that stays away
+ * longer is replaced by a new one, since the server closes a connection for good when its credentials end.
  */
 
+import type { LimitFunction } from 'p-limit';
 import { HEARTBEAT_INTERVAL_MS } from '../../domain/connectivity/connectivity.ts';
 import { Nats, NatsUnavailableError } from '../../platform/nats/connection.ts';
 import { unitCommandsSubject, unitHeartbeatSubject } from '../../platform/nats/subjects.ts';
 import type { Log } from '../../platform/observability/log.ts';
 import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
-import type { Timers } from '../environment/clock.ts';
 import type { Random } from '../environment/random.ts';
+import type { Timers } from '../environment/timers.ts';
 import { isMessageLost, networkDelayMs } from '../faults/faults.ts';
 import type { Credentials } from '../unit/credentials.ts';
-import type { Gate } from './gate.ts';
 import type { UnitRequestHandler } from './request-handler.ts';
 
-/** Waits between attempts to connect: doubled from the first to the longest, each with up to half of it more. */
-const FIRST_REDIAL_MS = 500;
-const LONGEST_REDIAL_MS = 15_000;
+/** Exponential backoff between attempts to connect; jitter adds up to half of each wait. */
+const FIRST_RETRY_MS = 500;
+const MAX_RETRY_MS = 15_000;
 
 export interface NatsTransportDependencies {
   readonly timers: Timers;
   readonly random: Random;
-  /** Shared by the fleet. */
-  readonly gate: Gate;
+  /** Limits how many units of the fleet connect at the same moment. */
+  readonly connectLimit: LimitFunction;
   readonly log: Log;
-  /** What connections say when they come and go: thousands of them say it at once. */
+  /** The log of the NATS client. It is apart from `log`, since thousands of connections report each interruption. */
   readonly connectionLog: Log;
-  /** Listens for pings, commands or fetches: the unit cannot be reached at an address. */
+  /** Serves pings, commands and fetches on the unit's `.commands` subject. */
   readonly servesRequests: boolean;
   /** @default HEARTBEAT_INTERVAL_MS */
   readonly heartbeatIntervalMs?: number;
@@ -36,19 +36,19 @@ export interface NatsTransportDependencies {
 
 export class NatsTransport {
   readonly #unit: EmulatedUnit;
-  readonly #answers: UnitRequestHandler;
+  readonly #requests: UnitRequestHandler;
   readonly #deps: NatsTransportDependencies;
-  readonly #upWatchers = new Set<() => void>();
+  readonly #connectedListeners = new Set<() => void>();
   #nats: Nats | undefined;
-  #dialling: Promise<void> | undefined;
-  #failures = 0;
+  #connecting: Promise<void> | undefined;
+  #failedAttempts = 0;
   #missedHeartbeats = 0;
-  #cancelRedial: () => void = () => undefined;
-  #stopped = false;
+  #cancelRetry: () => void = () => undefined;
+  #isStopped = false;
 
-  constructor(unit: EmulatedUnit, answers: UnitRequestHandler, deps: NatsTransportDependencies) {
+  constructor(unit: EmulatedUnit, requests: UnitRequestHandler, deps: NatsTransportDependencies) {
     this.#unit = unit;
-    this.#answers = answers;
+    this.#requests = requests;
     this.#deps = deps;
   }
 
@@ -59,111 +59,109 @@ export class NatsTransport {
   start(): void {
     this.#unit.onChange((change) => {
       if (change === 'faults') this.#reconcile();
-      if (change === 'credentials') void this.#renew();
+      if (change === 'credentials') void this.#replaceConnection();
     });
     this.#reconcile();
     const { timers, random, heartbeatIntervalMs = HEARTBEAT_INTERVAL_MS } = this.#deps;
-    timers.after(random.between(0, heartbeatIntervalMs), () => this.#beat());
+    timers.after(random.between(0, heartbeatIntervalMs), () => this.#sendHeartbeat());
   }
 
-  /** Calls back each time the connection is there. */
-  onConnected(watcher: () => void): void {
-    this.#upWatchers.add(watcher);
+  /** Calls back each time the connection is established again. */
+  onConnected(listener: () => void): void {
+    this.#connectedListeners.add(listener);
   }
 
-  /** @throws NatsUnavailableError */
+  /** @throws NatsUnavailableError when the unit is not connected, or gets no answer in time */
   request(subject: string, payload: string, timeoutMs: number) {
-    if (this.#nats === undefined) throw new NatsUnavailableError('the unit is not connected');
+    if (this.#nats === undefined) {
+      throw new NatsUnavailableError(`Unit ${this.#unit.name} is not connected to NATS.`);
+    }
     return this.#nats.request(subject, payload, { timeoutMs });
   }
 
   async stop(): Promise<void> {
-    this.#stopped = true;
-    this.#cancelRedial();
-    await this.#dialling;
-    await this.#hangUp();
+    this.#isStopped = true;
+    this.#cancelRetry();
+    await this.#connecting;
+    await this.#disconnect();
   }
 
-  #wanted(): boolean {
-    return !this.#stopped && !this.#unit.faults.offline && this.#unit.credentials !== undefined;
+  #shouldBeConnected(): boolean {
+    return !this.#isStopped && !this.#unit.faults.offline && this.#unit.credentials !== undefined;
   }
 
+  /** Connects or disconnects the unit, whichever its faults and credentials ask for. */
   #reconcile(): void {
-    if (!this.#wanted()) {
-      this.#cancelRedial();
+    if (!this.#shouldBeConnected()) {
+      this.#cancelRetry();
       this.#unit.setCutOff(true);
-      void this.#hangUp();
-    } else if (this.#nats === undefined && this.#dialling === undefined) {
-      this.#cancelRedial();
-      this.#failures = 0;
-      this.#redial();
+      void this.#disconnect();
+    } else if (this.#nats === undefined && this.#connecting === undefined) {
+      this.#cancelRetry();
+      this.#failedAttempts = 0;
+      this.#connect();
     }
   }
 
-  async #renew(): Promise<void> {
-    await this.#hangUp();
+  async #replaceConnection(): Promise<void> {
+    await this.#disconnect();
     this.#reconcile();
   }
 
-  async #hangUp(): Promise<void> {
+  async #disconnect(): Promise<void> {
     const nats = this.#nats;
     this.#nats = undefined;
     await nats?.close();
   }
 
-  #redial(): void {
+  #connect(): void {
     const { credentials } = this.#unit;
-    if (this.#dialling !== undefined || this.#nats !== undefined || credentials === undefined) return;
-    this.#dialling = this.#dial(credentials).then((failed) => {
-      this.#dialling = undefined;
-      // The wish may have changed while it was dialled.
-      if (!failed) this.#reconcile();
+    if (this.#connecting !== undefined || this.#nats !== undefined || credentials === undefined) return;
+    const attempt = this.#deps.connectLimit(() => this.#attemptConnection(credentials));
+    this.#connecting = attempt.then((hasFailed) => {
+      this.#connecting = undefined;
+      // Faults or credentials may have changed during the attempt.
+      if (!hasFailed) this.#reconcile();
     });
   }
 
-  /** One attempt. When it failed, the next one is set. */
-  async #dial(credentials: Credentials): Promise<boolean> {
-    const { gate, connectionLog: log, timers, random } = this.#deps;
+  /** @returns whether the attempt failed; the next attempt is scheduled then */
+  async #attemptConnection(credentials: Credentials): Promise<boolean> {
+    const { connectionLog: log, timers, random } = this.#deps;
     const { natsUrl: url, natsCreds: creds, natsInboxPrefix: inboxPrefix } = credentials;
-    const leave = await gate.enter();
+    // The unit may have gone offline while the attempt waited for the limit.
+    if (!this.#shouldBeConnected()) return false;
     try {
-      // Whoever waited at the gate may not be wanted any more.
-      if (this.#wanted()) {
-        const nats = await Nats.connect({
-          url,
-          name: this.#unit.name,
-          inboxPrefix,
-          log,
-          ...(creds === '' ? {} : { creds }),
-        });
-        await this.#welcome(nats, credentials);
-      }
+      const name = this.#unit.name;
+      const nats = await Nats.connect({ url, name, inboxPrefix, log, ...(creds === '' ? {} : { creds }) });
+      await this.#useConnection(nats, credentials);
       return false;
     } catch (error) {
       if (!(error instanceof NatsUnavailableError)) throw error;
-      log.debug('cannot connect', { error });
+      log.debug('A simulated unit cannot connect to NATS. It retries with exponential backoff.', {
+        unit: this.#unit.name,
+        error,
+      });
       this.#unit.setCutOff(true);
-      this.#failures += 1;
-      const wait = Math.min(LONGEST_REDIAL_MS, FIRST_REDIAL_MS * 2 ** (this.#failures - 1));
-      this.#cancelRedial = timers.after(wait + random.between(0, wait / 2), () => this.#redial());
+      this.#failedAttempts += 1;
+      const waitMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** (this.#failedAttempts - 1));
+      this.#cancelRetry = timers.after(waitMs + random.between(0, waitMs / 2), () => this.#connect());
       return true;
-    } finally {
-      leave();
     }
   }
 
-  async #welcome(nats: Nats, credentials: Credentials): Promise<void> {
-    if (!this.#wanted() || this.#unit.credentials !== credentials) {
+  async #useConnection(nats: Nats, credentials: Credentials): Promise<void> {
+    if (!this.#shouldBeConnected() || this.#unit.credentials !== credentials) {
       await nats.close();
       return;
     }
     this.#nats = nats;
-    this.#failures = 0;
+    this.#failedAttempts = 0;
     this.#missedHeartbeats = 0;
-    nats.onConnection((connected) => {
+    nats.onConnection((isConnected) => {
       if (this.#nats !== nats) return;
-      this.#unit.setCutOff(!connected);
-      if (connected) this.#tellUp();
+      this.#unit.setCutOff(!isConnected);
+      if (isConnected) this.#notifyConnected();
     });
     if (this.#deps.servesRequests) {
       nats.subscribe(unitCommandsSubject(this.#unit.name), (message) => {
@@ -171,7 +169,7 @@ export class NatsTransport {
       });
     }
     this.#unit.setCutOff(false);
-    this.#tellUp();
+    this.#notifyConnected();
   }
 
   async #answer(request: Uint8Array, respond: (payload: string) => void): Promise<void> {
@@ -181,30 +179,34 @@ export class NatsTransport {
     const waitMs = networkDelayMs(faults, random);
     try {
       await timers.pause(waitMs / 2);
-      const answer = await this.#answers.handleNatsRequest(request);
+      const answer = await this.#requests.handleNatsRequest(request);
       await timers.pause(waitMs / 2);
       if (answer !== undefined && this.isConnected && !isMessageLost(faults, random)) respond(answer.body);
     } catch (error) {
-      log.error('a request could not be answered', { unit: this.#unit.name, error });
+      log.error('A simulated unit failed to answer a NATS request. It does not reply.', {
+        unit: this.#unit.name,
+        error,
+      });
     }
   }
 
-  #tellUp(): void {
-    for (const watcher of this.#upWatchers) watcher();
+  #notifyConnected(): void {
+    for (const listener of this.#connectedListeners) listener();
   }
 
-  #beat(): void {
+  #sendHeartbeat(): void {
     const { timers, random, heartbeatIntervalMs = HEARTBEAT_INTERVAL_MS } = this.#deps;
-    timers.after(heartbeatIntervalMs, () => this.#beat());
+    timers.after(heartbeatIntervalMs, () => this.#sendHeartbeat());
     const nats = this.#nats;
     if (nats === undefined) return;
     if (!nats.connected) {
       this.#missedHeartbeats += 1;
-      if (this.#missedHeartbeats > 1) void this.#renew();
+      if (this.#missedHeartbeats > 1) void this.#replaceConnection();
       return;
     }
     this.#missedHeartbeats = 0;
-    if (!isMessageLost(this.#unit.faults, random))
+    if (!isMessageLost(this.#unit.faults, random)) {
       nats.publish(unitHeartbeatSubject(this.#unit.name), JSON.stringify(this.#unit.status()));
+    }
   }
 }

@@ -1,16 +1,16 @@
 /**
- * The datagrams of a fleet: one socket on all addresses of a port, since a socket a unit would be too many. Such a socket
- * cannot see which address was asked: the datagram itself says which unit is meant. Whoever is not on this machine gets no
- * answer.
+ * Serves the pings of a fleet that arrive as datagrams. One socket on all addresses of a port serves every unit, since a
+ * socket for each unit would be too many descriptors. The socket cannot see which address a datagram was sent to, so the
+ * hash of the name in the datagram says which unit is asked. A sender outside this machine gets no reply.
  */
 
 import type { Log } from '../../platform/observability/log.ts';
 import { nameHash, pingedUnit } from '../../platform/unit-protocol/datagram.ts';
 import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
-import type { Timers } from '../environment/clock.ts';
 import type { Random } from '../environment/random.ts';
+import type { Timers } from '../environment/timers.ts';
 import { isMessageLost, networkDelayMs } from '../faults/faults.ts';
-import { ListenError } from './http-listener.ts';
+import { ListenError } from './listen-error.ts';
 import type { UnitRequestHandler } from './request-handler.ts';
 
 const ALL_ADDRESSES = '0.0.0.0';
@@ -20,21 +20,24 @@ export interface UdpListenerDependencies {
   readonly timers: Timers;
   readonly random: Random;
   readonly log: Log;
-  /** Whether the platform pings these units by datagrams: otherwise a port that is taken is only worth a warning. */
+  /** The platform pings these units by UDP. Otherwise a port that is taken is logged, and the fleet starts without it. */
   readonly isProbe: boolean;
 }
 
 interface Addressee {
   readonly unit: EmulatedUnit;
-  readonly answers: UnitRequestHandler;
+  readonly requests: UnitRequestHandler;
 }
 
-/** Listens on every port that the units have, mostly one. @throws ListenError when `isProbe` and a port is taken */
+/**
+ * Listens on every UDP port of the units: one, unless each unit has its own port.
+ * @throws ListenError when `isProbe` and a port is taken
+ */
 export async function listenForDatagrams(
   members: readonly Addressee[],
   deps: UdpListenerDependencies,
 ): Promise<{ close(): void }> {
-  const byHash = new Map(members.map((member) => [nameHash(member.unit.name).toString('hex'), member]));
+  const byNameHash = new Map(members.map((member) => [nameHash(member.unit.name).toString('hex'), member]));
   const ports = new Set(members.map(({ unit }) => Number(unit.address.split(':')[1])));
   const sockets: { close(): void }[] = [];
   const close = () => {
@@ -42,14 +45,19 @@ export async function listenForDatagrams(
   };
   for (const port of ports) {
     try {
-      sockets.push(await listen(port, byHash, deps));
+      sockets.push(await listen(port, byNameHash, deps));
     } catch (error) {
       const failure = new ListenError(`${ALL_ADDRESSES}:${port} (UDP)`, error);
       if (deps.isProbe) {
         close();
         throw failure;
       }
-      deps.log.warn('no unit answers datagrams', { error: failure });
+      deps.log.warn(
+        'The simulated units do not answer pings by UDP. The platform pings this fleet over another channel.',
+        {
+          error: failure,
+        },
+      );
     }
   }
   return { close };
@@ -71,32 +79,32 @@ async function listen(
           if (!socket.closed) socket.send(reply, senderPort, sender);
         });
       },
-      error: (_, error) => deps.log.debug('a datagram could not be sent or received', { error }),
+      error: (_, error) => deps.log.debug('A datagram could not be sent or received.', { error }),
     },
   });
 }
 
-/** What the network and the unit make of a request. Loss of the reply alone is what makes a path one-way. */
+/** Applies the faults of the network to a request and its reply, each by itself: either may be lost. */
 function receive(
-  { unit, answers }: Addressee,
+  { unit, requests }: Addressee,
   datagram: Buffer,
   { timers, random }: UdpListenerDependencies,
   send: (reply: Buffer) => void,
 ): void {
   if (unit.faults.offline || isMessageLost(unit.faults, random)) return;
   const waitMs = networkDelayMs(unit.faults, random) / 2;
-  const sendBack = (reply: Buffer) => {
+  const sendUnlessLost = (reply: Buffer) => {
     if (!unit.faults.offline && !isMessageLost(unit.faults, random)) send(reply);
   };
   if (waitMs === 0) {
-    const reply = answers.handleDatagram(datagram);
-    if (reply !== undefined) sendBack(reply);
+    const reply = requests.handleDatagram(datagram);
+    if (reply !== undefined) sendUnlessLost(reply);
     return;
   }
-  // Whose buffer it is after this turn is not said anywhere.
-  const kept = Buffer.from(datagram);
+  // Bun does not say whether it reuses the buffer after the callback, so a delayed request needs a copy.
+  const copy = Buffer.from(datagram);
   timers.after(waitMs, () => {
-    const reply = answers.handleDatagram(kept);
-    if (reply !== undefined) timers.after(waitMs, () => sendBack(reply));
+    const reply = requests.handleDatagram(copy);
+    if (reply !== undefined) timers.after(waitMs, () => sendUnlessLost(reply));
   });
 }

@@ -1,4 +1,4 @@
-/** What the platform tells the unit to do. Each command is carried out once; asked again, the unit answers the same. */
+/** Commands of the platform. The unit executes each `commandId` once, and answers a repeated one with the stored answer. */
 
 import { overlaps, rentalPeriod } from '../../domain/booking/allocation.ts';
 import {
@@ -14,15 +14,15 @@ import {
   type DecisionContext,
   decisionWith,
   type EntryDraft,
-  lockerOf,
+  findLocker,
   type UnitModel,
   type UnitRental,
   withLocker,
 } from './model.ts';
 
-/** How long after its end a command is remembered: longer than any copy of its signature can pass for valid. */
+/** How long after `expiresAt` the unit remembers a command: longer than a copy of its signature can be valid. */
 export const ANSWERED_RETENTION_MS = 10 * 60_000;
-/** Most commands that are remembered; a unit that is asked more refuses until the oldest may be forgotten. */
+/** Most commands that the unit remembers. It refuses further ones until it may forget the oldest. */
 export const MAX_ANSWERED_COMMANDS = 1_000;
 
 const MS_PER_S = 1_000;
@@ -31,70 +31,72 @@ type Answer = Omit<CommandAnswer, 'commandId'>;
 type OpenLocker = Extract<Command, { openLocker: unknown }>['openLocker'];
 type SyncReservations = Extract<Command, { syncReservations: unknown }>['syncReservations'];
 
-/** A command whose signature holds. */
+/** A command whose signature holds for this unit. */
 export interface VerifiedCommand {
   readonly command: Command;
-  /** When the platform signed it, on its clock and to the second. */
+  /** When the platform signed the command: ms on the platform's clock, exact to the second. */
   readonly issuedAtMs: number;
 }
 
-/** Carries out a command, or answers what it answered before. */
+/** Executes a command, or gives the stored answer when the unit has executed it before. */
 export function executeCommand(
   unit: UnitModel,
-  order: VerifiedCommand,
-  around: DecisionContext,
+  verified: VerifiedCommand,
+  context: DecisionContext,
 ): Decision<CommandAnswer> {
-  const { command } = order;
+  const { command } = verified;
   const { commandId } = command;
-  const before = Object.hasOwn(unit.answeredCommands, commandId) ? unit.answeredCommands[commandId] : undefined;
-  if (before !== undefined) return { unit, entries: [], answer: before.answer };
-  const remembered = Object.entries(unit.answeredCommands).filter(([, { forgetAtMs }]) => forgetAtMs > around.nowMs);
+  const earlier = Object.hasOwn(unit.answeredCommands, commandId) ? unit.answeredCommands[commandId] : undefined;
+  if (earlier !== undefined) return { unit, entries: [], answer: earlier.answer };
+  const remembered = Object.entries(unit.answeredCommands).filter(([, { forgetAtMs }]) => forgetAtMs > context.nowMs);
   if (remembered.length >= MAX_ANSWERED_COMMANDS) {
     return { unit, entries: [], answer: { commandId, status: 'refused', reason: 'too-many-commands' } };
   }
-  const carriedOut = carryOut(unit, order, around);
-  const answer = { commandId, ...carriedOut.answer };
-  const forgetAtMs = Math.max(toMs(command.expiresAt) || 0, around.nowMs) + ANSWERED_RETENTION_MS;
+  const executed = executeOnce(unit, verified, context);
+  const answer = { commandId, ...executed.answer };
+  const forgetAtMs = Math.max(toMs(command.expiresAt) || 0, context.nowMs) + ANSWERED_RETENTION_MS;
   const answered = Object.fromEntries([...remembered, [commandId, { answer, forgetAtMs }]]);
-  return { unit: { ...carriedOut.unit, answeredCommands: answered }, entries: carriedOut.entries, answer };
+  return { unit: { ...executed.unit, answeredCommands: answered }, entries: executed.entries, answer };
 }
 
-function carryOut(
+function executeOnce(
   unit: UnitModel,
   { command, issuedAtMs }: VerifiedCommand,
-  around: DecisionContext,
+  context: DecisionContext,
 ): Decision<Answer> {
-  // Written so that a time which is none counts as passed.
-  const inTime = around.nowMs <= toMs(command.expiresAt);
-  if (!inTime) return decisionWith(unit, around, [], { status: 'refused', reason: 'expired' });
-  if ('openLocker' in command) return openLockerByCommand(unit, command.commandId, command.openLocker, around);
-  if ('applyConfiguration' in command) return applyConfiguration(unit, command.applyConfiguration, around);
-  return syncReservations(unit, command.syncReservations, issuedAtMs, around);
+  // `toMs` gives NaN for an instant that cannot be read, and the comparison is false: such a command counts as expired.
+  const isInTime = context.nowMs <= toMs(command.expiresAt);
+  if (!isInTime) return decisionWith(unit, context, [], { status: 'refused', reason: 'expired' });
+  if ('openLocker' in command) return openLockerByCommand(unit, command.commandId, command.openLocker, context);
+  if ('applyConfiguration' in command) return applyConfiguration(unit, command.applyConfiguration, context);
+  return syncReservations(unit, command.syncReservations, issuedAtMs, context);
 }
 
-/** Opens a door. The first opening for a reservation starts its rental. */
+/** Opens a locker. The first opening for a reservation starts its rental. */
 export function openLockerByCommand(
   unit: UnitModel,
   commandId: string,
-  { locker: id, reservationId, until: given }: OpenLocker,
-  around: DecisionContext,
+  { locker: id, reservationId, until: commandUntil }: OpenLocker,
+  context: DecisionContext,
 ): Decision<Answer> {
-  const no = (status: 'failed' | 'refused', reason: string) => decisionWith(unit, around, [], { status, reason });
-  const locker = lockerOf(unit, id);
-  if (locker === undefined) return no('refused', 'unknown-locker');
-  if (locker.rental !== undefined && locker.rental.reservationId !== reservationId) return no('failed', 'occupied');
-  // A walk-up's locker has a rental without a reservation: a command without one means somebody else, too.
-  if (locker.rental !== undefined && reservationId === undefined) return no('failed', 'occupied');
-  const starts = locker.rental === undefined && reservationId !== undefined;
-  if (starts && Object.hasOwn(unit.usedReservations, reservationId)) return no('failed', 'given-back');
-  if (starts && unit.lockers.some((other) => other.rental?.reservationId === reservationId)) {
-    return no('failed', 'rents-another-locker');
+  const unchanged = (status: 'failed' | 'refused', reason: string) =>
+    decisionWith(unit, context, [], { status, reason });
+  const locker = findLocker(unit, id);
+  if (locker === undefined) return unchanged('refused', 'unknown-locker');
+  if (locker.rental !== undefined && locker.rental.reservationId !== reservationId)
+    return unchanged('failed', 'occupied');
+  // Without a reservation in the command, the rental of a walk-up would pass the comparison above.
+  if (locker.rental !== undefined && reservationId === undefined) return unchanged('failed', 'occupied');
+  const startsRental = locker.rental === undefined && reservationId !== undefined;
+  if (startsRental && Object.hasOwn(unit.usedReservations, reservationId)) return unchanged('failed', 'given-back');
+  if (startsRental && unit.lockers.some((other) => other.rental?.reservationId === reservationId)) {
+    return unchanged('failed', 'rents-another-locker');
   }
-  const known = unit.syncedList.reservations.find((reservation) => reservation.reservationId === reservationId);
-  const until = given ?? known?.until;
-  if (starts && until === undefined) return no('refused', 'until-missing');
-  if (around.jammedLockers.has(id)) {
-    return decisionWith(unit, around, [lockerOpenFailed(id, commandId)], { status: 'failed', reason: 'jammed' });
+  const synced = unit.syncedList.reservations.find((reservation) => reservation.reservationId === reservationId);
+  const until = commandUntil ?? synced?.until;
+  if (startsRental && until === undefined) return unchanged('refused', 'until-missing');
+  if (context.jammedLockers.has(id)) {
+    return decisionWith(unit, context, [lockerOpenFailed(id, commandId)], { status: 'failed', reason: 'jammed' });
   }
   const opened: EntryDraft = {
     type: 'LockerOpened',
@@ -103,12 +105,12 @@ export function openLockerByCommand(
     data: { cause: 'command', commandId },
   };
   const openDoor = { ...locker, door: 'open' } as const;
-  if (!starts || until === undefined)
-    return decisionWith(withLocker(unit, openDoor), around, [opened], { status: 'done' });
+  if (!startsRental || until === undefined)
+    return decisionWith(withLocker(unit, openDoor), context, [opened], { status: 'done' });
   const rental: UnitRental = {
-    rentalId: around.newId(),
+    rentalId: context.newId(),
     reservationId,
-    startedAt: toInstant(around.nowMs),
+    startedAt: toInstant(context.nowMs),
     until,
   };
   const started: EntryDraft = {
@@ -117,70 +119,73 @@ export function openLockerByCommand(
     causationId: commandId,
     data: { rentalId: rental.rentalId, reservationId, until },
   };
-  return decisionWith(withLocker(unit, { ...openDoor, rental }), around, [started, opened], { status: 'done' });
+  return decisionWith(withLocker(unit, { ...openDoor, rental }), context, [started, opened], { status: 'done' });
 }
 
 /**
- * Takes a configuration whole or not at all, and answers with the hash of what runs now. What it cannot apply changes nothing:
- * it goes on with what it had.
+ * Replaces the configuration as a whole, and answers with the hash that the unit runs after that. A refused or failed
+ * configuration changes nothing.
  */
 export function applyConfiguration(
   unit: UnitModel,
-  wanted: VersionedConfiguration,
-  around: DecisionContext,
+  desired: VersionedConfiguration,
+  context: DecisionContext,
 ): Decision<Answer> {
   const { configuration } = unit;
-  const no = (status: 'failed' | 'refused', reason: string) =>
-    decisionWith(unit, around, [], { status, reason, configurationHash: configuration.hash });
-  const why = whyNot(configuration, wanted);
-  if (why !== undefined) return no('refused', why);
-  if (around.configurationFault === 'refuses') return no('refused', 'not-supported');
-  if (around.configurationFault === 'fails') return no('failed', 'cannot-apply');
-  const { version, hash, values } = wanted;
-  if (around.configurationFault === 'other-hash') {
-    return decisionWith(unit, around, [], { status: 'done', configurationHash: configuration.hash });
+  const unchanged = (status: 'failed' | 'refused', reason: string) =>
+    decisionWith(unit, context, [], { status, reason, configurationHash: configuration.hash });
+  const refusalReason = configurationRefusal(configuration, desired);
+  if (refusalReason !== undefined) return unchanged('refused', refusalReason);
+  if (context.configurationFault === 'refuses') return unchanged('refused', 'not-supported');
+  if (context.configurationFault === 'fails') return unchanged('failed', 'cannot-apply');
+  const { version, hash, values } = desired;
+  if (context.configurationFault === 'other-hash') {
+    return decisionWith(unit, context, [], { status: 'done', configurationHash: configuration.hash });
   }
   const configured = { ...unit, configuration: { version, hash, values } };
-  return decisionWith(configured, around, [], { status: 'done', configurationHash: hash });
+  return decisionWith(configured, context, [], { status: 'done', configurationHash: hash });
 }
 
-function whyNot(
+function configurationRefusal(
   running: VersionedConfiguration,
   { version, hash, values }: VersionedConfiguration,
 ): string | undefined {
   if (hash !== configurationHash(values)) return 'hash';
   if (version < running.version) return 'older-version';
   if (values.minimumMinutes > values.maximumMinutes) return 'minimum-above-maximum';
-  const [mistake] = validateConfiguration(values);
-  return mistake === undefined ? undefined : `invalid: ${mistake.path} ${mistake.message}`.slice(0, MAX_TEXT_LENGTH);
+  const [violation] = validateConfiguration(values);
+  return violation === undefined
+    ? undefined
+    : `invalid: ${violation.path} ${violation.message}`.slice(0, MAX_TEXT_LENGTH);
 }
 
 /**
- * Keeps the list of the platform. A rental whose reservation is no longer in it is over once its door is closed. A list
- * that was made before the rental began, and never named its reservation, says nothing about it: the customer was faster.
+ * Replaces the list of reservations. The unit ends a rental whose reservation is no longer in the list, once its door is
+ * closed. It keeps the rental when the list was signed before the rental began and no earlier list named the reservation:
+ * the customer redeemed the reservation before the platform's list reached the unit.
  */
 export function syncReservations(
   unit: UnitModel,
   { version, reservations }: SyncReservations,
   issuedAtMs: number,
-  around: DecisionContext,
+  context: DecisionContext,
 ): Decision<Answer> {
-  if (version < unit.syncedList.version) return decisionWith(unit, around, [], { status: 'done', rejected: [] });
+  if (version < unit.syncedList.version) return decisionWith(unit, context, [], { status: 'done', rejected: [] });
   const rejected = reservations.flatMap((reservation) => {
-    const reason = whyRejected(unit, reservation, around.nowMs);
+    const reason = reservationRefusal(unit, reservation, context.nowMs);
     return reason === undefined ? [] : [{ reservationId: reservation.reservationId, reason }];
   });
-  const refusedIds = new Set(rejected.map(({ reservationId }) => reservationId));
-  const taken = reservations.filter(({ reservationId }) => !refusedIds.has(reservationId));
+  const rejectedIds = new Set(rejected.map(({ reservationId }) => reservationId));
+  const accepted = reservations.filter(({ reservationId }) => !rejectedIds.has(reservationId));
   const named = new Set(reservations.map(({ reservationId }) => reservationId));
   const namedBefore = new Set(unit.syncedList.reservations.map(({ reservationId }) => reservationId));
   const drafts: EntryDraft[] = [];
-  let next: UnitModel = { ...unit, syncedList: { version, reservations: taken } };
+  let next: UnitModel = { ...unit, syncedList: { version, reservations: accepted } };
   for (const locker of unit.lockers) {
     const { rental, door } = locker;
     if (rental?.reservationId === undefined) continue;
     if (named.has(rental.reservationId)) {
-      if (rental.releaseOnClose === true) next = withLocker(next, { ...locker, rental: kept(rental) });
+      if (rental.releaseOnClose === true) next = withLocker(next, { ...locker, rental: withoutRelease(rental) });
       continue;
     }
     const startedAtS = Math.floor(toMs(rental.startedAt) / MS_PER_S);
@@ -188,23 +193,25 @@ export function syncReservations(
     if (door === 'open') {
       next = withLocker(next, { ...locker, rental: { ...rental, releaseOnClose: true } });
     } else {
-      const released = endRental(next, locker, rental, 'released', around.nowMs);
+      const released = endRental(next, locker, rental, 'released', context.nowMs);
       next = released.unit;
       drafts.push(released.draft);
     }
   }
-  return decisionWith(next, around, drafts, { status: 'done', rejected });
+  return decisionWith(next, context, drafts, { status: 'done', rejected });
 }
 
-/** A rental that is to go on after all. */
-function kept({ releaseOnClose: _, ...rental }: UnitRental): UnitRental {
+/** The rental without `releaseOnClose`: a newer list names its reservation again. */
+function withoutRelease({ releaseOnClose: _, ...rental }: UnitRental): UnitRental {
   return rental;
 }
 
-function whyRejected(unit: UnitModel, wanted: SyncedReservation, nowMs: number): string | undefined {
-  const locker = lockerOf(unit, wanted.locker);
+function reservationRefusal(unit: UnitModel, reservation: SyncedReservation, nowMs: number): string | undefined {
+  const locker = findLocker(unit, reservation.locker);
   if (locker === undefined) return 'unknown-locker';
-  const rented = rentalPeriod(locker, nowMs);
-  if (rented === undefined || locker.rental?.reservationId !== undefined) return undefined;
-  return overlaps(rented, { fromMs: toMs(wanted.from), untilMs: toMs(wanted.until) }) ? 'occupied' : undefined;
+  const rentedPeriod = rentalPeriod(locker, nowMs);
+  if (rentedPeriod === undefined || locker.rental?.reservationId !== undefined) return undefined;
+  return overlaps(rentedPeriod, { fromMs: toMs(reservation.from), untilMs: toMs(reservation.until) })
+    ? 'occupied'
+    : undefined;
 }

@@ -1,4 +1,4 @@
-/** The unit itself: its first boot, later boots, a wiped store, and how far others have its log. */
+/** Events in the life of a unit: first boot, reboot, wiped store, and how much of its log the platform has. */
 
 import type { VersionedConfiguration } from '../../domain/configuration-values.ts';
 import type { Locker } from '../../domain/vocabulary.ts';
@@ -13,74 +13,75 @@ import {
 
 const BOOT_ID_LENGTH = 16;
 
-/** A unit that is switched on for the first time: its log begins with the state of every locker. */
+/** The first boot of a unit. Its log begins with a report of the state of every locker. */
 export function createUnit(
   made: {
     readonly name: string;
     readonly lockers: readonly Locker[];
     readonly configuration: VersionedConfiguration;
   },
-  around: DecisionContext,
+  context: DecisionContext,
 ): Decision<null> {
   const unit: UnitModel = {
     name: made.name,
-    ...newBoot(around),
+    ...newBoot(context),
     lockers: made.lockers.map(({ id, size }) => ({ id, size, door: 'closed' })),
     syncedList: { version: 0, reservations: [] },
     usedReservations: {},
     configuration: made.configuration,
     answeredCommands: {},
-    log: newLog(around),
+    log: newLog(context),
   };
-  return decisionWith(unit, around, [stateReport(unit, 'new-epoch')], null);
+  return decisionWith(unit, context, [stateReport(unit, 'new-epoch')], null);
 }
 
-/** Switched off and on again: everything that was stored is still there. */
-export function rebootUnit(unit: UnitModel, around: DecisionContext): Decision<{ bootId: string }> {
-  const boot = newBoot(around);
+/** The unit is switched off and on again. Its store is unchanged. */
+export function rebootUnit(unit: UnitModel, context: DecisionContext): Decision<{ bootId: string }> {
+  const boot = newBoot(context);
   const draft: EntryDraft = { type: 'UnitRestarted', data: { bootId: boot.bootId } };
-  return decisionWith({ ...unit, ...boot }, around, [draft], { bootId: boot.bootId });
+  return decisionWith({ ...unit, ...boot }, context, [draft], { bootId: boot.bootId });
 }
 
 /**
- * The store was lost: rentals, reservations, configuration and log are gone, and a new epoch begins. The doors stand as
- * they stood. `factory` is what a new unit runs.
+ * The unit loses its store: rentals, reservations, configuration and log are gone, the doors stay as they are, and a new
+ * epoch begins.
+ * @param factoryConfiguration the configuration of a new unit
  */
 export function wipeUnit(
   unit: UnitModel,
-  factory: VersionedConfiguration,
-  around: DecisionContext,
+  factoryConfiguration: VersionedConfiguration,
+  context: DecisionContext,
 ): Decision<{ epoch: string; bootId: string }> {
   const wiped: UnitModel = {
     name: unit.name,
-    ...newBoot(around),
+    ...newBoot(context),
     lockers: unit.lockers.map(({ id, size, door }) => ({ id, size, door })),
     syncedList: { version: 0, reservations: [] },
     usedReservations: {},
-    configuration: factory,
+    configuration: factoryConfiguration,
     answeredCommands: {},
-    log: newLog(around),
+    log: newLog(context),
   };
   const { bootId, log } = wiped;
-  return decisionWith(wiped, around, [stateReport(wiped, 'new-epoch')], { epoch: log.epoch, bootId });
+  return decisionWith(wiped, context, [stateReport(wiped, 'new-epoch')], { epoch: log.epoch, bootId });
 }
 
-/** JetStream has everything up to `seq`: it need not be pushed again. */
+/** JetStream has acknowledged the log up to `seq`: the next push begins behind it. */
 export function markAcknowledged(unit: UnitModel, epoch: string, seq: number): Decision<null> {
   const { log } = unit;
-  const known = epoch === log.epoch && seq > log.acknowledgedSeq && seq <= log.lastSeq;
-  const next = known ? { ...unit, log: { ...log, acknowledgedSeq: seq } } : unit;
+  const isKnown = epoch === log.epoch && seq > log.acknowledgedSeq && seq <= log.lastSeq;
+  const next = isKnown ? { ...unit, log: { ...log, acknowledgedSeq: seq } } : unit;
   return { unit: next, entries: [], answer: null };
 }
 
 /**
- * The platform names everything up to `seq` recorded: it may be deleted. A place in another epoch, an older one, or one
- * that the log has not reached changes nothing.
+ * The platform has named the log up to `seq` recorded: the unit deletes it. A place in another epoch, before an earlier
+ * mark or behind the end of the log changes nothing.
  */
 export function markRecorded(unit: UnitModel, place: { readonly epoch: string; readonly seq: number }): Decision<null> {
   const { log } = unit;
-  const known = place.epoch === log.epoch && place.seq > log.recordedSeq && place.seq <= log.lastSeq;
-  if (!known) return { unit, entries: [], answer: null };
+  const isKnown = place.epoch === log.epoch && place.seq > log.recordedSeq && place.seq <= log.lastSeq;
+  if (!isKnown) return { unit, entries: [], answer: null };
   const acknowledgedSeq = Math.max(log.acknowledgedSeq, place.seq);
   return { unit: { ...unit, log: { ...log, recordedSeq: place.seq, acknowledgedSeq } }, entries: [], answer: null };
 }
@@ -93,7 +94,7 @@ function newLog({ newId }: DecisionContext): UnitModel['log'] {
   return { epoch: newId(), lastSeq: 0, acknowledgedSeq: 0, recordedSeq: 0, droppedSeq: 0, checkpointSeq: 0 };
 }
 
-/** The state of every locker. */
+/** A report of the state of every locker. */
 export function stateReport({ lockers, configuration }: UnitModel, reason: 'new-epoch' | 'gap'): EntryDraft {
   return {
     type: 'UnitStateReported',

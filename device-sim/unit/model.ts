@@ -1,6 +1,6 @@
 /**
- * What a unit knows, as a value that is never changed. Its decisions (`screen.ts`, `commands.ts`, `lifecycle.ts`) take it
- * and give the next one, with the entries that its log gains. Nothing here waits, reads a clock or draws a number.
+ * The state of a unit as an immutable value. A decision (`customer-actions.ts`, `commands.ts`, `lifecycle.ts`) is a pure
+ * function: it takes a state and a context, and gives the next state, the new log entries and an answer.
  */
 
 import type { VersionedConfiguration } from '../../domain/configuration-values.ts';
@@ -16,9 +16,9 @@ export interface UnitRental {
   readonly reservationId?: string;
   readonly startedAt: string;
   readonly until: string;
-  /** The platform gave the reservation up while the door stood open: the rental ends when it closes. */
+  /** The platform released the reservation while the door was open: the rental ends when the door closes. */
   readonly releaseOnClose?: true;
-  /** Taken by a customer of the running scenario, who comes back to it even after the simulator was killed. */
+  /** A simulated customer took the locker. The simulator makes that customer give it back, also after a restart. */
   readonly byScenario?: true;
 }
 
@@ -29,31 +29,31 @@ export interface UnitLocker {
   readonly rental?: UnitRental;
 }
 
-/** How far the log has come, and how far others have it. */
+/** The places of the log that the unit has to remember: `acknowledgedSeq` and `recordedSeq` never pass `lastSeq`. */
 export interface UnitLog {
   /** UUIDv7, made when the store was created or wiped. */
   readonly epoch: string;
   /** 0 before the first entry. */
   readonly lastSeq: number;
-  /** Durable in JetStream, not yet recorded: decides what is pushed next, never what is deleted. */
+  /** The last entry that JetStream has acknowledged. The next push begins behind it. */
   readonly acknowledgedSeq: number;
-  /** Named recorded by the platform: entries up to here are deleted. */
+  /** The last entry that the platform has named recorded. The unit deletes entries up to here. */
   readonly recordedSeq: number;
-  /** Deleted, recorded or not, because the log was full (`log-bound.ts`): the entries up to here. 0: none ever was. */
+  /** The last entry that the unit deleted because the log was full (`log-bound.ts`); 0 when it never was. */
   readonly droppedSeq: number;
-  /** The newest state report at which the log can begin when it is full. 0: none was needed yet. */
+  /** The newest state report at which the log can begin when it is full; 0 before the first. */
   readonly checkpointSeq: number;
 }
 
-/** The oldest entry that the unit still has, or will have when it writes the next one. */
+/** The seq of the oldest entry that the unit still has; one behind `lastSeq` when it has none. */
 export function firstAvailableSeq({ recordedSeq, droppedSeq }: UnitLog): number {
   return Math.max(recordedSeq, droppedSeq) + 1;
 }
 
-/** A signed command that was answered: it is answered the same way again, and carried out never again. */
+/** The answer to a command. A repeated command gets the same answer and has no effect. */
 export interface AnsweredCommand {
   readonly answer: CommandAnswer;
-  /** When no copy of the command can be valid any more, on the unit's clock. */
+  /** When the unit may forget the command, on its own clock: no copy of the signature is valid by then. */
   readonly forgetAtMs: number;
 }
 
@@ -63,37 +63,38 @@ export interface UnitModel {
   readonly bootId: string;
   readonly bootedAtMs: number;
   readonly lockers: readonly UnitLocker[];
-  /** The newest list that the platform sent; version 0 before the first. */
+  /** The newest list of reservations that the platform has sent; version 0 before the first. */
   readonly syncedList: { readonly version: number; readonly reservations: readonly SyncedReservation[] };
-  /** Reservations whose locker was given back, with the end of their period (ms): their QR code opens nothing more. */
+  /** Reservations whose locker was given back, each with the end of its period in ms: their QR codes are refused. */
   readonly usedReservations: Readonly<Record<string, number>>;
   readonly configuration: VersionedConfiguration;
   readonly answeredCommands: Readonly<Record<string, AnsweredCommand>>;
   readonly log: UnitLog;
 }
 
-/** What a decision may look at besides the unit itself. */
+/** The inputs of a decision beside the state of the unit. */
 export interface DecisionContext {
-  /** The unit's own clock, right or wrong. */
+  /** The unit's own clock, which may be wrong. */
   readonly nowMs: number;
   /** A new UUIDv7 at every call. */
   readonly newId: () => string;
-  /** The unit knows that it is cut off from the platform. */
+  /** The unit has no connection to the platform. */
   readonly isOffline: boolean;
-  /** Lockers whose door does not move. */
+  /** Lockers whose door does not open. */
   readonly jammedLockers: ReadonlySet<string>;
   readonly doesTerminalDecline: boolean;
-  /** What becomes of a configuration that is sent to it. */
+  /** The fault with which the unit applies a configuration. */
   readonly configurationFault: Faults['applying'];
 }
 
 export interface Decision<A> {
+  /** The next state. The same object as before when nothing changed. */
   readonly unit: UnitModel;
   readonly entries: readonly BatchEvent[];
   readonly answer: A;
 }
 
-/** Why a unit does not do what somebody at its screen wants. */
+/** Why a unit refuses what a customer does at it. */
 export type RefusalReason =
   | 'no-locker-free'
   | 'unknown-locker'
@@ -114,7 +115,7 @@ export type Outcome<T> =
 
 type UnitEventType = keyof typeof deviceEvents | 'PaymentStarted' | 'PaymentSucceeded' | 'PaymentFailed';
 
-/** An event before it has its place and its time in the log. */
+/** An event before it has its `seq` and its `time`. */
 export type EntryDraft = {
   [T in UnitEventType]: {
     readonly type: T;
@@ -124,7 +125,7 @@ export type EntryDraft = {
   };
 }[UnitEventType];
 
-/** Ends a decision: gives the drafts their places in the log of `unit`. */
+/** Appends the drafts to the log of `unit`: each gets the next `seq` and the time of the decision. */
 export function decisionWith<A>(
   unit: UnitModel,
   { nowMs, isOffline }: Pick<DecisionContext, 'nowMs' | 'isOffline'>,
@@ -154,21 +155,21 @@ export function refusal(
   return { unit, entries: [], answer: { done: false, reason, detail } };
 }
 
-export function lockerOf(unit: UnitModel, id: string): UnitLocker | undefined {
+export function findLocker(unit: UnitModel, id: string): UnitLocker | undefined {
   return unit.lockers.find((locker) => locker.id === id);
 }
 
-/** The unit with one locker replaced. */
+/** Replaces one locker of the unit. */
 export function withLocker(unit: UnitModel, changed: UnitLocker): UnitModel {
   return { ...unit, lockers: unit.lockers.map((locker) => (locker.id === changed.id ? changed : locker)) };
 }
 
-/** A locker whose rental is over. */
+/** The locker after its rental has ended. */
 export function withoutRental({ id, size, door }: UnitLocker): UnitLocker {
   return { id, size, door };
 }
 
-/** What names a rental in an event. */
+/** The fields by which an event refers to a rental. */
 export function rentalReference({ rentalId, reservationId }: UnitRental): { rentalId: string; reservationId?: string } {
   return { rentalId, ...(reservationId === undefined ? {} : { reservationId }) };
 }

@@ -6,7 +6,7 @@
  * and prints its findings as JSON.
  */
 
-import { Gate } from '../../device-sim/transports/gate.ts';
+import pLimit from 'p-limit';
 import { seededRandom } from '../support/random.ts';
 import { Latencies, type LatencySummary } from './latencies.ts';
 import { UnitConnection, type UnitIdentity } from './unit-connection.ts';
@@ -50,7 +50,7 @@ interface Player {
 async function generate(task: PushTask, told: () => Promise<void>): Promise<PushFindings> {
   const { natsUrl, units, eventsPerUnit, batchEvents, returning } = task;
   const random = seededRandom(task.seed).next;
-  const gate = new Gate(MAX_CONNECTING);
+  const connectLimit = pLimit(MAX_CONNECTING);
   const latencies = new Latencies();
   let repeated = 0;
   const players = units.map((unit): Player => {
@@ -58,14 +58,7 @@ async function generate(task: PushTask, told: () => Promise<void>): Promise<Push
     const texts = batchTexts(unit.name, epoch, unitLog(eventsPerUnit, Date.now()), batchEvents);
     return { unit, epoch, batches: texts.map((text) => Buffer.from(text)) };
   });
-  const connect = async ({ unit }: Player) => {
-    const leave = await gate.enter();
-    try {
-      return await UnitConnection.connect(natsUrl, unit);
-    } finally {
-      leave();
-    }
-  };
+  const connect = ({ unit }: Player) => connectLimit(() => UnitConnection.connect(natsUrl, unit));
   const connections = returning ? undefined : await Promise.all(players.map(connect));
   console.log('ready');
   await told();

@@ -8,7 +8,6 @@ import { afterAll, beforeAll, expect, test } from 'bun:test';
 import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
 import { Random } from '../../device-sim/environment/random.ts';
 import { NO_FAULTS } from '../../device-sim/faults/faults.ts';
-import type { Fleet } from '../../device-sim/fleet/fleet.ts';
 import { configurationHash, defaultConfiguration } from '../../domain/configuration-values.ts';
 import type { EventOf } from '../../domain/events/catalogue.ts';
 import { type Aggregate, type CloudEvent, lockerOfSubject } from '../../domain/events/envelope.ts';
@@ -16,7 +15,7 @@ import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
 import { Nats } from '../../platform/nats/connection.ts';
 import { NatsEventStore } from '../../platform/nats/event-store.ts';
 import { Client } from '../support/client.ts';
-import { connectThrough, startTestFleet } from '../support/device-sim.ts';
+import { connectThrough, startTestFleet, type TestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
 import { type Direction, FaultProxy } from '../support/fault-proxy.ts';
 import { quietLog } from '../support/nats.ts';
@@ -40,7 +39,7 @@ const MAX_LOG_READ = 500;
 const MIN_ENTRIES = 500;
 
 let platform: Platform;
-let fleet: Fleet;
+let fleet: TestFleet;
 let nats: Nats;
 /** Between the platform's processes and NATS, and between the units and NATS. */
 let backbone: FaultProxy;

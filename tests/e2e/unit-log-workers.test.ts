@@ -5,14 +5,13 @@
 
 import { afterAll, beforeAll, expect, test } from 'bun:test';
 import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
-import type { Fleet, FleetOptions } from '../../device-sim/fleet/fleet.ts';
 import { configurationHash, defaultConfiguration } from '../../domain/configuration-values.ts';
 import { Nats } from '../../platform/nats/connection.ts';
 import { api as jetstream } from '../../platform/nats/jetstream.ts';
 import { MAX_INBOX_BATCHES_PER_UNIT } from '../../platform/nats/streams.ts';
 import { unitPushSubject } from '../../platform/nats/subjects.ts';
 import { Client, items } from '../support/client.ts';
-import { startTestFleet } from '../support/device-sim.ts';
+import { startTestFleet, type TestFleet, type TestFleetOptions } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
 import { LogUnit } from '../support/log-unit.ts';
 import { quietLog } from '../support/nats.ts';
@@ -36,7 +35,7 @@ let platform: Platform;
 let ops: Client;
 let nats: Nats;
 let worker: PlatformProcess | undefined;
-const fleets: Fleet[] = [];
+const fleets: TestFleet[] = [];
 const written: LogUnit[] = [];
 
 beforeAll(async () => {
@@ -57,10 +56,10 @@ function startWorker(): PlatformProcess {
   return platform.startServer({ ROLES: 'ingest,fetch' });
 }
 
-async function startUnits(seed: number, changes: Partial<FleetOptions> = {}): Promise<Fleet> {
+async function startUnits(seed: number, changes: Partial<TestFleetOptions> = {}): Promise<TestFleet> {
   const opsToken = async () => (await platform.token('ops', 'field')).slice('Bearer '.length);
   const api = { url: platform.api, opsToken };
-  const fleet = await startTestFleet(api, { units: 1, seed, platform: api, controlPort: undefined, ...changes });
+  const fleet = await startTestFleet(api, { units: 1, seed, platform: api, ...changes });
   fleets.push(fleet);
   await eventually(() => fleet.readiness().connected === fleet.units.size, WAIT);
   return fleet;
@@ -89,13 +88,13 @@ async function expectRecorded(unit: Pick<EmulatedUnit, 'name' | 'model'>): Promi
   await expectWhole(ops, unit.name, unit.model.log);
 }
 
-function onlyUnit(fleet: Fleet): EmulatedUnit {
+function onlyUnit(fleet: TestFleet): EmulatedUnit {
   const [unit] = fleet.units.values();
   if (unit === undefined) throw new Error('there is no unit');
   return unit;
 }
 
-let crowded: Fleet | undefined;
+let crowded: TestFleet | undefined;
 let listened: LogUnit | undefined;
 
 test('while nobody takes them, the batches of a unit are refused beyond its bound, and those of others are not', async () => {
@@ -127,7 +126,7 @@ test('while nobody takes them, the batches of a unit are refused beyond its boun
   expect(await waiting(other.name)).toBe(MAX_INBOX_BATCHES_PER_UNIT);
 }, 60_000);
 
-let bereaved: Fleet | undefined;
+let bereaved: TestFleet | undefined;
 
 test('a batch that was acknowledged may get lost before anybody has looked at it', async () => {
   const fleet = await startUnits(31, { units: 2, factoryConfiguration: hastyConfiguration() });

@@ -5,7 +5,6 @@
 
 import { afterAll, beforeAll, expect, test } from 'bun:test';
 import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
-import type { Fleet, FleetOptions } from '../../device-sim/fleet/fleet.ts';
 import { closeDoor, giveBackLocker, rentAtScreen } from '../../device-sim/unit/customer-actions.ts';
 import { MAX_BATCH_EVENTS } from '../../domain/unit-protocol/batch.ts';
 import { Nats } from '../../platform/nats/connection.ts';
@@ -14,7 +13,7 @@ import { STREAMS } from '../../platform/nats/streams.ts';
 import { unitCommandsSubject, unitPushSubject } from '../../platform/nats/subjects.ts';
 import { GAP_GRACE_MS } from '../../server/workers/ingest/ingest-worker.ts';
 import { Client } from '../support/client.ts';
-import { startTestFleet } from '../support/device-sim.ts';
+import { startTestFleet, type TestFleet, type TestFleetOptions } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
 import { LogUnit, type LogUnitOptions } from '../support/log-unit.ts';
 import { quietLog } from '../support/nats.ts';
@@ -32,7 +31,7 @@ const BACKLOG = 2 * MAX_BATCH_EVENTS + 100;
 let platform: Platform;
 let ops: Client;
 let nats: Nats;
-const fleets: Fleet[] = [];
+const fleets: TestFleet[] = [];
 const written: LogUnit[] = [];
 
 beforeAll(async () => {
@@ -48,10 +47,10 @@ afterAll(async () => {
   await platform.stop();
 });
 
-async function startUnits(seed: number, changes: Partial<FleetOptions>): Promise<EmulatedUnit[]> {
+async function startUnits(seed: number, changes: Partial<TestFleetOptions>): Promise<EmulatedUnit[]> {
   const opsToken = async () => (await platform.token('ops', 'field')).slice('Bearer '.length);
   const api = { url: platform.api, opsToken };
-  const fleet = await startTestFleet(api, { units: 1, seed, platform: api, controlPort: undefined, ...changes });
+  const fleet = await startTestFleet(api, { units: 1, seed, platform: api, ...changes });
   fleets.push(fleet);
   await eventually(() => fleet.readiness().registered === fleet.units.size, WAIT);
   return [...fleet.units.values()];

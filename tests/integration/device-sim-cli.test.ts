@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { join, resolve } from 'node:path';
-import type { Report } from '../../device-sim/scenarios/scenario-run.ts';
+import type { Report } from '../../device-sim/scenarios/report.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 import { type FieldPlatform, startFieldPlatform } from '../support/device-sim.ts';
 
@@ -12,13 +12,17 @@ beforeAll(async () => {
 });
 afterAll(() => platform.stop());
 
-async function sim(...args: string[]): Promise<{ code: number; out: string; errors: string }> {
+async function sim(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<{ code: number; out: string; errors: string }> {
   const child = Bun.spawn([process.execPath, join(ROOT, 'device-sim', 'cli.ts'), ...args], {
     env: {
       ...process.env,
       DATA_DIR: await temporaryFolder('device-sim-cli'),
       HTTP_PORT: new URL(platform.url).port,
       AUTH_JWT_SECRET: 's'.repeat(32),
+      ...env,
     },
     stdin: 'ignore',
     stdout: 'pipe',
@@ -52,7 +56,7 @@ test('runs a scenario, waits until everything is recorded, and reports', async (
     }
   })();
   const args = ['--units', '3', '--lockers', '4', '--seed', '60', '--scenario', 'steady', '--duration', '4s', '--json'];
-  const { code, out, errors } = await sim(...args);
+  const { code, out, errors } = await sim(args);
   over.abort();
   await pinging;
   expect(errors).toBe('');
@@ -63,9 +67,24 @@ test('runs a scenario, waits until everything is recorded, and reports', async (
   expect(code).toBe(0);
 }, 30_000);
 
+test('ends with exit status 1 and says what to do when the platform refuses its token', async () => {
+  platform.acceptsTokens = false;
+  const { code, out, errors } = await sim(['--units', '1', '--seed', '61']);
+  platform.acceptsTokens = true;
+  expect(errors).toMatch(/^lockfleet: The platform at .* answered 401 .*start the simulator with the DATA_DIR/);
+  expect({ code, out }).toEqual({ code: 1, out: '' });
+});
+
+test('ends with exit status 1 where an identity provider signs the tokens', async () => {
+  const env = { AUTH_JWT_SECRET: '', AUTH_JWKS_URL: 'https://identity.example/keys' };
+  const { code, out, errors } = await sim(['--units', '1', '--seed', '62'], env);
+  expect(errors).toMatch(/^lockfleet: The simulator cannot sign a token .*AUTH_JWKS_URL/);
+  expect({ code, out }).toEqual({ code: 1, out: '' });
+});
+
 describe('what cannot be run is refused', () => {
   const table = [
-    { args: ['--scenario', 'doomsday'], says: /there is no scenario "doomsday"; there is steady, rush-hour, blackout/ },
+    { args: ['--scenario', 'doomsday'], says: /--scenario must be one of steady, rush-hour, blackout, not "doomsday"/ },
     { args: ['--units', '0'], says: /--units must be a whole number from 1/ },
     { args: ['--lockers', 'many'], says: /--lockers must be a whole number/ },
     { args: ['--duration', 'soon'], says: /--duration must be a time/ },
@@ -73,7 +92,7 @@ describe('what cannot be run is refused', () => {
   ];
   for (const { args, says } of table) {
     test(args.join(' '), async () => {
-      const { code, out, errors } = await sim(...args);
+      const { code, out, errors } = await sim(args);
       expect(errors).toMatch(says);
       expect(errors).toContain('usage: ./run sim');
       expect({ code, out }).toEqual({ code: 2, out: '' });

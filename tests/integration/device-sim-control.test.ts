@@ -1,8 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
-import type { Fleet } from '../../device-sim/fleet/fleet.ts';
 import type { UnitBatch } from '../../domain/unit-protocol/batch.ts';
-import { call, type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
+import { call, type FieldPlatform, startFieldPlatform, startTestFleet, type TestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
 
 const SEED = 20;
@@ -10,7 +9,7 @@ const NAME = 'QE-1000';
 const OTHER = 'QE-1001';
 
 let platform: FieldPlatform;
-let fleet: Fleet;
+let fleet: TestFleet;
 let unit: EmulatedUnit;
 
 beforeAll(async () => {

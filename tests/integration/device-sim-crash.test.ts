@@ -189,7 +189,9 @@ test('a second simulator on the same fleet is refused, with what to do', async (
   const dataDir = await temporaryFolder('device-sim-crash');
   const settings = { SIM_SEED: String(SEED + 2), SIM_UNITS: '1' };
   const first = await startSimulator(dataDir, settings);
-  await expect(startSimulator(dataDir, settings)).rejects.toThrow(/another simulator works on .*choose another seed/);
+  await expect(startSimulator(dataDir, settings)).rejects.toThrow(
+    /Another simulator has the store .* open.*choose another seed/,
+  );
   await first.kill('SIGTERM');
   const store = new Database(join(dataDir, 'device-sim', `fleet-${SEED + 2}.sqlite`));
   store.run('pragma user_version = 99');

@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test';
 import { join } from 'node:path';
-import { Timers } from '../../device-sim/environment/clock.ts';
+import { Timers } from '../../device-sim/environment/timers.ts';
 import type { Fleet } from '../../device-sim/fleet/fleet.ts';
-import { playScenario, reportOf, waitUntilRecorded } from '../../device-sim/scenarios/scenario-run.ts';
+import { reportOf } from '../../device-sim/scenarios/report.ts';
+import { playScenario, waitUntilRecorded } from '../../device-sim/scenarios/scenario-run.ts';
 import { SCENARIOS, scenarioNamed } from '../../device-sim/scenarios/scenarios.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 import { type FieldPlatform, startFieldPlatform, startTestFleet, wallClock } from '../support/device-sim.ts';
@@ -54,7 +55,7 @@ for (const [index, { name }] of SCENARIOS.entries()) {
     };
     await whilePinging(
       fleet,
-      playScenario(fleet, brisk, 1_500, timers).then(() => waitUntilRecorded(fleet, timers)),
+      playScenario(fleet, fleet.customers, brisk, 1_500, timers).then(() => waitUntilRecorded(fleet, timers)),
     );
     const result = reportOf(fleet, { scenario: name, seed: 30 + index, durationMs: 1_500 });
     expect(result).toMatchObject({ ok: true, behind: [], events: { unrecorded: 0 } });

@@ -1,15 +1,16 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { Value } from '@sinclair/typebox/value';
 import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
-import type { Fleet } from '../../device-sim/fleet/fleet.ts';
 import { FleetStore } from '../../device-sim/store/fleet-store.ts';
 import { StoreError } from '../../device-sim/store/group-commit.ts';
 import { configurationHash, defaultConfiguration } from '../../domain/configuration-values.ts';
 import { CommandAnswer, PingReply } from '../../domain/unit-protocol/commands.ts';
 import { pingReplyMac } from '../../platform/unit-protocol/ping.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
-import { call, type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
+import { call, type FieldPlatform, startFieldPlatform, startTestFleet, type TestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
 
 const SOON_MS = 30_000;
@@ -22,24 +23,24 @@ beforeAll(async () => {
 });
 afterAll(() => platform.stop());
 
-function unitOf(fleet: Fleet, name: string): EmulatedUnit {
+function unitOf(fleet: TestFleet, name: string): EmulatedUnit {
   const unit = fleet.units.get(name);
   if (unit === undefined) throw new Error(`there is no ${name}`);
   return unit;
 }
 
-async function control(fleet: Fleet, path: string, body?: object): Promise<{ status: number; body: never }> {
+async function control(fleet: TestFleet, path: string, body?: object): Promise<{ status: number; body: never }> {
   const post = { method: 'POST', body: JSON.stringify(body) };
   const response = await fetch(`${fleet.controlUrl}${path}`, body === undefined ? {} : post);
   return { status: response.status, body: (await response.json()) as never };
 }
 
-async function connected(fleet: Fleet): Promise<void> {
+async function connected(fleet: TestFleet): Promise<void> {
   await eventually(() => fleet.readiness().connected === fleet.units.size);
 }
 
 describe('a fleet', () => {
-  let fleet: Fleet;
+  let fleet: TestFleet;
   let unit: EmulatedUnit;
 
   beforeAll(async () => {
@@ -244,7 +245,9 @@ describe('a fleet that is started again', () => {
     await first.stop();
     const [hostname = '', port = ''] = address.split(':');
     const squatter = Bun.listen({ hostname, port: Number(port), socket: { data: () => undefined } });
-    await expect(startTestFleet(platform, { storePath, seed: 9 })).rejects.toThrow(`cannot listen on ${address}`);
+    await expect(startTestFleet(platform, { storePath, seed: 9 })).rejects.toThrow(
+      `The simulator cannot listen on ${address}`,
+    );
     squatter.stop(true);
     const second = await startTestFleet(platform, { storePath, seed: 9 });
     expect(unitOf(second, 'PT-1001').address).toBe(address);
@@ -280,7 +283,7 @@ describe('registration', () => {
     const fleet = await startTestFleet(platform, { seed: 5 });
     await eventually(() => fleet.readiness().problems.length === 1);
     expect(fleet.readiness()).toMatchObject({ registered: 1, ready: false });
-    expect(fleet.readiness().problems[0]).toMatch(/^PP-1000: the platform knows it already.*lost its credentials/);
+    expect(fleet.readiness().problems[0]).toMatch(/^PP-1000: the platform has it registered.*lost its credentials/);
     await fleet.stop();
 
     platform.rotation = 'works';
@@ -290,6 +293,56 @@ describe('registration', () => {
     expect(rotated.readiness()).toMatchObject({ registered: 2, problems: [] });
     await rotated.stop();
     platform.rotation = 'missing';
+  });
+
+  test.each(['import', 'rotation'])(
+    'is tried again when the connection breaks off during the answer to the %s',
+    async (request) => {
+      const credentials = await platform.credentialsOf('PV-1000');
+      const conflict = `${JSON.stringify({ name: 'PV-1000', problem: { status: 409 } })}\n`;
+      let rotations = 0;
+      let imports = 0;
+      const server = createServer((incoming, response) => {
+        const isImport = incoming.url === '/v1/units/import';
+        const attempt = isImport ? ++imports : ++rotations;
+        const body =
+          isImport && request === 'rotation' ? conflict : `${JSON.stringify({ name: 'PV-1000', credentials })}\n`;
+        const isBrokenOff = attempt === 1 && isImport === (request === 'import');
+        response.writeHead(200, { 'content-length': body.length });
+        response.write(isBrokenOff ? body.slice(0, 20) : body, () => {
+          if (isBrokenOff) incoming.socket.destroy();
+          else response.end();
+        });
+      });
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+      const { port } = server.address() as AddressInfo;
+      const fleet = await startTestFleet({ url: `http://127.0.0.1:${port}` }, { seed: 11, units: 1 });
+      try {
+        await eventually(() => fleet.readiness().registered === 1);
+        expect({ imports, rotations }).toEqual(
+          request === 'import' ? { imports: 2, rotations: 0 } : { imports: 2, rotations: 2 },
+        );
+      } finally {
+        await fleet.stop();
+        server.closeAllConnections();
+        server.close();
+      }
+    },
+  );
+
+  test('ends when the platform refuses the token, with what to do', async () => {
+    platform.acceptsTokens = false;
+    const refused = Promise.withResolvers<Error>();
+    const fleet = await startTestFleet(platform, { seed: 12, onRegistrationRefused: refused.resolve });
+    try {
+      const error = await refused.promise;
+      expect(error.message).toContain(`${platform.url} answered 401`);
+      expect(error.message).toContain('DATA_DIR');
+      expect(fleet.readiness()).toMatchObject({ ready: false, registered: 0 });
+    } finally {
+      platform.acceptsTokens = true;
+      await fleet.stop();
+    }
   });
 });
 

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'bun:test';
 import { join } from 'node:path';
 import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
 import type { Fleet } from '../../device-sim/fleet/fleet.ts';
-import { reportOf } from '../../device-sim/scenarios/scenario-run.ts';
+import { reportOf } from '../../device-sim/scenarios/report.ts';
 import type { StoredUnit } from '../../device-sim/store/fleet-store.ts';
 import { FleetStore } from '../../device-sim/store/fleet-store.ts';
 import { rentAtScreen } from '../../device-sim/unit/customer-actions.ts';

@@ -193,12 +193,12 @@ test('a port that is taken stops a fleet that is pinged by datagrams, and is tol
   const squatter = await Bun.udpSocket({ hostname: '0.0.0.0', port: 0 });
   const unitPort = squatter.port;
   await expect(startTestFleet(platform, { seed: SEED + 1, unitPort, channels: CHANNELS })).rejects.toThrow(
-    `cannot listen on 0.0.0.0:${unitPort} (UDP)`,
+    `The simulator cannot listen on 0.0.0.0:${unitPort} (UDP)`,
   );
   const lines: string[] = [];
   const log = createLog((line) => lines.push(line), Date.now);
   const others = await startTestFleet(platform, { seed: SEED + 1, unitPort, log });
-  expect(lines.join('')).toContain('no unit answers datagrams');
+  expect(lines.join('')).toContain('do not answer pings by UDP');
   await others.stop();
   squatter.close();
 });

@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { randomBytes } from 'node:crypto';
 import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
-import type { Fleet } from '../../device-sim/fleet/fleet.ts';
 import { parseAddress } from '../../domain/address.ts';
 import { unitHash } from '../../domain/shard.ts';
 import { PING_OUTCOME, type SlotResults } from '../../pinger/pool/slot-results.ts';
@@ -14,7 +13,7 @@ import { UdpProbe } from '../../pinger/probes/udp-probe.ts';
 import { systemClock } from '../../pinger/time/clock.ts';
 import { EPOCH_BYTES, PROBE_NUMBERS, type UnitRow, UnitTable, uuidOf } from '../../pinger/units/unit-table.ts';
 import { encodePingReply, PING_DATAGRAM_BYTES, REQUEST_AT } from '../../platform/unit-protocol/datagram.ts';
-import { type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
+import { type FieldPlatform, startFieldPlatform, startTestFleet, type TestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
 import { quietLog, testPlatform } from '../support/nats.ts';
 
@@ -23,7 +22,7 @@ const LATENCY_MS = 80;
 const HOUR_MS = 3_600_000;
 
 let platform: FieldPlatform;
-let fleet: Fleet;
+let fleet: TestFleet;
 let unit: EmulatedUnit;
 
 beforeAll(async () => {

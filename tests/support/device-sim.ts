@@ -6,8 +6,14 @@
 import { randomBytes } from 'node:crypto';
 import { request } from 'node:http';
 import { join } from 'node:path';
+import { startControlApi } from '../../device-sim/control/control-api.ts';
+import { Customers } from '../../device-sim/customers/customers.ts';
+import { MINUTES_LONG_VISIT, type Visit } from '../../device-sim/customers/visit.ts';
 import { type Clock, systemClock } from '../../device-sim/environment/clock.ts';
+import { Random } from '../../device-sim/environment/random.ts';
+import { Timers } from '../../device-sim/environment/timers.ts';
 import { type Fleet, type FleetOptions, startFleet } from '../../device-sim/fleet/fleet.ts';
+import type { Credentials } from '../../device-sim/unit/credentials.ts';
 import { defaultConfiguration } from '../../domain/configuration-values.ts';
 import type { FetchedBatch, UnitBatch } from '../../domain/unit-protocol/batch.ts';
 import type { Command, CommandAnswer, PingReply } from '../../domain/unit-protocol/commands.ts';
@@ -43,6 +49,10 @@ export interface FieldPlatform {
   readonly registered: Map<string, string>;
   /** What `POST /v1/units/{name}/credentials/rotate` answers. */
   rotation: 'works' | 'missing';
+  /** Whether the API accepts bearer tokens; it answers 401 otherwise. */
+  acceptsTokens: boolean;
+  /** Valid credentials of a unit, as a registration answers with them. */
+  credentialsOf(unit: string): Promise<Credentials>;
   /** Requests to the API, such as `POST /v1/units/import`. */
   readonly requests: string[];
   ping(unit: Addressed, recorded?: PingRequest['recorded']): Promise<PingReply | undefined>;
@@ -78,8 +88,8 @@ export async function startFieldPlatform(): Promise<FieldPlatform> {
     fetch: async (incoming) => {
       const { pathname } = new URL(incoming.url);
       requests.push(`${incoming.method} ${pathname}`);
-      if (incoming.headers.get('authorization')?.startsWith('Bearer ') !== true)
-        return new Response('', { status: 401 });
+      const hasToken = incoming.headers.get('authorization')?.startsWith('Bearer ') === true;
+      if (!(hasToken && platform.acceptsTokens)) return new Response('', { status: 401 });
       const [, name] = /^\/v1\/units\/(.+)\/credentials\/rotate$/.exec(pathname) ?? [];
       if (name !== undefined && platform.rotation === 'works') {
         return Response.json({ name, credentials: await credentialsOf(name) });
@@ -107,6 +117,8 @@ export async function startFieldPlatform(): Promise<FieldPlatform> {
     registered,
     requests,
     rotation: 'missing',
+    acceptsTokens: true,
+    credentialsOf,
     ping: async ({ name, address }, recorded) => {
       const ping = { unit: name, nonce: randomBytes(16).toString('hex'), clockMs: Date.now() };
       const path = pingPath(keyOf(name), { ...ping, ...(recorded === undefined ? {} : { recorded }) });
@@ -163,19 +175,30 @@ export function call(
   });
 }
 
-/** Options of a small fleet with a store of its own; `store` of an earlier one resumes it. */
-export async function fleetOptions(
+export interface TestFleetOptions extends FleetOptions {
+  /** Customers who walk up on their own. @default none */
+  readonly customers: { readonly walkUpsPerMinute: number; readonly visit: Visit } | undefined;
+}
+
+/** A fleet with its customers and its control API, as `device-sim/main.ts` composes them. */
+export interface TestFleet extends Fleet {
+  readonly controlUrl: string;
+  readonly customers: Customers;
+}
+
+/** Starts a small fleet with a store of its own; the `storePath` of an earlier one resumes it. The caller stops it. */
+export async function startTestFleet(
   platform: Pick<FieldPlatform, 'url'>,
-  changes: Partial<FleetOptions> = {},
-): Promise<FleetOptions> {
-  return {
+  changes: Partial<TestFleetOptions> = {},
+): Promise<TestFleet> {
+  const { customers: arrivals, ...fleetChanges } = changes;
+  const options: FleetOptions = {
     units: 2,
     lockers: 3,
     seed: 1,
-    storePath: changes.storePath ?? join(await temporaryFolder('device-sim'), 'fleet.sqlite'),
+    storePath: fleetChanges.storePath ?? join(await temporaryFolder('device-sim'), 'fleet.sqlite'),
     platform: { url: platform.url, opsToken: () => Promise.resolve('ops') },
-    factoryConfiguration: fastConfiguration(),
-    controlPort: 0,
+    factoryConfiguration: defaultConfiguration(HOLD_TTL_S),
     unitPort: 0,
     clock: wallClock,
     newId: () => Bun.randomUUIDv7(),
@@ -183,16 +206,36 @@ export async function fleetOptions(
     onStoreFailure: (error) => {
       throw error;
     },
-    ...changes,
+    onRegistrationRefused: (error) => {
+      throw error;
+    },
+    ...fleetChanges,
   };
-}
-
-/** Starts a fleet; the caller stops it. */
-export async function startTestFleet(
-  platform: Pick<FieldPlatform, 'url'>,
-  changes: Partial<FleetOptions> = {},
-): Promise<Fleet> {
-  return startFleet(await fleetOptions(platform, changes));
+  const fleet = await startFleet(options);
+  const timers = new Timers(options.clock);
+  const visit = arrivals?.visit ?? MINUTES_LONG_VISIT;
+  const customers = new Customers(visit, {
+    units: [...fleet.units.values()],
+    timers,
+    random: new Random(options.seed, 'customers'),
+    metrics: fleet.metrics,
+  });
+  if (arrivals !== undefined) {
+    customers.setArrivalRate(arrivals.walkUpsPerMinute, visit);
+    customers.start();
+  }
+  const control = startControlApi(0, fleet);
+  return {
+    ...fleet,
+    controlUrl: control.url,
+    customers,
+    stop: async () => {
+      customers.stop();
+      timers.stop();
+      await control.stop();
+      await fleet.stop();
+    },
+  };
 }
 
 /**
@@ -207,10 +250,6 @@ export async function connectThrough(fleet: Fleet, natsUrl: string): Promise<voi
       if (unit.credentials !== undefined) await unit.setCredentials({ ...unit.credentials, natsUrl });
     }),
   );
-}
-
-function fastConfiguration() {
-  return defaultConfiguration(HOLD_TTL_S);
 }
 
 async function readInbox(nats: Nats, unit: string): Promise<UnitBatch[]> {

@@ -1,11 +1,14 @@
 import { randomInt } from 'node:crypto';
+import { uniformFloat64 } from 'pure-rand/distribution/uniformFloat64';
+import { uniformInt } from 'pure-rand/distribution/uniformInt';
+import { xoroshiro128plus } from 'pure-rand/generator/xoroshiro128plus';
 
-/** Chance that can be repeated. */
+/** Random numbers that a failed test can repeat. */
 export interface SeededRandom {
   readonly seed: number;
-  /** From 0 up to, not including, 1. */
+  /** A number from 0 (included) to 1 (excluded). */
   next(): number;
-  /** A whole number from 0 up to, not including, `limit`. */
+  /** A whole number from 0 (included) to `limit` (excluded); 0 when `limit` is 0. */
   below(limit: number): number;
   pick<T>(list: readonly [T, ...T[]]): T;
 }
@@ -14,18 +17,16 @@ const MAX_SEED = 2 ** 31;
 
 /**
  * Prints its seed, so that a failure can be repeated with `TEST_SEED=… ./run test FILE`.
- * @param seed @default TEST_SEED, else one by chance
+ * @param seed @default TEST_SEED, or a random seed when that is not set
  */
 export function seededRandom(seed = Number(process.env.TEST_SEED ?? randomInt(MAX_SEED))): SeededRandom {
   console.log(`seed ${seed} (again with TEST_SEED=${seed})`);
-  let state = seed >>> 0;
-  // The generator mulberry32: small, fast, and good enough to mix test cases.
-  const next = () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  const generator = xoroshiro128plus(seed);
+  const below = (limit: number) => (limit > 0 ? uniformInt(generator, 0, limit - 1) : 0);
+  return {
+    seed,
+    next: () => uniformFloat64(generator),
+    below,
+    pick: (list) => list[below(list.length)] ?? list[0],
   };
-  const below = (limit: number) => Math.floor(next() * limit);
-  return { seed, next, below, pick: (list) => list[below(list.length)] ?? list[0] };
 }

@@ -234,7 +234,7 @@ describe('a command', () => {
         { answer: { commandId: `c${index}`, status: 'done' as const }, forgetAtMs: NOON_MS + MINUTE_MS },
       ]),
     );
-    const full = { ...newUnit(), answered };
+    const full = { ...newUnit(), answeredCommands: answered };
     expect(execute(full, orderOf(openB, 'more'), around())).toEqual({
       unit: full,
       entries: [],
