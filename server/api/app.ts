@@ -25,11 +25,11 @@ import { answeredProblem, problemResponse } from '../http/problems.ts';
 import { parseQueryValues } from '../http/query-values.ts';
 import { ReadPositions } from '../http/read-positions.ts';
 import { Writes } from '../http/writes.ts';
+import { ApiKeys } from './api-keys/api-keys.ts';
+import { apiKeyRoutes } from './api-keys/routes.ts';
 import { asyncApiRoutes } from './asyncapi/routes.ts';
-import { ApiKeys } from './auth/api-keys.ts';
 import { Authenticator } from './auth/authenticator.ts';
 import { Customers } from './auth/customers.ts';
-import { apiKeyRoutes } from './auth/routes.ts';
 import { availabilityRoutes } from './availability/routes.ts';
 import { Rollouts } from './config-rollouts/handlers.ts';
 import { rolloutRoutes } from './config-rollouts/routes.ts';
@@ -39,17 +39,17 @@ import { DeadLetterDesk } from './dead-letters/handlers.ts';
 import { deadLetterRoutes } from './dead-letters/routes.ts';
 import { eventRoutes } from './events/routes.ts';
 import { type HealthChecks, healthRoutes } from './health/routes.ts';
-import { UnitHistory } from './history/handlers.ts';
 import { historyRoutes } from './history/routes.ts';
+import { UnitHistory } from './history/unit-history.ts';
 import { openapi } from './openapi.ts';
 import { pingerRoutes } from './pinger/routes.ts';
 import { projectionRoutes } from './projections/routes.ts';
 import { ReservationService } from './reservations/reservation-service.ts';
 import { reservationRoutes } from './reservations/routes.ts';
 import { summaryRoutes } from './summary/routes.ts';
-import { UnitCredentials } from './units/credentials.ts';
-import { UnitRegistration } from './units/register.ts';
 import { unitRoutes } from './units/routes.ts';
+import { UnitCredentials } from './units/unit-credentials.ts';
+import { UnitRegistration } from './units/unit-registration.ts';
 
 /** The server closes a connection on which nothing was sent for this long. */
 const IDLE_TIMEOUT_S = 30;
@@ -151,15 +151,15 @@ function capabilities(dependencies: ApiDependencies) {
   const rollouts = new Rollouts(postgres, readModels);
   const deadLetterDesk = new DeadLetterDesk({ deadLetters, decider, recorder, clock });
   return new Elysia()
-    .use(apiKeyRoutes({ authenticator, apiKeys, newId, randomBytes }))
-    .use(unitRoutes({ authenticator, writes, positions, registration, credentials, readModels }))
+    .use(apiKeyRoutes(macros, { apiKeys, newId, randomBytes }))
+    .use(unitRoutes(macros, { registration, credentials, readModels }))
     .use(configurationRoutes({ authenticator, writes, positions, configurations, readModels }))
     .use(rolloutRoutes({ authenticator, writes, rollouts }))
     .use(pingerRoutes({ authenticator, readModels }))
     .use(availabilityRoutes(macros, { readModels, clock }))
     .use(reservationRoutes(macros, { reservations, readModels }))
     .use(eventRoutes({ authenticator, positions, exports, eventLog }))
-    .use(historyRoutes({ authenticator, history }))
+    .use(historyRoutes(macros, { history }))
     .use(summaryRoutes({ authenticator, positions, exports, readModels, clock }))
     .use(deadLetterRoutes({ authenticator, writes, deadLetters, deadLetterDesk }))
     .use(projectionRoutes({ authenticator, writes, postgres, lastSequence }));

@@ -18,15 +18,11 @@ export function OrNull<S extends TSchema>(schema: S) {
 }
 
 /** One of several texts. The OpenAPI document shows it as an `enum`. */
-export function OneOf<const T extends string>(
-  values: readonly T[],
-  options: { readonly description?: string } = {},
-): TUnion<TLiteral<T>[]> {
-  return Type.Union(
-    values.map((value) => Type.Literal(value)),
-    options,
-  );
+export function OneOf<const T extends readonly string[]>(values: T, options: { readonly description?: string } = {}) {
+  const literals = values.map((value) => Type.Literal(value));
+  return Type.Union(literals, options) as unknown as TUnion<Literals<T>>;
 }
+type Literals<T extends readonly string[]> = [...{ -readonly [Index in keyof T]: TLiteral<T[Index]> }];
 
 /** Query parameters of a list that is read page by page. */
 export const PageQuery = {
@@ -54,11 +50,14 @@ export const ListQuery = {
   ),
 };
 
+/** A position of the event log: a sequence, or a sequence and the index of an event in its commit. */
+export const POSITION_PATTERN = '^\\d{1,15}(\\.\\d{1,4})?$';
+
 /** The query parameter of a read that must show an earlier write of the same client. */
 export const MinPosition = {
   minPosition: Type.Optional(
     Type.String({
-      pattern: '^\\d{1,15}(\\.\\d{1,4})?$',
+      pattern: POSITION_PATTERN,
       description:
         'The answer waits until the read model has reached this position, for at most 2 seconds, and is 503 after that. ' +
         'Use the `Lockfleet-Position` header of the write that the answer has to show.',

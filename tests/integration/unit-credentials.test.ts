@@ -19,7 +19,7 @@ import { unitHeartbeatSubject } from '../../platform/nats/subjects.ts';
 import { PostgresUnavailableError } from '../../platform/postgres/connection.ts';
 import { freePort } from '../../platform/process/ports.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
-import { UnitCredentials } from '../../server/api/units/credentials.ts';
+import { UnitCredentials } from '../../server/api/units/unit-credentials.ts';
 import { Problem } from '../../server/http/problems.ts';
 import { Client, fields, period, text } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';

@@ -14,7 +14,11 @@ import { snapshotReader } from '../../projections/bookings/queries.ts';
 import { PositionWaiter } from '../../projections/engine/queries/position-waiter.ts';
 import { PAGE_SETTINGS } from '../../projections/event_log/queries/events.ts';
 import { unitCommits } from '../../projections/event_log/queries/history.ts';
-import { MAX_RUNNING_FOLDS, UnitHistory, type UnitHistoryDependencies } from '../../server/api/history/handlers.ts';
+import {
+  MAX_CONCURRENT_FOLDS,
+  UnitHistory,
+  type UnitHistoryDependencies,
+} from '../../server/api/history/unit-history.ts';
 import { pastView } from '../../server/api/history/views.ts';
 import { Problem } from '../../server/http/problems.ts';
 import { ReadPositions } from '../../server/http/read-positions.ts';
@@ -238,7 +242,7 @@ describe('what cannot be answered is named', () => {
       return { state: newUnitState(unit), completeTo: 0 };
     };
     const history = historyWith({ loadSnapshot });
-    const running = Array.from({ length: MAX_RUNNING_FOLDS }, () => history.stateAt(unit, { at: now() }));
+    const running = Array.from({ length: MAX_CONCURRENT_FOLDS }, () => history.stateAt(unit, { at: now() }));
     expect(await problemOf(history.stateAt(unit, { at: now() }))).toMatchObject({ status: 503 });
     gate.resolve();
     await Promise.all(running);

@@ -3,7 +3,7 @@
 import { type Principal, TokenError, type TokenRole, type TokenVerifier } from '../../../platform/auth/tokens.ts';
 import type { Caller } from '../../http/api-macros.ts';
 import { Problem } from '../../http/problems.ts';
-import { API_KEY_PREFIX, type ApiKeys } from './api-keys.ts';
+import { API_KEY_PREFIX, type ApiKeys } from '../api-keys/api-keys.ts';
 import type { Customers } from './customers.ts';
 
 const BEARER = /^Bearer +(\S+)$/i;

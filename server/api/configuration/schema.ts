@@ -8,9 +8,9 @@ import {
   VersionedConfiguration,
 } from '../../../domain/configuration-values.ts';
 import { Instant, Token, UnitName, Uuid } from '../../../domain/vocabulary.ts';
+import { OrNull } from '../../http/schemas.ts';
 
 const strict = { additionalProperties: false };
-const OrNull = (schema: Parameters<typeof Type.Union>[0][number]) => Type.Union([schema, Type.Null()]);
 const Version = Type.Integer({ minimum: 1 });
 
 const Mode = Type.Union([Type.Literal('live'), Type.Literal('queued')], {

@@ -1,10 +1,10 @@
 import { Elysia } from 'elysia';
 import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import { exportEvents, listEvents } from '../../../projections/event_log/queries/events.ts';
-import { preferredType } from '../../http/accept.ts';
 import { NDJSON } from '../../http/body.ts';
 import { CSV } from '../../http/csv.ts';
 import type { Exports } from '../../http/exports.ts';
+import { preferredType } from '../../http/preferred-type.ts';
 import type { ReadPositions } from '../../http/read-positions.ts';
 import { DEFAULT_LIMIT } from '../../http/schemas.ts';
 import type { Authenticator } from '../auth/authenticator.ts';

@@ -1,15 +1,14 @@
 import { Elysia } from 'elysia';
-import type { Authenticator } from '../auth/authenticator.ts';
-import { GET_STATE } from './contract.ts';
-import type { UnitHistory } from './handlers.ts';
+import type { ApiMacros } from '../../http/api-macros.ts';
+import { GET_STATE } from './schema.ts';
+import type { UnitHistory } from './unit-history.ts';
 
 export interface HistoryRouteDependencies {
-  readonly authenticator: Authenticator;
   readonly history: UnitHistory;
 }
 
-export function historyRoutes({ authenticator, history }: HistoryRouteDependencies) {
+export function historyRoutes(macros: ApiMacros, { history }: HistoryRouteDependencies) {
   return new Elysia({ prefix: '/v1/units/:name/state' })
-    .derive(async ({ headers }) => ({ principal: await authenticator.authenticate(headers.authorization, 'ops') }))
+    .use(macros)
     .get('', ({ params: { name }, query }) => history.stateAt(name, query), GET_STATE);
 }

@@ -1,4 +1,4 @@
-/** A folded unit as it is answered. */
+/** Shows a folded unit, past or expected, as the API answers it. */
 
 import { blocksLocker } from '../../../domain/booking/allocation.ts';
 import type { Reservation } from '../../../domain/booking/reservation.ts';
@@ -14,26 +14,26 @@ import type { View } from './schema.ts';
 /** A unit at another time. */
 export type StateView = ReturnType<typeof pastView> | ReturnType<typeof expectedView>;
 
-/** The unit as it was, with the reservations that bound then. */
+/** The unit as it was, with the reservations that blocked a locker at that time. */
 export function pastView(state: UnitState, registry: RegisteredUnit, atMs: number, view: View) {
-  const bound = state.booking.open.filter((reservation) => blocksLocker(reservation, atMs));
+  const blocking = state.booking.open.filter((reservation) => blocksLocker(reservation, atMs));
   return {
-    ...shown(state, registry, atMs, view),
+    ...viewAt(state, registry, atMs, view),
     forecast: false,
-    reservations: bound.map((reservation) => reservationView(reservation)),
+    reservations: blocking.map((reservation) => reservationView(reservation)),
   };
 }
 
-/** The unit as it is expected to be, with what becomes of the reservations and rentals that there are now. */
+/** The unit as it is expected to be, with the expected status of the reservations and rentals that exist now. */
 export function expectedView(forecast: Forecast, registry: RegisteredUnit, atMs: number) {
   const { state, reservations, rentals, appliedAt } = forecast;
-  const { configuration, lockers, ...unchanged } = shown(state, registry, atMs, 'actual');
+  const { configuration, lockers, ...unchanged } = viewAt(state, registry, atMs, 'actual');
   return {
     ...unchanged,
     forecast: true,
     configuration: {
       ...configuration,
-      expected: appliedAt === undefined ? null : { status: 'applied', at: appliedAt },
+      expected: appliedAt === undefined ? null : { status: 'applied' as const, at: appliedAt },
     },
     lockers: lockers.map((locker) => {
       const { id, rental } = locker;
@@ -43,7 +43,7 @@ export function expectedView(forecast: Forecast, registry: RegisteredUnit, atMs:
   };
 }
 
-function shown(state: UnitState, registry: RegisteredUnit, atMs: number, view: View) {
+function viewAt(state: UnitState, registry: RegisteredUnit, atMs: number, view: View) {
   const { lockerDetails, configuration: _, ...details } = detailsOf(state, registry);
   return {
     name: state.name,
@@ -61,7 +61,7 @@ function configurationView(state: UnitState) {
   const { desired, status, reported, wantedAt, attempts, nextAttemptAt, pushedAt, reason } = requireConfigured(
     state.configuration,
   );
-  // A ping over UDP says the beginning of a hash only.
+  // A ping over UDP carries only the first bytes of the hash.
   const hash = reported !== undefined && isSameHash(reported.hash, desired.hash) ? desired.hash : reported?.hash;
   return {
     desired,

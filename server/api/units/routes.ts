@@ -2,83 +2,61 @@ import { Elysia } from 'elysia';
 import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import { responseTimes } from '../../../projections/telemetry/queries.ts';
 import { getUnit, listUnits } from '../../../projections/units/queries.ts';
+import type { ApiMacros } from '../../http/api-macros.ts';
 import { NDJSON } from '../../http/body.ts';
 import { Problem } from '../../http/problems.ts';
-import type { ReadPositions } from '../../http/read-positions.ts';
 import { DEFAULT_LIMIT } from '../../http/schemas.ts';
-import type { Writes } from '../../http/writes.ts';
-import type { Authenticator } from '../auth/authenticator.ts';
-import { GET_ONE, IMPORT, LIST, REGISTER, REVOKE_CREDENTIALS, ROTATE_CREDENTIALS } from './contract.ts';
-import type { UnitCredentials } from './credentials.ts';
-import type { UnitRegistration } from './register.ts';
+import { GET_ONE, IMPORT, LIST, REGISTER, REVOKE_CREDENTIALS, ROTATE_CREDENTIALS } from './schema.ts';
+import type { UnitCredentials } from './unit-credentials.ts';
+import type { UnitRegistration } from './unit-registration.ts';
 
 export interface UnitRouteDependencies {
-  readonly authenticator: Authenticator;
-  readonly writes: Writes;
-  readonly positions: ReadPositions;
   readonly registration: UnitRegistration;
   readonly credentials: UnitCredentials;
   readonly readModels: ReadModels;
 }
 
-export function unitRoutes(deps: UnitRouteDependencies) {
-  const { authenticator, writes, positions, registration, credentials, readModels } = deps;
+export function unitRoutes(macros: ApiMacros, { registration, credentials, readModels }: UnitRouteDependencies) {
   return new Elysia({ prefix: '/v1/units' })
-    .derive(async ({ headers }) => {
-      const principal = await authenticator.authenticate(headers.authorization, 'ops');
-      return { principal, actor: `ops:${principal.sub}` };
-    })
+    .use(macros)
     .post(
       '',
-      ({ principal, actor, headers, body, set }) =>
-        writes.run({ principal, route: 'POST /v1/units', key: headers['idempotency-key'], body }, set, (commandId) =>
-          registration.register(commandId, actor, body),
-        ),
+      ({ caller, write, body }) => write((commandId) => registration.register(commandId, caller.actor, body)),
       REGISTER,
     )
     .post(
       '/import',
-      ({ actor, headers, request }) => {
+      ({ caller, headers, request }) => {
         if (!headers['content-type']?.startsWith(NDJSON)) {
           throw new Problem('validation', 415, `The body must be lines of JSON, with Content-Type: ${NDJSON}.`);
         }
-        return new Response(textStream(registration.import(actor, request)), { headers: { 'content-type': NDJSON } });
+        const lines = registration.import(caller.actor, request);
+        return new Response(textStream(lines), { headers: { 'content-type': NDJSON } });
       },
       IMPORT,
     )
     .post(
       '/:name/credentials/rotate',
-      ({ principal, actor, headers, path, params: { name }, set }) =>
-        writes.run(
-          { principal, route: `POST ${path}`, key: headers['idempotency-key'], body: null },
-          set,
-          (commandId) => credentials.rotate({ commandId, actor, name }),
-        ),
+      ({ caller, write, params: { name } }) =>
+        write((commandId) => credentials.rotate({ commandId, actor: caller.actor, name })),
       ROTATE_CREDENTIALS,
     )
     .post(
       '/:name/credentials/revoke',
-      ({ principal, actor, headers, path, params: { name }, body, set }) => {
-        const said = body ?? {};
-        const write = { principal, route: `POST ${path}`, key: headers['idempotency-key'], body: said };
-        return writes.run(write, set, (commandId) => credentials.revoke({ commandId, actor, name }, said.reason));
-      },
+      ({ caller, write, params: { name }, body }) =>
+        write((commandId) => credentials.revoke({ commandId, actor: caller.actor, name }, body?.reason)),
       REVOKE_CREDENTIALS,
     )
     .get(
       '',
-      async ({ query: { minPosition, limit = DEFAULT_LIMIT, ...filter } }) => {
-        await positions.reached('units', minPosition);
-        return listUnits(readModels, { ...filter, limit });
-      },
+      ({ query: { minPosition: _, limit = DEFAULT_LIMIT, ...filter } }) => listUnits(readModels, { ...filter, limit }),
       LIST,
     )
     .get(
       '/:name',
-      async ({ params: { name }, query }) => {
-        await positions.reached('units', query.minPosition, name);
+      async ({ params: { name } }) => {
         const [unit, times] = await Promise.all([getUnit(readModels, name), responseTimes(readModels.sql, name)]);
-        if (unit === undefined) throw new Problem('not-found', 404, 'There is no such unit.');
+        if (unit === undefined) throw new Problem('not-found', 404, `There is no unit ${name}.`);
         return { ...unit, responseTimes: times };
       },
       GET_ONE,

@@ -1,11 +1,15 @@
-/** What operators say and see of units over REST. */
+/** Units over REST: what each route takes and answers. */
 
 import { type Static, Type } from '@sinclair/typebox';
 import { CONFIGURATION_STATUSES } from '../../../domain/configuration/state.ts';
 import { defaultConfiguration, VersionedConfiguration } from '../../../domain/configuration-values.ts';
 import { UnitProperties } from '../../../domain/events/registry.ts';
-import { Instant, Locker, MAX_LOCKERS_PER_UNIT, UnitName, Uuid } from '../../../domain/vocabulary.ts';
+import { Instant, Locker, MAX_LOCKERS_PER_UNIT, Text, UnitName, Uuid } from '../../../domain/vocabulary.ts';
+import { NDJSON } from '../../http/body.ts';
+import { answer, operation } from '../../http/operation.ts';
+import { ListQuery, MinPosition, OneOf, OrNull, pageOf, strict } from '../../http/schemas.ts';
 
+const TAG = 'Units';
 const { displayName, tags, ...required } = UnitProperties;
 
 const REGISTRATION_EXAMPLE = {
@@ -22,7 +26,7 @@ const REGISTRATION_EXAMPLE = {
     { id: 'A', size: 'S' },
     { id: 'B', size: 'M' },
   ],
-};
+} as const;
 
 export const Registration = Type.Object(
   {
@@ -36,24 +40,36 @@ export const Registration = Type.Object(
     }),
   },
   {
-    additionalProperties: false,
+    ...strict,
+    title: 'RegisterUnit',
     examples: [REGISTRATION_EXAMPLE],
   },
 );
 export type Registration = Static<typeof Registration>;
 
-export const Credentials = Type.Object({
-  unitKey: Type.String({ description: 'base64, the key of the ping’s HMAC' }),
-  natsUrl: Type.String(),
-  natsCreds: Type.String({ description: 'the text of a creds file' }),
-  natsInboxPrefix: Type.String(),
-  platformPublicKey: Type.Object({ kty: Type.String(), crv: Type.String(), x: Type.String() }),
-});
+const Credentials = Type.Object(
+  {
+    unitKey: Type.String({ description: 'The key of the HMAC in pings, in base64.' }),
+    natsUrl: Type.String({ description: 'The address of the NATS server that the unit connects to.' }),
+    natsCreds: Type.String({ description: 'The text of a NATS creds file.' }),
+    natsInboxPrefix: Type.String({
+      description: 'The prefix of the subjects on which the unit receives NATS replies.',
+    }),
+    platformPublicKey: Type.Object(
+      { kty: Type.String(), crv: Type.String(), x: Type.String() },
+      { additionalProperties: true, description: 'The key that verifies commands and offline tokens, as a JWK.' },
+    ),
+  },
+  { title: 'UnitCredentials' },
+);
 
-export const Registered = Type.Object({ name: UnitName, credentials: Credentials });
-export const Named = Type.Object({ name: UnitName });
+/** A unit with its credentials, which a repeated request does not get again. */
+const RegisteredUnit = Type.Object(
+  { name: UnitName, credentials: Type.Optional(Credentials) },
+  { title: 'RegisteredUnit', description: 'A repeated request is answered without `credentials`.' },
+);
 
-export const CREDENTIALS_EXAMPLE = {
+const CREDENTIALS_EXAMPLE = {
   name: 'PL-1000',
   credentials: {
     unitKey: 'q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=',
@@ -65,79 +81,106 @@ export const CREDENTIALS_EXAMPLE = {
 };
 
 export const UNIT_STATES = ['never-seen', 'online', 'syncing', 'offline', 'unknown'] as const;
-export const UNIT_SORTS = ['name', 'state', 'lastOnlineAt', 'lastResponseTimeMs'] as const;
+const UNIT_SORTS = ['name', 'state', 'lastOnlineAt', 'lastResponseTimeMs'] as const;
 
-const OrNull = (schema: Parameters<typeof Type.Union>[0][number]) => Type.Union([schema, Type.Null()]);
-
-export const GridRow = Type.Object({
-  name: UnitName,
-  displayName: Type.String(),
-  lockers: Type.Integer({ description: 'how many' }),
-  state: Type.Union(
-    UNIT_STATES.map((state) => Type.Literal(state)),
-    { description: '`syncing`: online, with events that are not recorded yet; `unknown`: nobody has asked it of late' },
-  ),
-  lastResponseTimeMs: OrNull(Type.Number({ description: 'of the last ping; null when none was answered' })),
-  lastOnlineAt: OrNull(Instant),
-  lastConfigPushedAt: OrNull({ ...Instant, description: 'when a push was last answered, or given up' }),
-  configStatus: Type.Union(
-    CONFIGURATION_STATUSES.map((status) => Type.Literal(status)),
-    {
-      description: 'how far the wanted configuration is: `GET /v1/units/{name}/config` says why',
-    },
-  ),
-  backlog: Type.Integer({ description: 'events at the unit that are not recorded yet' }),
-  clockOffsetMs: OrNull(
-    Type.Integer({ description: 'by how much the unit’s clock is ahead; null when nobody has heard it' }),
-  ),
-  clockWrong: Type.Boolean({
-    description: 'the offset is more than 2 s: events of the unit carry it, and their corrected time',
-  }),
-  unknownSince: OrNull({
-    ...Instant,
-    description: 'of a unit that is `unknown`: since when nobody looks, or too many vanished at once for it to be them',
-  }),
-  flapping: Type.Boolean({ description: 'it goes offline and comes back too often to be believed at once' }),
+/** Selects units by the hash of their name. */
+export const ShardPrefix = Type.String({
+  pattern: '^[0-9a-f]{1,8}$',
+  description: 'The first hex letters of the SHA-256 of the unit’s name, by which work is split between servers.',
 });
 
-const SeqRanges = (description: string) =>
-  Type.Array(Type.Object({ epoch: Uuid, fromSeq: Type.Integer(), toSeq: Type.Integer() }), { description });
+const GridRow = Type.Object(
+  {
+    name: UnitName,
+    displayName: Type.String(),
+    lockers: Type.Integer({ description: 'The number of lockers.' }),
+    state: OneOf(UNIT_STATES, {
+      description:
+        '`never-seen`: the unit has not answered since its registration. `online`: it answers. `syncing`: it answers, and has ' +
+        'events that the platform has not recorded yet. `offline`: it does not answer. `unknown`: no pinger asks it at the ' +
+        'moment, or so many units vanished at once that the fault is likely to be elsewhere.',
+    }),
+    lastResponseTimeMs: OrNull(
+      Type.Number({
+        description: 'The response time of the last ping. It is null when the unit did not answer that ping.',
+      }),
+    ),
+    lastOnlineAt: OrNull({ ...Instant, description: 'The last proof that the unit was online.' }),
+    lastConfigPushedAt: OrNull({
+      ...Instant,
+      description: 'When the last push of a configuration ended, with an answer of the unit or without one.',
+    }),
+    configStatus: OneOf(CONFIGURATION_STATUSES, {
+      description: 'The status of the desired configuration. `GET /v1/units/{name}/config` gives the reason.',
+    }),
+    backlog: Type.Integer({ description: 'The number of events at the unit that the platform has not recorded yet.' }),
+    clockOffsetMs: OrNull(
+      Type.Integer({ description: 'How far the clock of the unit is ahead. It is null before the first measurement.' }),
+    ),
+    clockWrong: Type.Boolean({
+      description:
+        'The clock is wrong by more than 2 s. Events of the unit carry the offset and their corrected time as long as it is.',
+    }),
+    unknownSince: OrNull({ ...Instant, description: 'Since when the state is `unknown`.' }),
+    flapping: Type.Boolean({
+      description:
+        'The unit goes offline and comes back so often that the pinger waits longer before it reports a change.',
+    }),
+  },
+  { title: 'UnitGridRow' },
+);
 
-const Ms = OrNull(Type.Number({ description: 'of the pings that were answered; null when none was' }));
+const SeqRanges = (description: string) =>
+  Type.Array(Type.Object({ epoch: Uuid, fromSeq: Type.Integer(), toSeq: Type.Integer() }, { title: 'SeqRange' }), {
+    description,
+  });
+
+const ResponseTime = OrNull(Type.Number({ description: 'Milliseconds. It is null when no ping was answered.' }));
 
 /** What is shown of one unit beside its row of the grid. */
 export const UnitDetails = Type.Object({
   responseTimes: Type.Array(
-    Type.Object({
-      from: Instant,
-      sent: Type.Integer(),
-      lost: Type.Integer(),
-      minMs: Ms,
-      meanMs: Ms,
-      maxMs: Ms,
-    }),
-    { description: 'its pings in the last 24 hours, in buckets of 5 minutes' },
+    Type.Object(
+      {
+        from: { ...Instant, description: 'The beginning of the 5 minutes.' },
+        sent: Type.Integer({ description: 'The number of pings.' }),
+        lost: Type.Integer({ description: 'The number of pings without an answer.' }),
+        minMs: ResponseTime,
+        meanMs: ResponseTime,
+        maxMs: ResponseTime,
+      },
+      { title: 'ResponseTimes' },
+    ),
+    { description: 'The pings of the last 24 hours, in buckets of 5 minutes, the oldest first.' },
   ),
-  status: Type.Union([Type.Literal('registered'), Type.Literal('retired')]),
-  credentialsRevoked: Type.Boolean({ description: 'it has none, until they are rotated' }),
+  status: OneOf(['registered', 'retired']),
+  credentialsRevoked: Type.Boolean({
+    description: 'The unit has no valid credentials until an operator rotates them.',
+  }),
   ...required,
   tags,
-  connectivity: Type.Object({}, { additionalProperties: true, description: 'its `status`, and since when' }),
+  connectivity: Type.Object(
+    { status: Type.String() },
+    { additionalProperties: true, description: 'Whether the unit is online, and since when.' },
+  ),
   configuration: VersionedConfiguration,
   log: OrNull(
     Type.Object(
       { epoch: Uuid, recordedSeq: Type.Integer({ minimum: 0 }) },
-      { description: 'how far the present epoch is recorded; null while nothing is' },
+      {
+        description:
+          'How far the platform has recorded the current epoch of the unit’s log. It is null before the first event.',
+      },
     ),
   ),
-  gaps: SeqRanges('what is missing between events that arrived, by epoch: a fetch is to close it'),
-  lost: SeqRanges('what was given up last, by epoch: the unit no longer has it'),
+  gaps: SeqRanges('Events that are missing between recorded ones, by epoch. The platform fetches them from the unit.'),
+  lost: SeqRanges('The last lost range of each epoch: events that the unit no longer has.'),
   lastEventAt: OrNull(Instant),
   lockerDetails: Type.Array(
     Type.Object({
       ...Locker.properties,
       inService: Type.Boolean(),
-      door: Type.Union([Type.Literal('open'), Type.Literal('closed'), Type.Literal('unknown')]),
+      door: OneOf(['open', 'closed', 'unknown']),
       rental: OrNull(
         Type.Object({
           rentalId: Type.String(),
@@ -150,31 +193,28 @@ export const UnitDetails = Type.Object({
   ),
 });
 
-export const GRID_EXAMPLE = {
-  items: [
-    {
-      name: 'PL-1000',
-      displayName: 'Gdańsk, main station',
-      lockers: 8,
-      state: 'online',
-      lastResponseTimeMs: 41.7,
-      lastOnlineAt: '2026-07-01T10:00:00.120Z',
-      lastConfigPushedAt: null,
-      configStatus: 'applied',
-      backlog: 0,
-      clockOffsetMs: -12,
-      clockWrong: false,
-      unknownSince: null,
-      flapping: false,
-    },
-  ],
-  nextCursor: null,
-};
+const Unit = Type.Composite([GridRow, UnitDetails], { title: 'Unit' });
+
+const GRID_ROW_EXAMPLE = {
+  name: 'PL-1000',
+  displayName: 'Gdańsk, main station',
+  lockers: 8,
+  state: 'online',
+  lastResponseTimeMs: 41.7,
+  lastOnlineAt: '2026-07-01T10:00:00.120Z',
+  lastConfigPushedAt: null,
+  configStatus: 'applied',
+  backlog: 0,
+  clockOffsetMs: -12,
+  clockWrong: false,
+  unknownSince: null,
+  flapping: false,
+} as const;
 
 const { displayName: exampleName, lockers: exampleLockers, ...exampleProperties } = REGISTRATION_EXAMPLE;
 
 export const UNIT_EXAMPLE = {
-  ...GRID_EXAMPLE.items[0],
+  ...GRID_ROW_EXAMPLE,
   responseTimes: [{ from: '2026-07-01T09:55:00.000Z', sent: 30, lost: 1, minMs: 38.2, meanMs: 42.5, maxMs: 61 }],
   ...exampleProperties,
   displayName: exampleName,
@@ -187,5 +227,128 @@ export const UNIT_EXAMPLE = {
   gaps: [],
   lost: [],
   lastEventAt: '2026-07-01T09:59:58.000Z',
-  lockerDetails: exampleLockers.map((locker) => ({ ...locker, inService: true, door: 'closed', rental: null })),
-};
+  lockerDetails: exampleLockers.map(
+    (locker) => ({ ...locker, inService: true, door: 'closed', rental: null }) as const,
+  ),
+} as const;
+
+const params = Type.Object({ name: UnitName });
+
+export const REGISTER = operation({
+  id: 'registerUnit',
+  tag: TAG,
+  auth: 'ops',
+  idempotent: true,
+  summary: 'Register a unit',
+  description:
+    'Only the first answer shows the credentials; docs/unit-protocol.md specifies how the unit uses them. The read models show ' +
+    'the unit a moment later, or at once in a read with `minPosition`.',
+  body: Registration,
+  answers: { 201: answer('The unit and its credentials.', RegisteredUnit, CREDENTIALS_EXAMPLE) },
+  problems: ['validation'],
+});
+
+export const IMPORT = operation({
+  id: 'importUnits',
+  tag: TAG,
+  auth: 'ops',
+  summary: 'Register many units',
+  description:
+    'The body has one unit a line. The answer has one line for each, in the same order: `{name, credentials}`, or ' +
+    '`{name, problem}` for a unit that was not registered.',
+  streamedBody: {
+    contentType: NDJSON,
+    schema: Registration,
+    example: `${JSON.stringify(REGISTRATION_EXAMPLE)}\n`,
+  },
+  answers: {
+    200: {
+      description: 'A line for each unit.',
+      contentType: NDJSON,
+      schema: Type.String(),
+      example: `${JSON.stringify(CREDENTIALS_EXAMPLE)}\n`,
+    },
+  },
+  problems: ['validation'],
+});
+
+export const LIST = operation({
+  id: 'listUnits',
+  tag: TAG,
+  auth: 'ops',
+  minPosition: { readModel: 'units' },
+  summary: 'List the units',
+  query: Type.Object(
+    {
+      state: Type.Optional(OneOf(UNIT_STATES)),
+      q: Type.Optional(
+        Type.String({
+          maxLength: 100,
+          description: 'A part of the name or of the display name, in upper or lower case.',
+        }),
+      ),
+      shard: Type.Optional(ShardPrefix),
+      sort: Type.Optional(OneOf(UNIT_SORTS)),
+      ...ListQuery,
+      ...MinPosition,
+    },
+    strict,
+  ),
+  answers: {
+    200: answer('A page of units.', pageOf(GridRow, 'UnitPage'), { items: [GRID_ROW_EXAMPLE], nextCursor: null }),
+  },
+  problems: ['validation'],
+});
+
+export const GET_ONE = operation({
+  id: 'getUnit',
+  tag: TAG,
+  auth: 'ops',
+  minPosition: { readModel: 'units' },
+  summary: 'Get one unit',
+  description: 'Its properties, whether it answers, and its lockers with their doors and rentals.',
+  params,
+  query: Type.Object(MinPosition, strict),
+  answers: { 200: answer('The unit.', Unit, UNIT_EXAMPLE) },
+  problems: ['validation', 'not-found'],
+});
+
+export const ROTATE_CREDENTIALS = operation({
+  id: 'rotateUnitCredentials',
+  tag: TAG,
+  auth: 'ops',
+  idempotent: true,
+  summary: 'Give a unit new credentials',
+  description:
+    'The previous credentials end with this answer, and the platform cuts the connection that the unit has with them. A unit ' +
+    'whose credentials were revoked gets new ones, too. Only the first answer shows them: an operator who has lost them rotates ' +
+    'once more, with another Idempotency-Key.',
+  params,
+  answers: { 200: answer('The unit and its new credentials.', RegisteredUnit, CREDENTIALS_EXAMPLE) },
+  problems: ['validation', 'not-found'],
+});
+
+export const REVOKE_CREDENTIALS = operation({
+  id: 'revokeUnitCredentials',
+  tag: TAG,
+  auth: 'ops',
+  idempotent: true,
+  summary: 'Revoke the credentials of a unit',
+  description:
+    'The platform cuts the connection of the unit, which cannot open another one. It sends the unit no commands and no pings any ' +
+    'more, so that its `state` becomes `unknown`. New credentials put the unit into use again. A second revocation changes ' +
+    'nothing. The body may be left out.',
+  params,
+  body: Type.Optional(
+    Type.Object(
+      { reason: Type.Optional(Text) },
+      { ...strict, title: 'RevokeCredentials', examples: [{ reason: 'stolen' }] },
+    ),
+  ),
+  answers: {
+    200: answer('The credentials have ended.', Type.Object({ name: UnitName }, { title: 'RevokedUnit' }), {
+      name: 'PL-1000',
+    }),
+  },
+  problems: ['validation', 'not-found'],
+});

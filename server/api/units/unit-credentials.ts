@@ -1,8 +1,8 @@
 /**
- * Credentials of units that are there: new ones, or none.
+ * Rotates and revokes the credentials of registered units.
  *
- * First it is recorded, then NATS is told. Whoever crashes between the two leaves the rest to a repeat of the request, or to
- * the reactor, which does the same for every event.
+ * The event is recorded first; then NATS ends the connections of the previous NATS user. When the server crashes in between, a
+ * repeat of the request ends them, or the reactor, which does so for every such event.
  */
 
 import { revokeCredentials, revokedNatsUsers, rotateCredentials } from '../../../domain/registry/registry.ts';
@@ -12,7 +12,7 @@ import { PostgresUnavailableError } from '../../../platform/postgres/connection.
 import type { DecisionResult, UnitDecider } from '../../../platform/units/unit-decider.ts';
 import type { Answer } from '../../http/idempotent-writes.ts';
 import { Problem, RETRY_AFTER_S } from '../../http/problems.ts';
-import { type IssueDependencies, issueCredentials } from './issue.ts';
+import { type IssueDependencies, issueCredentials, type RegisteredUnit } from './issue-credentials.ts';
 
 export interface CredentialsDependencies extends IssueDependencies {
   readonly decider: UnitDecider;
@@ -33,8 +33,8 @@ export class UnitCredentials {
     this.#deps = deps;
   }
 
-  /** Gives a unit new credentials, shown only in this answer; the connection that it has with the old ones ends. */
-  async rotate({ name, ...command }: CredentialsCommand): Promise<Answer> {
+  /** Issues new credentials, which only this answer shows, and ends the connection that the unit has with the previous ones. */
+  async rotate({ name, ...command }: CredentialsCommand): Promise<Answer<RegisteredUnit, 200>> {
     await this.#requireRevocations();
     const issued = await issueCredentials(this.#deps, name);
     let keyVersion = 0;
@@ -43,18 +43,21 @@ export class UnitCredentials {
       for (const { data } of events) keyVersion = data.keyVersion;
       return events;
     });
-    await this.#end(decided);
-    const answer = { status: 200, position: decided.sequence };
-    // The command was carried out before and its answer got lost: so are the credentials that it showed.
+    await this.#revokeEnded(decided);
+    const answer = { status: 200 as const, position: decided.sequence };
+    // The command rotated the credentials before, and its answer was lost; only that answer could show them.
     if (!decided.appended) return { ...answer, body: { name } };
-    return { ...answer, body: { name, credentials: issued.shown(keyVersion) }, keptBody: { name } };
+    return { ...answer, body: { name, credentials: issued.show(keyVersion) }, keptBody: { name } };
   }
 
   /** Ends a unit's credentials and the connection that it has. */
-  async revoke({ name, ...command }: CredentialsCommand, reason: string | undefined): Promise<Answer> {
+  async revoke(
+    { name, ...command }: CredentialsCommand,
+    reason: string | undefined,
+  ): Promise<Answer<{ readonly name: string }, 200>> {
     await this.#requireRevocations();
     const decided = await this.#decide({ name, ...command }, (registry) => revokeCredentials(registry, reason));
-    await this.#end(decided);
+    await this.#revokeEnded(decided);
     return { status: 200, body: { name }, position: decided.sequence };
   }
 
@@ -66,7 +69,7 @@ export class UnitCredentials {
     return this.#deps.decider.decide(name, 'registry', meta, ({ registry }) => decision(registry));
   }
 
-  /** Before anything is recorded: what cannot take effect now is not begun. */
+  /** Refuses the request before anything is recorded when NATS cannot revoke a user now. */
   async #requireRevocations(): Promise<void> {
     try {
       await this.#deps.revocations.ready();
@@ -75,22 +78,25 @@ export class UnitCredentials {
     }
   }
 
-  async #end({ state }: DecisionResult): Promise<void> {
+  async #revokeEnded({ state }: DecisionResult): Promise<void> {
     try {
       await this.#deps.revocations.ensure(revokedNatsUsers(state.registry));
     } catch (error) {
       const full = fullProblem(error);
       if (full !== undefined) throw full;
       if (!(error instanceof NatsUnavailableError || error instanceof PostgresUnavailableError)) throw error;
-      throw new Problem('unavailable', 503, 'It is recorded, and NATS could not be told yet. Send it again.', {
-        retryAfterS: RETRY_AFTER_S,
-      });
+      throw new Problem(
+        'unavailable',
+        503,
+        `The change is recorded, but NATS could not end the connection of unit ${state.name} yet. Send the request again.`,
+        { retryAfterS: RETRY_AFTER_S },
+      );
     }
   }
 }
 
-/** Nothing that a repeat mends: no `Retry-After`. */
+/** A problem without `Retry-After`: a repeat of the request cannot succeed. */
 function fullProblem(error: unknown): Problem | undefined {
   if (!(error instanceof RevocationsFullError)) return undefined;
-  return new Problem('unavailable', 503, `No more credentials can be ended: ${error.message}.`);
+  return new Problem('unavailable', 503, `The credentials cannot be ended: ${error.message}.`);
 }

@@ -1,8 +1,8 @@
 /**
- * A unit at another time. What was is folded again from the event log; what will be follows from the present.
+ * A unit at another time. The server folds the past from the event log, and forecasts the future from the present state.
  *
- * Whatever was recorded by a moment had happened by then. So both views begin with the same fold, up to the last commit that was
- * recorded by then, and from the snapshot where that is not newer; the actual one goes on with what came later.
+ * An event that was recorded by some time had happened by then. So both views of the past begin with the same fold of the commits
+ * that were recorded by then, starting from the snapshot where it is not newer. The view `actual` then adds the late events.
  */
 
 import { MAX_RESERVE_AHEAD_DAYS } from '../../../domain/booking/booking.ts';
@@ -24,21 +24,21 @@ import type { ReadPositions } from '../../http/read-positions.ts';
 import type { StateQuery, View } from './schema.ts';
 import { expectedView, pastView, type StateView } from './views.ts';
 
-/** Events that one request may fold. */
+/** The largest number of events that one request folds. */
 export const MAX_FOLDED_EVENTS = 500_000;
-/** Requests that fold at the same time in one process: folding takes its one thread. */
-export const MAX_RUNNING_FOLDS = 4;
-/** How far ahead somebody may ask: nothing is booked beyond. */
+/** The largest number of requests that fold at the same time in one process: folding takes its only thread. */
+export const MAX_CONCURRENT_FOLDS = 4;
+/** The longest forecast: no reservation begins later. */
 export const MAX_FORECAST_DAYS = MAX_RESERVE_AHEAD_DAYS;
 const DAY_MS = 86_400_000;
 
 export interface UnitHistoryDependencies {
-  /** Sessions that read pages of the log. */
+  /** Sessions that read pages of the event log. */
   readonly eventLog: ReadModels;
   readonly positions: ReadPositions;
   readonly decider: Pick<UnitDecider, 'getLatestState'>;
   readonly loadSnapshot: (unit: string) => Promise<UnitSnapshot>;
-  /** Of the event store. */
+  /** The last sequence of the event store. */
   readonly lastSequence: () => Promise<number>;
   /** Milliseconds since 1970. */
   readonly clock: () => number;
@@ -46,11 +46,11 @@ export interface UnitHistoryDependencies {
   readonly maxFoldedEvents?: number;
 }
 
-/** What somebody asks for, once it is understood. */
-type Moment =
-  | { readonly is: 'past'; readonly atMs: number; readonly view: View }
-  | { readonly is: 'position'; readonly position: number }
-  | { readonly is: 'future'; readonly atMs: number; readonly nowMs: number };
+/** The time or position that a query names. */
+type RequestedTime =
+  | { readonly kind: 'past'; readonly atMs: number; readonly view: View }
+  | { readonly kind: 'position'; readonly position: number }
+  | { readonly kind: 'future'; readonly atMs: number; readonly nowMs: number };
 
 export class UnitHistory {
   readonly #deps: UnitHistoryDependencies;
@@ -62,82 +62,92 @@ export class UnitHistory {
 
   /** @throws Problem `validation`, `not-found`, `unavailable` */
   async stateAt(unit: string, query: StateQuery): Promise<StateView> {
-    const moment = momentOf(query, this.#deps.clock());
-    await this.#deps.positions.reached('event_log', query.minPosition, unit);
-    if (moment.is === 'future') return this.#expected(unit, moment);
-    if (this.#running >= MAX_RUNNING_FOLDS) {
-      throw new Problem('unavailable', 503, `${MAX_RUNNING_FOLDS} histories are being folded already.`, {
-        retryAfterS: RETRY_AFTER_S,
-      });
+    const requested = requestedTime(query, this.#deps.clock());
+    if (requested.kind === 'future') return this.#forecast(unit, requested);
+    if (this.#running >= MAX_CONCURRENT_FOLDS) {
+      throw new Problem(
+        'unavailable',
+        503,
+        `This server folds the history of ${MAX_CONCURRENT_FOLDS} units already, which is the most. Send the request again.`,
+        {
+          retryAfterS: RETRY_AFTER_S,
+        },
+      );
     }
     this.#running += 1;
     try {
-      return await (moment.is === 'position' ? this.#atPosition(unit, moment.position) : this.#past(unit, moment));
+      return await (requested.kind === 'position'
+        ? this.#atPosition(unit, requested.position)
+        : this.#past(unit, requested));
     } finally {
       this.#running -= 1;
     }
   }
 
-  async #expected(unit: string, { atMs, nowMs }: Extract<Moment, { is: 'future' }>): Promise<StateView> {
+  async #forecast(unit: string, { atMs, nowMs }: Extract<RequestedTime, { kind: 'future' }>): Promise<StateView> {
     const state = await this.#deps.decider.getLatestState(unit);
     const { registry } = state;
-    if (registry.status === 'unregistered') throw noSuchUnit();
+    if (registry.status === 'unregistered') throw unknownUnit(unit);
     return expectedView(forecastUnit(state, atMs, nowMs), registry, atMs);
   }
 
   async #atPosition(unit: string, position: number): Promise<StateView> {
-    await this.#reach(unit, position);
+    await this.#waitUntilLogged(unit, position);
     const { eventLog } = this.#deps;
     const { parkedFrom } = await readHistoryEnd(eventLog, unit);
-    if (parkedFrom !== undefined && parkedFrom <= position) throw parked(parkedFrom);
+    if (parkedFrom !== undefined && parkedFrom <= position) throw eventsParked(unit, parkedFrom);
     const last = await lastCommitUpTo(eventLog, unit, position);
-    if (last === undefined) throw await this.#notYet(unit, `at position ${position}`);
-    const state = await new Folding(this.#deps, unit, '/query/atPosition').recordedUpTo(position);
+    if (last === undefined) throw await this.#notRegisteredYet(unit, `at position ${position}`);
+    const state = await new HistoryFold(this.#deps, unit, '/query/atPosition').recordedUpTo(position);
     return this.#view(state, last.recordedAtMs, 'believed', `at position ${position}`);
   }
 
-  /** Waits until the log has a position. @throws Problem when there is no such position, or the log is not there in time */
-  async #reach(unit: string, position: number): Promise<void> {
+  /** Waits until the event log has a position. @throws Problem `validation` beyond the end, `unavailable` when it takes too long */
+  async #waitUntilLogged(unit: string, position: number): Promise<void> {
     const { eventLog, positions, lastSequence } = this.#deps;
     if ((await readHistoryEnd(eventLog, unit)).position >= position) return;
     const last = await lastSequence();
-    if (position > last) throw invalidField('/query/atPosition', `lies beyond the end, which is ${last}`);
+    if (position > last)
+      throw invalidField('/query/atPosition', `is beyond the end of the event log, which is ${last}`);
     await positions.reached('event_log', String(position), unit);
   }
 
-  async #past(unit: string, { atMs, view }: Extract<Moment, { is: 'past' }>): Promise<StateView> {
+  async #past(unit: string, { atMs, view }: Extract<RequestedTime, { kind: 'past' }>): Promise<StateView> {
     const { eventLog } = this.#deps;
     const end = await readHistoryEnd(eventLog, unit);
-    if (end.parkedFrom !== undefined) throw parked(end.parkedFrom);
+    if (end.parkedFrom !== undefined) throw eventsParked(unit, end.parkedFrom);
     const last = (await lastCommitRecordedBy(eventLog, unit, atMs))?.sequence ?? 0;
-    const folding = new Folding(this.#deps, unit, '/query/at');
-    const believed = await folding.recordedUpTo(last);
+    const fold = new HistoryFold(this.#deps, unit, '/query/at');
+    const believed = await fold.recordedUpTo(last);
     const when = `at ${toInstant(atMs)}`;
     if (view === 'believed') return this.#view(believed, atMs, view, when);
-    const actual = await folding.andLate(believed, { after: last, upTo: end.position, atMs });
+    const actual = await fold.withLateEvents(believed, { after: last, upTo: end.position, atMs });
     return this.#view(withReportedUsage(actual, atMs), atMs, view, when);
   }
 
   async #view(state: UnitState, atMs: number, view: View, when: string): Promise<StateView> {
     const { registry } = state;
-    if (registry.status === 'unregistered') throw await this.#notYet(state.name, when);
+    if (registry.status === 'unregistered') throw await this.#notRegisteredYet(state.name, when);
     return pastView(state, registry, atMs, view);
   }
 
-  async #notYet(unit: string, when: string): Promise<Problem> {
+  async #notRegisteredYet(unit: string, when: string): Promise<Problem> {
     const first = await firstCommit(this.#deps.eventLog, unit);
-    if (first === undefined) return noSuchUnit();
+    if (first === undefined) return unknownUnit(unit);
     const { sequence, recordedAtMs } = first;
-    const since = `it was at ${toInstant(recordedAtMs)}, position ${sequence}`;
-    return new Problem('not-found', 404, `The unit was not registered yet ${when}: ${since}.`);
+    return new Problem(
+      'not-found',
+      404,
+      `Unit ${unit} was not registered yet ${when}. It was registered at ${toInstant(recordedAtMs)}, position ${sequence}.`,
+    );
   }
 }
 
-/** One request's way through the history of a unit, which has a bound. */
-class Folding {
+/** Folds the history of a unit for one request, up to a bound on the number of events. */
+class HistoryFold {
   readonly #deps: UnitHistoryDependencies;
   readonly #unit: string;
-  /** Of the parameter that asks for too much. */
+  /** The query parameter that is named when the fold needs too many events. */
   readonly #path: string;
   #left: number;
 
@@ -148,7 +158,7 @@ class Folding {
     this.#left = deps.maxFoldedEvents ?? MAX_FOLDED_EVENTS;
   }
 
-  /** What was recorded up to a sequence. */
+  /** The state after the commits up to a sequence. */
   async recordedUpTo(sequence: number): Promise<UnitState> {
     const snapshot = (await this.#deps.loadSnapshot(this.#unit)).state;
     const start = lastSequenceOf(snapshot) <= sequence ? snapshot : newUnitState(this.#unit);
@@ -156,8 +166,8 @@ class Folding {
     return this.#fold(start, bounds, evolveUnit);
   }
 
-  /** And what was recorded later, and had happened by a moment. */
-  andLate(
+  /** The state with the late events, too: those that happened by `atMs` and were recorded in `bounds`. */
+  withLateEvents(
     state: UnitState,
     { atMs, ...bounds }: { readonly after: number; readonly upTo: number; readonly atMs: number },
   ): Promise<UnitState> {
@@ -179,7 +189,10 @@ class Folding {
       this.#left -= commits.reduce((sum, { events }) => sum + events.length, 0);
       if (this.#left < 0) {
         const most = this.#deps.maxFoldedEvents ?? MAX_FOLDED_EVENTS;
-        throw invalidField(this.#path, `needs more events of the unit to be folded than ${most}, which is the most`);
+        throw invalidField(
+          this.#path,
+          `needs more than ${most} events of the unit, which is the most that one request folds`,
+        );
       }
       state = commits.reduce(evolve, state);
     }
@@ -187,36 +200,40 @@ class Folding {
   }
 }
 
-function momentOf({ at, atPosition, view }: StateQuery, nowMs: number): Moment {
+function requestedTime({ at, atPosition, view }: StateQuery, nowMs: number): RequestedTime {
   if (at !== undefined && atPosition !== undefined) {
-    throw invalidField('/query/atPosition', 'is the other way to say when: either this or `at`');
+    throw invalidField('/query/atPosition', 'cannot be combined with `at`: name a time or a position');
   }
   if (atPosition !== undefined) {
     if (view === 'actual') {
-      throw invalidField('/query/view', 'must be "believed", or left out: a position is a place in the recording');
+      throw invalidField(
+        '/query/view',
+        'must be "believed" or left out: at a position the view is always the believed one',
+      );
     }
-    return { is: 'position', position: Number.parseInt(atPosition, 10) };
+    return { kind: 'position', position: Number.parseInt(atPosition, 10) };
   }
-  if (at === undefined) throw invalidField('/query/at', 'is missing, and so is `atPosition`');
+  if (at === undefined) throw invalidField('/query/at', 'is missing: name a time, or a position by `atPosition`');
   const atMs = toMs(at);
-  if (atMs <= nowMs) return { is: 'past', atMs, view: view ?? 'actual' };
+  if (atMs <= nowMs) return { kind: 'past', atMs, view: view ?? 'actual' };
   if (view === 'believed')
-    throw invalidField('/query/view', 'must be "actual", or left out: nothing is believed yet then');
+    throw invalidField('/query/view', 'must be "actual" or left out: nothing is recorded yet at a time in the future');
   if (atMs > nowMs + MAX_FORECAST_DAYS * DAY_MS) {
-    throw invalidField('/query/at', `lies more than ${MAX_FORECAST_DAYS} days ahead`);
+    throw invalidField('/query/at', `is more than ${MAX_FORECAST_DAYS} days ahead`);
   }
-  return { is: 'future', atMs, nowMs };
+  return { kind: 'future', atMs, nowMs };
 }
 
-function noSuchUnit(): Problem {
-  return new Problem('not-found', 404, 'There is no such unit.');
+function unknownUnit(unit: string): Problem {
+  return new Problem('not-found', 404, `There is no unit ${unit}.`);
 }
 
-function parked(from: number): Problem {
+function eventsParked(unit: string, from: number): Problem {
   return new Problem(
     'unavailable',
     503,
-    `The event log lacks what this unit did from position ${from} on: it is parked.`,
+    `The event log lacks the events of unit ${unit} from position ${from} on: they are parked. An operator must have them retried ` +
+      'by POST /v1/projections/event_log/retry.',
     {
       retryAfterS: RETRY_AFTER_S,
     },

@@ -1,0 +1,134 @@
+/** Registers units: one in a request, or many as a stream of lines. */
+
+import { Value } from '@sinclair/typebox/value';
+import { defaultConfiguration } from '../../../domain/configuration-values.ts';
+import { fieldErrorsOf } from '../../../domain/field-errors.ts';
+import { registerUnit } from '../../../domain/registry/registry.ts';
+import type { AddressResolver } from '../../../platform/network/address-resolver.ts';
+import type { Log } from '../../../platform/observability/log.ts';
+import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
+import { parseJson, readLines } from '../../http/body.ts';
+import type { Answer } from '../../http/idempotent-writes.ts';
+import { INTERNAL_DETAIL, invalidField, Problem, problemOf, RETRY_AFTER_S } from '../../http/problems.ts';
+import { type IssueDependencies, issueCredentials, type RegisteredUnit } from './issue-credentials.ts';
+import { Registration } from './schema.ts';
+
+/** The largest number of lines of one import that are registered at the same time. */
+const MAX_CONCURRENT_LINES = 256;
+const FIRST_KEY_VERSION = 1;
+/** A bound on the cache of time zone names: clients may spell each in many ways, in upper and lower case. */
+const MAX_KNOWN_TIME_ZONES = 1_000;
+
+export interface RegistrationDependencies extends IssueDependencies {
+  readonly decider: UnitDecider;
+  readonly addresses: AddressResolver;
+  readonly holdTtlS: number;
+  readonly newId: () => string;
+  readonly log: Log;
+}
+
+export class UnitRegistration {
+  readonly #deps: RegistrationDependencies;
+  /** Time zones that exist. To ask `Intl` takes longer than anything else in an import, and there are a few hundred. */
+  readonly #knownTimeZones = new Set<string>();
+
+  constructor(deps: RegistrationDependencies) {
+    this.#deps = deps;
+  }
+
+  /**
+   * Registers a unit and issues its credentials, which only this answer shows.
+   * @throws Problem `validation` for a time zone or an address that cannot be used
+   */
+  async register(commandId: string, actor: string, registration: Registration): Promise<Answer<RegisteredUnit, 201>> {
+    const { decider, holdTtlS, addresses } = this.#deps;
+    this.#requireTimeZone(registration);
+    await requireAddress(registration, addresses);
+    const { name } = registration;
+    const { natsUser, show } = await issueCredentials(this.#deps, name);
+    const unit = { displayName: name, tags: [], ...registration };
+    const configuration = defaultConfiguration(holdTtlS);
+    const meta = { commandId, actor, source: '/lockfleet/server' };
+    const decided = await decider.decide(name, 'registry', meta, (state) =>
+      registerUnit(state.registry, { ...unit, configuration, keyVersion: FIRST_KEY_VERSION, natsUser }, commandId),
+    );
+    const position = decided.sequence;
+    // The command registered the unit before, and its answer was lost; only that answer could show the credentials.
+    if (!decided.appended) return { status: 201, body: { name }, position };
+    const credentials = show(FIRST_KEY_VERSION);
+    return { status: 201, body: { name, credentials }, keptBody: { name }, position };
+  }
+
+  /** Registers one unit for each line, and yields one line for each in the same order: its credentials or its problem. */
+  async *import(actor: string, request: Request): AsyncGenerator<string> {
+    const pending: Promise<string>[] = [];
+    try {
+      for await (const line of readLines(request)) {
+        pending.push(this.#importLine(actor, line));
+        const first = pending.length >= MAX_CONCURRENT_LINES ? pending.shift() : undefined;
+        if (first !== undefined) yield await first;
+      }
+    } catch (error) {
+      pending.push(Promise.resolve(this.#problemLine(undefined, error)));
+    }
+    for (const line of pending) yield await line;
+  }
+
+  async #importLine(actor: string, line: string): Promise<string> {
+    let name: string | undefined;
+    try {
+      const registration = parseJson(line);
+      name = nameIn(registration);
+      if (!Value.Check(Registration, registration)) {
+        throw new Problem(
+          'validation',
+          422,
+          'The line is not a valid registration. `errors` names each field and what is wrong with it.',
+          {
+            errors: fieldErrorsOf(Value.Errors(Registration, registration)),
+          },
+        );
+      }
+      const { body } = await this.register(this.#deps.newId(), actor, registration);
+      return `${JSON.stringify(body)}\n`;
+    } catch (error) {
+      return this.#problemLine(name, error);
+    }
+  }
+
+  /** The answer to a line that failed. It must not throw: its promise is not awaited once the client has disconnected. */
+  #problemLine(name: string | undefined, error: unknown): string {
+    const problem = problemOf(error);
+    if (problem === undefined) this.#deps.log.error('a unit could not be imported', { unit: name, error });
+    const { document } = problem ?? new Problem('internal', 500, INTERNAL_DETAIL);
+    return `${JSON.stringify({ name: name ?? null, problem: document })}\n`;
+  }
+
+  #requireTimeZone({ timeZone }: Registration): void {
+    if (this.#knownTimeZones.has(timeZone)) return;
+    try {
+      new Intl.DateTimeFormat('en', { timeZone });
+    } catch {
+      throw invalidField('/timeZone', 'is not an IANA time zone');
+    }
+    if (this.#knownTimeZones.size < MAX_KNOWN_TIME_ZONES) this.#knownTimeZones.add(timeZone);
+  }
+}
+
+/** Refuses an address that has no port or host that the platform may ask. */
+async function requireAddress({ address }: Registration, addresses: AddressResolver): Promise<void> {
+  const resolved = await addresses.resolve(address);
+  if (!('problem' in resolved)) return;
+  if (resolved.problem !== 'unavailable') throw invalidField('/address', resolved.message);
+  throw new Problem(
+    'unavailable',
+    503,
+    `The address of the unit ${resolved.message}. Nothing was registered; send the request again.`,
+    { retryAfterS: RETRY_AFTER_S },
+  );
+}
+
+function nameIn(registration: unknown): string | undefined {
+  if (typeof registration !== 'object' || registration === null || !('name' in registration)) return undefined;
+  return typeof registration.name === 'string' ? registration.name : undefined;
+}
