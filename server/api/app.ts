@@ -155,14 +155,14 @@ function capabilities(dependencies: ApiDependencies) {
     .use(unitRoutes(macros, { registration, credentials, readModels }))
     .use(configurationRoutes({ authenticator, writes, positions, configurations, readModels }))
     .use(rolloutRoutes({ authenticator, writes, rollouts }))
-    .use(pingerRoutes({ authenticator, readModels }))
+    .use(pingerRoutes(macros, { readModels }))
     .use(availabilityRoutes(macros, { readModels, clock }))
     .use(reservationRoutes(macros, { reservations, readModels }))
     .use(eventRoutes({ authenticator, positions, exports, eventLog }))
     .use(historyRoutes(macros, { history }))
-    .use(summaryRoutes({ authenticator, positions, exports, readModels, clock }))
+    .use(summaryRoutes(macros, { exports, readModels, clock }))
     .use(deadLetterRoutes({ authenticator, writes, deadLetters, deadLetterDesk }))
-    .use(projectionRoutes({ authenticator, writes, postgres, lastSequence }));
+    .use(projectionRoutes(macros, { postgres, lastSequence }));
 }
 
 /** A `Response` has a status of its own, whatever was set before. */

@@ -89,7 +89,7 @@ type Declared = (typeof DECLARED)[number];
 
 type Responses<Answers> = {
   [Status in keyof Answers]: Answers[Status] extends { readonly schema: infer S extends TSchema }
-    ? TUnsafe<Shown<S>>
+    ? TUnsafe<Answers[Status] extends { readonly alternatives: unknown } ? Shown<S> | Response : Shown<S>>
     : TUnsafe<undefined>;
 };
 

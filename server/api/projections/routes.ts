@@ -3,83 +3,74 @@ import type { Postgres } from '../../../platform/postgres/connection.ts';
 import { parkedUnit, parkedUnits, requestRetry } from '../../../projections/engine/queries/parked.ts';
 import { cancelRebuild, requestRebuild } from '../../../projections/engine/queries/rebuilds.ts';
 import { listProjections, type ProjectionStatus } from '../../../projections/engine/queries/status.ts';
+import type { ApiMacros } from '../../http/api-macros.ts';
 import { Problem } from '../../http/problems.ts';
 import { DEFAULT_LIMIT } from '../../http/schemas.ts';
-import type { Writes } from '../../http/writes.ts';
-import type { Authenticator } from '../auth/authenticator.ts';
-import { CANCEL, LIST, PARKED, REBUILD, RETRY } from './contract.ts';
-
-const OK = 200;
-const ACCEPTED = 202;
+import { CANCEL_REBUILD, LIST_PARKED_UNITS, LIST_PROJECTIONS, REQUEST_REBUILD, RETRY_PARKED_UNIT } from './schema.ts';
 
 export interface ProjectionRouteDependencies {
-  readonly authenticator: Authenticator;
-  readonly writes: Writes;
   readonly postgres: Postgres;
-  /** The end of the event store. */
+  /** The last sequence of the event store. */
   readonly lastSequence: () => Promise<number>;
 }
 
-export function projectionRoutes({ authenticator, writes, postgres, lastSequence }: ProjectionRouteDependencies) {
+export function projectionRoutes(macros: ApiMacros, { postgres, lastSequence }: ProjectionRouteDependencies) {
   const { sql } = postgres;
-  const all = () => listProjections(sql, lastSequence);
-  const one = async (name: string): Promise<ProjectionStatus> => {
-    const found = (await all()).find((projection) => projection.name === name);
+  const list = () => listProjections(sql, lastSequence);
+  const find = async (name: string): Promise<ProjectionStatus> => {
+    const found = (await list()).find((projection) => projection.name === name);
     if (found === undefined) throw new Problem('not-found', 404, `There is no projection ${name}.`);
     return found;
   };
   return new Elysia({ prefix: '/v1/projections' })
-    .derive(async ({ headers }) => {
-      const principal = await authenticator.authenticate(headers.authorization, 'ops');
-      return { principal, actor: `ops:${principal.sub}` };
-    })
-    .get('', async () => ({ items: await all(), nextCursor: null }), LIST)
+    .use(macros)
+    .get('', async () => ({ items: await list(), nextCursor: null }), LIST_PROJECTIONS)
     .post(
       '/:name/rebuild',
-      ({ principal, actor, headers, params: { name }, path, set }) =>
-        writes.run({ principal, route: `POST ${path}`, key: headers['idempotency-key'], body: null }, set, async () => {
-          await requestRebuild(postgres, name, actor);
-          return { status: ACCEPTED, body: await one(name) };
+      ({ caller, write, params: { name } }) =>
+        write(async () => {
+          await requestRebuild(postgres, name, caller.actor);
+          return { status: 202, body: await find(name) };
         }),
-      REBUILD,
+      REQUEST_REBUILD,
     )
     .delete(
       '/:name/rebuild',
-      ({ principal, actor, headers, params: { name }, path, set }) =>
-        writes.run(
-          { principal, route: `DELETE ${path}`, key: headers['idempotency-key'], body: null },
-          set,
-          async () => {
-            await one(name);
-            requireCancelled(name, await cancelRebuild(postgres, name, actor));
-            return { status: OK, body: await one(name) };
-          },
-        ),
-      CANCEL,
+      ({ caller, write, params: { name } }) =>
+        write(async () => {
+          await find(name);
+          requireCancelled(name, await cancelRebuild(postgres, name, caller.actor));
+          return { status: 200, body: await find(name) };
+        }),
+      CANCEL_REBUILD,
     )
     .get(
       '/:name/parked',
       async ({ params: { name }, query: { limit = DEFAULT_LIMIT, ...page } }) => {
-        await one(name);
+        await find(name);
         return parkedUnits(sql, name, { limit, ...page });
       },
-      PARKED,
+      LIST_PARKED_UNITS,
     )
     .post(
       '/:name/parked/:unit/retry',
-      ({ principal, headers, params: { name, unit }, path, set }) =>
-        writes.run({ principal, route: `POST ${path}`, key: headers['idempotency-key'], body: null }, set, async () => {
+      ({ write, params: { name, unit } }) =>
+        write(async () => {
           const body = (await requestRetry(sql, name, unit)) ? await parkedUnit(sql, name, unit) : undefined;
-          if (body === undefined) throw new Problem('not-found', 404, `${unit} is not parked in ${name}.`);
-          return { status: ACCEPTED, body };
+          if (body === undefined) throw new Problem('not-found', 404, `Unit ${unit} is not parked in ${name}.`);
+          return { status: 202, body };
         }),
-      RETRY,
+      RETRY_PARKED_UNIT,
     );
 }
 
 function requireCancelled(name: string, outcome: Awaited<ReturnType<typeof cancelRebuild>>): void {
-  if (outcome === 'none') throw new Problem('not-found', 404, `${name} is not being rebuilt.`);
+  if (outcome === 'none') throw new Problem('not-found', 404, `No rebuild of ${name} runs. Nothing was changed.`);
   if (outcome === 'needed') {
-    throw new Problem('precondition-failed', 409, `The code needs this run of ${name}: it would begin it again.`);
+    throw new Problem(
+      'precondition-failed',
+      409,
+      `The rebuild of ${name} brings a newer version of the code, which would begin it again. Deploy the former code to end it.`,
+    );
   }
 }

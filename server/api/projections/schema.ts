@@ -1,83 +1,123 @@
+/** Read models over REST: what each route takes and answers. */
+
 import { Type } from '@sinclair/typebox';
 import { Instant, UnitName } from '../../../domain/vocabulary.ts';
+import { answer, operation } from '../../http/operation.ts';
+import { ListQuery, OneOf, OrNull, pageOf, strict } from '../../http/schemas.ts';
 
-const OptionalInstant = Type.Union([Instant, Type.Null()]);
-const oneOf = (values: readonly string[], description?: string) =>
-  Type.Union(
-    values.map((value) => Type.Literal(value)),
-    description === undefined ? {} : { description },
-  );
-
-const RebuildView = Type.Object({
-  runId: Type.Integer(),
-  reason: oneOf(
-    ['first', 'version', 'request'],
-    'nothing serves yet, the code has a newer version, or somebody asked for it',
-  ),
-  status: oneOf(['requested', 'building'], '`requested`: no process has taken it up yet'),
-  version: Type.Integer(),
-  requestedBy: Type.Union([Type.String(), Type.Null()]),
-  requestedAt: Instant,
-  startedAt: OptionalInstant,
-  position: Type.Integer({ description: 'where its lanes are, on average' }),
-  share: Type.Number({ description: 'of the store, 0 to 1' }),
-  events: Type.Integer({ description: 'events that were applied' }),
-  eventsPerSecond: Type.Integer({ description: 'on average since it began' }),
-  secondsLeft: Type.Union([Type.Integer(), Type.Null()]),
+const TAG = 'Projections';
+const name = Type.String({
+  pattern: '^[a-z][a-z0-9_]{0,62}$',
+  description: 'The name of the projection.',
+  examples: ['units'],
 });
 
-export const ProjectionView = Type.Object({
-  name: Type.String(),
-  version: Type.Integer(),
-  servingSince: OptionalInstant,
-  position: Type.Integer({ description: 'everything up to here is shown' }),
-  lag: Type.Integer({ description: 'commits of the store that are not shown yet' }),
-  parkedUnits: Type.Integer({ description: 'units that wait because of an event that could not be applied' }),
-  rebuild: Type.Union([RebuildView, Type.Null()]),
-  lastEnded: Type.Union(
-    [Type.Object({ status: oneOf(['failed', 'cancelled']), because: Type.String(), at: Instant }), Type.Null()],
-    { description: 'the last run that failed or was cancelled, if it is newer than the one that serves' },
-  ),
-});
+const Rebuild = Type.Object(
+  {
+    runId: Type.Integer({ description: 'The number of the run.' }),
+    reason: OneOf(['first', 'version', 'request'], {
+      description:
+        '`first`: no run serves yet. `version`: the code has a newer version of the projection. `request`: an operator ' +
+        'requested it.',
+    }),
+    status: OneOf(['requested', 'building'], {
+      description: '`requested`: no process fills the run yet. `building`: processes fill it.',
+    }),
+    version: Type.Integer({ description: 'The version of the projection that fills the run.' }),
+    requestedBy: OrNull(Type.String({ description: 'The operator who requested it. It is null for other reasons.' })),
+    requestedAt: { ...Instant, description: 'When the run was requested.' },
+    startedAt: OrNull({ ...Instant, description: 'When a process began to fill it. It is null before.' }),
+    position: Type.Integer({ description: 'The position that its lanes have reached on average.' }),
+    share: Type.Number({
+      minimum: 0,
+      maximum: 1,
+      description: 'The share of the event store that is applied, from 0 to 1.',
+    }),
+    events: Type.Integer({ description: 'The number of events that are applied.' }),
+    eventsPerSecond: Type.Integer({
+      description: 'The number of events applied in a second, on average since the start.',
+    }),
+    secondsLeft: OrNull(
+      Type.Integer({ description: 'The expected time until the run serves, in seconds. It is null when unknown.' }),
+    ),
+  },
+  { title: 'Rebuild' },
+);
 
-export const ParkedUnitView = Type.Object({
-  unit: UnitName,
-  position: Type.Integer({
-    description: 'the commit that could not be applied; it and all later ones of the unit wait',
-  }),
-  reason: Type.String(),
-  since: Instant,
-  retries: Type.Integer({ description: 'how often it was tried again in vain' }),
-  retryRequestedAt: OptionalInstant,
-});
+const Projection = Type.Object(
+  {
+    name: Type.String({ description: 'The name of the projection.' }),
+    version: Type.Integer({ description: 'The version of the run that serves.' }),
+    servingSince: OrNull({ ...Instant, description: 'Since when this run serves. It is null while none serves.' }),
+    position: Type.Integer({ description: 'The read model shows every commit up to this position.' }),
+    lag: Type.Integer({
+      description: 'The number of commits in the event store that the read model does not show yet.',
+    }),
+    parkedUnits: Type.Integer({
+      description: 'The number of units with an event that could not be applied. Their later events wait.',
+    }),
+    rebuild: OrNull({
+      ...Rebuild,
+      description: 'The run that is filled beside the one that serves. It is null if none is.',
+    }),
+    lastEnded: OrNull(
+      Type.Object(
+        {
+          status: OneOf(['failed', 'cancelled']),
+          because: Type.String({ description: 'Why the run ended.' }),
+          at: Instant,
+        },
+        {
+          description: 'The last run that failed or was cancelled, if it is newer than the one that serves; else null.',
+        },
+      ),
+    ),
+  },
+  { title: 'Projection' },
+);
 
-const REBUILD = {
-  runId: 17,
-  reason: 'request',
-  status: 'building',
-  version: 4006,
-  requestedBy: 'ops:me',
-  requestedAt: '2026-07-01T10:00:00.000Z',
-  startedAt: '2026-07-01T10:00:00.250Z',
-  position: 520_000,
-  share: 0.52,
-  events: 1_040_000,
-  eventsPerSecond: 104_000,
-  secondsLeft: 10,
-};
+const ParkedUnit = Type.Object(
+  {
+    unit: UnitName,
+    position: Type.Integer({
+      description: 'The position of the commit that could not be applied. It and all later ones of the unit wait.',
+    }),
+    reason: Type.String({ description: 'Why the commit could not be applied.' }),
+    since: { ...Instant, description: 'Since when the unit is parked.' },
+    retries: Type.Integer({ description: 'The number of retries that failed.' }),
+    retryRequestedAt: OrNull({
+      ...Instant,
+      description: 'When an operator requested the next retry; null if none waits.',
+    }),
+  },
+  { title: 'ParkedUnit' },
+);
 
-export const PROJECTION_EXAMPLE = {
+const PROJECTION_EXAMPLE = {
   name: 'units',
   version: 4006,
   servingSince: '2026-06-01T10:00:00.000Z',
   position: 1_000_000,
   lag: 3,
   parkedUnits: 1,
-  rebuild: REBUILD,
+  rebuild: {
+    runId: 17,
+    reason: 'request',
+    status: 'building',
+    version: 4006,
+    requestedBy: 'ops:me',
+    requestedAt: '2026-07-01T10:00:00.000Z',
+    startedAt: '2026-07-01T10:00:00.250Z',
+    position: 520_000,
+    share: 0.52,
+    events: 1_040_000,
+    eventsPerSecond: 104_000,
+    secondsLeft: 10,
+  },
   lastEnded: null,
-};
+} as const;
 
-export const PARKED_EXAMPLE = {
+const PARKED_EXAMPLE = {
   unit: 'PL-1000',
   position: 998_001,
   reason: 'TypeError: cannot read this',
@@ -85,3 +125,81 @@ export const PARKED_EXAMPLE = {
   retries: 0,
   retryRequestedAt: null,
 };
+
+export const LIST_PROJECTIONS = operation({
+  id: 'listProjections',
+  tag: TAG,
+  auth: 'ops',
+  summary: 'List the read models, how far each is, and rebuilds',
+  description:
+    'Projections fill the read models from the event store. Each can be rebuilt while it serves: `rebuild` is the run that is ' +
+    'filled beside the serving one.',
+  answers: {
+    200: answer('All read models, by name. There is one page.', pageOf(Projection, 'Projections'), {
+      items: [PROJECTION_EXAMPLE],
+      nextCursor: null,
+    }),
+  },
+});
+
+export const REQUEST_REBUILD = operation({
+  id: 'rebuildProjection',
+  tag: TAG,
+  auth: 'ops',
+  idempotent: true,
+  summary: 'Rebuild a read model',
+  description:
+    'The projections processes fill a new run from the first event on, while the old one serves. When the new run has caught up ' +
+    'in every lane, it replaces the old one in one transaction. A rebuild survives crashes. A request during a rebuild answers ' +
+    'with that rebuild. A rebuild writes tables only: it sends no command, timer or message again.',
+  params: Type.Object({ name }),
+  answers: { 202: answer('The rebuild is requested.', Projection, PROJECTION_EXAMPLE) },
+  problems: ['validation', 'not-found'],
+});
+
+export const CANCEL_REBUILD = operation({
+  id: 'cancelRebuild',
+  tag: TAG,
+  auth: 'ops',
+  idempotent: true,
+  summary: 'Cancel a rebuild',
+  description:
+    'The serving run goes on. A rebuild that a newer version of the code began cannot be cancelled, because the code would begin ' +
+    'it again: deploy the former code instead.',
+  params: Type.Object({ name }),
+  answers: { 200: answer('The rebuild is cancelled.', Projection, { ...PROJECTION_EXAMPLE, rebuild: null }) },
+  problems: ['validation', 'not-found', 'precondition-failed'],
+});
+
+export const LIST_PARKED_UNITS = operation({
+  id: 'listParkedUnits',
+  tag: TAG,
+  auth: 'ops',
+  summary: 'List the parked units of a read model',
+  description:
+    'A parked unit has an event that the projection could not apply. Its later events wait in this read model; all other units ' +
+    'go on.',
+  params: Type.Object({ name }),
+  query: Type.Object(ListQuery, strict),
+  answers: {
+    200: answer('A page of parked units, by name.', pageOf(ParkedUnit, 'ParkedUnits'), {
+      items: [PARKED_EXAMPLE],
+      nextCursor: null,
+    }),
+  },
+  problems: ['validation', 'not-found'],
+});
+
+export const RETRY_PARKED_UNIT = operation({
+  id: 'retryParkedUnit',
+  tag: TAG,
+  auth: 'ops',
+  idempotent: true,
+  summary: 'Retry a parked unit',
+  description:
+    'The process that fills the lane of the unit applies the waiting events in order, within moments. When that succeeds, the unit ' +
+    'leaves the list; otherwise `retries` counts up.',
+  params: Type.Object({ name, unit: UnitName }),
+  answers: { 202: answer('The retry is requested.', ParkedUnit, PARKED_EXAMPLE) },
+  problems: ['validation', 'not-found'],
+});

@@ -1,14 +1,17 @@
+/** The days of the daily summary as the API shows and exports them. */
+
 import { type DaySummary, listDays, type SummaryQuery } from '../../../projections/daily_summary/queries.ts';
 import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import { type CsvValue, csvContentType, csvLines } from '../../http/csv.ts';
 import type { Export } from '../../http/exports.ts';
 
 const MINUTE_MS = 60_000;
-/** Days that an export reads at a time. */
+/** Days in one page of an export. */
 const EXPORT_PAGE_DAYS = 100;
 
 type Day = ReturnType<typeof dayView>;
 
+/** A day as the API shows it: times in minutes, and the shares that follow from them. */
 export function dayView({ rentedMs, inServiceMs, onlineMs, lifeMs, ...day }: DaySummary, unit: string | undefined) {
   return {
     ...day,
@@ -22,7 +25,7 @@ export function dayView({ rentedMs, inServiceMs, onlineMs, lifeMs, ...day }: Day
   };
 }
 
-/** Minutes, to the hundredth. */
+/** Minutes with two decimals. */
 function minutes(ms: number): number {
   return Math.round((ms / MINUTE_MS) * 100) / 100;
 }
