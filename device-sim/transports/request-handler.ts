@@ -6,7 +6,7 @@ import { type PingReply, SignedCommand } from '../../domain/unit-protocol/comman
 import { toMs } from '../../domain/vocabulary.ts';
 import { decodePing, encodePingReply } from '../../platform/unit-protocol/datagram.ts';
 import { type PingRequest, parsePlace, pingMac, pingReplyMac, sameMac } from '../../platform/unit-protocol/ping.ts';
-import { SignatureError, UnitVerifier } from '../../platform/unit-protocol/signatures.ts';
+import { SignatureError, UnitVerifier, UnreadableCommandError } from '../../platform/unit-protocol/signatures.ts';
 import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
 import type { FleetMetrics } from '../emulation/fleet-metrics.ts';
 import { executeCommand, type VerifiedCommand } from '../unit/commands.ts';
@@ -68,6 +68,9 @@ export class UnitRequestHandler {
     try {
       return await this.#execute(await verifier.command(request.jws, this.#unit.nowMs()));
     } catch (error) {
+      if (error instanceof UnreadableCommandError) {
+        return jsonResponse(200, { commandId: error.commandId, status: 'refused', reason: error.reason });
+      }
       if (!(error instanceof SignatureError)) throw error;
       return jsonResponse(200, {
         commandId: unverifiedCommandId(request.jws),

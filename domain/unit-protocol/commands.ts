@@ -34,12 +34,12 @@ const SyncReservations = Type.Object({
 });
 
 const head = { commandId: Type.String({ minLength: 1, maxLength: 100 }), expiresAt: Instant };
-const strict = { additionalProperties: false };
 
+/** A unit ignores fields that it does not know, so that a later version of the platform can add some. */
 export const Command = Type.Union([
-  Type.Object({ ...head, openLocker: OpenLocker }, strict),
-  Type.Object({ ...head, applyConfiguration: ApplyConfiguration }, strict),
-  Type.Object({ ...head, syncReservations: SyncReservations }, strict),
+  Type.Object({ ...head, openLocker: OpenLocker }),
+  Type.Object({ ...head, applyConfiguration: ApplyConfiguration }),
+  Type.Object({ ...head, syncReservations: SyncReservations }),
 ]);
 export type Command = Static<typeof Command>;
 

@@ -13,7 +13,13 @@ export const CLOCK_TOLERANCE_S = 120;
 
 const MS_PER_S = 1_000;
 
-const CommandClaims = Type.Object({ aud: Type.String(), iat: Type.Number(), exp: Type.Number(), command: Command });
+const CommandClaims = Type.Object({
+  aud: Type.String(),
+  iat: Type.Number(),
+  exp: Type.Number(),
+  command: Type.Object({ commandId: Type.String({ minLength: 1, maxLength: 100 }) }),
+});
+const COMMAND_KINDS = ['openLocker', 'applyConfiguration', 'syncReservations'];
 const FetchClaims = Type.Object({
   aud: Type.String(),
   iat: Type.Number(),
@@ -25,6 +31,19 @@ const FetchClaims = Type.Object({
 /** The signature is missing, forged, expired or for another unit. */
 export class SignatureError extends Error {
   override readonly name = 'SignatureError';
+}
+
+/** The signature holds, but the unit cannot execute what it signs: the command is of an unknown kind, or has invalid fields. */
+export class UnreadableCommandError extends Error {
+  override readonly name = 'UnreadableCommandError';
+  readonly commandId: string;
+  readonly reason: 'unknown-command' | 'malformed';
+
+  constructor(commandId: string, reason: UnreadableCommandError['reason']) {
+    super(`The command ${commandId} cannot be executed: ${reason}.`);
+    this.commandId = commandId;
+    this.reason = reason;
+  }
 }
 
 export class PlatformSigner {
@@ -64,7 +83,7 @@ export class PlatformSigner {
   }
 }
 
-/** Checks the platform's signatures at one unit. Every method throws `SignatureError`. */
+/** Checks the platform's signatures at one unit. Every method throws `SignatureError` when the signature does not hold. */
 export class UnitVerifier {
   readonly #key: CryptoKey;
   readonly #unit: string;
@@ -79,11 +98,18 @@ export class UnitVerifier {
     return new UnitVerifier(await importKey(jwk), unit);
   }
 
-  /** The command, and when the platform signed it, on its clock and to the second. */
+  /**
+   * The command, and when the platform signed it, on its clock and to the second.
+   * @throws SignatureError, UnreadableCommandError
+   */
   async command(jws: string, nowMs: number): Promise<{ command: Command; issuedAtMs: number }> {
-    const claims = await this.#verify(CommandClaims, jws);
+    const { command, ...claims } = await this.#verify(CommandClaims, jws);
     this.#checkTime(claims, nowMs);
-    return { command: claims.command, issuedAtMs: claims.iat * MS_PER_S };
+    if (!Value.Check(Command, command)) {
+      const isKnown = COMMAND_KINDS.some((kind) => kind in command);
+      throw new UnreadableCommandError(command.commandId, isKnown ? 'malformed' : 'unknown-command');
+    }
+    return { command, issuedAtMs: claims.iat * MS_PER_S };
   }
 
   async fetch(jws: string, nowMs: number): Promise<{ recorded: string | undefined }> {

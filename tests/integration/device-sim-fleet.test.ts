@@ -7,7 +7,7 @@ import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
 import { FleetStore } from '../../device-sim/store/fleet-store.ts';
 import { StoreError } from '../../device-sim/store/group-commit.ts';
 import { configurationHash, defaultConfiguration } from '../../domain/configuration-values.ts';
-import { CommandAnswer, PingReply } from '../../domain/unit-protocol/commands.ts';
+import { type Command, CommandAnswer, PingReply } from '../../domain/unit-protocol/commands.ts';
 import { pingReplyMac } from '../../platform/unit-protocol/ping.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 import { call, type FieldPlatform, startFieldPlatform, startTestFleet, type TestFleet } from '../support/device-sim.ts';
@@ -136,6 +136,27 @@ describe('a fleet', () => {
     expect((await control(fleet, '/units/PL-1000')).body).toMatchObject({
       lockers: [{ id: 'A' }, { id: 'B', door: 'open', occupiedBy: 'PL-1000.r' }, { id: 'C', occupiedBy: null }],
     });
+  });
+
+  test('ignores fields of a command that it does not know', async () => {
+    const command = { commandId: newId(), expiresAt: soon(), openLocker: { locker: 'C', colour: 'red' }, priority: 1 };
+    expect(await platform.command(unit, command)).toEqual({ commandId: command.commandId, status: 'done' });
+    expect(unit.model.lockers[2]?.door).toBe('open');
+    await control(fleet, '/units/PL-1000/lockers/C/close', {});
+  });
+
+  test.each([
+    { name: 'of a kind that it does not know', body: { blinkLights: { times: 3 } }, reason: 'unknown-command' },
+    { name: 'without a kind', body: {}, reason: 'unknown-command' },
+    { name: 'whose field has another type', body: { openLocker: { locker: 7 } }, reason: 'malformed' },
+    { name: 'that lacks a field', body: { syncReservations: { version: 1 } }, reason: 'malformed' },
+  ])('refuses a signed command $name, and says so', async ({ body, reason }) => {
+    const { lastSeq } = unit.model.log;
+    const commandId = newId();
+    const command = { commandId, expiresAt: soon(), ...body } as unknown as Command;
+    expect(await platform.command(unit, command)).toEqual({ commandId, status: 'refused', reason });
+    expect(unit.model.log.lastSeq).toBe(lastSeq);
+    expect(Object.keys(unit.model.answeredCommands)).not.toContain(commandId);
   });
 
   test('refuses commands that nobody signed for it', async () => {

@@ -5,6 +5,7 @@ import { Value } from '@sinclair/typebox/value';
 import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
 import type { Fleet } from '../../device-sim/fleet/fleet.ts';
 import { BatchHeader, FetchPageHeader } from '../../domain/unit-protocol/batch.ts';
+import { NatsUnavailableError } from '../../platform/nats/connection.ts';
 import { unitCommandsSubject } from '../../platform/nats/subjects.ts';
 import { call, type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
@@ -108,6 +109,14 @@ describe('a fetch over NATS', () => {
     expect(await send('not json')).toEqual({ reason: 'malformed' });
     expect(unit.model.log.recordedSeq).toBe(1);
   });
+
+  test.each(['5', 'null', '"a"', '[]', '{}', '{"nonce":"00"}'])(
+    'is told from a ping: the ping %s cannot be read, and gets no reply',
+    async (ping) => {
+      const asking = platform.nats.request(unitCommandsSubject(NAME), `{"ping":${ping}}`, { timeoutMs: 300 });
+      await expect(asking).rejects.toThrow(NatsUnavailableError);
+    },
+  );
 
   test('is no command over HTTP, and a command is no fetch', async () => {
     const jws = await platform.signer.fetch(NAME, Date.now());
