@@ -1,4 +1,4 @@
-/** `./run projections …` */
+/** `./run projections`: operations on read models. */
 
 import { readFile } from 'node:fs/promises';
 import { userInfo } from 'node:os';
@@ -10,46 +10,46 @@ import { NatsEventStore } from '../platform/nats/event-store.ts';
 import { createLog } from '../platform/observability/log.ts';
 import { Postgres, PostgresUnavailableError } from '../platform/postgres/connection.ts';
 import { createProjections } from './create-projections.ts';
+import { abortableSleep } from './engine/abortable-sleep.ts';
 import { runStatus } from './engine/queries/status.ts';
-import { sleepUnless } from './engine/sleep.ts';
+import type { OperationContext } from './operations/operation.ts';
 import { listParked, retry } from './operations/parked.ts';
-import { cancel, type OperationContext, rebuild } from './operations/rebuild.ts';
+import { cancel, rebuild } from './operations/rebuild.ts';
 import { statusTable } from './operations/status-table.ts';
-import { type VerificationContext, verify } from './operations/verify.ts';
+import { verify } from './operations/verify.ts';
 
-const USAGE = `usage: ./run projections status            how far each projection is
-       ./run projections rebuild NAME      fills it anew beside the one that serves, and shows how far that is
-       ./run projections cancel NAME       calls a rebuild off
-       ./run projections verify NAME       compares it, row by row, with what the events say
-       ./run projections parked NAME       units of which an event could not be applied
-       ./run projections retry NAME UNIT   tries one of them again
+const USAGE = `usage: ./run projections status            shows the runs of all read models, and how far each lags
+       ./run projections rebuild NAME      rebuilds a read model beside the run that serves, and shows the progress
+       ./run projections cancel NAME       cancels a rebuild
+       ./run projections verify NAME       compares every row with a second fold of all events
+       ./run projections parked NAME       lists the units that are parked because an event could not be applied
+       ./run projections retry NAME UNIT   retries a parked unit
+
+The command works on the platform that runs on DATA_DIR, or on NATS_URL and DATABASE_URL if both are set.
 `;
-/** One for what is done, and one for what is asked meanwhile. */
+/** One for the operation, and one for its progress. */
 const POSTGRES_CONNECTIONS = 2;
 
-type Command = (operation: VerificationContext, ...args: readonly string[]) => Promise<number>;
+type Command = (context: OperationContext, ...args: readonly string[]) => Promise<number>;
 
-/** With how many arguments each is called. */
+/** The commands, each with the number of its arguments. */
 const COMMANDS: Readonly<Record<string, { readonly args: number; readonly run: Command }>> = {
   status: { args: 0, run: status },
-  rebuild: { args: 1, run: (operation, name = '') => rebuild(name, operation) },
-  cancel: { args: 1, run: (operation, name = '') => cancel(name, operation) },
-  verify: { args: 1, run: (operation, name = '') => verify(name, operation) },
-  parked: { args: 1, run: (operation, name = '') => listParked(name, operation) },
-  retry: { args: 2, run: (operation, name = '', unit = '') => retry(name, unit, operation) },
+  rebuild: { args: 1, run: (context, name = '') => rebuild(name, context) },
+  cancel: { args: 1, run: (context, name = '') => cancel(name, context) },
+  verify: { args: 1, run: (context, name = '') => verify(name, context) },
+  parked: { args: 1, run: (context, name = '') => listParked(name, context) },
+  retry: { args: 2, run: (context, name = '', unit = '') => retry(name, unit, context) },
 };
 
-async function status({ postgres, output, lastSequence }: OperationContext): Promise<number> {
-  // The positions first: an end that was read before them could lie behind them.
+async function status({ postgres, output, store }: OperationContext): Promise<number> {
+  // The runs are read before the end of the store: read after it, their positions could exceed it.
   const runs = await runStatus(postgres.sql);
-  output.write(statusTable(runs, await lastSequence()));
+  output.write(statusTable(runs, await store.lastSequence()));
   return 0;
 }
 
-async function withServices(
-  config: Config,
-  work: (operation: VerificationContext) => Promise<number>,
-): Promise<number> {
+async function withServices(config: Config, work: (context: OperationContext) => Promise<number>): Promise<number> {
   const { natsUrl, natsCredsFile, databaseUrl } = await findServices(config);
   const log = createLog((line) => process.stderr.write(line), Date.now);
   const creds = natsCredsFile === undefined ? {} : { creds: await readFile(natsCredsFile, 'utf8') };
@@ -69,8 +69,7 @@ async function withServices(
       projections: createProjections(),
       output: { write: (text) => process.stdout.write(text), isTerminal: process.stdout.isTTY === true },
       clock: () => performance.now(),
-      sleep: (ms) => sleepUnless(interrupted.signal, ms),
-      lastSequence: () => store.lastSequence(),
+      sleep: (ms) => abortableSleep(interrupted.signal, ms),
       interrupted: interrupted.signal,
       by: `cli:${userInfo().username}`,
     });
@@ -80,8 +79,8 @@ async function withServices(
   }
 }
 
-/** Failures that a user can do something about, in one line. */
-function isExplained(error: unknown): error is Error {
+/** Whether the message of an error tells the operator what to do; any other error is a defect and keeps its stack. */
+function isOperatorError(error: unknown): error is Error {
   return [
     ConfigError,
     PlatformNotRunningError,
@@ -98,9 +97,9 @@ async function main([name = '', ...args]: readonly string[]): Promise<number> {
     return 2;
   }
   try {
-    return await withServices(loadConfig(process.env), (operation) => command.run(operation, ...args));
+    return await withServices(loadConfig(process.env), (context) => command.run(context, ...args));
   } catch (error) {
-    if (!isExplained(error)) throw error;
+    if (!isOperatorError(error)) throw error;
     console.error(error.message);
     return 1;
   }

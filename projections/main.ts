@@ -1,4 +1,4 @@
-/** The projections process: events to Postgres, and what pings tell. This file is the wiring diagram. */
+/** The projections process: it fills the read models from events, and records telemetry. This file is the wiring diagram. */
 
 import { readFile } from 'node:fs/promises';
 import { constants, setPriority } from 'node:os';
@@ -21,11 +21,11 @@ import { joinLaneAssignment } from './engine/lanes/lane-assignment.ts';
 import { AppliedEvents, projectionMetrics } from './engine/metrics.ts';
 import { TelemetryRecorder } from './telemetry/telemetry-recorder.ts';
 
-/** One for each projection and each version that is built, and some for telemetry and checks. */
+/** One for each projection, one for each run that is built beside it, and some for telemetry and checks. */
 const POSTGRES_CONNECTIONS = 12;
-/** Connections that are not closed by then are cut. */
+/** Postgres connections that have not ended their query by then are cut. */
 const CLOSE_GRACE_S = 1;
-/** This long after it was told to, the process is gone. */
+/** The process exits at most this long after SIGTERM or SIGINT. */
 const STOP_GRACE_MS = 3_000;
 
 async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
@@ -54,11 +54,11 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     ];
     const recording = recorder.run(retryPolicy);
     const store = new NatsEventStore(nats, () => Bun.randomUUIDv7());
-    const applied = new AppliedEvents();
+    const projections = createProjections();
+    const applied = new AppliedEvents(projections);
     serving?.metrics.add(projectionMetrics(postgres.sql, () => store.lastSequence(), applied));
     const onCaughtUp = () => console.log('ready');
-    const projections = createProjections();
-    const lanes = joinLaneAssignment(projections, { config, nats, stop, log });
+    const lanes = joinLaneAssignment(projections, { config, nats, stop, log, memberId: Bun.randomUUIDv7() });
     await runProjections({
       postgres,
       store,
@@ -87,7 +87,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
 }
 
 async function main(): Promise<number> {
-  // Read models may lag, what people and units wait for may not.
+  // Read models may lag; the server, for which customers and units wait, gets the processor first.
   setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
   const log = createLog((line) => process.stderr.write(line), Date.now, { process: 'projections' });
   const stop = new AbortController();
@@ -101,7 +101,8 @@ async function main(): Promise<number> {
     return 0;
   } catch (error) {
     if (error instanceof ConfigError) console.error(error.message);
-    else if (!stop.signal.aborted) log.error('the projections end', { error });
+    else if (!stop.signal.aborted)
+      log.error('the projections process ends because of an error that a retry cannot mend', { error });
     return stop.signal.aborted ? 0 : 1;
   }
 }

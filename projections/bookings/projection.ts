@@ -1,10 +1,10 @@
-/** `bookings`: the snapshots from which decisions start, one row a unit. */
+/** `bookings`: a snapshot of each unit. A decision loads the snapshot and folds only the commits after it. */
 
 import { AGGREGATES } from '../../domain/events/envelope.ts';
 import type { Projection } from '../engine/projection.ts';
 import { UnitStates, versionWithFold } from '../unit-states/unit-states.ts';
 
-/** Snapshots of another version are folded by other rules, and of no use to a decision. */
+/** A snapshot of another version was folded by other rules, so decisions ignore it. */
 export const BOOKINGS_VERSION = versionWithFold(2);
 
 export function createBookings(): Projection {

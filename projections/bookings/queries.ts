@@ -2,10 +2,10 @@ import { laneOf } from '../../domain/shard.ts';
 import { newUnitState } from '../../domain/unit/unit.ts';
 import type { UnitSnapshot } from '../../platform/units/unit-decider.ts';
 import type { ReadModels } from '../engine/queries/serving-runs.ts';
-import { type StateRow, stateOf } from '../unit-states/unit-states.ts';
+import { type StateRow, stateOf } from '../unit-states/state-table.ts';
 import { BOOKINGS_VERSION } from './projection.ts';
 
-/** Units whose snapshots are read in one statement. */
+/** Requests that share one statement at most. */
 const MAX_UNITS_PER_READ = 500;
 
 interface Row extends StateRow {
@@ -16,20 +16,21 @@ interface Row extends StateRow {
 }
 
 /**
- * Reads the last snapshots of units, all that are asked for at the same moment in one statement.
- * @returns what reads that of a unit, and how far it is complete: to the checkpoint of its lane, or to just before the commit
- *   at which it is parked. A unit without a row has no commits up to there.
+ * Creates a reader of snapshots. Requests that arrive in the same turn of the event loop share one statement.
+ *
+ * @returns a function that reads the snapshot of a unit. The snapshot is complete up to `completeTo`: the checkpoint of the lane,
+ *   or the position before the commit at which the unit is parked. A unit without a row has no commit up to there.
  */
 export function snapshotReader(readModels: ReadModels): (unit: string) => Promise<UnitSnapshot> {
   let waiting: { readonly unit: string; readonly answer: PromiseWithResolvers<UnitSnapshot> }[] = [];
   const read = async () => {
-    const asked = waiting;
+    const requests = waiting;
     waiting = [];
     try {
-      const snapshots = await readSnapshots(readModels, [...new Set(asked.map(({ unit }) => unit))]);
-      for (const { unit, answer } of asked) answer.resolve(snapshots.get(unit) ?? unread(unit));
+      const snapshots = await readSnapshots(readModels, [...new Set(requests.map(({ unit }) => unit))]);
+      for (const { unit, answer } of requests) answer.resolve(snapshots.get(unit) ?? emptySnapshot(unit));
     } catch (error) {
-      for (const { answer } of asked) answer.reject(error);
+      for (const { answer } of requests) answer.reject(error);
     }
   };
   return (unit) => {
@@ -41,7 +42,7 @@ export function snapshotReader(readModels: ReadModels): (unit: string) => Promis
   };
 }
 
-/** Row and checkpoint come from one statement, so that they belong together. */
+/** One statement reads rows and checkpoints, so that both are of one moment. */
 async function readSnapshots(
   { sql, servingRuns }: ReadModels,
   units: readonly string[],
@@ -58,7 +59,7 @@ async function readSnapshots(
     left join ${sql(`${schema}.unit_state`)} s on s.unit = asked.unit`;
   return new Map(
     rows.flatMap((row): [string, UnitSnapshot][] => {
-      // Of another version: the unit is to be read from the beginning.
+      // The caller must fold the unit from its first commit: the snapshot was folded by the rules of another version.
       if (row.version !== BOOKINGS_VERSION) return [];
       const completeTo = row.parked_from === null ? row.lane_position : row.parked_from - 1;
       return [[row.unit, { state: stateOf(row.unit, row), completeTo }]];
@@ -66,6 +67,6 @@ async function readSnapshots(
   );
 }
 
-function unread(unit: string): UnitSnapshot {
+function emptySnapshot(unit: string): UnitSnapshot {
   return { state: newUnitState(unit), completeTo: 0 };
 }

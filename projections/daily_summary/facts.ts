@@ -1,6 +1,7 @@
 /**
- * What of an event counts for a day: marks. A mark has its moment, and a place among those of the same moment that follows from
- * the unit's own order, so that marks have one order however late they come.
+ * The facts of events that count for a daily summary. Each fact has the moment at which it occurred, and a tie-breaker among
+ * the facts of that moment. The tie-breaker follows from the order in the unit's own log, so the facts of a unit have one order
+ * however late the platform records them.
  */
 
 import { correctedInstant, occurredAtMs } from '../../domain/device/unit-clock.ts';
@@ -9,29 +10,31 @@ import { type CloudEvent, lockerOfSubject } from '../../domain/events/envelope.t
 import { toMs } from '../../domain/vocabulary.ts';
 import type { Commit } from '../engine/projection.ts';
 
-/** What claims to be older than this when it is recorded comes from a clock, and counts as so old. */
+/** A fact that was recorded later than this after it occurred has a wrong clock: it counts as exactly so old. */
 export const MAX_LATE_MS = 400 * 24 * 60 * 60_000;
 
 export type Fact =
   | { readonly is: 'started'; readonly locker: string; readonly rentalId: string }
   | { readonly is: 'ended'; readonly locker: string; readonly rentalId: string }
-  /** A report of the unit: by locker, the rentals that run. What it does not name is over. */
+  /** A state report of the unit: the running rental of each locker. A rental that the report does not name has ended. */
   | { readonly is: 'reported'; readonly rentals: Readonly<Record<string, string>> }
   | { readonly is: 'paid'; readonly currency: string; readonly amount: number }
   | { readonly is: 'hardware-error' | 'open-failure' | 'conflict' | 'online' | 'offline' | 'retired' }
   | { readonly is: 'in-service' | 'out-of-service'; readonly locker: string }
   | { readonly is: 'moved'; readonly zone: string };
 
+/** A fact with its place in the order of a unit. */
 export interface DatedFact {
+  /** When it occurred, milliseconds since 1970. */
   readonly atMs: number;
-  /** Orders marks of the same moment; unique in a unit. */
+  /** Orders the facts of one moment; unique in a unit. */
   readonly tie: string;
   readonly fact: Fact;
-  /** Of a payment. */
+  /** Present when the fact is a payment: identifies payments that app and terminal both report. */
   readonly payment?: { readonly reference: string; readonly reservationId?: string };
 }
 
-/** How a unit begins. */
+/** The registration of a unit, with which its days begin. */
 export interface Registration {
   readonly atMs: number;
   readonly timeZone: string;
@@ -39,39 +42,39 @@ export interface Registration {
 }
 
 export interface CommitFacts {
-  readonly beginning?: Registration;
-  readonly marks: readonly DatedFact[];
+  readonly registration?: Registration;
+  readonly facts: readonly DatedFact[];
 }
 
 export function factsOfCommit({ aggregate, sequence, recordedAtMs, events }: Commit): CommitFacts {
-  let beginning: Registration | undefined;
-  const marks: DatedFact[] = [];
+  let registration: Registration | undefined;
+  const facts: DatedFact[] = [];
   events.forEach((event, index) => {
-    const told = aggregate === 'log' ? recovered(event) : event;
-    const known = told === undefined ? undefined : upcast(told);
+    const counted = aggregate === 'log' ? recoveredEvent(event) : event;
+    const known = counted === undefined ? undefined : upcast(counted);
     if (known === undefined) return;
-    const when = (ms: number) => clamp(ms, recordedAtMs);
+    const plausible = (ms: number) => plausibleMoment(ms, recordedAtMs);
     if (known.type === 'UnitRegistered') {
       const { timeZone, lockers } = known.data;
-      beginning = { atMs: when(toMs(known.time)), timeZone, lockers: lockers.map(({ id }) => id) };
+      registration = { atMs: plausible(toMs(known.time)), timeZone, lockers: lockers.map(({ id }) => id) };
       return;
     }
-    const place = placeOf(known, aggregate === 'log' ? 'device' : aggregate, sequence, index);
+    const place = logPlaceOf(known, aggregate === 'log' ? 'device' : aggregate, sequence, index);
     for (const [n, { atMs = occurredAtMs(known), fact, payment }] of factsOf(known).entries()) {
-      marks.push({ atMs: when(atMs), tie: `${place}/${n}`, fact, ...(payment === undefined ? {} : { payment }) });
+      facts.push({ atMs: plausible(atMs), tie: `${place}/${n}`, fact, ...(payment === undefined ? {} : { payment }) });
     }
   });
-  return { ...(beginning === undefined ? {} : { beginning }), marks };
+  return { ...(registration === undefined ? {} : { registration }), facts };
 }
 
-/** Nothing happens after it was recorded, or at no time at all. */
-function clamp(ms: number, recordedAtMs: number): number {
+/** Limits a moment to the `MAX_LATE_MS` before the recording. A time that does not exist counts as the recording. */
+function plausibleMoment(ms: number, recordedAtMs: number): number {
   if (Number.isNaN(ms)) return recordedAtMs;
   return Math.min(recordedAtMs, Math.max(ms, recordedAtMs - MAX_LATE_MS));
 }
 
-/** An event that was rejected and accepted later, as if it had come in its place. */
-function recovered(event: CloudEvent): CloudEvent | undefined {
+/** Restores the unit's event from `UnitEventRecovered`: ingest rejected the event, and an operator accepted it later. */
+function recoveredEvent(event: CloudEvent): CloudEvent | undefined {
   const known = upcast(event);
   if (known?.type !== 'UnitEventRecovered') return undefined;
   const { epoch, seq, type, v, time, data, clockOffsetMs } = known.data;
@@ -87,7 +90,8 @@ function recovered(event: CloudEvent): CloudEvent | undefined {
   };
 }
 
-function placeOf(event: KnownEvent, aggregate: string, sequence: number, index: number): string {
+/** The order in the unit's log (epoch and seq) where the event has one, else the order in the event store. */
+function logPlaceOf(event: KnownEvent, aggregate: string, sequence: number, index: number): string {
   const stored = `${padded(sequence)}.${padded(index)}`;
   if (event.unitepoch === undefined || event.unitseq === undefined) return `${aggregate}/${stored}`;
   return `${aggregate}/${event.unitepoch}/${padded(event.unitseq)}/${stored}`;
@@ -97,14 +101,15 @@ function padded(number: number): string {
   return String(number).padStart(16, '0');
 }
 
-interface Told {
+/** A fact of an event. */
+interface EventFact {
   /** @default when the event occurred */
   readonly atMs?: number;
   readonly fact: Fact;
   readonly payment?: DatedFact['payment'];
 }
 
-function factsOf(event: KnownEvent): Told[] {
+function factsOf(event: KnownEvent): EventFact[] {
   const locker = lockerOfSubject(event.subject);
   switch (event.type) {
     case 'RentalStarted':
@@ -144,15 +149,15 @@ function factsOf(event: KnownEvent): Told[] {
   }
 }
 
-/** A report tells that rentals run, and since when: the event of their start may be lost. */
-function factsOfReport(event: Extract<KnownEvent, { readonly type: 'UnitStateReported' }>): Told[] {
+/** A state report names running rentals and their starts, so it also counts rentals whose own event was lost. */
+function factsOfReport(event: Extract<KnownEvent, { readonly type: 'UnitStateReported' }>): EventFact[] {
   const running = event.data.lockers.flatMap(({ id, rental }) =>
     rental === undefined ? [] : [{ locker: id, rental }],
   );
   const rentals = Object.fromEntries(running.map(({ locker, rental }) => [locker, rental.rentalId]));
   return [
     { fact: { is: 'reported', rentals } },
-    ...running.map(({ locker, rental }): Told => {
+    ...running.map(({ locker, rental }): EventFact => {
       const atMs = Math.min(toMs(correctedInstant(rental.startedAt, event)), occurredAtMs(event));
       return { atMs, fact: { is: 'started', locker, rentalId: rental.rentalId } };
     }),

@@ -1,23 +1,24 @@
 /**
- * The days of a unit: a fold over its marks, in the order in which things happened.
+ * The days of a unit: a fold over its facts in the order in which they occurred.
  *
- * How it works. A standing is the unit at a moment: who is in its lockers, whether it answers, and what has added up since its
- * day began. From mark to mark time passes with all that stands, and where a day ends on the way, its row is finished and the
- * next one begins. Each row keeps the standing with which it began: what comes late is folded in from there, with all that
- * happened after it.
+ * How it works. A day state is the unit at a moment: its running rentals, whether it is online, and the figures of its day so
+ * far. Between two facts, the fold adds the time that passes to the figures. Where a day ends in between, the fold finishes its
+ * row and starts the next day. Each row keeps the day state with which its day opened. A late fact is folded from the opening of
+ * the day on which it occurred, together with every fact after it.
  *
- * What holds. Rows follow from the set of the marks alone, not from when they came. They reach to the last mark; what passes
- * after it, while nothing is told, is added when somebody asks (`queries.ts`).
+ * What holds. The rows follow from the set of facts alone, and not from the order in which the platform recorded them. The rows
+ * end at the last fact; `queries.ts` adds the time that has passed since then.
  */
 
-import { type Day, dayAt, nextDay, startOfDay, zoneOrUtc } from './calendar.ts';
+import { type Calendar, type Day, dayAt, nextDay, zoneOrUtc } from './calendar.ts';
 import type { DatedFact, Fact, Registration } from './facts.ts';
 
-/** Rentals that ended before they began, by a clock that was set back in between: so many are remembered. */
+/** Bound of `endedEarly`. */
 const MAX_ENDED_EARLY = 64;
-/** A longer time without any mark is that of a clock that jumped: no days are made for it. */
-const MAX_SILENCE_MS = 4_000 * 24 * 60 * 60_000;
+/** A longer time without a fact means that a clock jumped: the fold creates no rows for it. */
+const MAX_IDLE_MS = 4_000 * 24 * 60 * 60_000;
 
+/** The sums of a day. Durations are milliseconds. */
 export interface DayFigures {
   readonly rentals: number;
   /** Minor units by currency. */
@@ -25,25 +26,27 @@ export interface DayFigures {
   readonly hardwareErrors: number;
   readonly openFailures: number;
   readonly conflicts: number;
-  /** Of all lockers together. */
+  /** Sum over all lockers, as is `inServiceMs`. */
   readonly rentedMs: number;
   readonly inServiceMs: number;
   readonly onlineMs: number;
-  /** The part of the day in which the unit belonged to the fleet. */
+  /** The time in which the unit was registered and not retired. */
   readonly lifeMs: number;
 }
 
+/** The table stores it as JSON, so its fields are part of the version of the projection. Moments are milliseconds since 1970. */
 export interface DayState {
   readonly registeredAtMs: number;
   readonly atMs: number;
-  /** Of the last mark. */
+  /** Tie-breaker of the last folded fact. */
   readonly tie: string;
   readonly zone: string;
   readonly isRetired: boolean;
   readonly isOnline: boolean;
   readonly inService: readonly string[];
-  /** The rental in each locker that has one. */
+  /** Running rental by locker. */
   readonly rentals: Readonly<Record<string, string>>;
+  /** Rentals whose end was folded before their start, because the unit's clock was set back in between. */
   readonly endedEarly: readonly string[];
   readonly day: Day;
   readonly startsAtMs: number;
@@ -55,11 +58,11 @@ export interface DayRow {
   readonly day: Day;
   readonly startsAtMs: number;
   readonly figures: DayFigures;
-  /** The standing with which the row began; undefined for the day in which a fold began to go on. */
+  /** The state with which the day opened; undefined when the fold continued a day whose row already holds it. */
   readonly opening: DayState | undefined;
 }
 
-const NOTHING: DayFigures = {
+const NO_FIGURES: DayFigures = {
   rentals: 0,
   revenue: {},
   hardwareErrors: 0,
@@ -71,68 +74,92 @@ const NOTHING: DayFigures = {
   lifeMs: 0,
 };
 
-export function startOf({ atMs, timeZone, lockers }: Registration): DayState {
+/** The state of a unit at its registration. */
+export function initialState({ atMs, timeZone, lockers }: Registration, calendar: Calendar): DayState {
   const unit = { isRetired: false, isOnline: false, inService: lockers, rentals: {}, endedEarly: [] };
-  return { ...unit, ...newDay(atMs, zoneOrUtc(timeZone)), registeredAtMs: atMs, atMs, tie: '', figures: NOTHING };
+  return {
+    ...unit,
+    ...newDay(calendar, atMs, zoneOrUtc(timeZone)),
+    registeredAtMs: atMs,
+    atMs,
+    tie: '',
+    figures: NO_FIGURES,
+  };
 }
 
-function newDay(atMs: number, zone: string): Pick<DayState, 'zone' | 'day' | 'startsAtMs' | 'endsAtMs'> {
+function newDay(
+  calendar: Calendar,
+  atMs: number,
+  zone: string,
+): Pick<DayState, 'zone' | 'day' | 'startsAtMs' | 'endsAtMs'> {
   const day = dayAt(atMs, zone);
-  return { zone, day, startsAtMs: atMs, endsAtMs: startOfDay(nextDay(day), zone) };
+  return { zone, day, startsAtMs: atMs, endsAtMs: calendar.startOfDay(nextDay(day), zone) };
 }
 
-/** Whether a mark comes before what a standing has folded. */
-export function isLate({ atMs, tie }: Pick<DatedFact, 'atMs' | 'tie'>, standing: DayState): boolean {
-  return atMs < standing.atMs || (atMs === standing.atMs && tie <= standing.tie);
+/** Whether a fact occurred before the last folded fact. */
+export function isLate({ atMs, tie }: Pick<DatedFact, 'atMs' | 'tie'>, state: DayState): boolean {
+  return atMs < state.atMs || (atMs === state.atMs && tie <= state.tie);
 }
 
 export function compareFacts(a: DatedFact, b: DatedFact): number {
   return a.atMs - b.atMs || (a.tie < b.tie ? -1 : Number(a.tie > b.tie));
 }
 
-/** Folds marks in, which are in order. `opening` is that of the day in which it begins, if that is not known elsewhere. */
+/**
+ * Folds facts, which must be in order.
+ *
+ * @param opening the opening of the first day; undefined when its row already holds it
+ * @returns the state after the last fact, and a row for each day from that of `start` on
+ */
 export function foldFacts(
+  calendar: Calendar,
   start: DayState,
   opening: DayState | undefined,
-  marks: Iterable<DatedFact>,
-): { readonly standing: DayState; readonly rows: readonly DayRow[] } {
+  facts: Iterable<DatedFact>,
+): { readonly state: DayState; readonly rows: readonly DayRow[] } {
   const rows: DayRow[] = [];
-  let began = opening;
-  let standing = start;
-  for (const { atMs, tie, fact } of marks) {
-    standing = passTime(standing, atMs, (finished, next) => {
-      rows.push(rowOf(finished, began));
-      began = next;
+  let openingOfDay = opening;
+  let state = start;
+  for (const { atMs, tie, fact } of facts) {
+    state = advanceTo(calendar, state, atMs, (finished, next) => {
+      rows.push(rowOf(finished, openingOfDay));
+      openingOfDay = next;
     });
-    standing = { ...applyFact(standing, fact), tie };
+    state = { ...applyFact(calendar, state, fact), tie };
   }
-  rows.push(rowOf(standing, began));
-  return { standing, rows };
+  rows.push(rowOf(state, openingOfDay));
+  return { state, rows };
 }
 
 function rowOf({ day, startsAtMs, figures }: DayState, opening: DayState | undefined): DayRow {
   return { day, startsAtMs, figures, opening };
 }
 
-/** The standing at a later moment, if nothing happens until then. */
-function passTime(start: DayState, toMs: number, onNewDay: (finished: DayState, next: DayState) => void): DayState {
-  let standing = start;
-  if (toMs - standing.atMs > MAX_SILENCE_MS) standing = { ...standing, atMs: toMs, endsAtMs: toMs };
-  while (toMs >= standing.endsAtMs) {
-    const finished = accrue(standing, standing.endsAtMs);
-    standing = { ...finished, ...newDay(finished.atMs, finished.zone), figures: NOTHING };
-    onNewDay(finished, standing);
+/** The state at a later moment when no fact occurs until then. */
+function advanceTo(
+  calendar: Calendar,
+  start: DayState,
+  toMs: number,
+  onNewDay: (finished: DayState, next: DayState) => void,
+): DayState {
+  let state = start;
+  if (toMs - state.atMs > MAX_IDLE_MS) state = { ...state, atMs: toMs, endsAtMs: toMs };
+  while (toMs >= state.endsAtMs) {
+    const finished = addTime(state, state.endsAtMs);
+    state = { ...finished, ...newDay(calendar, finished.atMs, finished.zone), figures: NO_FIGURES };
+    onNewDay(finished, state);
   }
-  return accrue(standing, toMs);
+  return addTime(state, toMs);
 }
 
-function accrue(standing: DayState, toMs: number): DayState {
-  const { atMs, figures, isRetired, isOnline } = standing;
+/** Adds the time until a moment of the same day to the figures. */
+function addTime(state: DayState, toMs: number): DayState {
+  const { atMs, figures, isRetired, isOnline } = state;
   const ms = toMs - atMs;
-  if (ms <= 0) return standing;
-  const { rented, inService } = countLockers(standing);
+  if (ms <= 0) return state;
+  const { rented, inService } = countLockers(state);
   return {
-    ...standing,
+    ...state,
     atMs: toMs,
     figures: {
       ...figures,
@@ -144,68 +171,71 @@ function accrue(standing: DayState, toMs: number): DayState {
   };
 }
 
-/** A locker that somebody is in is in service, whatever was said of it. */
+/** Counts a rented locker as in service, also when it was taken out of service during the rental. */
 export function countLockers({ inService, rentals }: DayState): { rented: number; inService: number } {
   const rented = Object.keys(rentals);
   return { rented: rented.length, inService: new Set([...inService, ...rented]).size };
 }
 
-function applyFact(standing: DayState, fact: Fact): DayState {
+function applyFact(calendar: Calendar, state: DayState, fact: Fact): DayState {
   switch (fact.is) {
     case 'started':
-      return startRental(standing, fact);
+      return startRental(state, fact);
     case 'ended':
-      return endRental(standing, fact);
+      return endRental(state, fact);
     case 'reported': {
-      const still = Object.entries(standing.rentals).filter(([locker, id]) => fact.rentals[locker] === id);
-      return { ...standing, rentals: Object.fromEntries(still) };
+      const running = Object.entries(state.rentals).filter(([locker, id]) => fact.rentals[locker] === id);
+      return { ...state, rentals: Object.fromEntries(running) };
     }
     case 'paid':
-      return withFigures(standing, ({ revenue }) => ({
+      return withFigures(state, ({ revenue }) => ({
         revenue: { ...revenue, [fact.currency]: (revenue[fact.currency] ?? 0) + fact.amount },
       }));
     case 'hardware-error':
-      return withFigures(standing, ({ hardwareErrors }) => ({ hardwareErrors: hardwareErrors + 1 }));
+      return withFigures(state, ({ hardwareErrors }) => ({ hardwareErrors: hardwareErrors + 1 }));
     case 'open-failure':
-      return withFigures(standing, ({ openFailures }) => ({ openFailures: openFailures + 1 }));
+      return withFigures(state, ({ openFailures }) => ({ openFailures: openFailures + 1 }));
     case 'conflict':
-      return withFigures(standing, ({ conflicts }) => ({ conflicts: conflicts + 1 }));
+      return withFigures(state, ({ conflicts }) => ({ conflicts: conflicts + 1 }));
     case 'online':
     case 'offline':
-      return { ...standing, isOnline: fact.is === 'online' && !standing.isRetired };
+      return { ...state, isOnline: fact.is === 'online' && !state.isRetired };
     case 'in-service':
     case 'out-of-service': {
-      const others = standing.inService.filter((id) => id !== fact.locker);
-      return { ...standing, inService: fact.is === 'in-service' ? [...others, fact.locker] : others };
+      const others = state.inService.filter((id) => id !== fact.locker);
+      return { ...state, inService: fact.is === 'in-service' ? [...others, fact.locker] : others };
     }
     case 'moved':
-      return move(standing, zoneOrUtc(fact.zone));
+      return changeZone(calendar, state, zoneOrUtc(fact.zone));
     case 'retired':
-      return { ...standing, isRetired: true, isOnline: false, inService: [], rentals: {} };
+      return { ...state, isRetired: true, isOnline: false, inService: [], rentals: {} };
   }
 }
 
-function withFigures(standing: DayState, change: (figures: DayFigures) => Partial<DayFigures>): DayState {
-  return { ...standing, figures: { ...standing.figures, ...change(standing.figures) } };
+function withFigures(state: DayState, change: (figures: DayFigures) => Partial<DayFigures>): DayState {
+  return { ...state, figures: { ...state.figures, ...change(state.figures) } };
 }
 
-/** A locker has one rental: whoever was in it before is gone. A report names again what has begun before. */
-function startRental(standing: DayState, { locker, rentalId }: Extract<Fact, { is: 'started' }>): DayState {
-  if (standing.rentals[locker] === rentalId) return standing;
-  const counted = withFigures(standing, ({ rentals }) => ({ rentals: rentals + 1 }));
+/** A locker has one rental: a new one ends the one before. Idempotent, because reports name running rentals again. */
+function startRental(state: DayState, { locker, rentalId }: Extract<Fact, { is: 'started' }>): DayState {
+  if (state.rentals[locker] === rentalId) return state;
+  const counted = withFigures(state, ({ rentals }) => ({ rentals: rentals + 1 }));
   const { [locker]: _, ...others } = counted.rentals;
   if (!counted.endedEarly.includes(rentalId)) return { ...counted, rentals: { ...others, [locker]: rentalId } };
   return { ...counted, rentals: others, endedEarly: counted.endedEarly.filter((id) => id !== rentalId) };
 }
 
-function endRental(standing: DayState, { locker, rentalId }: Extract<Fact, { is: 'ended' }>): DayState {
-  const { [locker]: running, ...others } = standing.rentals;
-  if (running === rentalId) return { ...standing, rentals: others };
-  return { ...standing, endedEarly: [...standing.endedEarly, rentalId].slice(-MAX_ENDED_EARLY) };
+function endRental(state: DayState, { locker, rentalId }: Extract<Fact, { is: 'ended' }>): DayState {
+  const { [locker]: running, ...others } = state.rentals;
+  if (running === rentalId) return { ...state, rentals: others };
+  return { ...state, endedEarly: [...state.endedEarly, rentalId].slice(-MAX_ENDED_EARLY) };
 }
 
-/** The day goes on until the next one begins in the new zone, at once if it has begun there: no day comes twice. */
-function move(standing: DayState, zone: string): DayState {
-  const endsAtMs = Math.max(startOfDay(nextDay(standing.day), zone), standing.atMs);
-  return { ...standing, zone, endsAtMs };
+/**
+ * Changes the time zone of a unit. The current day ends when the next day starts in the new zone; if that moment has passed, it
+ * ends at once. So no day occurs twice.
+ */
+function changeZone(calendar: Calendar, state: DayState, zone: string): DayState {
+  const endsAtMs = Math.max(calendar.startOfDay(nextDay(state.day), zone), state.atMs);
+  return { ...state, zone, endsAtMs };
 }

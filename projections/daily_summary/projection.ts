@@ -1,14 +1,16 @@
 /**
- * `daily_summary`: what a unit did on each of its days, by the calendar of its time zone.
+ * `daily_summary`: the figures of each unit on each of its days, by the calendar of its time zone.
  *
- * How it works. Marks (`marks.ts`) are kept as long as something may still come before them, and folded into days (`fold.ts`).
- * What comes in order is folded on from where the unit stands; for what comes late, the days from then on are folded again.
+ * How it works. The projection extracts facts from events (`facts.ts`) and folds them into days (`fold.ts`). A fact in order is
+ * folded from the state of the unit. A late fact is folded from the opening of its day, together with every later fact;
+ * therefore the projection keeps facts as long as a late one may come before them.
  */
 
 import type { Tx } from '../../platform/postgres/connection.ts';
 import type { CommitBatch, Projection } from '../engine/projection.ts';
+import { Calendar } from './calendar.ts';
 import { type DatedFact, factsOfCommit, MAX_LATE_MS, type Registration } from './facts.ts';
-import { compareFacts, type DayState, foldFacts, isLate, startOf } from './fold.ts';
+import { compareFacts, type DayState, foldFacts, initialState, isLate } from './fold.ts';
 import {
   countPayments,
   createTables,
@@ -17,106 +19,111 @@ import {
   loadDayStates,
   loadFacts,
   loadOpenings,
-  type Recounted,
+  type RecountedPayment,
   saveDayStates,
   saveDays,
   saveFacts,
 } from './tables.ts';
 
-/** Marks are kept this much longer than the latest that may come: a day has 25 hours at times. */
-const SPARE_MS = 2 * 24 * 60 * 60_000;
+/** Facts are kept this much longer than a fact may be late, because the fold needs all facts of a day, which may have 25 hours. */
+const KEPT_LONGER_MS = 2 * 24 * 60 * 60_000;
 
-export const dailySummary: Projection = {
-  name: 'daily_summary',
-  version: 1,
-  createTables,
+export function createDailySummary(): Projection {
+  const calendar = new Calendar();
+  return {
+    name: 'daily_summary',
+    version: 1,
+    createTables,
 
-  async apply(tx, schema, commits) {
-    const told = tellByUnit(commits);
-    const known = await loadDayStates(tx, schema, [...told.keys()]);
-    const units = [...told].flatMap(([unit, { beginning, marks }]): ToldUnit[] => {
-      const standing = known.get(unit);
-      if (standing !== undefined) return [{ unit, standing, isNew: false, marks: notBefore(standing, marks) }];
-      // What comes before a unit is registered is passed over, as in the grid of units.
-      if (beginning === undefined) return [];
-      const begun = startOf(beginning);
-      return [{ unit, standing: begun, isNew: true, marks: notBefore(begun, marks) }];
-    });
-    if (units.length === 0) return;
-    await saveFacts(tx, schema, units);
-    const recounted = await countPayments(tx, schema, units);
-    const folded = await foldUnits(tx, schema, units, recounted);
-    await saveDays(tx, schema, folded);
-    await saveDayStates(tx, schema, folded);
-    const onNewDay = folded.filter(({ rows }) => rows.length > 1);
-    await deleteOldFacts(
-      tx,
-      schema,
-      onNewDay.map(({ unit, standing }) => ({ unit, beforeMs: standing.atMs - MAX_LATE_MS - SPARE_MS })),
-    );
-  },
-};
-
-interface ToldUnit {
-  readonly unit: string;
-  readonly standing: DayState;
-  readonly isNew: boolean;
-  readonly marks: readonly DatedFact[];
+    async apply(tx, schema, commits) {
+      const byUnit = groupByUnit(commits);
+      const states = await loadDayStates(tx, schema, [...byUnit.keys()]);
+      const units = [...byUnit].flatMap(([unit, { registration, facts }]): ChangedUnit[] => {
+        const state = states.get(unit);
+        if (state !== undefined) return [{ unit, state, isNew: false, facts: sinceRegistration(state, facts) }];
+        // As in the grid of units, events before the registration of a unit are skipped.
+        if (registration === undefined) return [];
+        const initial = initialState(registration, calendar);
+        return [{ unit, state: initial, isNew: true, facts: sinceRegistration(initial, facts) }];
+      });
+      if (units.length === 0) return;
+      await saveFacts(tx, schema, units);
+      const recounted = await countPayments(tx, schema, units);
+      const folded = await foldUnits(tx, schema, calendar, units, recounted);
+      await saveDays(tx, schema, folded);
+      await saveDayStates(tx, schema, folded);
+      const onNewDay = folded.filter(({ rows }) => rows.length > 1);
+      await deleteOldFacts(
+        tx,
+        schema,
+        onNewDay.map(({ unit, state }) => ({ unit, beforeMs: state.atMs - MAX_LATE_MS - KEPT_LONGER_MS })),
+      );
+    },
+  };
 }
 
-function tellByUnit(commits: CommitBatch): Map<string, { beginning?: Registration; marks: DatedFact[] }> {
-  const units = new Map<string, { beginning?: Registration; marks: DatedFact[] }>();
+/** A unit with new facts. */
+interface ChangedUnit {
+  readonly unit: string;
+  readonly state: DayState;
+  /** Whether the batch registers the unit. */
+  readonly isNew: boolean;
+  readonly facts: readonly DatedFact[];
+}
+
+function groupByUnit(commits: CommitBatch): Map<string, { registration?: Registration; facts: DatedFact[] }> {
+  const units = new Map<string, { registration?: Registration; facts: DatedFact[] }>();
   for (const commit of commits) {
-    const { beginning, marks } = factsOfCommit(commit);
-    if (beginning === undefined && marks.length === 0) continue;
-    const told = units.get(commit.unit) ?? { marks: [] };
-    if (beginning !== undefined) told.beginning ??= beginning;
-    told.marks.push(...marks);
-    units.set(commit.unit, told);
+    const { registration, facts } = factsOfCommit(commit);
+    if (registration === undefined && facts.length === 0) continue;
+    const ofUnit = units.get(commit.unit) ?? { facts: [] };
+    if (registration !== undefined) ofUnit.registration ??= registration;
+    ofUnit.facts.push(...facts);
+    units.set(commit.unit, ofUnit);
   }
   return units;
 }
 
-/** A unit has no days before the one on which it was registered: what it did before counts there. */
-function notBefore({ registeredAtMs }: DayState, marks: readonly DatedFact[]): DatedFact[] {
-  return marks.map((mark) => ({ ...mark, atMs: Math.max(mark.atMs, registeredAtMs) })).toSorted(compareFacts);
+/** A unit has no day before its registration: earlier facts count at the registration. @returns the facts in order */
+function sinceRegistration({ registeredAtMs }: DayState, facts: readonly DatedFact[]): DatedFact[] {
+  return facts.map((fact) => ({ ...fact, atMs: Math.max(fact.atMs, registeredAtMs) })).toSorted(compareFacts);
 }
+
+/** Units with a moment from which their days must be folded again. */
+type LateUnits = readonly { readonly unit: string; readonly fromMs: number }[];
 
 async function foldUnits(
   tx: Tx,
   schema: string,
-  units: readonly ToldUnit[],
-  recounted: readonly Recounted[],
+  calendar: Calendar,
+  units: readonly ChangedUnit[],
+  recounted: readonly RecountedPayment[],
 ): Promise<FoldedUnit[]> {
-  const recountedOf = Map.groupBy(recounted, ({ unit }) => unit);
-  const inTime: FoldedUnit[] = [];
+  const recountedByUnit = Map.groupBy(recounted, ({ unit }) => unit);
+  const folded: FoldedUnit[] = [];
   const late: { unit: string; fromMs: number }[] = [];
-  for (const { unit, standing, isNew, marks } of units) {
-    const changes = recountedOf.get(unit) ?? [];
-    const lateMs = [...marks, ...changes].filter((mark) => isLate(mark, standing)).map(({ atMs }) => atMs);
+  for (const { unit, state, isNew, facts } of units) {
+    const changes = recountedByUnit.get(unit) ?? [];
+    const lateMs = [...facts, ...changes].filter((fact) => isLate(fact, state)).map(({ atMs }) => atMs);
     if (lateMs.length > 0) {
       late.push({ unit, fromMs: Math.min(...lateMs) });
       continue;
     }
-    const counting = new Set(changes.filter(({ counts }) => counts).map(({ tie }) => tie));
-    const counted = marks.filter(({ payment, tie }) => payment === undefined || counting.has(tie));
-    inTime.push({ unit, ...foldFacts(standing, isNew ? standing : undefined, counted) });
+    const countingTies = new Set(changes.filter(({ counts }) => counts).map(({ tie }) => tie));
+    const counting = facts.filter(({ payment, tie }) => payment === undefined || countingTies.has(tie));
+    folded.push({ unit, ...foldFacts(calendar, state, isNew ? state : undefined, counting) });
   }
-  if (late.length === 0) return inTime;
-  return [...inTime, ...(await foldAgain(tx, schema, late))];
+  return late.length === 0 ? folded : [...folded, ...(await refold(tx, schema, calendar, late))];
 }
 
-async function foldAgain(
-  tx: Tx,
-  schema: string,
-  late: readonly { readonly unit: string; readonly fromMs: number }[],
-): Promise<FoldedUnit[]> {
+/** Folds the days of units again, from the opening of the day of their earliest late fact. */
+async function refold(tx: Tx, schema: string, calendar: Calendar, late: LateUnits): Promise<FoldedUnit[]> {
   const openings = [...(await loadOpenings(tx, schema, late))];
   const since = openings.map(([unit, { startsAtMs }]) => ({ unit, fromMs: startsAtMs }));
-  const marks = await loadFacts(tx, schema, since);
+  const facts = await loadFacts(tx, schema, since);
   return openings.map(([unit, opening]) => ({
     unit,
-    againFromMs: opening.startsAtMs,
-    ...foldFacts(opening, opening, marks.get(unit) ?? []),
+    refoldedFromMs: opening.startsAtMs,
+    ...foldFacts(calendar, opening, opening, facts.get(unit) ?? []),
   }));
 }

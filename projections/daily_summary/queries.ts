@@ -1,33 +1,33 @@
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { CursorError, decodeCursor, encodeCursor, type Page } from '../../platform/postgres/cursor.ts';
 import type { ReadModels } from '../engine/queries/serving-runs.ts';
-import { type Day, dayAt, isDay, nextDay, startOfDay } from './calendar.ts';
+import { Calendar, type Day, dayAt, isDay, nextDay } from './calendar.ts';
 
-/** Where a day begins last and first: nobody is in a later or an earlier one. */
+/** The zone in which each day starts first: no unit can be in a later day. */
 const FIRST_ZONE = 'Pacific/Kiritimati';
 
 export interface SummaryQuery {
-  /** One unit; the whole fleet without it. */
+  /** @default all units of the fleet */
   readonly unit?: string;
-  /** Inclusive. @default the first day that there is */
+  /** Inclusive. @default the first day of which there is a summary */
   readonly from?: Day;
-  /** Exclusive. @default to the present day */
+  /** Exclusive. @default the day after the current one */
   readonly until?: Day;
   readonly cursor?: string;
 }
 
-/** A day of a unit, or of all units together, each by its own calendar. */
+/** The summary of a day for one unit, or the sum over all units; the day of each unit is that of its own time zone. */
 export interface DaySummary {
   readonly day: Day;
   readonly units: number;
-  /** Whether the day has ended for all of them; else it counts up to now. */
+  /** Whether the day has ended for every unit; else the figures count up to now. */
   readonly isOver: boolean;
   readonly rentals: number;
   readonly revenue: readonly { readonly amount: number; readonly currency: string }[];
   readonly rentedMs: number;
   readonly inServiceMs: number;
   readonly onlineMs: number;
-  /** In which they belonged to the fleet. */
+  /** The time in which the units were registered and not retired. */
   readonly lifeMs: number;
   readonly hardwareErrors: number;
   readonly openFailures: number;
@@ -35,8 +35,8 @@ export interface DaySummary {
 }
 
 /**
- * A page of days, the earliest first: of the `limit` days of the calendar from where it begins, those on which there were
- * units. What goes on at `nowMs` (a rental, being online) counts up to then.
+ * Reads a page of days, the earliest first: of `limit` days of the calendar, those on which there were units. A running rental
+ * and the connectivity of a unit that is online count up to `nowMs`.
  *
  * @throws CursorError
  */
@@ -62,7 +62,7 @@ export async function listDays(
   };
 }
 
-/** Whether it is a day that there is. */
+/** Whether a text is a day that exists. */
 export function isSummaryDay(text: string): boolean {
   return isDay(text);
 }
@@ -73,12 +73,12 @@ function dayOfCursor(cursor: string): Day {
   return day;
 }
 
-/** The first day from `from` on that there is. */
+/** The first day from `from` on with a summary. */
 async function firstDay(sql: Sql, schema: string, from: Day | undefined, unit: string | undefined) {
   const [row] = await sql<{ day: Day | null }[]>`
     select to_char(min(day), 'YYYY-MM-DD') as day from ${sql(`${schema}.day`)}
     where day >= ${from ?? '-infinity'}::text::date ${unit === undefined ? sql.part`` : sql.part`and unit = ${unit}`}`;
-  // After its last row a unit goes on as it was.
+  // A unit without a later row has stayed as it was since its last row, so its days from `from` on have figures too.
   return row?.day ?? from;
 }
 
@@ -90,27 +90,33 @@ function daysFrom(start: Day, end: Day, limit: number): Day[] {
 
 type Fragment = ReturnType<Sql['part']>;
 
-/** Rows reach to the last thing that was told of a unit; since then it is as it was, which is added here. */
+/** Reads the figures of days. The rows end at the last fact of a unit; the query adds the time since then. */
 async function readFigures(
   sql: Sql,
   schema: string,
   days: readonly Day[],
   { ofUnit, nowMs }: { readonly ofUnit: Fragment; readonly nowMs: number },
 ): Promise<Omit<DaySummary, 'revenue'>[]> {
+  const calendar = new Calendar();
   const zones = await sql<{ zone: string }[]>`
     select distinct zone from ${sql(`${schema}.unit`)} where true ${ofUnit}`;
-  const calendar = zones.flatMap(({ zone }) =>
-    days.map((day) => ({ zone, day, begins: startOfDay(day, zone), ends: startOfDay(nextDay(day), zone) })),
+  const calendarDays = zones.flatMap(({ zone }) =>
+    days.map((day) => ({
+      zone,
+      day,
+      begins: calendar.startOfDay(day, zone),
+      ends: calendar.startOfDay(nextDay(day), zone),
+    })),
   );
   const now = sql.part`${nowMs}::bigint`;
   return sql<Omit<DaySummary, 'revenue'>[]>`
     with calendar as (
       select zone, day::date as day, begins, ends from unnest(
-        ${calendar.map(({ zone }) => zone)}::text[], ${calendar.map(({ day }) => day)}::text[],
-        ${calendar.map(({ begins }) => begins)}::bigint[], ${calendar.map(({ ends }) => ends)}::bigint[]
+        ${calendarDays.map(({ zone }) => zone)}::text[], ${calendarDays.map(({ day }) => day)}::text[],
+        ${calendarDays.map(({ begins }) => begins)}::bigint[], ${calendarDays.map(({ ends }) => ends)}::bigint[]
       ) as c(zone, day, begins, ends)
     ), units as (select * from ${sql(`${schema}.unit`)} where true ${ofUnit}),
-    told as (
+    figures as (
       select d.day, d.unit, c.ends <= ${now} as is_over, rentals, hardware_errors, open_failures, conflicts,
         rented_ms, in_service_ms, online_ms, life_ms
       from ${sql(`${schema}.day`)} d join units u using (unit) join calendar c on c.zone = u.zone and c.day = d.day
@@ -126,7 +132,7 @@ async function readFigures(
       sum(in_service_ms)::bigint as "inServiceMs", sum(online_ms)::bigint as "onlineMs", sum(life_ms)::bigint as "lifeMs",
       sum(hardware_errors)::bigint as "hardwareErrors", sum(open_failures)::bigint as "openFailures",
       sum(conflicts)::bigint as conflicts
-    from told group by told.day order by told.day`;
+    from figures group by figures.day order by figures.day`;
 }
 
 async function readRevenue(

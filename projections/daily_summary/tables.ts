@@ -1,21 +1,21 @@
-/** The tables of `daily_summary`, one statement a function. Times are milliseconds since 1970, as the fold counts them. */
+/** The tables of `daily_summary`; each function is one statement. Times are milliseconds since 1970, as in the fold. */
 
 import type { Tx } from '../../platform/postgres/connection.ts';
 import type { DatedFact, Fact } from './facts.ts';
 import { countLockers, type DayRow, type DayState } from './fold.ts';
 
-/** Marks of a unit that are new, or a unit as it was folded. */
+/** New facts of a unit. */
 export interface UnitFacts {
   readonly unit: string;
-  readonly marks: readonly DatedFact[];
+  readonly facts: readonly DatedFact[];
 }
 
 export interface FoldedUnit {
   readonly unit: string;
-  readonly standing: DayState;
+  readonly state: DayState;
   readonly rows: readonly DayRow[];
-  /** Where it was folded again from, because something came late. */
-  readonly againFromMs?: number;
+  /** When a fact was late: the moment from which the fold replaced the rows of the unit. */
+  readonly refoldedFromMs?: number;
 }
 
 export async function createTables(tx: Tx, schema: string): Promise<void> {
@@ -27,7 +27,7 @@ export async function createTables(tx: Tx, schema: string): Promise<void> {
       fact json not null,
       reference text,
       reservation text,
-      -- Of a payment: whether it is the one that counts among those that are the same.
+      -- False for a payment that another one reports too.
       counts boolean not null,
       primary key (unit, at_ms, tie)
     )`;
@@ -71,9 +71,9 @@ export async function loadDayStates(tx: Tx, schema: string, units: readonly stri
   return new Map(rows.map(({ unit, standing }) => [unit, standing]));
 }
 
-/** Payments are saved as if they did not count, until `countPayments` has looked at those that are the same. */
+/** Saves facts. A payment is saved as not counting; `countPayments` then decides which payments of one reference count. */
 export async function saveFacts(tx: Tx, schema: string, units: readonly UnitFacts[]): Promise<void> {
-  const rows = units.flatMap(({ unit, marks }) => marks.map((mark) => ({ unit, ...mark })));
+  const rows = units.flatMap(({ unit, facts }) => facts.map((fact) => ({ unit, ...fact })));
   if (rows.length === 0) return;
   await tx`
     insert into ${tx(`${schema}.mark`)} (unit, at_ms, tie, fact, reference, reservation, counts)
@@ -84,10 +84,11 @@ export async function saveFacts(tx: Tx, schema: string, units: readonly UnitFact
       ${rows.map(({ fact }) => JSON.stringify(fact))}::text[],
       ${rows.map(({ payment }) => payment?.reference ?? null)}::text[],
       ${rows.map(({ payment }) => payment?.reservationId ?? null)}::text[]
-    ) as told(unit, at_ms, tie, fact, reference, reservation)`;
+    ) as batch(unit, at_ms, tie, fact, reference, reservation)`;
 }
 
-export interface Recounted {
+/** A payment that `countPayments` has changed. */
+export interface RecountedPayment {
   readonly unit: string;
   readonly atMs: number;
   readonly tie: string;
@@ -95,21 +96,23 @@ export interface Recounted {
 }
 
 /**
- * Looks at the payments that have a reference in common with new ones: app and terminal may both tell of the same. Of those
- * with the same reference, each reservation is paid once; those without a reservation are one, and none where a reservation
- * is named. @returns those that count now and did not, or the other way round
+ * Decides which payments count among those that share a reference with a new one, because app and terminal may both report one
+ * payment. Of the payments with one reference, the first of each reservation counts; where no payment names a reservation, the
+ * first of them counts.
+ *
+ * @returns the payments that count now and did not before, or that counted before and do not now
  */
 export async function countPayments(
   tx: Tx,
   schema: string,
   units: readonly UnitFacts[],
-): Promise<readonly Recounted[]> {
-  const paid = units.flatMap(({ unit, marks }) =>
-    marks.flatMap(({ payment }) => (payment === undefined ? [] : [{ unit, reference: payment.reference }])),
+): Promise<readonly RecountedPayment[]> {
+  const paid = units.flatMap(({ unit, facts }) =>
+    facts.flatMap(({ payment }) => (payment === undefined ? [] : [{ unit, reference: payment.reference }])),
   );
   if (paid.length === 0) return [];
   const table = tx(`${schema}.mark`);
-  return tx<Recounted[]>`
+  return tx<RecountedPayment[]>`
     with same as (
       select m.unit, m.at_ms, m.tie,
         row_number() over (partition by m.unit, m.reference, m.reservation order by m.at_ms, m.tie) = 1
@@ -127,7 +130,7 @@ export async function countPayments(
     returning m.unit, m.at_ms as "atMs", m.tie, m.counts`;
 }
 
-/** For each unit, the beginning of the day that a moment lies in. */
+/** Loads for each unit the opening of the day in which a moment lies. */
 export async function loadOpenings(
   tx: Tx,
   schema: string,
@@ -143,7 +146,7 @@ export async function loadOpenings(
   return new Map(rows.map(({ unit, opening }) => [unit, opening]));
 }
 
-/** For each unit, what counts of its marks since a moment, in order. */
+/** Loads for each unit the facts that count since a moment, in order. */
 export async function loadFacts(
   tx: Tx,
   schema: string,
@@ -160,14 +163,16 @@ export async function loadFacts(
 export async function saveDays(tx: Tx, schema: string, units: readonly FoldedUnit[]): Promise<void> {
   const table = tx(`${schema}.day`);
   const days = units.flatMap(({ unit, rows }) => rows.map((row) => ({ unit, ...row })));
-  const again = units.flatMap(({ unit, againFromMs }) => (againFromMs === undefined ? [] : [{ unit, againFromMs }]));
-  if (again.length > 0) {
-    // Where a unit moved to another zone, days may have other names than before.
+  const refolded = units.flatMap(({ unit, refoldedFromMs }) =>
+    refoldedFromMs === undefined ? [] : [{ unit, refoldedFromMs }],
+  );
+  if (refolded.length > 0) {
+    // A late change of the time zone gives days other dates: rows with the old dates must go.
     await tx`
       delete from ${table} d using unnest(
-        ${again.map(({ unit }) => unit)}::text[], ${again.map(({ againFromMs }) => againFromMs)}::bigint[]
-      ) as again(unit, from_ms)
-      where d.unit = again.unit and d.starts_at_ms >= again.from_ms and (d.unit, d.day) not in (
+        ${refolded.map(({ unit }) => unit)}::text[], ${refolded.map(({ refoldedFromMs }) => refoldedFromMs)}::bigint[]
+      ) as refolded(unit, from_ms)
+      where d.unit = refolded.unit and d.starts_at_ms >= refolded.from_ms and (d.unit, d.day) not in (
         select * from unnest(${days.map(({ unit }) => unit)}::text[], ${days.map(({ day }) => day)}::text[]::date[]))`;
   }
   const figure = (of: (row: DayRow['figures']) => number) => days.map(({ figures }) => of(figures));
@@ -176,7 +181,7 @@ export async function saveDays(tx: Tx, schema: string, units: readonly FoldedUni
       rented_ms, in_service_ms, online_ms, life_ms, opening)
     select unit, day::date, starts_at_ms, rentals, revenue::json, hardware_errors, open_failures, conflicts,
       rented_ms, in_service_ms, online_ms, life_ms, coalesce(opening::json, (
-        select known.opening from ${table} known where known.unit = told.unit and known.day = told.day::date))
+        select known.opening from ${table} known where known.unit = batch.unit and known.day = batch.day::date))
     from unnest(
       ${days.map(({ unit }) => unit)}::text[],
       ${days.map(({ day }) => day)}::text[],
@@ -191,7 +196,7 @@ export async function saveDays(tx: Tx, schema: string, units: readonly FoldedUni
       ${figure(({ onlineMs }) => onlineMs)}::bigint[],
       ${figure(({ lifeMs }) => lifeMs)}::bigint[],
       ${days.map(({ opening }) => (opening === undefined ? null : JSON.stringify(opening)))}::text[]
-    ) as told(unit, day, starts_at_ms, rentals, revenue, hardware_errors, open_failures, conflicts,
+    ) as batch(unit, day, starts_at_ms, rentals, revenue, hardware_errors, open_failures, conflicts,
       rented_ms, in_service_ms, online_ms, life_ms, opening)
     on conflict (unit, day) do update set starts_at_ms = excluded.starts_at_ms,
       rentals = excluded.rentals, revenue = excluded.revenue, hardware_errors = excluded.hardware_errors,
@@ -201,27 +206,27 @@ export async function saveDays(tx: Tx, schema: string, units: readonly FoldedUni
 }
 
 export async function saveDayStates(tx: Tx, schema: string, units: readonly FoldedUnit[]): Promise<void> {
-  const column = <T>(value: (standing: DayState) => T): T[] => units.map(({ standing }) => value(standing));
+  const column = <T>(value: (state: DayState) => T): T[] => units.map(({ state }) => value(state));
   await tx`
     insert into ${tx(`${schema}.unit`)}
       (unit, standing, at_ms, zone, day, is_retired, is_online, in_service, rented)
     select unit, standing::json, at_ms, zone, day::date, is_retired, is_online, in_service, rented from unnest(
       ${units.map(({ unit }) => unit)}::text[],
-      ${column((standing) => JSON.stringify(standing))}::text[],
+      ${column((state) => JSON.stringify(state))}::text[],
       ${column(({ atMs }) => atMs)}::bigint[],
       ${column(({ zone }) => zone)}::text[],
       ${column(({ day }) => day)}::text[],
       ${column(({ isRetired }) => isRetired)}::boolean[],
       ${column(({ isOnline }) => isOnline)}::boolean[],
-      ${column((standing) => countLockers(standing).inService)}::int[],
-      ${column((standing) => countLockers(standing).rented)}::int[]
-    ) as told(unit, standing, at_ms, zone, day, is_retired, is_online, in_service, rented)
+      ${column((state) => countLockers(state).inService)}::int[],
+      ${column((state) => countLockers(state).rented)}::int[]
+    ) as batch(unit, standing, at_ms, zone, day, is_retired, is_online, in_service, rented)
     on conflict (unit) do update set standing = excluded.standing, at_ms = excluded.at_ms, zone = excluded.zone,
       day = excluded.day, is_retired = excluded.is_retired, is_online = excluded.is_online,
       in_service = excluded.in_service, rented = excluded.rented`;
 }
 
-/** Marks before which nothing can come any more. */
+/** Deletes the facts of units before a moment: no late fact can be folded before them any more. */
 export async function deleteOldFacts(
   tx: Tx,
   schema: string,

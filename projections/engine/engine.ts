@@ -1,71 +1,62 @@
 /**
- * Fills projections from the event store and keeps them filled.
+ * Fills read models from the event store and keeps them filled.
  *
- * How it works. Which runs there are stands in Postgres, which lanes this process has says whoever deals them; a few times a
- * second both are looked at. All runs that serve share one reader. A run that is built beside an old one has a reader of its
- * own, so that nobody waits for it; when it is level with the old one in every lane, it takes its place. Whenever runs or
- * lanes change, the groups that this touches are stopped and made anew from the checkpoints: there is no other way in which
- * anything begins, goes on after a crash, or is taken over from somebody else.
+ * How it works. Postgres holds the runs; the lane assignment says which lanes this process owns. A few times a second the
+ * engine reads both and reconciles its reader groups with them. All runs that serve share one group, and so one reader. A run
+ * that is built has a group of its own, so that it never slows down the runs that serve; when it is level with the run that
+ * serves in every lane, the engine promotes it. When runs or lanes change, the engine stops the groups that this concerns and
+ * starts new ones from the checkpoints. A start, a restart after a crash and the take-over of a lane all follow this one path.
  */
 
-import { LANE_COUNT } from '../../domain/shard.ts';
 import type { EventStore, StoredMessage } from '../../platform/event-store/store.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { isRetryable, type RetryPolicy, retryWithBackoff } from '../../platform/retry/retry-policy.ts';
-import { BatchFiller, type Filler, type FillOptions, RebuildFailedError } from './fill/batch-filler.ts';
+import { abortableSleep } from './abortable-sleep.ts';
+import { BatchFiller } from './fill/batch-filler.ts';
+import { type Filler, type FillOptions, RebuildFailedError } from './fill/filler.ts';
 import { FoldFiller, PoisonedFoldError } from './fill/fold-filler.ts';
-import { retryAllParked, retryRequestedUnits } from './parking/parking.ts';
+import { ALL_LANES } from './lanes/lane-assignment.ts';
+import { retryAllParked, retryRequestedUnits } from './parking/retry-parked.ts';
 import type { Projection } from './projection.ts';
 import { ReaderGroup } from './reader-group.ts';
 import { dropEndedRuns } from './runs/drop-runs.ts';
-import {
-  activeRuns,
-  endRun,
-  ensureRun,
-  hasPassedPosition,
-  promoteRun,
-  type Run,
-  startRequestedRun,
-} from './runs/runs.ts';
-import { sleepUnless } from './sleep.ts';
+import { hasPassedPosition, promoteRun } from './runs/promote-run.ts';
+import { activeRuns, endRun, ensureRun, type Run, startRequestedRun } from './runs/runs.ts';
 
-/** How often runs and lanes are looked at. */
-const LOOK_INTERVAL_MS = 250;
-const CAUGHT_UP_POLL_MS = 20;
-const TAKE_OVER_INTERVAL_MS = 500;
+const RECONCILE_INTERVAL_MS = 250;
+const POSITION_POLL_INTERVAL_MS = 20;
+const PROMOTION_RETRY_INTERVAL_MS = 500;
 const DROP_INTERVAL_MS = 5_000;
-
-export const ALL_LANES: readonly number[] = Array.from({ length: LANE_COUNT }, (_, lane) => lane);
 
 export interface EngineOptions extends Pick<RetryPolicy, 'signal' | 'log'> {
   readonly postgres: Postgres;
   readonly store: EventStore;
   readonly projections: readonly Projection[];
-  /** The lanes of this process; asked again and again. @default ALL_LANES */
+  /** The lanes that this process owns; the engine calls a function at each reconciliation. @default ALL_LANES */
   readonly lanes?: readonly number[] | ((projection: Projection) => readonly number[]);
-  /** Milliseconds of a clock that nobody sets. */
+  /** Monotonic, in milliseconds. */
   readonly clock: () => number;
-  /** Called once, when everything that was in the store at the start is applied, and serves. */
+  /** Called once, when every event that the store held at the start is applied in runs that serve. */
   readonly onCaughtUp?: () => void;
-  /** Called after each transaction that was committed. Must not throw. */
+  /** Called after each committed transaction. Must not throw. */
   readonly onApplied?: FillOptions['onApplied'];
 }
 
 /**
- * Runs until the signal; then the transactions that are under way end.
+ * Runs until the signal aborts and the running transactions have ended.
  *
- * @throws what does not pass by itself: GapError, CheckpointBeyondEndError, CheckpointWentBackError,
- *   ObsoleteProjectionError, RebuildFailedError of a new version, or what a broken projection throws
+ * @throws terminal errors: GapError, CheckpointBeyondEndError, CheckpointWentBackError, ObsoleteProjectionError,
+ *   RebuildFailedError of a run of a new version, and what a faulty projection throws
  */
 export async function runProjections(options: EngineOptions): Promise<void> {
   const failed = new AbortController();
   const signal = AbortSignal.any([options.signal, failed.signal]);
-  const retryPolicy: RetryPolicy = { signal, log: options.log, sleep: (ms) => sleepUnless(signal, ms) };
+  const retryPolicy: RetryPolicy = { signal, log: options.log, sleep: (ms) => abortableSleep(signal, ms) };
   const engine = new Engine(options, retryPolicy);
   try {
-    const tasks = [engine.run(), engine.tellWhenCaughtUp(), dropFromTimeToTime(options, retryPolicy)];
-    // The first failure stops the others; all have ended before this returns.
-    const guarded = tasks.map((task) => task.catch(stopAll(failed)));
+    const tasks = [engine.run(), engine.reportCaughtUp(), dropEndedRunsPeriodically(options, retryPolicy)];
+    // The first failure stops the other tasks; this function returns when all have ended.
+    const guarded = tasks.map((task) => task.catch(abortAndRethrow(failed)));
     await Promise.allSettled(guarded);
     await Promise.all(guarded);
   } catch (error) {
@@ -74,14 +65,14 @@ export async function runProjections(options: EngineOptions): Promise<void> {
   }
 }
 
-function stopAll(failed: AbortController) {
+function abortAndRethrow(failed: AbortController) {
   return (error: unknown): never => {
     failed.abort();
     throw error;
   };
 }
 
-/** What a group is made of: the runs, each with the lanes of this process. */
+/** One run with the lanes of it that this process owns: the work of one filler. */
 interface Share {
   readonly run: Run;
   readonly projection: Projection;
@@ -91,15 +82,16 @@ interface Share {
 class Engine {
   readonly #options: EngineOptions;
   readonly #retryPolicy: RetryPolicy;
-  /** By what they are made of. */
+  /** The running groups, each by the key of its shares. */
   readonly #groups = new Map<string, ReaderGroup>();
-  readonly #malformed = new WeakSet<StoredMessage>();
-  /** Runs of which the parked units were tried by this code. */
-  readonly #triedParked = new Set<number>();
-  /** Runs that cannot be folded: they are filled batch by batch. */
-  readonly #unfoldable = new Set<number>();
-  readonly #saidObsolete = new Set<string>();
-  #wake = Promise.withResolvers<void>();
+  /** Messages that are no commit and were logged: several fillers receive the same message. */
+  readonly #loggedMalformed = new WeakSet<StoredMessage>();
+  /** Ids of the runs whose parked units this process has retried. */
+  readonly #retriedRuns = new Set<number>();
+  /** Ids of the runs that cannot be folded and are filled batch by batch. */
+  readonly #unfoldableRuns = new Set<number>();
+  readonly #loggedObsolete = new Set<string>();
+  #runsChanged = Promise.withResolvers<void>();
 
   constructor(options: EngineOptions, retryPolicy: RetryPolicy) {
     this.#options = options;
@@ -107,136 +99,144 @@ class Engine {
   }
 
   async run(): Promise<void> {
-    const { postgres, store, projections } = this.#options;
+    const { postgres, projections } = this.#options;
     const { signal, sleep } = this.#retryPolicy;
     try {
-      const end = await retryWithBackoff('reading the event store', this.#retryPolicy, () => store.lastSequence());
+      const end = await this.#readStoreEnd(this.#retryPolicy);
       for (const projection of projections)
         await retryWithBackoff('preparing a projection', this.#retryPolicy, () =>
           ensureRun(postgres, projection, end === 0),
         );
       while (!signal.aborted) {
-        await retryWithBackoff('looking at the runs', this.#retryPolicy, () => this.#look());
-        await Promise.race([sleep(LOOK_INTERVAL_MS), this.#wake.promise]);
-        this.#wake = Promise.withResolvers();
+        await retryWithBackoff('reconciling the runs', this.#retryPolicy, () => this.#reconcile());
+        await Promise.race([sleep(RECONCILE_INTERVAL_MS), this.#runsChanged.promise]);
+        this.#runsChanged = Promise.withResolvers();
       }
     } finally {
       await Promise.all([...this.#groups.values()].map((group) => group.stop()));
     }
+    // `hasEnded` throws the terminal error of a group that failed after the last reconciliation.
     for (const group of this.#groups.values()) void group.hasEnded;
   }
 
-  async tellWhenCaughtUp(): Promise<void> {
+  /** Calls `onCaughtUp` when the runs that serve have passed the end of the store as it was at the start. */
+  async reportCaughtUp(): Promise<void> {
     const { signal, sleep } = this.#retryPolicy;
-    const { store, onCaughtUp } = this.#options;
-    const end = await retryWithBackoff('reading the event store', this.#retryPolicy, () => store.lastSequence());
-    const look = () => retryWithBackoff('reading checkpoints', this.#retryPolicy, () => this.#isLevel(end));
-    while (!signal.aborted && !(await look())) await sleep(CAUGHT_UP_POLL_MS);
-    if (!signal.aborted) onCaughtUp?.();
+    const end = await this.#readStoreEnd(this.#retryPolicy);
+    const hasCaughtUp = () => retryWithBackoff('reading checkpoints', this.#retryPolicy, () => this.#hasPassed(end));
+    while (!signal.aborted && !(await hasCaughtUp())) await sleep(POSITION_POLL_INTERVAL_MS);
+    if (!signal.aborted) this.#options.onCaughtUp?.();
   }
 
-  /** Here, and in the lanes of others: those of a process that has just died are nobody's for a moment. */
-  async #isLevel(end: number): Promise<boolean> {
+  #readStoreEnd(retryPolicy: RetryPolicy): Promise<number> {
+    return retryWithBackoff('reading the end of the event store', retryPolicy, () =>
+      this.#options.store.lastSequence(),
+    );
+  }
+
+  /**
+   * Whether every projection serves beyond a position. It looks at the lanes of other processes too, because no process owns the
+   * lanes of one that has just crashed.
+   */
+  async #hasPassed(end: number): Promise<boolean> {
     const { postgres, projections } = this.#options;
-    const level = new Map<string, number>();
+    const passedHere = new Map<string, number>();
     for (const { fillers } of this.#groups.values()) {
-      for (const { run, lowestPosition: appliedTo } of fillers)
-        if (run.status === 'serving' && appliedTo >= end) level.set(run.projection, run.id);
+      for (const { run, lowestPosition } of fillers)
+        if (run.status === 'serving' && lowestPosition >= end) passedHere.set(run.projection, run.id);
     }
-    if (!projections.every(({ name }) => level.has(name))) return false;
-    const passed = await Promise.all([...level.values()].map((runId) => hasPassedPosition(postgres.sql, runId, end)));
-    return passed.every((isPassed) => isPassed);
+    if (!projections.every(({ name }) => passedHere.has(name))) return false;
+    const passed = await Promise.all(
+      [...passedHere.values()].map((runId) => hasPassedPosition(postgres.sql, runId, end)),
+    );
+    return passed.every((hasPassed) => hasPassed);
   }
 
-  /** Lets exactly those groups run that runs and lanes ask for. */
-  async #look(): Promise<void> {
+  /** Stops and starts groups until they are exactly those that runs and lanes ask for. */
+  async #reconcile(): Promise<void> {
     const { postgres, projections } = this.#options;
     const names = projections.map(({ name }) => name);
     const runs = await activeRuns(postgres.sql, names);
     const shares = runs.flatMap((run) => this.#shareOf(run));
     for (const { run, projection } of shares)
       if (run.status === 'requested') await startRequestedRun(postgres, projection, run);
-    await this.#tryParked(shares);
-    const wanted = this.#wantedGroups(shares);
+    await this.#retryParked(shares);
+    const desired = desiredGroups(shares);
     for (const [key, group] of this.#groups) {
-      if (wanted.has(key) && !(await this.#isOver(group, wanted.get(key) ?? []))) continue;
+      if (desired.has(key) && !(await this.#mustRestart(group, desired.get(key) ?? []))) continue;
       await group.stop();
       this.#groups.delete(key);
     }
-    for (const [key, members] of wanted) if (!this.#groups.has(key)) this.#groups.set(key, this.#start(members));
+    for (const [key, groupShares] of desired)
+      if (!this.#groups.has(key)) this.#groups.set(key, this.#startGroup(groupShares));
   }
 
-  /** A run of this code's version, in as far as this process has lanes of it. */
+  /** @returns no share when this process owns no lane of the run, or the run has another version than this code */
   #shareOf(run: Run): Share[] {
     const { projections, lanes = ALL_LANES, log } = this.#options;
     const projection = projections.find(({ name }) => name === run.projection);
     if (projection === undefined) return [];
-    if (run.version > projection.version && run.status === 'serving' && !this.#saidObsolete.has(run.projection)) {
-      this.#saidObsolete.add(run.projection);
-      log.warn('newer code fills a projection: this process no longer does', { projection: run.projection });
+    if (run.version > projection.version && run.status === 'serving' && !this.#loggedObsolete.has(run.projection)) {
+      this.#loggedObsolete.add(run.projection);
+      log.warn('a newer version of a projection serves: this process stops filling the projection; update its code', {
+        projection: run.projection,
+      });
     }
     if (run.version !== projection.version) return [];
     const own = typeof lanes === 'function' ? lanes(projection) : lanes;
     return own.length === 0 ? [] : [{ run, projection, lanes: own }];
   }
 
-  #wantedGroups(shares: readonly Share[]): Map<string, readonly Share[]> {
-    const serving = shares.filter(({ run }) => run.status === 'serving');
-    const building = shares.filter(({ run }) => run.status === 'building');
-    const groups = [...(serving.length > 0 ? [serving] : []), ...building.map((share) => [share])];
-    return new Map(groups.map((group) => [group.map(keyOf).join(' '), group]));
-  }
-
-  /** Whether a group has ended by itself and is to be made anew. @throws what ended it for good */
-  async #isOver(group: ReaderGroup, members: readonly Share[]): Promise<boolean> {
+  /** Whether a group has ended by itself and the engine must start it again. @throws the terminal error that ended it */
+  async #mustRestart(group: ReaderGroup, shares: readonly Share[]): Promise<boolean> {
     const { postgres, log } = this.#options;
     try {
       return group.hasEnded;
     } catch (error) {
-      const run = members[0]?.run;
+      const run = shares[0]?.run;
       if (run === undefined || run.status !== 'building') throw error;
       if (error instanceof PoisonedFoldError) {
-        log.warn('a run cannot be folded: it is filled batch by batch', { schema: run.schema, error });
-        this.#unfoldable.add(run.id);
+        log.warn('a run cannot be filled by folding: it is filled batch by batch, which is slower', {
+          schema: run.schema,
+          error,
+        });
+        this.#unfoldableRuns.add(run.id);
         return true;
       }
       if (!(error instanceof RebuildFailedError) || run.reason !== 'request') throw error;
-      log.error('a rebuild has failed: the old run goes on serving', { projection: run.projection, error });
+      log.error('a rebuild failed: the old run still serves', { projection: run.projection, error });
       await endRun(postgres.sql, run.id, 'failed', error.message);
       return true;
     }
   }
 
-  #start(members: readonly Share[]): ReaderGroup {
+  #startGroup(shares: readonly Share[]): ReaderGroup {
     const { store } = this.#options;
-    const isBuilding = members[0]?.run.status === 'building';
+    const isBuilding = shares[0]?.run.status === 'building';
     const { signal, log } = this.#retryPolicy;
     return new ReaderGroup({
       ...{ signal, log, store },
-      createFillers: (retryPolicy) => members.map((share) => this.#fillerOf(share, retryPolicy)),
-      ...(isBuilding
-        ? { backgroundTask: ([filler], retryPolicy) => this.#takeOverWhenLevel(filler, retryPolicy) }
-        : {}),
+      createFillers: (retryPolicy) => shares.map((share) => this.#createFiller(share, retryPolicy)),
+      ...(isBuilding ? { backgroundTask: ([filler], retryPolicy) => this.#promoteWhenLevel(filler, retryPolicy) } : {}),
     });
   }
 
-  #fillerOf({ run, projection, lanes }: Share, retryPolicy: RetryPolicy): Filler {
+  #createFiller({ run, projection, lanes }: Share, retryPolicy: RetryPolicy): Filler {
     const { postgres, clock, onApplied = () => undefined } = this.#options;
     const options: FillOptions = {
       ...retryPolicy,
       ...{ postgres, projection, run, lanes, clock, onApplied },
-      onMalformed: (message, reason) => this.#tellMalformed(message, reason),
+      onMalformed: (message, reason) => this.#logMalformed(message, reason),
     };
-    return run.status === 'building' && !this.#unfoldable.has(run.id)
-      ? new FoldFiller(options)
-      : new BatchFiller(options);
+    const isFolded = run.status === 'building' && !this.#unfoldableRuns.has(run.id);
+    return isFolded ? new FoldFiller(options) : new BatchFiller(options);
   }
 
-  #tellMalformed(message: StoredMessage, reason: string): void {
-    if (this.#malformed.has(message)) return;
-    this.#malformed.add(message);
+  #logMalformed(message: StoredMessage, reason: string): void {
+    if (this.#loggedMalformed.has(message)) return;
+    this.#loggedMalformed.add(message);
     const { sequence, unit, aggregate } = message;
-    this.#options.log.error('a message of the event store is no commit: it is skipped', {
+    this.#options.log.error('a message of the event store is no commit: the projections skip it', {
       sequence,
       unit,
       aggregate,
@@ -244,53 +244,62 @@ class Engine {
     });
   }
 
-  async #takeOverWhenLevel(filler: Filler | undefined, retryPolicy: RetryPolicy): Promise<void> {
-    const { postgres, store, log } = this.#options;
+  async #promoteWhenLevel(filler: Filler | undefined, retryPolicy: RetryPolicy): Promise<void> {
+    const { postgres, log } = this.#options;
     const { signal, sleep } = retryPolicy;
     if (filler === undefined) return;
     const { run } = filler;
     while (!signal.aborted) {
-      const end = await retryWithBackoff('reading the event store', retryPolicy, () => store.lastSequence());
-      while (!signal.aborted && filler.lowestPosition < end) await sleep(CAUGHT_UP_POLL_MS);
+      const end = await this.#readStoreEnd(retryPolicy);
+      while (!signal.aborted && filler.lowestPosition < end) await sleep(POSITION_POLL_INTERVAL_MS);
       if (signal.aborted) return;
-      const outcome = await retryWithBackoff('taking over', retryPolicy, async () =>
+      const outcome = await retryWithBackoff('promoting a run', retryPolicy, async () =>
         (await hasPassedPosition(postgres.sql, run.id, end)) ? promoteRun(postgres, run, end, sleep) : 'behind',
       );
       if (outcome === 'serving') {
-        log.info('a run of a projection serves', { projection: run.projection, schema: run.schema });
-        this.#wake.resolve();
+        log.info('a run was promoted: it serves now', { projection: run.projection, schema: run.schema });
+        this.#runsChanged.resolve();
       }
       if (outcome !== 'behind') return;
-      await sleep(TAKE_OVER_INTERVAL_MS);
+      await sleep(PROMOTION_RETRY_INTERVAL_MS);
     }
   }
 
-  /** Takes up parked units: all of a run that this code has not seen before, then those that somebody asks for. */
-  async #tryParked(shares: readonly Share[]): Promise<void> {
+  /** Retries all parked units of a run that this process starts to fill, and later those that an operator requests. */
+  async #retryParked(shares: readonly Share[]): Promise<void> {
     const { postgres, store, onApplied, log } = this.#options;
     for (const { run, projection, lanes } of shares) {
       if (run.status === 'requested') continue;
-      const isNew = !this.#triedParked.has(run.id);
-      this.#triedParked.add(run.id);
-      const retryParked = isNew ? retryAllParked : retryRequestedUnits;
-      const units = await retryParked({ postgres, store, log }, projection, run, lanes);
+      const isFirstTime = !this.#retriedRuns.has(run.id);
+      this.#retriedRuns.add(run.id);
+      const retry = isFirstTime ? retryAllParked : retryRequestedUnits;
+      const units = await retry({ postgres, store, log }, projection, run, lanes);
       if (units.length > 0) onApplied?.(run, { events: 0, units: new Set(units) });
     }
   }
 }
 
+/** One group for all runs that serve, and one for each run that is built; by the key of their shares. */
+function desiredGroups(shares: readonly Share[]): Map<string, readonly Share[]> {
+  const serving = shares.filter(({ run }) => run.status === 'serving');
+  const building = shares.filter(({ run }) => run.status === 'building');
+  const groups = [...(serving.length > 0 ? [serving] : []), ...building.map((share) => [share])];
+  return new Map(groups.map((group) => [group.map(keyOf).join(' '), group]));
+}
+
+/** Changes when a group with this share must be stopped and started again. */
 function keyOf({ run, lanes }: Share): string {
   return `${run.id} ${run.status} ${lanes.join()}`;
 }
 
-async function dropFromTimeToTime({ postgres }: EngineOptions, retryPolicy: RetryPolicy): Promise<void> {
+async function dropEndedRunsPeriodically({ postgres }: EngineOptions, retryPolicy: RetryPolicy): Promise<void> {
   const { signal, sleep, log } = retryPolicy;
   while (!signal.aborted) {
     await sleep(DROP_INTERVAL_MS);
     try {
       if (!signal.aborted) await dropEndedRuns(postgres, log);
     } catch (error) {
-      log.warn('schemas of ended runs stay for now', { error });
+      log.warn('the schemas of ended runs could not be dropped; the next attempt follows in 5 s', { error });
     }
   }
 }

@@ -1,28 +1,35 @@
-/** What the projections process tells Prometheus. */
+/** The metrics of the projections process. */
 
 import type { Source } from '../../platform/observability/metrics.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
+import type { Projection } from './projection.ts';
 import { listProjections, type ProjectionStatus } from './queries/status.ts';
 
 const FAMILIES = {
-  projection_position: gauge('Commit of the store up to which everything is shown'),
-  projection_lag_commits: gauge('Commits of the store that are not shown yet'),
+  projection_position: gauge('Sequence of the event store up to which the read model shows every event'),
+  projection_lag_commits: gauge('Commits of the event store that the read model does not show yet'),
   projection_parked_units: gauge(
-    'Units that wait because of an event that cannot be applied; above 0 somebody should look',
+    'Units that are parked because an event cannot be applied; above 0, an operator should look at them',
   ),
   projection_rebuild_share: gauge(
-    'How much of the store a run that is built has, 0 to 1; without a value there is none',
+    'Share of the event store that a rebuild has applied, 0 to 1; absent while no rebuild is under way',
   ),
-  projection_rebuild_seconds_left: gauge('How long the run that is built will take, at its rate so far'),
-  projection_rebuild_failed: gauge('1 while the newest run has failed and an older one serves'),
+  projection_rebuild_seconds_left: gauge('Estimated time until a rebuild has caught up, at its mean rate so far'),
+  projection_rebuild_failed: gauge('1 after a rebuild has failed, until a later one succeeds; the older run serves'),
   projection_events_applied_total: counter('Events that this process has applied to runs that serve'),
   projection_events_rebuilt_total: counter('Events that this process has applied to runs that are built'),
 } as const;
 
-/** Events by projection. */
+/** Counts applied events by projection. Each counter exists at 0 before the first event, so that its rate is known from the start. */
 export class AppliedEvents {
-  readonly served: Record<string, number> = {};
-  readonly built: Record<string, number> = {};
+  readonly served: Record<string, number>;
+  readonly built: Record<string, number>;
+
+  constructor(projections: readonly Pick<Projection, 'name'>[]) {
+    const zeros = () => Object.fromEntries(projections.map(({ name }) => [name, 0]));
+    this.served = zeros();
+    this.built = zeros();
+  }
 
   add(projection: string, events: number, isBuilding: boolean): void {
     const counts = isBuilding ? this.built : this.served;
@@ -30,7 +37,7 @@ export class AppliedEvents {
   }
 }
 
-/** All but what was applied is the same for every process that shares the database. */
+/** The counters are those of this process; the gauges are equal in every process that shares the database. */
 export function projectionMetrics(
   sql: Sql,
   lastSequence: () => Promise<number>,

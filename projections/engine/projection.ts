@@ -1,12 +1,16 @@
 /**
- * What a read model is to the engine. It turns events into rows and does nothing else: no commands, no timers, no messages.
- * So a rebuild, which applies every event again, has no effect but its tables.
+ * What the engine needs of a projection. A projection turns events into rows of a read model and has no other effect: it sends
+ * no command, sets no timer and publishes no message. A rebuild, which applies every event again, therefore changes nothing but
+ * the tables of its own run.
  */
 
 import type { Aggregate, CloudEvent } from '../../domain/events/envelope.ts';
 import type { Sql, Tx } from '../../platform/postgres/connection.ts';
 
-/** One commit of the store, parsed. */
+/** Events in one call of `apply`; a commit with more events is a batch of its own. */
+export const MAX_BATCH_EVENTS = 8_000;
+
+/** A parsed commit of the event store: the events that one decision on one unit appended together. */
 export interface Commit {
   readonly sequence: number;
   readonly unit: string;
@@ -16,38 +20,43 @@ export interface Commit {
   readonly events: readonly CloudEvent[];
 }
 
-/** Commits in the order of the store. All that a unit has in the range of the batch is in it. */
+/** Commits in the order of the store. The batch holds every commit of a unit between its first and its last sequence. */
 export type CommitBatch = readonly Commit[];
 
 export interface Projection {
-  /** Also the beginning of its schemas' names: lower case and underscores. */
+  /** Also the first part of the names of its schemas: lower case and underscores. */
   readonly name: string;
-  /** Counts up with every change of the tables or of what goes into them: a run of the new version is then built. */
+  /** Increases with every change of the tables or of the rows: the engine then builds a run of the new version. */
   readonly version: number;
   createTables(tx: Tx, schema: string): Promise<void>;
   /**
-   * Applies a batch, in the transaction that also moves the checkpoints: it sees every commit once. Row for row, the
-   * outcome depends on the commits alone and not on where one batch ends and the next begins.
+   * Applies a batch in the transaction that also moves the checkpoints, so the projection sees every commit exactly once. The
+   * rows must depend on the commits alone, and not on how the engine splits them into batches.
    *
-   * @throws whatever an event that cannot be applied leads to: the engine then finds its unit and parks it
+   * @throws any error when an event cannot be applied: the engine then finds the unit of that event and parks it
    */
   apply(tx: Tx, schema: string, batch: CommitBatch): Promise<void>;
   /**
-   * Begins to fill tables from the beginning, or, `isFresh` false, from where a fold ended: faster than by `apply`, with the
-   * same outcome row for row. Without it, a rebuild applies batch after batch.
+   * Opens a fold that fills the tables faster than `apply` and writes equal rows. `isFresh` tells that the tables are empty.
+   *
+   * @default a rebuild applies batch after batch
    */
   openFold?(schema: string, isFresh: boolean): Fold;
 }
 
 /**
- * Many batches, folded in memory, each row written once for all of them. Nobody else fills the same lanes meanwhile, or what
- * was folded is thrown away.
+ * Folds many batches in memory and writes each changed row once for all of them. Only one process may fill a lane by folding:
+ * the engine discards the fold when another process has moved a checkpoint of it.
  */
 export interface Fold {
-  /** Folds a batch in; may read rows that it wrote before. @throws like `apply`, and is of no use then */
+  /** Folds a batch; may read rows that an earlier `drain` wrote. After an error the fold cannot be used. @throws like `apply` */
   add(sql: Sql, batch: CommitBatch): Promise<void> | void;
-  /** Whether so much waits to be written that it should be. */
+  /** Whether the rows that wait to be written have reached their bound: the engine then drains the fold. */
   readonly isFull: boolean;
-  /** Takes out what waits. @returns what writes it, in the transaction that moves the checkpoints; the last one first */
+  /**
+   * Takes out the rows that wait to be written.
+   *
+   * @returns the write of these rows; the engine runs it in the transaction that moves the checkpoints, one write at a time
+   */
   drain(): (tx: Tx) => Promise<void>;
 }

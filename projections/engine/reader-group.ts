@@ -1,20 +1,19 @@
-/** One reader of the store, and the runs that it feeds. It is stopped and made anew when runs or lanes change. */
-
 import type { EventStore } from '../../platform/event-store/store.ts';
 import { isRetryable, type RetryPolicy, retryWithBackoff } from '../../platform/retry/retry-policy.ts';
+import { abortableSleep } from './abortable-sleep.ts';
 import { MessageQueue } from './consume/message-queue.ts';
 import { monitorStoreEnd, readIntoQueues, requirePositionInStore } from './consume/store-reader.ts';
-import type { Filler } from './fill/batch-filler.ts';
-import { sleepUnless } from './sleep.ts';
+import type { Filler } from './fill/filler.ts';
 
 export interface ReaderGroupOptions extends Pick<RetryPolicy, 'signal' | 'log'> {
   readonly store: EventStore;
-  /** Made when the group begins, with the signal that ends it. */
+  /** Creates the fillers when the group starts. The signal of the policy aborts when the group stops. */
   readonly createFillers: (retryPolicy: RetryPolicy) => readonly Filler[];
-  /** Works beside them, until the signal. */
+  /** Runs beside the fillers until the signal of the policy aborts. */
   readonly backgroundTask?: (fillers: readonly Filler[], retryPolicy: RetryPolicy) => Promise<void>;
 }
 
+/** One reader of the store and the fillers that it feeds. A group never changes: the engine stops it and starts another one. */
 export class ReaderGroup {
   readonly #stop = new AbortController();
   readonly #ended: Promise<void>;
@@ -26,7 +25,7 @@ export class ReaderGroup {
     this.#ended = this.#run(options).then(
       () => undefined,
       (error: unknown) => {
-        // What passes by itself is only thrown where it was stopped in the middle of trying again.
+        // A retryable error arrives here only when the group was stopped between two attempts.
         if (!isRetryable(error)) this.#failure = error;
       },
     );
@@ -35,18 +34,18 @@ export class ReaderGroup {
     });
   }
 
-  /** Those that know where their lanes are. */
+  /** The fillers that have read their checkpoints. */
   get fillers(): readonly Filler[] {
     return this.#fillers;
   }
 
-  /** Whether it has ended, by itself or because it was told to. @throws what ended it */
+  /** Whether the group has ended, by itself or by `stop`. @throws the terminal error that ended it */
   get hasEnded(): boolean {
     if (this.#failure !== undefined) throw this.#failure;
     return this.#hasEnded;
   }
 
-  /** Ends it, and waits for the transactions that are under way. What it failed with, `hasEnded` throws. */
+  /** Stops the group and waits for its running transactions. It does not throw: `hasEnded` throws what ended the group. */
   async stop(): Promise<void> {
     this.#stop.abort();
     await this.#ended;
@@ -55,28 +54,28 @@ export class ReaderGroup {
   async #run(options: ReaderGroupOptions): Promise<void> {
     const { store, log } = options;
     const signal = AbortSignal.any([options.signal, this.#stop.signal]);
-    const retryPolicy: RetryPolicy = { signal, log, sleep: (ms) => sleepUnless(signal, ms) };
+    const retryPolicy: RetryPolicy = { signal, log, sleep: (ms) => abortableSleep(signal, ms) };
     const fillers: Filler[] = [];
     for (const filler of options.createFillers(retryPolicy)) {
       if (await retryWithBackoff('reading checkpoints', retryPolicy, () => filler.reload())) fillers.push(filler);
     }
     if (fillers.length === 0) return;
     for (const filler of fillers)
-      await retryWithBackoff('reading the event store', retryPolicy, () =>
+      await retryWithBackoff('reading the end of the event store', retryPolicy, () =>
         requirePositionInStore(store, filler.highestPosition),
       );
     this.#fillers = fillers;
-    for (const { run, lowestPosition: appliedTo } of fillers)
-      log.info('filling a projection', { projection: run.projection, schema: run.schema, from: appliedTo });
-    const fed = fillers.map((filler) => ({ filler, intake: new MessageQueue(filler.lowestPosition) }));
-    const intakes = fed.map(({ intake }) => intake);
+    for (const { run, lowestPosition } of fillers)
+      log.info('filling a read model', { projection: run.projection, schema: run.schema, from: lowestPosition });
+    const fed = fillers.map((filler) => ({ filler, queue: new MessageQueue(filler.lowestPosition) }));
+    const queues = fed.map(({ queue }) => queue);
     const tasks = [
-      readIntoQueues(intakes, store, retryPolicy),
-      monitorStoreEnd(intakes, store, retryPolicy),
-      ...fed.map(({ filler, intake }) => filler.fillFrom(intake)),
+      readIntoQueues(queues, store, retryPolicy),
+      monitorStoreEnd(queues, store, retryPolicy),
+      ...fed.map(({ filler, queue }) => filler.fillFrom(queue)),
       ...(options.backgroundTask === undefined ? [] : [options.backgroundTask(fillers, retryPolicy)]),
     ];
-    // The first that ends stops the others; all have ended before this does.
+    // The first task that ends stops the others; the group ends when all have ended.
     const guarded = tasks.map((task) => task.finally(() => this.#stop.abort()));
     await Promise.allSettled(guarded);
     await Promise.all(guarded);

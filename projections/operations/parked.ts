@@ -1,52 +1,54 @@
 /** `./run projections parked NAME` and `retry NAME UNIT`. */
 
 import { parkedUnit, parkedUnits, requestRetry } from '../engine/queries/parked.ts';
-import type { OperationContext } from './rebuild.ts';
+import { FAILED, type OperationContext, SUCCEEDED } from './operation.ts';
 
 const POLL_INTERVAL_MS = 200;
-const TRIED_WITHIN_MS = 15_000;
+const RETRY_TIMEOUT_MS = 15_000;
 const PAGE_UNITS = 500;
 
-/** Lists the parked units of a projection. @returns the exit status: 1 when there are some */
-export async function listParked(projection: string, { postgres, output }: OperationContext): Promise<number> {
+/** Lists the parked units of a read model. @returns the exit status: 1 when a unit is parked */
+export async function listParked(name: string, { postgres, output }: OperationContext): Promise<number> {
   let cursor: string | null = null;
   let units = 0;
   do {
-    const page: Awaited<ReturnType<typeof parkedUnits>> = await parkedUnits(postgres.sql, projection, {
+    const page: Awaited<ReturnType<typeof parkedUnits>> = await parkedUnits(postgres.sql, name, {
       limit: PAGE_UNITS,
       ...(cursor === null ? {} : { cursor }),
     });
     for (const { unit, position, since, reason } of page.items)
-      output.write(`${unit}  at ${position}  since ${since}  ${reason}\n`);
+      output.write(`${unit}  parked since ${since} at position ${position}: ${reason}\n`);
     units += page.items.length;
     cursor = page.nextCursor;
   } while (cursor !== null);
-  if (units === 0) output.write(`no unit is parked in ${projection}\n`);
-  return units === 0 ? 0 : 1;
+  if (units === 0) output.write(`${name}: no unit is parked.\n`);
+  return units === 0 ? SUCCEEDED : FAILED;
 }
 
-/** Has a parked unit tried again, and waits for what comes of it. @returns the exit status: 1 when it stays parked */
-export async function retry(projection: string, unit: string, operation: OperationContext): Promise<number> {
-  const { postgres, output, clock, sleep, interrupted } = operation;
-  const say = (text: string) => output.write(`${text}\n`);
-  const before = await parkedUnit(postgres.sql, projection, unit);
-  if (before === undefined || !(await requestRetry(postgres.sql, projection, unit))) {
-    say(`${unit} is not parked in ${projection}`);
-    return 1;
+/** Requests the retry of a parked unit and waits for its outcome. @returns the exit status: 1 when the unit stays parked */
+export async function retry(name: string, unit: string, context: OperationContext): Promise<number> {
+  const { postgres, output, clock, sleep, interrupted } = context;
+  const print = (text: string) => output.write(`${name}: ${text}\n`);
+  const before = await parkedUnit(postgres.sql, name, unit);
+  if (before === undefined || !(await requestRetry(postgres.sql, name, unit))) {
+    print(`unit ${unit} is not parked.`);
+    return FAILED;
   }
-  const untilMs = clock() + TRIED_WITHIN_MS;
-  while (!interrupted.aborted && clock() < untilMs) {
-    const now = await parkedUnit(postgres.sql, projection, unit);
+  const deadlineMs = clock() + RETRY_TIMEOUT_MS;
+  while (!interrupted.aborted && clock() < deadlineMs) {
+    const now = await parkedUnit(postgres.sql, name, unit);
     if (now === undefined) {
-      say(`${unit} is taken up: all that waited is applied`);
-      return 0;
+      print(`unit ${unit} is unparked; its waiting events are applied.`);
+      return SUCCEEDED;
     }
     if (now.retries > before.retries) {
-      say(`${unit} stays parked, at ${now.position}: ${now.reason}`);
-      return 1;
+      print(`unit ${unit} stays parked at position ${now.position}: ${now.reason}`);
+      return FAILED;
     }
     await sleep(POLL_INTERVAL_MS);
   }
-  say('the try is noted, but no projections process has made it yet: does one run?');
-  return 1;
+  print(
+    `the retry of unit ${unit} is requested, but no projections process has made it yet. Check that one is running.`,
+  );
+  return FAILED;
 }

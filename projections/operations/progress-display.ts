@@ -1,37 +1,37 @@
-/** How a long work shows where it is: a bar that is drawn again on a terminal, lines now and then elsewhere. */
-
-const BAR_CELLS = 24;
+/** How often the progress of a long operation is written where the output is no terminal. */
 const LINE_INTERVAL_MS = 5_000;
+const BAR_CELLS = 24;
 const S_PER_MINUTE = 60;
 const S_PER_HOUR = 3_600;
-/** Rates are those of the last moments. */
+/** The displayed rate is the mean over this time. */
 const RATE_WINDOW_MS = 10_000;
 const MS_PER_S = 1_000;
-/** Back to the beginning of the line, and clear it. */
+/** Moves the cursor to the start of the line and clears the line. */
 const CLEAR_LINE = '\r\u001b[2K';
 
 export interface Progress {
-  /** Of the whole, 0 to 1. */
+  /** Share of the whole, 0 to 1. */
   readonly share: number;
   readonly events: number;
 }
 
 export interface Output {
   write(text: string): unknown;
-  /** Whether lines can be drawn again. */
+  /** Whether the output can redraw a line. */
   readonly isTerminal: boolean;
 }
 
+/** Shows the progress of an operation: a bar that is redrawn on a terminal, and a line every 5 s elsewhere. */
 export class ProgressDisplay {
-  readonly #what: string;
+  readonly #title: string;
   readonly #output: Output;
   readonly #clock: () => number;
   readonly #samples: (Progress & { readonly atMs: number })[] = [];
   #writtenAtMs = Number.NEGATIVE_INFINITY;
 
-  /** `clock` gives milliseconds that only go forward. */
-  constructor(what: string, output: Output, clock: () => number) {
-    this.#what = what;
+  /** `clock` is monotonic and counts milliseconds. */
+  constructor(title: string, output: Output, clock: () => number) {
+    this.#title = title;
     this.#output = output;
     this.#clock = clock;
   }
@@ -46,7 +46,7 @@ export class ProgressDisplay {
     this.#output.write(this.#output.isTerminal ? `${CLEAR_LINE}${line}` : `${line}\n`);
   }
 
-  /** A line that stays. */
+  /** Writes a line that is not redrawn. */
   printLine(text: string): void {
     this.#output.write(`${this.#output.isTerminal ? CLEAR_LINE : ''}${text}\n`);
   }
@@ -55,34 +55,31 @@ export class ProgressDisplay {
     const percent = `${String(Math.floor(share * 100)).padStart(3)} %`;
     const [first] = this.#samples;
     const seconds = first === undefined ? 0 : (atMs - first.atMs) / MS_PER_S;
-    const parts = [
-      this.#what,
-      ...(this.#output.isTerminal ? [bar(share)] : []),
-      percent,
-      `${formatNumber(events)} events`,
-    ];
+    const bar = this.#output.isTerminal ? [barOf(share)] : [];
+    const parts = [this.#title, ...bar, percent, `${formatNumber(events)} events`];
     if (first !== undefined && seconds > 0 && share > first.share) {
-      parts.push(`${formatNumber((events - first.events) / seconds)}/s`);
-      parts.push(`${formatDuration((seconds * (1 - share)) / (share - first.share))} left`);
+      parts.push(`${formatNumber((events - first.events) / seconds)} events/s`);
+      parts.push(`about ${formatDuration((seconds * (1 - share)) / (share - first.share))} left`);
     }
     return parts.join('  ');
   }
 }
 
-function bar(share: number): string {
+function barOf(share: number): string {
   const full = Math.round(share * BAR_CELLS);
   return `[${'#'.repeat(full)}${'.'.repeat(BAR_CELLS - full)}]`;
 }
 
+/** @returns a whole number with separators, such as `12,345` */
 export function formatNumber(value: number): string {
   return Math.round(value).toLocaleString('en');
 }
 
-/** Such as `0:42` or `1:02:03`. */
+/** @returns minutes and seconds, such as `0:42`, or hours, such as `1:02:03` */
 export function formatDuration(seconds: number): string {
   const whole = Math.ceil(seconds);
-  const two = (value: number) => String(value).padStart(2, '0');
+  const twoDigits = (value: number) => String(value).padStart(2, '0');
   const minutes = Math.floor((whole % S_PER_HOUR) / S_PER_MINUTE);
-  const rest = two(whole % S_PER_MINUTE);
-  return whole < S_PER_HOUR ? `${minutes}:${rest}` : `${Math.floor(whole / S_PER_HOUR)}:${two(minutes)}:${rest}`;
+  const rest = twoDigits(whole % S_PER_MINUTE);
+  return whole < S_PER_HOUR ? `${minutes}:${rest}` : `${Math.floor(whole / S_PER_HOUR)}:${twoDigits(minutes)}:${rest}`;
 }

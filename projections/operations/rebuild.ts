@@ -1,34 +1,16 @@
 /**
- * `./run projections rebuild NAME` and `cancel NAME`. The work is done by the platform's processes: whoever watches here may
- * go away, and what was asked for goes on.
+ * `./run projections rebuild NAME` and `cancel NAME`. The projections processes do the work; these commands only write the
+ * request and show the progress, so a rebuild continues when the command ends.
  */
 
-import type { Postgres, Sql } from '../../platform/postgres/connection.ts';
+import type { Sql } from '../../platform/postgres/connection.ts';
 import { cancelRebuild, requestRebuild } from '../engine/queries/rebuilds.ts';
-import { formatDuration, formatNumber, type Output, ProgressDisplay } from './progress-display.ts';
+import { FAILED, INTERRUPTED, type OperationContext, SUCCEEDED, unknownProjection } from './operation.ts';
+import { formatDuration, formatNumber, ProgressDisplay } from './progress-display.ts';
 
 const POLL_INTERVAL_MS = 500;
-/** When no process has taken it up by then, that is said. */
-const TAKEN_UP_WITHIN_MS = 3_000;
-
-export interface OperationContext {
-  readonly postgres: Postgres;
-  readonly output: Output;
-  /** Milliseconds that only go forward. */
-  readonly clock: () => number;
-  readonly sleep: (ms: number) => Promise<unknown>;
-  /** The end of the event store. */
-  readonly lastSequence: () => Promise<number>;
-  /** Whoever is at the terminal has enough. */
-  readonly interrupted: AbortSignal;
-  /** Who asks. */
-  readonly by: string;
-}
-
-/** Exit statuses: done; failed; interrupted, while the work goes on. */
-const DONE = 0;
-const FAILED = 1;
-const INTERRUPTED = 130;
+/** When no process has started the rebuild by then, the command says so. */
+const START_TIMEOUT_MS = 3_000;
 
 interface RunRow {
   readonly status: 'requested' | 'building' | 'serving' | 'retired' | 'cancelled' | 'failed';
@@ -38,41 +20,44 @@ interface RunRow {
   readonly took_s: number | null;
 }
 
-/** Asks for a rebuild, or joins one that is under way, and shows it until it ends. @returns the exit status */
-export async function rebuild(projection: string, operation: OperationContext): Promise<number> {
-  const { postgres, output, clock, sleep, lastSequence, interrupted, by } = operation;
-  const display = new ProgressDisplay(projection, output, clock);
-  const asked = await requestRebuild(postgres, projection, by);
-  if (asked === undefined) {
-    display.printLine(`there is no projection ${projection}`);
+/** Requests a rebuild, or joins the one that runs, and shows its progress until it ends. @returns the exit status */
+export async function rebuild(name: string, context: OperationContext): Promise<number> {
+  const { postgres, store, projections, output, clock, sleep, interrupted, by } = context;
+  const display = new ProgressDisplay(name, output, clock);
+  const request = await requestRebuild(postgres, name, by);
+  if (request === undefined) {
+    const isKnown = projections.some((projection) => projection.name === name);
+    display.printLine(isKnown ? notServing(name) : unknownProjection(name, projections));
     return FAILED;
   }
-  if (!asked.isNew) display.printLine(`${projection} is being rebuilt already: this shows it`);
-  const askedAtMs = clock();
-  let saidWaiting = false;
+  if (!request.isNew) display.printLine(`${name}: a rebuild is under way already; this is its progress.`);
+  const requestedAtMs = clock();
+  let hasWarned = false;
   while (!interrupted.aborted) {
-    const run = await readRun(postgres.sql, asked.runId);
-    const end = await lastSequence();
+    const run = await readRun(postgres.sql, request.runId);
+    const end = await store.lastSequence();
     switch (run.status) {
       case 'serving':
-      case 'retired': {
-        const tookS = run.took_s ?? 0;
-        const rate = tookS > 0 ? `, ${formatNumber(run.events / tookS)}/s` : '';
-        display.printLine(
-          `${projection} is rebuilt: ${formatNumber(run.events)} events in ${formatDuration(tookS)}${rate}`,
-        );
-        return DONE;
-      }
+      case 'retired':
+        display.printLine(`${name}: ${rebuilt(run)}`);
+        return SUCCEEDED;
       case 'cancelled':
+        display.printLine(
+          `${name}: the rebuild was cancelled (${run.ended_because}). The run that served before still serves.`,
+        );
+        return FAILED;
       case 'failed':
         display.printLine(
-          `the rebuild of ${projection} ${run.status === 'failed' ? 'failed' : 'was called off'}: ${run.ended_because}`,
+          `${name}: the rebuild failed: ${run.ended_because}. The run that served before still serves.`,
         );
         return FAILED;
       case 'requested':
-        if (!saidWaiting && clock() - askedAtMs > TAKEN_UP_WITHIN_MS) {
-          saidWaiting = true;
-          display.printLine('it is noted, but no projections process has taken it up yet: does one run?');
+        if (!hasWarned && clock() - requestedAtMs > START_TIMEOUT_MS) {
+          hasWarned = true;
+          display.printLine(
+            `${name}: the rebuild is requested, but no projections process has started it within 3 s. ` +
+              'Check that one is running; ./run start starts one.',
+          );
         }
         break;
       case 'building':
@@ -82,22 +67,34 @@ export async function rebuild(projection: string, operation: OperationContext): 
     await sleep(POLL_INTERVAL_MS);
   }
   display.printLine(
-    `the rebuild of ${projection} goes on without this terminal; ./run projections rebuild ${projection} shows it again, ` +
-      `./run projections cancel ${projection} calls it off`,
+    `${name}: the rebuild continues without this terminal. To see its progress again: ./run projections rebuild ${name}. ` +
+      `To cancel it: ./run projections cancel ${name}.`,
   );
   return INTERRUPTED;
 }
 
-/** Calls a rebuild off. @returns the exit status */
-export async function cancel(projection: string, { postgres, output, by }: OperationContext): Promise<number> {
-  const outcome = await cancelRebuild(postgres, projection, by);
-  const said = {
-    cancelled: `the rebuild of ${projection} is called off; what served goes on serving`,
-    none: `${projection} is not being rebuilt`,
-    needed: `the code needs this run of ${projection} and would begin it again; run the code of before to do without it`,
+export function notServing(name: string): string {
+  return `${name}: no run serves yet. Wait until ./run projections status shows one as serving, then try again.`;
+}
+
+function rebuilt({ took_s, events }: RunRow): string {
+  const tookS = took_s ?? 0;
+  const rate = tookS > 0 ? ` (${formatNumber(events / tookS)} events/s)` : '';
+  return `rebuilt from ${formatNumber(events)} events in ${formatDuration(tookS)}${rate}; the new run serves.`;
+}
+
+/** Cancels a rebuild. @returns the exit status: 1 when there is none to cancel */
+export async function cancel(name: string, { postgres, output, by }: OperationContext): Promise<number> {
+  const outcome = await cancelRebuild(postgres, name, by);
+  const answer = {
+    cancelled: 'the rebuild is cancelled. The run that served before still serves.',
+    none: 'no rebuild is under way.',
+    needed:
+      'this rebuild cannot be cancelled: the running code has a new version of the read model and would start it again. To do ' +
+      'without it, run the code of the version that serves.',
   }[outcome];
-  output.write(`${said}\n`);
-  return outcome === 'cancelled' ? DONE : FAILED;
+  output.write(`${name}: ${answer}\n`);
+  return outcome === 'cancelled' ? SUCCEEDED : FAILED;
 }
 
 async function readRun(sql: Sql, runId: number): Promise<RunRow> {
@@ -106,6 +103,6 @@ async function readRun(sql: Sql, runId: number): Promise<RunRow> {
       extract(epoch from served_at - started_at)::double precision as took_s,
       coalesce((select avg(position)::bigint from platform.projection_checkpoints c where c.run_id = r.id), 0) as position
     from platform.projection_runs r where id = ${runId}`;
-  if (row === undefined) throw new Error(`run ${runId} has vanished`);
+  if (row === undefined) throw new Error(`Run ${runId} is missing in platform.projection_runs.`);
   return row;
 }

@@ -3,7 +3,7 @@ import type { RunStatus } from '../engine/queries/status.ts';
 const HEAD = ['projection', 'version', 'schema', 'status', 'from', 'to', 'lag', 'parked'];
 const NUMBERS: ReadonlySet<string> = new Set(['version', 'from', 'to', 'lag', 'parked']);
 
-/** The runs as a table for a terminal. `end`: sequence of the newest message of the store. */
+/** Formats runs as a table for a terminal. @param end the sequence of the newest message of the event store */
 export function statusTable(runs: readonly RunStatus[], end: number): string {
   const rows = runs.map((run) => [
     run.projection,

@@ -1,87 +1,82 @@
 /**
- * `./run projections verify NAME`: proves that what serves is what the events say.
+ * `./run projections verify NAME`: compares every row of a read model with a second fold of all events.
  *
- * How it works. In one snapshot of the database, the positions of the lanes of the run that serves are read and the rows of its
- * tables are hashed: both are of the same moment, and nobody is held up. Then a run that never serves is filled from the first
- * event on, every lane exactly as far, a parked unit exactly to where it is parked. Its rows must have the same hashes.
+ * How it works. One snapshot of the database gives the checkpoints of the run that serves and the hashes of its rows, so both
+ * are of one moment, and the snapshot blocks no writer. The operation then fills a run that never serves from the first event:
+ * each lane up to its checkpoint, and a parked unit up to the commit that could not be applied. The hashes of its rows must be
+ * equal. The check finds lost, repeated and forged rows; it cannot find a mistake of the fold itself.
  */
 
-import type { EventStore } from '../../platform/event-store/store.ts';
 import type { Postgres, Sql, Tx } from '../../platform/postgres/connection.ts';
 import { readPositions } from '../engine/checkpoints/checkpoints.ts';
 import { parseCommit } from '../engine/consume/parse-commit.ts';
-import { ALL_LANES } from '../engine/engine.ts';
+import { ALL_LANES } from '../engine/lanes/lane-assignment.ts';
 import { readParked } from '../engine/parking/parking.ts';
 import type { Commit, Projection } from '../engine/projection.ts';
 import { dropRun } from '../engine/runs/drop-runs.ts';
 import { activeRuns, countEvents, createVerification, endRun, type Run } from '../engine/runs/runs.ts';
+import { FAILED, INTERRUPTED, type OperationContext, SUCCEEDED, unknownProjection } from './operation.ts';
 import { formatNumber, ProgressDisplay } from './progress-display.ts';
-import type { OperationContext } from './rebuild.ts';
+import { notServing } from './rebuild.ts';
 
-/** Commits that one transaction applies. */
+/** Commits in one transaction. */
 const MAX_BATCH_COMMITS = 2_000;
-/** Rows that differ and are named, of each table. */
-const MAX_NAMED_ROWS = 10;
-/** Longest part of a row that is shown. */
-const MAX_SHOWN_LETTERS = 300;
-/** Prefix of the tables that keep the hashes of the run that serves. */
-const HASHES = 'verify_';
+/** Differing rows that are printed of each table. */
+const MAX_PRINTED_ROWS = 10;
+/** Characters that are printed of a differing row. */
+const MAX_PRINTED_LENGTH = 300;
+/** Prefix of the tables with the hashes of the run that serves; they are in the schema of the verification. */
+const HASH_TABLE_PREFIX = 'verify_';
 
-const SAME = 0;
-const DIFFERENT = 1;
-const INTERRUPTED = 130;
-
-export interface VerificationContext extends OperationContext {
-  readonly store: EventStore;
-  readonly projections: readonly Projection[];
-}
-
-interface Serving {
-  readonly run: Run;
+/** The run that serves, as of one moment. */
+interface ServingSnapshot {
   readonly positions: ReadonlyMap<number, number>;
   readonly parked: ReadonlyMap<string, number>;
   readonly tables: readonly string[];
 }
 
 /** @returns the exit status: 1 when rows differ, or nothing can be compared */
-export async function verify(name: string, verification: VerificationContext): Promise<number> {
-  const { postgres, output, clock, interrupted, projections } = verification;
+export async function verify(name: string, context: OperationContext): Promise<number> {
+  const { postgres, output, clock, interrupted, projections } = context;
   const display = new ProgressDisplay(name, output, clock);
   const projection = projections.find((each) => each.name === name);
   const serving = (await activeRuns(postgres.sql, [name])).find(({ status }) => status === 'serving');
   if (projection === undefined || serving === undefined) {
-    display.printLine(projection === undefined ? `there is no projection ${name}` : `no run of ${name} serves yet`);
-    return DIFFERENT;
+    display.printLine(projection === undefined ? unknownProjection(name, projections) : notServing(name));
+    return FAILED;
   }
   if (serving.version !== projection.version) {
     display.printLine(
-      `version ${serving.version} of ${name} serves, this code has ${projection.version}: use the code that fills it`,
+      `${name}: version ${serving.version} serves, but this code has version ${projection.version}. ` +
+        'Verify with the code that fills the read model.',
     );
-    return DIFFERENT;
+    return FAILED;
   }
   const run = await createVerification(postgres, projection);
   try {
-    const known = await hashServing(postgres, serving, run);
-    const events = await fillAsFar(projection, run, known, verification, display);
+    const snapshot = await snapshotServing(postgres, serving, run);
+    const events = await fillToSnapshot(projection, run, snapshot, context, display);
     if (interrupted.aborted) return INTERRUPTED;
     let differing = 0;
-    for (const table of known.tables) differing += await compare(postgres.sql, table, run, display);
+    for (const table of snapshot.tables) differing += await compare(postgres.sql, table, run, display);
     display.printLine(
       differing === 0
-        ? `${name} is what ${formatNumber(events)} events say, row for row, in ${known.tables.length} tables`
-        : `${name} differs from what ${formatNumber(events)} events say: ${formatNumber(differing)} rows`,
+        ? `${name}: every row of ${snapshot.tables.length} tables equals the fold of ${formatNumber(events)} events.`
+        : `${name}: ${formatNumber(differing)} rows differ from the fold of ${formatNumber(events)} events.`,
     );
-    for (const unit of known.parked.keys())
-      display.printLine(`${unit} is parked: it was compared as far as it is applied`);
-    return differing === 0 ? SAME : DIFFERENT;
+    for (const unit of snapshot.parked.keys())
+      display.printLine(
+        `${name}: unit ${unit} is parked; its rows were compared up to the event that could not be applied.`,
+      );
+    return differing === 0 ? SUCCEEDED : FAILED;
   } finally {
-    await endRun(postgres.sql, run.id, 'cancelled', 'it was verified');
+    await endRun(postgres.sql, run.id, 'cancelled', 'the verification has ended');
     await dropRun(postgres, run);
   }
 }
 
-/** Positions and hashes of one moment. */
-function hashServing(postgres: Postgres, serving: Run, run: Run): Promise<Serving> {
+/** Reads the checkpoints of the run that serves and stores the hashes of its rows in the schema of the verification. */
+function snapshotServing(postgres: Postgres, serving: Run, run: Run): Promise<ServingSnapshot> {
   return postgres.transaction(async (tx) => {
     await tx`set transaction isolation level repeatable read`;
     const positions = await readPositions(tx, serving.id, ALL_LANES);
@@ -89,15 +84,15 @@ function hashServing(postgres: Postgres, serving: Run, run: Run): Promise<Servin
     const tables = await tablesOf(tx, serving.schema);
     for (const table of tables) {
       await tx`
-        create unlogged table ${tx(`${run.schema}.${HASHES}${table}`)} as
-        select md5(t::text)::uuid as hash, left(t::text, ${MAX_SHOWN_LETTERS}) as shown
+        create unlogged table ${tx(`${run.schema}.${HASH_TABLE_PREFIX}${table}`)} as
+        select md5(t::text)::uuid as hash, left(t::text, ${MAX_PRINTED_LENGTH}) as shown
         from ${tx(`${serving.schema}.${table}`)} t`;
     }
-    return { run: serving, positions, parked, tables };
+    return { positions, parked, tables };
   });
 }
 
-/** Tables that hold rows; a partition's rows are those of its parent. */
+/** The tables of a schema, without partitions: the rows of a partition are those of its parent. */
 async function tablesOf(tx: Tx, schema: string): Promise<string[]> {
   const rows = await tx<{ name: string }[]>`
     select c.relname as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -105,11 +100,12 @@ async function tablesOf(tx: Tx, schema: string): Promise<string[]> {
   return rows.map(({ name }) => name);
 }
 
-async function fillAsFar(
+/** @returns the number of applied events */
+async function fillToSnapshot(
   projection: Projection,
   run: Run,
-  { positions, parked }: Serving,
-  { store, postgres, interrupted }: VerificationContext,
+  { positions, parked }: ServingSnapshot,
+  { store, postgres, interrupted }: OperationContext,
   display: ProgressDisplay,
 ): Promise<number> {
   const end = Math.max(...positions.values());
@@ -143,24 +139,28 @@ async function fillAsFar(
   return events;
 }
 
-/** Names rows that stand in one of both only. @returns how many there are */
+/** Prints the rows that are in one of both runs only. @returns their number */
 async function compare(sql: Sql, table: string, run: Run, display: ProgressDisplay): Promise<number> {
   const differing = sql.part`
-    from (select hash, shown, row_number() over (partition by hash) as n from ${sql(`${run.schema}.${HASHES}${table}`)}) old
+    from (select hash, shown, row_number() over (partition by hash) as n from ${sql(`${run.schema}.${HASH_TABLE_PREFIX}${table}`)}) old
     full join (
-      select md5(t::text)::uuid as hash, left(t::text, ${MAX_SHOWN_LETTERS}) as shown,
+      select md5(t::text)::uuid as hash, left(t::text, ${MAX_PRINTED_LENGTH}) as shown,
         row_number() over (partition by md5(t::text)) as n
       from ${sql(`${run.schema}.${table}`)} t
     ) new using (hash, n)
     where old.hash is null or new.hash is null`;
   const rows = await sql<{ serves: string | null; rebuilt: string | null }[]>`
     select old.shown as serves, new.shown as rebuilt ${differing} order by coalesce(old.shown, new.shown), 1
-    limit ${MAX_NAMED_ROWS}`;
+    limit ${MAX_PRINTED_ROWS}`;
   if (rows.length === 0) return 0;
   const [counted] = await sql<{ count: number }[]>`select count(*) as count ${differing}`;
   for (const { serves, rebuilt } of rows)
-    display.printLine(serves === null ? `  ${table}: only rebuilt: ${rebuilt}` : `  ${table}: only serving: ${serves}`);
-  const unnamed = (counted?.count ?? 0) - rows.length;
-  if (unnamed > 0) display.printLine(`  ${table}: and ${formatNumber(unnamed)} more`);
+    display.printLine(
+      serves === null
+        ? `  ${table}: only in the new fold: ${rebuilt}`
+        : `  ${table}: only in the run that serves: ${serves}`,
+    );
+  const unprinted = (counted?.count ?? 0) - rows.length;
+  if (unprinted > 0) display.printLine(`  ${table}: ${formatNumber(unprinted)} more rows differ`);
   return counted?.count ?? 0;
 }

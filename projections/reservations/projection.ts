@@ -1,4 +1,4 @@
-/** `reservations`: what a customer has, and what is free. */
+/** `reservations`: the reservations of each customer, and the places and lockers from which free lockers are found. */
 
 import { evolveReservation, type Reservation } from '../../domain/booking/reservation.ts';
 import { requireConfigured } from '../../domain/configuration/state.ts';
@@ -13,15 +13,17 @@ import { chunksOf } from '../../platform/batching/chunks-of.ts';
 import type { Sql, Tx } from '../../platform/postgres/connection.ts';
 import { WriteBehindRows } from '../engine/fill/write-behind-rows.ts';
 import type { CommitBatch, Projection } from '../engine/projection.ts';
-import { EARLIEST_STORABLE_MS } from '../event_log/projection.ts';
-import { type FoldedUnit, UnitStates, versionWithFold, withoutUses } from '../unit-states/unit-states.ts';
+import { EARLIEST_STORABLE_MS } from '../engine/storable-time.ts';
+import { reservationBytes } from '../unit-states/state-size.ts';
+import type { FoldedUnit } from '../unit-states/state-table.ts';
+import { UnitStates, versionWithFold, withoutUses } from '../unit-states/unit-states.ts';
 
-/** What makes a place: where it is, what it asks, whether it answers, and who is in its lockers. */
+/** The subjects that change a place: its location, its configuration, its connectivity, and the rentals in its lockers. */
 const PLACE_AGGREGATES: ReadonlySet<Aggregate> = new Set(['registry', 'config', 'connectivity', 'device']);
-/** Reservations that a rebuild keeps in memory, and how many may wait there to be written. */
-const MAX_KEPT_RESERVATIONS = 20_000;
-const MAX_WAITING_RESERVATIONS = 20_000;
-/** Reservations that one statement writes. */
+const MIB = 1024 * 1024;
+/** Bounds of a fold: reservations that stay in memory, and reservations that wait to be written. JSON bytes. */
+const MAX_CLEAN_BYTES = 16 * MIB;
+const MAX_DIRTY_BYTES = 16 * MIB;
 const MAX_RESERVATIONS_PER_WRITE = 1_000;
 
 export function createReservations(): Projection {
@@ -43,18 +45,18 @@ export function createReservations(): Projection {
 
     openFold(schema, isFresh) {
       const table = `${schema}.reservation`;
-      const kept = new WriteBehindRows<Kept>(MAX_KEPT_RESERVATIONS, isFresh);
+      const rows = reservationRows(MAX_CLEAN_BYTES, isFresh);
       const places = unitStates.openFold(schema, isFresh, (tx, folded) => applyPlaces(tx, schema, folded));
       return {
         async add(sql, commits) {
-          await foldBookings(sql, table, commits, kept);
+          await foldBookings(sql, table, commits, rows);
           await places.add(sql, commits);
         },
         get isFull() {
-          return places.isFull || kept.dirtyCount >= MAX_WAITING_RESERVATIONS;
+          return places.isFull || rows.dirtyBytes >= MAX_DIRTY_BYTES;
         },
         drain() {
-          const changed = kept.drain();
+          const changed = rows.drain();
           const writePlaces = places.drain();
           return async (tx) => {
             await saveReservations(tx, table, changed);
@@ -113,20 +115,30 @@ async function createPlaceTables(tx: Tx, schema: string): Promise<void> {
     )`;
 }
 
-interface Kept {
+interface ReservationRow {
   readonly reservation: Reservation;
   readonly unit: string;
+  /** Position of the commit that held the reservation; it orders the reservations of a customer. */
   readonly heldPosition: number;
 }
 
-async function applyBookings(tx: Tx, table: string, commits: CommitBatch): Promise<void> {
-  const kept = new WriteBehindRows<Kept>(0, false);
-  await foldBookings(tx, table, commits, kept);
-  await saveReservations(tx, table, kept.drain());
+function reservationRows(maxCleanBytes: number, isFresh: boolean): WriteBehindRows<ReservationRow> {
+  return new WriteBehindRows({ bytesOf: ({ reservation }) => reservationBytes(reservation), maxCleanBytes, isFresh });
 }
 
-/** Folds the events of reservations, each on its own row, with the fold that decides. */
-async function foldBookings(sql: Sql, table: string, commits: CommitBatch, kept: WriteBehindRows<Kept>): Promise<void> {
+async function applyBookings(tx: Tx, table: string, commits: CommitBatch): Promise<void> {
+  const rows = reservationRows(0, false);
+  await foldBookings(tx, table, commits, rows);
+  await saveReservations(tx, table, rows.drain());
+}
+
+/** Folds the events of each reservation into its row, with the fold that decisions use too. */
+async function foldBookings(
+  sql: Sql,
+  table: string,
+  commits: CommitBatch,
+  rows: WriteBehindRows<ReservationRow>,
+): Promise<void> {
   const events = commits
     .filter(({ aggregate }) => aggregate === 'booking')
     .flatMap(({ unit, sequence, events }) =>
@@ -136,13 +148,13 @@ async function foldBookings(sql: Sql, table: string, commits: CommitBatch, kept:
         return known === undefined || id === undefined ? [] : [{ unit, sequence, id, event: known }];
       }),
     );
-  const missing = kept.missing(events.map(({ id }) => id));
-  for (const { id, ...row } of await readReservations(sql, table, missing)) kept.putClean(id, row);
+  const missing = rows.missing(events.map(({ id }) => id));
+  for (const { id, ...row } of await readReservations(sql, table, missing)) rows.putClean(id, row);
   for (const { unit, sequence, id, event } of events) {
-    const before = kept.get(id);
+    const before = rows.get(id);
     const reservation = evolveReservation(before?.reservation, event);
     if (reservation === undefined) continue;
-    kept.putDirty(id, { unit, reservation, heldPosition: before?.heldPosition ?? sequence });
+    rows.putDirty(id, { unit, reservation, heldPosition: before?.heldPosition ?? sequence });
   }
 }
 
@@ -150,18 +162,18 @@ async function readReservations(
   sql: Sql,
   table: string,
   ids: readonly string[],
-): Promise<readonly (Kept & { readonly id: string })[]> {
+): Promise<readonly (ReservationRow & { readonly id: string })[]> {
   if (ids.length === 0) return [];
-  return sql<(Kept & { id: string })[]>`
+  return sql<(ReservationRow & { id: string })[]>`
     select id, unit, held_position as "heldPosition", reservation from ${sql(table)} where id = any(${ids}::text[])`;
 }
 
-async function saveReservations(tx: Tx, table: string, kept: readonly Kept[]): Promise<void> {
-  for (const part of chunksOf(kept, MAX_RESERVATIONS_PER_WRITE)) await writeReservations(tx, table, part);
+async function saveReservations(tx: Tx, table: string, rows: readonly ReservationRow[]): Promise<void> {
+  for (const chunk of chunksOf(rows, MAX_RESERVATIONS_PER_WRITE)) await writeReservations(tx, table, chunk);
 }
 
-async function writeReservations(tx: Tx, table: string, kept: readonly Kept[]): Promise<void> {
-  const column = <T>(value: (kept: Kept) => T): T[] => kept.map(value);
+async function writeReservations(tx: Tx, table: string, rows: readonly ReservationRow[]): Promise<void> {
+  const column = <T>(value: (row: ReservationRow) => T): T[] => rows.map(value);
   await tx`
     insert into ${tx(table)}
       (id, unit, customer, locker, status, from_at, until_at, hold_expires_at, held_position, reservation)
@@ -183,6 +195,7 @@ async function writeReservations(tx: Tx, table: string, kept: readonly Kept[]): 
       hold_expires_at = excluded.hold_expires_at, reservation = excluded.reservation`;
 }
 
+/** A unit with what customers may rent there. */
 interface Place {
   readonly before: UnitState;
   readonly state: UnitState;
@@ -193,7 +206,8 @@ interface Place {
 async function applyPlaces(tx: Tx, schema: string, folded: readonly FoldedUnit[]): Promise<void> {
   if (folded.length === 0) return;
   const places = folded.map(({ before, after }): Place => {
-    if (after.registry.status === 'unregistered') throw new Error(`${after.name} was folded before it was registered`);
+    if (after.registry.status === 'unregistered')
+      throw new Error(`Unit ${after.name} was folded without its registration.`);
     const { values } = requireConfigured(after.configuration).desired;
     return { before, state: after, unit: after.registry, values };
   });
@@ -201,11 +215,11 @@ async function applyPlaces(tx: Tx, schema: string, folded: readonly FoldedUnit[]
     ({ before, state }) => before.registry !== state.registry || before.configuration !== state.configuration,
   );
   if (changed.length > 0) await savePlaces(tx, `${schema}.place`, changed);
-  await saveNews(tx, `${schema}.place`, places);
+  await saveConnectivity(tx, `${schema}.place`, places);
   await saveLockers(tx, `${schema}.locker`, places.flatMap(changedLockers));
 }
 
-/** Where a unit is and what it asks. */
+/** Writes the location of units, and the part of their configuration that availability depends on. */
 async function savePlaces(tx: Tx, table: string, places: readonly Place[]): Promise<void> {
   const column = <T>(value: (place: Place) => T): T[] => places.map(value);
   await tx`
@@ -225,14 +239,14 @@ async function savePlaces(tx: Tx, table: string, places: readonly Place[]): Prom
       maximum_minutes = excluded.maximum_minutes, configuration = excluded.configuration`;
 }
 
-/** Whether a unit answers, and what it told last. */
-async function saveNews(tx: Tx, table: string, places: readonly Place[]): Promise<void> {
+/** Writes whether units are online, and when the last event of each occurred. */
+async function saveConnectivity(tx: Tx, table: string, places: readonly Place[]): Promise<void> {
   await tx`
     update ${tx(table)} p set online = batch.online, known_at = batch.known_at
     from unnest(
       ${places.map(({ unit }) => unit.name)}::text[],
       ${places.map(({ state }) => state.connectivity.status === 'online')}::boolean[],
-      ${places.map(({ state }) => storable(state.device.lastEventAt))}::timestamptz[]
+      ${places.map(({ state }) => storableTime(state.device.lastEventAt))}::timestamptz[]
     ) as batch (unit, online, known_at)
     where p.unit = batch.unit`;
 }
@@ -244,7 +258,7 @@ interface LockerRow {
   readonly rental: Rental | undefined;
 }
 
-/** The lockers whose row is new or another one than before. */
+/** The lockers whose row the fold added or changed. */
 function changedLockers({ before, state, unit }: Place): LockerRow[] {
   const known = before.registry.status === 'unregistered' ? [] : before.registry.lockers;
   return unit.lockers.flatMap((locker, ordinal) => {
@@ -265,14 +279,14 @@ async function saveLockers(tx: Tx, table: string, rows: readonly LockerRow[]): P
       ${rows.map(({ ordinal }) => ordinal)}::int[],
       ${rows.map(({ locker }) => locker.size)}::text[],
       ${rows.map(({ locker }) => locker.inService)}::boolean[],
-      ${rows.map(({ rental }) => storable(rental?.startedAt))}::timestamptz[],
-      ${rows.map(({ rental }) => storable(rental?.until))}::timestamptz[]
+      ${rows.map(({ rental }) => storableTime(rental?.startedAt))}::timestamptz[],
+      ${rows.map(({ rental }) => storableTime(rental?.until))}::timestamptz[]
     )
     on conflict (unit, id) do update set
       in_service = excluded.in_service, rental_from = excluded.rental_from, rental_until = excluded.rental_until`;
 }
 
-/** A time on a unit's clock as Postgres can keep it: days that there are not, such as 30 February, were recorded once. */
-function storable(time: string | undefined): string | null {
+/** Converts a time of a unit's clock to one that Postgres accepts. Early events hold days that do not exist, such as 30 February. */
+function storableTime(time: string | undefined): string | null {
   return time === undefined ? null : toInstant(Math.max(toMs(time), EARLIEST_STORABLE_MS));
 }

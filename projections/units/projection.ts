@@ -1,4 +1,4 @@
-/** `units`: the grid of units and the detail of one, as far as events tell. Response times are telemetry beside it. */
+/** `units`: the rows of the grid and the details of each unit, folded from events. Response times are telemetry, in other tables. */
 
 import { requireConfigured, type UnitConfiguration } from '../../domain/configuration/state.ts';
 import type { Aggregate } from '../../domain/events/envelope.ts';
@@ -7,9 +7,10 @@ import { unitHash } from '../../domain/shard.ts';
 import type { UnitState } from '../../domain/unit/unit.ts';
 import type { Tx } from '../../platform/postgres/connection.ts';
 import type { Projection } from '../engine/projection.ts';
-import { type FoldedUnit, UnitStates, versionWithFold, withoutUses } from '../unit-states/unit-states.ts';
+import type { FoldedUnit } from '../unit-states/state-table.ts';
+import { UnitStates, versionWithFold, withoutUses } from '../unit-states/unit-states.ts';
 
-/** The subjects that tell of what is shown. */
+/** The subjects whose events change what the grid or the details of a unit show. */
 export const FOLLOWED: ReadonlySet<Aggregate> = new Set(['registry', 'config', 'connectivity', 'device', 'log']);
 
 export function createUnits(): Projection {
@@ -23,14 +24,14 @@ export function createUnits(): Projection {
     },
     async apply(tx, schema, commits) {
       const folded = await unitStates.fold(tx, schema, commits);
-      if (folded.length > 0) await saveRows(tx, `${schema}.unit`, folded.map(shown));
+      if (folded.length > 0) await saveRows(tx, `${schema}.unit`, folded.map(toGridState));
     },
     openFold: (schema, isFresh) =>
-      unitStates.openFold(schema, isFresh, (tx, folded) => saveRows(tx, `${schema}.unit`, folded.map(shown))),
+      unitStates.openFold(schema, isFresh, (tx, folded) => saveRows(tx, `${schema}.unit`, folded.map(toGridState))),
   };
 }
 
-/** What lists show and sort by; the detail of a unit comes from its state. */
+/** Creates the table that lists filter and sort by; the details of a unit come from its state. */
 async function createGrid(tx: Tx, schema: string): Promise<void> {
   const table = tx(`${schema}.unit`);
   await tx`
@@ -54,26 +55,27 @@ async function createGrid(tx: Tx, schema: string): Promise<void> {
       config_status text not null,
       wanted_hash text not null,
       wanted_at timestamptz not null,
-      -- When the unit last proved something of what it runs, and when it was last sent something.
+      -- When the unit last reported the hash of its configuration, and when a configuration was last pushed to it.
       reported_at timestamptz,
       pushed_at timestamptz
     ) with (fillfactor = 70)`;
   await tx`create index on ${table} (hash)`;
 }
 
-interface Shown {
+interface GridState {
   readonly state: UnitState;
   readonly registered: RegisteredUnit;
   readonly configured: UnitConfiguration;
 }
 
-function shown({ after }: FoldedUnit): Shown {
-  if (after.registry.status === 'unregistered') throw new Error(`${after.name} was folded before it was registered`);
+function toGridState({ after }: FoldedUnit): GridState {
+  if (after.registry.status === 'unregistered')
+    throw new Error(`Unit ${after.name} was folded without its registration.`);
   return { state: after, registered: after.registry, configured: requireConfigured(after.configuration) };
 }
 
-async function saveRows(tx: Tx, table: string, rows: readonly Shown[]): Promise<void> {
-  const column = <T>(value: (row: Shown) => T): T[] => rows.map(value);
+async function saveRows(tx: Tx, table: string, rows: readonly GridState[]): Promise<void> {
+  const column = <T>(value: (row: GridState) => T): T[] => rows.map(value);
   await tx`
     insert into ${tx(table)} (unit, hash, display_name, address, probe, key_version, delivery,
       command_channel, credentials_revoked, lockers, retired,

@@ -3,7 +3,7 @@ import { detailsOf } from '../../domain/unit/details.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
 import type { ReadModels } from '../engine/queries/serving-runs.ts';
-import { type StateRow, stateOf } from '../unit-states/unit-states.ts';
+import { type StateRow, stateOf } from '../unit-states/state-table.ts';
 
 export type ShownState = 'never-seen' | 'online' | 'syncing' | 'offline' | 'unknown';
 export type UnitSort = 'name' | 'state' | 'lastOnlineAt' | 'lastResponseTimeMs';

@@ -63,7 +63,7 @@ test.each(['event_log', 'bookings', 'reservations', 'daily_summary'])(
     }
     await statusIs('serving');
     const { said, exitCode } = await verifyProjection(platform, name);
-    expect(said).toContain('row for row');
+    expect(said).toContain(`${name}: every row of`);
     expect(exitCode).toBe(0);
   },
   120_000,

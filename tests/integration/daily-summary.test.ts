@@ -4,7 +4,7 @@ import type { Aggregate, CloudEvent, EventDraft } from '../../domain/events/enve
 import { toInstant } from '../../domain/vocabulary.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
-import { dailySummary } from '../../projections/daily_summary/projection.ts';
+import { createDailySummary } from '../../projections/daily_summary/projection.ts';
 import { listDays } from '../../projections/daily_summary/queries.ts';
 import type { Commit } from '../../projections/engine/projection.ts';
 import { dump, fillToTheEnd, freshPostgres, readModelsOf } from '../support/projections.ts';
@@ -102,7 +102,7 @@ async function stored(happened: readonly (Happened & { readonly seq?: number })[
 async function daysOf(happened: readonly Happened[], now: string) {
   nowMs = 0;
   const postgres = await database();
-  await fillToTheEnd(postgres, await stored(happened), { projections: [dailySummary] });
+  await fillToTheEnd(postgres, await stored(happened), { projections: [createDailySummary()] });
   const { items } = await listDays(readModelsOf(postgres), { unit: UNIT, limit: 100, nowMs: Date.parse(now) });
   return items;
 }
@@ -323,7 +323,7 @@ describe('days', () => {
         // All of it is recorded at the end, so that only the order differs.
         const recordedAt = toInstant(endMs);
         const store = await stored([beginning, ...arrival.map((happened) => ({ ...happened, recordedAt }))]);
-        await fillToTheEnd(postgres, new MemoryEventStore(() => 0), { projections: [dailySummary] });
+        await fillToTheEnd(postgres, new MemoryEventStore(() => 0), { projections: [createDailySummary()] });
         await applyInPieces(postgres, store);
         dumps.push(without(await dump(postgres), 'daily_summary.mark'));
         const { items } = await listDays(readModelsOf(postgres), { unit: UNIT, limit: 100, nowMs: endMs });
@@ -345,7 +345,7 @@ async function applyInPieces(postgres: Postgres, store: MemoryEventStore): Promi
   const commits: Commit[] = (await store.tail(UNIT, 0)).map((message) => ({ ...message, events: message.events() }));
   while (commits.length > 0) {
     const piece = commits.splice(0, 1 + random.below(9));
-    await postgres.transaction((tx) => dailySummary.apply(tx, run?.schema ?? '', piece));
+    await postgres.transaction((tx) => createDailySummary().apply(tx, run?.schema ?? '', piece));
   }
 }
 

@@ -12,7 +12,7 @@ import {
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { snapshotReader } from '../../projections/bookings/queries.ts';
 import { CheckpointBeyondEndError } from '../../projections/engine/consume/store-reader.ts';
-import { RebuildFailedError } from '../../projections/engine/fill/batch-filler.ts';
+import { RebuildFailedError } from '../../projections/engine/fill/filler.ts';
 import type { Projection } from '../../projections/engine/projection.ts';
 import { PositionWaiter } from '../../projections/engine/queries/position-waiter.ts';
 import { runStatus } from '../../projections/engine/queries/status.ts';

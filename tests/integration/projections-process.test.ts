@@ -120,13 +120,19 @@ test('the process follows the stream, survives kill -9, writes telemetry, and st
   }
 
   const rebuilt = cli('rebuild', 'units');
-  expect(rebuilt.stdout.toString()).toMatch(/units is rebuilt: [\d,]+ events in 0:\d\d/);
+  expect(rebuilt.stdout.toString()).toMatch(/^units: rebuilt from [\d,]+ events in 0:\d\d .*; the new run serves\.$/m);
   expect(rebuilt.exitCode).toBe(0);
-  expect(cli('rebuild', 'nothing').exitCode).toBe(1);
+  const unknown = cli('rebuild', 'nothing');
+  expect(unknown.stdout.toString()).toBe(
+    'There is no read model "nothing". The read models are: bookings, configuration, daily_summary, event_log, reservations, units.\n',
+  );
+  expect(unknown.exitCode).toBe(1);
 
   for (const name of ['units', 'bookings', 'reservations', 'event_log']) {
     const verified = cli('verify', name);
-    expect(verified.stdout.toString()).toMatch(new RegExp(`${name} is what [\\d,]+ events say, row for row`));
+    expect(verified.stdout.toString()).toMatch(
+      new RegExp(`^${name}: every row of \\d+ tables equals the fold of [\\d,]+ events\\.$`, 'm'),
+    );
     expect(verified.exitCode).toBe(0);
   }
   const { schema } = await readModelsOf(postgres).servingRuns.find('units');
@@ -134,18 +140,20 @@ test('the process follows the stream, survives kill -9, writes telemetry, and st
   const [kept] = await postgres.sql<{ name: string }[]>`select display_name as name from ${grid} where unit = ${unit}`;
   await postgres.sql`update ${grid} set display_name = 'forged' where unit = ${unit}`;
   const differing = cli('verify', 'units');
-  expect(differing.stdout.toString()).toContain(`unit: only serving: (${unit},`);
-  expect(differing.stdout.toString()).toMatch(/units differs from what [\d,]+ events say: 2 rows/);
+  expect(differing.stdout.toString()).toContain(`unit: only in the run that serves: (${unit},`);
+  expect(differing.stdout.toString()).toMatch(/^units: 2 rows differ from the fold of [\d,]+ events\.$/m);
   expect(differing.exitCode).toBe(1);
   await postgres.sql`update ${grid} set display_name = ${kept?.name ?? ''} where unit = ${unit}`;
   // What was compared with is gone.
   expect(await postgres.sql`select 1 from pg_tables where tablename like 'verify_%'`).toHaveLength(0);
 
   const cancelled = cli('cancel', 'units');
-  expect(cancelled.stdout.toString()).toBe('units is not being rebuilt\n');
+  expect(cancelled.stdout.toString()).toBe('units: no rebuild is under way.\n');
   expect(cancelled.exitCode).toBe(1);
-  expect(cli('parked', 'units').stdout.toString()).toBe('no unit is parked in units\n');
-  expect(cli('retry', 'units', unit).exitCode).toBe(1);
+  expect(cli('parked', 'units').stdout.toString()).toBe('units: no unit is parked.\n');
+  const retried = cli('retry', 'units', unit);
+  expect(retried.stdout.toString()).toBe(`units: unit ${unit} is not parked.\n`);
+  expect(retried.exitCode).toBe(1);
 
   const beforeMs = performance.now();
   second.kill('SIGTERM');
@@ -285,7 +293,7 @@ test('lanes are shared by processes; one that comes, goes or is killed loses and
   }
   for (const name of ['units', 'bookings', 'reservations', 'event_log']) {
     const verified = cli('verify', name);
-    expect(verified.stdout.toString()).toContain('row for row');
+    expect(verified.stdout.toString()).toContain(`${name}: every row of`);
     expect(verified.exitCode).toBe(0);
   }
   for (const member of members) member.kill('SIGTERM');

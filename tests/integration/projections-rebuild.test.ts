@@ -237,7 +237,7 @@ describe('a rebuild that was asked for', () => {
     await eventually(async () => (await statusOf(postgres, runId)) === 'failed', PATIENCE);
     const [failed] = await listProjections(postgres.sql, () => store.lastSequence());
     expect(failed).toMatchObject({ rebuild: null, lastEnded: { status: 'failed' } });
-    expect(failed?.lastEnded?.because).toMatch(/commit 30 of PL-100\d: TypeError: cannot read this/);
+    expect(failed?.lastEnded?.because).toMatch(/cannot apply commit 30 of unit PL-100\d: TypeError: cannot read this/);
     await happen(history, store, 10);
     await eventually(async () => (await countOf(postgres, 'slow')) === 70, PATIENCE);
     await filling.stop();

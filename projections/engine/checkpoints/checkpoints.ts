@@ -1,8 +1,8 @@
-/** How far each lane of a run is applied. A position moves only from exactly the value that was read. */
+/** Checkpoints: for each lane of a run, the position up to which the run is applied. */
 
 import type { Sql, Tx } from '../../../platform/postgres/connection.ts';
 
-/** Somebody else has moved a lane. Retryable from where the lanes are now: the other one did the work. */
+/** Another process moved a lane, or the run ended. Retryable from the positions as they are now. */
 export class FencedError extends Error {
   override readonly name = 'FencedError';
 }
@@ -18,9 +18,10 @@ export async function readPositions(sql: Sql, runId: number, lanes: readonly num
 }
 
 /**
- * Moves lanes to one position, each from where it was when it was read, and holds them until the transaction ends.
+ * Moves lanes to one position, each only if it still is at the position that the caller read: this fences a late owner. The
+ * rows stay locked until the transaction ends.
  *
- * @throws FencedError when one is somewhere else, or the run has ended
+ * @throws FencedError when a lane is at another position, or the run has ended
  */
 export async function movePositions(tx: Tx, runId: number, from: Positions, to: number): Promise<void> {
   if (from.size === 0) return;
@@ -32,5 +33,7 @@ export async function movePositions(tx: Tx, runId: number, from: Positions, to: 
         select from platform.projection_runs r
         where r.id = ${runId} and r.status in ('building', 'serving', 'verifying'))`;
   if (count !== from.size)
-    throw new FencedError(`${from.size - count} of ${from.size} lanes were moved by somebody else, or their run ended`);
+    throw new FencedError(
+      `another process moved ${from.size - count} of ${from.size} lanes of run ${runId}, or the run has ended`,
+    );
 }

@@ -1,26 +1,27 @@
 import type { StoredMessage } from '../../../platform/event-store/store.ts';
 
-/** Messages, and their bytes, that wait for one projection; when one intake is full, the reader waits. */
-const MAX_INTAKE_MESSAGES = 10_000;
-/** Parsed, they take some five times as much memory. */
-const MAX_INTAKE_BYTES = 8 * 1024 * 1024;
+/** Bounds of one queue. The reader waits while any queue that it feeds has reached a bound. */
+const MAX_QUEUED_MESSAGES = 10_000;
+/** Bytes as stored; a parsed message takes about five times as much memory. */
+const MAX_QUEUED_BYTES = 8 * 1024 * 1024;
 
-/** What the reader has brought and a projection has not applied yet. Messages come in the order of the store. */
+/** Messages that the reader has delivered to one filler, in the order of the store, and that the filler has not applied yet. */
 export class MessageQueue {
   readonly #messages: StoredMessage[] = [];
   #bytes = 0;
-  /** Everything up to here was brought, or was no commit. */
-  #seenTo: number;
+  #readTo: number;
   #isClosed = false;
   #changed = Promise.withResolvers<void>();
-  #emptied = Promise.withResolvers<void>();
+  #hasSpace = Promise.withResolvers<void>();
 
+  /** `after`: the filler has applied everything up to this sequence. */
   constructor(after: number) {
-    this.#seenTo = after;
+    this.#readTo = after;
   }
 
+  /** The reader has delivered every commit of the store up to this sequence. */
   get readTo(): number {
-    return this.#seenTo;
+    return this.#readTo;
   }
 
   get messages(): readonly StoredMessage[] {
@@ -28,46 +29,46 @@ export class MessageQueue {
   }
 
   get isFull(): boolean {
-    return this.#messages.length >= MAX_INTAKE_MESSAGES || this.#bytes >= MAX_INTAKE_BYTES;
+    return this.#messages.length >= MAX_QUEUED_MESSAGES || this.#bytes >= MAX_QUEUED_BYTES;
   }
 
-  /** Takes the next message; one that was brought before is ignored. */
+  /** Appends the next message. A message that was delivered before is ignored. */
   enqueue(message: StoredMessage): void {
-    if (this.#isClosed || message.sequence <= this.#seenTo) return;
-    this.#seenTo = message.sequence;
+    if (this.#isClosed || message.sequence <= this.#readTo) return;
+    this.#readTo = message.sequence;
     this.#messages.push(message);
     this.#bytes += message.bytes;
     this.notify();
   }
 
-  /** Takes note that the store has nothing to apply up to a sequence. */
+  /** Advances `readTo` over a message that is no commit and that no filler applies. */
   skipTo(sequence: number): void {
-    if (sequence <= this.#seenTo) return;
-    this.#seenTo = sequence;
+    if (sequence <= this.#readTo) return;
+    this.#readTo = sequence;
     this.notify();
   }
 
-  /** Forgets the first messages: they are applied. */
+  /** Removes the oldest messages once they are applied. */
   removeFirst(count: number): void {
     for (const { bytes } of this.#messages.splice(0, count)) this.#bytes -= bytes;
     if (this.isFull) return;
-    this.#emptied.resolve();
-    this.#emptied = Promise.withResolvers();
+    this.#hasSpace.resolve();
+    this.#hasSpace = Promise.withResolvers();
   }
 
-  /** Nobody takes anything from here any more: it holds up no reader. */
+  /** The filler has stopped: the queue drops its messages and further ones, so that it never makes the reader wait. */
   close(): void {
     this.#isClosed = true;
     this.removeFirst(this.#messages.length);
   }
 
-  /** Ends all waiting. */
+  /** Resolves every `waitForChange`. */
   notify(): void {
     this.#changed.resolve();
     this.#changed = Promise.withResolvers();
   }
 
-  /** Waits until something comes, or until `timeoutMs` have passed. */
+  /** Resolves when a message arrives, `readTo` advances, or `timeoutMs` have passed. @default no timeout */
   async waitForChange(timeoutMs?: number): Promise<void> {
     const { promise } = this.#changed;
     if (timeoutMs === undefined) return promise;
@@ -76,10 +77,10 @@ export class MessageQueue {
     clearTimeout(timer);
   }
 
-  /** Waits until the intake is no longer full. */
+  /** Resolves when the queue is below its bounds, or when the signal aborts. */
   async waitForSpace(signal: AbortSignal): Promise<void> {
     if (!this.isFull || signal.aborted) return;
-    const { promise, resolve } = this.#emptied;
+    const { promise, resolve } = this.#hasSpace;
     const stop = () => resolve();
     signal.addEventListener('abort', stop, { once: true });
     await promise;

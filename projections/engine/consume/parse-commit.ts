@@ -1,7 +1,12 @@
 import { MalformedCommitError, type StoredMessage } from '../../../platform/event-store/store.ts';
 import type { Commit } from '../projection.ts';
 
-/** Parses a message; one that is no commit gives nothing, and is told. */
+/**
+ * Parses a stored message. A message that is no commit is skipped, because it would stop the lane for ever.
+ *
+ * @param onMalformed called with the reason when the message is no commit
+ * @returns undefined when the message is no commit
+ */
 export function parseCommit(
   message: StoredMessage,
   onMalformed: (message: StoredMessage, reason: string) => void,

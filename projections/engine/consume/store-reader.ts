@@ -1,13 +1,15 @@
-/** The one reader of the store: it deals every message to all projections that it feeds, before anybody parses it. */
+/**
+ * Reads the event store once for all fillers of a group: the reader delivers every message to the queue of each filler before
+ * any of them parses it.
+ */
 
 import { type EventStore, GapError } from '../../../platform/event-store/store.ts';
 import { RetryBackoff, type RetryPolicy } from '../../../platform/retry/retry-policy.ts';
 import type { MessageQueue } from './message-queue.ts';
 
-/** How often it is checked that the store still has what was read. */
 const END_CHECK_INTERVAL_MS = 5_000;
 
-/** The store ends before what was applied: it has lost data, or it is another one. Terminal. */
+/** The store ends before a checkpoint: it lost messages, or it is another store. Terminal. */
 export class CheckpointBeyondEndError extends Error {
   override readonly name = 'CheckpointBeyondEndError';
 }
@@ -17,53 +19,53 @@ export async function requirePositionInStore(store: EventStore, position: number
   const end = await store.lastSequence();
   if (position <= end) return;
   throw new CheckpointBeyondEndError(
-    `events up to ${position} are applied, but the store ends at ${end}: it has lost events, or it is not the store ` +
-      'that this database was filled from. Restore the store, or empty the database to fill it anew',
+    `The read models have applied events up to ${position}, but the event store ends at ${end}. The store lost events, or this ` +
+      'database was filled from another store. Restore the store, or empty the database: the read models are then filled again.',
   );
 }
 
 /**
- * Reads from the smallest place of the intakes on, and follows. A full intake holds up all; a broken connection is waited
- * out.
+ * Reads the store from the lowest `readTo` of the queues and then follows its end. The reader waits while a queue is full,
+ * and retries with exponential backoff when the connection breaks.
  *
- * @throws GapError, CheckpointBeyondEndError
+ * @throws GapError; CheckpointBeyondEndError
  */
 export async function readIntoQueues(
-  intakes: readonly MessageQueue[],
+  queues: readonly MessageQueue[],
   store: EventStore,
   retryPolicy: RetryPolicy,
 ): Promise<void> {
   const { signal, log } = retryPolicy;
   const retries = new RetryBackoff('reading the event store', retryPolicy);
   const onAlarm = (alarm: { readonly sequence: number; readonly reason: string }) => {
-    log.error('a message of the event store is no commit: it is skipped', alarm);
-    for (const intake of intakes) intake.skipTo(alarm.sequence);
+    log.error('a message of the event store is no commit: the projections skip it', alarm);
+    for (const queue of queues) queue.skipTo(alarm.sequence);
   };
   while (!signal.aborted) {
-    const after = Math.min(...intakes.map((intake) => intake.readTo));
+    const after = Math.min(...queues.map((queue) => queue.readTo));
     try {
       await requirePositionInStore(store, after);
       for await (const message of store.read({ after, signal, onAlarm })) {
         retries.resetAfterSuccess();
-        for (const intake of intakes) {
-          intake.enqueue(message);
-          if (intake.isFull) await intake.waitForSpace(signal);
+        for (const queue of queues) {
+          queue.enqueue(message);
+          if (queue.isFull) await queue.waitForSpace(signal);
         }
         if (signal.aborted) return;
       }
-      if (!signal.aborted) await retries.waitAfterFailure(new Error('the reader of the event store ended'));
+      if (!signal.aborted) await retries.waitAfterFailure(new Error('the event store ended the read'));
     } catch (error) {
       if (error instanceof GapError || error instanceof CheckpointBeyondEndError) throw error;
       if (signal.aborted) return;
-      // Reading changes nothing: whatever else it was, it may be tried again.
+      // A read changes nothing, so the reader may repeat it after any other error.
       await retries.waitAfterFailure(error);
     }
   }
 }
 
-/** Checks from time to time that the store has not become shorter. @throws CheckpointBeyondEndError */
+/** Checks periodically that the store still holds what the reader has delivered. @throws CheckpointBeyondEndError */
 export async function monitorStoreEnd(
-  intakes: readonly MessageQueue[],
+  queues: readonly MessageQueue[],
   store: EventStore,
   retryPolicy: RetryPolicy,
 ): Promise<void> {
@@ -72,10 +74,10 @@ export async function monitorStoreEnd(
     await sleep(END_CHECK_INTERVAL_MS);
     if (signal.aborted) return;
     try {
-      await requirePositionInStore(store, Math.max(...intakes.map((intake) => intake.readTo)));
+      await requirePositionInStore(store, Math.max(...queues.map((queue) => queue.readTo)));
     } catch (error) {
       if (error instanceof CheckpointBeyondEndError) throw error;
-      log.debug('the end of the event store could not be asked for', { error });
+      log.debug('the end of the event store could not be read; the next check follows in 5 s', { error });
     }
   }
 }

@@ -1,17 +1,16 @@
 /**
- * Fills a run that does not serve yet, as fast as it can: nobody reads it, so rows are written seldom and the checkpoints
- * move with them.
+ * Fills a run that does not serve yet, as fast as possible: no reader needs its rows now, so the filler writes them seldom.
  *
- * How it works. What comes is folded in memory; from time to time, and when the fold is full, all rows that changed are
- * written in one transaction that also moves every lane to where the fold is. While that transaction runs, folding goes on.
- * Level with the end of the store, everything is written at once, so that the run can take over.
+ * How it works. The filler folds messages in memory. Every `WRITE_INTERVAL_MS`, and when the fold is full, it writes all rows
+ * that changed in one transaction that also moves every lane to the position of the fold. It goes on folding while that
+ * transaction runs. At the end of the store it writes at once, so that the run can be promoted.
  *
- * What holds. The same fences as in `runner.ts`: lanes move from exactly the value that was read. When a transaction fails,
- * for whatever reason, what is in memory is thrown away, and filling begins again at the checkpoints. An event that cannot
- * be folded is left to the runner, which finds out which one it is.
+ * What holds. The fences are those of `batch-filler.ts`: a lane moves only from exactly the value that was read. When a
+ * transaction fails, the filler discards the fold and begins again at the checkpoints. When an event cannot be folded, it
+ * throws PoisonedFoldError: the engine then fills the run by a batch filler, which finds the event.
  */
 
-import { setImmediate as turn } from 'node:timers/promises';
+import { setImmediate as yieldToOthers } from 'node:timers/promises';
 import { isRetryable, RetryBackoff } from '../../../platform/retry/retry-policy.ts';
 import { FencedError } from '../checkpoints/checkpoints.ts';
 import type { MessageQueue } from '../consume/message-queue.ts';
@@ -19,19 +18,19 @@ import { parseCommit } from '../consume/parse-commit.ts';
 import { isPoison } from '../parking/parking.ts';
 import type { Commit, CommitBatch, Fold, Projection } from '../projection.ts';
 import { countEvents, type Run } from '../runs/runs.ts';
-import { FENCED_PAUSE_MS, type Filler, type FillOptions } from './batch-filler.ts';
+import { FENCED_PAUSE_MS, type Filler, type FillOptions } from './filler.ts';
 import { LanePositions } from './lane-positions.ts';
 
-/** Messages that are folded in one go; then others have their turn. */
+/** Messages that the filler folds before other tasks of the process get their turn. */
 const MAX_CHUNK_MESSAGES = 250;
-/** What is folded is written after this long: so much work a crash may cost. */
+/** A crash costs at most the work of this time. */
 const WRITE_INTERVAL_MS = 3_000;
-/** At the end of the store, the lanes advance at most this often. */
-const LEVEL_INTERVAL_MS = 100;
+/** At the end of the store, the filler writes at most this often. */
+const WRITE_AT_END_INTERVAL_MS = 100;
 /** Events that wait for one transaction where a projection has no fold. */
-const MAX_WAITING_EVENTS = 4_000;
+const MAX_PENDING_EVENTS = 4_000;
 
-/** Something that was folded cannot be: the run is to be filled batch by batch. */
+/** An event cannot be folded: the run must be filled batch by batch. */
 export class PoisonedFoldError extends Error {
   override readonly name = 'PoisonedFoldError';
 }
@@ -41,9 +40,10 @@ export class FoldFiller implements Filler {
   readonly #lanes: LanePositions;
   readonly #retries: RetryBackoff;
   #foldedTo = 0;
+  /** Events that are folded and not written yet. */
   #events = 0;
   #writtenAtMs: number;
-  #writing: Promise<void> | undefined;
+  #write: Promise<void> | undefined;
 
   constructor(options: FillOptions) {
     const { postgres, run, lanes, clock } = options;
@@ -69,56 +69,57 @@ export class FoldFiller implements Filler {
     return this.#lanes.reload();
   }
 
-  /** Ends also when what is folded is lost: then it is to be begun anew. @throws PoisonedFoldError and what does not pass */
-  async fillFrom(intake: MessageQueue): Promise<void> {
+  /** Also returns when the fold was discarded; the caller then begins again. @throws PoisonedFoldError; every terminal error */
+  async fillFrom(queue: MessageQueue): Promise<void> {
     const { signal, sleep } = this.#options;
-    const wake = () => intake.notify();
-    signal.addEventListener('abort', wake, { once: true });
+    const notify = () => queue.notify();
+    signal.addEventListener('abort', notify, { once: true });
     try {
-      await this.#foldAll(intake);
+      await this.#foldQueue(queue);
     } catch (error) {
       if (error instanceof FencedError) await sleep(FENCED_PAUSE_MS);
       else if (isRetryable(error)) await this.#retries.waitAfterFailure(error);
-      else if (isPoison(error)) throw new PoisonedFoldError(`${this.run.schema} cannot be folded`, { cause: error });
+      else if (isPoison(error))
+        throw new PoisonedFoldError(`${this.run.schema} cannot be filled by folding`, { cause: error });
       else throw error;
     } finally {
-      signal.removeEventListener('abort', wake);
-      intake.close();
-      await this.#writing?.catch(() => undefined);
+      signal.removeEventListener('abort', notify);
+      queue.close();
+      await this.#write?.catch(() => undefined);
     }
   }
 
-  async #foldAll(intake: MessageQueue): Promise<void> {
+  async #foldQueue(queue: MessageQueue): Promise<void> {
     const { signal, clock, projection, run } = this.#options;
     if (this.#lanes.parked.size > 0) throw new PoisonedFoldError(`${run.schema} has parked units`);
     const fold =
       projection.openFold?.(run.schema, this.highestPosition === 0) ?? new PendingBatches(projection, run.schema);
     this.#foldedTo = this.lowestPosition;
     while (!signal.aborted) {
-      if (intake.messages.length === 0) await this.#level(fold, intake);
+      if (queue.messages.length === 0) await this.#writeAtEnd(fold, queue);
       if (signal.aborted) break;
-      await this.#take(fold, intake);
-      if (fold.isFull || clock() - this.#writtenAtMs >= WRITE_INTERVAL_MS) await this.#write(fold);
-      await turn();
+      await this.#foldChunk(fold, queue);
+      if (fold.isFull || clock() - this.#writtenAtMs >= WRITE_INTERVAL_MS) await this.#startWrite(fold);
+      await yieldToOthers();
     }
-    await this.#write(fold);
-    await this.#writing;
+    await this.#startWrite(fold);
+    await this.#write;
   }
 
-  /** Nothing has come that is not folded: the lanes advance to the end, and then it waits. */
-  async #level(fold: Fold, intake: MessageQueue): Promise<void> {
-    this.#foldedTo = Math.max(this.#foldedTo, intake.readTo);
-    if (this.#lanes.behind(this.#foldedTo).size === 0) return intake.waitForChange();
-    const dueInMs = this.#writtenAtMs + LEVEL_INTERVAL_MS - this.#options.clock();
-    if (dueInMs > 0) return intake.waitForChange(dueInMs);
-    await this.#write(fold);
-    await this.#writing;
+  /** Moves the lanes to the end of the store when everything is folded, and waits for the next message. */
+  async #writeAtEnd(fold: Fold, queue: MessageQueue): Promise<void> {
+    this.#foldedTo = Math.max(this.#foldedTo, queue.readTo);
+    if (this.#lanes.behind(this.#foldedTo).size === 0) return queue.waitForChange();
+    const dueInMs = this.#writtenAtMs + WRITE_AT_END_INTERVAL_MS - this.#options.clock();
+    if (dueInMs > 0) return queue.waitForChange(dueInMs);
+    await this.#startWrite(fold);
+    await this.#write;
   }
 
-  async #take(fold: Fold, intake: MessageQueue): Promise<void> {
+  async #foldChunk(fold: Fold, queue: MessageQueue): Promise<void> {
     const { postgres, onMalformed } = this.#options;
     const commits: Commit[] = [];
-    const messages = intake.messages.slice(0, MAX_CHUNK_MESSAGES);
+    const messages = queue.messages.slice(0, MAX_CHUNK_MESSAGES);
     for (const message of messages) {
       if (!this.#lanes.isPending(message.lane, message.sequence)) continue;
       const commit = parseCommit(message, onMalformed);
@@ -128,36 +129,36 @@ export class FoldFiller implements Filler {
     }
     if (commits.length > 0) await fold.add(postgres.sql, commits);
     this.#foldedTo = messages.at(-1)?.sequence ?? this.#foldedTo;
-    intake.removeFirst(messages.length);
+    queue.removeFirst(messages.length);
   }
 
-  /** Begins to write; waits only for the write before. */
-  async #write(fold: Fold): Promise<void> {
+  /** Starts to write the fold. Waits for the write before, and not for this one. @throws the error of the write before */
+  async #startWrite(fold: Fold): Promise<void> {
     const { postgres, run, clock, onApplied } = this.#options;
-    await this.#writing;
-    const write = fold.drain();
+    await this.#write;
+    const writeRows = fold.drain();
     const upTo = this.#foldedTo;
     const from = this.#lanes.behind(upTo);
     const events = this.#events;
     this.#events = 0;
     this.#writtenAtMs = clock();
     if (from.size === 0) return;
-    this.#writing = postgres
+    this.#write = postgres
       .transaction(async (tx) => {
         await this.#lanes.move(tx, from, upTo);
-        await write(tx);
+        await writeRows(tx);
         await countEvents(tx, run.id, events);
       })
       .then(() => {
         this.#lanes.recordMove(from, upTo);
         onApplied(run, { events, units: 'all' });
       });
-    // It is waited for later.
-    this.#writing.catch(() => undefined);
+    // The next write awaits this one and throws its error; until then the rejection must not count as unhandled.
+    this.#write.catch(() => undefined);
   }
 }
 
-/** For a projection that has no fold: batches wait, and are applied together. */
+/** The fold of a projection that has none: it collects batches and applies them together. */
 class PendingBatches implements Fold {
   readonly #projection: Projection;
   readonly #schema: string;
@@ -170,7 +171,7 @@ class PendingBatches implements Fold {
   }
 
   get isFull(): boolean {
-    return this.#events >= MAX_WAITING_EVENTS;
+    return this.#events >= MAX_PENDING_EVENTS;
   }
 
   add(_sql: unknown, batch: CommitBatch): void {

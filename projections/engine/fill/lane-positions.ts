@@ -1,15 +1,14 @@
-/** Where the lanes of a run are, as far as this process knows, and which units of them are parked. */
-
 import type { Postgres, Tx } from '../../../platform/postgres/connection.ts';
 import { movePositions, type Positions, readPositions } from '../checkpoints/checkpoints.ts';
 import { readParked, requireParked } from '../parking/parking.ts';
 import { isActive, type Run } from '../runs/runs.ts';
 
-/** A lane is not where this process left it, but before: the database was set back. Terminal. */
+/** A checkpoint is lower than this process left it: the database was restored to an earlier state. Terminal. */
 export class CheckpointWentBackError extends Error {
   override readonly name = 'CheckpointWentBackError';
 }
 
+/** What a filler knows of its lanes: the position of each, and the parked units in them. */
 export class LanePositions {
   readonly #postgres: Postgres;
   readonly #run: Run;
@@ -17,45 +16,45 @@ export class LanePositions {
   #positions = new Map<number, number>();
   #parked = new Map<string, number>();
 
-  /** `lanes`: those that this process fills, at least one. */
+  /** `lanes`: the lanes that this process fills; at least one. */
   constructor(postgres: Postgres, run: Run, lanes: readonly number[]) {
     this.#postgres = postgres;
     this.#run = run;
     this.#lanes = lanes;
   }
 
-  /** Everything up to here is applied in all of them. */
+  /** Every lane is applied up to this position. */
   get lowestPosition(): number {
     return Math.min(...this.#positions.values());
   }
 
-  /** Something after this is applied in none of them. */
+  /** No lane is applied beyond this position. */
   get highestPosition(): number {
     return Math.max(...this.#positions.values());
   }
 
-  /** Parked units, with the position at which each stopped. */
+  /** Parked units, each with the position of the commit that failed. */
   get parked(): Map<string, number> {
     return this.#parked;
   }
 
-  /** Whether a commit of a lane is still to be applied here. */
+  /** Whether a commit is still to be applied: it is in a lane of this process and beyond the position of the lane. */
   isPending(lane: number, sequence: number): boolean {
     return sequence > (this.#positions.get(lane) ?? Number.POSITIVE_INFINITY);
   }
 
-  /** The lanes that are before a position, of some or of all. */
+  /** The lanes whose position is lower than the given one. @param among the lanes to look at; @default all of this process */
   behind(position: number, among?: Iterable<number>): Positions {
-    const found = new Map<number, number>();
+    const behind = new Map<number, number>();
     for (const lane of among ?? this.#positions.keys()) {
-      const at = this.#positions.get(lane);
-      if (at !== undefined && at < position) found.set(lane, at);
+      const own = this.#positions.get(lane);
+      if (own !== undefined && own < position) behind.set(lane, own);
     }
-    return found;
+    return behind;
   }
 
   /**
-   * Reads where they are.
+   * Reads the positions and the parked units again.
    *
    * @returns false when the run has ended
    * @throws CheckpointWentBackError
@@ -68,7 +67,8 @@ export class LanePositions {
     for (const [lane, known] of this.#positions) {
       if ((positions.get(lane) ?? 0) >= known) continue;
       throw new CheckpointWentBackError(
-        `lane ${lane} of ${this.#run.schema} was at ${known} and is at ${positions.get(lane)}`,
+        `The checkpoint of lane ${lane} of ${this.#run.schema} went back from ${known} to ${positions.get(lane)}: the database was ` +
+          'restored to an earlier state. Restart the process to fill the read model from there.',
       );
     }
     this.#parked = parked;
@@ -76,13 +76,13 @@ export class LanePositions {
     return true;
   }
 
-  /** Moves lanes in a transaction that passes over parked units. @throws FencedError */
-  async move(tx: Tx, from: Positions, to: number, skipped: readonly string[] = []): Promise<void> {
+  /** Moves the checkpoints of lanes in a transaction that skips parked units. @throws FencedError */
+  async move(tx: Tx, from: Positions, to: number, skippedUnits: readonly string[] = []): Promise<void> {
     await movePositions(tx, this.#run.id, from, to);
-    await requireParked(tx, this.#run.id, skipped);
+    await requireParked(tx, this.#run.id, skippedUnits);
   }
 
-  /** Takes note of what was committed. */
+  /** Records a move whose transaction has committed. */
   recordMove(from: Positions, to: number): void {
     for (const lane of from.keys()) this.#positions.set(lane, to);
   }

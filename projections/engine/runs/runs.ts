@@ -1,13 +1,13 @@
 /**
- * Runs: a version of a projection being filled, or serving. Each fills a schema of its own.
+ * Runs. A run fills the tables of one version of a projection, in a schema of its own.
  *
- *   (none) ──the store is empty─────────────────────────▶ serving ──another took its place──▶ retired
- *   (none) ──nothing serves, or an older version──▶ building ──level in every lane──▶ serving
- *   (none) ──asked for──▶ requested ──taken up──▶ building
- *   requested, building ──cancelled──▶ cancelled      building ──an event cannot be applied──▶ failed
+ *   (none) ── the event store is empty ─────────────────────────▶ serving ── another run replaces it ──▶ retired
+ *   (none) ── no run serves, or an older version ──▶ building ── level in every lane ──▶ serving
+ *   (none) ── an operator requests a rebuild ──▶ requested ── a process starts it ──▶ building
+ *   requested, building ── cancelled ──▶ cancelled        building ── an event cannot be applied ──▶ failed
  *
- * Every transition is one transaction here, so that whoever dies in the middle of anything leaves a run that the next process
- * goes on with. `dropping.ts` drops the schemas of runs that ended.
+ * Each transition is one transaction, so a process that crashes leaves a run with which the next process continues.
+ * `drop-runs.ts` drops the schemas of runs that ended.
  */
 
 import { LANE_COUNT } from '../../../domain/shard.ts';
@@ -15,7 +15,8 @@ import type { Postgres, Sql, Tx } from '../../../platform/postgres/connection.ts
 import type { Projection } from '../projection.ts';
 
 /**
- * For so long a process reads from the run that it last found serving. The schema of a run that ended stays at least so long.
+ * A process may read from a run for this long after it looked up which run serves. The schema of a run that ended therefore
+ * stays at least this long.
  */
 export const SERVING_RUN_TTL_MS = 1_000;
 
@@ -30,14 +31,16 @@ export interface Run {
   readonly reason: RunReason;
 }
 
-/** Newer code has taken over: this code does not know its tables. Terminal. */
+/** A run of a newer version serves, so this code does not know its tables. Terminal. */
 export class ObsoleteProjectionError extends Error {
   override readonly name = 'ObsoleteProjectionError';
 }
 
 /**
- * The run that this code fills: the one that serves, or a newer version beside it. Where nothing serves yet, readers wait
- * until a first run has caught up with the store; only in an empty store it serves at once.
+ * Finds or creates the run that this code fills: the run that serves, or a run of a newer version beside it. A first run over
+ * an empty store serves at once; over a filled store, readers wait until the run is level with the store.
+ *
+ * @throws ObsoleteProjectionError
  */
 export function ensureRun(postgres: Postgres, projection: Projection, storeIsEmpty = true): Promise<Run> {
   const { name, version } = projection;
@@ -49,7 +52,8 @@ export function ensureRun(postgres: Postgres, projection: Projection, storeIsEmp
     if (serving?.version === version) return serving;
     if (serving !== undefined && serving.version > version) {
       throw new ObsoleteProjectionError(
-        `version ${serving.version} of the projection ${name} serves, this code has version ${version}: run the newer code`,
+        `Version ${serving.version} of the projection ${name} serves, but this code has version ${version}. ` +
+          'Run code of the version that serves, or newer code.',
       );
     }
     if (unfinished?.version === version) return unfinished;
@@ -59,7 +63,7 @@ export function ensureRun(postgres: Postgres, projection: Projection, storeIsEmp
   });
 }
 
-/** The runs that are filled or wait to be, of some projections. */
+/** Reads the runs of some projections that are filled or wait to be started. */
 export function activeRuns(sql: Sql, projections: readonly string[]): Promise<Run[]> {
   return sql<Run[]>`
     select id, projection, version, schema_name as schema, status, reason from platform.projection_runs
@@ -67,7 +71,7 @@ export function activeRuns(sql: Sql, projections: readonly string[]): Promise<Ru
     order by projection, id`;
 }
 
-/** Whether a run is still filled, by whatever name. */
+/** Whether a run has not ended: it is built, serves, or is verified. */
 export async function isActive(sql: Sql, runId: number): Promise<boolean> {
   const rows = await sql`
     select 1 from platform.projection_runs
@@ -75,7 +79,7 @@ export async function isActive(sql: Sql, runId: number): Promise<boolean> {
   return rows.length > 0;
 }
 
-/** Makes the tables of a run that was asked for, once, whoever comes first. */
+/** Starts a requested run: creates its tables. Idempotent; of several processes, the first does it. */
 export function startRequestedRun(postgres: Postgres, projection: Projection, run: Run): Promise<void> {
   return postgres.transaction(async (tx) => {
     await lockProjection(tx, projection.name);
@@ -86,7 +90,7 @@ export function startRequestedRun(postgres: Postgres, projection: Projection, ru
   });
 }
 
-/** A run that never serves: it is filled as far as the one that does, compared with it, and dropped. */
+/** Creates a run that never serves: a verification fills it, compares it with the run that serves, and drops it. */
 export function createVerification(postgres: Postgres, projection: Projection): Promise<Run> {
   return postgres.transaction((tx) => createRun(tx, projection, { status: 'verifying', reason: 'verification' }));
 }
@@ -103,12 +107,12 @@ async function createRun(tx: Tx, projection: Projection, kind: Pick<Run, 'status
   return run;
 }
 
-/** Notes a run, without tables. */
+/** Inserts the row of a run; its schema does not exist yet. */
 export async function insertRun(tx: Tx, run: Omit<Run, 'id' | 'schema'>): Promise<Run> {
   const { projection, version, status, reason } = run;
   const [next] = await tx<{ id: number }[]>`
     select nextval(pg_get_serial_sequence('platform.projection_runs', 'id')) as id`;
-  if (next === undefined) throw new Error('a sequence gave no number');
+  if (next === undefined) throw new Error('Postgres returned no id for a new row of platform.projection_runs.');
   const { id } = next;
   const schema = `${projection}_v${version}_r${id}`;
   await tx`
@@ -125,7 +129,7 @@ async function createSchema(tx: Tx, projection: Projection, { id, schema }: Run)
   await projection.createTables(tx, schema);
 }
 
-/** Ends a run that has not begun to serve, if it has not ended yet. @returns whether it did now */
+/** Ends a run that does not serve. Idempotent. @returns whether this call ended it */
 export async function endRun(
   sql: Sql,
   runId: number,
@@ -138,63 +142,12 @@ export async function endRun(
   return count === 1;
 }
 
-/** Counts what was applied while a run is built. */
+/** Adds to the number of events that a run has applied, for progress displays, and notes that a process still fills it. */
 export async function countEvents(tx: Tx, runId: number, events: number): Promise<void> {
   await tx`update platform.projection_runs set events = events + ${events}, heard_at = now() where id = ${runId}`;
 }
 
-/** Held by whoever makes runs of a projection or ends them by a rule. */
+/** Locks the runs of a projection until the transaction ends: only one process at a time creates, ends or promotes one. */
 export async function lockProjection(tx: Tx, projection: string): Promise<void> {
   await tx`select pg_advisory_xact_lock(hashtextextended(${`projection ${projection}`}, 0))`;
-}
-
-/** How long the old run is held up while the new one comes level with it. */
-const PROMOTION_TIMEOUT_MS = 2_000;
-const PROMOTION_POLL_INTERVAL_MS = 20;
-
-/**
- * Lets a run that was built serve in the place of the old one, if it has passed `end` and is level with the old one in
- * every lane: a reader never goes back in time. The old run is held still for that moment.
- *
- * @returns `serving` when it serves now, `ended` when it was cancelled meanwhile
- */
-export function promoteRun(
-  postgres: Postgres,
-  run: Run,
-  end: number,
-  sleep: (ms: number) => Promise<unknown>,
-): Promise<'serving' | 'behind' | 'ended'> {
-  return postgres.transaction(async (tx) => {
-    // Whoever cancels waits for this; whoever fills the run does not.
-    await lockProjection(tx, run.projection);
-    const [own] = await tx<{ status: string }[]>`select status from platform.projection_runs where id = ${run.id}`;
-    if (own?.status !== 'building') return own?.status === 'serving' ? 'serving' : 'ended';
-    const held = await tx<{ lane: number; position: number }[]>`
-      select c.lane, c.position from platform.projection_checkpoints c
-      join platform.projection_runs r on r.id = c.run_id
-      where r.projection = ${run.projection} and r.status = 'serving'
-      order by c.lane for update of c`;
-    for (let waitedMs = 0; ; waitedMs += PROMOTION_POLL_INTERVAL_MS) {
-      const [behind] = await tx<{ lanes: number }[]>`
-        select count(*) as lanes from platform.projection_checkpoints c
-        left join unnest(${held.map(({ lane }) => lane)}::int[], ${held.map(({ position }) => position)}::bigint[])
-          as old(lane, position) on old.lane = c.lane
-        where c.run_id = ${run.id} and c.position < greatest(old.position, ${end})`;
-      if (behind?.lanes === 0) break;
-      if (waitedMs >= PROMOTION_TIMEOUT_MS) return 'behind';
-      await sleep(PROMOTION_POLL_INTERVAL_MS);
-    }
-    await tx`
-      update platform.projection_runs set status = 'retired', ended_at = now()
-      where projection = ${run.projection} and status = 'serving'`;
-    await tx`update platform.projection_runs set status = 'serving', served_at = now() where id = ${run.id}`;
-    return 'serving';
-  });
-}
-
-/** Whether every lane of a run has passed a position, whoever fills it: asked before the old run is held up. */
-export async function hasPassedPosition(sql: Sql, runId: number, position: number): Promise<boolean> {
-  const [row] = await sql<{ behind: number }[]>`
-    select count(*) as behind from platform.projection_checkpoints where run_id = ${runId} and position < ${position}`;
-  return row?.behind === 0;
 }
