@@ -158,7 +158,7 @@ function capabilities(dependencies: ApiDependencies) {
     .use(pingerRoutes(macros, { readModels }))
     .use(availabilityRoutes(macros, { readModels, clock }))
     .use(reservationRoutes(macros, { reservations, readModels }))
-    .use(eventRoutes({ authenticator, positions, exports, eventLog }))
+    .use(eventRoutes(macros, { exports, eventLog }))
     .use(historyRoutes(macros, { history }))
     .use(summaryRoutes(macros, { exports, readModels, clock }))
     .use(deadLetterRoutes({ authenticator, writes, deadLetters, deadLetterDesk }))

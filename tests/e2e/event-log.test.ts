@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { parse } from 'csv-parse/sync';
-import { COLUMN_NAMES } from '../../server/api/events/handlers.ts';
+import { COLUMN_NAMES } from '../../server/api/events/event-export.ts';
 import { type Answer, Client, fields, items } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import type { Platform } from '../support/platform.ts';

@@ -1,15 +1,16 @@
-/** The lines of an export of the event log: CSV with columns that stay, or a JSON object a line. */
+/** Exports of the event log: CSV with fixed columns, or one JSON object a line. */
 
 import { lockerOfSubject } from '../../../domain/events/envelope.ts';
 import type { EventExport, ExportedEvent } from '../../../projections/event_log/queries/events.ts';
 import { NDJSON } from '../../http/body.ts';
 import { CSV, type CsvValue, csvContentType, csvLines } from '../../http/csv.ts';
 import type { Export } from '../../http/exports.ts';
-import { invalidField, Problem, problemOf } from '../../http/problems.ts';
+import { INTERNAL_DETAIL, invalidField, Problem, problemOf } from '../../http/problems.ts';
+import { MAX_TYPES } from './schema.ts';
 
 export type ExportType = typeof CSV | typeof NDJSON;
 
-/** Further columns come behind these: their order is what readers know. */
+/** Readers rely on the order of the columns: a new column is appended. */
 const COLUMNS: Readonly<Record<string, (exported: ExportedEvent) => CsvValue>> = {
   position: ({ event }) => event.position,
   recordedAt: ({ event }) => event.recordedAt,
@@ -36,12 +37,11 @@ const COLUMNS: Readonly<Record<string, (exported: ExportedEvent) => CsvValue>> =
 export const COLUMN_NAMES = Object.keys(COLUMNS);
 const VALUES = Object.values(COLUMNS);
 
-/** Types that one request may ask for. */
-export const MAX_TYPES = 20;
+/** The longest event type that a query may name, in characters. */
 const MAX_TYPE_LENGTH = 100;
 
-/** The types of a query. @throws Problem */
-export function typesOf(types: readonly string[]): readonly string[] {
+/** Checks the types of a query. @throws Problem `validation` */
+export function requireTypes(types: readonly string[]): readonly string[] {
   if (types.length > MAX_TYPES) throw invalidField('/query/type', `must have at most ${MAX_TYPES} types`);
   if (types.some((type) => type === '' || type.length > MAX_TYPE_LENGTH)) {
     throw invalidField('/query/type', `must be types of 1 to ${MAX_TYPE_LENGTH} characters`);
@@ -49,7 +49,7 @@ export function typesOf(types: readonly string[]): readonly string[] {
   return types;
 }
 
-/** `isRest`: it goes on where another broke off, and its lines are put behind those that came then. */
+/** `isRest`: the client appends this export to an interrupted one, so that it has no header line. */
 export function eventExport(type: ExportType, { pages, upTo }: EventExport, isRest: boolean): Export {
   const headers = { 'lockfleet-position': String(upTo) };
   if (type === CSV) {
@@ -67,7 +67,7 @@ async function* ndjson(pages: EventExport['pages']): AsyncGenerator<string> {
   try {
     for await (const page of pages) yield page.map(({ event, cursor }) => line({ ...event, cursor })).join('');
   } catch (error) {
-    const problem = problemOf(error) ?? new Problem('unavailable', 500, 'Something went wrong on our side.');
+    const problem = problemOf(error) ?? new Problem('internal', 500, INTERNAL_DETAIL);
     yield line({ problem: problem.document });
     throw error;
   }
