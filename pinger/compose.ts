@@ -1,6 +1,6 @@
 /**
- * A pinger with all that it needs of the platform: its shards, the heartbeats of their units, what other processes know, and
- * what it says about itself. The same in `server` as in a process of its own.
+ * Connects a pinger to the platform: the shards of this process, the heartbeats of their units, the proofs of other processes, and the
+ * status messages of this pinger. The server and the pinger as a process of its own both use it.
  */
 
 import { subscribeToUnitChanges, type UnitChangeSubscription } from '../platform/change-feed/subscription.ts';
@@ -10,17 +10,18 @@ import { type PingerStatus, statusPeriodMs, statusSubject } from '../platform/li
 import type { ProofExchange } from '../platform/liveness/proof-exchange.ts';
 import { encodeTelemetry, telemetrySubject } from '../platform/liveness/telemetry.ts';
 import type { Nats, NatsOptions } from '../platform/nats/connection.ts';
-import { unitHeartbeatFilter, unitOfUnitSubject } from '../platform/nats/subjects.ts';
 import type { AddressResolver } from '../platform/network/address-resolver.ts';
 import type { Log } from '../platform/observability/log.ts';
 import { joinGroup } from '../platform/shards/group.ts';
 import type { Shards } from '../platform/shards/join.ts';
 import type { UnitDecider } from '../platform/units/unit-decider.ts';
+import { HeartbeatSubscriptions } from './connectivity/heartbeat-subscriptions.ts';
 import { ProofQueryBatcher } from './connectivity/proof-query-batcher.ts';
 import { type Pinger, startPinger } from './pinger.ts';
-import { systemClock } from './time/clock.ts';
+import type { PingerClock } from './runtime/clock.ts';
 import { type PingTargetSource, SHARD_LETTERS } from './units/target-list.ts';
 
+/** The name of the group of processes that divide the shards between them. */
 const GROUP = 'pinger';
 
 export interface PingerDependencies {
@@ -32,40 +33,48 @@ export interface PingerDependencies {
   readonly decider: UnitDecider;
   readonly addresses: AddressResolver;
   readonly exchange: ProofExchange;
+  readonly clock: PingerClock;
+  readonly newId: () => string;
   readonly log: Log;
 }
 
-/** A pinger that runs. It owns nothing at first. */
-export function composePinger(parts: PingerDependencies): Pick<Pinger, 'status' | 'stop'> {
-  const { config, nats, exchange, log } = parts;
-  const pingerId = Bun.randomUUIDv7();
+/** Starts a pinger, which joins the group of pingers and then monitors the shards that the group assigns to it. */
+export function composePinger(dependencies: PingerDependencies): Pick<Pinger, 'status' | 'stop'> {
+  const { config, nats, exchange, clock, newId, log } = dependencies;
+  const pingerId = newId();
   const leaving = new AbortController();
   const group = { group: GROUP, shardLetters: SHARD_LETTERS, memberId: pingerId, stop: leaving.signal };
   const shards = joinGroup({ ...group, config, nats, log });
   const changes = subscribeToUnitChanges(nats);
-  const pinger = createPinger(parts, { pingerId, shards, changes });
+  const pinger = createPinger(dependencies, { pingerId, shards, changes });
   const heartbeats = new HeartbeatSubscriptions(nats, (unit, content) =>
-    pinger.recordHeartbeat(unit, content, Date.now()),
+    pinger.recordHeartbeat(unit, content, clock.now()),
   );
-  const say = () => sayStatus(nats, statusOf(pingerId, config, shards, pinger));
-  const reshard = (owned: readonly string[]) => {
-    heartbeats.listen(owned);
-    pinger.reshard();
-    say();
+  const publishStatus = () => {
+    // Without a connection the missing status tells the platform that the shards are not monitored.
+    if (!nats.connected) return;
+    const status = createStatus({ pingerId, at: clock.now(), config, shards, pinger });
+    nats.publish(statusSubject(pingerId), JSON.stringify(status));
   };
-  const ends = [
-    shards.onChange(reshard),
-    exchange.subscribe(({ unit, evidence, atMs }) => shards.owns(unit) && pinger.recordProof(unit, evidence, atMs)),
+  const unsubscribes = [
+    shards.onChange((owned) => {
+      heartbeats.setShards(owned);
+      pinger.reshard();
+      publishStatus();
+    }),
+    exchange.subscribe(({ unit, evidence, atMs }) => {
+      if (shards.owns(unit)) pinger.recordProof(unit, evidence, atMs);
+    }),
     exchange.respond((unit) => pinger.lastProof(unit)),
   ];
-  const timer = setInterval(say, statusPeriodMs(config.pinger.intervalMs));
+  const statusTimer = setInterval(publishStatus, statusPeriodMs(config.pinger.intervalMs));
   return {
     status: () => pinger.status(),
     async stop() {
-      clearInterval(timer);
-      for (const end of ends) end();
+      clearInterval(statusTimer);
+      for (const unsubscribe of unsubscribes) unsubscribe();
       changes.close();
-      heartbeats.listen([]);
+      heartbeats.setShards([]);
       leaving.abort();
       await shards.leave();
       await pinger.stop();
@@ -73,15 +82,15 @@ export function composePinger(parts: PingerDependencies): Pick<Pinger, 'status' 
   };
 }
 
-interface PingerLinks {
+interface PingerConnections {
   readonly pingerId: string;
   readonly shards: Shards;
   readonly changes: UnitChangeSubscription;
 }
 
-function createPinger(parts: PingerDependencies, { pingerId, shards, changes }: PingerLinks): Pinger {
-  const { config, keys, natsAccess, nats, readTargets, decider, addresses, exchange, log } = parts;
-  const questions = new ProofQueryBatcher((units) => exchange.query(units));
+function createPinger(dependencies: PingerDependencies, { pingerId, shards, changes }: PingerConnections): Pinger {
+  const { config, keys, natsAccess, nats, readTargets, decider, addresses, exchange, clock, newId, log } = dependencies;
+  const proofQueries = new ProofQueryBatcher((units) => exchange.query(units));
   return startPinger({
     targets: { read: readTargets, changes },
     owns: (shard) => shards.ownsShard(shard),
@@ -90,23 +99,32 @@ function createPinger(parts: PingerDependencies, { pingerId, shards, changes }: 
     decider,
     publishTelemetry: (results) => nats.publish(telemetrySubject(pingerId), encodeTelemetry(pingerId, results)),
     canReceiveHeartbeats: () => nats.connected,
-    // Alone there is nobody to ask.
-    lastProofElsewhereMs: async (unit) => (shards.members().length > 1 ? await questions.ask(unit) : undefined),
+    // The only member of the group queries no other process and does not wait for answers.
+    lastProofElsewhereMs: async (unit) => (shards.members().length > 1 ? await proofQueries.query(unit) : undefined),
     nats: natsAccess,
-    newId: () => Bun.randomUUIDv7(),
-    clock: systemClock,
+    newId,
+    clock,
     config: config.pinger,
     log,
   });
 }
 
-function statusOf(pingerId: string, config: Config, shards: Shards, pinger: Pinger): PingerStatus {
+interface StatusSources {
+  readonly pingerId: string;
+  /** Milliseconds since 1970. */
+  readonly at: number;
+  readonly config: Config;
+  readonly shards: Shards;
+  readonly pinger: Pinger;
+}
+
+function createStatus({ pingerId, at, config, shards, pinger }: StatusSources): PingerStatus {
   const { intervalMs, timeoutMs, failuresToOffline } = config.pinger;
   const { outages, ...figures } = pinger.status();
   const owned = shards.owned();
   return {
     pingerId,
-    at: Date.now(),
+    at,
     periodMs: statusPeriodMs(intervalMs),
     shards: [...owned],
     intervalMs,
@@ -117,40 +135,4 @@ function statusOf(pingerId: string, config: Config, shards: Shards, pinger: Ping
       owned.filter((shard) => shard.startsWith(letter)).map((shard) => ({ shard, since, share })),
     ),
   };
-}
-
-function sayStatus(nats: Nats, status: PingerStatus): void {
-  // While NATS is away, that nothing comes says enough.
-  if (nats.connected) nats.publish(statusSubject(status.pingerId), JSON.stringify(status));
-}
-
-/** Hears the heartbeats of the units of some shards. */
-class HeartbeatSubscriptions {
-  readonly #nats: Nats;
-  readonly #take: (unit: string, content: Uint8Array) => void;
-  readonly #ends = new Map<string, () => void>();
-
-  constructor(nats: Nats, take: (unit: string, content: Uint8Array) => void) {
-    this.#nats = nats;
-    this.#take = take;
-  }
-
-  /** Hears those of these shards, and no others. */
-  listen(shards: readonly string[]): void {
-    for (const [shard, end] of this.#ends) {
-      if (shards.includes(shard)) continue;
-      end();
-      this.#ends.delete(shard);
-    }
-    for (const shard of shards) {
-      if (!this.#ends.has(shard)) this.#ends.set(shard, this.#subscribe(shard));
-    }
-  }
-
-  #subscribe(shard: string): () => void {
-    return this.#nats.subscribe(unitHeartbeatFilter(shard), ({ subject, data }) => {
-      const unit = unitOfUnitSubject(subject);
-      if (unit !== undefined) this.#take(unit, data);
-    });
-  }
 }

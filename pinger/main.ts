@@ -21,17 +21,19 @@ import { snapshotReader } from '../projections/bookings/queries.ts';
 import { ServingRuns } from '../projections/engine/queries/serving-runs.ts';
 import { pingTargets } from '../projections/units/queries/followers.ts';
 import { composePinger } from './compose.ts';
+import { systemClock } from './runtime/clock.ts';
 import { pingerMetrics } from './telemetry/pinger-metrics.ts';
 
 const POSTGRES_CONNECTIONS = 4;
-/** The pinger decides only on units that go offline or online, so it caches few states. */
+/** The pinger decides only when a unit goes online or offline, so the decider's cache holds few states. */
 const MAX_CACHED_STATE_BYTES = 32 * 1024 * 1024;
 
 async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const { natsUrl, databaseUrl } = requireServices(config);
   const serving = startMetrics(config, log);
   const pause = (ms: number) => sleep(ms, undefined, { signal: stop }).catch(() => undefined);
-  const patience: RetryPolicy = { signal: stop, sleep: pause, log };
+  const retryPolicy: RetryPolicy = { signal: stop, sleep: pause, log };
+  const clock = systemClock;
   const newId = () => Bun.randomUUIDv7();
   const keys = await loadKeys(config.dataDir);
   const { credsFile } = config.nats;
@@ -43,14 +45,14 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     maxConnections: POSTGRES_CONNECTIONS,
   });
   const { sql } = postgres;
-  const readModels = { sql, servingRuns: new ServingRuns(sql, () => performance.now()) };
-  await retryWithBackoff('preparing the streams', patience, () => ensureStreams(nats));
-  await retryWithBackoff('migrating the database', patience, () => migrate(postgres, log));
+  const readModels = { sql, servingRuns: new ServingRuns(sql, clock.monotonic) };
+  await retryWithBackoff('preparing the streams', retryPolicy, () => ensureStreams(nats));
+  await retryWithBackoff('migrating the database', retryPolicy, () => migrate(postgres, log));
   const decider = new UnitDecider({
     store: new NatsEventStore(nats, newId),
     loadSnapshot: snapshotReader(readModels),
     newId,
-    clock: Date.now,
+    clock: clock.now,
     random: Math.random,
     sleep: pause,
     maxCachedStateBytes: MAX_CACHED_STATE_BYTES,
@@ -60,11 +62,12 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const readTargets = (query: UnitQuery) => pingTargets(readModels, query);
   const exchange = new ProofExchange(nats, newId);
   const addresses = new AddressResolver({ denied: config.deniedAddresses, lookup: addressesOf });
-  const pinger = composePinger({ config, keys, natsAccess, nats, readTargets, decider, addresses, exchange, log });
+  const services = { nats, readTargets, decider, addresses, exchange };
+  const pinger = composePinger({ config, keys, natsAccess, ...services, clock, newId, log });
   serving?.metrics.add(pingerMetrics(() => pinger.status()));
   console.log('ready');
   try {
-    // A follower that ends before it is told to has met what no retry mends.
+    // `following` rejects on a terminal error, and the process must end. It resolves only after `stop`.
     await Promise.race([untilAborted(stop), following.then(() => untilAborted(stop))]);
   } finally {
     await pinger.stop();
@@ -76,7 +79,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
 }
 
 async function main(): Promise<number> {
-  const log = createLog((line) => process.stderr.write(line), Date.now, { process: 'pinger' });
+  const log = createLog((line) => process.stderr.write(line), systemClock.now, { process: 'pinger' });
   const stop = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort());
   try {
@@ -84,7 +87,10 @@ async function main(): Promise<number> {
     return 0;
   } catch (error) {
     if (error instanceof ConfigError) console.error(error.message);
-    else log.error('the pinger ends', { error });
+    else
+      log.error('The pinger ends because of an error that no retry can resolve. Restart it after mending the cause.', {
+        error,
+      });
     return 1;
   }
 }

@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { composePinger } from '../pinger/compose.ts';
+import { systemClock } from '../pinger/runtime/clock.ts';
 import { pingerMetrics } from '../pinger/telemetry/pinger-metrics.ts';
 import { jwksVerifier, secretVerifier, type TokenVerifier } from '../platform/auth/tokens.ts';
 import type { UnitQuery } from '../platform/change-feed/follower.ts';
@@ -75,7 +76,8 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const addresses = new AddressResolver({ denied: config.deniedAddresses, lookup: addressesOf });
   const exchange = new ProofExchange(nats, newId);
   const readTargets = (query: UnitQuery) => pingTargets(readModels, query);
-  const pinging = { config, keys, natsAccess, nats, readTargets, decider, addresses, exchange, log };
+  const liveness = { addresses, exchange, clock: systemClock };
+  const pinging = { config, keys, natsAccess, nats, readTargets, decider, ...liveness, newId, log };
   const pinger = config.roles.has('pinger') ? composePinger(pinging) : undefined;
   if (pinger !== undefined) serving?.metrics.add(pingerMetrics(() => pinger.status()));
   const onAnswer = (unit: string) => exchange.publish({ unit, evidence: 'command', atMs: clock() });

@@ -1,9 +1,9 @@
 /**
- * Who is online: evidence of every kind comes in, and each transition becomes one event.
+ * The connectivity tracker turns evidence of every kind into events: one for each transition of a unit between online and offline.
  *
- * What is kept per unit is a belief (`watch.ts`), in columns by its index; the truth is the unit's `connectivity` subject. A transition is decided
- * against the folded unit and guarded by its sequence, so two processes that own a unit for a moment cannot write two. A
- * decision that fails is not queued: the next evidence asks for it again.
+ * The tracker keeps a belief about each unit (`unit-liveness.ts`), in columns by unit index. The unit's `connectivity` subject is
+ * authoritative: a transition is decided on the folded unit and appended with its expected version, so that two processes which
+ * own a unit for a moment cannot record it twice. The tracker does not queue a decision that fails; the next evidence repeats it.
  */
 
 import {
@@ -18,7 +18,8 @@ import { toInstant, toMs } from '../../domain/vocabulary.ts';
 import { FailureLog } from '../../platform/observability/failure-log.ts';
 import type { Log } from '../../platform/observability/log.ts';
 import type { UnitDecider } from '../../platform/units/unit-decider.ts';
-import type { Clock } from '../time/clock.ts';
+import type { Clock } from '../runtime/clock.ts';
+import { TaskSet } from '../runtime/task-set.ts';
 import type { UnitIndex } from '../units/unit-index.ts';
 import { FlapDamper } from './flap-damper.ts';
 import { LivenessTable } from './liveness-table.ts';
@@ -30,15 +31,15 @@ import {
   UNKNOWN_LIVENESS,
   type UnitLiveness,
   withMiss,
-  withMissesRefuted,
+  withoutMisses,
   withProof,
   withRecordedStatus,
   withSilence,
   withUnknownStatus,
 } from './unit-liveness.ts';
 
-/** Decisions that are under way at a moment. What comes beyond waits for its next evidence. */
-const MAX_DECISIONS_UNDER_WAY = 256;
+/** Most decisions in flight. Further decisions are dropped, and the next evidence of their unit repeats them. */
+const MAX_DECISIONS_IN_FLIGHT = 256;
 /** How far the read model may lag behind a transition. */
 const READ_MODEL_LAG_MS = 10_000;
 
@@ -48,303 +49,308 @@ const SOURCE = '/lockfleet/pinger';
 export interface ConnectivityTrackerOptions {
   readonly unitIndex: Pick<UnitIndex, 'capacity' | 'nameOf'>;
   readonly decider: Pick<UnitDecider, 'decide'>;
-  /** Missed pings, or missed heartbeats, in a row that make a unit offline. */
+  /** Missed pings in a row, or intervals without a heartbeat, that make a unit offline. */
   readonly failuresToOffline: number;
   readonly newId: () => string;
   readonly clock: Clock;
-  /** Milliseconds during which heartbeats could be heard: it stands still while this process does, or its NATS is away. */
+  /** A clock of silence, in milliseconds: it advances only while this process could receive heartbeats. */
   readonly heartbeatListeningMs: () => number;
-  /** The last proof that other processes know of a unit, milliseconds since 1970; asked before it is called offline. */
+  /** The last proof of a unit in other processes, milliseconds since 1970; asked before a unit goes offline. */
   readonly lastProofElsewhereMs?: (unit: string) => Promise<number | undefined>;
   readonly log: Log;
 }
 
+type Transition = 'online' | 'offline';
+
 export class ConnectivityTracker {
   readonly #options: ConnectivityTrackerOptions;
-  readonly #watches: LivenessTable;
-  readonly #isIn: Uint8Array;
-  /** The first hex letter of the hash of the unit's name, as a number. */
+  readonly #liveness: LivenessTable;
+  /** By unit: 1 when the tracker monitors it. */
+  readonly #isMonitored: Uint8Array;
+  /** By unit: the first hex letter of the hash of its name, as a number. */
   readonly #letters: Uint8Array;
-  /** When it was last heard of, on the clock `attended`. */
-  readonly #heardMs: Float64Array;
-  /** When its status last changed here, on the clock that never jumps. */
-  readonly #changedMs: Float64Array;
-  /** Since when the unit is what it is, as the log was last heard to say, milliseconds since 1970; 0 before that. */
+  /** By unit: `heartbeatListeningMs` at its last proof. */
+  readonly #lastProofListeningMs: Float64Array;
+  /** By unit: when the tracker last set its status, on the monotonic clock. */
+  readonly #decidedMs: Float64Array;
+  /** By unit: since when it has its status in the event log, milliseconds since 1970; 0 before the first decision. */
   readonly #loggedSinceMs: Float64Array;
+  /** By unit: 1 while a decision is in flight. */
   readonly #isDeciding: Uint8Array;
-  /** Which of the units it is that have had this index: a decision may come back when another one has. */
-  readonly #tenancies: Uint32Array;
+  /** By index: how many units have left it. A decision may end when another unit has its index. */
+  readonly #generations: Uint32Array;
   readonly #counts: Record<BelievedStatus, number> = { unknown: 0, 'never-seen': 0, online: 0, offline: 0 };
-  readonly #underWay = new Set<Promise<void>>();
-  readonly #store: FailureLog;
-  readonly #vanishing: OutageDetector;
-  readonly #flapping: FlapDamper;
-  #wasOut = false;
+  readonly #decisions = new TaskSet();
+  readonly #decisionFailures: FailureLog;
+  readonly #outageDetector: OutageDetector;
+  readonly #flapDamper: FlapDamper;
+  #hadOutage = false;
   #stopped = false;
 
   constructor(options: ConnectivityTrackerOptions) {
-    const { unitIndex: roster, clock, log } = options;
-    const { capacity } = roster;
+    const { unitIndex, clock, log } = options;
+    const { capacity } = unitIndex;
     this.#options = options;
-    this.#watches = new LivenessTable(capacity);
-    this.#isIn = new Uint8Array(capacity);
+    this.#liveness = new LivenessTable(capacity);
+    this.#isMonitored = new Uint8Array(capacity);
     this.#letters = new Uint8Array(capacity);
-    this.#heardMs = new Float64Array(capacity);
-    this.#changedMs = new Float64Array(capacity);
+    this.#lastProofListeningMs = new Float64Array(capacity);
+    this.#decidedMs = new Float64Array(capacity);
     this.#loggedSinceMs = new Float64Array(capacity);
     this.#isDeciding = new Uint8Array(capacity);
-    this.#tenancies = new Uint32Array(capacity);
-    this.#store = new FailureLog('recording who is online', log);
-    this.#vanishing = new OutageDetector(clock.now);
-    this.#flapping = new FlapDamper(clock.monotonic);
+    this.#generations = new Uint32Array(capacity);
+    this.#decisionFailures = new FailureLog({
+      operation: 'recording that a unit went online or offline',
+      consequence: 'The next ping or heartbeat of the unit repeats the decision.',
+      log,
+    });
+    this.#outageDetector = new OutageDetector(clock.now);
+    this.#flapDamper = new FlapDamper(capacity, clock.monotonic);
   }
 
-  /** Watches a unit from now on. `hash`: of its name. `status`: what the read model says, believed until something else shows. */
+  /** Monitors a unit. `hash`: of its name. `status`: its status in the read model, believed until evidence contradicts it. */
   add(index: number, hash: string, status?: Connectivity['status']): void {
-    if (this.#isIn[index] === 1) return;
-    const { heartbeatListeningMs: attended, clock } = this.#options;
-    this.#isIn[index] = 1;
+    if (this.#isMonitored[index] === 1) return;
+    const { heartbeatListeningMs, clock } = this.#options;
+    this.#isMonitored[index] = 1;
     this.#letters[index] = Number.parseInt(hash.slice(0, 1), 16);
-    this.#heardMs[index] = attended();
-    this.#changedMs[index] = clock.monotonic();
+    this.#lastProofListeningMs[index] = heartbeatListeningMs();
+    this.#decidedMs[index] = clock.monotonic();
     this.#loggedSinceMs[index] = 0;
     this.#isDeciding[index] = 0;
-    this.#watches.write(index, UNKNOWN_LIVENESS);
+    this.#liveness.write(index, UNKNOWN_LIVENESS);
     this.#counts[UNKNOWN_LIVENESS.status] += 1;
-    if (status !== undefined) this.#become(index, withRecordedStatus(UNKNOWN_LIVENESS, status));
+    if (status !== undefined) this.#update(index, withRecordedStatus(UNKNOWN_LIVENESS, status));
   }
 
   remove(index: number): void {
-    if (this.#isIn[index] !== 1) return;
-    const unit = this.#options.unitIndex.nameOf(index);
-    if (unit !== undefined) this.#flapping.forget(unit);
-    this.#become(index, UNKNOWN_LIVENESS);
+    if (this.#isMonitored[index] !== 1) return;
+    this.#flapDamper.reset(index);
+    this.#update(index, UNKNOWN_LIVENESS);
     this.#counts[UNKNOWN_LIVENESS.status] -= 1;
-    this.#isIn[index] = 0;
-    this.#tenancies[index] = (this.#tenancies[index] ?? 0) + 1;
+    this.#isMonitored[index] = 0;
+    this.#generations[index] = (this.#generations[index] ?? 0) + 1;
   }
 
-  /** What the read model says of a unit; where that is not what is believed here, the log is asked again. */
+  /** Compares the belief with the read model's status. After a lasting difference the next evidence asks the event log. */
   compareWithReadModel(index: number, status: Connectivity['status']): void {
-    if (this.#isIn[index] !== 1) return;
-    const believed = this.#watches.status(index);
+    if (this.#isMonitored[index] !== 1) return;
+    const believed = this.#liveness.status(index);
     if (believed === 'unknown' || believed === status) return;
-    const unchangedMs = this.#options.clock.monotonic() - (this.#changedMs[index] ?? 0);
-    if (unchangedMs > READ_MODEL_LAG_MS) this.#become(index, withUnknownStatus(this.#watches.read(index)));
+    const unchangedMs = this.#options.clock.monotonic() - (this.#decidedMs[index] ?? 0);
+    if (unchangedMs > READ_MODEL_LAG_MS) this.#update(index, withUnknownStatus(this.#liveness.read(index)));
   }
 
-  /** A unit has proved that it is there. `atMs`: milliseconds since 1970. */
+  /** Records a proof that a unit is alive. `atMs`: milliseconds since 1970. */
   recordProof(index: number, evidence: Evidence, atMs: number): void {
-    if (this.#isIn[index] !== 1) return;
-    this.#heardMs[index] = this.#options.heartbeatListeningMs();
-    const provenMs = this.#monotonicOf(atMs);
-    if (this.#watches.refreshProof(index, evidence, provenMs)) return;
-    this.#become(index, withProof(this.#watches.read(index), evidence, provenMs, this.#options.failuresToOffline));
-    this.#act(index);
+    if (this.#isMonitored[index] !== 1) return;
+    const { heartbeatListeningMs, failuresToOffline } = this.#options;
+    this.#lastProofListeningMs[index] = heartbeatListeningMs();
+    const provenMs = this.#toMonotonic(atMs);
+    if (this.#liveness.refreshProof(index, evidence, provenMs)) return;
+    this.#update(index, withProof(this.#liveness.read(index), { evidence, atMs: provenMs }, failuresToOffline));
+    this.#decideIfDue(index);
   }
 
-  /** A ping was not answered. `sentAtMs`: milliseconds since 1970. */
+  /** Records that a unit did not answer a scheduled ping. `sentAtMs`: milliseconds since 1970. */
   recordMiss(index: number, sentAtMs: number): void {
-    if (this.#isIn[index] !== 1) return;
-    this.#become(index, withMiss(this.#watches.read(index), this.#monotonicOf(sentAtMs)));
-    this.#act(index);
+    if (this.#isMonitored[index] !== 1) return;
+    this.#update(index, withMiss(this.#liveness.read(index), this.#toMonotonic(sentAtMs)));
+    this.#decideIfDue(index);
   }
 
-  /** Looks whether a unit that only heartbeats tell of has been silent for too long. */
+  /** Checks whether a unit that proves itself by heartbeats only has been silent for `failuresToOffline` heartbeat intervals. */
   checkSilence(index: number): void {
-    if (this.#isIn[index] !== 1) return;
-    const { heartbeatListeningMs: attended, clock, failuresToOffline } = this.#options;
-    const silenceMs = attended() - (this.#heardMs[index] ?? 0);
+    if (this.#isMonitored[index] !== 1) return;
+    const { heartbeatListeningMs, clock, failuresToOffline } = this.#options;
+    const silenceMs = heartbeatListeningMs() - (this.#lastProofListeningMs[index] ?? 0);
     if (silenceMs <= failuresToOffline * HEARTBEAT_INTERVAL_MS) return;
-    this.#become(index, withSilence(this.#watches.read(index), clock.monotonic() - silenceMs));
-    this.#act(index);
+    this.#update(index, withSilence(this.#liveness.read(index), clock.monotonic() - silenceMs));
+    this.#decideIfDue(index);
   }
 
-  /** Whether missed pings say nothing about a unit, so that only silence does. */
+  /** Whether missed pings of a unit do not count, so that only silence makes it offline. */
   ignoresMisses(index: number): boolean {
-    return this.#isIn[index] === 1 && !this.#watches.isPingEvidence(index);
+    return this.#isMonitored[index] === 1 && !this.#liveness.areMissesCounted(index);
   }
 
-  /** The last proof of a unit, milliseconds since 1970. */
+  /** The last proof of a unit. `atMs`: milliseconds since 1970. */
   lastProof(index: number): { readonly evidence: Evidence; readonly atMs: number } | undefined {
-    const proof = this.#isIn[index] === 1 ? this.#watches.lastProof(index) : undefined;
-    return proof && { evidence: proof.evidence, atMs: this.#timeOf(proof.atMs) };
+    const proof = this.#isMonitored[index] === 1 ? this.#liveness.lastProof(index) : undefined;
+    return proof && { evidence: proof.evidence, atMs: this.#toSystemTime(proof.atMs) };
   }
 
-  isFlapping(unit: string): boolean {
-    return this.#flapping.isFlapping(unit);
+  isFlapping(index: number): boolean {
+    return this.#flapDamper.isFlapping(index);
   }
 
   /** How many units flap. */
   get flapping(): number {
-    return this.#flapping.count;
+    return this.#flapDamper.count;
   }
 
-  /** Where too many units are missing for it to be them. */
   outages(): Outage[] {
-    return this.#vanishing.outages();
+    return this.#outageDetector.outages();
   }
 
-  /** How many units are believed to be in each state. */
+  /** How many units are in each believed status. */
   states(): Record<BelievedStatus, number> {
     return { ...this.#counts };
   }
 
-  /** Takes no more decisions, and waits for those that are under way. */
+  /** Starts no further decisions, and waits for those in flight. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    await Promise.all(this.#underWay);
+    await this.#decisions.settled();
   }
 
   /**
-   * A moment of the clock that never jumps: a proof does not grow older or younger with the system's clock. One that lies ahead
-   * of the present is of the present.
+   * Converts milliseconds since 1970 to the monotonic clock, so that a later jump of the system clock does not change the age of a
+   * proof. A time in the future counts as the present.
    */
-  #monotonicOf(atMs: number): number {
+  #toMonotonic(atMs: number): number {
     const { clock } = this.#options;
     return clock.monotonic() - Math.max(0, clock.now() - atMs);
   }
 
-  /** The other way round. */
-  #timeOf(monotonicMs: number): number {
+  /** Converts a moment of the monotonic clock to milliseconds since 1970. */
+  #toSystemTime(monotonicMs: number): number {
     const { clock } = this.#options;
     return Math.round(clock.now() - (clock.monotonic() - monotonicMs));
   }
 
-  #become(index: number, watch: UnitLiveness): void {
-    const before = this.#watches.read(index);
-    this.#watches.write(index, watch);
+  /** Writes what is known about a unit, and adjusts all counts. */
+  #update(index: number, liveness: UnitLiveness): void {
+    const before = this.#liveness.read(index);
+    this.#liveness.write(index, liveness);
     this.#counts[before.status] -= 1;
-    this.#counts[watch.status] += 1;
-    const [wasOnline, isOnline] = [before.status === 'online', watch.status === 'online'];
+    this.#counts[liveness.status] += 1;
+    const [wasOnline, isOnline] = [before.status === 'online', liveness.status === 'online'];
     const online = Number(isOnline) - Number(wasOnline);
-    const missing = Number(isOnline && isMissing(watch)) - Number(wasOnline && isMissing(before));
-    if (online !== 0 || missing !== 0) this.#vanishing.adjustCounts(this.#letters[index] ?? 0, online, missing);
+    const missing = Number(isOnline && isMissing(liveness)) - Number(wasOnline && isMissing(before));
+    if (online !== 0 || missing !== 0) this.#outageDetector.adjustCounts(this.#letters[index] ?? 0, online, missing);
   }
 
-  #act(index: number): void {
-    if (this.#stopped || this.#isDeciding[index] === 1 || this.#underWay.size >= MAX_DECISIONS_UNDER_WAY) return;
+  /** Starts a decision when the evidence demands a transition and none is in flight for the unit. */
+  #decideIfDue(index: number): void {
+    if (this.#stopped || this.#isDeciding[index] === 1 || this.#decisions.size >= MAX_DECISIONS_IN_FLIGHT) return;
     const unit = this.#options.unitIndex.nameOf(index);
-    const transition = this.#wanted(index);
+    const transition = this.#dueTransition(index);
     if (unit === undefined || transition === undefined) return;
-    if (transition === 'offline' && this.#isOut(index)) return;
-    const tenancy = this.#tenancies[index];
-    const isStillIn = () => this.#isIn[index] === 1 && this.#tenancies[index] === tenancy;
+    if (transition === 'offline' && this.#isInOutage(index)) return;
+    const generation = this.#generations[index];
+    const isStillMonitored = () => this.#isMonitored[index] === 1 && this.#generations[index] === generation;
     this.#isDeciding[index] = 1;
-    const decision = this.#decide({ unit, index, isStillIn }, transition).then((decided) => {
-      this.#underWay.delete(decision);
-      if (!isStillIn()) return;
+    const decision = this.#decide({ unit, index, isStillMonitored }, transition);
+    this.#decisions.add(decision);
+    void decision.then((hasDecided) => {
+      if (!isStillMonitored()) return;
       this.#isDeciding[index] = 0;
-      // What came in meanwhile may ask for the opposite.
-      if (decided && this.#wanted(index) !== transition) this.#act(index);
+      // Evidence that arrived during the decision may demand the opposite transition.
+      if (hasDecided && this.#dueTransition(index) !== transition) this.#decideIfDue(index);
     });
-    this.#underWay.add(decision);
   }
 
-  #wanted(index: number): 'online' | 'offline' | undefined {
-    const { failuresToOffline, unitIndex: roster } = this.#options;
-    const watch = this.#watches.read(index);
-    const unit = roster.nameOf(index);
-    const needed =
-      watch.misses < failuresToOffline || unit === undefined
-        ? failuresToOffline
-        : this.#flapping.failuresToOffline(unit, failuresToOffline);
-    return dueTransition(watch, needed);
+  #dueTransition(index: number): Transition | undefined {
+    const { failuresToOffline } = this.#options;
+    return dueTransition(this.#liveness.read(index), this.#flapDamper.failuresToOffline(index, failuresToOffline));
   }
 
-  /** Whether so many are missing that it is us; says so when that changes. */
-  #isOut(index: number): boolean {
-    const { hasOutage: isAny } = this.#vanishing;
+  /** Whether a unit is missing in an outage. Logs when the first outage begins and when the last one ends. */
+  #isInOutage(index: number): boolean {
+    const { hasOutage } = this.#outageDetector;
     const { log } = this.#options;
-    if (isAny && !this.#wasOut) {
-      const outages = this.#vanishing.outages();
-      log.error('too many units vanish at once for it to be them: none goes offline', { outages });
+    if (hasOutage && !this.#hadOutage) {
+      log.error(
+        'Too many units disappeared at once: the network or the machine of the platform may have failed. No unit of an outage ' +
+          'goes offline until it ends. Check the network of the pinger.',
+        { outages: this.#outageDetector.outages() },
+      );
     }
-    if (!isAny && this.#wasOut) log.info('units that vanish go offline again');
-    this.#wasOut = isAny;
-    return this.#vanishing.isOutage(this.#letters[index] ?? 0);
+    if (!hasOutage && this.#hadOutage) log.info('The outage is over. Units that do not answer go offline again.');
+    this.#hadOutage = hasOutage;
+    return this.#outageDetector.isOutage(this.#letters[index] ?? 0);
   }
 
-  /** @returns whether the log was asked. Never rejects. */
-  async #decide({ unit, index, isStillIn }: Subject, transition: 'online' | 'offline'): Promise<boolean> {
+  /** Never rejects. @returns whether the event log, or another process, decided; false when neither could be asked */
+  async #decide({ unit, index, isStillMonitored }: DecisionSubject, transition: Transition): Promise<boolean> {
     const { decider, newId, clock } = this.#options;
     const meta = { commandId: newId(), actor: ACTOR, source: SOURCE };
-    let outrun = false;
+    let isRefuted = false;
     try {
       if (transition === 'offline' && (await this.#isProvenElsewhere(unit, index))) return true;
-      if (!isStillIn()) return true;
-      const evident = this.#watches.read(index);
+      if (!isStillMonitored()) return true;
+      const liveness = this.#liveness.read(index);
       const { state, appended } = await decider.decide(unit, 'connectivity', meta, (present) => {
-        outrun = transition === 'offline' && this.#isOutrun(index, evident, present);
-        if (outrun || present.registry.status !== 'registered') return [];
+        isRefuted = transition === 'offline' && this.#isRefutedByLog(index, liveness, present);
+        if (isRefuted || present.registry.status !== 'registered') return [];
         return transition === 'online'
-          ? online(evident, present, clock.now())
-          : offline(evident, present, (provenMs) => this.#timeOf(provenMs));
+          ? decideOnline(liveness, present, clock.now())
+          : decideOffline(liveness, present, (provenMs) => this.#toSystemTime(provenMs));
       });
-      this.#store.recordSuccess();
-      if (appended && transition === 'offline') this.#flapping.recordOffline(unit);
-      if (!isStillIn()) return true;
-      const watch = this.#watches.read(index);
-      this.#become(index, outrun ? withMissesRefuted(watch) : withRecordedStatus(watch, state.connectivity.status));
-      this.#loggedSinceMs[index] = sinceMsOf(state);
-      this.#changedMs[index] = clock.monotonic();
+      this.#decisionFailures.recordSuccess();
+      if (!isStillMonitored()) return true;
+      if (appended && transition === 'offline') this.#flapDamper.recordOffline(index);
+      const latest = this.#liveness.read(index);
+      this.#update(index, isRefuted ? withoutMisses(latest) : withRecordedStatus(latest, state.connectivity.status));
+      this.#loggedSinceMs[index] = statusSinceMs(state);
+      this.#decidedMs[index] = clock.monotonic();
     } catch (error) {
-      this.#store.recordFailure(error);
+      this.#decisionFailures.recordFailure(error);
       return false;
     }
     return true;
   }
 
-  /** Whether another process has heard the unit since it began to miss here: then the misses do not count. */
+  /** Whether another process has a proof of the unit that is newer than its misses here. The misses then do not count. */
   async #isProvenElsewhere(unit: string, index: number): Promise<boolean> {
     const provenAtMs = await this.#options.lastProofElsewhereMs?.(unit).catch(() => undefined);
     if (this.#options.unitIndex.nameOf(index) !== unit) return false;
-    const watch = this.#watches.read(index);
-    const { missingSinceMs } = watch;
+    const liveness = this.#liveness.read(index);
+    const { missingSinceMs } = liveness;
     if (provenAtMs === undefined || missingSinceMs === undefined) return false;
-    if (this.#monotonicOf(provenAtMs) <= missingSinceMs) return false;
-    this.#become(index, { ...withMissesRefuted(watch), status: watch.status });
+    if (this.#toMonotonic(provenAtMs) <= missingSinceMs) return false;
+    this.#update(index, { ...withoutMisses(liveness), status: liveness.status });
     return true;
   }
 
   /**
-   * Whether the log heard of the unit after it began to miss here. What it said before is no news: only on a clock that was set
-   * back meanwhile is that later than the misses.
+   * Whether the event log says that the unit went online after its first miss here. A status that this tracker has seen before
+   * does not count: only after a step back of the system clock does it look later than the misses.
    */
-  #isOutrun(index: number, { missingSinceMs }: UnitLiveness, state: UnitState): boolean {
+  #isRefutedByLog(index: number, { missingSinceMs }: UnitLiveness, state: UnitState): boolean {
     if (state.connectivity.status !== 'online' || missingSinceMs === undefined) return false;
-    const sinceMs = sinceMsOf(state);
-    return sinceMs !== this.#loggedSinceMs[index] && this.#monotonicOf(sinceMs) > missingSinceMs;
+    const sinceMs = statusSinceMs(state);
+    return sinceMs !== this.#loggedSinceMs[index] && this.#toMonotonic(sinceMs) > missingSinceMs;
   }
 }
 
-/** The unit of a decision. */
-interface Subject {
+interface DecisionSubject {
   readonly unit: string;
   readonly index: number;
-  /** Whether the index means this unit still. */
-  readonly isStillIn: () => boolean;
+  /** Whether the index still belongs to this unit. */
+  readonly isStillMonitored: () => boolean;
 }
 
 function isMissing({ misses, isSilent }: UnitLiveness): boolean {
   return misses > 0 || isSilent;
 }
 
-function online({ lastProof }: UnitLiveness, { connectivity }: UnitState, nowMs: number): EventDraft[] {
+function decideOnline({ lastProof }: UnitLiveness, { connectivity }: UnitState, nowMs: number): EventDraft[] {
   return lastProof === undefined ? [] : markUnitOnline(connectivity, lastProof.evidence, nowMs);
 }
 
-function offline(
+function decideOffline(
   { misses, lastProof }: UnitLiveness,
   { connectivity }: UnitState,
-  timeOf: (monotonicMs: number) => number,
+  toSystemTime: (monotonicMs: number) => number,
 ): EventDraft[] {
   if (connectivity.status !== 'online') return [];
-  const provenAtMs = lastProof === undefined ? 0 : timeOf(lastProof.atMs);
+  const provenAtMs = lastProof === undefined ? 0 : toSystemTime(lastProof.atMs);
   return markUnitOffline(connectivity, Math.max(1, misses), toInstant(Math.max(provenAtMs, toMs(connectivity.since))));
 }
 
-/** 0 of a unit that was never seen. */
-function sinceMsOf({ connectivity }: UnitState): number {
+/** Milliseconds since 1970; 0 for a unit that was never seen. */
+function statusSinceMs({ connectivity }: UnitState): number {
   return connectivity.status === 'never-seen' ? 0 : toMs(connectivity.since);
 }

@@ -1,55 +1,68 @@
 /**
- * Units that go offline and come back again and again. Each time counts, and is forgotten with time; from some on, the unit
- * must be missing for longer until it is called offline. That it is online is believed at once, as of any unit.
+ * Flap damping: each time a unit goes offline adds one to its penalty, and the penalty decays with time. A unit with a high penalty
+ * flaps, and more misses are needed to call it offline. A proof brings any unit online at once.
  */
 
-/** From so many on, a unit flaps. */
+/** The penalty from which on a unit flaps. */
 export const FLAPPING_FROM = 3;
-/** In this time one of them is forgotten. */
+/** The time in which a penalty decays by one. */
 export const FLAP_DECAY_MS = 600_000;
-/** The misses that are needed double with each further one, this often at most. */
+/** Each offline beyond `FLAPPING_FROM` doubles the misses that are needed, at most this often. */
 export const MAX_DOUBLINGS = 3;
-/** Units that are remembered; of further ones each time is the first. */
-const MAX_UNITS = 100_000;
 
+/** Keeps penalties by unit index. */
 export class FlapDamper {
   readonly #monotonic: () => number;
-  readonly #units = new Map<string, { penalty: number; atMs: number }>();
+  readonly #penalties: Float64Array;
+  /** When each penalty was last raised, on the monotonic clock. */
+  readonly #raisedMs: Float64Array;
+  /** Units that may have a penalty. */
+  readonly #penalized = new Set<number>();
 
-  /** `monotonic`: milliseconds of a clock that never jumps. */
-  constructor(monotonic: () => number) {
+  /** `capacity`: one more than the highest index. `monotonic`: milliseconds of the monotonic clock. */
+  constructor(capacity: number, monotonic: () => number) {
     this.#monotonic = monotonic;
+    this.#penalties = new Float64Array(capacity);
+    this.#raisedMs = new Float64Array(capacity);
   }
 
-  recordOffline(unit: string): void {
-    const penalty = this.#penalty(unit) + 1;
-    if (this.#units.size < MAX_UNITS || this.#units.has(unit))
-      this.#units.set(unit, { penalty, atMs: this.#monotonic() });
+  recordOffline(index: number): void {
+    this.#penalties[index] = this.#penalty(index) + 1;
+    this.#raisedMs[index] = this.#monotonic();
+    this.#penalized.add(index);
   }
 
-  forget(unit: string): void {
-    this.#units.delete(unit);
+  /** Removes the penalty of a unit. */
+  reset(index: number): void {
+    this.#penalties[index] = 0;
+    this.#penalized.delete(index);
   }
 
-  isFlapping(unit: string): boolean {
-    return this.#units.size > 0 && this.#penalty(unit) >= FLAPPING_FROM - 1 / 2;
+  isFlapping(index: number): boolean {
+    return this.#penalty(index) >= FLAPPING_FROM - 1 / 2;
   }
 
-  /** How many flap. */
+  /** How many units flap. */
   get count(): number {
-    for (const unit of this.#units.keys()) if (this.#penalty(unit) === 0) this.#units.delete(unit);
-    return [...this.#units.keys()].filter((unit) => this.isFlapping(unit)).length;
+    let flapping = 0;
+    for (const index of this.#penalized) {
+      if (this.#penalty(index) === 0) this.reset(index);
+      else if (this.isFlapping(index)) flapping += 1;
+    }
+    return flapping;
   }
 
-  /** How many misses make this unit offline, where so many do with others. */
-  failuresToOffline(unit: string, failures: number): number {
-    if (!this.isFlapping(unit)) return failures;
-    const doublings = Math.round(this.#penalty(unit)) - FLAPPING_FROM + 1;
+  /** How many misses in a row make this unit offline. `failures`: how many do for a unit that does not flap. */
+  failuresToOffline(index: number, failures: number): number {
+    if (!this.isFlapping(index)) return failures;
+    const doublings = Math.round(this.#penalty(index)) - FLAPPING_FROM + 1;
     return failures * 2 ** Math.min(MAX_DOUBLINGS, doublings);
   }
 
-  #penalty(unit: string): number {
-    const known = this.#units.get(unit);
-    return known === undefined ? 0 : Math.max(0, known.penalty - (this.#monotonic() - known.atMs) / FLAP_DECAY_MS);
+  /** The penalty now, after decay. */
+  #penalty(index: number): number {
+    const penalty = this.#penalties[index] ?? 0;
+    if (penalty === 0) return 0;
+    return Math.max(0, penalty - (this.#monotonic() - (this.#raisedMs[index] ?? 0)) / FLAP_DECAY_MS);
   }
 }

@@ -1,21 +1,22 @@
-/** What is known about each unit (`watch.ts`), as columns. */
+/** The `UnitLiveness` of every unit, as columns by unit index. */
 
 import { type BelievedStatus, type Evidence, UNKNOWN_LIVENESS, type UnitLiveness } from './unit-liveness.ts';
 
-export const BELIEVED_STATUSES: readonly BelievedStatus[] = ['unknown', 'never-seen', 'online', 'offline'];
-const ONLINE = BELIEVED_STATUSES.indexOf('online');
-const EVIDENCE: readonly (Evidence | undefined)[] = [undefined, 'ping', 'heartbeat', 'command'];
+const STATUSES: readonly BelievedStatus[] = ['unknown', 'never-seen', 'online', 'offline'];
+const ONLINE = STATUSES.indexOf('online');
+const EVIDENCES: readonly (Evidence | undefined)[] = [undefined, 'ping', 'heartbeat', 'command'];
+/** Bits of a unit's flags. */
 const SILENT = 1;
-const UNPINGABLE = 2;
+const MISSES_IGNORED = 2;
 const MAX_MISSES = 0xff_ff;
 
 export class LivenessTable {
-  /** By `BELIEVED`. */
+  /** Positions in `STATUSES`. */
   readonly #statuses: Uint8Array;
   readonly #misses: Uint16Array;
   readonly #flags: Uint8Array;
   readonly #missingSinceMs: Float64Array;
-  /** By `EVIDENCE`. */
+  /** Positions in `EVIDENCES`. */
   readonly #evidences: Uint8Array;
   readonly #provenMs: Float64Array;
 
@@ -29,58 +30,55 @@ export class LivenessTable {
   }
 
   read(index: number): UnitLiveness {
-    const status = BELIEVED_STATUSES[this.#statuses[index] ?? 0] ?? UNKNOWN_LIVENESS.status;
+    const status = this.status(index);
     const misses = this.#misses[index] ?? 0;
-    const flags = this.#flags[index] ?? 0;
-    const isSilent = (flags & SILENT) !== 0;
+    const isSilent = ((this.#flags[index] ?? 0) & SILENT) !== 0;
     const lastProof = this.lastProof(index);
     return {
       status,
       misses,
-      isSilent: isSilent,
-      isPingEvidence: (flags & UNPINGABLE) === 0,
+      isSilent,
+      areMissesCounted: this.areMissesCounted(index),
       ...(misses > 0 || isSilent ? { missingSinceMs: this.#missingSinceMs[index] ?? 0 } : {}),
       ...(lastProof === undefined ? {} : { lastProof }),
     };
   }
 
-  write(
-    index: number,
-    { status, misses, missingSinceMs, isSilent: withSilence, isPingEvidence: pingable, lastProof }: UnitLiveness,
-  ): void {
-    this.#statuses[index] = BELIEVED_STATUSES.indexOf(status);
+  write(index: number, { status, misses, missingSinceMs, isSilent, areMissesCounted, lastProof }: UnitLiveness): void {
+    this.#statuses[index] = STATUSES.indexOf(status);
     this.#misses[index] = Math.min(misses, MAX_MISSES);
-    this.#flags[index] = (withSilence ? SILENT : 0) | (pingable ? 0 : UNPINGABLE);
+    this.#flags[index] = (isSilent ? SILENT : 0) | (areMissesCounted ? 0 : MISSES_IGNORED);
     this.#missingSinceMs[index] = missingSinceMs ?? 0;
-    this.#evidences[index] = EVIDENCE.indexOf(lastProof?.evidence);
+    this.#evidences[index] = EVIDENCES.indexOf(lastProof?.evidence);
     this.#provenMs[index] = lastProof?.atMs ?? 0;
   }
 
   status(index: number): BelievedStatus {
-    return BELIEVED_STATUSES[this.#statuses[index] ?? 0] ?? UNKNOWN_LIVENESS.status;
+    return STATUSES[this.#statuses[index] ?? 0] ?? UNKNOWN_LIVENESS.status;
   }
 
-  isPingEvidence(index: number): boolean {
-    return ((this.#flags[index] ?? 0) & UNPINGABLE) === 0;
+  areMissesCounted(index: number): boolean {
+    return ((this.#flags[index] ?? 0) & MISSES_IGNORED) === 0;
   }
 
   lastProof(index: number): UnitLiveness['lastProof'] {
-    const evidence = EVIDENCE[this.#evidences[index] ?? 0];
+    const evidence = EVIDENCES[this.#evidences[index] ?? 0];
     return evidence === undefined ? undefined : { evidence, atMs: this.#provenMs[index] ?? 0 };
   }
 
   /**
-   * Notes a further proof of a unit of which nobody doubts that it is there. Tens of thousands come in a second.
-   * @returns false when there is something else to say about it
+   * Updates the last proof of a unit that is online without a miss, which is the case for tens of thousands of proofs a second, without
+   * building a `UnitLiveness`.
+   * @returns false, and changes nothing, when the unit is in any other state
    */
   refreshProof(index: number, evidence: Evidence, atMs: number): boolean {
-    const isUndisputed =
+    const isSteadilyOnline =
       this.#statuses[index] === ONLINE &&
       this.#misses[index] === 0 &&
       this.#flags[index] === 0 &&
       this.#evidences[index] !== 0;
-    if (!isUndisputed) return false;
-    this.#evidences[index] = EVIDENCE.indexOf(evidence);
+    if (!isSteadilyOnline) return false;
+    this.#evidences[index] = EVIDENCES.indexOf(evidence);
     this.#provenMs[index] = Math.max(atMs, this.#provenMs[index] ?? 0);
     return true;
   }

@@ -1,95 +1,101 @@
 /**
- * What this process knows about one unit, and what that asks of the log. Pure.
+ * What this process knows about one unit, and the transition that follows from it. Pure functions.
  *
- *   unknown ──first evidence──▶ what the log says, from then on:
+ *   unknown ──first evidence──▶ the status in the event log, and from then on:
  *   never-seen ──proof──▶ online ──misses in a row, or silence──▶ offline ──proof──▶ online
  *
- * `unknown` is a belief to be checked: the process has just started, or the read model says something else.
+ * `unknown` means that this process must ask the event log: the process has just started, or the read model disagrees.
  */
 
 import type { Connectivity } from '../../domain/connectivity/connectivity.ts';
 import type { EventOf } from '../../domain/events/catalogue.ts';
 
 export type Evidence = EventOf<'UnitWentOnline'>['evidence'];
+/** The status of a unit as this process believes it; the event log decides. */
 export type BelievedStatus = 'unknown' | Connectivity['status'];
 
+/** A proof that a unit is alive. `atMs`: on the monotonic clock. */
+export interface LivenessProof {
+  readonly evidence: Evidence;
+  readonly atMs: number;
+}
+
+/** Times are on the monotonic clock. */
 export interface UnitLiveness {
   readonly status: BelievedStatus;
-  /** Pings in a row that were not answered. */
+  /** Missed pings since the last proof. */
   readonly misses: number;
-  /** When the first of them was sent, or the silence began, on the clock that never jumps. */
+  /** When the first of these pings was sent, or when the silence began. */
   readonly missingSinceMs?: number;
-  /** Neither pings nor anything else has been heard for too long. */
+  /** Whether neither an answer nor a heartbeat has arrived for longer than allowed. */
   readonly isSilent: boolean;
   /**
-   * Whether missed pings say anything. Not at a unit that proves by other means that it is there while its pings go
-   * unanswered: that is a network through which pings do not come, and the unit would go offline and online for ever.
+   * Whether missed pings count. False for a unit that sends other proofs while its pings stay unanswered: the network blocks its
+   * pings, and the unit would go offline and online for ever.
    */
-  readonly isPingEvidence: boolean;
-  /** The newest, on the clock that never jumps. */
-  readonly lastProof?: { readonly evidence: Evidence; readonly atMs: number };
+  readonly areMissesCounted: boolean;
+  readonly lastProof?: LivenessProof;
 }
 
 export const UNKNOWN_LIVENESS: UnitLiveness = {
   status: 'unknown',
   misses: 0,
   isSilent: false,
-  isPingEvidence: true,
+  areMissesCounted: true,
 };
 
-/** The unit has proved that it is there. `atMs`: on the clock that never jumps. */
+/** A proof arrived: it ends misses and silence. Proofs may arrive in any order; the newest time stays. */
 export function withProof(
-  watch: UnitLiveness,
-  evidence: Evidence,
-  atMs: number,
+  liveness: UnitLiveness,
+  { evidence, atMs }: LivenessProof,
   failuresToOffline: number,
 ): UnitLiveness {
-  const { status, misses, isPingEvidence: pingable, lastProof } = watch;
+  const { status, misses, areMissesCounted, lastProof } = liveness;
   return {
     status,
     misses: 0,
     isSilent: false,
-    isPingEvidence: evidence === 'ping' || (pingable && misses < failuresToOffline),
+    areMissesCounted: evidence === 'ping' || (areMissesCounted && misses < failuresToOffline),
     lastProof: { evidence, atMs: Math.max(atMs, lastProof?.atMs ?? atMs) },
   };
 }
 
-/** A ping that was sent at `atMs` was not answered. */
-export function withMiss(watch: UnitLiveness, atMs: number): UnitLiveness {
-  if (!watch.isPingEvidence) return watch;
-  return { ...watch, misses: watch.misses + 1, missingSinceMs: watch.missingSinceMs ?? atMs };
+/** The unit did not answer a ping that was sent at `sentAtMs`. */
+export function withMiss(liveness: UnitLiveness, sentAtMs: number): UnitLiveness {
+  if (!liveness.areMissesCounted) return liveness;
+  return { ...liveness, misses: liveness.misses + 1, missingSinceMs: liveness.missingSinceMs ?? sentAtMs };
 }
 
-/** Nothing has been heard since `sinceMs`, though it should have. */
-export function withSilence(watch: UnitLiveness, sinceMs: number): UnitLiveness {
-  return { ...watch, isSilent: true, missingSinceMs: watch.missingSinceMs ?? sinceMs };
+/** The unit has sent nothing since `sinceMs`, for longer than allowed. */
+export function withSilence(liveness: UnitLiveness, sinceMs: number): UnitLiveness {
+  return { ...liveness, isSilent: true, missingSinceMs: liveness.missingSinceMs ?? sinceMs };
 }
 
-/** What stands in the log. */
-export function withRecordedStatus(watch: UnitLiveness, status: Connectivity['status']): UnitLiveness {
-  return { ...watch, status };
+/** The event log says `status`. */
+export function withRecordedStatus(liveness: UnitLiveness, status: Connectivity['status']): UnitLiveness {
+  return { ...liveness, status };
 }
 
-/** The log knows a newer proof than the misses: somebody else has heard the unit meanwhile. They do not count. */
-export function withMissesRefuted({ isPingEvidence: pingable, lastProof }: UnitLiveness): UnitLiveness {
+/** Another process has a proof that is newer than the misses: they do not count. */
+export function withoutMisses({ areMissesCounted, lastProof }: UnitLiveness): UnitLiveness {
   return {
     status: 'online',
     misses: 0,
     isSilent: false,
-    isPingEvidence: pingable,
+    areMissesCounted,
     ...(lastProof === undefined ? {} : { lastProof }),
   };
 }
 
-/** The read model, which may lag, says something else: the next evidence asks the log. */
-export function withUnknownStatus(watch: UnitLiveness): UnitLiveness {
-  return { ...watch, status: 'unknown' };
+/** The read model, which may lag, disagrees: the next evidence makes the process ask the event log. */
+export function withUnknownStatus(liveness: UnitLiveness): UnitLiveness {
+  return { ...liveness, status: 'unknown' };
 }
 
-/** The transition that the evidence asks for, if any. */
-export function dueTransition(watch: UnitLiveness, failuresToOffline: number): 'online' | 'offline' | undefined {
-  const { status, misses, lastProof } = watch;
-  if (watch.isSilent || misses >= failuresToOffline) {
+/** The transition that the evidence demands; `undefined` when it demands none. */
+export function dueTransition(liveness: UnitLiveness, failuresToOffline: number): 'online' | 'offline' | undefined {
+  const { status, misses, isSilent, lastProof } = liveness;
+  if (isSilent || misses >= failuresToOffline) {
     return status === 'online' || status === 'unknown' ? 'offline' : undefined;
   }
   return lastProof !== undefined && misses === 0 && status !== 'online' ? 'online' : undefined;

@@ -1,40 +1,46 @@
 /**
- * The threads that ping. A task is a thread's part of a slot; one thread has many slots under way, as each lasts as long as
- * its slowest unit.
+ * The pool of threads that ping. A task is one thread's part of a slot. A thread runs many tasks at a time, because each task lasts
+ * as long as its slowest unit.
  *
- * A unit always meets the same thread, which may have a connection to it: so each thread is a pool of one. `atomics:
- * 'disabled'`: with the default, the event loop of an idle thread stands still, and with it every open socket. A thread that
- * dies takes its tasks with it: it is replaced, and they are run once more; so is one whose task hangs. Tasks have no abort
- * signal: piscina gives an abortable task a thread of its own, and units that do not answer would make the others wait.
+ * A unit is always pinged by one thread, which may keep a connection to it; the pool therefore holds one piscina pool of one thread
+ * for each thread. Three settings of piscina matter:
+ *
+ * - `atomics: 'disabled'`: by default an idle thread blocks its event loop, and with it every open socket.
+ * - No abort signals: piscina gives an abortable task a whole thread, and unresponsive units would delay all others.
+ * - `concurrentTasksPerWorker` lets one thread run many tasks. The pool discards further tasks instead of queueing them: a ping
+ *   that leaves late measures nothing.
+ *
+ * A thread that exits, or whose task hangs, is replaced, and its tasks run once more on the new thread.
  */
 
 import { Piscina } from 'piscina';
 import { FailureLog } from '../../platform/observability/failure-log.ts';
 import type { Log } from '../../platform/observability/log.ts';
+import { TaskSet } from '../runtime/task-set.ts';
 import { SlotResults } from './slot-results.ts';
 import type { SlotTask, ThreadSettings } from './slot-task.ts';
 
-/** Tasks that one thread has under way. */
+/** Most tasks of one thread at a time; further tasks are discarded. */
 const MAX_TASKS_PER_THREAD = 128;
-/** How much longer than a slot and the time-out of a ping a task may take before its thread is taken for dead. */
+/** A task hangs when it exceeds `taskMs` by this much. */
 const TASK_GRACE_MS = 3_000;
-/** How often a task is run when its thread dies. */
+/** Most runs of one task: it runs a second time when the first run fails. */
 const MAX_TASK_ATTEMPTS = 2;
 
 class HungTaskError extends Error {
   override readonly name = 'HungTaskError';
 
-  constructor() {
-    super('the task did not end in time');
+  constructor(afterMs: number) {
+    super(`a slot did not end within ${afterMs} ms`);
   }
 }
 
 export interface PingPoolOptions {
   /** The file that a thread runs; it exports `pingSlot`. */
   readonly worker: URL;
-  /** At most; each is started by its first task. */
+  /** Most threads; each starts with its first task. */
   readonly threads: number;
-  /** Milliseconds from the beginning of the first slot of a task to its end, at most. */
+  /** The longest regular duration of a task, in milliseconds. */
   readonly taskMs: number;
   readonly settings: ThreadSettings;
   readonly log: Log;
@@ -49,53 +55,59 @@ export class PingPool {
     this.#options = options;
   }
 
-  /** How many threads have been needed so far. */
-  get threads(): number {
+  /** How many threads have started. */
+  get startedThreads(): number {
     return this.#threads.size;
   }
 
-  /** How many threads have died and been replaced. */
+  /** How many threads have died or hung and been replaced. */
   get replacedThreads(): number {
     return [...this.#threads.values()].reduce((sum, { replaced }) => sum + replaced, 0);
   }
 
   /**
-   * Pings units on a thread, by its number.
-   * @returns what came of it, or `undefined` when the thread could not do it, or has no place for it: then nothing is known.
+   * Runs a task on the thread with this number. Never rejects.
+   * @returns the results, or `undefined` when the thread failed or has no capacity: then nothing is known about the units
    */
   async ping(thread: number, task: SlotTask): Promise<SlotResults | undefined> {
     if (this.#stopped || thread >= this.#options.threads) return undefined;
-    const pinging = this.#threads.get(thread) ?? new PingThread(this.#options);
-    this.#threads.set(thread, pinging);
-    return await pinging.ping(task);
+    const pingThread = this.#threads.get(thread) ?? new PingThread(this.#options);
+    this.#threads.set(thread, pingThread);
+    return await pingThread.ping(task);
   }
 
-  /** Ends the threads; tasks under way give `undefined`. */
+  /** Ends all threads. Tasks that are running resolve to `undefined`. */
   async stop(): Promise<void> {
     this.#stopped = true;
     await Promise.all([...this.#threads.values()].map((thread) => thread.stop()));
   }
 }
 
+/** One thread and its replacements. */
 class PingThread {
   readonly #options: PingPoolOptions;
-  readonly #outage: FailureLog;
+  readonly #failures: FailureLog;
   #piscina: Piscina<SlotTask, ArrayBuffer>;
-  /** Threads that are on their way out. */
-  readonly #ending = new Set<Promise<void>>();
-  #underWay = 0;
+  /** Replaced threads that are shutting down. */
+  readonly #shutdowns = new TaskSet();
+  #runningTasks = 0;
   #stopped = false;
   replaced = 0;
 
   constructor(options: PingPoolOptions) {
     this.#options = options;
-    this.#outage = new FailureLog('pinging on a thread', options.log);
+    this.#failures = new FailureLog({
+      operation: 'pinging on a thread',
+      consequence:
+        'The slot runs once more, on a new thread when the old one died or hung. No unit is judged by a slot that fails twice.',
+      log: options.log,
+    });
     this.#piscina = this.#start();
   }
 
   async ping(task: SlotTask): Promise<SlotResults | undefined> {
-    if (this.#underWay >= MAX_TASKS_PER_THREAD) return undefined;
-    this.#underWay += 1;
+    if (this.#runningTasks >= MAX_TASKS_PER_THREAD) return undefined;
+    this.#runningTasks += 1;
     try {
       for (let attempt = 1; attempt <= MAX_TASK_ATTEMPTS && !this.#stopped; attempt += 1) {
         const results = await this.#attempt(task);
@@ -103,40 +115,40 @@ class PingThread {
       }
       return undefined;
     } finally {
-      this.#underWay -= 1;
+      this.#runningTasks -= 1;
     }
   }
 
   async stop(): Promise<void> {
     this.#stopped = true;
-    await Promise.all([this.#piscina.destroy(), ...this.#ending]);
+    await Promise.all([this.#piscina.destroy(), this.#shutdowns.settled()]);
   }
 
   async #attempt(task: SlotTask): Promise<SlotResults | undefined> {
     const piscina = this.#piscina;
     const hung = Promise.withResolvers<never>();
-    const deadline = setTimeout(() => hung.reject(new HungTaskError()), this.#options.taskMs + TASK_GRACE_MS);
+    const deadlineMs = this.#options.taskMs + TASK_GRACE_MS;
+    const deadline = setTimeout(() => hung.reject(new HungTaskError(deadlineMs)), deadlineMs);
     try {
       const buffer = await Promise.race([piscina.run(task), hung.promise]);
-      this.#outage.recordSuccess();
+      this.#failures.recordSuccess();
       return new SlotResults(buffer);
     } catch (error) {
       if (this.#stopped) return undefined;
-      this.#outage.recordFailure(error);
-      // A thread that fails while it starts is not replaced by piscina.
-      if (error instanceof HungTaskError || piscina.threads.length === 0) this.#startAnew(piscina);
+      this.#failures.recordFailure(error);
+      // Piscina does not replace a thread that fails while it starts.
+      if (error instanceof HungTaskError || piscina.threads.length === 0) this.#replace(piscina);
       return undefined;
     } finally {
       clearTimeout(deadline);
     }
   }
 
-  /** Replaces the thread, unless another task has done it already. */
-  #startAnew(old: Piscina<SlotTask, ArrayBuffer>): void {
-    if (old !== this.#piscina) return;
+  /** Replaces the thread, unless another task of it already has. */
+  #replace(failed: Piscina<SlotTask, ArrayBuffer>): void {
+    if (failed !== this.#piscina) return;
     this.#piscina = this.#start();
-    const ending = old.destroy().finally(() => this.#ending.delete(ending));
-    this.#ending.add(ending);
+    this.#shutdowns.add(failed.destroy());
   }
 
   #start(): Piscina<SlotTask, ArrayBuffer> {
@@ -152,7 +164,9 @@ class PingThread {
       recordTiming: false,
       workerData: settings,
     });
-    piscina.on('error', (error) => log.warn('a thread of the pinger failed', { error }));
+    piscina.on('error', (error) =>
+      log.warn('A ping thread failed outside of a task. Piscina replaces the thread if it died.', { error }),
+    );
     piscina.on('workerDestroy', () => {
       if (!this.#stopped) this.replaced += 1;
     });

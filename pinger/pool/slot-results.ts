@@ -3,43 +3,43 @@
 import { CONFIGURATION_HASH_BYTES, PING_ANOMALIES } from '../probes/probe.ts';
 import { EPOCH_BYTES } from '../units/unit-table.ts';
 
-/** What came of one ping. */
+/** The outcome of one ping. */
 export const PING_OUTCOME = {
-  /** Nothing is known: the thread stood still, or had no place or no descriptor left. Never counts against the unit. */
+  /** The thread stalled, or had no capacity or descriptor left: the pinger learns nothing, and the unit is not judged. */
   discarded: 0,
   answered: 1,
-  /** No answer in time, no connection, or an answer that is no success. */
+  /** The unit did not answer in time, refused the connection, or answered without success. */
   missed: 2,
-  /** Only answers with a wrong nonce, MAC or shape: no answer, but somebody gave them. */
+  /** A miss during which answers with a wrong nonce, MAC or shape arrived. */
   forged: 3,
 } as const;
 export type PingOutcome = (typeof PING_OUTCOME)[keyof typeof PING_OUTCOME];
 
 const F64 = 8;
 const F32 = 4;
-/** Bytes of a ping in each column, in an order that keeps every column aligned. */
+/** Bytes of one ping in all columns; wide columns come first, so that every column is aligned. */
 const ROW_BYTES = F64 * 4 + F32 + EPOCH_BYTES + CONFIGURATION_HASH_BYTES + 1;
 const HEADER_BYTES = PING_ANOMALIES.length * F64;
 
-/** The results of a task, over one buffer that is handed from thread to thread. Every column has an entry for each unit. */
+/** The results of one task. Every column has an entry for each ping of the task, in its order. The buffer moves between threads. */
 export class SlotResults {
   readonly buffer: ArrayBuffer;
   readonly count: number;
-  /** By `STRAYS`. */
+  /** Counts since the last results of the thread, in the order of `PING_ANOMALIES`. */
   readonly anomalies: Float64Array;
-  /** When the ping was sent, milliseconds since 1970. */
+  /** When the ping was sent, milliseconds since 1970; 0 when it was not sent. */
   readonly sentAtMs: Float64Array;
-  /** From the send to the arrival of the answer; NaN without one. */
+  /** Response time from sending to the arrival of the answer; NaN without an answer. */
   readonly rttMs: Float64Array;
-  /** The last event in the unit's log. */
+  /** The seq of the last event in the unit's log. */
   readonly lastSeqs: Float64Array;
-  /** By how many milliseconds the unit's clock is ahead; NaN where the answer does not tell. */
+  /** Unit clock minus platform clock, in milliseconds; NaN when the answer does not determine it. */
   readonly clockOffsetsMs: Float64Array;
-  /** By how many milliseconds it was sent after its instant. */
+  /** The schedule lag: by how many milliseconds the ping left after it was due. */
   readonly lagsMs: Float32Array;
-  /** `EPOCH_BYTES` each; zeros without one. */
+  /** `EPOCH_BYTES` each; zeros when the answer names no epoch. */
   readonly epochs: Uint8Array;
-  /** `CONFIGURATION_HASH_BYTES` each. */
+  /** The first `CONFIGURATION_HASH_BYTES` of each reported configuration's hash. */
   readonly configurationHashes: Uint8Array;
   readonly outcomes: Uint8Array;
 
@@ -68,8 +68,8 @@ export class SlotResults {
     this.outcomes = new Uint8Array(buffer, column(count), count);
   }
 
-  /** Of so many pings, all discarded so far. */
-  static allDiscarded(count: number): SlotResults {
+  /** Results of `count` pings, all of them discarded. */
+  static createDiscarded(count: number): SlotResults {
     const results = new SlotResults(new ArrayBuffer(HEADER_BYTES + count * ROW_BYTES));
     results.rttMs.fill(Number.NaN);
     results.clockOffsetsMs.fill(Number.NaN);

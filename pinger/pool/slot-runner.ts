@@ -1,11 +1,11 @@
 /**
- * Runs the slots of one thread: every ping leaves at its own instant, and its wait ends by an answer or by the time-out.
+ * Runs the slots of one thread: every ping leaves at the time at which it is due, and ends by an answer or by the time-out.
  *
- * One timer serves all that is under way. It comes when the next ping is due, and otherwise often enough to see a thread that
- * stood still: then nobody knows what would have arrived in time, so what was under way is discarded instead of missed. The
- * same when the system's clock jumps: the machine may have slept.
+ * One timer drives all slots. It fires when the next ping is due, and at least every `MAX_STEP_MS`, so that the runner detects
+ * when its thread has stalled. After a stall the runner cannot know whether an answer arrived in time, and after a clock jump the
+ * machine may have slept; it therefore discards the pings that were in flight instead of reporting them as missed.
  *
- * A unit has one ping under way. One that is asked again before that gives up the first, and nothing is known of that.
+ * A unit has at most one ping in flight. A second ping of the unit discards the first.
  */
 
 import { clockOffsetFromPingMs } from '../../domain/device/unit-clock.ts';
@@ -17,46 +17,49 @@ import {
   type ProbeListener,
   type ProbeReply,
 } from '../probes/probe.ts';
-import { ClockJumpDetector, type PingerClock } from '../time/clock.ts';
+import type { PingerClock } from '../runtime/clock.ts';
+import { ClockJumpDetector } from '../runtime/clock-jump-detector.ts';
 import { EPOCH_BYTES, PROBE_COUNT, type UnitTable } from '../units/unit-table.ts';
 import { PING_OUTCOME, type PingOutcome, SlotResults } from './slot-results.ts';
 import type { SlotTask } from './slot-task.ts';
 
-/** Slots that one thread has under way. */
-export const MAX_RUNS = 256;
-/** Pings that leave in one go; more wait for the next, so that what arrives is not kept waiting. */
+/** Most slots that one thread runs at a time; further slots are discarded. */
+const MAX_RUNNING_SLOTS = 256;
+/** Most pings that leave in one step; the others follow in the next step, after the answers that have arrived meanwhile. */
 const MAX_SENDS_PER_STEP = 256;
-/** How often time-outs are looked at, at least. */
+/** The longest time between two steps. */
 const MAX_STEP_MS = 20;
-/** A step that comes so much late means that the thread stood still. */
-export const MAX_STALL_MS = 150;
-/** A slot is handed over by so much before it begins, at most. */
-export const MAX_LEAD_MS = 1_000;
-const NO_RUN = 0;
+/** The thread has stalled when a step is late by more than this. */
+const MAX_STALL_MS = 150;
+/** The longest time before its start at which a slot is accepted. */
+const MAX_LEAD_MS = 1_000;
+/** Marks a unit without a ping in flight. */
+const NO_SLOT = 0;
 
 export interface SlotRunnerOptions {
   readonly table: UnitTable;
   readonly timeoutMs: number;
   readonly clock: PingerClock;
-  /** The probe of each `PROBE`, given whom to tell what came of the pings; pings of one that is missing are discarded. */
-  readonly openProbes: (arrivals: ProbeListener) => Promise<readonly (Probe | undefined)[]>;
+  /** Opens the probes, in the order of `PROBE_NUMBERS`. Pings of a probe that is `undefined` are discarded. */
+  readonly openProbes: (listener: ProbeListener) => Promise<readonly (Probe | undefined)[]>;
 }
 
-interface Run {
+/** A slot that is running. Arrays have an entry for each ping, in the order of the task; times are on the monotonic clock. */
+interface RunningSlot {
   readonly units: Uint32Array;
-  /** When each is due, on the clock that never jumps. */
   readonly dueMs: Float64Array;
-  /** When its wait began. */
+  /** When the wait for the answer began. */
   readonly startedMs: Float64Array;
+  /** When the ping left: later than `startedMs` when the probe connected first. */
   readonly sentMs: Float64Array;
   readonly results: SlotResults;
-  /** The first that was not sent yet. */
-  next: number;
-  /** The first whose wait may not have ended. */
-  waiting: number;
-  /** How many are not settled. */
-  open: number;
-  readonly done: (results: SlotResults) => void;
+  /** The row of the first ping that has not left. */
+  nextRow: number;
+  /** The row of the first ping whose time-out may be ahead. */
+  firstWaitingRow: number;
+  /** How many pings have no outcome yet. */
+  unsettled: number;
+  readonly resolve: (results: SlotResults) => void;
 }
 
 export class SlotRunner implements ProbeListener {
@@ -64,22 +67,24 @@ export class SlotRunner implements ProbeListener {
   readonly monotonic: () => number;
   readonly #options: SlotRunnerOptions;
   #probes: readonly (Probe | undefined)[] = [];
-  readonly #runs = new Map<number, Run>();
-  /** Of the unit's ping that is under way: its run, and its place there. */
-  readonly #runOf: Uint16Array;
-  readonly #placeOf: Uint32Array;
-  readonly #forged: Uint8Array;
+  readonly #slots = new Map<number, RunningSlot>();
+  /** By unit: the key in `#slots` of its ping in flight, or `NO_SLOT`. */
+  readonly #slotOf: Uint16Array;
+  /** By unit: the row of its ping in flight. */
+  readonly #rowOf: Uint32Array;
+  /** By unit: 1 when a forged answer arrived during its ping in flight. */
+  readonly #hasForgedAnswer: Uint8Array;
   readonly #batches = Array.from({ length: PROBE_COUNT }, () => ({
     units: new Uint32Array(MAX_SENDS_PER_STEP),
     size: 0,
   }));
-  readonly #strays = new Float64Array(PING_ANOMALIES.length);
-  #lastRun = NO_RUN;
-  #cancel: (() => void) | undefined;
-  #steppedMs: number;
-  /** What was sent before is not judged: the thread stood still, or the clock jumped. */
-  #unjudgedBeforeMs = Number.NEGATIVE_INFINITY;
-  readonly #clockWatch: ClockJumpDetector;
+  readonly #anomalies = new Float64Array(PING_ANOMALIES.length);
+  #lastSlotKey = NO_SLOT;
+  #cancelStep: (() => void) | undefined;
+  #lastStepMs: number;
+  /** Unanswered pings that were sent before this moment are discarded, because the thread stalled or the clock jumped. */
+  #discardBeforeMs = Number.NEGATIVE_INFINITY;
+  readonly #jumpDetector: ClockJumpDetector;
 
   private constructor(options: SlotRunnerOptions) {
     this.#options = options;
@@ -87,11 +92,11 @@ export class SlotRunner implements ProbeListener {
     this.now = clock.now;
     this.monotonic = clock.monotonic;
     const { capacity } = table;
-    this.#runOf = new Uint16Array(capacity);
-    this.#placeOf = new Uint32Array(capacity);
-    this.#forged = new Uint8Array(capacity);
-    this.#steppedMs = clock.monotonic();
-    this.#clockWatch = new ClockJumpDetector(clock);
+    this.#slotOf = new Uint16Array(capacity);
+    this.#rowOf = new Uint32Array(capacity);
+    this.#hasForgedAnswer = new Uint8Array(capacity);
+    this.#lastStepMs = clock.monotonic();
+    this.#jumpDetector = new ClockJumpDetector(clock);
   }
 
   /** @throws what `openProbes` throws */
@@ -102,173 +107,164 @@ export class SlotRunner implements ProbeListener {
   }
 
   /**
-   * Pings the units of a slot. Lasts until each has answered or its time is up. Beyond `MAX_RUNS` all are discarded, and so are
-   * those of a slot that would not begin soon, or should have ended: the clock jumped, or the thread stood still, on the way.
+   * Pings the units of a slot. Discards all of them when `MAX_RUNNING_SLOTS` run already, and when the slot starts too far ahead or
+   * is over: the clock jumped, or the thread stalled, between the main thread and this one.
+   * @returns the results, once every unit has answered or timed out
    */
   run({ startMs, units, offsetsMs }: SlotTask): Promise<SlotResults> {
-    const results = SlotResults.allDiscarded(units.length);
+    const results = SlotResults.createDiscarded(units.length);
     const leadMs = startMs - this.now();
-    const isOfNow = leadMs <= MAX_LEAD_MS && leadMs >= -MAX_LEAD_MS - this.#options.timeoutMs;
-    if (units.length === 0 || this.#runs.size >= MAX_RUNS || !isOfNow) return Promise.resolve(results);
+    const isCurrent = leadMs <= MAX_LEAD_MS && leadMs >= -MAX_LEAD_MS - this.#options.timeoutMs;
+    if (units.length === 0 || this.#slots.size >= MAX_RUNNING_SLOTS || !isCurrent) return Promise.resolve(results);
     const nowMs = this.monotonic();
     const beginsMs = nowMs + leadMs;
     const dueMs = Float64Array.from(offsetsMs, (offsetMs) => beginsMs + offsetMs);
-    return new Promise((done) => {
-      do this.#lastRun = (this.#lastRun % (MAX_RUNS * 2)) + 1;
-      while (this.#runs.has(this.#lastRun));
-      this.#runs.set(this.#lastRun, {
+    return new Promise((resolve) => {
+      this.#slots.set(this.#nextSlotKey(), {
         units,
         dueMs,
         startedMs: new Float64Array(units.length),
         sentMs: new Float64Array(units.length),
         results,
-        next: 0,
-        waiting: 0,
-        open: units.length,
-        done,
+        nextRow: 0,
+        firstWaitingRow: 0,
+        unsettled: units.length,
+        resolve,
       });
-      if (this.#runs.size === 1) this.#steppedMs = nowMs;
-      this.#comeAgain(nowMs);
+      if (this.#slots.size === 1) this.#lastStepMs = nowMs;
+      this.#scheduleStep(nowMs);
     });
   }
 
+  /** Closes all probes. Slots that are running never resolve. */
   async close(): Promise<void> {
-    this.#cancel?.();
+    this.#cancelStep?.();
     await Promise.all(this.#probes.map((probe) => probe?.close()));
   }
 
   isAwaited(unit: number): boolean {
-    return this.#runOf[unit] !== NO_RUN;
+    return this.#slotOf[unit] !== NO_SLOT;
   }
 
   onSent(unit: number, atMs: number): void {
-    const run = this.#runs.get(this.#runOf[unit] ?? NO_RUN);
-    if (run === undefined) return;
-    const place = this.#placeOf[unit] ?? 0;
-    run.sentMs[place] = atMs;
-    run.results.sentAtMs[place] = atMs + this.#clockWatch.offsetMs;
-    run.results.lagsMs[place] = Math.max(0, atMs - (run.dueMs[place] ?? atMs));
+    const slot = this.#slots.get(this.#slotOf[unit] ?? NO_SLOT);
+    if (slot === undefined) return;
+    const row = this.#rowOf[unit] ?? 0;
+    slot.sentMs[row] = atMs;
+    slot.results.sentAtMs[row] = atMs + this.#jumpDetector.offsetMs;
+    slot.results.lagsMs[row] = Math.max(0, atMs - (slot.dueMs[row] ?? atMs));
   }
 
   onAnswered(unit: number, reply: ProbeReply, arrivedMs: number): void {
-    const run = this.#runs.get(this.#runOf[unit] ?? NO_RUN);
-    if (run === undefined) return;
-    const place = this.#placeOf[unit] ?? 0;
-    // It came after its time, only nobody has looked yet.
-    if (arrivedMs - (run.startedMs[place] ?? 0) >= this.#options.timeoutMs) this.onAnomaly('late');
+    const slot = this.#slots.get(this.#slotOf[unit] ?? NO_SLOT);
+    if (slot === undefined) return;
+    const row = this.#rowOf[unit] ?? 0;
+    // The answer arrived after the time-out, but before the step that would have expired the ping.
+    if (arrivedMs - (slot.startedMs[row] ?? 0) >= this.#options.timeoutMs) this.onAnomaly('late');
     else {
-      this.#note(run.results, place, reply, arrivedMs - (run.sentMs[place] ?? arrivedMs));
-      this.#settle(unit, run, place, PING_OUTCOME.answered);
+      writeReply(slot.results, row, reply, arrivedMs - (slot.sentMs[row] ?? arrivedMs));
+      this.#settle(unit, slot, row, PING_OUTCOME.answered);
     }
-  }
-
-  #note(results: SlotResults, place: number, reply: ProbeReply, rttMs: number): void {
-    const offsetMs = clockOffsetFromPingMs(reply.clockMs, results.sentAtMs[place] ?? 0, rttMs);
-    results.rttMs[place] = rttMs;
-    results.lastSeqs[place] = reply.lastSeq;
-    results.clockOffsetsMs[place] = offsetMs ?? Number.NaN;
-    copy(reply.bytes, reply.epochAt, results.epochs, place, EPOCH_BYTES);
-    copy(reply.bytes, reply.configurationHashAt, results.configurationHashes, place, CONFIGURATION_HASH_BYTES);
   }
 
   onMissed(unit: number): void {
-    this.#end(unit, this.#forged[unit] === 1 ? PING_OUTCOME.forged : PING_OUTCOME.missed);
+    this.#settleUnit(unit, this.#hasForgedAnswer[unit] === 1 ? PING_OUTCOME.forged : PING_OUTCOME.missed);
   }
 
   onForged(unit: number): void {
-    this.#count('forged');
-    if (this.isAwaited(unit)) this.#forged[unit] = 1;
+    this.#countAnomaly('forged');
+    if (this.isAwaited(unit)) this.#hasForgedAnswer[unit] = 1;
   }
 
   onUnsent(unit: number): void {
-    this.#count('unsent');
-    this.#end(unit, PING_OUTCOME.discarded);
+    this.#countAnomaly('unsent');
+    this.#settleUnit(unit, PING_OUTCOME.discarded);
   }
 
-  onAnomaly(what: Exclude<PingAnomaly, 'forged' | 'unsent'>): void {
-    this.#count(what);
+  onAnomaly(anomaly: Exclude<PingAnomaly, 'forged' | 'unsent'>): void {
+    this.#countAnomaly(anomaly);
   }
 
-  #count(what: PingAnomaly): void {
-    const index = PING_ANOMALIES.indexOf(what);
-    this.#strays[index] = (this.#strays[index] ?? 0) + 1;
+  #countAnomaly(anomaly: PingAnomaly): void {
+    const index = PING_ANOMALIES.indexOf(anomaly);
+    this.#anomalies[index] = (this.#anomalies[index] ?? 0) + 1;
   }
 
-  #end(unit: number, outcome: PingOutcome): void {
-    const run = this.#runs.get(this.#runOf[unit] ?? NO_RUN);
-    if (run !== undefined) this.#settle(unit, run, this.#placeOf[unit] ?? 0, outcome);
+  #settleUnit(unit: number, outcome: PingOutcome): void {
+    const slot = this.#slots.get(this.#slotOf[unit] ?? NO_SLOT);
+    if (slot !== undefined) this.#settle(unit, slot, this.#rowOf[unit] ?? 0, outcome);
   }
 
-  #settle(unit: number, run: Run, place: number, outcome: PingOutcome): void {
-    const number = this.#runOf[unit] ?? NO_RUN;
-    run.results.outcomes[place] = outcome;
-    this.#runOf[unit] = NO_RUN;
-    this.#forged[unit] = 0;
-    run.open -= 1;
-    if (run.open > 0) return;
-    this.#runs.delete(number);
-    run.results.anomalies.set(this.#strays);
-    this.#strays.fill(0);
-    run.done(run.results);
+  #settle(unit: number, slot: RunningSlot, row: number, outcome: PingOutcome): void {
+    const key = this.#slotOf[unit] ?? NO_SLOT;
+    slot.results.outcomes[row] = outcome;
+    this.#slotOf[unit] = NO_SLOT;
+    this.#hasForgedAnswer[unit] = 0;
+    slot.unsettled -= 1;
+    if (slot.unsettled > 0) return;
+    this.#slots.delete(key);
+    slot.results.anomalies.set(this.#anomalies);
+    this.#anomalies.fill(0);
+    slot.resolve(slot.results);
   }
 
+  /** Expires pings whose time-out has passed, and sends those that are due. */
   #step(): void {
     const nowMs = this.monotonic();
-    this.#look(nowMs);
-    let left = MAX_SENDS_PER_STEP;
-    for (const [number, run] of this.#runs) {
-      this.#expire(run, nowMs);
-      left -= this.#gather(number, run, nowMs, left);
+    this.#detectStall(nowMs);
+    let remainingSends = MAX_SENDS_PER_STEP;
+    for (const [key, slot] of this.#slots) {
+      this.#expire(slot, nowMs);
+      remainingSends -= this.#collectDue(key, slot, nowMs, remainingSends);
     }
-    this.#send();
-    this.#comeAgain(nowMs);
+    this.#sendBatches();
+    this.#scheduleStep(nowMs);
   }
 
-  /** Sees whether the thread stood still or the clock jumped since the last step. */
-  #look(nowMs: number): void {
-    const jumped = this.#clockWatch.detectJumpMs() !== 0;
-    if (jumped || nowMs - this.#steppedMs > MAX_STEP_MS + MAX_STALL_MS) this.#unjudgedBeforeMs = nowMs;
-    this.#steppedMs = nowMs;
+  #detectStall(nowMs: number): void {
+    const hasJumped = this.#jumpDetector.detectJumpMs() !== 0;
+    if (hasJumped || nowMs - this.#lastStepMs > MAX_STEP_MS + MAX_STALL_MS) this.#discardBeforeMs = nowMs;
+    this.#lastStepMs = nowMs;
   }
 
-  #expire(run: Run, nowMs: number): void {
-    const { units, startedMs } = run;
-    for (; run.waiting < run.next; run.waiting += 1) {
-      const place = run.waiting;
-      const unit = units[place] ?? 0;
-      const isOpen = this.#runs.get(this.#runOf[unit] ?? NO_RUN) === run && this.#placeOf[unit] === place;
-      if (!isOpen) continue;
-      const started = startedMs[place] ?? 0;
+  #expire(slot: RunningSlot, nowMs: number): void {
+    const { units, startedMs } = slot;
+    for (; slot.firstWaitingRow < slot.nextRow; slot.firstWaitingRow += 1) {
+      const row = slot.firstWaitingRow;
+      const unit = units[row] ?? 0;
+      const isInFlight = this.#slots.get(this.#slotOf[unit] ?? NO_SLOT) === slot && this.#rowOf[unit] === row;
+      if (!isInFlight) continue;
+      const started = startedMs[row] ?? 0;
       if (nowMs - started < this.#options.timeoutMs) return;
       this.#probeOf(unit)?.cancel(unit);
-      if (started < this.#unjudgedBeforeMs) this.#end(unit, PING_OUTCOME.discarded);
+      if (started < this.#discardBeforeMs) this.#settleUnit(unit, PING_OUTCOME.discarded);
       else this.onMissed(unit);
     }
   }
 
-  /** Takes what is due. @returns how many */
-  #gather(number: number, run: Run, nowMs: number, most: number): number {
-    const { units, dueMs, startedMs } = run;
-    const first = run.next;
-    const end = Math.min(units.length, first + most);
-    for (; run.next < end && (dueMs[run.next] ?? 0) <= nowMs; run.next += 1) {
-      const unit = units[run.next] ?? 0;
+  /** Moves at most `limit` due pings of a slot into the batches of their probes. @returns how many */
+  #collectDue(key: number, slot: RunningSlot, nowMs: number, limit: number): number {
+    const { units, dueMs, startedMs } = slot;
+    const first = slot.nextRow;
+    const end = Math.min(units.length, first + limit);
+    for (; slot.nextRow < end && (dueMs[slot.nextRow] ?? 0) <= nowMs; slot.nextRow += 1) {
+      const unit = units[slot.nextRow] ?? 0;
       if (this.isAwaited(unit)) {
         this.#probeOf(unit)?.cancel(unit);
-        this.#end(unit, PING_OUTCOME.discarded);
+        this.#settleUnit(unit, PING_OUTCOME.discarded);
       }
-      this.#runOf[unit] = number;
-      this.#placeOf[unit] = run.next;
-      startedMs[run.next] = nowMs;
+      this.#slotOf[unit] = key;
+      this.#rowOf[unit] = slot.nextRow;
+      startedMs[slot.nextRow] = nowMs;
       const batch = this.#batches[this.#options.table.probes[unit] ?? 0];
       if (batch === undefined) continue;
       batch.units[batch.size] = unit;
       batch.size += 1;
     }
-    return run.next - first;
+    return slot.nextRow - first;
   }
 
-  #send(): void {
+  #sendBatches(): void {
     for (const [number, batch] of this.#batches.entries()) {
       const units = batch.units.subarray(0, batch.size);
       batch.size = 0;
@@ -282,16 +278,31 @@ export class SlotRunner implements ProbeListener {
     return this.#probes[this.#options.table.probes[unit] ?? 0];
   }
 
-  #comeAgain(nowMs: number): void {
-    this.#cancel?.();
-    this.#cancel = undefined;
-    if (this.#runs.size === 0) return;
+  #nextSlotKey(): number {
+    do this.#lastSlotKey = (this.#lastSlotKey % (MAX_RUNNING_SLOTS * 2)) + 1;
+    while (this.#slots.has(this.#lastSlotKey));
+    return this.#lastSlotKey;
+  }
+
+  #scheduleStep(nowMs: number): void {
+    this.#cancelStep?.();
+    this.#cancelStep = undefined;
+    if (this.#slots.size === 0) return;
     let nextMs = nowMs + MAX_STEP_MS;
-    for (const run of this.#runs.values()) nextMs = Math.min(nextMs, run.dueMs[run.next] ?? nextMs);
-    this.#cancel = this.#options.clock.after(Math.max(0, Math.ceil(nextMs - nowMs)), () => this.#step());
+    for (const slot of this.#slots.values()) nextMs = Math.min(nextMs, slot.dueMs[slot.nextRow] ?? nextMs);
+    this.#cancelStep = this.#options.clock.after(Math.max(0, Math.ceil(nextMs - nowMs)), () => this.#step());
   }
 }
 
-function copy(from: Uint8Array, at: number, into: Uint8Array, place: number, bytes: number): void {
-  for (let byte = 0; byte < bytes; byte += 1) into[place * bytes + byte] = from[at + byte] ?? 0;
+function writeReply(results: SlotResults, row: number, reply: ProbeReply, rttMs: number): void {
+  const offsetMs = clockOffsetFromPingMs(reply.clockMs, results.sentAtMs[row] ?? 0, rttMs);
+  results.rttMs[row] = rttMs;
+  results.lastSeqs[row] = reply.lastSeq;
+  results.clockOffsetsMs[row] = offsetMs ?? Number.NaN;
+  copyToRow(reply.bytes, reply.epochAt, results.epochs, row, EPOCH_BYTES);
+  copyToRow(reply.bytes, reply.configurationHashAt, results.configurationHashes, row, CONFIGURATION_HASH_BYTES);
+}
+
+function copyToRow(from: Uint8Array, at: number, column: Uint8Array, row: number, bytes: number): void {
+  for (let byte = 0; byte < bytes; byte += 1) column[row * bytes + byte] = from[at + byte] ?? 0;
 }

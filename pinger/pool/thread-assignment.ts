@@ -1,15 +1,16 @@
 /**
- * Which thread a unit is pinged on: always the same one, which may have a connection to it.
+ * Assigns each unit to the thread that pings it. The assignment is fixed, because a thread keeps connections to its units.
  *
- * A thread costs most when it wakes up for few pings at a time, so the first units all go to the first thread, the next ones to
- * the second, each as many as a thread takes with ease. What is beyond that is dealt evenly to all.
+ * Waking a thread for a few pings costs more CPU than the pings. The first units therefore all go to the first thread, the next
+ * ones to the second, each thread up to its comfortable load; units beyond that are distributed evenly over all threads
+ * (ADR 0017).
  */
 
 import { MAX_CONNECTIONS } from '../probes/http-probe.ts';
 import { PROBE_NUMBERS } from '../units/unit-table.ts';
 
-/** Pings that a thread takes with ease: HTTP on new connections keeps it busy for little more than half of the time. */
-const EASY_PINGS_PER_S = 5_000;
+/** The comfortable load of a thread: HTTP pings on new connections then use little more than half of a core. */
+const COMFORTABLE_PINGS_PER_S = 5_000;
 const MS_PER_S = 1_000;
 
 export interface ThreadAssignmentOptions {
@@ -20,20 +21,21 @@ export interface ThreadAssignmentOptions {
 
 export class ThreadAssignment {
   readonly #threads: number;
-  readonly #easyUnits: number;
-  /** So many have a connection each, even when none of them answers. */
-  readonly #easyHttpUnits: number;
+  readonly #unitsPerThread: number;
+  /** Lower, so that each HTTP unit of a thread has a connection even when none of them answers. */
+  readonly #httpUnitsPerThread: number;
 
   constructor({ threads, intervalMs, timeoutMs }: ThreadAssignmentOptions) {
     this.#threads = threads;
-    this.#easyUnits = Math.max(1, Math.floor((EASY_PINGS_PER_S * intervalMs) / MS_PER_S));
+    this.#unitsPerThread = Math.max(1, Math.floor((COMFORTABLE_PINGS_PER_S * intervalMs) / MS_PER_S));
     const connectedUnits = Math.max(1, Math.floor((MAX_CONNECTIONS * intervalMs) / timeoutMs));
-    this.#easyHttpUnits = Math.min(this.#easyUnits, connectedUnits);
+    this.#httpUnitsPerThread = Math.min(this.#unitsPerThread, connectedUnits);
   }
 
-  /** `index`: of the unit in the table. `probe`: a number of `PROBE`. */
+  /** The number of the thread of a unit. `index`: of the unit in the table. `probe`: one of `PROBE_NUMBERS`. */
   threadOf(index: number, probe: number): number {
-    const easy = Math.floor(index / (probe === PROBE_NUMBERS.http ? this.#easyHttpUnits : this.#easyUnits));
-    return easy < this.#threads ? easy : index % this.#threads;
+    const unitsPerThread = probe === PROBE_NUMBERS.http ? this.#httpUnitsPerThread : this.#unitsPerThread;
+    const thread = Math.floor(index / unitsPerThread);
+    return thread < this.#threads ? thread : index % this.#threads;
   }
 }

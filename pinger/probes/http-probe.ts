@@ -1,8 +1,8 @@
 /**
- * The HTTP probe: `GET /ping`, nonce and MAC checked, on a new connection for every ping or on one that is kept.
+ * The HTTP probe sends `GET /ping` and checks nonce and MAC of the answer, on a new connection for every ping or on a kept one.
  *
- * It speaks HTTP over `node:net` itself. `fetch` has 256 places for the whole process, and a socket of `Bun.connect` cannot
- * be given up while it connects: units that are gone would hold descriptors for minutes.
+ * It implements HTTP over `node:net`, because `fetch` allows 256 connections for the whole process, and a socket of
+ * `Bun.connect` cannot be closed while it connects: unreachable units would hold descriptors for minutes.
  */
 
 import { randomBytes } from 'node:crypto';
@@ -14,40 +14,42 @@ import { readJsonReply } from './json-reply.ts';
 import { hasFreeDescriptor, isLocalResourceError, type Probe, type ProbeListener } from './probe.ts';
 import type { SelfConnectCheck } from './self-connect-check.ts';
 
-/** Connections that one thread has open at a moment, kept ones included; what comes beyond is not sent. */
+/** Most open connections of one thread, including kept ones; further pings are unsent. */
 export const MAX_CONNECTIONS = 4_000;
-/** With more open than this, none is kept: what remains is for units that need a new one. */
+/** Above this number of open connections none is kept, so that units without a connection can open one. */
 const MAX_KEPT_CONNECTIONS = 3_000;
-/** How long after descriptors had run out a connection that fails says nothing: others may have given theirs back meanwhile. */
-const STARVED_MS = 1_000;
+/** After descriptors ran out, failed connections are not held against units for this long: other parts may have freed some meanwhile. */
+const EXHAUSTED_MS = 1_000;
 const HTTP_OK = 200;
 
-/** A connection, and the ping that is under way on it. */
-interface Line {
+interface Connection {
   readonly socket: Socket;
-  /** Whether an answer came over it before. */
-  used: boolean;
+  /** Whether an answer has arrived over this connection. */
+  hasAnswered: boolean;
+  /** Of the last request. */
   nonce: string;
-  isAsked: boolean;
+  /** Whether a request is in flight, or will be as soon as the socket is connected. */
+  isBusy: boolean;
+  /** The bytes of the answer that have arrived so far. */
   received: Buffer;
 }
 
 export interface HttpProbeOptions {
-  /** Whether a connection is kept for the next ping, where the unit agrees. */
+  /** Whether the probe keeps connections for the next ping, where the unit agrees. */
   readonly keepAlive: boolean;
   readonly table: UnitTable;
   readonly listener: ProbeListener;
-  /** Asked about connections that fail. */
+  /** Decides whether a failed connection is the unit's fault. */
   readonly selfConnect: SelfConnectCheck;
 }
 
 export class HttpProbe implements Probe {
   readonly #options: HttpProbeOptions;
-  readonly #lines = new Map<number, Line>();
-  /** Connections that failed, while it is asked whose fault that is. */
-  readonly #doubted = new Map<number, Line>();
+  readonly #connections = new Map<number, Connection>();
+  /** Failed connections that await the self-connect check, by unit. */
+  readonly #unexplained = new Map<number, Connection>();
   readonly #key = Buffer.alloc(KEY_BYTES);
-  #starvedUntilMs = Number.NEGATIVE_INFINITY;
+  #exhaustedUntilMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: HttpProbeOptions) {
     this.#options = options;
@@ -62,128 +64,128 @@ export class HttpProbe implements Probe {
   }
 
   async close(): Promise<void> {
-    for (const unit of [...this.#lines.keys()]) this.#drop(unit);
+    for (const unit of [...this.#connections.keys()]) this.#drop(unit);
   }
 
   #ping(unit: number): void {
-    const line = this.#lines.get(unit);
-    if (line !== undefined && !line.isAsked && line.socket.writable) this.#ask(unit, line);
+    const connection = this.#connections.get(unit);
+    if (connection !== undefined && !connection.isBusy && connection.socket.writable) this.#request(unit, connection);
     else this.#connect(unit);
   }
 
   #connect(unit: number): void {
-    const { table, listener: arrivals } = this.#options;
+    const { table, listener } = this.#options;
     this.#drop(unit);
-    // The beginning of the wait; the response time counts from the request on.
-    arrivals.onSent(unit, arrivals.monotonic());
-    if (this.#lines.size >= MAX_CONNECTIONS) {
-      arrivals.onUnsent(unit);
+    // Starts the time-out. The response time counts from the request, which calls `onSent` again.
+    listener.onSent(unit, listener.monotonic());
+    if (this.#connections.size >= MAX_CONNECTIONS) {
+      listener.onUnsent(unit);
       return;
     }
     const socket = connect({ host: table.ip(unit), port: table.ports[unit] ?? 0 });
-    const line: Line = { socket, used: false, nonce: '', isAsked: true, received: Buffer.alloc(0) };
-    this.#lines.set(unit, line);
-    const isCurrent = () => this.#lines.get(unit) === line;
-    socket.on('connect', () => isCurrent() && this.#ask(unit, line));
+    const connection: Connection = { socket, hasAnswered: false, nonce: '', isBusy: true, received: Buffer.alloc(0) };
+    this.#connections.set(unit, connection);
+    const isCurrent = () => this.#connections.get(unit) === connection;
+    socket.on('connect', () => isCurrent() && this.#request(unit, connection));
     socket.on('data', (bytes: Buffer) => {
       if (!isCurrent()) return;
-      line.received = line.received.length === 0 ? bytes : Buffer.concat([line.received, bytes]);
-      // What nobody asked for ends a kept connection.
-      if (line.isAsked) this.#read(unit, line, false);
+      connection.received = connection.received.length === 0 ? bytes : Buffer.concat([connection.received, bytes]);
+      // Unsolicited bytes on a kept connection break its framing, so the probe closes it.
+      if (connection.isBusy) this.#read(unit, connection, false);
       else this.#drop(unit);
     });
-    socket.on('close', () => isCurrent() && this.#closed(unit, line));
-    socket.on('error', (error) => isCurrent() && this.#failed(unit, line, error));
+    socket.on('close', () => isCurrent() && this.#onClosed(unit, connection));
+    socket.on('error', (error) => isCurrent() && this.#onFailed(unit, connection, error));
   }
 
-  #ask(unit: number, line: Line): void {
-    const { table, listener: arrivals, keepAlive } = this.#options;
-    line.nonce = randomBytes(NONCE_BYTES).toString('hex');
-    line.isAsked = true;
-    line.received = Buffer.alloc(0);
+  #request(unit: number, connection: Connection): void {
+    const { table, listener, keepAlive } = this.#options;
+    connection.nonce = randomBytes(NONCE_BYTES).toString('hex');
+    connection.isBusy = true;
+    connection.received = Buffer.alloc(0);
     table.copyKey(unit, this.#key);
     const recorded = table.recorded(unit);
-    const clockMs = Math.round(arrivals.now());
-    const request = { unit: table.name(unit), nonce: line.nonce, clockMs };
+    const clockMs = Math.round(listener.now());
+    const request = { unit: table.name(unit), nonce: connection.nonce, clockMs };
     const path = pingPath(this.#key, recorded === undefined ? request : { ...request, recorded });
     const host = table.isIpv6(unit) ? `[${table.ip(unit)}]` : table.ip(unit);
-    arrivals.onSent(unit, arrivals.monotonic());
-    line.socket.write(
+    listener.onSent(unit, listener.monotonic());
+    connection.socket.write(
       `GET ${path} HTTP/1.1\r\nHost: ${host}:${table.ports[unit]}\r\nAccept: application/json\r\nConnection: ${
         keepAlive ? 'keep-alive' : 'close'
       }\r\n\r\n`,
     );
   }
 
-  #read(unit: number, line: Line, ended: boolean): void {
-    const { listener: arrivals, keepAlive } = this.#options;
-    const arrivedMs = arrivals.monotonic();
-    const response = readResponse(line.received, ended);
+  #read(unit: number, connection: Connection, ended: boolean): void {
+    const { listener, keepAlive } = this.#options;
+    const arrivedMs = listener.monotonic();
+    const response = readResponse(connection.received, ended);
     if (response === 'more') return;
-    line.isAsked = false;
-    line.used = true;
+    connection.isBusy = false;
+    connection.hasAnswered = true;
     const isKept = keepAlive && !ended && response !== 'malformed' && response.keepAlive;
-    if (!isKept || this.#lines.size > MAX_KEPT_CONNECTIONS) this.#drop(unit);
-    if (response === 'malformed' || response.status !== HTTP_OK) arrivals.onMissed(unit);
-    else this.#judge(unit, line.nonce, response.body, arrivedMs);
+    if (!isKept || this.#connections.size > MAX_KEPT_CONNECTIONS) this.#drop(unit);
+    if (response === 'malformed' || response.status !== HTTP_OK) listener.onMissed(unit);
+    else this.#verify(unit, connection.nonce, response.body, arrivedMs);
   }
 
-  #judge(unit: number, nonce: string, body: Buffer, arrivedMs: number): void {
-    const { table, listener: arrivals } = this.#options;
+  #verify(unit: number, nonce: string, body: Buffer, arrivedMs: number): void {
+    const { table, listener } = this.#options;
     table.copyKey(unit, this.#key);
     const reply = readJsonReply(table.name(unit), this.#key, nonce, body);
     if (reply !== undefined) {
-      arrivals.onAnswered(unit, reply, arrivedMs);
+      listener.onAnswered(unit, reply, arrivedMs);
     } else {
-      arrivals.onForged(unit);
-      arrivals.onMissed(unit);
+      listener.onForged(unit);
+      listener.onMissed(unit);
     }
   }
 
-  #closed(unit: number, line: Line): void {
-    if (!line.isAsked) this.#drop(unit);
-    else if (this.#wasIdle(line)) this.#connect(unit);
-    else this.#read(unit, line, true);
+  #onClosed(unit: number, connection: Connection): void {
+    if (!connection.isBusy) this.#drop(unit);
+    else if (isClosedWhileIdle(connection)) this.#connect(unit);
+    else this.#read(unit, connection, true);
   }
 
-  #failed(unit: number, line: Line, error: Error): void {
+  #onFailed(unit: number, connection: Connection, error: Error): void {
     this.#drop(unit);
-    if (!line.isAsked) return;
-    if (this.#wasIdle(line)) this.#connect(unit);
-    else if (isLocalResourceError(error) || this.#isStarved()) this.#options.listener.onUnsent(unit);
-    else void this.#doubt(unit, line);
+    if (!connection.isBusy) return;
+    if (isClosedWhileIdle(connection)) this.#connect(unit);
+    else if (isLocalResourceError(error) || this.#isExhausted()) this.#options.listener.onUnsent(unit);
+    else void this.#explainFailure(unit, connection);
   }
 
-  /** The unit is missed when a connection can be had elsewhere; until that is known, its ping is under way. */
-  async #doubt(unit: number, line: Line): Promise<void> {
-    const { listener: arrivals, selfConnect: canary } = this.#options;
-    this.#doubted.set(unit, line);
-    const canConnect = await canary.canConnect();
-    if (this.#doubted.get(unit) !== line) return;
-    this.#doubted.delete(unit);
-    if (canConnect) arrivals.onMissed(unit);
-    else arrivals.onUnsent(unit);
+  /** The unit is missed if this process can connect to itself, otherwise its ping is unsent. The ping is in flight until then. */
+  async #explainFailure(unit: number, connection: Connection): Promise<void> {
+    const { listener, selfConnect } = this.#options;
+    this.#unexplained.set(unit, connection);
+    const canConnect = await selfConnect.canConnect();
+    if (this.#unexplained.get(unit) !== connection) return;
+    this.#unexplained.delete(unit);
+    if (canConnect) listener.onMissed(unit);
+    else listener.onUnsent(unit);
   }
 
   /**
-   * Whether there is, or was just now, no descriptor for a connection. Bun says of one that could not be had for that reason
-   * what it says of a unit that refuses. The canary comes later, when there may be some again.
+   * Whether this process has no free descriptor, or had none within the last `EXHAUSTED_MS`. Bun reports a connection that failed
+   * for lack of a descriptor as refused, and the self-connect check runs later, when descriptors may be free again.
    */
-  #isStarved(): boolean {
+  #isExhausted(): boolean {
     const nowMs = this.#options.listener.monotonic();
-    if (!hasFreeDescriptor()) this.#starvedUntilMs = nowMs + STARVED_MS;
-    return nowMs < this.#starvedUntilMs;
-  }
-
-  /** The unit closed a kept connection while the request was under way: that says nothing about the unit. */
-  #wasIdle({ used, received }: Line): boolean {
-    return used && received.length === 0;
+    if (!hasFreeDescriptor()) this.#exhaustedUntilMs = nowMs + EXHAUSTED_MS;
+    return nowMs < this.#exhaustedUntilMs;
   }
 
   #drop(unit: number): void {
-    const line = this.#lines.get(unit);
-    this.#lines.delete(unit);
-    this.#doubted.delete(unit);
-    line?.socket.destroy();
+    const connection = this.#connections.get(unit);
+    this.#connections.delete(unit);
+    this.#unexplained.delete(unit);
+    connection?.socket.destroy();
   }
+}
+
+/** The unit closed a kept connection before it saw the request. The probe repeats the request on a new connection. */
+function isClosedWhileIdle({ hasAnswered, received }: Connection): boolean {
+  return hasAnswered && received.length === 0;
 }

@@ -1,6 +1,9 @@
-/** As much of HTTP/1.1 as the answer to a ping needs: a status, and a body of known length, in chunks, or to the end. */
+/**
+ * Parses the answer to a ping: HTTP/1.0 or 1.1 with a status and a body that is sized by Content-Length, chunked, or ended by
+ * the end of the connection.
+ */
 
-/** Most bytes of an answer, head included. */
+/** Most bytes of an answer, including its head; a longer answer is malformed. */
 export const MAX_RESPONSE_BYTES = 8 * 1024;
 
 const END_OF_HEAD = Buffer.from('\r\n\r\n');
@@ -9,13 +12,13 @@ const END_OF_LINE = '\r\n';
 export interface HttpResponse {
   readonly status: number;
   readonly body: Buffer;
-  /** Whether the connection may be used again. */
+  /** Whether the unit keeps the connection for another request. */
   readonly keepAlive: boolean;
 }
 
 /**
- * Reads what has arrived so far. `ended`: nothing more will come.
- * @returns `more` while it is incomplete, `malformed` when it can never become an answer.
+ * Parses the bytes that have arrived so far. `ended`: the connection has ended.
+ * @returns `more` while the answer is incomplete, `malformed` when no further byte can complete it
  */
 export function readResponse(bytes: Buffer, ended: boolean): HttpResponse | 'more' | 'malformed' {
   if (bytes.length > MAX_RESPONSE_BYTES) return 'malformed';
@@ -50,16 +53,16 @@ function headerOf(lines: readonly string[], name: string): string | undefined {
 
 function readChunks(bytes: Buffer): Buffer | 'more' | 'malformed' {
   const chunks: Buffer[] = [];
-  for (let place = 0; ; ) {
-    const lineEnd = bytes.indexOf(END_OF_LINE, place);
+  for (let offset = 0; ; ) {
+    const lineEnd = bytes.indexOf(END_OF_LINE, offset);
     if (lineEnd < 0) return 'more';
-    const size = /^([0-9A-Fa-f]{1,5})(?:;|$)/.exec(bytes.toString('latin1', place, lineEnd))?.[1];
+    const size = /^([0-9A-Fa-f]{1,5})(?:;|$)/.exec(bytes.toString('latin1', offset, lineEnd))?.[1];
     if (size === undefined) return 'malformed';
     const length = Number.parseInt(size, 16);
     const start = lineEnd + END_OF_LINE.length;
     if (length === 0) return Buffer.concat(chunks);
     if (bytes.length < start + length + END_OF_LINE.length) return 'more';
     chunks.push(bytes.subarray(start, start + length));
-    place = start + length + END_OF_LINE.length;
+    offset = start + length + END_OF_LINE.length;
   }
 }

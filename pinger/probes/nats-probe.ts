@@ -1,4 +1,7 @@
-/** The NATS probe: request and reply on the unit's commands subject, with the content of `GET /ping`, nonce and MAC checked. */
+/**
+ * The NATS probe sends a request on the unit's commands subject, with the content of `GET /ping`, and checks nonce and MAC of the
+ * answer.
+ */
 
 import { randomBytes } from 'node:crypto';
 import { Nats, type NatsMessage, type NatsOptions } from '../../platform/nats/connection.ts';
@@ -21,8 +24,9 @@ export interface NatsProbeOptions {
 
 export class NatsProbe implements Probe {
   readonly #options: NatsProbeOptions;
-  /** Answers come to `<inbox>.<index of the unit>.<nonce>`. */
+  /** Units answer to `<inbox>.<index of the unit>.<nonce>`. */
   readonly #inbox = `_INBOX.${randomBytes(INBOX_BYTES).toString('hex')}`;
+  /** The nonce of each ping in flight, by unit. */
   readonly #nonces = new Map<number, string>();
   readonly #key = Buffer.alloc(KEY_BYTES);
   #nats: Nats | undefined;
@@ -46,56 +50,58 @@ export class NatsProbe implements Probe {
     await this.#nats?.close();
   }
 
-  /** A connection of its own: most pingers have no such units and need none. */
+  /** The first ping opens the connection of this thread, because most pingers have no units with this probe. */
   async #connect(): Promise<void> {
     const { nats: server, log } = this.#options;
     try {
       const nats = await Nats.connect({ ...server, name: 'pinger', waitOnFirstConnect: true, log });
-      nats.subscribe(`${this.#inbox}.*.*`, (message) => this.#take(message));
+      nats.subscribe(`${this.#inbox}.*.*`, (message) => this.#receive(message));
       this.#nats = nats;
     } catch (error) {
-      log.warn('units cannot be pinged over NATS', { reason: errorMessage(error) });
+      log.warn('The NATS probe could not connect. Pings over NATS are discarded until the next slot connects.', {
+        reason: errorMessage(error),
+      });
       this.#connecting = undefined;
     }
   }
 
   #ping(unit: number): void {
-    const { table, listener: arrivals } = this.#options;
-    arrivals.onSent(unit, arrivals.monotonic());
+    const { table, listener } = this.#options;
+    listener.onSent(unit, listener.monotonic());
     if (this.#nats?.connected !== true) {
-      arrivals.onUnsent(unit);
+      listener.onUnsent(unit);
       return;
     }
     const [name, nonce] = [table.name(unit), randomBytes(NONCE_BYTES).toString('hex')];
     const recorded = table.recorded(unit);
-    const request = { unit: name, nonce, clockMs: Math.round(arrivals.now()) };
+    const request = { unit: name, nonce, clockMs: Math.round(listener.now()) };
     table.copyKey(unit, this.#key);
     const payload = natsPing(this.#key, recorded === undefined ? request : { ...request, recorded });
     this.#nonces.set(unit, nonce);
     this.#nats.publishRequest(unitCommandsSubject(name), payload, `${this.#inbox}.${unit}.${nonce}`);
   }
 
-  #take({ subject, data }: NatsMessage): void {
-    const { table, listener: arrivals } = this.#options;
-    const arrivedMs = arrivals.monotonic();
+  #receive({ subject, data }: NatsMessage): void {
+    const { table, listener } = this.#options;
+    const arrivedMs = listener.monotonic();
     const [, , index = '', nonce = ''] = subject.split('.');
     const unit = Number(index);
-    if (this.#nonces.get(unit) !== nonce) arrivals.onAnomaly('late');
-    // Nothing in it: the server says that nobody listens there.
-    else if (data.length === 0) this.#end(unit);
+    if (this.#nonces.get(unit) !== nonce) listener.onAnomaly('late');
+    // The server answers without content when no unit subscribes to the subject.
+    else if (data.length === 0) this.#endMissed(unit);
     else {
       table.copyKey(unit, this.#key);
       const reply = readJsonReply(table.name(unit), this.#key, nonce, data);
       if (reply === undefined) {
-        arrivals.onForged(unit);
+        listener.onForged(unit);
       } else {
         this.#nonces.delete(unit);
-        arrivals.onAnswered(unit, reply, arrivedMs);
+        listener.onAnswered(unit, reply, arrivedMs);
       }
     }
   }
 
-  #end(unit: number): void {
+  #endMissed(unit: number): void {
     this.#nonces.delete(unit);
     this.#options.listener.onMissed(unit);
   }

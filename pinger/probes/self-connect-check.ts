@@ -1,38 +1,38 @@
 /**
- * Tells a unit that refuses from a machine that has nothing left to connect with. Bun says of both ECONNREFUSED, whether it is
- * descriptors, memory or buffers that are missing; so the process connects to itself, which takes the same of all of them.
+ * Distinguishes a unit that refuses a connection from a machine that cannot open one. Bun reports ECONNREFUSED in both cases,
+ * whether descriptors, ports, memory or buffers are missing; a connection of the process to itself needs all of them.
  */
 
 import { type AddressInfo, connect, createServer } from 'node:net';
 
-/** From the end of one attempt to the beginning of the next: what is asked meanwhile waits for that one. */
+/** Minimum time between the end of one attempt and the start of the next; callers in between share the next attempt. */
 const MIN_PAUSE_MS = 100;
 const TIMEOUT_MS = 200;
 const HOST = '127.0.0.1';
 
 export class SelfConnectCheck {
-  readonly #connects: () => Promise<boolean>;
-  #last: Promise<unknown> = Promise.resolve();
-  #next: Promise<boolean> | undefined;
+  readonly #attempt: () => Promise<boolean>;
+  #lastAttempt: Promise<unknown> = Promise.resolve();
+  #nextAttempt: Promise<boolean> | undefined;
 
-  /** `connects` makes one attempt, for tests. */
-  constructor(connects: () => Promise<boolean> = connectsToItself) {
-    this.#connects = connects;
+  /** `attempt`: makes one attempt. Tests replace it. @default a TCP connection of this process to itself */
+  constructor(attempt: () => Promise<boolean> = connectToSelf) {
+    this.#attempt = attempt;
   }
 
-  /** Whether a connection can be had, by an attempt that begins after this call. */
+  /** @returns whether this process can open a connection, by an attempt that begins after the call */
   canConnect(): Promise<boolean> {
-    this.#next ??= this.#last.then(() => {
-      this.#next = undefined;
-      const answer = this.#connects();
-      this.#last = answer.then(() => Bun.sleep(MIN_PAUSE_MS));
-      return answer;
+    this.#nextAttempt ??= this.#lastAttempt.then(() => {
+      this.#nextAttempt = undefined;
+      const attempt = this.#attempt();
+      this.#lastAttempt = attempt.then(() => Bun.sleep(MIN_PAUSE_MS));
+      return attempt;
     });
-    return this.#next;
+    return this.#nextAttempt;
   }
 }
 
-function connectsToItself(): Promise<boolean> {
+function connectToSelf(): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const deadline = setTimeout(() => resolve(false), TIMEOUT_MS);
   const fail = () => resolve(false);

@@ -1,37 +1,38 @@
 /**
- * Units that were not pinged yet, because they or this process are new: they are pinged soon instead of at their own
- * instant, a few times. Bounded per slot, so that a start with many units is no storm.
+ * Join pings: a unit that this process has not pinged yet, because the unit or the process is new, is pinged within a tick
+ * instead of at its next phase, and again a few times until it answers. The rate is bounded, so that a start with many units does
+ * not cause a burst.
  */
 
-/** Most such pings in one slot. */
-export const MAX_JOIN_PINGS_PER_SLOT = 100;
-/** How often a unit is asked in this way. */
+/** Most join pings in one tick. */
+export const MAX_JOIN_PINGS_PER_TICK = 100;
+/** Most join pings of one unit. */
 export const MAX_JOIN_ATTEMPTS = 5;
-/** Slots between two of them. */
-export const JOIN_RETRY_SLOTS = 10;
+/** Ticks between two join pings of one unit. */
+export const JOIN_RETRY_TICKS = 10;
 
 export class JoinQueue {
-  /** By unit, the one that is due first in front. */
-  readonly #waiting = new Map<string, { readonly attempts: number; readonly dueSlot: number }>();
+  /** Units that await a join ping, in the order in which they are due. */
+  readonly #waiting = new Map<string, { readonly attempts: number; readonly dueTick: number }>();
 
   add(unit: string): void {
-    if (!this.#waiting.has(unit)) this.#waiting.set(unit, { attempts: 0, dueSlot: 0 });
+    if (!this.#waiting.has(unit)) this.#waiting.set(unit, { attempts: 0, dueTick: 0 });
   }
 
-  /** It answered, or it has left. */
+  /** Ends the join pings of a unit that has answered or has left. */
   remove(unit: string): void {
     this.#waiting.delete(unit);
   }
 
-  /** The units to ping in this slot. */
-  takeDue(slot: number): string[] {
+  /** @returns the units that are due at `tick`, a counter that ascends from call to call */
+  takeDue(tick: number): string[] {
     const due: string[] = [];
-    for (const [unit, { attempts, dueSlot }] of this.#waiting) {
-      if (dueSlot > slot || due.length >= MAX_JOIN_PINGS_PER_SLOT) break;
+    for (const [unit, { attempts, dueTick }] of this.#waiting) {
+      if (dueTick > tick || due.length >= MAX_JOIN_PINGS_PER_TICK) break;
       due.push(unit);
       this.#waiting.delete(unit);
       if (attempts + 1 < MAX_JOIN_ATTEMPTS) {
-        this.#waiting.set(unit, { attempts: attempts + 1, dueSlot: slot + JOIN_RETRY_SLOTS });
+        this.#waiting.set(unit, { attempts: attempts + 1, dueTick: tick + JOIN_RETRY_TICKS });
       }
     }
     return due;

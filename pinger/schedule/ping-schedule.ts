@@ -1,39 +1,39 @@
 /**
- * When each unit is pinged: at its own instant in the interval, `hash(unit) mod interval` on absolute time. So the load is
- * flat, a restart changes nothing, and two processes agree without a word.
+ * The ping schedule decides which units are due when. Every unit is pinged once in each interval, at its phase: `hash(unit) mod
+ * interval` milliseconds after the interval begins, in absolute time. The load is therefore even, a restart does not move any
+ * unit, and two processes compute one schedule without communicating.
  *
- * Time is cut into slots; the units of a slot are handed to the threads together, which ping each at its instant. Slots are
- * numbered on from 1970, the same number of them in each interval; the last one of an interval is shorter when the width does
- * not divide it.
+ * An interval is divided into slots. The scheduler hands all units of a slot to the threads at once, and the threads ping each
+ * unit at its phase. Slots are numbered from 1970, with a fixed number of slots in every interval; the last slot of an interval
+ * is shorter when the slot width does not divide the interval.
  */
 
-/** Width of a slot, at least. */
+/** The minimum width of a slot. */
 export const MIN_SLOT_WIDTH_MS = 100;
-/** How many slots may have pings that wait for an answer: a longer time-out makes slots wider. */
+/** Most slots that await answers at a time: a longer ping time-out makes slots wider. */
 const MAX_SLOTS_PER_TIMEOUT = 50;
-/** Slots that are still taken when the loop is late; older ones are left out, so that nothing piles up. */
+/** Most overdue slots that still run after a delay. Older slots are skipped, so that delayed pings do not pile up. */
 export const MAX_CATCH_UP_SLOTS = 5;
 
-/** Hex letters of the hash that make the instant: 48 bits, as many as a number holds exactly. */
-const INSTANT_HEX_LETTERS = 12;
+/** Hex digits of a unit's hash that determine its phase: 48 bits, which a number represents exactly. */
+const PHASE_HEX_DIGITS = 12;
 
 export function slotWidthMs(timeoutMs: number): number {
   return Math.max(MIN_SLOT_WIDTH_MS, Math.ceil(timeoutMs / MAX_SLOTS_PER_TIMEOUT));
 }
 
 export interface DueSlots {
-  /** The slots to take now, in order. */
+  /** The numbers of the slots to run now, in ascending order. */
   readonly slots: readonly number[];
-  /** How many were left out because the loop was late. */
+  /** How many overdue slots are skipped. */
   readonly skipped: number;
-  /** What has been taken or left out: pass it as `lastSlot` the next time. */
+  /** The newest slot that was run or skipped: the caller passes it to the next call of `dueSlots`. */
   readonly lastSlot: number;
 }
 
 export class PingSchedule {
   readonly intervalMs: number;
   readonly widthMs: number;
-  /** How many slots an interval has. */
   readonly slotsPerInterval: number;
 
   constructor(intervalMs: number, widthMs: number) {
@@ -42,46 +42,47 @@ export class PingSchedule {
     this.slotsPerInterval = Math.ceil(intervalMs / this.widthMs);
   }
 
-  /** The instant of a unit, milliseconds after the beginning of each interval. `hash`: of its name, in hex. */
-  instantOf(hash: string): number {
-    return Number.parseInt(hash.slice(0, INSTANT_HEX_LETTERS), 16) % this.intervalMs;
+  /** The phase of a unit: milliseconds after the beginning of each interval. `hash`: the hash of its name, in hex. */
+  phaseOf(hash: string): number {
+    return Number.parseInt(hash.slice(0, PHASE_HEX_DIGITS), 16) % this.intervalMs;
   }
 
-  /** Which of the slots of an interval an instant lies in. */
-  indexOfInstant(instantMs: number): number {
-    return Math.floor(instantMs / this.widthMs);
+  /** The index of the slot, within an interval, that contains a phase. */
+  slotIndexOfPhase(phaseMs: number): number {
+    return Math.floor(phaseMs / this.widthMs);
   }
 
-  /** The number of the slot that a moment lies in, milliseconds since 1970. */
+  /** The number of the slot that contains a moment, milliseconds since 1970. */
   slotAt(nowMs: number): number {
-    const round = Math.floor(nowMs / this.intervalMs);
-    return round * this.slotsPerInterval + Math.floor((nowMs - round * this.intervalMs) / this.widthMs);
+    const interval = Math.floor(nowMs / this.intervalMs);
+    return interval * this.slotsPerInterval + Math.floor((nowMs - interval * this.intervalMs) / this.widthMs);
   }
 
-  /** Which of the slots of an interval the slot with this number is. */
-  indexOfSlot(slot: number): number {
+  /** The index, within its interval, of the slot with this number. */
+  slotIndexOf(slot: number): number {
     return slot % this.slotsPerInterval;
   }
 
-  /** When a slot begins, milliseconds since 1970. */
-  startMs(slot: number): number {
-    return Math.floor(slot / this.slotsPerInterval) * this.intervalMs + this.indexOfSlot(slot) * this.widthMs;
+  /** The start of the slot with this number, milliseconds since 1970. */
+  slotStartMs(slot: number): number {
+    return Math.floor(slot / this.slotsPerInterval) * this.intervalMs + this.slotIndexOf(slot) * this.widthMs;
   }
 
   /**
-   * What is due after the slot `lastSlot`. A clock that steps back by less than an interval makes the schedule wait, so that
-   * no unit is pinged twice; one that steps back further starts it anew. A clock that steps forward is a loop that was late.
+   * The slots that are due after `lastSlot`. After a step back of the clock by less than an interval no slot is due until the
+   * clock has caught up, so that no unit is pinged twice; after a longer step back the schedule restarts at the present. A step
+   * forward counts as a delay.
    */
   dueSlots(lastSlot: number, nowMs: number): DueSlots {
-    const present = this.slotAt(nowMs);
-    const behind = present - lastSlot;
+    const currentSlot = this.slotAt(nowMs);
+    const behind = currentSlot - lastSlot;
     if (behind <= 0) {
-      const steppedFar = -behind >= this.slotsPerInterval;
-      return { slots: [], skipped: 0, lastSlot: steppedFar ? present : lastSlot };
+      const hasSteppedFar = -behind >= this.slotsPerInterval;
+      return { slots: [], skipped: 0, lastSlot: hasSteppedFar ? currentSlot : lastSlot };
     }
-    // Within one interval each slot stands once.
-    const taken = Math.min(behind, MAX_CATCH_UP_SLOTS, this.slotsPerInterval);
-    const slots = Array.from({ length: taken }, (_, index) => present - taken + 1 + index);
-    return { slots, skipped: behind - taken, lastSlot: present };
+    // At most one interval of slots: no unit is due twice.
+    const count = Math.min(behind, MAX_CATCH_UP_SLOTS, this.slotsPerInterval);
+    const slots = Array.from({ length: count }, (_, index) => currentSlot - count + 1 + index);
+    return { slots, skipped: behind - count, lastSlot: currentSlot };
   }
 }

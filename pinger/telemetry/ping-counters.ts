@@ -1,10 +1,10 @@
-/** What was counted lately: sums of the last seconds, and how late pings were in them. */
+/** The pinger's counters: totals since the start, rates and schedule lag over the last half minute. */
 
 import { LagHistogram } from './lag-histogram.ts';
 
-const BUCKET_MS = 1_000;
-/** Seconds that are looked back on. */
-const MAX_BUCKETS = 30;
+const WINDOW_MS = 1_000;
+/** Windows of one second that rates and lags cover. */
+const MAX_WINDOWS = 30;
 
 export const COUNTER_NAMES = [
   'pings',
@@ -24,7 +24,8 @@ export const COUNTER_NAMES = [
 ] as const;
 export type CounterName = (typeof COUNTER_NAMES)[number];
 
-interface Bucket {
+/** What was counted in one second of the monotonic clock. */
+interface Window {
   readonly second: number;
   readonly counts: Record<CounterName, number>;
   readonly lags: LagHistogram;
@@ -33,65 +34,64 @@ interface Bucket {
 export class PingCounters {
   readonly #monotonic: () => number;
   readonly #startedMs: number;
-  readonly #totals = zeros();
-  #buckets: Bucket[] = [];
+  readonly #totals = zeroCounts();
+  #windows: Window[] = [];
 
-  /** `monotonic`: milliseconds of a clock that never jumps. */
+  /** `monotonic`: milliseconds of the monotonic clock. */
   constructor(monotonic: () => number) {
     this.#monotonic = monotonic;
     this.#startedMs = monotonic();
   }
 
-  increment(what: CounterName, by = 1): void {
-    this.#totals[what] += by;
-    this.#bucket().counts[what] += by;
+  increment(name: CounterName, by = 1): void {
+    this.#totals[name] += by;
+    this.#currentWindow().counts[name] += by;
   }
 
-  /** A ping left so late after its instant. */
+  /** Records by how much a ping left after its scheduled time. */
   recordLag(lagMs: number): void {
-    this.#bucket().lags.record(lagMs);
+    this.#currentWindow().lags.record(lagMs);
   }
 
   get totals(): Readonly<Record<CounterName, number>> {
     return { ...this.#totals };
   }
 
-  /** Per second, over the last `MAX_BUCKETS` seconds. */
+  /** Counts per second over the last `MAX_WINDOWS` seconds, or since the start when that is shorter. */
   rates(): Record<CounterName, number> {
-    const sums = zeros();
-    for (const { counts } of this.#recent()) for (const what of COUNTER_NAMES) sums[what] += counts[what];
-    const seconds = Math.min(MAX_BUCKETS, Math.max(1, (this.#monotonic() - this.#startedMs) / BUCKET_MS));
-    for (const what of COUNTER_NAMES) sums[what] /= seconds;
+    const sums = zeroCounts();
+    for (const { counts } of this.#recentWindows()) for (const name of COUNTER_NAMES) sums[name] += counts[name];
+    const seconds = Math.min(MAX_WINDOWS, Math.max(1, (this.#monotonic() - this.#startedMs) / WINDOW_MS));
+    for (const name of COUNTER_NAMES) sums[name] /= seconds;
     return sums;
   }
 
-  /** Over the last `MAX_BUCKETS` seconds. */
+  /** The schedule lag over the last `MAX_WINDOWS` seconds. */
   lagMs(): { readonly p99: number; readonly max: number } {
-    const recent = this.#recent().map(({ lags }) => lags);
-    const { percentileMs, maxMs } = LagHistogram.join(recent, 99);
-    return { p99: percentileMs, max: maxMs };
+    const recent = LagHistogram.merge(this.#recentWindows().map(({ lags }) => lags));
+    return { p99: recent.percentileMs(99), max: recent.maxMs };
   }
 
-  #recent(): Bucket[] {
-    const oldest = this.#second() - MAX_BUCKETS;
-    this.#buckets = this.#buckets.filter(({ second }) => second > oldest);
-    return this.#buckets;
+  #recentWindows(): Window[] {
+    const oldest = this.#second() - MAX_WINDOWS;
+    this.#windows = this.#windows.filter(({ second }) => second > oldest);
+    return this.#windows;
   }
 
-  #bucket(): Bucket {
+  #currentWindow(): Window {
     const second = this.#second();
-    const last = this.#buckets.at(-1);
+    const last = this.#windows.at(-1);
     if (last?.second === second) return last;
-    const bucket = { second, counts: zeros(), lags: new LagHistogram() };
-    this.#recent().push(bucket);
-    return bucket;
+    const window = { second, counts: zeroCounts(), lags: new LagHistogram() };
+    this.#recentWindows().push(window);
+    return window;
   }
 
   #second(): number {
-    return Math.floor(this.#monotonic() / BUCKET_MS);
+    return Math.floor(this.#monotonic() / WINDOW_MS);
   }
 }
 
-function zeros(): Record<CounterName, number> {
-  return Object.fromEntries(COUNTER_NAMES.map((what) => [what, 0])) as Record<CounterName, number>;
+function zeroCounts(): Record<CounterName, number> {
+  return Object.fromEntries(COUNTER_NAMES.map((name) => [name, 0])) as Record<CounterName, number>;
 }

@@ -1,25 +1,25 @@
-/** The figures that a pinger reports about itself, in `GET /v1/pinger` and in its metrics. */
-
 import type { Outage } from '../connectivity/outage-detector.ts';
 import type { BelievedStatus } from '../connectivity/unit-liveness.ts';
 import type { CounterName } from './ping-counters.ts';
 
+/** The figures that a pinger reports about itself, in `GET /v1/pinger` and in its metrics. */
 export interface PingerFigures {
+  /** Units that this process monitors. */
   readonly units: number;
-  /** Units that are not pinged: those whose address is none, and those for which there is no place. */
+  /** Units without a usable address, and units beyond the capacity of the process: they prove themselves by heartbeats only. */
   readonly notPinged: number;
+  /** Units by believed status. */
   readonly states: Readonly<Record<BelievedStatus, number>>;
-  /** Units that go offline and come back too often to be believed at once. */
+  /** Units that went offline so often that they need more misses to go offline again. */
   readonly flapping: number;
-  /** Where too many units are missing for it to be them: the first letter of their hash. */
   readonly outages: readonly Outage[];
-  /** By how much pings left after their instants in the last half minute. */
+  /** By how much pings left after they were due, over the last half minute. */
   readonly scheduleLagMs: { readonly p99: number; readonly max: number };
-  /** Per second, over the last half minute. */
+  /** Counts per second, over the last half minute. */
   readonly rates: Readonly<Record<CounterName, number>>;
-  /** Since the start. */
+  /** Counts since the start of the process. */
   readonly totals: Readonly<Record<CounterName, number>>;
-  /** How many the units have needed so far. */
+  /** Ping threads that have started. */
   readonly threads: number;
   readonly replacedThreads: number;
 }

@@ -1,4 +1,4 @@
-/** The units that this process pings: those of its shards, as the read model knows them. The change feed names those that change. */
+/** The target list: the units of this process's shards, as the read model knows them. The change feed names those that change. */
 
 import type { Connectivity } from '../../domain/connectivity/connectivity.ts';
 import type { EventOf } from '../../domain/events/catalogue.ts';
@@ -6,35 +6,35 @@ import { unitHash } from '../../domain/shard.ts';
 import { shardsOfLength } from '../../domain/shard-prefixes.ts';
 import { UnitFollower, type UnitQuery } from '../../platform/change-feed/follower.ts';
 import type { UnitChangeSubscription } from '../../platform/change-feed/subscription.ts';
-import type { RecordedPlace } from './unit-table.ts';
+import type { RecordedPosition } from './unit-table.ts';
 
-/** Units in one page. */
+/** Most units in one page of a read. */
 export const MAX_TARGETS_PER_PAGE = 5_000;
-/** Units are dealt between processes by shards of so many letters. */
+/** Processes divide the units by shards of this many hex letters. */
 export const SHARD_LETTERS = 2;
 const SHARDS = shardsOfLength(SHARD_LETTERS);
 
 export type ProbeKind = EventOf<'UnitRegistered'>['probe'];
 
-/** A unit as it is registered and recorded. */
+/** A unit in the read model. */
 export interface PingTarget {
   readonly name: string;
-  /** Of the name, 64 hex letters. */
+  /** The hash of the name: 64 hex letters. */
   readonly hash: string;
-  /** `host:port` */
+  /** `host:port`, or a text that leads nowhere: then the pinger relies on the unit's heartbeats. */
   readonly address: string;
   readonly probe: ProbeKind;
   readonly keyVersion: number;
-  /** Whether it is to be pinged: it is not retired, and has credentials. */
+  /** False when the unit is retired or its credentials are revoked: then the pinger does not monitor it. */
   readonly inUse: boolean;
-  /** The place in the unit's log up to which everything is recorded: the unit deletes its log up to here. */
-  readonly recorded?: RecordedPlace;
-  /** What the read model believes; it may lag. */
+  /** The position up to which the platform has recorded the unit's log. The unit deletes its log up to here. */
+  readonly recorded?: RecordedPosition;
+  /** The status in the read model, which may lag behind the event log. */
   readonly connectivity?: Connectivity['status'];
 }
 
 export interface PingTargetSource {
-  /** Reads a page of all units, or those that are named. */
+  /** Reads a page of all units, or the units with given names. */
   read(query: UnitQuery): Promise<readonly PingTarget[]>;
   /** Names the units whose rows changed. */
   readonly changes: Pick<UnitChangeSubscription, 'take' | 'putBack'>;
@@ -42,11 +42,11 @@ export interface PingTargetSource {
 
 export interface TargetListOptions {
   readonly targets: PingTargetSource;
-  /** Whether this process pings the units of a two-letter shard. */
+  /** Whether this process owns a two-letter shard. */
   readonly owns: (shard: string) => boolean;
-  /** Milliseconds of a clock that never jumps. */
+  /** Milliseconds of the monotonic clock. */
   readonly monotonic: () => number;
-  /** A unit that is new or has changed; in a reading of all units, also one that has not changed. */
+  /** Called for each unit that is new or has changed, and during a full read for every unit. */
   readonly onChanged: (target: PingTarget, isFullRead: boolean) => void;
   readonly onRemoved: (unit: string) => void;
 }
@@ -54,8 +54,8 @@ export interface TargetListOptions {
 export class TargetList {
   readonly #options: TargetListOptions;
   readonly #follower: UnitFollower<PingTarget>;
-  /** The lane of each unit: the number that its shard spells. */
-  readonly #units = new Map<string, number>();
+  /** The shard of each unit in the list, as a number. */
+  readonly #shardOf = new Map<string, number>();
 
   constructor(options: TargetListOptions) {
     const { targets, owns, monotonic } = options;
@@ -68,22 +68,23 @@ export class TargetList {
       monotonic,
       onUnit: (target, isFullRead) => this.#update(target, isFullRead),
       onAbsent: (name) => this.#remove(name),
-      onFullRead: (present) => this.#retain(present),
+      onFullRead: (present) => this.#removeAllBut(present),
     });
   }
 
+  /** How many units the list contains. */
   get size(): number {
-    return this.#units.size;
+    return this.#shardOf.size;
   }
 
-  /** This process owns other shards now: units of those that it lost are removed, and the next refresh reads all units. */
+  /** Removes the units of shards that this process no longer owns. The next refresh reads all units. */
   reshard(): void {
     const { owns } = this.#options;
-    for (const [unit, lane] of this.#units) if (!owns(SHARDS[lane] ?? '')) this.#remove(unit);
+    for (const [unit, shard] of this.#shardOf) if (!owns(SHARDS[shard] ?? '')) this.#remove(unit);
     this.#follower.requestFullRead();
   }
 
-  /** Reads the units that changed, or all units. When a query fails, the units that are known stay. @throws what `read` throws */
+  /** Reads the units that changed, or all units. After a failed query the list keeps its units. @throws what `read` throws */
   async refresh(signal: AbortSignal): Promise<void> {
     await this.#follower.refresh(signal);
   }
@@ -96,15 +97,15 @@ export class TargetList {
       this.#remove(name);
       return;
     }
-    this.#units.set(name, Number.parseInt(shard, 16));
+    this.#shardOf.set(name, Number.parseInt(shard, 16));
     onChanged(target, isFullRead);
   }
 
   #remove(unit: string): void {
-    if (this.#units.delete(unit)) this.#options.onRemoved(unit);
+    if (this.#shardOf.delete(unit)) this.#options.onRemoved(unit);
   }
 
-  #retain(present: ReadonlySet<string>): void {
-    for (const unit of this.#units.keys()) if (!present.has(unit)) this.#remove(unit);
+  #removeAllBut(present: ReadonlySet<string>): void {
+    for (const unit of this.#shardOf.keys()) if (!present.has(unit)) this.#remove(unit);
   }
 }

@@ -1,22 +1,23 @@
 /**
- * The units that this process watches, numbered. What is kept of a unit stands in columns at its index: an object for each of
- * hundreds of thousands would be a hundred megabytes, and a second of every collection of garbage.
+ * Assigns each unit of this process an index. Everything that the pinger knows about a unit is in typed-array columns at its index:
+ * with one object for each of several hundred thousand units, the heap would grow by a hundred megabytes and each garbage
+ * collection by a second.
  *
- * An index is given to another unit only when no task is under way that may still name it.
+ * A freed index is reused only when no task is in flight that may still refer to the removed unit.
  */
 
-/** Units that have proved themselves before the list of targets names them. */
-const MAX_GUESTS = 1_000;
+/** Most units that proved themselves before the target list contained them; proofs of further ones are ignored. */
+const MAX_UNLISTED_UNITS = 1_000;
 
 export class UnitIndex {
   /** Most units. */
   readonly capacity: number;
   readonly #indexes = new Map<string, number>();
   readonly #names: (string | undefined)[] = [];
-  readonly #guests = new Set<string>();
+  readonly #unlisted = new Set<string>();
   readonly #free: number[] = [];
-  /** Freed while the task with this number was the newest. */
-  readonly #freed: { readonly index: number; readonly newestTask: number }[] = [];
+  /** Freed indexes that a task in flight may refer to, with the newest task at that time. */
+  readonly #quarantined: { readonly index: number; readonly newestTask: number }[] = [];
   readonly #tasks = new Set<number>();
   #newestTask = 0;
 
@@ -28,36 +29,39 @@ export class UnitIndex {
     return this.#indexes.get(name);
   }
 
-  /** The unit of an index; `undefined` when it was removed. */
+  /** The unit at an index; `undefined` when it was removed. */
   nameOf(index: number): string | undefined {
     return this.#names[index];
   }
 
-  /** @returns the index of a unit, which may be there already; `undefined` when there is no place */
+  /** Adds a unit of the target list. @returns its index, new or known; `undefined` when all indexes are taken */
   add(name: string): number | undefined {
-    this.#guests.delete(name);
-    return this.#indexes.get(name) ?? this.#enter(name);
+    this.#unlisted.delete(name);
+    return this.#indexes.get(name) ?? this.#assign(name);
   }
 
-  /** The same for a unit that nobody has named yet: few of those are taken. */
+  /**
+   * Adds a unit that the target list does not contain yet.
+   * @returns its index, new or known; `undefined` when there are `MAX_UNLISTED_UNITS` of them, or all indexes are taken
+   */
   addUnlisted(name: string): number | undefined {
     const known = this.#indexes.get(name);
-    if (known !== undefined || this.#guests.size >= MAX_GUESTS) return known;
-    const index = this.#enter(name);
-    if (index !== undefined) this.#guests.add(name);
+    if (known !== undefined || this.#unlisted.size >= MAX_UNLISTED_UNITS) return known;
+    const index = this.#assign(name);
+    if (index !== undefined) this.#unlisted.add(name);
     return index;
   }
 
   remove(name: string): void {
     const index = this.#indexes.get(name);
     if (index === undefined) return;
-    this.#guests.delete(name);
+    this.#unlisted.delete(name);
     this.#indexes.delete(name);
     this.#names[index] = undefined;
-    this.#freed.push({ index, newestTask: this.#newestTask });
+    this.#quarantined.push({ index, newestTask: this.#newestTask });
   }
 
-  /** A task that names units by their indexes is under way, until `endTask`. @returns its number */
+  /** Registers a task that refers to units by their indexes, until `endTask`. @returns its number */
   beginTask(): number {
     this.#newestTask += 1;
     this.#tasks.add(this.#newestTask);
@@ -68,20 +72,19 @@ export class UnitIndex {
     this.#tasks.delete(task);
   }
 
-  #enter(name: string): number | undefined {
-    const index = this.#freeIndex();
+  #assign(name: string): number | undefined {
+    const index = this.#takeFreeIndex();
     if (index === undefined) return undefined;
     this.#indexes.set(name, index);
     this.#names[index] = name;
     return index;
   }
 
-  #freeIndex(): number | undefined {
-    // The oldest task that is under way.
-    const [oldest = this.#newestTask + 1] = this.#tasks;
-    while ((this.#freed[0]?.newestTask ?? Number.POSITIVE_INFINITY) < oldest) {
-      const freed = this.#freed.shift();
-      if (freed !== undefined) this.#free.push(freed.index);
+  #takeFreeIndex(): number | undefined {
+    const [oldestTask = this.#newestTask + 1] = this.#tasks;
+    while ((this.#quarantined[0]?.newestTask ?? Number.POSITIVE_INFINITY) < oldestTask) {
+      const released = this.#quarantined.shift();
+      if (released !== undefined) this.#free.push(released.index);
     }
     const free = this.#free.pop();
     if (free !== undefined) return free;

@@ -1,15 +1,15 @@
 /**
- * The units that a pinger asks, as columns in shared memory: the main thread writes them, the threads read them, and a ping
- * copies nothing. A unit is a row; what travels between the threads is its index.
+ * The unit table holds what a ping needs to know about each unit, as columns in shared memory: the main thread writes them, the ping
+ * threads read them, and no ping copies them. A unit is a row; threads exchange only its index.
  *
- * A row that changes while a thread reads it costs a ping at most, with one exception: a unit deletes its log up to the place
- * that a ping names recorded, so a place that is half old and half new must never be read. Its version is odd while it is
- * written, and another one afterwards.
+ * A thread that reads a row while the main thread writes it wastes one ping at most, with one exception: a unit deletes its log
+ * up to the position that a ping names as recorded, so a thread must never read half of an old and half of a new position. A
+ * sequence lock protects it: the version of a position is odd while it is written, and higher afterwards.
  */
 
 import { Buffer } from 'node:buffer';
 
-/** Most units of one process; further ones belong into another process. Memory is taken as rows are used. */
+/** Most units of one process; more units need more processes. The system allocates memory as rows are used. */
 export const MAX_UNITS = 500_000;
 
 export const KEY_BYTES = 32;
@@ -17,10 +17,10 @@ export const NONCE_BYTES = 16;
 export const NAME_HASH_BYTES = 8;
 export const EPOCH_BYTES = 16;
 const IP_BYTES = 16;
-/** One for the length, and the longest name. */
+/** One byte for the length, and the longest name. */
 const NAME_BYTES = 64;
 
-/** How a unit is asked. */
+/** The transport of a unit's pings, as a number in the column `probes`. */
 export const PROBE_NUMBERS = { udp: 0, http: 1, nats: 2 } as const;
 export type ProbeNumber = (typeof PROBE_NUMBERS)[keyof typeof PROBE_NUMBERS];
 export const PROBE_COUNT = 3;
@@ -28,7 +28,7 @@ export const PROBE_COUNT = 3;
 const IPV4 = 4;
 const IPV6 = 6;
 
-/** Bytes of a row in each column. */
+/** The columns, and the bytes of a row in each. */
 const COLUMNS = {
   names: NAME_BYTES,
   nameHashes: NAME_HASH_BYTES,
@@ -44,11 +44,11 @@ const COLUMNS = {
 } as const;
 type Column = keyof typeof COLUMNS;
 
-/** What a thread is given. */
-export type SharedTable = Readonly<Record<Column, SharedArrayBuffer>>;
+/** The columns of a table, for another thread. */
+export type SharedColumns = Readonly<Record<Column, SharedArrayBuffer>>;
 
-/** The place in a unit's log up to which everything is recorded. */
-export interface RecordedPlace {
+/** The position in a unit's log up to which the platform has recorded every event. */
+export interface RecordedPosition {
   /** A UUID. */
   readonly epoch: string;
   readonly seq: number;
@@ -56,19 +56,19 @@ export interface RecordedPlace {
 
 export interface UnitRow {
   readonly name: string;
-  /** 64 hex letters: the hash of the name. */
+  /** The hash of the name: 64 hex letters. */
   readonly hash: string;
   /** An IPv4 or IPv6 address. */
   readonly ip: string;
   readonly port: number;
   readonly probe: ProbeNumber;
-  /** `KEY_BYTES` */
+  /** The key of the unit's pings: `KEY_BYTES`. */
   readonly key: Uint8Array;
-  readonly recorded?: RecordedPlace | undefined;
+  readonly recorded?: RecordedPosition | undefined;
 }
 
 export class UnitTable {
-  readonly shared: SharedTable;
+  readonly shared: SharedColumns;
   readonly probes: Uint8Array;
   readonly ports: Uint16Array;
   readonly nonces: Uint8Array;
@@ -81,7 +81,7 @@ export class UnitTable {
   readonly #recordedEpochs: Buffer;
   readonly #recordedSeqs: Float64Array;
 
-  constructor(shared: SharedTable) {
+  constructor(shared: SharedColumns) {
     this.shared = shared;
     this.probes = new Uint8Array(shared.probes);
     this.ports = new Uint16Array(shared.ports);
@@ -99,17 +99,18 @@ export class UnitTable {
   static create(capacity = MAX_UNITS): UnitTable {
     const column = (name: Column) => new SharedArrayBuffer(capacity * COLUMNS[name]);
     const names = Object.keys(COLUMNS).filter((name): name is Column => name in COLUMNS);
-    return new UnitTable(Object.fromEntries(names.map((name) => [name, column(name)])) as SharedTable);
+    return new UnitTable(Object.fromEntries(names.map((name) => [name, column(name)])) as SharedColumns);
   }
 
   get capacity(): number {
     return this.probes.length;
   }
 
-  /** @throws RangeError when something does not fit its column */
+  /** Writes the row of a unit. @throws RangeError when a value does not fit its column */
   write(index: number, { name, hash, ip, port, probe, key, recorded }: UnitRow): void {
     const length = Buffer.byteLength(name, 'latin1');
-    if (length >= NAME_BYTES || key.length !== KEY_BYTES) throw new RangeError(`${name} does not fit the table`);
+    if (length >= NAME_BYTES || key.length !== KEY_BYTES)
+      throw new RangeError(`the name or the key of unit ${name} does not fit its column of the unit table`);
     this.#names[index * NAME_BYTES] = length;
     this.#names.write(name, index * NAME_BYTES + 1, 'latin1');
     this.#nameHashes.write(hash.slice(0, NAME_HASH_BYTES * 2), index * NAME_HASH_BYTES, 'hex');
@@ -120,7 +121,7 @@ export class UnitTable {
     this.writeRecorded(index, recorded);
   }
 
-  writeRecorded(index: number, recorded: RecordedPlace | undefined): void {
+  writeRecorded(index: number, recorded: RecordedPosition | undefined): void {
     const at = index * EPOCH_BYTES;
     Atomics.add(this.#recordedVersions, index, 1);
     if (recorded === undefined) this.#recordedEpochs.fill(0, at, at + EPOCH_BYTES);
@@ -130,8 +131,8 @@ export class UnitTable {
   }
 
   /**
-   * Copies the epoch of the recorded place to `at` in `into`.
-   * @returns its seq; 0, and an epoch of zeros, when nothing is recorded or it was just being written.
+   * Copies the epoch of the recorded position to `at` in `into`.
+   * @returns the seq of the position; 0, with an epoch of zeros, when nothing is recorded or the main thread is writing the position
    */
   copyRecorded(index: number, into: Buffer, at: number): number {
     const version = Atomics.load(this.#recordedVersions, index);
@@ -143,8 +144,8 @@ export class UnitTable {
     return 0;
   }
 
-  /** The same as text. */
-  recorded(index: number): RecordedPlace | undefined {
+  /** The recorded position; `undefined` when nothing is recorded or the main thread is writing the position. */
+  recorded(index: number): RecordedPosition | undefined {
     const epoch = Buffer.alloc(EPOCH_BYTES);
     const seq = this.copyRecorded(index, epoch, 0);
     return isEmptyEpoch(epoch) ? undefined : { epoch: uuidOf(epoch, 0), seq };
@@ -155,7 +156,7 @@ export class UnitTable {
     return this.#names.toString('latin1', at, at + (this.#names[at - 1] ?? 0));
   }
 
-  /** The key of its pings. `into`: `KEY_BYTES`. */
+  /** Copies the key of a unit. `into`: `KEY_BYTES`. */
   copyKey(index: number, into: Uint8Array): void {
     const at = index * KEY_BYTES;
     into.set(this.#keys.subarray(at, at + KEY_BYTES));
@@ -182,24 +183,26 @@ export class UnitTable {
 
   #writeIp(index: number, ip: string): void {
     const bytes = ip.includes(':') ? ipv6Bytes(ip) : ip.split('.').map(Number);
-    if (bytes.length !== (ip.includes(':') ? IP_BYTES : IPV4)) throw new RangeError(`${ip} is no address`);
+    if (bytes.length !== (ip.includes(':') ? IP_BYTES : IPV4))
+      throw new RangeError(`"${ip}" is neither an IPv4 nor an IPv6 address`);
     this.#families[index] = ip.includes(':') ? IPV6 : IPV4;
     this.#ips.set(bytes, index * IP_BYTES);
   }
 }
 
-/** Whether bytes of an epoch say that there is none. */
+/** Whether the bytes of an epoch stand for no epoch: all of them are zero. */
 export function isEmptyEpoch(epoch: Uint8Array): boolean {
   return epoch.every((byte) => byte === 0);
 }
 
+/** The text of the UUID at `at` in `bytes`. */
 export function uuidOf(bytes: Buffer, at: number): string {
   const hex = bytes.toString('hex', at, at + EPOCH_BYTES);
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }
 
 function ipv6Bytes(ip: string): number[] {
-  // URL writes any form of an address as groups in hex, the longest run of zeros left out.
+  // URL normalizes every notation of an address to groups in hex, with `::` for the longest run of zeros.
   const host = URL.parse(`http://[${ip}]`)?.hostname.slice(1, -1) ?? '';
   const [head = '', tail] = host.split('::');
   const groups = (text: string) => (text === '' ? [] : text.split(':').map((group) => Number.parseInt(group, 16)));

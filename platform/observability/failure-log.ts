@@ -1,23 +1,35 @@
 import type { Log } from './log.ts';
 
-/** Says once that something fails and once that it works again, however often it is tried between. */
+export interface FailureLogOptions {
+  /** What is attempted, as a gerund: `reading the ping targets`. */
+  readonly operation: string;
+  /** What happens while the operation fails, as a sentence: `The pinger keeps the units that it knows and reads again.` */
+  readonly consequence: string;
+  readonly log: Log;
+}
+
+/** Logs when a repeated operation begins to fail and when it succeeds again, but not the failures between. */
 export class FailureLog {
-  readonly #what: string;
-  readonly #log: Log;
+  readonly #options: FailureLogOptions;
   #failures = 0;
 
-  constructor(what: string, log: Log) {
-    this.#what = what;
-    this.#log = log;
+  constructor(options: FailureLogOptions) {
+    this.#options = options;
   }
 
   recordFailure(error: unknown): void {
+    const { operation, consequence, log } = this.#options;
     this.#failures += 1;
-    if (this.#failures === 1) this.#log.warn(`${this.#what}: fails`, { error });
+    if (this.#failures === 1) log.warn(`${capitalize(operation)} fails. ${consequence}`, { error });
   }
 
   recordSuccess(): void {
-    if (this.#failures > 0) this.#log.info(`${this.#what}: works again`, { failures: this.#failures });
+    const { operation, log } = this.#options;
+    if (this.#failures > 0) log.info(`${capitalize(operation)} works again.`, { failures: this.#failures });
     this.#failures = 0;
   }
+}
+
+function capitalize(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }

@@ -36,7 +36,11 @@ export type Idle = (ms: number) => Promise<void>;
 /** Polls until `signal` aborts. A poll that rejects counts as failed, whatever its error is. Never rejects itself. */
 export async function poll(options: PollOptions, work: (idle: Idle) => Promise<void>): Promise<void> {
   const { name, intervalMs, maxDuty = 1, clock, signal, sleep, log } = options;
-  const failureLog = new FailureLog(name, log);
+  const failureLog = new FailureLog({
+    operation: name,
+    consequence: 'It is repeated with exponential backoff.',
+    log,
+  });
   const backoff = { firstMs: intervalMs, maxMs: Math.max(intervalMs, MAX_POLL_BACKOFF_MS) };
   let failures = 0;
   while (!signal.aborted) {

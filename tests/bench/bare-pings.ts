@@ -79,7 +79,7 @@ while (performance.now() - startMs < task.runMs) {
   await Bun.sleep(STEP_MS);
 }
 const { user, system } = process.cpuUsage(cpu);
-const { percentileMs: lagP99Ms } = LagHistogram.join([lags], PERCENTILE);
+const lagP99Ms = lags.percentileMs(PERCENTILE);
 const findings: BareFindings = { sent, answered, cpuUsPerPing: (user + system) / sent, lagP99Ms };
 console.log(JSON.stringify(findings));
 process.exit(0);

@@ -5,10 +5,10 @@
 
 import { unitHash } from '../../domain/shard.ts';
 import { PingPool } from '../../pinger/pool/ping-pool.ts';
+import { systemClock } from '../../pinger/runtime/clock.ts';
 import { PingSchedule, slotWidthMs } from '../../pinger/schedule/ping-schedule.ts';
 import { PingScheduler } from '../../pinger/schedule/ping-scheduler.ts';
 import { PingCounters } from '../../pinger/telemetry/ping-counters.ts';
-import { systemClock } from '../../pinger/time/clock.ts';
 import { UnitIndex } from '../../pinger/units/unit-index.ts';
 import { PROBE_NUMBERS, UnitTable } from '../../pinger/units/unit-table.ts';
 import { createLog } from '../../platform/observability/log.ts';

@@ -43,7 +43,7 @@ test.each(['exit', 'throw', 'hang'] as const)(
     const results = await pool.ping(0, task(FRAIL[how], 0));
     expect(results?.outcomes).toEqual(new Uint8Array([1, 1]));
     expect(results?.rttMs).toEqual(new Float64Array([2.5, 2.5]));
-    expect(lines.join('')).toContain('pinging on a thread: fails');
+    expect(lines.join('')).toContain('Pinging on a thread fails.');
     // A task that throws leaves its thread alive.
     expect(pool.replacedThreads).toBe({ exit: 1, throw: 0, hang: 1 }[how]);
     expect(await pool.ping(0, task(0))).toBeDefined();
@@ -60,11 +60,11 @@ test('a slot that cannot be pinged says nothing, and the others go on', async ()
 
 test('a thread is there once a slot needs it, and never more than there may be', async () => {
   const pool = newPool(2);
-  expect(pool.threads).toBe(0);
+  expect(pool.startedThreads).toBe(0);
   expect(await Promise.all([pool.ping(1, task(0)), pool.ping(1, task(0))])).not.toContain(undefined);
-  expect(pool.threads).toBe(1);
+  expect(pool.startedThreads).toBe(1);
   expect(await pool.ping(2, task(0))).toBeUndefined();
-  expect(pool.threads).toBe(1);
+  expect(pool.startedThreads).toBe(1);
 });
 
 test('slots of one thread do not wait for one another, and there is an end to them', async () => {

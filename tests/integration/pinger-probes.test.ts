@@ -10,7 +10,7 @@ import { NatsProbe } from '../../pinger/probes/nats-probe.ts';
 import { PING_ANOMALIES } from '../../pinger/probes/probe.ts';
 import { SelfConnectCheck } from '../../pinger/probes/self-connect-check.ts';
 import { UdpProbe } from '../../pinger/probes/udp-probe.ts';
-import { systemClock } from '../../pinger/time/clock.ts';
+import { systemClock } from '../../pinger/runtime/clock.ts';
 import { EPOCH_BYTES, PROBE_NUMBERS, type UnitRow, UnitTable, uuidOf } from '../../pinger/units/unit-table.ts';
 import { encodePingReply, PING_DATAGRAM_BYTES, REQUEST_AT } from '../../platform/unit-protocol/datagram.ts';
 import { type FieldPlatform, startFieldPlatform, startTestFleet, type TestFleet } from '../support/device-sim.ts';

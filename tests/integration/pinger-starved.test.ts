@@ -48,8 +48,8 @@ test('a process without descriptors pings less, says so, misses nobody, and reco
   const { starts, sated, starved, again, log } = JSON.parse(output) as StarvedFindings;
   const { answered, discarded } = PING_OUTCOME;
   expect(starts).toEqual({ outcomes: [], unsent: 0 });
-  expect(log).toContain('pinging on a thread: fails');
-  expect(log).toContain('pinging on a thread: works again');
+  expect(log).toContain('Pinging on a thread fails.');
+  expect(log).toContain('Pinging on a thread works again.');
   expect(sated).toEqual({ outcomes: [answered, answered], unsent: 0 });
   // The sockets of UDP are there; a connection is not to be had.
   expect(starved).toEqual({ outcomes: [answered, discarded], unsent: 1 });

@@ -4,8 +4,8 @@ import type { CloudEvent } from '../../domain/events/envelope.ts';
 import { unitHash } from '../../domain/shard.ts';
 import { newUnitState } from '../../domain/unit/unit.ts';
 import { type Pinger, type PingerOptions, startPinger } from '../../pinger/pinger.ts';
+import { systemClock } from '../../pinger/runtime/clock.ts';
 import { MIN_SLOT_WIDTH_MS, PingSchedule } from '../../pinger/schedule/ping-schedule.ts';
-import { systemClock } from '../../pinger/time/clock.ts';
 import type { PingTarget } from '../../pinger/units/target-list.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import { MAX_TELEMETRY_RESULTS, type TelemetryResult } from '../../platform/liveness/telemetry.ts';
@@ -196,7 +196,7 @@ describe('a mixed fleet', () => {
   /** How far a unit was pinged from its instant, on average; the ping of its joining is left out. */
   function offScheduleMs(each: FakeUnit): number {
     const origin = Date.now() - performance.now();
-    const instantMs = new PingSchedule(INTERVAL_MS, MIN_SLOT_WIDTH_MS).instantOf(unitHash(each.name));
+    const instantMs = new PingSchedule(INTERVAL_MS, MIN_SLOT_WIDTH_MS).phaseOf(unitHash(each.name));
     const offsets = each.pingedAtMs.slice(-3).map((atMs) => {
       const offMs = (((atMs + origin - instantMs) % INTERVAL_MS) + INTERVAL_MS) % INTERVAL_MS;
       return Math.min(offMs, INTERVAL_MS - offMs);
@@ -344,10 +344,10 @@ describe('targets', () => {
     const world = await start([each], { targets: { read, changes: ANY_CHANGE } });
     await eventually(() => world.pinger.status().states.online === 1);
     away = true;
-    await eventually(() => lines.some((line) => line.includes('which units to ping: fails')));
+    await eventually(() => lines.some((line) => line.includes('Reading the units to ping fails.')));
     await pinged(each, 2);
     away = false;
-    await eventually(() => lines.some((line) => line.includes('which units to ping: works again')));
+    await eventually(() => lines.some((line) => line.includes('Reading the units to ping works again.')));
     expect(world.pinger.status()).toMatchObject({ units: 1, states: { online: 1 } });
   }, 20_000);
 });
@@ -361,7 +361,7 @@ test('telemetry that cannot be published costs nothing else', async () => {
   const world = await start([each], { publishTelemetry });
   await eventually(() => world.pinger.status().states.online === 1);
   await pinged(each, 2);
-  expect(lines.filter((line) => line.includes('publishing what was heard of units: fails'))).toHaveLength(1);
+  expect(lines.filter((line) => line.includes('Publishing telemetry fails.'))).toHaveLength(1);
 });
 
 test('a pinger that has stopped asks nobody any more', async () => {

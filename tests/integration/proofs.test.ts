@@ -71,7 +71,7 @@ test('others are asked what they know, not oneself, and the newest counts', asyn
     asked.push(units);
     return one.query(units);
   });
-  expect(await Promise.all(['PL-1', 'PL-2', 'PL-3'].map((unit) => questions.ask(unit)))).toEqual([
+  expect(await Promise.all(['PL-1', 'PL-2', 'PL-3'].map((unit) => questions.query(unit)))).toEqual([
     AT_MS + 1,
     AT_MS,
     undefined,
@@ -84,5 +84,5 @@ test('a question that cannot be asked tells nothing', async () => {
   const questions = new ProofQueryBatcher(async () => {
     throw new Error('NATS is away');
   });
-  expect(await questions.ask('PL-1')).toBeUndefined();
+  expect(await questions.query('PL-1')).toBeUndefined();
 });

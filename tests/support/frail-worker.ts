@@ -27,7 +27,7 @@ export async function pingSlot({ startMs, units }: SlotTask): Promise<ArrayBuffe
   }
   if (how === FRAIL.always) process.exit(1);
   if (how === FRAIL.slow) await new Promise((resolve) => setTimeout(resolve, SLOW_MS));
-  const results = SlotResults.allDiscarded(units.length);
+  const results = SlotResults.createDiscarded(units.length);
   results.outcomes.fill(1);
   results.rttMs.fill(2.5);
   return results.buffer;

@@ -7,10 +7,10 @@ import { PING_OUTCOME, SlotResults } from '../../pinger/pool/slot-results.ts';
 import { SlotRunner } from '../../pinger/pool/slot-runner.ts';
 import type { SlotTask } from '../../pinger/pool/slot-task.ts';
 import type { Probe, ProbeListener } from '../../pinger/probes/probe.ts';
+import type { PingerClock } from '../../pinger/runtime/clock.ts';
 import { PingSchedule, slotWidthMs } from '../../pinger/schedule/ping-schedule.ts';
 import { PING_REASON, PingScheduler } from '../../pinger/schedule/ping-scheduler.ts';
 import { PingCounters } from '../../pinger/telemetry/ping-counters.ts';
-import type { PingerClock } from '../../pinger/time/clock.ts';
 import { UnitIndex } from '../../pinger/units/unit-index.ts';
 import { PROBE_NUMBERS, UnitTable } from '../../pinger/units/unit-table.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
@@ -147,7 +147,7 @@ export async function startPingerWorld(units: number): Promise<PingerWorld> {
       for (const [place, index] of pinged.entries()) {
         const [outcome, sentAtMs = 0] = [results.outcomes[place], results.sentAtMs[place]];
         if (outcome === PING_OUTCOME.answered) tracker.recordProof(index, 'ping', sentAtMs);
-        else if (outcome !== PING_OUTCOME.discarded && turns[place] === PING_REASON.own)
+        else if (outcome !== PING_OUTCOME.discarded && turns[place] === PING_REASON.scheduled)
           tracker.recordMiss(index, sentAtMs);
       }
     },

@@ -59,7 +59,11 @@ export interface ConfigurationReportWorkerOptions {
 export async function runConfigurationReportWorker(options: ConfigurationReportWorkerOptions): Promise<void> {
   const { signal, sleep, log } = options;
   const step = createReportStep(options);
-  const recording = new FailureLog('recording which configurations units report', log);
+  const recording = new FailureLog({
+    operation: 'recording which configurations units report',
+    consequence: 'The unit stays due, and the worker repeats the decision at its next poll.',
+    log,
+  });
   while (!signal.aborted) {
     try {
       await step();

@@ -42,7 +42,11 @@ export async function runFetchWorker(options: FetchWorkerOptions): Promise<void>
   const { changes, intervalMs, signal, sleep, clock, log } = options;
   const schedule = new FetchSchedule(intervalMs);
   const follower = followTargets(schedule, options);
-  const reading = new FailureLog('reading which units to fetch from', log);
+  const reading = new FailureLog({
+    operation: 'reading which units to fetch from',
+    consequence: 'The worker continues with the units that it knows, and reads again at its next poll.',
+    log,
+  });
   const outdated = new Set<string>();
   const running = new Set<Promise<void>>();
   while (!signal.aborted) {

@@ -52,8 +52,8 @@ describe('the clock offset cache', () => {
     expect(seen).toEqual([HOUR_MS, HOUR_MS, HOUR_MS, HOUR_MS, undefined]);
     expect(cache.get('PL-1001')).toBeUndefined();
     expect(messages).toEqual([
-      'reading the clock offsets of units: fails',
-      'reading the clock offsets of units: works again',
+      'Reading the clock offsets of units fails. It is repeated with exponential backoff.',
+      'Reading the clock offsets of units works again.',
     ]);
   });
 

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from 'bun:test';
 import { unitHash } from '../../../domain/shard.ts';
 import { PING_OUTCOME } from '../../../pinger/pool/slot-results.ts';
 import { SlotRunner } from '../../../pinger/pool/slot-runner.ts';
-import { MAX_CLOCK_DRIFT_MS } from '../../../pinger/time/clock.ts';
+import { MAX_CLOCK_DRIFT_MS } from '../../../pinger/runtime/clock-jump-detector.ts';
 import { UnitTable } from '../../../pinger/units/unit-table.ts';
 import {
   FAILURES,
@@ -48,7 +48,7 @@ function mostPerSlot({ sent }: PingerWorld, fromMs: number): number {
 function fullestSlot({ names, schedule }: PingerWorld): number {
   const counts = new Map<number, number>();
   for (const name of names) {
-    const slot = schedule.indexOfInstant(schedule.instantOf(unitHash(name)));
+    const slot = schedule.slotIndexOfPhase(schedule.phaseOf(unitHash(name)));
     counts.set(slot, (counts.get(slot) ?? 0) + 1);
   }
   return Math.max(...counts.values());
@@ -62,7 +62,7 @@ function expectOnTime({ sent, names, schedule }: PingerWorld, fromMs: number): v
   const inTime = sent.filter(({ atMs }) => atMs >= fromMs && atMs < fromMs + INTERVAL_MS);
   expect(inTime.map(({ unit }) => unit).toSorted()).toEqual(names.toSorted());
   for (const { unit, wallMs } of inTime) {
-    const lateMs = (wallMs - schedule.instantOf(unitHash(unit)) + INTERVAL_MS + LAG_MS) % INTERVAL_MS;
+    const lateMs = (wallMs - schedule.phaseOf(unitHash(unit)) + INTERVAL_MS + LAG_MS) % INTERVAL_MS;
     expect(lateMs).toBeLessThanOrEqual(2 * LAG_MS);
   }
 }

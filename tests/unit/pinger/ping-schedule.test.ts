@@ -16,8 +16,9 @@ const SLOT_WIDTH_MS = MIN_SLOT_WIDTH_MS;
 
 const scheduleOf = (intervalMs: number) => new PingSchedule(intervalMs, SLOT_WIDTH_MS);
 const schedule = scheduleOf(INTERVAL_MS);
-const instantOf = (name: string, interval: number) => scheduleOf(interval).instantOf(unitHash(name));
-const slotIndexOf = (name: string, interval: number) => scheduleOf(interval).indexOfInstant(instantOf(name, interval));
+const instantOf = (name: string, interval: number) => scheduleOf(interval).phaseOf(unitHash(name));
+const slotIndexOf = (name: string, interval: number) =>
+  scheduleOf(interval).slotIndexOfPhase(instantOf(name, interval));
 
 const intervalMs = fc.integer({ min: 100, max: 120_000 });
 const moment = fc.integer({ min: 0, max: 4_000_000_000_000 });
@@ -61,12 +62,12 @@ describe('a slot', () => {
     fc.assert(
       fc.property(moment, intervalMs, (nowMs, interval) => {
         const slot = scheduleOf(interval).slotAt(nowMs);
-        expect(scheduleOf(interval).startMs(slot)).toBeLessThanOrEqual(nowMs);
-        expect(scheduleOf(interval).startMs(slot + 1)).toBeGreaterThan(nowMs);
-        expect(scheduleOf(interval).startMs(slot + 1) - scheduleOf(interval).startMs(slot)).toBeLessThanOrEqual(
+        expect(scheduleOf(interval).slotStartMs(slot)).toBeLessThanOrEqual(nowMs);
+        expect(scheduleOf(interval).slotStartMs(slot + 1)).toBeGreaterThan(nowMs);
+        expect(scheduleOf(interval).slotStartMs(slot + 1) - scheduleOf(interval).slotStartMs(slot)).toBeLessThanOrEqual(
           SLOT_WIDTH_MS,
         );
-        expect(scheduleOf(interval).slotAt(scheduleOf(interval).startMs(slot))).toBe(slot);
+        expect(scheduleOf(interval).slotAt(scheduleOf(interval).slotStartMs(slot))).toBe(slot);
       }),
       { seed },
     );
@@ -77,7 +78,7 @@ describe('a slot', () => {
       fc.property(unit, moment, intervalMs, (name, nowMs, interval) => {
         const round = Math.floor(nowMs / interval) * interval;
         const slot = scheduleOf(interval).slotAt(round + instantOf(name, interval));
-        expect(scheduleOf(interval).indexOfSlot(slot)).toBe(slotIndexOf(name, interval));
+        expect(scheduleOf(interval).slotIndexOf(slot)).toBe(slotIndexOf(name, interval));
       }),
       { seed },
     );
@@ -131,7 +132,7 @@ describe('what is due', () => {
             Math.min(MAX_CATCH_UP_SLOTS, scheduleOf(interval).slotsPerInterval),
           );
           expect(due.slots.length + due.skipped).toBe(scheduleOf(interval).slotAt(nowMs) - lastSlot);
-          expect(new Set(due.slots.map((slot) => scheduleOf(interval).indexOfSlot(slot))).size).toBe(due.slots.length);
+          expect(new Set(due.slots.map((slot) => scheduleOf(interval).slotIndexOf(slot))).size).toBe(due.slots.length);
           for (const slot of due.slots) {
             expect(seen.has(slot)).toBe(false);
             seen.add(slot);
@@ -146,7 +147,7 @@ describe('what is due', () => {
   test('pings every unit once per interval', () => {
     const { taken } = run(new Array<number>(3 * schedule.slotsPerInterval).fill(SLOT_WIDTH_MS), INTERVAL_MS);
     for (const name of ['PL-1000', 'a', 'b', 'DE-77']) {
-      const mine = taken.filter((slot) => schedule.indexOfSlot(slot) === slotIndexOf(name, INTERVAL_MS));
+      const mine = taken.filter((slot) => schedule.slotIndexOf(slot) === slotIndexOf(name, INTERVAL_MS));
       expect(mine).toHaveLength(3);
     }
   });

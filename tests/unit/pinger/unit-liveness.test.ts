@@ -6,112 +6,120 @@ import {
   UNKNOWN_LIVENESS,
   type UnitLiveness,
   withMiss,
-  withMissesRefuted,
+  withoutMisses,
   withProof,
   withRecordedStatus,
   withSilence,
   withUnknownStatus,
 } from '../../../pinger/connectivity/unit-liveness.ts';
 
-const N = 3;
+const FAILURES = 3;
 const T0 = 1_000_000;
 
-const EVIDENCE = {
-  ping: (watch) => withProof(watch, 'ping', T0, N),
-  heartbeat: (watch) => withProof(watch, 'heartbeat', T0, N),
-  command: (watch) => withProof(watch, 'command', T0, N),
-  'one miss': (watch) => withMiss(watch, T0),
-  'one miss too few': (watch) => times(N - 1, watch),
-  'enough misses': (watch) => times(N, watch),
-  'more misses': (watch) => times(N + 5, watch),
-  silence: (watch) => withSilence(watch, T0),
-  'misses, then a proof': (watch) => withProof(times(N, watch), 'ping', T0, N),
-  'a proof, then a miss': (watch) => withMiss(withProof(watch, 'ping', T0, N), T0),
-  'a proof, then enough misses': (watch) => times(N, withProof(watch, 'ping', T0, N)),
-  'silence, then a proof': (watch) => withProof(withSilence(watch, T0), 'heartbeat', T0, N),
-} satisfies Record<string, (watch: UnitLiveness) => UnitLiveness>;
+const prove = (liveness: UnitLiveness, evidence: Evidence, atMs = T0) =>
+  withProof(liveness, { evidence, atMs }, FAILURES);
+const online: UnitLiveness = { ...UNKNOWN_LIVENESS, status: 'online' };
 
-function times(count: number, watch: UnitLiveness): UnitLiveness {
-  return count === 0 ? watch : times(count - 1, withMiss(watch, T0));
+function missTimes(liveness: UnitLiveness, times: number): UnitLiveness {
+  return times === 0 ? liveness : missTimes(withMiss(liveness, T0), times - 1);
 }
 
-type Wanted = 'online' | 'offline' | undefined;
+const EVIDENCE = {
+  'a ping': (liveness) => prove(liveness, 'ping'),
+  'a heartbeat': (liveness) => prove(liveness, 'heartbeat'),
+  'a command': (liveness) => prove(liveness, 'command'),
+  'one miss': (liveness) => withMiss(liveness, T0),
+  'one miss less than needed': (liveness) => missTimes(liveness, FAILURES - 1),
+  'as many misses as needed': (liveness) => missTimes(liveness, FAILURES),
+  'more misses than needed': (liveness) => missTimes(liveness, FAILURES + 5),
+  silence: (liveness) => withSilence(liveness, T0),
+  'misses, then a proof': (liveness) => prove(missTimes(liveness, FAILURES), 'ping'),
+  'a proof, then a miss': (liveness) => withMiss(prove(liveness, 'ping'), T0),
+  'a proof, then as many misses as needed': (liveness) => missTimes(prove(liveness, 'ping'), FAILURES),
+  'silence, then a proof': (liveness) => prove(withSilence(liveness, T0), 'heartbeat'),
+} satisfies Record<string, (liveness: UnitLiveness) => UnitLiveness>;
 
-/** Every state × evidence: the transition that it asks the log for. */
-const TABLE: Record<keyof typeof EVIDENCE, Record<BelievedStatus, Wanted>> = {
-  ping: { unknown: 'online', 'never-seen': 'online', online: undefined, offline: 'online' },
-  heartbeat: { unknown: 'online', 'never-seen': 'online', online: undefined, offline: 'online' },
-  command: { unknown: 'online', 'never-seen': 'online', online: undefined, offline: 'online' },
-  'one miss': { unknown: undefined, 'never-seen': undefined, online: undefined, offline: undefined },
-  'one miss too few': { unknown: undefined, 'never-seen': undefined, online: undefined, offline: undefined },
-  'enough misses': { unknown: 'offline', 'never-seen': undefined, online: 'offline', offline: undefined },
-  'more misses': { unknown: 'offline', 'never-seen': undefined, online: 'offline', offline: undefined },
-  silence: { unknown: 'offline', 'never-seen': undefined, online: 'offline', offline: undefined },
-  'misses, then a proof': { unknown: 'online', 'never-seen': 'online', online: undefined, offline: 'online' },
-  'a proof, then a miss': { unknown: undefined, 'never-seen': undefined, online: undefined, offline: undefined },
-  'a proof, then enough misses': { unknown: 'offline', 'never-seen': undefined, online: 'offline', offline: undefined },
-  'silence, then a proof': { unknown: 'online', 'never-seen': 'online', online: undefined, offline: 'online' },
+type Transition = 'online' | 'offline' | undefined;
+
+const toOnline = { unknown: 'online', 'never-seen': 'online', online: undefined, offline: 'online' } as const;
+const toOffline = { unknown: 'offline', 'never-seen': undefined, online: 'offline', offline: undefined } as const;
+const toNothing = { unknown: undefined, 'never-seen': undefined, online: undefined, offline: undefined } as const;
+
+/** The transition that each evidence demands in each status. */
+const TRANSITIONS: Record<keyof typeof EVIDENCE, Record<BelievedStatus, Transition>> = {
+  'a ping': toOnline,
+  'a heartbeat': toOnline,
+  'a command': toOnline,
+  'one miss': toNothing,
+  'one miss less than needed': toNothing,
+  'as many misses as needed': toOffline,
+  'more misses than needed': toOffline,
+  silence: toOffline,
+  'misses, then a proof': toOnline,
+  'a proof, then a miss': toNothing,
+  'a proof, then as many misses as needed': toOffline,
+  'silence, then a proof': toOnline,
 };
 
-describe.each(['unknown', 'never-seen', 'online', 'offline'] as const)('a unit that is %s', (status) => {
-  test.each(Object.keys(TABLE) as (keyof typeof EVIDENCE)[])('after %s', (evidence) => {
-    expect(dueTransition(EVIDENCE[evidence]({ ...UNKNOWN_LIVENESS, status }), N)).toBe(
-      TABLE[evidence][status] as 'online',
-    );
+describe.each(['unknown', 'never-seen', 'online', 'offline'] as const)('a unit with the status %s', (status) => {
+  const liveness = { ...UNKNOWN_LIVENESS, status };
+
+  test.each(Object.keys(TRANSITIONS) as (keyof typeof EVIDENCE)[])('after %s', (evidence) => {
+    const transition: Transition = dueTransition(EVIDENCE[evidence](liveness), FAILURES);
+    expect(transition).toBe(TRANSITIONS[evidence][status]);
   });
 
-  test('wants nothing before any evidence', () => {
-    expect(dueTransition({ ...UNKNOWN_LIVENESS, status }, N)).toBeUndefined();
+  test('is due for no transition without evidence', () => {
+    expect(dueTransition(liveness, FAILURES)).toBeUndefined();
   });
 });
 
-test('one miss is enough where one is enough', () => {
-  expect(dueTransition(withMiss({ ...UNKNOWN_LIVENESS, status: 'online' }, T0), 1)).toBe('offline');
+test('one miss makes a unit offline where one failure is enough', () => {
+  expect(dueTransition(withMiss(online, T0), 1)).toBe('offline');
 });
 
-test('the misses begin with the first', () => {
-  const watch = withMiss(withMiss(UNKNOWN_LIVENESS, T0), T0 + 10_000);
-  expect(watch).toMatchObject({ misses: 2, missingSinceMs: T0 });
-  expect(withProof(watch, 'ping', T0, N)).not.toHaveProperty('missingSinceMs');
+test('a unit is missing since its first miss', () => {
+  const missed = withMiss(withMiss(UNKNOWN_LIVENESS, T0), T0 + 10_000);
+  expect(missed).toMatchObject({ misses: 2, missingSinceMs: T0 });
+  expect(prove(missed, 'ping')).not.toHaveProperty('missingSinceMs');
 });
 
-test('the newest proof counts, whatever the order in which proofs arrive', () => {
-  const late = withProof(withProof(UNKNOWN_LIVENESS, 'ping', T0 + 5, N), 'heartbeat', T0, N);
+test('the time of the newest proof stays when an older proof arrives later', () => {
+  const late = prove(prove(UNKNOWN_LIVENESS, 'ping', T0 + 5), 'heartbeat', T0);
   expect(late.lastProof).toEqual({ evidence: 'heartbeat', atMs: T0 + 5 });
 });
 
 describe('a unit that pings do not reach', () => {
-  const beyond = (evidence: Evidence) =>
-    withProof(times(N, { ...UNKNOWN_LIVENESS, status: 'online' }), evidence, T0, N);
+  const unreached = (evidence: Evidence) => prove(missTimes(online, FAILURES), evidence);
 
-  test.each(['heartbeat', 'command'] as const)('is known by a %s while they go unanswered', (evidence) => {
-    expect(beyond(evidence).isPingEvidence).toBe(false);
-    expect(dueTransition(times(50, beyond(evidence)), N)).toBeUndefined();
+  test.each(['heartbeat', 'command'] as const)('stays online by a %s, however many pings it misses', (evidence) => {
+    expect(unreached(evidence).areMissesCounted).toBe(false);
+    expect(dueTransition(missTimes(unreached(evidence), 50), FAILURES)).toBeUndefined();
   });
 
-  test('goes offline by silence alone', () => {
-    expect(dueTransition(withSilence(beyond('heartbeat'), T0), N)).toBe('offline');
+  test('goes offline by silence', () => {
+    expect(dueTransition(withSilence(unreached('heartbeat'), T0), FAILURES)).toBe('offline');
   });
 
-  test('is as others once a ping is answered', () => {
-    const again = withProof(beyond('heartbeat'), 'ping', T0, N);
-    expect(again.isPingEvidence).toBe(true);
-    expect(dueTransition(times(N, again), N)).toBe('offline');
+  test('goes offline by misses again after it has answered a ping', () => {
+    const reached = prove(unreached('heartbeat'), 'ping');
+    expect(reached.areMissesCounted).toBe(true);
+    expect(dueTransition(missTimes(reached, FAILURES), FAILURES)).toBe('offline');
   });
 
-  test('is not any unit that once missed a ping', () => {
-    const once = withProof(times(N - 1, { ...UNKNOWN_LIVENESS, status: 'online' }), 'heartbeat', T0, N);
-    expect(once.isPingEvidence).toBe(true);
+  test('has missed as many pings as make a unit offline', () => {
+    expect(prove(missTimes(online, FAILURES - 1), 'heartbeat').areMissesCounted).toBe(true);
   });
 });
 
-test('what the log says is believed', () => {
-  expect(withRecordedStatus(UNKNOWN_LIVENESS, 'offline').status).toBe('offline');
-  expect(withUnknownStatus(withRecordedStatus(UNKNOWN_LIVENESS, 'offline')).status).toBe('unknown');
+test('the status in the event log replaces the belief, and a doubt about it makes it unknown', () => {
+  const offline = withRecordedStatus(UNKNOWN_LIVENESS, 'offline');
+  expect(offline.status).toBe('offline');
+  expect(withUnknownStatus(offline).status).toBe('unknown');
 });
 
-test('misses do not count when the log has a newer proof', () => {
-  const watch = withMissesRefuted(times(N, { ...UNKNOWN_LIVENESS, status: 'unknown' }));
-  expect(watch).toMatchObject({ status: 'online', misses: 0 });
-  expect(dueTransition(watch, N)).toBeUndefined();
+test('misses do not count when another process has a newer proof', () => {
+  const refuted = withoutMisses(missTimes(UNKNOWN_LIVENESS, FAILURES));
+  expect(refuted).toMatchObject({ status: 'online', misses: 0 });
+  expect(dueTransition(refuted, FAILURES)).toBeUndefined();
 });

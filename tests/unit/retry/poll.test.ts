@@ -81,7 +81,7 @@ describe('poll', () => {
       if (n <= 5) throw new Error('Postgres is away');
     });
     expect(slept).toEqual([1_000, 2_000, 4_000, MAX_POLL_BACKOFF_MS, MAX_POLL_BACKOFF_MS, 1_000]);
-    expect(messages).toEqual(['reading: fails', 'reading: works again']);
+    expect(messages).toEqual(['Reading fails. It is repeated with exponential backoff.', 'Reading works again.']);
   });
 
   test('does not sleep when the signal aborts during a poll', async () => {

@@ -1,11 +1,11 @@
-/** A bucket of tokens that fills with time: so many at once and so many a second, and no more. */
+/** A token bucket: limits an action to a burst and a sustained rate. */
 export class TokenBucket {
   readonly #burst: number;
   readonly #monotonic: () => number;
   #tokens: number;
   #filledMs: number;
 
-  /** `burst`: most tokens that wait. `monotonic`: milliseconds of a clock that never jumps. */
+  /** `burst`: the capacity in tokens; the bucket starts full. `monotonic`: milliseconds of the monotonic clock. */
   constructor(burst: number, monotonic: () => number) {
     this.#burst = burst;
     this.#monotonic = monotonic;
@@ -13,7 +13,11 @@ export class TokenBucket {
     this.#filledMs = monotonic();
   }
 
-  /** Takes a token, where there is one. `perMs`: how many come in a millisecond. */
+  /**
+   * Refills the bucket for the time since the last call, then takes one token.
+   * @param perMs the refill rate, in tokens per millisecond
+   * @returns whether a token was available
+   */
   tryTake(perMs: number): boolean {
     const nowMs = this.#monotonic();
     this.#tokens = Math.min(this.#burst, this.#tokens + (nowMs - this.#filledMs) * perMs);

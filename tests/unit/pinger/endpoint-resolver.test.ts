@@ -1,0 +1,87 @@
+import { describe, expect, test } from 'bun:test';
+import { unitHash } from '../../../domain/shard.ts';
+import { EndpointResolver, type PingEndpoint } from '../../../pinger/units/endpoint-resolver.ts';
+import type { PingTarget } from '../../../pinger/units/target-list.ts';
+import { AddressResolver } from '../../../platform/network/address-resolver.ts';
+import { createLog } from '../../../platform/observability/log.ts';
+
+const INDEX = 0;
+
+function target(changes: Partial<PingTarget> = {}): PingTarget {
+  const unit = { name: 'PL-1', address: '10.0.0.1:80', probe: 'http', keyVersion: 1, inUse: true } as const;
+  return { ...unit, hash: unitHash(unit.name), ...changes };
+}
+
+function createResolver() {
+  const hosts = new Map<string, string>();
+  const lookups: string[] = [];
+  const resolved: (readonly [unit: string, endpoint: PingEndpoint | undefined])[] = [];
+  const lines: string[] = [];
+  const addresses = new AddressResolver({
+    denied: [],
+    async lookup(host) {
+      lookups.push(host);
+      const ip = hosts.get(host);
+      return ip === undefined ? [] : [ip];
+    },
+  });
+  const resolver = new EndpointResolver({
+    capacity: 1,
+    resolve: (address) => addresses.resolve(address),
+    onResolved: (_, { name }, endpoint) => resolved.push([name, endpoint]),
+    log: createLog(
+      (line) => lines.push(line),
+      () => 0,
+    ),
+  });
+  return { resolver, hosts, lookups, resolved, lines };
+}
+
+describe('the endpoint resolver', () => {
+  test('resolves a unit that is new, and again when its address, probe or key changes', async () => {
+    const { resolver, resolved } = createResolver();
+    for (const isFullRead of [false, false, true]) resolver.update(INDEX, target(), isFullRead);
+    await resolver.settled();
+    expect(resolved).toEqual([['PL-1', { ip: '10.0.0.1', port: 80 }]]);
+    for (const change of [{ address: '10.0.0.2:80' }, { probe: 'udp' }, { keyVersion: 2 }] as const) {
+      resolver.update(INDEX, target(change), false);
+      await resolver.settled();
+    }
+    expect(resolved).toHaveLength(4);
+  });
+
+  test('resolves a host name again at every full read, because it may lead elsewhere', async () => {
+    const { resolver, hosts, resolved } = createResolver();
+    hosts.set('unit.example', '10.0.0.1');
+    const named = target({ address: 'unit.example:80' });
+    resolver.update(INDEX, named, false);
+    await resolver.settled();
+    hosts.set('unit.example', '10.0.0.9');
+    resolver.update(INDEX, named, false);
+    await resolver.settled();
+    expect(resolved).toHaveLength(1);
+    resolver.update(INDEX, named, true);
+    await resolver.settled();
+    expect(resolved.at(-1)).toEqual(['PL-1', { ip: '10.0.0.9', port: 80 }]);
+  });
+
+  test('reports an address that leads nowhere, and logs the unit and the reason', async () => {
+    const { resolver, resolved, lines } = createResolver();
+    resolver.update(INDEX, target({ address: 'nowhere' }), false);
+    await resolver.settled();
+    expect(resolved).toEqual([['PL-1', undefined]]);
+    expect(lines.join('')).toContain('"unit":"PL-1","address":"nowhere","problem":"malformed"');
+  });
+
+  test('ignores a resolution that ends after the unit has left its index, or has changed', async () => {
+    const { resolver, resolved } = createResolver();
+    resolver.update(INDEX, target(), false);
+    resolver.update(INDEX, target({ address: '10.0.0.2:80' }), false);
+    await resolver.settled();
+    expect(resolved).toEqual([['PL-1', { ip: '10.0.0.2', port: 80 }]]);
+    resolver.update(INDEX, target({ address: '10.0.0.3:80' }), false);
+    resolver.reset(INDEX);
+    await resolver.settled();
+    expect(resolved).toHaveLength(1);
+  });
+});
