@@ -54,11 +54,12 @@ export class SimulatedClock implements PingerClock {
   /** `pace`: how fast the system's clock goes meanwhile. */
   async pass(ms: number, pace = 1): Promise<void> {
     const endMs = this.#monotonicMs + ms;
+    await settlePromises();
     for (let next = this.#next(endMs); next !== undefined; next = this.#next(endMs)) {
       this.#timers.delete(next);
       this.#move(next.dueMs, pace);
       next.run();
-      for (let turn = 0; turn < MAX_TURNS; turn += 1) await Promise.resolve();
+      await settlePromises();
     }
     this.#move(endMs, pace);
   }
@@ -73,6 +74,11 @@ export class SimulatedClock implements PingerClock {
     for (const timer of this.#timers) if (timer.dueMs < (first?.dueMs ?? endMs)) first = timer;
     return first;
   }
+}
+
+/** Lets promises that depend on each other settle. */
+async function settlePromises(): Promise<void> {
+  for (let turn = 0; turn < MAX_TURNS; turn += 1) await Promise.resolve();
 }
 
 export interface Sent {
