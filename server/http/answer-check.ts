@@ -67,7 +67,9 @@ export class AnswerCheck {
     if (route?.isHidden || method === 'HEAD' || method === 'OPTIONS') return [];
     const documented = (route?.responses ?? NO_ROUTE)[response.status];
     if (documented === undefined) return [`status ${response.status} is not documented`];
-    if (documented.content === undefined) return response.body === null ? [] : ['a body is not documented'];
+    if (documented.content === undefined) {
+      return (await response.clone().text()) === '' ? [] : ['a body is not documented'];
+    }
     const contentType = response.headers.get('content-type')?.split(';', 1)[0] ?? '';
     const content = documented.content[contentType];
     if (content === undefined) return [`the content type "${contentType}" is not documented`];

@@ -14,7 +14,7 @@
  * - `thing-service.ts` decides and answers. It knows no Elysia; it throws `Problem` (`problems.ts`) or a `Refusal` of the domain.
  */
 
-import { type TSchema, type TUnsafe, Type } from '@sinclair/typebox';
+import { OptionalKind, type TSchema, type TUnsafe, Type } from '@sinclair/typebox';
 import type { DocumentDecoration } from 'elysia';
 import { PROBLEM_TYPE, ProblemDocument, type ProblemName, problemExample, problemStatuses } from './problems.ts';
 import { MAX_KEY_LENGTH, type Shown } from './schemas.ts';
@@ -73,6 +73,9 @@ export interface MinPositionOptions {
   readonly unitOf?: (params: Readonly<Record<string, string | undefined>>) => string | undefined;
 }
 
+/** The key of the request body in `detail`. Under the name of OpenAPI, the Swagger plugin would overwrite it. */
+export const REQUEST_BODY = 'x-request-body';
+
 const IDEMPOTENCY_KEY_PARAMETER = {
   in: 'header',
   name: 'Idempotency-Key',
@@ -121,7 +124,7 @@ function documentationOf(spec: OperationSpec) {
     ...(description === undefined ? {} : { description }),
     security: auth === undefined ? [] : [{ bearer: [] }],
     parameters: parametersOf(spec),
-    ...(streamedBody === undefined ? {} : { requestBody: streamedBodyOf(streamedBody) }),
+    ...requestBodyOf(spec),
     responses: {
       ...Object.fromEntries(Object.entries(spec.answers).map(([status, answered]) => [status, responseOf(answered)])),
       ...problemResponses([...names], hasBody),
@@ -150,8 +153,13 @@ function parametersIn(place: 'path' | 'query' | 'header', schema: TSchema | unde
   }));
 }
 
-function streamedBodyOf({ contentType, schema, example }: NonNullable<OperationSpec['streamedBody']>) {
-  return { required: true, content: { [contentType]: { schema, example } } };
+function requestBodyOf({ body, streamedBody }: OperationSpec) {
+  if (streamedBody !== undefined) {
+    const { contentType, schema, example } = streamedBody;
+    return { [REQUEST_BODY]: { required: true, content: { [contentType]: { schema, example } } } };
+  }
+  if (body === undefined) return {};
+  return { [REQUEST_BODY]: { required: !(OptionalKind in body), content: { 'application/json': { schema: body } } } };
 }
 
 function responseOf({

@@ -73,21 +73,6 @@ describe('operators', () => {
     expect(items(seen)[0]).toMatchObject({ lockers: 1, state: 'never-seen', backlog: 0 });
   });
 
-  test('pages of every list join without loss or repeat', async () => {
-    for (const sort of ['name', 'state', 'lastOnlineAt', 'lastResponseTimeMs']) {
-      const whole = items(await ops.get(`/v1/units?limit=100&sort=${sort}`)).map(({ name }) => name);
-      const paged: unknown[] = [];
-      for (let cursor = ''; ; ) {
-        const page = await ops.get(`/v1/units?limit=2&sort=${sort}${cursor === '' ? '' : `&cursor=${cursor}`}`);
-        paged.push(...items(page).map(({ name }) => name));
-        if (page.body.nextCursor === null) break;
-        cursor = String(page.body.nextCursor);
-      }
-      expect(paged.toSorted()).toEqual(whole.toSorted());
-      expect(new Set(paged).size).toBe(paged.length);
-    }
-  });
-
   test('an API key works until it is revoked', async () => {
     const made = await ops.post('/v1/api-keys', { name: 'export' });
     expect(made.status).toBe(201);
@@ -122,7 +107,7 @@ describe('documentation', () => {
       }
       const statuses = Object.keys(route.responses ?? {});
       expect([name, statuses.some((status) => status.startsWith('2'))]).toEqual([name, true]);
-      if (route.security !== undefined)
+      if (Array.isArray(route.security) && route.security.length > 0)
         expect([name, statuses]).toEqual([name, expect.arrayContaining(['401', '403', '503'])]);
     }
     const page = await (await fetch(`${platform.api}/swagger`, { keepalive: false })).text();
@@ -137,5 +122,37 @@ describe('documentation', () => {
     expect(document).toMatchObject({ status: 200, body: { asyncapi: '3.0.0' } });
     const page = await fetch(`${platform.api}/asyncapi`, { keepalive: false });
     expect([page.status, page.headers.get('content-type')]).toEqual([200, 'text/html; charset=utf-8']);
+  });
+});
+
+describe('pages', () => {
+  // Pings and heartbeats change what lists are sorted by. Without them the values stand still, and differ from unit to unit.
+  beforeAll(async () => {
+    await platform.server.kill();
+    platform.startServer({ ROLES: 'api' });
+    const list = async () => JSON.stringify(items(await ops.get('/v1/units?limit=100')));
+    let previous = '';
+    await eventually(
+      async () => {
+        const current = await list();
+        const isStill = current === previous && !current.includes('"state":"online"');
+        previous = current;
+        return isStill;
+      },
+      { timeoutMs: 30_000, intervalMs: 1_000 },
+    );
+  }, 60_000);
+
+  test.each(['name', 'state', 'lastOnlineAt', 'lastResponseTimeMs'])('by %s join to the whole list', async (sort) => {
+    const whole = items(await ops.get(`/v1/units?limit=100&sort=${sort}`));
+    expect(new Set(whole.map(({ [sort]: value }) => value)).size).toBeGreaterThan(1);
+    const paged: unknown[] = [];
+    for (let cursor = ''; ; ) {
+      const page = await ops.get(`/v1/units?limit=2&sort=${sort}${cursor === '' ? '' : `&cursor=${cursor}`}`);
+      paged.push(...items(page));
+      if (page.body.nextCursor === null) break;
+      cursor = String(page.body.nextCursor);
+    }
+    expect(paged).toEqual(whole);
   });
 });

@@ -112,7 +112,7 @@ describe('what makes no sense is named', () => {
   test('a unit that there is not, and one that was not registered yet', async () => {
     for (const at of [later(-1_000), later(DAY_MS)]) {
       const unknown = await stateAt({ at }, 'NO-SUCH');
-      expect(unknown).toMatchObject({ status: 404, body: { detail: 'There is no such unit.' } });
+      expect(unknown).toMatchObject({ status: 404, body: { detail: 'There is no unit NO-SUCH.' } });
     }
     const times: Record<string, string>[] = [{ at: '2001-01-01T00:00:00Z' }, { atPosition: '0' }];
     for (const query of times) {

@@ -17,7 +17,7 @@ import {
 } from '../../platform/nats/subjects.ts';
 import { findEventError } from '../../platform/unit-log/event-validation.ts';
 import { asyncApiRoutes } from '../../server/api/asyncapi/routes.ts';
-import { openapi } from '../../server/api/openapi.ts';
+import { swaggerRoutes } from '../../server/api/openapi/swagger.ts';
 import { asyncApiDocument } from '../../server/asyncapi/document.ts';
 import { EVENTS, SCHEMAS } from '../../server/asyncapi/schemas.ts';
 
@@ -201,12 +201,12 @@ describe('it is served', () => {
       ([, a, b]) => a ?? b ?? '',
     );
     expect(sources.sort()).toEqual(['/asyncapi/json', '/swagger/scalar.js']);
-    const script = await openapi().handle(new Request('http://localhost/swagger/scalar.js'));
+    const script = await swaggerRoutes().handle(new Request('http://localhost/swagger/scalar.js'));
     expect([script.status, script.headers.get('content-type')]).toEqual([200, 'text/javascript']);
   });
 
   test('beside the OpenAPI document, which leads to it and does not list it', async () => {
-    const app = openapi().use(routes);
+    const app = swaggerRoutes().use(routes);
     const { info, paths } = (await (await app.handle(new Request('http://localhost/swagger/json'))).json()) as {
       info: { description: string };
       paths: object;

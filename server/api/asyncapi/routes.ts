@@ -3,7 +3,7 @@
 import { Elysia } from 'elysia';
 import packageJson from '../../../package.json';
 import { asyncApiDocument } from '../../asyncapi/document.ts';
-import { REFERENCE_PAGE, REFERENCE_SCRIPT_PATH } from '../openapi.ts';
+import { REFERENCE_PAGE, REFERENCE_SCRIPT_PATH } from '../openapi/reference-page.ts';
 
 const DOCUMENT_PATH = '/asyncapi/json';
 /** Everything is listed at once, and fields stand in the order of the schemas. */
