@@ -1,9 +1,9 @@
-/** The worked example of `docs/unit-protocol.md`, computed: every line that stands in a code block there comes from here. */
+/** Computes the worked example of `docs/unit-protocol.md`: every line of a code block on that page. */
 
 import { createHash, createPrivateKey } from 'node:crypto';
 import type { JWK } from 'jose';
 import { batchJson } from '../../device-sim/transports/batches.ts';
-import { canonicalJson, defaultConfiguration } from '../../domain/configuration-values.ts';
+import { canonicalJson, defaultConfiguration, configurationHash as hashOf } from '../../domain/configuration-values.ts';
 import type { Command, OfflineTokenClaims, PingReply } from '../../domain/unit-protocol/commands.ts';
 import { unitCommandsSubject, unitHeartbeatSubject, unitPushSubject } from '../../platform/nats/subjects.ts';
 import { encodePing, encodePingReply, nameHash } from '../../platform/unit-protocol/datagram.ts';
@@ -17,7 +17,7 @@ const NONCE = '000102030405060708090a0b0c0d0e0f';
 const RESERVATION = 'PL-1000.0197c5ec-0000-7000-8000-000000000001';
 const PKCS8_HEAD = Buffer.from('302e020100300506032b657004220420', 'hex');
 
-/** Keys that anybody can make again, and nobody should use. */
+/** The keys of the example are hashes of public texts: they are of no use outside of it. */
 const sha256 = (text: string) => createHash('sha256').update(text).digest();
 export const UNIT_KEY = sha256('lockfleet example unit key');
 
@@ -71,7 +71,7 @@ const EVENTS = [
   },
 ] as const;
 
-/** 16 bytes a line, each line after the offset of its first byte, with a gap in the middle. */
+/** 16 bytes a line, each line behind the offset of its first byte, with a gap in the middle. */
 function hexDump(bytes: Buffer): string {
   const lines: string[] = [];
   for (let offset = 0; offset < bytes.length; offset += 16) {
@@ -85,7 +85,40 @@ function hexByte(byte: number): string {
   return byte.toString(16).padStart(2, '0');
 }
 
-/** Everything that the document shows, by name. */
+const STATE_REPORT = {
+  seq: 1,
+  v: 1,
+  type: 'UnitStateReported',
+  time: '2026-07-01T08:00:00.000Z',
+  data: {
+    reason: 'new-epoch',
+    configurationHash: defaultConfiguration(600).hash,
+    lockers: [
+      { id: 'A', door: 'closed' },
+      {
+        id: 'B',
+        door: 'unknown',
+        rental: {
+          rentalId: '0197c5ec-1000-7000-8000-000000000004',
+          startedAt: '2026-07-01T07:00:00.000Z',
+          until: '2026-07-01T09:00:00.000Z',
+        },
+      },
+    ],
+  },
+} as const;
+
+/** Values whose canonical JSON has escapes, characters outside ASCII and members that have to be sorted. */
+const VALUES_WITH_TEXTS = {
+  ...defaultConfiguration(600).values,
+  openingHours: [{ weekday: 1, opens: '08:00', closes: '24:00' }],
+  texts: { pl: { welcome: 'Cześć!\nWybierz "skrytkę" 🧳', Welcome: 'a/b\\c' }, de: { welcome: 'Grüß Gott' } },
+};
+
+/** Values that the page has in a sentence, and not in a code block. */
+export const PROSE: ReadonlySet<string> = new Set(['configurationHash', 'configurationWithTextsHash']);
+
+/** The values of `docs/unit-protocol.md` by the name of their place. */
 export async function protocolExample(): Promise<Record<string, string>> {
   const signer = await PlatformSigner.create(platformKey());
   const reply: PingReply = {
@@ -101,6 +134,8 @@ export async function protocolExample(): Promise<Record<string, string>> {
   const nonce = Buffer.from(NONCE, 'hex');
   const datagram = { nameHash: nameHash(UNIT), nonce, recorded: ping.recorded, clockMs: NOW_MS };
   const replied = { ...reply, flags: 0, clockMs: Date.parse(reply.time) };
+  const firstPing = { unit: UNIT, nonce: NONCE, clockMs: NOW_MS };
+  const { bootId, uptimeS, configurationHash, epoch, lastSeq, time } = reply;
   const fetchJws = await signer.fetch(UNIT, NOW_MS, `${EPOCH}:41`);
   const bodies = EVENTS.map((event) => JSON.stringify(event));
   return {
@@ -110,6 +145,9 @@ export async function protocolExample(): Promise<Record<string, string>> {
     heartbeatSubject: unitHeartbeatSubject(UNIT),
     pingMacInput: [UNIT, NONCE, `${EPOCH}:40`, String(NOW_MS)].join('\n'),
     ping: `GET ${pingPath(UNIT_KEY, ping)}`,
+    firstPingMacInput: [UNIT, NONCE, '', String(NOW_MS)].join('\n'),
+    firstPing: `GET ${pingPath(UNIT_KEY, firstPing)}`,
+    pingReplyMacInput: [UNIT, NONCE, bootId, uptimeS, configurationHash, epoch, lastSeq, time].join('\n'),
     pingReply: JSON.stringify({ ...reply, nonce: NONCE, mac: pingReplyMac(UNIT_KEY, NONCE, reply) }),
     natsPing: natsPing(UNIT_KEY, ping),
     pingDatagram: hexDump(encodePing(UNIT_KEY, datagram)),
@@ -118,6 +156,7 @@ export async function protocolExample(): Promise<Record<string, string>> {
     command: JSON.stringify(COMMAND),
     commandBody: JSON.stringify({ jws: await signer.command(UNIT, COMMAND, NOW_MS) }),
     commandAnswer: JSON.stringify({ commandId: COMMAND.commandId, status: 'done' }),
+    stateReport: JSON.stringify(STATE_REPORT),
     batch: batchJson(UNIT, EPOCH, bodies),
     fetch: `GET /events?after=${EPOCH}:41&limit=500`,
     fetchToken: `Authorization: Bearer ${fetchJws}`,
@@ -127,5 +166,8 @@ export async function protocolExample(): Promise<Record<string, string>> {
     tokenClaims: JSON.stringify(TOKEN_CLAIMS),
     offlineToken: await signer.offlineToken(TOKEN_CLAIMS),
     configuration: canonicalJson(defaultConfiguration(600).values),
+    configurationHash,
+    configurationWithTexts: canonicalJson(VALUES_WITH_TEXTS),
+    configurationWithTextsHash: hashOf(VALUES_WITH_TEXTS),
   };
 }

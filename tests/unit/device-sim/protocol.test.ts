@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test';
-import { createHmac } from 'node:crypto';
+import { createHash, createHmac } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { Value } from '@sinclair/typebox/value';
 import { definitionOf, isEventType } from '../../../domain/events/catalogue.ts';
@@ -9,6 +9,7 @@ import { UnitVerifier } from '../../../platform/unit-protocol/signatures.ts';
 import {
   COMMAND,
   NOW_MS,
+  PROSE,
   protocolExample,
   publicPlatformKey,
   TOKEN_CLAIMS,
@@ -22,8 +23,10 @@ test('docs/unit-protocol.md shows exactly what the code computes, and nothing el
   const text = await Bun.file(DOCUMENT).text();
   const shown = [...text.matchAll(/^```\w+\n([\s\S]*?)\n```$/gm)].map((block) => block[1] ?? '');
   const example = await protocolExample();
-  const { fetch: page, fetchToken, ...alone } = example;
-  expect(shown.sort()).toEqual([...Object.values(alone), `${page}\n${fetchToken}`].sort());
+  const { fetch: page, fetchToken, ...others } = example;
+  const blocks = Object.entries(others).filter(([name]) => !PROSE.has(name));
+  expect(shown.sort()).toEqual([...blocks.map(([, block]) => block), `${page}\n${fetchToken}`].sort());
+  for (const name of PROSE) expect(text).toContain(`\`${example[name]}\``);
 });
 
 test('the example holds for somebody who has only the public key and the unit key', async () => {
@@ -36,11 +39,13 @@ test('the example holds for somebody who has only the public key and the unit ke
   const token = (example.fetchToken ?? '').replace('Authorization: Bearer ', '');
   expect((await verifier.fetch(token, NOW_MS)).recorded).toMatch(/:41$/);
 
-  const mac = createHmac('sha256', UNIT_KEY)
-    .update(example.pingMacInput ?? '')
-    .digest('hex')
-    .slice(0, 32);
-  expect(example.ping).toEndWith(`mac=${mac}`);
+  const mac = (text = '') => createHmac('sha256', UNIT_KEY).update(text).digest('hex').slice(0, 32);
+  expect(example.ping).toEndWith(`mac=${mac(example.pingMacInput)}`);
+  expect(example.firstPing).toEndWith(`mac=${mac(example.firstPingMacInput)}`);
+  expect(example.pingReply).toEndWith(`"mac":"${mac(example.pingReplyMacInput)}"}`);
+  const hash = (text = '') => createHash('sha256').update(text).digest('hex');
+  expect(hash(example.configuration)).toBe(example.configurationHash ?? '');
+  expect(hash(example.configurationWithTexts)).toBe(example.configurationWithTextsHash ?? '');
 });
 
 test('the example has the shapes of the schemas', async () => {
@@ -51,7 +56,8 @@ test('the example has the shapes of the schemas', async () => {
     expect(Value.Check(head, JSON.parse(example.fetched ?? ''))).toBe(true);
   }
   expect(Value.Check(CommandAnswer, JSON.parse(example.commandAnswer ?? ''))).toBe(true);
-  for (const event of (JSON.parse(example.batch ?? '') as { events: unknown[] }).events) {
+  const { events } = JSON.parse(example.batch ?? '') as { events: unknown[] };
+  for (const event of [...events, JSON.parse(example.stateReport ?? '')] as unknown[]) {
     if (!Value.Check(BatchEvent, event) || !isEventType(event.type)) throw new Error('that is no event');
     expect(Value.Check(definitionOf(event.type).schema, event.data)).toBe(true);
   }
