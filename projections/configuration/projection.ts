@@ -1,4 +1,4 @@
-/** `configuration`: every version that was wanted on a unit, and what came of bringing it there. */
+/** `configuration`: every version that was desired on a unit, and the outcome of each attempt to deliver it. */
 
 import type { ChangeMode, ConfigurationStatus } from '../../domain/configuration/state.ts';
 import type { VersionedConfiguration } from '../../domain/configuration-values.ts';
@@ -32,9 +32,9 @@ async function createVersionTable(tx: Tx, name: string): Promise<void> {
       version int not null,
       hash text not null,
       values json not null,
-      -- Null: the unit was registered with it.
+      -- Null for the version with which the unit was registered.
       mode text,
-      -- The id of the rollout that made it.
+      -- Id of the rollout that created the version.
       rollout text,
       wanted_at timestamptz not null,
       wanted_by text not null,
@@ -42,7 +42,7 @@ async function createVersionTable(tx: Tx, name: string): Promise<void> {
       attempts int not null,
       reason text,
       next_attempt_at timestamptz,
-      -- When the unit first proved that it runs it.
+      -- When the unit first proved that it runs this version.
       applied_at timestamptz,
       primary key (unit, version)
     ) with (fillfactor = 80)`;
@@ -65,14 +65,15 @@ async function createOutcomeTable(tx: Tx, name: string): Promise<void> {
     )`;
 }
 
-interface Placed {
+/** An event with its place in the event store. */
+interface PlacedEvent {
   readonly unit: string;
   readonly sequence: number;
   readonly ordinal: number;
   readonly event: KnownEvent;
 }
 
-function placedEvents({ unit, sequence, events }: Commit): Placed[] {
+function placedEvents({ unit, sequence, events }: Commit): PlacedEvent[] {
   return events.flatMap((stored, ordinal) => {
     const event = upcast(stored);
     return event === undefined ? [] : [{ unit, sequence, ordinal, event }];
@@ -82,7 +83,8 @@ function placedEvents({ unit, sequence, events }: Commit): Placed[] {
 interface VersionRow {
   readonly unit: string;
   readonly version: number;
-  readonly wanted?: {
+  /** Present when the batch holds the event that desired the version. */
+  readonly desired?: {
     readonly configuration: VersionedConfiguration;
     readonly mode: ChangeMode | null;
     readonly rollout: string | null;
@@ -96,8 +98,8 @@ interface VersionRow {
   readonly appliedAt: string | null;
 }
 
-/** What the events of a batch make of each version; what they say nothing of keeps its value. */
-async function saveVersions(tx: Tx, table: string, events: readonly Placed[]): Promise<void> {
+/** Applies the events of a batch to the rows of their versions. Columns that no event of the batch concerns keep their value. */
+async function saveVersions(tx: Tx, table: string, events: readonly PlacedEvent[]): Promise<void> {
   const rows = new Map<string, VersionRow>();
   for (const { unit, event } of events) {
     const version = versionOf(event);
@@ -110,12 +112,12 @@ async function saveVersions(tx: Tx, table: string, events: readonly Placed[]): P
   await insertVersions(
     tx,
     table,
-    all.filter(({ wanted }) => wanted !== undefined),
+    all.filter(({ desired }) => desired !== undefined),
   );
   await updateVersions(
     tx,
     table,
-    all.filter(({ wanted }) => wanted === undefined),
+    all.filter(({ desired }) => desired === undefined),
   );
 }
 
@@ -137,21 +139,21 @@ function versionOf(event: KnownEvent): number | undefined {
 }
 
 function withEvent(row: VersionRow, event: KnownEvent): VersionRow {
-  const settled = { ...row, attempts: 0, reason: null, nextAttemptAt: null };
+  const ended = { ...row, attempts: 0, reason: null, nextAttemptAt: null };
   switch (event.type) {
     case 'UnitRegistered':
-      return { ...row, wanted: wantedBy(event, event.data.configuration, null) };
+      return { ...row, desired: desiredBy(event, event.data.configuration, null) };
     case 'ConfigurationChanged': {
       const { mode } = event.data;
       const status = mode === 'live' ? 'pending' : 'queued';
-      return { ...row, status, wanted: wantedBy(event, event.data, mode) };
+      return { ...row, status, desired: desiredBy(event, event.data, mode) };
     }
     case 'ConfigurationApplied':
-      return { ...settled, status: 'applied', appliedAt: row.appliedAt ?? event.time };
+      return { ...ended, status: 'applied', appliedAt: row.appliedAt ?? event.time };
     case 'ConfigurationRejected':
-      return { ...settled, status: 'rejected', reason: event.data.reason };
+      return { ...ended, status: 'rejected', reason: event.data.reason };
     case 'ConfigurationDrifted':
-      return { ...settled, status: 'drifted' };
+      return { ...ended, status: 'drifted' };
     case 'ConfigurationPushFailed': {
       const { attempt, reason, nextAttemptAt = null } = event.data;
       return { ...row, status: 'failed', attempts: attempt, reason, nextAttemptAt };
@@ -161,11 +163,11 @@ function withEvent(row: VersionRow, event: KnownEvent): VersionRow {
   }
 }
 
-function wantedBy(
+function desiredBy(
   { time, actor = '', correlationid }: KnownEvent,
   { version, hash, values }: VersionedConfiguration,
   mode: ChangeMode | null,
-): NonNullable<VersionRow['wanted']> {
+): NonNullable<VersionRow['desired']> {
   return { configuration: { version, hash, values }, mode, rollout: correlationid ?? null, at: time, by: actor };
 }
 
@@ -180,12 +182,12 @@ async function insertVersions(tx: Tx, table: string, rows: readonly VersionRow[]
     from unnest(
       ${column(({ unit }) => unit)}::text[],
       ${column(({ version }) => version)}::int[],
-      ${column(({ wanted }) => wanted?.configuration.hash ?? null)}::text[],
-      ${column(({ wanted }) => JSON.stringify(wanted?.configuration.values))}::text[],
-      ${column(({ wanted }) => wanted?.mode ?? null)}::text[],
-      ${column(({ wanted }) => wanted?.rollout ?? null)}::text[],
-      ${column(({ wanted }) => wanted?.at ?? null)}::timestamptz[],
-      ${column(({ wanted }) => wanted?.by ?? null)}::text[],
+      ${column(({ desired }) => desired?.configuration.hash ?? null)}::text[],
+      ${column(({ desired }) => JSON.stringify(desired?.configuration.values))}::text[],
+      ${column(({ desired }) => desired?.mode ?? null)}::text[],
+      ${column(({ desired }) => desired?.rollout ?? null)}::text[],
+      ${column(({ desired }) => desired?.at ?? null)}::timestamptz[],
+      ${column(({ desired }) => desired?.by ?? null)}::text[],
       ${column(({ status }) => status)}::text[],
       ${column(({ attempts }) => attempts)}::int[],
       ${column(({ reason }) => reason)}::text[],
@@ -239,7 +241,7 @@ function outcomeOf({ type, data }: KnownEvent): Outcome | undefined {
   }
 }
 
-async function saveOutcomes(tx: Tx, table: string, events: readonly Placed[]): Promise<void> {
+async function saveOutcomes(tx: Tx, table: string, events: readonly PlacedEvent[]): Promise<void> {
   const rows = events.flatMap((placed) => {
     const outcome = outcomeOf(placed.event);
     return outcome === undefined ? [] : [{ ...placed, ...outcome }];

@@ -6,21 +6,21 @@ import type { Sql } from '../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
 import type { ReadModels } from '../engine/queries/serving-runs.ts';
 
-/** A version as it was wanted on a unit. Times are RFC 3339. */
+/** A version of the configuration that was desired on a unit. Times are RFC 3339. */
 export interface ConfigurationVersion {
   readonly version: number;
   readonly hash: string;
-  /** Null: the unit was registered with it. */
+  /** Null for the version with which the unit was registered. */
   readonly mode: ChangeMode | null;
   readonly rolloutId: string | null;
   readonly wantedAt: string;
   readonly wantedBy: string;
-  /** `replaced`: a newer one is wanted, and the unit never proved this one. */
+  /** `replaced`: a newer version is desired, and the unit never proved that it runs this one. */
   readonly status: ConfigurationStatus | 'replaced';
   readonly reason: string | null;
-  /** When the unit first proved that it runs it. */
+  /** When the unit first proved that it runs this version. */
   readonly appliedAt: string | null;
-  /** What it changed of the version before; empty for the first. */
+  /** Differences to the version before; empty for the first version. */
   readonly changes: readonly ConfigurationDifference[];
 }
 
@@ -39,7 +39,7 @@ interface VersionRow {
   readonly former: ConfigurationValues | null;
 }
 
-/** The versions of a unit, the newest first. @throws CursorError */
+/** Reads a page of the versions of a unit, the newest first. @throws CursorError */
 export async function configurationVersions(
   { sql, servingRuns }: ReadModels,
   { unit, limit, cursor, count = false }: VersionQuery,
@@ -64,7 +64,7 @@ interface VersionQuery {
   readonly count?: boolean;
 }
 
-/** One version with its values; `undefined` when the unit has none of that number. */
+/** Reads one version with its values. @returns undefined when the unit or the version does not exist */
 export async function configurationVersion(
   { sql, servingRuns }: ReadModels,
   unit: string,
@@ -112,7 +112,7 @@ interface AttemptRow {
   readonly next_attempt_at: Date | null;
 }
 
-/** What came of bringing configurations to a unit, the newest first. @throws CursorError */
+/** Reads a page of the outcomes of deliveries to a unit, the newest first. @throws CursorError */
 export async function configurationAttempts(
   { sql, servingRuns }: ReadModels,
   { unit, limit, cursor }: { readonly unit: string; readonly limit: number; readonly cursor?: string },
@@ -142,7 +142,7 @@ function toAttempt({ at, version, outcome, attempt, reason, reported_hash, next_
   };
 }
 
-/** How many units of a rollout are in each state; those in none of them are left out. */
+/** Counts the units of a rollout by status; a status without units is missing. */
 export async function rolloutCounts(
   { sql, servingRuns }: ReadModels,
   id: string,
@@ -165,7 +165,7 @@ interface RolloutUnitRow {
   readonly applied_at: Date | null;
 }
 
-/** The units of a rollout, in the order in which it comes to them. @throws CursorError */
+/** Reads a page of the units of a rollout, in the order in which the rollout starts them. @throws CursorError */
 export async function rolloutUnits(
   { sql, servingRuns }: ReadModels,
   query: { readonly id: string; readonly status?: RolloutUnitStatus; readonly limit: number; readonly cursor?: string },
@@ -203,7 +203,9 @@ function toRolloutUnit({
 }
 
 /**
- * Units on which a rollout's version is wanted and which have not proved it, in order, with the values that were wanted before.
+ * Reads the units on which the version of a rollout is desired and not proved, in the order of the rollout.
+ *
+ * @returns for each unit `former`, the values that were desired before
  */
 export async function unprovedRolloutUnits({ sql, servingRuns }: ReadModels, id: string, limit: number) {
   const { schema } = await servingRuns.find('configuration');
@@ -214,7 +216,7 @@ export async function unprovedRolloutUnits({ sql, servingRuns }: ReadModels, id:
     where u.status in ('pending', 'queued', 'failed', 'rejected') order by u.ordinal limit ${limit}`;
 }
 
-/** The units of a rollout with what became of each. */
+/** SQL for the units of a rollout with the status of each. */
 function rolloutTable(sql: Sql, schema: string, id: string) {
   const versions = sql(`${schema}.version`);
   return sql.part`

@@ -1,28 +1,29 @@
 /**
- * Pages of the event log, each at a bounded cost however deep it lies and however little a filter matches.
+ * Pages of the event log. The cost of a page is bounded, whatever its depth and however few events the filter matches.
  *
- * How it works. One part of the filter leads: an index has what it matches in the order of the page, so that a page begins
- * where the one before ended and reads on from there. The rest of the filter is checked row by row. Where the rest lets
- * little through, a page ends after `MAX_EXAMINED_EVENTS`, short or empty, and the next one goes on there.
+ * How it works. One part of the filter leads: an index holds the events that it matches in the order of the page, so a page
+ * starts where the page before ended and reads on from there. The query checks the remaining filter row by row. Where it matches
+ * few rows, a page ends after `MAX_EXAMINED_EVENTS`, short or empty, and the next page continues there.
  *
- * What holds. Pages join without loss or repeat. No page sorts more than it reads, or reads what it skips. In each month of
- * recording the index is entered once; months before a period are left out.
+ * What holds. The pages of a list hold every event exactly once. A page sorts only the rows that it reads, and reads no rows of
+ * earlier pages. It searches the index of each month once, and skips the months before a period.
  */
 
 import { toInstant, toMs } from '../../domain/vocabulary.ts';
 import type { Fragment, Sql } from '../../platform/postgres/connection.ts';
-import { EARLIEST_STORABLE_MS, MAX_AHEAD_MS } from './projection.ts';
+import { EARLIEST_STORABLE_MS } from '../engine/storable-time.ts';
+import { MAX_AHEAD_MS } from './projection.ts';
 
-/** Events that one page may look at. */
+/** Events that one page examines at most. */
 export const MAX_EXAMINED_EVENTS = 20_000;
-/** Events that are looked at to count them. */
+/** Events that a count examines at most. */
 export const MAX_COUNTED_EVENTS = 1_000_000;
 
-/** What to list. Times are RFC 3339 and mean when it occurred, by the platform's clock. */
+/** Times are RFC 3339: when an event occurred, corrected to the clock of the platform. */
 export interface EventFilter {
   readonly unit?: string;
   readonly locker?: string;
-  /** This one, or one of these. */
+  /** One type, or any of several. */
   readonly type?: string | readonly string[];
   readonly actor?: string;
   readonly correlation?: string;
@@ -32,10 +33,10 @@ export interface EventFilter {
   readonly until?: string;
 }
 
-/** By position or by when it occurred; `-` for the newest first. */
+/** By position in the event store, or by when the event occurred; `-` sorts the newest first. */
 export type EventSort = 'position' | '-position' | 'time' | '-time';
 
-/** Where an event stands in either order. */
+/** The place of an event in both orders. */
 export interface EventKey {
   readonly timeMs: number;
   readonly sequence: number;
@@ -53,9 +54,9 @@ export interface EventRow {
 export interface PageQuery {
   readonly filter: EventFilter;
   readonly sort: EventSort;
-  /** The page begins behind this event. */
+  /** The page starts after this event. */
   readonly after?: EventKey | undefined;
-  /** Nothing that was recorded after this sequence. */
+  /** The page omits events after this sequence. */
   readonly upTo?: number | undefined;
   readonly limit: number;
   /** @default MAX_EXAMINED_EVENTS */
@@ -64,19 +65,19 @@ export interface PageQuery {
 
 export interface EventRows {
   readonly rows: readonly EventRow[];
-  /** Where the next page begins; undefined when there is nothing more. */
+  /** The next page starts after this place; undefined when this page is the last. */
   readonly next: EventKey | undefined;
 }
 
-/** Up to `limit` events; fewer, or none, do not mean that nothing follows. */
+/** Reads up to `limit` events. A page with fewer events, or with none, may have a next page. */
 export async function readPage(sql: Sql, schema: string, query: PageQuery): Promise<EventRows> {
   const { sort, limit } = query;
   const scan = planScan(sql, schema, query);
-  const found = await sql<EventRow[]>`${scan.page}`;
-  // Of one part, what is found is all that there is up to there. Of several, one may have ended before another.
-  const mayLack = scan.isBounded && (scan.parts > 1 || found.length <= limit);
-  const end = mayLack ? await whereItStopped(sql, scan, sort) : undefined;
-  const whole = end === undefined ? found : found.filter((row) => compare(keyOf(row), end, sort) <= 0);
+  const read = await sql<EventRow[]>`${scan.page}`;
+  // One part is complete up to its last row. Of several parts, one may have reached its bound before another one.
+  const mayLack = scan.isBounded && (scan.parts > 1 || read.length <= limit);
+  const end = mayLack ? await earliestBound(sql, scan, sort) : undefined;
+  const whole = end === undefined ? read : read.filter((row) => compare(keyOf(row), end, sort) <= 0);
   const rows = whole.slice(0, limit);
   const last = rows.at(-1);
   return { rows, next: whole.length > limit && last !== undefined ? keyOf(last) : end };
@@ -88,41 +89,41 @@ export function keyOf({ sequence, index, time }: Pick<EventRow, 'sequence' | 'in
 
 export interface Counted {
   readonly total: number;
-  /** `MAX_COUNTED_EVENTS` were looked at, and there may be more: there are at least so many. */
+  /** The count examined `MAX_COUNTED_EVENTS`, so the real total may be higher. */
   readonly isLowerBound: boolean;
 }
 
-/** How many events a filter matches. */
+/** Counts the events that a filter matches. */
 export async function countEvents(sql: Sql, schema: string, filter: EventFilter): Promise<Counted> {
-  const { conditions, rest } = split(sql, filter, '-time');
+  const { conditions, rest } = splitFilter(sql, filter, '-time');
   const table = sql(`${schema}.event`);
   const branches = conditions.map((condition) => sql.part`select * from ${table} where ${condition}`);
   const [row] = await sql<{ total: number; examined: number }[]>`
     select count(*) filter (where ${rest}) as total, count(*) as examined
-    from (${joined(sql, branches)} limit ${MAX_COUNTED_EVENTS}) as led`;
+    from (${unionAll(sql, branches)} limit ${MAX_COUNTED_EVENTS}) as examined_events`;
   const { total = 0, examined = 0 } = row ?? {};
   return { total, isLowerBound: examined >= MAX_COUNTED_EVENTS };
 }
 
 interface Scan {
-  /** One event more than the page has. */
+  /** Reads one event more than the page has. */
   readonly page: Fragment;
-  /** How many conditions lead, each to a part of what is found. */
+  /** Number of leading conditions; each selects one part of the events. */
   readonly parts: number;
-  /** Whether a part may end before all that it leads to was looked at. */
+  /** Whether a part may end at its bound before it has examined all its events. */
   readonly isBounded: boolean;
-  /** Where each part ended by its bound. */
+  /** Reads the places at which parts reached their bound. */
   readonly ends: Fragment;
 }
 
-/** The statements of a page. */
+/** Builds the statements of a page. */
 export function planScan(sql: Sql, schema: string, query: PageQuery): Scan {
   const { filter, sort, after, upTo, limit, maxExamined = MAX_EXAMINED_EVENTS } = query;
-  const { conditions, rest, hasRest } = split(sql, filter, sort);
+  const { conditions, rest, hasRest } = splitFilter(sql, filter, sort);
   const order = orderBy(sql, sort);
   const budget = hasRest ? Math.max(limit + 1, Math.floor(maxExamined / conditions.length)) : limit + 1;
   const bounds = sql.part`
-    ${after === undefined ? sql.part`` : sql.part`and ${isBehind(sql, after, sort)}`}
+    ${after === undefined ? sql.part`` : sql.part`and ${isAfter(sql, after, sort)}`}
     ${upTo === undefined ? sql.part`` : sql.part`and sequence <= ${upTo}::bigint`}`;
   const from = (condition: Fragment) => sql.part`from ${sql(`${schema}.event`)} where ${condition} ${bounds}`;
   const parts = conditions.map((condition) => sql.part`select * ${from(condition)} order by ${order} limit ${budget}`);
@@ -132,29 +133,29 @@ export function planScan(sql: Sql, schema: string, query: PageQuery): Scan {
   );
   return {
     page: sql.part`
-      select sequence, index, time, recorded_at, event from (${joined(sql, parts)}) as led
+      select sequence, index, time, recorded_at, event from (${unionAll(sql, parts)}) as examined_events
       where ${rest} order by ${order} limit ${limit + 1}`,
     parts: conditions.length,
     isBounded: hasRest,
-    ends: joined(sql, ends),
+    ends: unionAll(sql, ends),
   };
 }
 
-/** The first place, in the order of the page, at which a part ended by its bound: what lies behind it may not be all. */
-async function whereItStopped(sql: Sql, { ends }: Scan, sort: EventSort): Promise<EventKey | undefined> {
+/** The first place in the order of the page at which a part reached its bound: events after it may be missing. */
+async function earliestBound(sql: Sql, { ends }: Scan, sort: EventSort): Promise<EventKey | undefined> {
   const rows = await sql<Pick<EventRow, 'sequence' | 'index' | 'time'>[]>`${ends}`;
   return rows.map(keyOf).toSorted((a, b) => compare(a, b, sort))[0];
 }
 
-interface Split {
-  /** What leads: one condition, or one for each type. */
+interface SplitFilter {
+  /** The leading condition; for several types, one for each. */
   readonly conditions: readonly Fragment[];
   readonly rest: Fragment;
   readonly hasRest: boolean;
 }
 
-/** Parts the filter into what an index finds in this order, and the rest. Narrow filters lead before wide ones. */
-function split(sql: Sql, filter: EventFilter, sort: EventSort): Split {
+/** Splits a filter into the part that an index finds in this order, and the rest. The narrowest indexed filter leads. */
+function splitFilter(sql: Sql, filter: EventFilter, sort: EventSort): SplitFilter {
   const { locker, actor, correlation } = filter;
   const types = filter.type === undefined ? undefined : [filter.type].flat();
   const unit = filter.unit ?? unitOfActor(actor);
@@ -172,22 +173,27 @@ function split(sql: Sql, filter: EventFilter, sort: EventSort): Split {
     rest: names.reduce((sum, name) => sql.part`${sum} ${parts[name]}`, sql.part`true ${isByTime ? none : period}`),
     hasRest: names.some((name) => known[name] !== undefined) || (!isByTime && hasPeriod(filter)),
   });
-  const led = (condition: Fragment) => sql.part`${condition} ${recordedSince(sql, filter)} ${isByTime ? period : none}`;
+  const leading = (condition: Fragment) =>
+    sql.part`${condition} ${recordedSince(sql, filter)} ${isByTime ? period : none}`;
   if (correlation !== undefined) {
-    return { conditions: [led(sql.part`correlation = ${correlation}`)], ...rest('unit', 'locker', 'actor', 'type') };
+    return {
+      conditions: [leading(sql.part`correlation = ${correlation}`)],
+      ...rest('unit', 'locker', 'actor', 'type'),
+    };
   }
-  if (unit !== undefined) return { conditions: [led(sql.part`unit = ${unit}`)], ...rest('locker', 'actor', 'type') };
+  if (unit !== undefined)
+    return { conditions: [leading(sql.part`unit = ${unit}`)], ...rest('locker', 'actor', 'type') };
   if (actor !== undefined) {
     const condition = sql.part`actor = ${actor} and actor not like 'unit:%'`;
-    return { conditions: [led(condition)], ...rest('locker', 'type') };
+    return { conditions: [leading(condition)], ...rest('locker', 'type') };
   }
   if (types !== undefined) {
-    return { conditions: [...new Set(types)].map((one) => led(sql.part`type = ${one}`)), ...rest('locker') };
+    return { conditions: [...new Set(types)].map((one) => leading(sql.part`type = ${one}`)), ...rest('locker') };
   }
-  return { conditions: [led(sql.part`true`)], ...rest('locker') };
+  return { conditions: [leading(sql.part`true`)], ...rest('locker') };
 }
 
-/** What a unit does stands among its own events. */
+/** The unit of an actor `unit:NAME`: the index of units finds the events that the unit itself caused. */
 function unitOfActor(actor: string | undefined): string | undefined {
   return actor?.startsWith('unit:') ? actor.slice('unit:'.length) : undefined;
 }
@@ -202,7 +208,7 @@ function periodOf(sql: Sql, { from, until }: EventFilter): Fragment {
     ${until === undefined ? sql.part`` : sql.part`and time < ${until}::timestamptz`}`;
 }
 
-/** Leaves months out: nothing was recorded longer than `MAX_AHEAD_MS` before the time that it is filed under. */
+/** Skips months before a period: no event was recorded more than `MAX_AHEAD_MS` before its time. */
 function recordedSince(sql: Sql, { from }: EventFilter): Fragment {
   if (from === undefined) return sql.part``;
   const recordedMs = Math.max(EARLIEST_STORABLE_MS, toMs(from) - MAX_AHEAD_MS);
@@ -222,7 +228,7 @@ function orderBy(sql: Sql, sort: EventSort): Fragment {
   }
 }
 
-function isBehind(sql: Sql, { timeMs, sequence, index }: EventKey, sort: EventSort): Fragment {
+function isAfter(sql: Sql, { timeMs, sequence, index }: EventKey, sort: EventSort): Fragment {
   const place = sql.part`${sequence}::bigint, ${index}::smallint`;
   const timed = sql.part`${toInstant(timeMs)}::timestamptz, ${place}`;
   switch (sort) {
@@ -244,7 +250,7 @@ function compare(a: EventKey, b: EventKey, sort: EventSort): number {
   return sort.startsWith('-') ? -ascending : ascending;
 }
 
-function joined(sql: Sql, parts: readonly Fragment[]): Fragment {
+function unionAll(sql: Sql, parts: readonly Fragment[]): Fragment {
   return parts
     .slice(1)
     .reduce((sum, part) => sql.part`${sum} union all (${part})`, sql.part`(${parts[0] ?? sql.part``})`);

@@ -1,4 +1,4 @@
-/** `event_log`: every event as it is stored, for the event grid and for exports. */
+/** `event_log`: every event as stored, for the event grid and for exports. */
 
 import { type ClockStamp, occurredAtMs } from '../../domain/device/unit-clock.ts';
 import { type CloudEvent, lockerOfSubject } from '../../domain/events/envelope.ts';
@@ -6,16 +6,15 @@ import { toInstant } from '../../domain/vocabulary.ts';
 import { chunksOf } from '../../platform/batching/chunks-of.ts';
 import type { Tx } from '../../platform/postgres/connection.ts';
 import type { Commit, Projection } from '../engine/projection.ts';
+import { EARLIEST_STORABLE_MS } from '../engine/storable-time.ts';
 import { ensureMonths } from './months.ts';
 
-/** The first moment that both JavaScript and Postgres can write as a year. */
-export const EARLIEST_STORABLE_MS = Date.parse('0001-01-01T00:00:00.000Z');
 /**
- * What claims to have happened longer than this after it was recorded is filed under its recording: so what happened from a
- * moment on is in the months from there on.
+ * An event whose time is later than this after its recording gets the time of its recording. So an event with a time from a
+ * given moment on is always in the partition of that moment or in a later one, or at most this much before it.
  */
 export const MAX_AHEAD_MS = 24 * 60 * 60_000;
-/** Characters by which actors and correlations are found: an index takes no more. */
+/** Characters of actors and correlations that are indexed: an index entry is limited. */
 const MAX_INDEXED_LENGTH = 500;
 /** Events that one statement writes. */
 const MAX_ROWS_PER_INSERT = 1_000;
@@ -35,7 +34,7 @@ export const eventLog: Projection = {
         type text not null,
         actor text,
         correlation text,
-        -- When it occurred: without the offset of a clock that is wrong.
+        -- When it occurred, corrected by the clock offset of the unit.
         time timestamptz not null,
         recorded_at timestamptz not null,
         event text not null,
@@ -51,14 +50,14 @@ export const eventLog: Projection = {
       commits.map(({ recordedAtMs }) => recordedAtMs),
     );
     const rows: Row[] = commits.flatMap((commit) => commit.events.map((event, index) => ({ commit, event, index })));
-    for (const part of chunksOf(rows, MAX_ROWS_PER_INSERT)) await insert(tx, `${schema}.event`, part);
+    for (const chunk of chunksOf(rows, MAX_ROWS_PER_INSERT)) await insert(tx, `${schema}.event`, chunk);
   },
 };
 
 interface Row {
   readonly commit: Commit;
   readonly event: CloudEvent;
-  /** Place of the event in its commit. */
+  /** Index of the event in its commit. */
   readonly index: number;
 }
 
@@ -81,8 +80,9 @@ async function insert(tx: Tx, table: string, rows: readonly Row[]): Promise<void
 }
 
 /**
- * One index for each filter that can lead a query, and each order: `pages.ts` chooses. What a unit itself does is found by the
- * unit, and what has no correlation by nothing: those are most events, and stand in no index of actors and correlations.
+ * Creates an index for each filter that can lead a query, in each order; `pages.ts` chooses between them. The indexes of actors
+ * omit the events that units themselves caused, which the index of units finds, and those of correlations omit events without one.
+ * These are most events.
  */
 async function createIndexes(tx: Tx, schema: string): Promise<void> {
   const table = tx(`${schema}.event`);
@@ -97,14 +97,14 @@ async function createIndexes(tx: Tx, schema: string): Promise<void> {
   await tx`create index on ${table} (correlation, time, sequence, index) where correlation is not null`;
 }
 
-/** What is stored is a CloudEvent by its form; its extensions may still be anything. */
+/** Ingest checks the form of a CloudEvent and not its extensions, so an extension may have any type. */
 function textOf(extension: unknown): string | null {
   return typeof extension === 'string' ? extension.slice(0, MAX_INDEXED_LENGTH) : null;
 }
 
-/** A unit's clock may say anything. What cannot be when it happened is filed under the time of its recording. */
+/** @returns when the event occurred, or the time of its recording when the clock of the unit is implausible */
 function indexedTime(event: ClockStamp, recordedAtMs: number): string {
   const ms = occurredAtMs(event);
-  const isPossible = ms >= EARLIEST_STORABLE_MS && ms <= recordedAtMs + MAX_AHEAD_MS;
-  return toInstant(isPossible ? ms : recordedAtMs);
+  const isPlausible = ms >= EARLIEST_STORABLE_MS && ms <= recordedAtMs + MAX_AHEAD_MS;
+  return toInstant(isPlausible ? ms : recordedAtMs);
 }

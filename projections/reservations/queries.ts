@@ -11,7 +11,7 @@ const METRES_PER_DEGREE = 111_320;
 const EARTH_RADIUS_M = 6_371_000;
 const MS_PER_MINUTE = 60_000;
 
-/** A reservation with its unit. */
+/** A reservation with the name of its unit. */
 export type ShownReservation = Reservation & { readonly unit: string };
 
 interface Row {
@@ -21,7 +21,7 @@ interface Row {
   readonly reservation: Reservation;
 }
 
-/** A customer's reservation; others' are `undefined` like those that do not exist. */
+/** Reads a reservation of a customer. @returns undefined when it does not exist or belongs to another customer */
 export async function getReservation(
   { sql, servingRuns }: ReadModels,
   { id, customer }: { readonly id: string; readonly customer: string },
@@ -33,7 +33,7 @@ export async function getReservation(
   return row === undefined ? undefined : toShown(row);
 }
 
-/** A customer's reservations, the newest first. @throws CursorError */
+/** Reads a page of the reservations of a customer, the newest first. @throws CursorError */
 export async function customerReservations(
   { sql, servingRuns }: ReadModels,
   query: { readonly customer: string; readonly limit: number; readonly cursor?: string; readonly count?: boolean },
@@ -54,12 +54,14 @@ export async function customerReservations(
 }
 
 export interface Availability {
+  /** When the answer was computed, RFC 3339. */
   readonly asOf: string;
   readonly items: readonly {
     readonly unit: string;
     readonly locker: string;
     readonly size: LockerSize;
     readonly price: Money;
+    /** Who knows the locker to be free, and since when: an online unit itself, or the platform from the last events of the unit. */
     readonly confidence: { readonly source: 'unit' | 'platform'; readonly asOf: string | null };
   }[];
 }
@@ -75,8 +77,9 @@ interface FreeLocker {
 }
 
 /**
- * Lockers that are free for a whole period, at one unit or near a place (then the nearest units first), `limit` at most.
- * The rules are those of the domain's `freeLockers`; the unit's limits of length and its price list decide what is for rent.
+ * Finds lockers that are free for a whole period, at one unit or around a place (the nearest units first), at most `limit`.
+ * The query repeats the rules of the domain's `freeLockers` in SQL. The configuration of the unit limits the length of a
+ * reservation and lists the sizes that have a price.
  */
 export async function findFreeLockers(
   { sql, servingRuns }: ReadModels,
@@ -96,7 +99,7 @@ export async function findFreeLockers(
   const overdueUntil = new Date(nowMs + OVERDUE_ALLOWANCE_MS);
   const overlaps = (start: Fragment, end: Fragment) =>
     sql.part`${start} < ${until}::timestamptz and ${from}::timestamptz < ${end}`;
-  // A use that should have ended lasts, for whoever plans, until it could end.
+  // An overdue rental blocks the locker for OVERDUE_ALLOWANCE_MS from now on.
   const expectedEnd = (planned: Fragment) =>
     sql.part`case when ${planned} > ${now} then ${planned} else ${overdueUntil} end`;
   const rows = await sql<FreeLocker[]>`
@@ -128,7 +131,7 @@ function placeCondition(sql: Sql, query: { unit?: string; near?: { lat: number; 
   const { lat, lon, radiusM } = query.near;
   const latSpan = radiusM / METRES_PER_DEGREE;
   const lonSpan = Math.min(180, latSpan / Math.max(0.01, Math.cos((lat * Math.PI) / 180)));
-  // The box is for the index, the distance for the truth; the box wraps around at the date line.
+  // The box lets the index narrow the rows; the exact distance decides. The box wraps around at the date line.
   return sql.part`p.lat between ${lat - latSpan} and ${lat + latSpan}
     and (p.lon between ${lon - lonSpan} and ${lon + lonSpan}
       or p.lon - 360 between ${lon - lonSpan} and ${lon + lonSpan}
@@ -146,7 +149,7 @@ function distanceM(sql: Sql, near: { readonly lat: number; readonly lon: number 
       * power(sin(radians(p.lon - ${lon}::double precision) / 2), 2)))))`;
 }
 
-/** A free locker with its price. */
+/** @returns the free locker with its price; nothing when its size has no price */
 function offer(row: FreeLocker, from: string, until: string): Availability['items'] {
   const { configuration, size, unit, locker, online } = row;
   const price = priceOf(configuration, size, toMs(from), toMs(until));

@@ -1,4 +1,4 @@
-/** Which shards are watched, as the pingers say. Times are those of the database, so that no two clocks are compared. */
+/** The shards that pingers watch, from their published status. Times are those of the database, so no two clocks are compared. */
 
 import { shardsOfLength } from '../../domain/shard-prefixes.ts';
 import { type PingerStatus, watchedForMs } from '../../platform/liveness/pinger-status.ts';
@@ -6,7 +6,7 @@ import type { Log } from '../../platform/observability/log.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 
 const MS_PER_S = 1_000;
-/** A pinger that was not heard for so long is forgotten. */
+/** The status of a pinger that has published none for this long is deleted. */
 const FORGET_PINGERS_AFTER = '1 day';
 
 export async function savePingerStatus(sql: Sql, status: PingerStatus): Promise<void> {
@@ -14,7 +14,7 @@ export async function savePingerStatus(sql: Sql, status: PingerStatus): Promise<
   const until = sql.part`now() + make_interval(secs => ${watchedForMs(periodMs) / MS_PER_S}::double precision)`;
   const sinceMs = new Map(outages.map(({ shard, since }) => [shard, since]));
   await sql`
-    with spoken as (
+    with saved as (
       insert into platform.pingers (pinger_id, heard_at, watches_until, status)
       values (${pingerId}, now(), ${until}, ${JSON.stringify(status)}::text::jsonb)
       on conflict (pinger_id) do update set
@@ -32,9 +32,11 @@ export async function savePingerStatus(sql: Sql, status: PingerStatus): Promise<
       watched_at = excluded.watched_at, watched_until = excluded.watched_until, outage_since = excluded.outage_since`;
 }
 
-/** What is wrong with the watch now: by what, the shards. */
+/** The shards whose units have an unknown state now. */
 export interface PingerCoverage {
+  /** Shards that no pinger watches. */
   readonly unwatched: readonly string[];
+  /** Shards in which so many units vanished at once that a fault of the network is likelier. `since` is RFC 3339. */
   readonly outages: readonly { readonly shard: string; readonly since: string }[];
 }
 
@@ -50,31 +52,37 @@ export async function readPingerCoverage(sql: Sql): Promise<PingerCoverage> {
   };
 }
 
-/** Says once that something is wrong with the watch, and once that it is over. */
+/** Logs once when a part of the fleet is not covered by pings, and once when it is again. */
 export class CoverageAlarms {
   readonly #log: Log;
   #unwatched = 0;
   #outages = 0;
-  #hasWatched = false;
+  #hasBeenWatched = false;
 
   constructor(log: Log) {
     this.#log = log;
   }
 
   update({ unwatched, outages }: PingerCoverage): void {
-    // Before the first pinger there is nobody to miss.
-    this.#hasWatched ||= unwatched.length < shardsOfLength(2).length;
-    if (!this.#hasWatched) return;
+    // Before the first pinger has started, missing coverage is expected.
+    this.#hasBeenWatched ||= unwatched.length < shardsOfLength(2).length;
+    if (!this.#hasBeenWatched) return;
     if (unwatched.length > 0 && this.#unwatched === 0) {
-      this.#log.error('nobody watches some shards: the state of their units is unknown', { shards: unwatched.length });
+      this.#log.error(
+        'no pinger watches some shards: the state of their units is unknown; check that pingers run and own these shards',
+        { shards: unwatched.length },
+      );
     }
-    if (unwatched.length === 0 && this.#unwatched > 0) this.#log.info('all shards are watched again');
+    if (unwatched.length === 0 && this.#unwatched > 0) this.#log.info('pingers watch all shards again');
     if (outages.length > 0 && this.#outages === 0) {
-      this.#log.error('too many units vanished at once for it to be them: their state is unknown', {
-        shards: outages.map(({ shard }) => shard).join(),
-      });
+      this.#log.error(
+        'many units vanished at once: their state is unknown, because a fault of the network is likelier than a fault of each unit',
+        {
+          shards: outages.map(({ shard }) => shard).join(),
+        },
+      );
     }
-    if (outages.length === 0 && this.#outages > 0) this.#log.info('the units that had vanished are known again');
+    if (outages.length === 0 && this.#outages > 0) this.#log.info('the state of the vanished units is known again');
     this.#unwatched = unwatched.length;
     this.#outages = outages.length;
   }

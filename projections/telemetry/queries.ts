@@ -2,20 +2,20 @@ import type { PingerStatus } from '../../platform/liveness/pinger-status.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { readPingerCoverage } from './pinger-coverage.ts';
 
-/** Most units that are named in one answer. With more clocks wrong than that, it is ours that is wrong. */
+/** Units with a wrong clock that are read at most. With more of them, the clock of the platform is likelier to be wrong. */
 const MAX_WRONG_CLOCKS = 100_000;
 
-/** By how many milliseconds the clocks of units are ahead, for those whose clock is wrong. */
+/** Reads the clock offsets of the units whose clock is wrong. @returns milliseconds by which each clock is ahead, by unit */
 export async function clockOffsets(sql: Sql): Promise<ReadonlyMap<string, number>> {
   const rows = await sql<{ unit: string; clock_offset_ms: number }[]>`
     select unit, clock_offset_ms from platform.unit_telemetry where clock_wrong order by unit limit ${MAX_WRONG_CLOCKS}`;
   return new Map(rows.map(({ unit, clock_offset_ms }) => [unit, clock_offset_ms]));
 }
 
-/** Buckets of a day. */
+/** Buckets of five minutes in a day. */
 const MAX_BUCKETS = 288;
 
-/** Response times of a unit in the last 24 hours, in buckets of five minutes, the oldest first; times in milliseconds. */
+/** Reads the response times of a unit in the last 24 hours in buckets of five minutes, the oldest first. Milliseconds. */
 export async function responseTimes(sql: Sql, unit: string) {
   const rows = await sql<ResponseTimeRow[]>`
     select bucket_at, sent, lost, min_ms, max_ms, sum_ms from platform.response_times
@@ -39,7 +39,7 @@ interface ResponseTimeRow {
   readonly sum_ms: number | null;
 }
 
-/** The pingers that watch now, and what is wrong with the watch. */
+/** Reads the pingers whose status is current, and the shards whose units have an unknown state. */
 export async function activePingers(sql: Sql) {
   const [owners, watching] = await Promise.all([
     sql<{ status: PingerStatus }[]>`

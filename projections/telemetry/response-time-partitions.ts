@@ -1,27 +1,29 @@
-/** The table of response times has a partition for each day: a day that is over is dropped as a whole. */
+/** Partitions of the table of response times: one for each UTC day, so that an old day is dropped as a whole. */
 
 import type { Sql } from '../../platform/postgres/connection.ts';
 
-/** Days that are kept whole, besides today's. */
+/** Complete days that are kept, besides the current day. */
 export const RETENTION_DAYS = 2;
-/** A ping of tomorrow may come from a clock that is ahead a little; more than a day ahead it has no place. */
+/** A pinger whose clock is ahead may report a ping of the next day. */
 const DAYS_AHEAD = 1;
 
 export class ResponseTimePartitions {
-  #madeOn: string | undefined;
+  /** The day on which the partitions were last created. */
+  #createdOn: string | undefined;
 
-  /** Makes the partitions of these days and drops those of days long gone, once a day. */
+  /** Creates the partitions of the kept days and drops older ones, once a day. */
   async maintain(sql: Sql): Promise<void> {
     const [today] = await sql<{ day: string }[]>`select to_char(now() at time zone 'UTC', 'YYYY-MM-DD') as day`;
-    if (today === undefined || today.day === this.#madeOn) return;
-    for (let offset = -RETENTION_DAYS; offset <= DAYS_AHEAD; offset += 1) await this.#make(sql, today.day, offset);
+    if (today === undefined || today.day === this.#createdOn) return;
+    for (let offset = -RETENTION_DAYS; offset <= DAYS_AHEAD; offset += 1)
+      await this.#createPartition(sql, today.day, offset);
     await this.#dropOld(sql, today.day);
-    this.#madeOn = today.day;
+    this.#createdOn = today.day;
   }
 
-  async #make(sql: Sql, today: string, offset: number): Promise<void> {
+  async #createPartition(sql: Sql, today: string, offset: number): Promise<void> {
     const [from, to] = [dayOf(today, offset), dayOf(today, offset + 1)];
-    // Several processes may do this at once.
+    // The lock serialises processes that create the partition at the same time.
     await sql.script(`
       select pg_advisory_xact_lock(hashtext('platform.response_times'));
       create table if not exists platform.${nameOf(from)} partition of platform.response_times
@@ -37,7 +39,7 @@ export class ResponseTimePartitions {
   }
 }
 
-/** What has a time that is no day of these. */
+/** Holds response times of every other day: a clock is wrong. */
 const DEFAULT = 'response_times_default';
 
 function nameOf(day: string): string {

@@ -1,6 +1,6 @@
 /**
- * Keeps what pings and heartbeats tell of units, in bulk: at most every half second, the newest of each unit and the sums of
- * its buckets. It is no projection: what is lost is not told again, and the next ping or heartbeat makes up for it.
+ * Records what pings and heartbeats report of units. Every half second it writes the newest report of each unit and the sums of
+ * its response times. Telemetry is no projection: it cannot be replayed. A lost message is replaced by the next ping or heartbeat.
  */
 
 import { isClockWrong } from '../../domain/device/unit-clock.ts';
@@ -21,20 +21,20 @@ import {
 } from './unit-telemetry.ts';
 
 const WRITE_INTERVAL_MS = 500;
-/** Units whose news are kept in memory; results of further units are dropped until the next write. */
+/** Units whose telemetry waits in memory; results of further units are dropped until the next write. */
 const MAX_BUFFERED_UNITS = 500_000;
-/** Pingers whose status waits to be written. */
+/** Pingers whose status waits to be written; the status of further pingers is dropped. */
 const MAX_PINGERS = 1_000;
-/** Units in one statement. */
+/** Units that one statement writes. */
 const MAX_ROWS_PER_WRITE = 5_000;
 const MS_PER_S = 1_000;
 
 export class TelemetryRecorder {
   readonly #sql: Sql;
   readonly #log: Log;
-  #buffer = new Map<string, UnitTelemetry>();
+  #waiting = new Map<string, UnitTelemetry>();
   readonly #statuses = new Map<string, PingerStatus>();
-  readonly #days = new ResponseTimePartitions();
+  readonly #partitions = new ResponseTimePartitions();
   readonly #alarms: CoverageAlarms;
   readonly #onReported: (units: readonly string[]) => void;
   /** Whether a write failed: it may have been committed all the same, so the next write names all of its units as changed. */
@@ -50,31 +50,31 @@ export class TelemetryRecorder {
     this.#alarms = new CoverageAlarms(log);
   }
 
-  /** Takes a message of the stream TELEMETRY. */
+  /** Records a message of the stream TELEMETRY. */
   record(json: string): void {
     const message = decodeTelemetry(json);
     if (message === undefined) {
-      this.#log.warn('a telemetry message cannot be read');
+      this.#log.warn('a telemetry message is malformed and was dropped');
       return;
     }
     this.#unreadable += message.unreadable;
     for (const result of message.results) {
-      const known = this.#buffer.get(result.unit);
-      if (known === undefined && this.#buffer.size >= MAX_BUFFERED_UNITS) this.#dropped += 1;
-      else this.#buffer.set(result.unit, addResult(known, result));
+      const known = this.#waiting.get(result.unit);
+      if (known === undefined && this.#waiting.size >= MAX_BUFFERED_UNITS) this.#dropped += 1;
+      else this.#waiting.set(result.unit, addResult(known, result));
     }
   }
 
-  /** Takes a message of a pinger about itself. */
+  /** Records the status that a pinger has published. */
   recordPingerStatus(json: string): void {
     const status = decodeStatus(json);
-    if (status === undefined) this.#log.warn('the status of a pinger cannot be read');
+    if (status === undefined) this.#log.warn('the status of a pinger is malformed and was dropped');
     else if (this.#statuses.size < MAX_PINGERS || this.#statuses.has(status.pingerId)) {
       this.#statuses.set(status.pingerId, status);
     }
   }
 
-  /** Writes every half second until the signal, and what is left then. */
+  /** Writes every half second until the signal aborts, and then the rest. */
   async run({ signal, sleep }: { readonly signal: AbortSignal; readonly sleep: (ms: number) => Promise<unknown> }) {
     while (!signal.aborted) {
       await sleep(WRITE_INTERVAL_MS);
@@ -89,72 +89,78 @@ export class TelemetryRecorder {
       for (const status of statuses) await savePingerStatus(this.#sql, status);
       this.#alarms.update(await readPingerCoverage(this.#sql));
     } catch (error) {
-      this.#log.warn('the status of the pingers could not be written', { error });
+      this.#log.warn('the status of the pingers could not be written; the next status follows within seconds', {
+        error,
+      });
     }
   }
 
-  /** Writes what there is; what could not be written stays for the next time, unless there is something newer. */
+  /** Writes all waiting telemetry. After an error, what was not written waits for the next write, merged with newer results. */
   async flush(): Promise<void> {
-    this.#sayWhatWasLost();
+    this.#logLosses();
     await this.#flushStatuses();
-    const taken = this.#buffer;
-    this.#buffer = new Map();
-    const rows = [...taken.values()];
+    const batch = this.#waiting;
+    this.#waiting = new Map();
+    const rows = [...batch.values()];
     try {
-      if (rows.length > 0) await this.#days.maintain(this.#sql);
+      if (rows.length > 0) await this.#partitions.maintain(this.#sql);
       for (let start = 0; start < rows.length; start += MAX_ROWS_PER_WRITE) {
         const chunk = rows.slice(start, start + MAX_ROWS_PER_WRITE);
-        const changed = await writeNews(this.#sql, chunk);
+        const changed = await writeTelemetry(this.#sql, chunk);
         this.#onReported(this.#hasUnknownWrite ? chunk.map(({ unit }) => unit) : changed);
-        for (const { unit } of chunk) taken.delete(unit);
+        for (const { unit } of chunk) batch.delete(unit);
       }
       this.#hasUnknownWrite = false;
     } catch (error) {
-      this.#log.warn('telemetry could not be written', { error, units: taken.size });
+      this.#log.warn('telemetry could not be written; it waits for the next write', { error, units: batch.size });
       this.#hasUnknownWrite = true;
-      this.#putBack(taken);
+      this.#waitAgain(batch);
     }
   }
 
-  #putBack(taken: ReadonlyMap<string, UnitTelemetry>): void {
-    for (const [unit, older] of taken) {
-      const newer = this.#buffer.get(unit);
-      if (newer === undefined) this.#buffer.set(unit, older);
-      else this.#buffer.set(unit, mergeTelemetry(newer, older));
+  #waitAgain(batch: ReadonlyMap<string, UnitTelemetry>): void {
+    for (const [unit, older] of batch) {
+      const newer = this.#waiting.get(unit);
+      if (newer === undefined) this.#waiting.set(unit, older);
+      else this.#waiting.set(unit, mergeTelemetry(newer, older));
     }
   }
 
-  #sayWhatWasLost(): void {
-    if (this.#dropped > 0) this.#log.warn('telemetry was dropped: too many units at once', { results: this.#dropped });
-    if (this.#unreadable > 0) this.#log.warn('telemetry cannot be read', { results: this.#unreadable });
+  #logLosses(): void {
+    if (this.#dropped > 0)
+      this.#log.warn('telemetry was dropped: more than 500,000 units wait to be written', { results: this.#dropped });
+    if (this.#unreadable > 0)
+      this.#log.warn('telemetry results are malformed and were dropped', { results: this.#unreadable });
     this.#dropped = 0;
     this.#unreadable = 0;
   }
 }
 
 /**
- * Each part moves on by itself and only forward, so that it does not matter in which order results come and how they are
- * dealt to writes.
+ * Writes telemetry. Each part of a row only moves forward in time, independently of the others, so neither the order of results
+ * nor their distribution over writes changes the outcome.
  */
-async function writeNews(sql: Sql, news: readonly UnitTelemetry[]): Promise<readonly string[]> {
-  const rows = news.map(toRow);
+async function writeTelemetry(sql: Sql, telemetry: readonly UnitTelemetry[]): Promise<readonly string[]> {
+  const rows = telemetry.map(toRow);
   const column = <T>(value: (row: Row) => T): T[] => rows.map(value);
   const moments = (value: (row: Row) => number | undefined) =>
     column((row) => {
       const ms = value(row);
       return ms === undefined ? null : toInstant(ms);
     });
-  const buckets = news.flatMap(({ unit, buckets: of }) => [...of].map(([at, bucket]) => ({ unit, at, ...bucket })));
+  const buckets = telemetry.flatMap(({ unit, buckets: of }) =>
+    [...of].map(([at, bucket]) => ({ unit, at, ...bucket })),
+  );
   const bucketColumn = <T>(value: (bucket: (typeof buckets)[number]) => T): T[] => buckets.map(value);
   const isLaterProof = sql.part`excluded.last_online_at >= coalesce(known.last_online_at, '-infinity')`;
-  // As in `clockOf`: the newest ping tells the clock, unless a heartbeat is newer by the precedence of pings.
+  // The rule of `clockReadingOf`: the newest ping gives the offset, unless a heartbeat is newer by the precedence of pings.
   const precedence = sql.part`make_interval(secs => ${PING_CLOCK_PRECEDENCE_MS / MS_PER_S}::double precision)`;
   const isBetterClock = sql.part`case when excluded.clock_pinged_at is not null
     then excluded.clock_pinged_at >= coalesce(known.clock_pinged_at, '-infinity')
       and coalesce(known.clock_at, '-infinity') <= excluded.clock_pinged_at + ${precedence}
     else excluded.clock_at >= coalesce(known.clock_at, '-infinity')
       and excluded.clock_at > coalesce(known.clock_pinged_at, '-infinity') + ${precedence} end`;
-  // One statement: a summary that is written again would be counted twice.
+  // One statement, so that a retry after an error cannot add a summary of pings twice.
   const changed = await sql<{ unit: string }[]>`
     with counted as (
       insert into platform.response_times as known (unit, bucket_at, sent, lost, min_ms, max_ms, sum_ms)
@@ -191,7 +197,7 @@ async function writeNews(sql: Sql, news: readonly UnitTelemetry[]): Promise<read
       ${column(({ proof }) => proof?.configurationHash ?? null)}::text[],
       ${moments(({ proof }) => (proof?.configurationHash === undefined ? undefined : proof.at))}::timestamptz[],
       ${moments(({ clock }) => clock?.atMs)}::timestamptz[],
-      ${moments(({ clock }) => (clock?.isOfPing === true ? clock.atMs : undefined))}::timestamptz[],
+      ${moments(({ clock }) => (clock?.isFromPing === true ? clock.atMs : undefined))}::timestamptz[],
       ${column(({ clock }) => clock?.offsetMs ?? null)}::bigint[],
       ${column(({ clock }) => clock !== undefined && isClockWrong(clock.offsetMs))}::boolean[],
       ${column(({ flapping }) => flapping)}::boolean[]
@@ -232,13 +238,21 @@ interface Row {
   readonly flapping: boolean;
 }
 
-function toRow(news: UnitTelemetry): Row {
-  const { unit, answer, pinged } = news;
-  const proof = latestProofOf(news);
+function toRow(telemetry: UnitTelemetry): Row {
+  const { unit, answer, pinged } = telemetry;
+  const proof = latestProofOf(telemetry);
   const pingedAtMs = pinged?.at;
-  // News without any result are never made.
+  // Telemetry of a unit holds at least one ping or heartbeat.
   const atMs = latest(pingedAtMs, proof?.at) ?? 0;
-  return { unit, atMs, pingedAtMs, answer, proof, clock: clockReadingOf(news), flapping: pinged?.flapping ?? false };
+  return {
+    unit,
+    atMs,
+    pingedAtMs,
+    answer,
+    proof,
+    clock: clockReadingOf(telemetry),
+    flapping: pinged?.flapping ?? false,
+  };
 }
 
 function latest(...moments: readonly (number | undefined)[]): number | undefined {

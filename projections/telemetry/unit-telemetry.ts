@@ -1,46 +1,46 @@
 /**
- * What pings and heartbeats tell of a unit, joined. Each part is the newest of its kind, so the order in which results come
- * does not matter, and no part undoes another: a ping that was missed says only that somebody asked.
+ * What pings and heartbeats report of a unit, merged. Each part is the newest of its kind, so the order of results does not
+ * matter. No part overwrites another one: a ping without an answer only says that a pinger sent it.
  */
 
 import type { TelemetryResult, TelemetryResultOf } from '../../platform/liveness/telemetry.ts';
 
 /**
- * Offsets from heartbeats count only when no ping was answered for so long: nobody knows how long a heartbeat was under way,
- * while an answer was made between its question and its arrival.
+ * A heartbeat gives the clock offset only when no ping was answered for this long. The delay of a heartbeat is unknown, while
+ * the unit answered a ping between its sending and the arrival of the answer.
  */
 export const PING_CLOCK_PRECEDENCE_MS = 120_000;
 
-/** The answer to a ping, and when that was sent, milliseconds since 1970. */
+/** The answer to a ping; `at` is when the ping was sent, milliseconds since 1970. */
 export type Answer = NonNullable<TelemetryResultOf<'pings'>['last']>;
 
-/** What came of the pings of some minutes; response times in milliseconds, of those that were answered. */
+/** The outcome of the pings of five minutes. Response times are milliseconds, of the answered pings. */
 export interface Bucket {
   readonly sent: number;
   readonly lost: number;
   readonly rttMs?: { readonly min: number; readonly max: number; readonly sum: number };
 }
 
-/** What was heard of a unit since it was written last. */
+/** What was received of a unit since the last write. */
 export interface UnitTelemetry {
   readonly unit: string;
   readonly answer?: Answer;
-  /** The newest answer that tells the unit's clock: one that took long does not. */
+  /** The newest answer with a clock offset; an answer that took long has none. */
   readonly clockAnswer?: Answer;
   readonly heartbeat?: TelemetryResultOf<'heartbeat'>;
-  /** The newest summary of pings, answered or not. */
+  /** The newest summary of pings, whether the unit answered or not. */
   readonly pinged?: { readonly at: number; readonly flapping: boolean };
-  /** By when each begins. */
+  /** Buckets by their start, milliseconds since 1970. */
   readonly buckets: ReadonlyMap<number, Bucket>;
 }
 
-/** Takes a result in. */
+/** Merges a result into the telemetry of its unit. */
 export function addResult(known: UnitTelemetry | undefined, result: TelemetryResult): UnitTelemetry {
-  const news = newsOf(result);
-  return known === undefined ? news : mergeTelemetry(known, news);
+  const added = telemetryOf(result);
+  return known === undefined ? added : mergeTelemetry(known, added);
 }
 
-function newsOf(result: TelemetryResult): UnitTelemetry {
+function telemetryOf(result: TelemetryResult): UnitTelemetry {
   const { unit } = result;
   if (result.heard === 'heartbeat') return { unit, heartbeat: result, buckets: new Map() };
   const { at, bucketAt, sent, lost, last, rttMs, flapping = false } = result;
@@ -53,14 +53,14 @@ function newsOf(result: TelemetryResult): UnitTelemetry {
   };
 }
 
-/** Joins what was heard at two times, whichever was first. Each result must be in one of them only. */
+/** Merges telemetry of two periods, in either order. A result must be in one of them only: buckets are added. */
 export function mergeTelemetry(a: UnitTelemetry, b: UnitTelemetry): UnitTelemetry {
   const answer = newer(a.answer, b.answer);
   const clockAnswer = newer(a.clockAnswer, b.clockAnswer);
   const heartbeat = newer(a.heartbeat, b.heartbeat);
   const pinged = newer(a.pinged, b.pinged);
   const buckets = new Map(a.buckets);
-  for (const [at, bucket] of b.buckets) buckets.set(at, sum(buckets.get(at), bucket));
+  for (const [at, bucket] of b.buckets) buckets.set(at, addBuckets(buckets.get(at), bucket));
   return {
     unit: a.unit,
     ...(answer === undefined ? {} : { answer }),
@@ -71,21 +71,25 @@ export function mergeTelemetry(a: UnitTelemetry, b: UnitTelemetry): UnitTelemetr
   };
 }
 
-function sum(a: Bucket | undefined, b: Bucket): Bucket {
+function addBuckets(a: Bucket | undefined, b: Bucket): Bucket {
   if (a === undefined) return b;
   const counts = { sent: a.sent + b.sent, lost: a.lost + b.lost };
   if (a.rttMs === undefined || b.rttMs === undefined) {
     const rttMs = a.rttMs ?? b.rttMs;
     return rttMs === undefined ? counts : { ...counts, rttMs };
   }
-  const [of, and] = [a.rttMs, b.rttMs];
+  const [first, second] = [a.rttMs, b.rttMs];
   return {
     ...counts,
-    rttMs: { min: Math.min(of.min, and.min), max: Math.max(of.max, and.max), sum: of.sum + and.sum },
+    rttMs: {
+      min: Math.min(first.min, second.min),
+      max: Math.max(first.max, second.max),
+      sum: first.sum + second.sum,
+    },
   };
 }
 
-/** The newest that proves that the unit is there. */
+/** The newest proof that the unit is online: an answer to a ping, or a heartbeat. */
 export function latestProofOf({
   answer,
   heartbeat,
@@ -98,17 +102,19 @@ export interface ClockReading {
   readonly offsetMs: number;
   /** Milliseconds since 1970. */
   readonly atMs: number;
-  readonly isOfPing: boolean;
+  /** Whether a ping gave the offset, and not a heartbeat. */
+  readonly isFromPing: boolean;
 }
 
-/** What the news say about the unit's clock. */
+/** The clock offset that the telemetry gives. @returns undefined when it gives none */
 export function clockReadingOf({ clockAnswer, heartbeat }: UnitTelemetry): ClockReading | undefined {
   if (clockAnswer?.clockOffsetMs !== undefined) {
-    const isLate = heartbeat?.clockOffsetMs !== undefined && heartbeat.at > clockAnswer.at + PING_CLOCK_PRECEDENCE_MS;
-    if (!isLate) return { offsetMs: clockAnswer.clockOffsetMs, atMs: clockAnswer.at, isOfPing: true };
+    const isOutdated =
+      heartbeat?.clockOffsetMs !== undefined && heartbeat.at > clockAnswer.at + PING_CLOCK_PRECEDENCE_MS;
+    if (!isOutdated) return { offsetMs: clockAnswer.clockOffsetMs, atMs: clockAnswer.at, isFromPing: true };
   }
   if (heartbeat?.clockOffsetMs === undefined) return undefined;
-  return { offsetMs: heartbeat.clockOffsetMs, atMs: heartbeat.at, isOfPing: false };
+  return { offsetMs: heartbeat.clockOffsetMs, atMs: heartbeat.at, isFromPing: false };
 }
 
 function newer<T extends { readonly at: number }>(a: T | undefined, b: T | undefined): T | undefined {

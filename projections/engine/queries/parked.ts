@@ -1,4 +1,4 @@
-/** Units that wait because of an event that could not be applied: who they are, and asking for another try. */
+/** Lists parked units, and requests their retry. */
 
 import type { Sql } from '../../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../../platform/postgres/cursor.ts';
@@ -6,13 +6,13 @@ import { decodeCursor, type Page, toPage } from '../../../platform/postgres/curs
 /** Times are RFC 3339. */
 export interface ParkedUnit {
   readonly unit: string;
-  /** The commit that could not be applied; it and all later ones of the unit wait. */
+  /** Position of the commit that could not be applied. This commit and all later commits of the unit wait. */
   readonly position: number;
   readonly reason: string;
   readonly since: string;
-  /** How often it was tried again in vain. */
+  /** Number of retries that failed. */
   readonly retries: number;
-  /** When a try was asked for that has not been made yet. */
+  /** When a retry was requested that no process has made yet; else null. */
   readonly retryRequestedAt: string | null;
 }
 
@@ -25,7 +25,7 @@ interface Row {
   readonly retry_requested_at: Date | null;
 }
 
-/** A page of the units that are parked in the run that serves, by name. @throws CursorError */
+/** Reads a page of the units that are parked in the run that serves, ordered by name. @throws CursorError */
 export async function parkedUnits(
   sql: Sql,
   projection: string,
@@ -42,7 +42,7 @@ export async function parkedUnits(
   return toPage(rows, limit, toParked, ({ unit }) => [unit], counted?.total);
 }
 
-/** One parked unit; `undefined` when it is not parked. */
+/** Reads one parked unit. @returns undefined when the unit is not parked in the run that serves */
 export async function parkedUnit(sql: Sql, projection: string, unit: string): Promise<ParkedUnit | undefined> {
   const [row] = await sql<Row[]>`
     select p.unit, p.position, p.reason, p.since, p.retries, p.retry_requested_at ${parkedIn(sql, projection)}
@@ -50,7 +50,11 @@ export async function parkedUnit(sql: Sql, projection: string, unit: string): Pr
   return row === undefined ? undefined : toParked(row);
 }
 
-/** Asks for another try, which whoever fills the unit's lane makes within moments. @returns whether the unit is parked */
+/**
+ * Requests the retry of a parked unit. The process that fills the lane of the unit retries it within a second.
+ *
+ * @returns false when the unit is not parked
+ */
 export async function requestRetry(sql: Sql, projection: string, unit: string): Promise<boolean> {
   const { count } = await sql`
     update platform.projection_parked p set retry_requested_at = coalesce(p.retry_requested_at, now())

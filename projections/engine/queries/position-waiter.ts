@@ -1,24 +1,22 @@
-/** How far the projections are, for reads that wait for a write. What operators ask is in `queries/`. */
-
 import { setTimeout as pause } from 'node:timers/promises';
 import { LANE_COUNT } from '../../../domain/shard.ts';
 import type { ReadModels } from './serving-runs.ts';
 
-/** How often the checkpoints are read while somebody waits: once for all who wait. */
+/** Pause between two polls of the checkpoints; one poll serves all waiting reads. */
 const POLL_INTERVAL_MS = 15;
-/** Reads that may wait at the same time; a further one is told at once that it is too early. */
+/** Reads that may wait at the same time. A further read is answered at once, as if its timeout had passed. */
 const MAX_WAITING_READS = 10_000;
 
 export interface AwaitedPosition {
   readonly projections: readonly string[];
-  /** The lanes that matter to the read. */
+  /** The lanes that the read depends on. */
   readonly lanes: 'all' | readonly number[];
-  /** The sequence that they must have passed. */
+  /** The position that each of these lanes must have passed. */
   readonly position: number;
   readonly timeoutMs: number;
 }
 
-interface Waiting extends AwaitedPosition {
+interface WaitingRead extends AwaitedPosition {
   readonly deadlineMs: number;
   resolve(passed: boolean): void;
   reject(error: unknown): void;
@@ -32,27 +30,27 @@ interface ProgressRow {
   readonly position: number;
 }
 
-/** Positions of the runs that serve, by projection and lane. They only grow, so that what was read once stays true. */
+/** Positions of the runs that serve, by projection and lane. They only grow, so a cached position is never too high. */
 type Progress = Map<string, Map<number, number>>;
 
-/** Tells when the runs that serve have passed a position. Reads Postgres only while somebody waits. */
+/** Lets a read wait until the read model shows an earlier write. It polls Postgres only while a read waits. */
 export class PositionWaiter {
   readonly #readModels: ReadModels;
   readonly #clock: () => number;
-  readonly #waiting = new Set<Waiting>();
+  readonly #waiting = new Set<WaitingRead>();
   readonly #progress: Progress = new Map();
   #isPolling = false;
 
-  /** `clock` gives milliseconds. */
+  /** `clock` is monotonic and counts milliseconds. */
   constructor(readModels: ReadModels, clock: () => number) {
     this.#readModels = readModels;
     this.#clock = clock;
   }
 
   /**
-   * Waits until the lanes have passed a position.
+   * Waits until the lanes of the runs that serve have passed a position.
    *
-   * @returns false when they had not in time
+   * @returns false when they have not passed it within the timeout
    * @throws PostgresUnavailableError
    */
   waitUntilPassed(awaited: AwaitedPosition): Promise<boolean> {
@@ -69,7 +67,7 @@ export class PositionWaiter {
     while (this.#waiting.size > 0) {
       try {
         await this.#readProgress();
-        this.#answer();
+        this.#resolvePassed();
       } catch (error) {
         for (const waiting of this.#waiting) waiting.reject(error);
         this.#waiting.clear();
@@ -103,7 +101,7 @@ export class PositionWaiter {
     }
   }
 
-  #answer(): void {
+  #resolvePassed(): void {
     const nowMs = this.#clock();
     for (const waiting of this.#waiting) {
       const hasPassed = this.#hasPassed(waiting);

@@ -1,12 +1,12 @@
 /**
- * Asking for a rebuild and calling it off. What is asked for is a row: whichever process fills the projection takes it up, and
- * goes on with it after any crash. The run that serves goes on serving until the new one takes its place.
+ * Requests and cancels rebuilds. A request is a row: any process that fills the projection starts the rebuild, and continues it
+ * after a crash. The run that serves is not affected until the new run replaces it.
  */
 
 import type { Postgres } from '../../../platform/postgres/connection.ts';
 import { endRun, insertRun, lockProjection } from '../runs/runs.ts';
 
-interface Known {
+interface RunRow {
   readonly id: number;
   readonly version: number;
   readonly status: 'requested' | 'building' | 'serving';
@@ -14,9 +14,10 @@ interface Known {
 }
 
 /**
- * Asks for a rebuild; one that is under way or waits already is the same.
+ * Requests a rebuild. Idempotent while a rebuild waits or is under way: the caller then gets that rebuild.
  *
- * @returns the run, and whether it is new; `undefined` when there is no such projection
+ * @param by who requests it, for the record
+ * @returns the run, and whether this call created it; undefined when no run of the projection serves
  */
 export function requestRebuild(
   postgres: Postgres,
@@ -25,7 +26,7 @@ export function requestRebuild(
 ): Promise<{ readonly runId: number; readonly isNew: boolean } | undefined> {
   return postgres.transaction(async (tx) => {
     await lockProjection(tx, projection);
-    const runs = await tx<Known[]>`
+    const runs = await tx<RunRow[]>`
       select id, version, status, reason from platform.projection_runs
       where projection = ${projection} and status in ('requested', 'building', 'serving')`;
     const unfinished = runs.find(({ status }) => status !== 'serving');
@@ -40,9 +41,10 @@ export function requestRebuild(
 }
 
 /**
- * Calls a rebuild off. What it has filled is dropped a little later.
+ * Cancels a rebuild. Its schema is dropped about 30 s later.
  *
- * @returns `needed` for one that nobody asked for: the code would begin it again
+ * @returns `none` when no rebuild waits or is under way; `needed` when no operator requested it: the code has a new version and
+ *   would start the rebuild again
  */
 export function cancelRebuild(
   postgres: Postgres,
@@ -51,7 +53,7 @@ export function cancelRebuild(
 ): Promise<'cancelled' | 'none' | 'needed'> {
   return postgres.transaction(async (tx) => {
     await lockProjection(tx, projection);
-    const [unfinished] = await tx<Known[]>`
+    const [unfinished] = await tx<RunRow[]>`
       select id, version, status, reason from platform.projection_runs
       where projection = ${projection} and status in ('requested', 'building')`;
     if (unfinished === undefined) return 'none';

@@ -1,46 +1,46 @@
-/** How the projections are, for operators: what serves, what is built beside it, and what became of the last that was. */
+/** The status of the read models for operators: the run that serves, a rebuild beside it, and the last rebuild that ended. */
 
 import type { Sql } from '../../../platform/postgres/connection.ts';
 
 const MS_PER_S = 1_000;
 
-/** A run that is built or waits to be. Times are RFC 3339. */
+/** A run that is built or waits to be started. Times are RFC 3339. */
 export interface RebuildStatus {
   readonly runId: number;
-  /** `first`: nothing serves yet; `version`: the code has a newer version; `request`: somebody asked for it. */
+  /** `first`: no run serves yet; `version`: the code has a newer version; `request`: an operator requested it. */
   readonly reason: 'first' | 'version' | 'request';
-  /** `requested`: no process has taken it up yet. */
+  /** `requested`: no process has started it yet. */
   readonly status: 'requested' | 'building';
   readonly version: number;
   readonly requestedBy: string | null;
   readonly requestedAt: string;
   readonly startedAt: string | null;
-  /** Where its lanes are, on average. */
+  /** Mean position of its lanes. */
   readonly position: number;
-  /** Of the store, 0 to 1. */
+  /** Share of the event store that is applied, 0 to 1. */
   readonly share: number;
-  /** Events that were applied. */
+  /** Number of applied events. */
   readonly events: number;
-  /** On average since it began, also over times in which no process ran. */
+  /** Mean rate since the start of the rebuild, including times in which no process ran. */
   readonly eventsPerSecond: number;
-  /** Null while nothing tells. */
+  /** Estimated from the mean rate; null before the first events are applied. */
   readonly secondsLeft: number | null;
 }
 
 export interface ProjectionStatus {
   readonly name: string;
-  /** Of the run that serves, and where none does, of the one that is built. */
+  /** Version of the run that serves, or, while none serves, of the run that is built. */
   readonly version: number;
-  /** Null where none serves yet. */
+  /** Null while no run serves. */
   readonly servingSince: string | null;
-  /** Everything up to here is shown: where the lane is that is furthest behind. */
+  /** The read model shows every event up to this position: the lowest position of its lanes. */
   readonly position: number;
-  /** Commits of the store that are not shown yet. */
+  /** Commits of the event store that the read model does not show yet. */
   readonly lag: number;
-  /** Units that wait because of an event that could not be applied. */
+  /** Number of units that are parked because an event could not be applied. */
   readonly parkedUnits: number;
   readonly rebuild: RebuildStatus | null;
-  /** The newest run that failed or was cancelled, if it is newer than the one that serves. */
+  /** The newest run that failed or was cancelled, if it is newer than the run that serves. */
   readonly lastEnded: { readonly status: 'failed' | 'cancelled'; readonly because: string; readonly at: string } | null;
 }
 
@@ -64,8 +64,9 @@ interface Row {
 }
 
 /**
- * All projections of which there is a run, by name. `lastSequence` gives the end of the store; it is asked after the positions
- * were read, so that none lies beyond it.
+ * Reads the status of every projection that has a run, ordered by name.
+ *
+ * @param lastSequence reads the end of the event store; called after the positions are read, so that no position exceeds it
  */
 export async function listProjections(sql: Sql, lastSequence: () => Promise<number>): Promise<ProjectionStatus[]> {
   const rows = await sql<Row[]>`
@@ -90,17 +91,17 @@ function statusOf(name: string, runs: readonly Row[], end: number): ProjectionSt
   const serving = runs.find(({ status }) => status === 'serving');
   const unfinished = runs.find(({ status }) => status === 'requested' || status === 'building');
   const ended = runs.find(({ status }) => status === 'failed' || status === 'cancelled');
-  const shown = serving ?? unfinished;
-  if (shown === undefined) return [];
+  const described = serving ?? unfinished;
+  if (described === undefined) return [];
   const position = serving?.min_position ?? 0;
   return [
     {
       name,
-      version: shown.version,
+      version: described.version,
       servingSince: (serving?.served_at ?? serving?.created_at)?.toISOString() ?? null,
       position,
       lag: Math.max(0, end - position),
-      parkedUnits: shown.parked,
+      parkedUnits: described.parked,
       rebuild: unfinished === undefined ? null : rebuildStatusOf(unfinished, end),
       lastEnded: ended === undefined ? null : endOf(ended),
     },
@@ -140,14 +141,14 @@ export interface RunStatus {
   readonly version: number;
   readonly schema: string;
   readonly status: 'requested' | 'building' | 'serving' | 'verifying';
-  /** Of the lane that is furthest behind, and of the one that is ahead. */
+  /** The lowest and the highest position of its lanes. */
   readonly minPosition: number;
   readonly maxPosition: number;
-  /** Units that wait because of an event that could not be applied. */
+  /** Number of units that are parked because an event could not be applied. */
   readonly parkedUnits: number;
 }
 
-/** All runs that have not ended, by projection. */
+/** Reads all runs that have not ended, ordered by projection. */
 export async function runStatus(sql: Sql): Promise<RunStatus[]> {
   return sql<RunStatus[]>`
     select r.projection, r.version, r.schema_name as schema, r.status,

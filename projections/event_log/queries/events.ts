@@ -5,6 +5,7 @@ import { laneOf } from '../../../domain/shard.ts';
 import { toInstant, toMs } from '../../../domain/vocabulary.ts';
 import { CursorError, decodeCursor, encodeCursor, type Page } from '../../../platform/postgres/cursor.ts';
 import type { ReadModels } from '../../engine/queries/serving-runs.ts';
+import { EARLIEST_STORABLE_MS } from '../../engine/storable-time.ts';
 import {
   countEvents,
   type EventFilter,
@@ -14,41 +15,40 @@ import {
   keyOf,
   readPage,
 } from '../pages.ts';
-import { EARLIEST_STORABLE_MS } from '../projection.ts';
 
 /**
- * Settings of the sessions that read pages. A month that was just filled has no statistics, and Postgres would rather sort
- * what it takes for a few rows than follow an index; here the index is always there, and always right.
+ * Settings of the Postgres sessions that read pages. Postgres has no statistics of a month that was just filled, and then sorts
+ * instead of following an index. Every page has an index in its order, so these sessions must not sort.
  */
 export const PAGE_SETTINGS = { enable_sort: 'off', enable_bitmapscan: 'off', enable_seqscan: 'off' } as const;
 
-/** A CloudEvent as stored, with where and when it was recorded. */
+/** A CloudEvent as stored, with its position in the event store and the time of its recording. */
 export type RecordedEvent = CloudEvent & {
   readonly position: string;
   readonly recordedAt: string;
-  /** RFC 3339: when it occurred, where the clock that told `time` is known to have been wrong. */
+  /** RFC 3339: when the event occurred; present when the clock that gave `time` was known to be wrong. */
   readonly correctedTime?: string;
 };
 
 export interface EventQuery extends EventFilter {
-  /** @default '-time' when there is a period, which asks when something happened; else '-position' */
+  /** @default '-time' when the filter has a period; else '-position' */
   readonly sort?: EventSort;
   readonly cursor?: string;
 }
 
-/** A page of the log. It may have fewer items than `limit` and still not be the last: see `pages.ts`. */
+/** A page with fewer items than `limit` may have a next page: see `pages.ts`. */
 export interface EventPage extends Page<RecordedEvent> {
-  /** There are at least `total`; to count them all would take too long. */
+  /** Present when `total` is a lower bound: counting all events would take too long. */
   readonly totalIsLowerBound?: true;
 }
 
-/** A page of the log. @throws CursorError, Refusal when `from` or `until` is no time */
+/** Reads a page of the log. @throws CursorError; Refusal when `from` or `until` is no time */
 export async function listEvents(
   { sql, servingRuns }: ReadModels,
   query: EventQuery & { readonly limit: number; readonly count?: boolean },
 ): Promise<EventPage> {
   const { limit, count = false } = query;
-  const { filter, sort, place } = understood(query);
+  const { filter, sort, place } = parseQuery(query);
   const { schema } = await servingRuns.find('event_log');
   const { rows, next } = await readPage(sql, schema, { filter, sort, ...place, limit });
   const counted = count ? await countEvents(sql, schema, filter) : undefined;
@@ -60,30 +60,31 @@ export async function listEvents(
   };
 }
 
-/** An event of an export, and the cursor with which an export goes on behind it. */
+/** An event of an export, and the cursor with which another export continues after it. */
 export interface ExportedEvent {
   readonly event: RecordedEvent;
   readonly cursor: string;
 }
 
 export interface EventExport {
-  /** It has everything up to this sequence, and nothing that was recorded later. */
+  /** The export holds every matching event up to this sequence, and none after it. */
   readonly upTo: number;
-  /** What there is, some at a time; at times none, where a filter matches little. */
+  /** The pages of the export; a page may be empty where the filter matches few events. */
   readonly pages: AsyncGenerator<readonly ExportedEvent[]>;
 }
 
-/** Events that an export reads at a time. */
+/** Events that an export reads in one query. */
 const EXPORT_PAGE_EVENTS = 1_000;
 
 /**
- * All pages of the log up to what is applied in every lane now; with a cursor, up to what was when the export began that
- * gave it. Each page is a query of its own, so that an export of hours holds no transaction and no connection.
+ * Exports all pages of the log up to the position that every lane has passed now. With a cursor, the export ends where the
+ * export that gave the cursor would have ended. Each page is a query of its own, so an export of hours holds neither a
+ * transaction nor a connection.
  *
- * @throws CursorError, Refusal when `from` or `until` is no time
+ * @throws CursorError; Refusal when `from` or `until` is no time
  */
 export async function exportEvents(readModels: ReadModels, query: EventQuery): Promise<EventExport> {
-  const { filter, sort, place } = understood(query);
+  const { filter, sort, place } = parseQuery(query);
   const upTo = place?.upTo ?? (await appliedTo(readModels, filter.unit));
   return { upTo, pages: exportPages(readModels, filter, sort, { after: place?.after, upTo }) };
 }
@@ -96,7 +97,7 @@ async function* exportPages(
 ): AsyncGenerator<readonly ExportedEvent[]> {
   let next = after;
   do {
-    // A rebuild may have put another schema in the place of the one that the page before came from: the rows are the same.
+    // A rebuild may have promoted another run since the page before; its rows are equal.
     const { schema } = await servingRuns.find('event_log');
     const page = await readPage(sql, schema, { filter, sort, after: next, upTo, limit: EXPORT_PAGE_EVENTS });
     yield page.rows.map((row) => ({ event: toEvent(row), cursor: cursorOf(sort, keyOf(row), upTo) }));
@@ -104,7 +105,7 @@ async function* exportPages(
   } while (next !== undefined);
 }
 
-/** Everything up to here is applied: in the lane of a unit, or in every lane. */
+/** The position up to which every event is applied: in the lane of a unit, or in every lane. */
 async function appliedTo({ sql, servingRuns }: ReadModels, unit: string | undefined): Promise<number> {
   const { runId } = await servingRuns.find('event_log');
   const [row] = await sql<{ position: number | null }[]>`
@@ -113,51 +114,51 @@ async function appliedTo({ sql, servingRuns }: ReadModels, unit: string | undefi
   return row?.position ?? 0;
 }
 
-interface Understood {
+interface ParsedQuery {
   readonly filter: EventFilter;
   readonly sort: EventSort;
   readonly place: { readonly after: EventKey; readonly upTo: number | undefined } | undefined;
 }
 
-function understood({ sort: wanted, cursor, from, until, ...filter }: EventQuery): Understood {
-  const sort = wanted ?? (from === undefined && until === undefined ? '-position' : '-time');
+function parseQuery({ sort: requestedSort, cursor, from, until, ...filter }: EventQuery): ParsedQuery {
+  const sort = requestedSort ?? (from === undefined && until === undefined ? '-position' : '-time');
   return {
     filter: {
       ...filter,
-      ...(from === undefined ? {} : { from: momentOf('/from', from) }),
-      ...(until === undefined ? {} : { until: momentOf('/until', until) }),
+      ...(from === undefined ? {} : { from: storableInstant('/from', from) }),
+      ...(until === undefined ? {} : { until: storableInstant('/until', until) }),
     },
     sort,
     place: cursor === undefined ? undefined : placeOf(cursor, sort),
   };
 }
 
-/** A time that Postgres can compare with. @throws Refusal when it looks like a time and is none */
-function momentOf(path: string, instant: string): string {
+/** Converts a time to one that Postgres accepts. @throws Refusal when it has the form of a time but does not exist */
+function storableInstant(path: string, instant: string): string {
   const ms = toMs(instant);
   if (Number.isNaN(ms))
     throw new Refusal('validation', 'The period is not valid.', [{ path, message: 'is not a time' }]);
   return toInstant(Math.max(ms, EARLIEST_STORABLE_MS));
 }
 
-/** In the place of `upTo` in a cursor of pages, which have no end. */
+/** Stands for `upTo` in the cursor of a list, which has no end. */
 const NO_END = -1;
 
 function cursorOf(sort: EventSort, { timeMs, sequence, index }: EventKey, upTo: number | undefined): string {
   return encodeCursor([sort, timeMs, sequence, index, upTo ?? NO_END]);
 }
 
-/** @throws CursorError when it is of another order, too */
-function placeOf(cursor: string, sort: EventSort): Understood['place'] {
+/** @throws CursorError also when the cursor belongs to a list in another order */
+function placeOf(cursor: string, sort: EventSort): ParsedQuery['place'] {
   const kinds = ['text', 'integer', 'integer', 'integer', 'integer'] as const;
-  const [itsSort, timeMs, sequence, index, upTo] = decodeCursor(cursor, kinds);
-  if (itsSort !== sort || timeMs < EARLIEST_STORABLE_MS || timeMs > LATEST_MS || Math.abs(index) > MAX_INDEX) {
+  const [cursorSort, timeMs, sequence, index, upTo] = decodeCursor(cursor, kinds);
+  if (cursorSort !== sort || timeMs < EARLIEST_STORABLE_MS || timeMs > LATEST_MS || Math.abs(index) > MAX_INDEX) {
     throw new CursorError('The cursor is not one of this list.');
   }
   return { after: { timeMs, sequence, index }, upTo: upTo === NO_END ? undefined : upTo };
 }
 
-/** What Postgres can take for what stands in a cursor, which may come from anybody. */
+/** Bounds of the values in a cursor that Postgres accepts: a client may send any cursor. */
 const LATEST_MS = Date.parse('9999-12-31T23:59:59.999Z');
 const MAX_INDEX = 32_767;
 

@@ -1,4 +1,4 @@
-/** The history of one unit, for whoever folds it again: its commits in the order of the store. */
+/** The history of one unit: its commits in the order of the event store, to be folded again. */
 
 import { aggregateOf } from '../../../domain/events/catalogue.ts';
 import type { CloudEvent } from '../../../domain/events/envelope.ts';
@@ -9,16 +9,16 @@ import type { Sql } from '../../../platform/postgres/connection.ts';
 import type { ReadModels } from '../../engine/queries/serving-runs.ts';
 import { type EventRow, readPage } from '../pages.ts';
 
-/** Events that are read at a time. */
+/** Events in one page. */
 const HISTORY_PAGE_EVENTS = 1_000;
-/** Behind every event of a commit. */
-const BEHIND_COMMIT = 32_767;
+/** An index that is higher than that of any event in a commit. */
+const AFTER_COMMIT = 32_767;
 
-/** How far the log has the history of a unit. */
+/** How far the event log holds the history of a unit. */
 export interface HistoryEnd {
-  /** It has everything up to this sequence. */
+  /** The log holds every event of the unit up to this sequence. */
   readonly position: number;
-  /** The commit from which on the events of this unit are parked. */
+  /** Position of the commit from which on the events of the unit are parked; undefined when it is not parked. */
   readonly parkedFrom: number | undefined;
 }
 
@@ -32,40 +32,40 @@ export async function readHistoryEnd({ sql, servingRuns }: ReadModels, unit: str
   return { position: row?.position ?? 0, parkedFrom: row?.parked_from ?? undefined };
 }
 
-/** A commit of a unit, and when the store took it. */
+/** The position of a commit, and when the event store recorded it. */
 export interface StoredCommit {
   readonly sequence: number;
   readonly recordedAtMs: number;
 }
 
-/** The last commit of a unit that was recorded at or before a moment, `undefined` when there is none. */
+/** Reads the last commit of a unit that was recorded at or before a moment. @returns undefined when there is none */
 export async function lastCommitRecordedBy(
   readModels: ReadModels,
   unit: string,
   atMs: number,
 ): Promise<StoredCommit | undefined> {
-  return found(
+  return findCommit(
     readModels,
     readModels.sql.part`unit = ${unit} and recorded_at <= ${toInstant(atMs)}::timestamptz`,
     'desc',
   );
 }
 
-/** The last commit of a unit up to a sequence, `undefined` when there is none. */
+/** Reads the last commit of a unit up to a sequence. @returns undefined when there is none */
 export async function lastCommitUpTo(
   readModels: ReadModels,
   unit: string,
   sequence: number,
 ): Promise<StoredCommit | undefined> {
-  return found(readModels, readModels.sql.part`unit = ${unit} and sequence <= ${sequence}::bigint`, 'desc');
+  return findCommit(readModels, readModels.sql.part`unit = ${unit} and sequence <= ${sequence}::bigint`, 'desc');
 }
 
-/** The first commit of a unit, `undefined` when nothing was ever recorded of it. */
+/** Reads the first commit of a unit. @returns undefined when the log holds no event of the unit */
 export async function firstCommit(readModels: ReadModels, unit: string): Promise<StoredCommit | undefined> {
-  return found(readModels, readModels.sql.part`unit = ${unit}`, 'asc');
+  return findCommit(readModels, readModels.sql.part`unit = ${unit}`, 'asc');
 }
 
-async function found(
+async function findCommit(
   { sql, servingRuns }: ReadModels,
   condition: ReturnType<Sql['part']>,
   order: 'asc' | 'desc',
@@ -78,8 +78,8 @@ async function found(
 }
 
 /**
- * The commits of a unit behind one sequence and up to another, some at a time, each whole. Every page is a query of its own, so
- * that memory holds one, and no transaction lasts.
+ * Reads the commits of a unit after one sequence and up to another, page by page. Each commit is complete, with all its events.
+ * Every page is a query of its own, so only one page is in memory, and no transaction stays open.
  */
 export async function* unitCommits(
   { sql, servingRuns }: ReadModels,
@@ -90,19 +90,19 @@ export async function* unitCommits(
   let place: { timeMs: number; sequence: number; index: number } | undefined = {
     timeMs: 0,
     sequence: after,
-    index: BEHIND_COMMIT,
+    index: AFTER_COMMIT,
   };
-  let begun: EventRow[] = [];
+  let incomplete: EventRow[] = [];
   while (place !== undefined) {
     const { schema } = await servingRuns.find('event_log');
     const query = { filter: { unit }, sort: 'position', after: place, upTo, limit: pageEvents } as const;
     const page = await readPage(sql, schema, query);
     place = page.next;
-    const rows = [...begun, ...page.rows];
-    // The last commit may go on in the next page.
+    const rows = [...incomplete, ...page.rows];
+    // The last commit may continue on the next page.
     const last = rows.at(-1)?.sequence;
-    begun = place === undefined ? [] : rows.filter(({ sequence }) => sequence === last);
-    yield commitsOf(begun.length === 0 ? rows : rows.slice(0, -begun.length));
+    incomplete = place === undefined ? [] : rows.filter(({ sequence }) => sequence === last);
+    yield commitsOf(incomplete.length === 0 ? rows : rows.slice(0, -incomplete.length));
   }
 }
 
@@ -112,7 +112,7 @@ function commitsOf(rows: readonly EventRow[]): RecordedCommit[] {
     const events = ofCommit.map(({ event }) => JSON.parse(event) as CloudEvent);
     const aggregate = events.map(aggregateOf).find((one) => one !== undefined);
     const recordedAtMs = ofCommit[0]?.recorded_at.getTime();
-    // Only what the folds would pass over has no aggregate.
+    // A commit without an aggregate holds only events that the folds ignore.
     return aggregate === undefined || recordedAtMs === undefined ? [] : [{ aggregate, sequence, recordedAtMs, events }];
   });
 }

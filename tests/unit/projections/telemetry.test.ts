@@ -37,12 +37,12 @@ interface Expected {
   readonly answer?: number;
   readonly pinged?: number;
   readonly lost: number;
-  readonly clock?: { readonly offsetMs: number; readonly isOfPing: boolean };
+  readonly clock?: { readonly offsetMs: number; readonly isFromPing: boolean };
 }
 
 const LATE = PING_CLOCK_PRECEDENCE_MS;
-const byPing = (offsetMs: number) => ({ clock: { offsetMs, isOfPing: true } });
-const byHeartbeat = (offsetMs: number) => ({ clock: { offsetMs, isOfPing: false } });
+const byPing = (offsetMs: number) => ({ clock: { offsetMs, isFromPing: true } });
+const byHeartbeat = (offsetMs: number) => ({ clock: { offsetMs, isFromPing: false } });
 const TABLE: readonly [string, readonly TelemetryResult[], Expected][] = [
   ['an answer', [answer(1, 7)], { proof: 1, answer: 1, pinged: 1, lost: 0, ...byPing(7) }],
   ['a miss proves nothing', [miss(1)], { pinged: 1, lost: 1 }],
@@ -96,6 +96,6 @@ function summary(news: UnitTelemetry): Expected {
     ...(last === undefined ? {} : { answer: last.at }),
     ...(pinged === undefined ? {} : { pinged: pinged.at }),
     lost: [...buckets.values()].reduce((sum, { lost }) => sum + lost, 0),
-    ...(clock === undefined ? {} : { clock: { offsetMs: clock.offsetMs, isOfPing: clock.isOfPing } }),
+    ...(clock === undefined ? {} : { clock: { offsetMs: clock.offsetMs, isFromPing: clock.isFromPing } }),
   };
 }
