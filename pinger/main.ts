@@ -14,6 +14,7 @@ import { createLog, type Log } from '../platform/observability/log.ts';
 import { startMetrics } from '../platform/observability/metrics.ts';
 import { Postgres } from '../platform/postgres/connection.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
+import { enforceStopDeadline } from '../platform/process/stop-deadline.ts';
 import { untilAborted } from '../platform/process/until-aborted.ts';
 import { type RetryPolicy, retryWithBackoff } from '../platform/retry/retry-policy.ts';
 import { UnitDecider } from '../platform/units/unit-decider.ts';
@@ -27,6 +28,8 @@ import { pingerMetrics } from './telemetry/pinger-metrics.ts';
 const POSTGRES_CONNECTIONS = 4;
 /** The pinger decides only when a unit goes online or offline, so the decider's cache holds few states. */
 const MAX_CACHED_STATE_BYTES = 32 * 1024 * 1024;
+/** The longest answer that a pinger waits for comes within seconds; what remains is closing connections. */
+const STOP_DEADLINE_MS = 10_000;
 
 async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const { natsUrl, databaseUrl } = requireServices(config);
@@ -82,6 +85,7 @@ async function main(): Promise<number> {
   const log = createLog((line) => process.stderr.write(line), systemClock.now, { process: 'pinger' });
   const stop = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort());
+  enforceStopDeadline({ signal: stop.signal, deadlineMs: STOP_DEADLINE_MS, log, exit: process.exit });
   try {
     await run(loadConfig(process.env), log, stop.signal);
     return 0;

@@ -1,4 +1,7 @@
-/** The server: the REST API and, by `ROLES`, the workers. This file is the wiring diagram. */
+/**
+ * The server: the API, the pinger and the workers, each by its role in `ROLES`. This file is the wiring diagram: it makes every
+ * service once, from top to bottom, and then names what the API and the workers take.
+ */
 
 import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
@@ -16,13 +19,16 @@ import { ProofExchange } from '../platform/liveness/proof-exchange.ts';
 import { Nats } from '../platform/nats/connection.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
 import { ensureStreams } from '../platform/nats/jetstream.ts';
+import { TimerWriter } from '../platform/nats/timer-writer.ts';
 import { AddressResolver, addressesOf } from '../platform/network/address-resolver.ts';
-import { createLog, type Log } from '../platform/observability/log.ts';
+import { createLog } from '../platform/observability/log.ts';
 import { startMetrics } from '../platform/observability/metrics.ts';
 import { Postgres } from '../platform/postgres/connection.ts';
 import { withLock } from '../platform/postgres/locks.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
+import { enforceStopDeadline } from '../platform/process/stop-deadline.ts';
 import { untilAborted } from '../platform/process/until-aborted.ts';
+import { poll } from '../platform/retry/poll.ts';
 import { type RetryPolicy, retryWithBackoff } from '../platform/retry/retry-policy.ts';
 import { ClockOffsetCache } from '../platform/unit-log/clock-offset-cache.ts';
 import { DeadLetterStore } from '../platform/unit-log/dead-letter-store.ts';
@@ -40,194 +46,185 @@ import { pingTargets } from '../projections/units/queries/followers.ts';
 import { api } from './api/app.ts';
 import { IdempotencyStore } from './http/idempotency-store.ts';
 import { AnsweredRequests } from './http/response-metrics.ts';
-import { type WorkersOptions, workers } from './workers/workers.ts';
+import { workers } from './workers/workers.ts';
 
-/** Connections of the API; each serves one query at a time. */
-const POSTGRES_CONNECTIONS = 20;
-/** Connections for the event log, and how long one page of it may take: neither exports nor filters hold others up. */
-const EVENT_LOG_CONNECTIONS = 8;
-const EVENT_LOG_TIMEOUT_MS = 15_000;
-const SWEEP_INTERVAL_MS = 3_600_000;
+/** Sessions for everything but pages of the event log. Each runs one query at a time. */
+const POOL = { applicationName: 'lockfleet server', maxConnections: 20 };
+/** Pages of the event log have sessions of their own and a time limit, so that exports and filters delay no other request. */
+const EVENT_LOG_POOL = {
+  applicationName: 'lockfleet event log',
+  maxConnections: 8,
+  statementTimeoutMs: 15_000,
+  settings: PAGE_SETTINGS,
+};
+const IDEMPOTENCY_SWEEP_INTERVAL_MS = 3_600_000;
+/** A worker ends when its running work has ended, of which the longest, a fetch of a page of a unit's log, takes 10 s. */
+const STOP_DEADLINE_MS = 15_000;
 
-async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
+const clock = Date.now;
+const monotonic = () => performance.now();
+const newId = () => Bun.randomUUIDv7();
+const log = createLog((line) => process.stderr.write(line), clock, { process: 'server' });
+const stopping = new AbortController();
+const stop = stopping.signal;
+const pause = (ms: number) => sleep(ms, undefined, { signal: stop }).catch(() => undefined);
+const retryPolicy: RetryPolicy = { signal: stop, sleep: pause, log };
+for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort());
+enforceStopDeadline({ signal: stop, deadlineMs: STOP_DEADLINE_MS, log, exit: process.exit });
+
+try {
+  const config = loadConfig(process.env);
+  const { roles, http, holdTtlS, configRetryScheduleS: retryScheduleS } = config;
   const { natsUrl, databaseUrl } = requireServices(config);
-  const serving = startMetrics(config, log);
-  const clock = Date.now;
-  const monotonic = () => performance.now();
-  const newId = () => Bun.randomUUIDv7();
-  const pause = (ms: number) => sleep(ms, undefined, { signal: stop }).catch(() => undefined);
+  const metricsServer = startMetrics(config, log);
 
   const keys = await loadKeys(config.dataDir);
-  const { credsFile } = config.nats;
-  const natsAccess = { url: natsUrl, ...(credsFile === undefined ? {} : { creds: await readFile(credsFile, 'utf8') }) };
+  const natsAccess = { url: natsUrl, ...(await readNatsCredentials(config)) };
   const nats = await Nats.connect({ ...natsAccess, name: 'server', waitOnFirstConnect: true, log });
-  const postgres = createPostgres(databaseUrl);
+  const postgres = new Postgres({ url: databaseUrl, ...POOL });
   const { sql } = postgres;
+  await retryWithBackoff('preparing the streams', retryPolicy, () => ensureStreams(nats));
+  await retryWithBackoff('migrating the database', retryPolicy, () => migrate(postgres, log));
+
+  const store = new NatsEventStore(nats, newId);
   const servingRuns = new ServingRuns(sql, monotonic);
   const readModels: ReadModels = { sql, servingRuns };
-  const eventLog = createEventLogReader(databaseUrl);
-  const patience: RetryPolicy = { signal: stop, sleep: pause, log };
-  await retryWithBackoff('preparing the streams', patience, () => ensureStreams(nats));
-  await retryWithBackoff('migrating the database', patience, () => migrate(postgres, log));
-  const store = new NatsEventStore(nats, newId);
-  const decider = createDecider({ store, readModels, newId, clock, pause, log });
+  const loadSnapshot = snapshotReader(readModels);
+  const decider = new UnitDecider({ store, loadSnapshot, newId, clock, random: Math.random, sleep: pause, log });
+
   const signer = await PlatformSigner.create(keys.signingKey);
   const secrets = new ReservationSecrets(keys.fleetKey, signer);
-  const addresses = new AddressResolver({ denied: config.deniedAddresses, lookup: addressesOf });
-  const exchange = new ProofExchange(nats, newId);
-  const readTargets = (query: UnitQuery) => pingTargets(readModels, query);
-  const liveness = { addresses, exchange, clock: systemClock };
-  const pinging = { config, keys, natsAccess, nats, readTargets, decider, ...liveness, newId, log };
-  const pinger = config.roles.has('pinger') ? composePinger(pinging) : undefined;
-  if (pinger !== undefined) serving?.metrics.add(pingerMetrics(() => pinger.status()));
-  const onAnswer = (unit: string) => exchange.publish({ unit, evidence: 'command', atMs: clock() });
-  const commands = new UnitCommandClient({ nats, signer, clock, onAnswer });
-
   const exclusively = <T>(change: () => Promise<T>) => withLock(postgres, 'unit revocations', change);
   const revocations = new UnitRevocations({ url: natsUrl, keys, exclusively, clock, log });
+
+  const proofs = new ProofExchange(nats, newId);
+  const onAnswer = (unit: string) => proofs.publish({ unit, evidence: 'command', atMs: clock() });
+  const commands = new UnitCommandClient({ nats, signer, clock, onAnswer });
+  const pusher = new ConfigurationPusher({ decider, commands, retryScheduleS, newId, clock });
 
   const deadLetters = new DeadLetterStore(sql);
   const clockOffsets = new ClockOffsetCache({ read: () => readClockOffsets(sql), clock, log });
   const recorder = new UnitLogRecorder({ decider, deadLetters, clockOffsets, newId, log });
-  const recording = { recorder, clockOffsets, newId, clock, monotonic, pause, stop, log };
-  const push = new ConfigurationPusher({
+
+  const addresses = new AddressResolver({ denied: config.deniedAddresses, lookup: addressesOf });
+  const readTargets = (query: UnitQuery) => pingTargets(readModels, query);
+  const pinger = roles.has('pinger')
+    ? composePinger({
+        config,
+        keys,
+        natsAccess,
+        nats,
+        readTargets,
+        decider,
+        addresses,
+        exchange: proofs,
+        clock: systemClock,
+        newId,
+        log,
+      })
+    : undefined;
+  if (pinger !== undefined) metricsServer?.metrics.add(pingerMetrics(() => pinger.status()));
+
+  const running = await workers({
+    config,
+    nats,
+    postgres,
+    readModels,
     decider,
+    signer,
+    secrets,
+    revocations,
     commands,
-    retryScheduleS: config.configRetryScheduleS,
+    pusher,
+    recorder,
+    clockOffsets,
+    timers: new TimerWriter(nats, newId, pause),
     newId,
     clock,
+    monotonic,
+    pause,
+    stop,
+    log,
   });
-  const deciding = { config, nats, postgres, readModels, decider, signer, commands, push, secrets, revocations };
-  const running = await workers({ ...recording, ...deciding });
 
   const idempotency = new IdempotencyStore(sql);
   const answered = new AnsweredRequests();
-  if (config.roles.has('api')) serving?.metrics.add(answered);
-  const ofApi = { keys, natsUrl, store, addresses, eventLog, deadLetters, idempotency, answered };
-  const app = config.roles.has('api') ? composeApi({ ...recording, ...deciding, ...ofApi }) : undefined;
+  const eventLogPostgres = roles.has('api') ? new Postgres({ url: databaseUrl, ...EVENT_LOG_POOL }) : undefined;
+  const app =
+    eventLogPostgres === undefined
+      ? undefined
+      : api({
+          tokens: createTokenVerifier(config, keys),
+          keys,
+          secrets,
+          postgres,
+          readModels,
+          eventLog: { sql: eventLogPostgres.sql, servingRuns },
+          idempotency,
+          positions: new PositionWaiter(readModels, monotonic),
+          decider,
+          loadSnapshot,
+          lastSequence: () => store.lastSequence(),
+          commands,
+          push: pusher,
+          revocations,
+          recorder,
+          deadLetters,
+          addresses,
+          natsUrl,
+          holdTtlS,
+          checks: {
+            nats: async () => nats.connected,
+            postgres: async () => (await sql`select 1`).length === 1,
+            readModels: () => haveTables(readModels),
+          },
+          onAnswer: (status) => answered.count(status),
+          checkAnswers: http.checkAnswers,
+          newId,
+          randomBytes,
+          clock,
+          log,
+        });
   if (app !== undefined) {
-    app.listen({ hostname: config.http.host, port: config.http.port });
-    running.push(sweep(idempotency, pause, stop, log));
-    log.info('the API listens', { host: config.http.host, port: app.server?.port });
+    metricsServer?.metrics.add(answered);
+    app.listen({ hostname: http.host, port: http.port });
+    log.info('The API listens.', { host: http.host, port: app.server?.port });
+    const sweeping = { name: 'deleting expired idempotency keys', intervalMs: IDEMPOTENCY_SWEEP_INTERVAL_MS };
+    running.push(poll({ ...sweeping, clock, signal: stop, sleep: pause, log }, () => idempotency.sweep()));
   }
+
   try {
-    // A worker that ends before it is told to has met what no retry mends.
+    // A worker rejects only with a terminal error, and then the whole server stops.
     await Promise.race([untilAborted(stop), ...running.map((worker) => worker.then(() => untilAborted(stop)))]);
   } finally {
+    stopping.abort();
     await app?.stop();
     await pinger?.stop();
-    exchange.close();
-    await Promise.allSettled(stop.aborted ? running : []);
+    proofs.close();
+    await Promise.allSettled(running);
     await revocations.close();
     await nats.close();
-    await Promise.all([postgres.close(), eventLog.close()]);
-    await serving?.end();
+    await Promise.all([postgres.close(), eventLogPostgres?.close()]);
+    await metricsServer?.end();
   }
+  process.exit(0);
+} catch (error) {
+  if (error instanceof ConfigError) console.error(error.message);
+  else log.error('The server ends with an error that no retry can mend.', { error });
+  process.exit(1);
 }
 
-interface ApiParts extends WorkersOptions {
-  readonly keys: PlatformKeys;
-  readonly natsUrl: string;
-  readonly store: NatsEventStore;
-  readonly addresses: AddressResolver;
-  readonly eventLog: Postgres;
-  readonly deadLetters: DeadLetterStore;
-  readonly idempotency: IdempotencyStore;
-  readonly answered: AnsweredRequests;
+async function readNatsCredentials({ nats }: Config): Promise<{ readonly creds?: string }> {
+  return nats.credsFile === undefined ? {} : { creds: await readFile(nats.credsFile, 'utf8') };
 }
 
-function composeApi(parts: ApiParts) {
-  const { config, keys, nats, store, postgres, readModels, eventLog, answered, clock } = parts;
-  return api({
-    ...parts,
-    tokens: tokenVerifier(config, keys, clock),
-    eventLog: { sql: eventLog.sql, servingRuns: readModels.servingRuns },
-    positions: new PositionWaiter(readModels, () => performance.now()),
-    loadSnapshot: snapshotReader(readModels),
-    lastSequence: () => store.lastSequence(),
-    holdTtlS: config.holdTtlS,
-    checks: {
-      nats: async () => nats.connected,
-      postgres: async () => (await postgres.sql`select 1`).length === 1,
-      readModels: () => readModelsServe(readModels),
-    },
-    onAnswer: (status) => answered.count(status),
-    checkAnswers: config.http.checkAnswers,
-    randomBytes,
-  });
-}
-
-function createPostgres(url: string): Postgres {
-  return new Postgres({ url, applicationName: 'lockfleet server', maxConnections: POSTGRES_CONNECTIONS });
-}
-
-function createEventLogReader(url: string): Postgres {
-  return new Postgres({
-    url,
-    applicationName: 'lockfleet event log',
-    maxConnections: EVENT_LOG_CONNECTIONS,
-    statementTimeoutMs: EVENT_LOG_TIMEOUT_MS,
-    settings: PAGE_SETTINGS,
-  });
-}
-
-type DeciderParts = Pick<WorkersOptions, 'newId' | 'clock' | 'pause' | 'log'> & {
-  readonly readModels: ReadModels;
-  readonly store: NatsEventStore;
-};
-
-function createDecider({ store, readModels, newId, clock, pause, log }: DeciderParts): UnitDecider {
-  return new UnitDecider({
-    store,
-    loadSnapshot: snapshotReader(readModels),
-    newId,
-    clock,
-    random: Math.random,
-    sleep: pause,
-    log,
-  });
-}
-
-/** Whether the read models that decisions and the API begin with have tables: a new database has none for a moment. */
-async function readModelsServe(readModels: ReadModels): Promise<boolean> {
-  await Promise.all([snapshotReader(readModels)('any'), pingTargets(readModels, { afterName: undefined, limit: 1 })]);
-  return true;
-}
-
-function tokenVerifier({ auth }: Config, keys: PlatformKeys, clock: () => number): TokenVerifier {
+function createTokenVerifier({ auth }: Config, keys: PlatformKeys): TokenVerifier {
   if (auth.jwksUrl !== undefined) return jwksVerifier(auth.jwksUrl, clock);
   return secretVerifier(auth.jwtSecret ?? keys.jwtSecret, clock);
 }
 
-/** Deletes idempotency keys that are no longer kept. */
-async function sweep(
-  store: IdempotencyStore,
-  pause: (ms: number) => Promise<void>,
-  stop: AbortSignal,
-  log: Log,
-): Promise<void> {
-  while (!stop.aborted) {
-    await pause(SWEEP_INTERVAL_MS);
-    try {
-      if (!stop.aborted) await store.sweep();
-    } catch (error) {
-      log.warn('old idempotency keys stay for now', { error });
-    }
-  }
+/** Whether the read models that the API needs first have tables. In a new database the projections have yet to make them. */
+async function haveTables(readModels: ReadModels): Promise<boolean> {
+  await Promise.all([snapshotReader(readModels)('any'), pingTargets(readModels, { afterName: undefined, limit: 1 })]);
+  return true;
 }
-
-async function main(): Promise<number> {
-  const log = createLog((line) => process.stderr.write(line), Date.now, { process: 'server' });
-  const stop = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort());
-  try {
-    await run(loadConfig(process.env), log, stop.signal);
-    return 0;
-  } catch (error) {
-    if (error instanceof ConfigError) console.error(error.message);
-    else log.error('the server ends', { error });
-    return 1;
-  }
-}
-
-process.exit(await main());

@@ -1,4 +1,4 @@
-/** The workers of a server, and what each is given: the part of the wiring that runs beside the API. */
+/** The workers of a server: which role starts which worker, and what each takes. */
 
 import type { UnitQuery } from '../../platform/change-feed/follower.ts';
 import { subscribeToUnitChanges } from '../../platform/change-feed/subscription.ts';
@@ -6,9 +6,9 @@ import type { Config } from '../../platform/config/config.ts';
 import type { ReservationSecrets } from '../../platform/credentials/reservation-secrets.ts';
 import type { UnitRevocations } from '../../platform/credentials/revocations.ts';
 import type { Nats } from '../../platform/nats/connection.ts';
-import { TimerWriter } from '../../platform/nats/timer-writer.ts';
+import type { TimerWriter } from '../../platform/nats/timer-writer.ts';
 import type { Log } from '../../platform/observability/log.ts';
-import type { Postgres, Sql } from '../../platform/postgres/connection.ts';
+import type { Postgres } from '../../platform/postgres/connection.ts';
 import { joinGroup } from '../../platform/shards/group.ts';
 import type { Shards } from '../../platform/shards/join.ts';
 import type { ClockOffsetCache } from '../../platform/unit-log/clock-offset-cache.ts';
@@ -31,103 +31,120 @@ import { runReactor } from './reactor/reactor.ts';
 import { ReservationSync } from './reactor/reservation-sync.ts';
 import { runRolloutWorker } from './rollouts/rollout-worker.ts';
 
-export interface WorkersOptions {
+export interface WorkersDependencies {
   readonly config: Config;
   readonly nats: Nats;
   readonly postgres: Postgres;
   readonly readModels: ReadModels;
   readonly decider: UnitDecider;
   readonly signer: PlatformSigner;
-  readonly commands: UnitCommandClient;
-  readonly push: ConfigurationPusher;
   readonly secrets: ReservationSecrets;
   readonly revocations: UnitRevocations;
+  readonly commands: UnitCommandClient;
+  readonly pusher: ConfigurationPusher;
   readonly recorder: UnitLogRecorder;
   readonly clockOffsets: ClockOffsetCache;
+  readonly timers: TimerWriter;
   readonly newId: () => string;
+  /** Milliseconds since 1970. */
   readonly clock: () => number;
   /** Milliseconds of a clock that never jumps. */
   readonly monotonic: () => number;
+  /** Resolves after so many milliseconds, or at once when `stop` aborts. */
   readonly pause: (ms: number) => Promise<void>;
   readonly stop: AbortSignal;
   readonly log: Log;
 }
 
-/** What works beside the API, by the roles of this process. Each ends when it is told to stop. */
-export async function workers(parts: WorkersOptions): Promise<Promise<void>[]> {
-  const {
-    config,
-    nats,
-    postgres,
-    readModels,
-    decider,
-    signer,
-    commands,
-    push,
-    secrets,
-    revocations,
-    recorder,
-    clockOffsets,
-  } = parts;
-  const { newId, clock, monotonic, pause, stop, log } = parts;
-  const shared = { nats, decider, signal: stop, sleep: pause, log };
-  const workers = [decider.followStore(stop)];
-  const join = (group: string, shardLetters: number) => joinGroup({ group, shardLetters, config, nats, stop, log });
-
-  const unitInbox = new NatsUnitInbox(nats);
-  workers.push(clockOffsets.poll(stop, pause));
+/**
+ * Starts the workers of this process's roles.
+ * @returns a promise for each worker: it resolves when the worker has stopped, and rejects with a terminal error
+ */
+export async function workers(dependencies: WorkersDependencies): Promise<Promise<void>[]> {
+  const { config, decider, clockOffsets, pause, stop } = dependencies;
+  const { roles } = config;
+  const running = [decider.followStore(stop), clockOffsets.poll(stop, pause)];
   // The first batch that ingest records may come from a unit whose clock is wrong.
   await clockOffsets.firstRead;
-  if (config.roles.has('ingest')) {
-    const shards = join('ingest', INGEST_SHARD_LETTERS);
-    workers.push(runIngestWorker({ ...shared, shards, recorder, unitInbox, clock }).finally(() => shards.leave()));
+  if (roles.has('ingest')) running.push(startIngest(dependencies));
+  if (roles.has('fetch')) running.push(startFetch(dependencies));
+  if (roles.has('config')) {
+    running.push(startConfiguration(dependencies), startRollouts(dependencies), startReports(dependencies));
   }
-  if (config.roles.has('fetch')) {
-    const shards = join('fetch', FETCH_SHARD_LETTERS);
-    const unitLogClient = new UnitLogClient({ nats, signer, clock });
-    const { changes, owns, leave } = followChanges(nats, shards);
-    const readTargets = (query: UnitQuery) => fetchTargets(readModels, query);
-    const fetching = {
-      ...shared,
-      recorder,
-      unitLogClient,
-      unitInbox,
-      readTargets,
-      changes,
-      owns,
-      clock,
-      monotonic,
-      intervalMs: config.fetchIntervalMs,
-    };
-    workers.push(runFetchWorker(fetching).finally(leave));
-  }
-  const timers = new TimerWriter(nats, newId, pause);
-  if (config.roles.has('config')) {
-    const shards = join('config', REPORT_SHARD_LETTERS);
-    const { changes, owns, leave } = followChanges(nats, shards);
-    const readReports = (query: UnitQuery) => configurationReports(readModels, query);
-    const { servingRuns } = readModels;
-    const progress = {
-      countUnits: (sql: Sql, id: string) => rolloutCounts({ sql, servingRuns }, id),
-      listUnprovedUnits: (sql: Sql, id: string, limit: number) => unprovedRolloutUnits({ sql, servingRuns }, id, limit),
-    };
-    workers.push(runConfigurationWorker({ ...shared, pusher: push, timers, clock }));
-    workers.push(runRolloutWorker({ ...shared, ...progress, postgres, clock }));
-    workers.push(
-      runConfigurationReportWorker({ ...shared, readReports, changes, owns, newId, monotonic }).finally(leave),
-    );
-  }
-  if (config.roles.has('reactor')) {
-    const sync = new ReservationSync({ decider, commands, secrets, newId, clock, log });
-    workers.push(
-      runReactor({ ...shared, timers, sync, newId, clock }),
-      runCredentialRevocationWorker({ ...shared, revocations }),
-    );
-  }
-  return workers;
+  if (roles.has('reactor')) running.push(startReactor(dependencies), startCredentialRevocation(dependencies));
+  return running;
 }
 
-/** The change feed for a worker that owns shards: when they change, the worker reads all units. */
+function startIngest({ config, nats, recorder, clock, pause, stop, log }: WorkersDependencies): Promise<void> {
+  const shards = joinGroup({ group: 'ingest', shardLetters: INGEST_SHARD_LETTERS, config, nats, stop, log });
+  const unitInbox = new NatsUnitInbox(nats);
+  const ending = { signal: stop, sleep: pause };
+  return runIngestWorker({ nats, shards, recorder, unitInbox, clock, ...ending, log }).finally(() => shards.leave());
+}
+
+function startFetch(dependencies: WorkersDependencies): Promise<void> {
+  const { config, nats, readModels, decider, signer, recorder, clock, monotonic, pause, stop, log } = dependencies;
+  const shards = joinGroup({ group: 'fetch', shardLetters: FETCH_SHARD_LETTERS, config, nats, stop, log });
+  const { changes, owns, leave } = followChanges(nats, shards);
+  return runFetchWorker({
+    decider,
+    recorder,
+    unitLogClient: new UnitLogClient({ nats, signer, clock }),
+    unitInbox: new NatsUnitInbox(nats),
+    readTargets: (query) => fetchTargets(readModels, query),
+    changes,
+    owns,
+    intervalMs: config.fetchIntervalMs,
+    clock,
+    monotonic,
+    signal: stop,
+    sleep: pause,
+    log,
+  }).finally(leave);
+}
+
+function startConfiguration(dependencies: WorkersDependencies): Promise<void> {
+  const { nats, decider, pusher, timers, clock, pause, stop, log } = dependencies;
+  return runConfigurationWorker({ nats, decider, pusher, timers, clock, signal: stop, sleep: pause, log });
+}
+
+function startRollouts(dependencies: WorkersDependencies): Promise<void> {
+  const { postgres, readModels, decider, clock, pause, stop, log } = dependencies;
+  const { servingRuns } = readModels;
+  return runRolloutWorker({
+    postgres,
+    decider,
+    countUnits: (sql, id) => rolloutCounts({ sql, servingRuns }, id),
+    listUnprovedUnits: (sql, id, limit) => unprovedRolloutUnits({ sql, servingRuns }, id, limit),
+    clock,
+    signal: stop,
+    sleep: pause,
+    log,
+  });
+}
+
+function startReports(dependencies: WorkersDependencies): Promise<void> {
+  const { config, nats, readModels, decider, newId, monotonic, pause, stop, log } = dependencies;
+  const shards = joinGroup({ group: 'config', shardLetters: REPORT_SHARD_LETTERS, config, nats, stop, log });
+  const { changes, owns, leave } = followChanges(nats, shards);
+  const readReports = (query: UnitQuery) => configurationReports(readModels, query);
+  const ending = { signal: stop, sleep: pause };
+  const reconciling = { decider, readReports, changes, owns, newId, monotonic };
+  return runConfigurationReportWorker({ ...reconciling, ...ending, log }).finally(leave);
+}
+
+function startReactor(dependencies: WorkersDependencies): Promise<void> {
+  const { nats, decider, timers, commands, secrets, newId, clock, pause, stop, log } = dependencies;
+  const sync = new ReservationSync({ decider, commands, secrets, newId, clock, log });
+  return runReactor({ nats, decider, timers, sync, newId, clock, signal: stop, sleep: pause, log });
+}
+
+function startCredentialRevocation(dependencies: WorkersDependencies): Promise<void> {
+  const { nats, decider, revocations, pause, stop, log } = dependencies;
+  return runCredentialRevocationWorker({ nats, decider, revocations, signal: stop, sleep: pause, log });
+}
+
+/** Subscribes a worker to the change feed. When its shards change, it reads the rows of all units. */
 function followChanges(nats: Nats, shards: Shards) {
   const changes = subscribeToUnitChanges(nats);
   const unsubscribe = shards.onChange(() => changes.putBack('all'));

@@ -1,0 +1,33 @@
+import type { Log } from '../observability/log.ts';
+
+export interface StopDeadlineOptions {
+  /** Aborts when the process starts to stop. */
+  readonly signal: AbortSignal;
+  readonly deadlineMs: number;
+  readonly log: Log;
+  /** Ends the process with an exit code. */
+  readonly exit: (code: number) => void;
+}
+
+/**
+ * Ends the process when it has not ended within `deadlineMs` of its stop: a connection that does not close, or a worker that
+ * does not return, would otherwise keep it alive until the supervisor kills it without a word in the log.
+ * @returns a function that cancels the deadline
+ */
+export function enforceStopDeadline({ signal, deadlineMs, log, exit }: StopDeadlineOptions): () => void {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const start = () => {
+    timer = setTimeout(() => {
+      log.error(
+        `The process did not stop within ${deadlineMs / 1_000} s and ends now. Work that was running is repeated by its next owner.`,
+      );
+      exit(1);
+    }, deadlineMs);
+  };
+  if (signal.aborted) start();
+  else signal.addEventListener('abort', start, { once: true });
+  return () => {
+    signal.removeEventListener('abort', start);
+    clearTimeout(timer);
+  };
+}
