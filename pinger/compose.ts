@@ -8,7 +8,7 @@ import type { Config } from '../platform/config/config.ts';
 import { type PlatformKeys, unitKey } from '../platform/credentials/keys.ts';
 import { type PingerStatus, statusPeriodMs, statusSubject } from '../platform/liveness/pinger-status.ts';
 import type { ProofExchange } from '../platform/liveness/proof-exchange.ts';
-import { encodeTelemetry, telemetrySubject } from '../platform/liveness/telemetry.ts';
+import { encodeTelemetry, telemetrySubject } from '../platform/liveness/telemetry-message.ts';
 import type { Nats, NatsOptions } from '../platform/nats/connection.ts';
 import type { AddressResolver } from '../platform/network/address-resolver.ts';
 import type { Log } from '../platform/observability/log.ts';

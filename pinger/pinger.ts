@@ -9,7 +9,7 @@
 import { unitHash } from '../domain/shard.ts';
 import { chunksOf } from '../platform/batching/chunks-of.ts';
 import type { Config } from '../platform/config/config.ts';
-import { MAX_TELEMETRY_RESULTS, type TelemetryResult } from '../platform/liveness/telemetry.ts';
+import { MAX_TELEMETRY_RESULTS, type TelemetryResult } from '../platform/liveness/telemetry-message.ts';
 import type { NatsOptions } from '../platform/nats/connection.ts';
 import type { AddressResolver } from '../platform/network/address-resolver.ts';
 import { FailureLog } from '../platform/observability/failure-log.ts';

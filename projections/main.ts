@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { CHANGE_HEARTBEAT_INTERVAL_MS, UnitChangePublisher } from '../platform/change-feed/publisher.ts';
 import { type Config, ConfigError, loadConfig, requireServices } from '../platform/config/config.ts';
 import { STATUS_FILTER } from '../platform/liveness/pinger-status.ts';
-import { TELEMETRY_FILTER } from '../platform/liveness/telemetry.ts';
+import { TELEMETRY_FILTER } from '../platform/liveness/telemetry-message.ts';
 import { Nats } from '../platform/nats/connection.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
 import { ensureStreams } from '../platform/nats/jetstream.ts';

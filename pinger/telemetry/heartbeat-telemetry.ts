@@ -8,7 +8,7 @@
 import { Value } from '@sinclair/typebox/value';
 import { clockOffsetMs } from '../../domain/device/unit-clock.ts';
 import { PingReply } from '../../domain/unit-protocol/commands.ts';
-import { MAX_TELEMETRY_RESULTS, type TelemetryResultOf } from '../../platform/liveness/telemetry.ts';
+import { MAX_TELEMETRY_RESULTS, type TelemetryResultOf } from '../../platform/liveness/telemetry-message.ts';
 import type { Log } from '../../platform/observability/log.ts';
 
 /** How long heartbeats gather before they are published. */

@@ -6,7 +6,7 @@
  * All state is in columns by unit index, so that a ping allocates nothing.
  */
 
-import { BUCKET_MS, type TelemetryResult } from '../../platform/liveness/telemetry.ts';
+import { BUCKET_MS, type TelemetryResult } from '../../platform/liveness/telemetry-message.ts';
 import type { SlotResults } from '../pool/slot-results.ts';
 import { CONFIGURATION_HASH_BYTES } from '../probes/probe.ts';
 import { TokenBucket } from '../runtime/token-bucket.ts';

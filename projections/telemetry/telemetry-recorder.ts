@@ -6,7 +6,7 @@
 import { isClockWrong } from '../../domain/device/unit-clock.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import { decodeStatus, type PingerStatus } from '../../platform/liveness/pinger-status.ts';
-import { decodeTelemetry } from '../../platform/liveness/telemetry.ts';
+import { decodeTelemetry } from '../../platform/liveness/telemetry-message.ts';
 import type { Log } from '../../platform/observability/log.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { CoverageAlarms, readPingerCoverage, savePingerStatus } from './pinger-coverage.ts';

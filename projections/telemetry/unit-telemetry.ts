@@ -3,7 +3,7 @@
  * matter. No part overwrites another one: a ping without an answer only says that a pinger sent it.
  */
 
-import type { TelemetryResult, TelemetryResultOf } from '../../platform/liveness/telemetry.ts';
+import type { TelemetryResult, TelemetryResultOf } from '../../platform/liveness/telemetry-message.ts';
 
 /**
  * A heartbeat gives the clock offset only when no ping was answered for this long. The delay of a heartbeat is unknown, while

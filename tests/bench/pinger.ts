@@ -6,7 +6,7 @@
 import { constants, setPriority } from 'node:os';
 import { join } from 'node:path';
 import { decodeStatus, type PingerStatus, STATUS_FILTER } from '../../platform/liveness/pinger-status.ts';
-import { decodeTelemetry, TELEMETRY_FILTER } from '../../platform/liveness/telemetry.ts';
+import { decodeTelemetry, TELEMETRY_FILTER } from '../../platform/liveness/telemetry-message.ts';
 import { Nats } from '../../platform/nats/connection.ts';
 import { errorMessage } from '../../platform/observability/error-message.ts';
 import { atTheEnd, runCleanups, temporaryFolder } from '../support/cleanup.ts';

@@ -8,7 +8,7 @@ import { systemClock } from '../../pinger/runtime/clock.ts';
 import { MIN_SLOT_WIDTH_MS, PingSchedule } from '../../pinger/schedule/ping-schedule.ts';
 import type { PingTarget } from '../../pinger/units/target-list.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
-import { MAX_TELEMETRY_RESULTS, type TelemetryResult } from '../../platform/liveness/telemetry.ts';
+import { MAX_TELEMETRY_RESULTS, type TelemetryResult } from '../../platform/liveness/telemetry-message.ts';
 import { AddressResolver, DEFAULT_DENIED } from '../../platform/network/address-resolver.ts';
 import { createLog } from '../../platform/observability/log.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';

@@ -1,7 +1,7 @@
 /** Which units the telemetry recorder names to the change feed. */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { encodeTelemetry, type TelemetryResult } from '../../platform/liveness/telemetry.ts';
+import { encodeTelemetry, type TelemetryResult } from '../../platform/liveness/telemetry-message.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { TelemetryRecorder } from '../../projections/telemetry/telemetry-recorder.ts';
 import { freshPostgres, silentLog } from '../support/projections.ts';

@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { natsServerConfig } from '../../platform/credentials/nats-accounts.ts';
 import { startEmbeddedNats } from '../../platform/embedded/nats.ts';
 import { startEmbeddedPostgres } from '../../platform/embedded/postgres.ts';
-import { encodeTelemetry, telemetrySubject } from '../../platform/liveness/telemetry.ts';
+import { encodeTelemetry, telemetrySubject } from '../../platform/liveness/telemetry-message.ts';
 import { Nats } from '../../platform/nats/connection.ts';
 import { NatsEventStore } from '../../platform/nats/event-store.ts';
 import { ensureStreams } from '../../platform/nats/jetstream.ts';

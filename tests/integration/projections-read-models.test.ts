@@ -8,7 +8,7 @@ import type { UnitState } from '../../domain/unit/unit.ts';
 import { LOCKER_SIZES, toInstant } from '../../domain/vocabulary.ts';
 import type { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { Append, StoredMessage } from '../../platform/event-store/store.ts';
-import { encodeTelemetry } from '../../platform/liveness/telemetry.ts';
+import { encodeTelemetry } from '../../platform/liveness/telemetry-message.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { CursorError, type Page } from '../../platform/postgres/cursor.ts';
 import { listEvents } from '../../projections/event_log/queries/events.ts';

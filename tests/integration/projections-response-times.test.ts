@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { toInstant } from '../../domain/vocabulary.ts';
-import { BUCKET_MS, encodeTelemetry, type TelemetryResultOf } from '../../platform/liveness/telemetry.ts';
+import { BUCKET_MS, encodeTelemetry, type TelemetryResultOf } from '../../platform/liveness/telemetry-message.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { responseTimes } from '../../projections/telemetry/queries.ts';
 import { ResponseTimePartitions } from '../../projections/telemetry/response-time-partitions.ts';

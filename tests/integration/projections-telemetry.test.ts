@@ -8,7 +8,7 @@ import { unitHash } from '../../domain/shard.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { PingerStatus } from '../../platform/liveness/pinger-status.ts';
-import { encodeTelemetry, type TelemetryResult } from '../../platform/liveness/telemetry.ts';
+import { encodeTelemetry, type TelemetryResult } from '../../platform/liveness/telemetry-message.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { listEvents } from '../../projections/event_log/queries/events.ts';
 import { activePingers, clockOffsets } from '../../projections/telemetry/queries.ts';

@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto';
 import { ProofQueryBatcher } from '../../pinger/connectivity/proof-query-batcher.ts';
 import { STATUS_FILTER } from '../../platform/liveness/pinger-status.ts';
 import { type Proof, ProofExchange } from '../../platform/liveness/proof-exchange.ts';
-import { TELEMETRY_FILTER } from '../../platform/liveness/telemetry.ts';
+import { TELEMETRY_FILTER } from '../../platform/liveness/telemetry-message.ts';
 import type { Nats } from '../../platform/nats/connection.ts';
 import { eventually } from '../support/eventually.ts';
 import { connectPlatform } from '../support/nats.ts';

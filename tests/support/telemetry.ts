@@ -1,6 +1,6 @@
 /** What pingers tell, made by hand. */
 
-import { BUCKET_MS, type TelemetryResultOf } from '../../platform/liveness/telemetry.ts';
+import { BUCKET_MS, type TelemetryResultOf } from '../../platform/liveness/telemetry-message.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 
 type Last = NonNullable<TelemetryResultOf<'pings'>['last']>;

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from 'bun:test';
 import { HEARTBEAT_GATHER_MS, HeartbeatTelemetry } from '../../../pinger/telemetry/heartbeat-telemetry.ts';
-import { MAX_TELEMETRY_RESULTS, type TelemetryResultOf } from '../../../platform/liveness/telemetry.ts';
+import { MAX_TELEMETRY_RESULTS, type TelemetryResultOf } from '../../../platform/liveness/telemetry-message.ts';
 import { createLog } from '../../../platform/observability/log.ts';
 import { eventually } from '../../support/eventually.ts';
 import { UNIT } from '../../support/given.ts';

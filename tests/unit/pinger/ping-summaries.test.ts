@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { SlotResults } from '../../../pinger/pool/slot-results.ts';
 import { PingSummaries } from '../../../pinger/telemetry/ping-summaries.ts';
-import { BUCKET_MS } from '../../../platform/liveness/telemetry.ts';
+import { BUCKET_MS } from '../../../platform/liveness/telemetry-message.ts';
 
 const INTERVAL_MS = 10_000;
 const T0 = 1_000 * BUCKET_MS;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import type { TelemetryResult } from '../../../platform/liveness/telemetry.ts';
+import type { TelemetryResult } from '../../../platform/liveness/telemetry-message.ts';
 import {
   addResult,
   clockReadingOf,

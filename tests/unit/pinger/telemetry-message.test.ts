@@ -5,7 +5,7 @@ import {
   MAX_TELEMETRY_RESULTS,
   type TelemetryResult,
   telemetrySubject,
-} from '../../../platform/liveness/telemetry.ts';
+} from '../../../platform/liveness/telemetry-message.ts';
 import { answered, missed } from '../../support/telemetry.ts';
 
 describe('a telemetry message', () => {

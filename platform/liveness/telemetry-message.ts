@@ -1,6 +1,6 @@
 /**
- * What the pinger tells about single pings and heartbeats: published on `telemetry.<pingerId>`, kept for minutes, never an
- * event. Lost messages cost a point in a graph.
+ * The messages in which a pinger publishes response times and the reports of units, on `telemetry.<pingerId>`. NATS keeps them for
+ * minutes and they are not events: a lost message costs points of a graph, and the next report of each unit replaces it.
  */
 
 import { type Static, Type } from '@sinclair/typebox';
@@ -8,24 +8,22 @@ import { TypeCompiler } from '@sinclair/typebox/compiler';
 import { Value } from '@sinclair/typebox/value';
 import { Token, UnitName } from '../../domain/vocabulary.ts';
 
-/** Width of the buckets in which response times are kept. */
+/** The width of the buckets in which the platform keeps response times. */
 export const BUCKET_MS = 300_000;
 /** Most results in one message. */
 export const MAX_TELEMETRY_RESULTS = 1_000;
-/** A token of a NATS subject. */
+/** A pinger id is a token of a NATS subject. */
 export const PINGER_ID_PATTERN = '^[A-Za-z0-9_-]{1,64}$';
 /** The end of the year 9999, milliseconds since 1970. */
 const MAX_TIME_MS = 253_402_300_799_999;
 
-const head = {
-  unit: UnitName,
-  at: Type.Integer({
-    minimum: 0,
-    maximum: MAX_TIME_MS,
-    description: 'when the last ping was sent or the heartbeat arrived, milliseconds since 1970',
-  }),
-};
-const said = {
+const Moment = Type.Integer({ minimum: 0, maximum: MAX_TIME_MS, description: 'Milliseconds since 1970.' });
+const Rtt = Type.Number({ minimum: 0, description: 'A response time, in milliseconds.' });
+const Pings = Type.Integer({ minimum: 0, maximum: 1_000_000 });
+
+const unitFields = { unit: UnitName, at: Moment };
+/** What a unit reports about itself. */
+const reportFields = {
   epoch: Type.Optional(Token),
   lastSeq: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })),
   configurationHash: Type.Optional(Token),
@@ -33,38 +31,38 @@ const said = {
     Type.Integer({
       minimum: -MAX_TIME_MS,
       maximum: MAX_TIME_MS,
-      description: 'by how much the unit’s clock is ahead',
+      description: 'By how many milliseconds the clock of the unit is ahead of the platform’s.',
     }),
   ),
 };
 
-const Moment = Type.Integer({ minimum: 0, maximum: MAX_TIME_MS });
-const Rtt = Type.Number({ minimum: 0 });
-const Pings = Type.Integer({ minimum: 0, maximum: 1_000_000 });
-
 const TelemetryResult = Type.Union([
   Type.Object({
     heard: Type.Literal('pings'),
-    ...head,
+    ...unitFields,
     bucketAt: Moment,
     sent: Pings,
     lost: Pings,
-    last: Type.Optional(Type.Object({ at: Moment, rttMs: Rtt, ...said })),
+    last: Type.Optional(Type.Object({ at: Moment, rttMs: Rtt, ...reportFields })),
     rttMs: Type.Optional(Type.Object({ min: Rtt, max: Rtt, sum: Rtt })),
     flapping: Type.Optional(Type.Boolean()),
   }),
-  Type.Object({ heard: Type.Literal('heartbeat'), ...head, ...said }),
+  Type.Object({ heard: Type.Literal('heartbeat'), ...unitFields, ...reportFields }),
 ]);
 /**
- * What was heard of a unit: a heartbeat, or what came of its pings since this was told last. Of the pings: `at` is when the
- * last of them was sent, `sent` and `lost` are how many, all in the bucket that begins at `bucketAt`; `last` is the last that
- * was answered, `rttMs` the response times of all that were. Summaries of one bucket are added up.
+ * Either one heartbeat, and `at` is its arrival, or a summary of the pings of a unit since the last summary:
+ *
+ * - `sent` and `lost` count pings; all of them were sent in the bucket that begins at `bucketAt`, the last one at `at`.
+ * - `last` describes the last answered ping, and `rttMs` the response times of all answered pings. Both are absent when the unit
+ *   answered none.
+ *
+ * Summaries of one bucket are added up.
  */
 export type TelemetryResult = Static<typeof TelemetryResult>;
 export type TelemetryResultOf<H extends TelemetryResult['heard']> = Extract<TelemetryResult, { readonly heard: H }>;
 
-/** Thousands come in a second. */
-const isResult = TypeCompiler.Compile(TelemetryResult);
+/** Compiled, because thousands of results arrive in a second. */
+const resultCheck = TypeCompiler.Compile(TelemetryResult);
 
 const TelemetryMessage = Type.Object({
   pingerId: Type.String({ pattern: PINGER_ID_PATTERN }),
@@ -74,28 +72,29 @@ const TelemetryMessage = Type.Object({
 export interface TelemetryMessage {
   readonly pingerId: string;
   readonly results: readonly TelemetryResult[];
-  /** How many results that could not be read; they are left out, and the others count. */
+  /** How many results of the message were malformed. `results` does not contain them. */
   readonly unreadable: number;
 }
 
-/** Where a pinger publishes. */
+/** The subject on which a pinger publishes its telemetry. */
 export function telemetrySubject(pingerId: string): string {
   return `telemetry.${pingerId}`;
 }
 
+/** The subjects of all pingers. */
 export const TELEMETRY_FILTER = 'telemetry.*';
 
-/** The JSON of a message. `results`: at most `MAX_TELEMETRY_RESULTS`. */
+/** Encodes a message as JSON. `results`: at most `MAX_TELEMETRY_RESULTS`. */
 export function encodeTelemetry(pingerId: string, results: readonly TelemetryResult[]): string {
   return JSON.stringify({ pingerId, results });
 }
 
-/** Reads a message; `undefined` when it is none. */
+/** @returns `undefined` when `json` is not a telemetry message */
 export function decodeTelemetry(json: string): TelemetryMessage | undefined {
   try {
     const message: unknown = JSON.parse(json);
     if (!Value.Check(TelemetryMessage, message)) return undefined;
-    const results = message.results.filter((result) => isResult.Check(result));
+    const results = message.results.filter((result) => resultCheck.Check(result));
     return { pingerId: message.pingerId, results, unreadable: message.results.length - results.length };
   } catch {
     return undefined;
