@@ -6,6 +6,7 @@ import { type KnownEvent, upcast } from '../../domain/events/catalogue.ts';
 import type { Aggregate } from '../../domain/events/envelope.ts';
 import type { Tx } from '../../platform/postgres/connection.ts';
 import type { Commit, Projection } from '../engine/projection.ts';
+import type { PushOutcome } from './queries.ts';
 
 const FOLLOWED: ReadonlySet<Aggregate> = new Set(['registry', 'config']);
 
@@ -216,7 +217,7 @@ async function updateVersions(tx: Tx, table: string, rows: readonly VersionRow[]
 }
 
 interface Outcome {
-  readonly outcome: 'applied' | 'reported' | 'drifted' | 'rejected' | 'failed';
+  readonly outcome: PushOutcome;
   readonly version: number;
   readonly attempt?: number;
   readonly reason?: string;

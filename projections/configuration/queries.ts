@@ -100,11 +100,14 @@ function toVersion(row: VersionRow): ConfigurationVersion {
   };
 }
 
+/** What became of a push, or what a report of the unit proved. */
+export type PushOutcome = 'applied' | 'reported' | 'drifted' | 'rejected' | 'failed';
+
 interface AttemptRow {
   readonly sequence: number;
   readonly ordinal: number;
   readonly version: number;
-  readonly outcome: string;
+  readonly outcome: PushOutcome;
   readonly at: Date;
   readonly attempt: number | null;
   readonly reason: string | null;

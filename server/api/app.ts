@@ -33,7 +33,7 @@ import { Customers } from './auth/customers.ts';
 import { availabilityRoutes } from './availability/routes.ts';
 import { Rollouts } from './config-rollouts/handlers.ts';
 import { rolloutRoutes } from './config-rollouts/routes.ts';
-import { Configurations } from './configuration/handlers.ts';
+import { ConfigurationService } from './configuration/configuration-service.ts';
 import { configurationRoutes } from './configuration/routes.ts';
 import { DeadLetterDesk } from './dead-letters/handlers.ts';
 import { deadLetterRoutes } from './dead-letters/routes.ts';
@@ -148,14 +148,14 @@ function capabilities(dependencies: ApiDependencies) {
   const reservations = new ReservationService({ decider, commands, secrets, clock });
   const registration = new UnitRegistration({ decider, addresses, keys, natsUrl, holdTtlS, newId, log });
   const credentials = new UnitCredentials({ decider, keys, natsUrl, revocations });
-  const configurations = new Configurations({ decider, push, positions, readModels, clock });
+  const configurations = new ConfigurationService({ decider, push, positions, readModels, clock });
   const history = new UnitHistory({ eventLog, positions, decider, loadSnapshot, lastSequence, clock });
   const rollouts = new Rollouts(postgres, readModels);
   const deadLetterDesk = new DeadLetterDesk({ deadLetters, decider, recorder, clock });
   return new Elysia()
     .use(apiKeyRoutes(macros, { apiKeys, newId, randomBytes }))
     .use(unitRoutes(macros, { registration, credentials, readModels }))
-    .use(configurationRoutes({ authenticator, writes, positions, configurations, readModels }))
+    .use(configurationRoutes(macros, { configurations, readModels }))
     .use(rolloutRoutes({ authenticator, writes, rollouts }))
     .use(pingerRoutes(macros, { readModels }))
     .use(availabilityRoutes(macros, { readModels, clock }))

@@ -1,4 +1,4 @@
-/** What operators say and see of configurations over REST. */
+/** The configuration of a unit over REST: what each route takes and answers. */
 
 import { type Static, Type } from '@sinclair/typebox';
 import { CONFIGURATION_STATUSES } from '../../../domain/configuration/state.ts';
@@ -8,62 +8,90 @@ import {
   VersionedConfiguration,
 } from '../../../domain/configuration-values.ts';
 import { Instant, Token, UnitName, Uuid } from '../../../domain/vocabulary.ts';
-import { OrNull } from '../../http/schemas.ts';
+import { answer, operation } from '../../http/operation.ts';
+import type { ProblemName } from '../../http/problems.ts';
+import { ListQuery, MinPosition, OneOf, OrNull, PageQuery, pageOf, type Shown, strict } from '../../http/schemas.ts';
 
-const strict = { additionalProperties: false };
-const Version = Type.Integer({ minimum: 1 });
-
-const Mode = Type.Union([Type.Literal('live'), Type.Literal('queued')], {
-  description: '`live`: sent within this request; `queued`: left to the background queue',
+const TAG = 'Configuration';
+const params = Type.Object({ name: UnitName });
+const Version = Type.Integer({
+  minimum: 1,
+  description: 'The number of the version. Each change of a unit has the next.',
 });
-const IfOffline = Type.Union([Type.Literal('refuse'), Type.Literal('queue')], {
+
+const IfMatch = Type.Object({
+  'if-match': Type.Optional(
+    Type.String({
+      pattern: '^(\\*|"[1-9]\\d{0,8}")$',
+      description:
+        'The `ETag` of the configuration that the client read: `"` version `"`. When another version is desired by now, the ' +
+        'answer is 412 and nothing changes.',
+    }),
+  ),
+});
+
+const Mode = OneOf(['live', 'queued'], {
+  description: '`live`: the platform sends the change within this request. `queued`: the background queue sends it.',
+});
+const IfOffline = Type.Optional({
+  ...OneOf(['refuse', 'queue'], {
+    description: 'What becomes of a live change when the unit is known to be offline: it is refused, or queued.',
+  }),
   default: 'refuse',
-  description: 'what becomes of a live change of a unit that is known to be offline',
 });
 
 const EXAMPLE_VALUES = defaultConfiguration(600);
 
-export const ChangeBody = Type.Object(
-  { mode: Mode, values: ConfigurationValues, ifOffline: Type.Optional(IfOffline) },
-  { ...strict, examples: [{ mode: 'live', values: EXAMPLE_VALUES.values }] },
+const ChangeBody = Type.Object(
+  { mode: Mode, values: ConfigurationValues, ifOffline: IfOffline },
+  { ...strict, title: 'ChangeConfiguration', examples: [{ mode: 'live', values: EXAMPLE_VALUES.values }] },
 );
 export type ChangeBody = Static<typeof ChangeBody>;
 
-export const RollbackBody = Type.Object(
+const RollbackBody = Type.Object(
   {
-    version: Type.Integer({ minimum: 1, description: 'whose values are wanted again' }),
+    version: { ...Version, description: 'The version whose values are desired again.' },
     mode: Mode,
-    ifOffline: Type.Optional(IfOffline),
+    ifOffline: IfOffline,
   },
-  { ...strict, examples: [{ version: 1, mode: 'queued' }] },
+  { ...strict, title: 'RollBackConfiguration', examples: [{ version: 1, mode: 'queued' }] },
 );
 export type RollbackBody = Static<typeof RollbackBody>;
 
-export const ConfigurationView = Type.Object({
-  unit: UnitName,
-  desired: VersionedConfiguration,
-  reported: OrNull(
-    Type.Object(
-      { hash: Token, at: Instant },
-      { description: 'what the unit last said that it runs; null before that' },
+export const ConfigurationView = Type.Object(
+  {
+    unit: UnitName,
+    desired: { ...VersionedConfiguration, description: 'What the platform wants on the unit.' },
+    reported: OrNull(
+      Type.Object(
+        { hash: Token, at: Instant },
+        {
+          description:
+            'The configuration that the unit reported last, by its hash. It is null before the first report.',
+        },
+      ),
     ),
-  ),
-  status: Type.Union(
-    CONFIGURATION_STATUSES.map((status) => Type.Literal(status)),
-    {
+    status: OneOf(CONFIGURATION_STATUSES, {
       description:
-        '`applied`: the unit proved the hash; `pending`: being sent, or never heard of; `queued`: waits for its turn or for the ' +
-        'unit; `drifted`: it said that it runs something else; `failed`: the last push did, and comes again; `rejected`: the ' +
-        'unit said no, and nothing is sent before another change',
-    },
-  ),
-  wantedAt: Instant,
-  attempts: Type.Integer({ minimum: 0, description: 'pushes that failed in a row' }),
-  nextAttemptAt: OrNull({ ...Instant, description: 'null while nothing is due, as for a unit that is offline' }),
-  lastPushedAt: OrNull(Instant),
-  reason: OrNull(Type.String({ description: 'why the last push failed, or the unit said no' })),
-});
-export type ConfigurationView = Static<typeof ConfigurationView>;
+        '`applied`: the unit proved the hash. `pending`: it is being sent, or the unit was never heard of. `queued`: it waits for ' +
+        'its turn or for the unit. `drifted`: the unit reported another configuration. `failed`: the last push failed and is ' +
+        'repeated. `rejected`: the unit refused it, and the platform sends nothing before the next change.',
+    }),
+    wantedAt: { ...Instant, description: 'When the desired configuration was changed last.' },
+    attempts: Type.Integer({ minimum: 0, description: 'The number of pushes that failed in a row.' }),
+    nextAttemptAt: OrNull({
+      ...Instant,
+      description: 'When the next push is due. It is null while none is due, for example while the unit is offline.',
+    }),
+    lastPushedAt: OrNull({
+      ...Instant,
+      description: 'When the platform last sent a configuration; null before the first.',
+    }),
+    reason: OrNull(Type.String({ description: 'Why the last push failed, or why the unit refused; else null.' })),
+  },
+  { title: 'Configuration' },
+);
+export type ConfigurationView = Shown<typeof ConfigurationView>;
 
 export const VIEW_EXAMPLE: ConfigurationView = {
   unit: 'PL-1000',
@@ -78,29 +106,38 @@ export const VIEW_EXAMPLE: ConfigurationView = {
 };
 
 const Difference = Type.Object({
-  path: Type.String({ description: 'JSON pointer; prices stand under their size' }),
-  before: Type.Optional(Type.Unknown()),
-  after: Type.Optional(Type.Unknown()),
-});
-
-export const VersionView = Type.Object({
-  version: Version,
-  hash: VersionedConfiguration.properties.hash,
-  mode: OrNull(Mode),
-  rolloutId: OrNull(Uuid),
-  wantedAt: Instant,
-  wantedBy: Type.String({ description: 'who wanted it, such as `ops:me`' }),
-  status: Type.Union(
-    [...CONFIGURATION_STATUSES, 'replaced'].map((status) => Type.Literal(status)),
-    { description: '`replaced`: a newer one was wanted before the unit proved this one' },
+  path: Type.String({ description: 'The JSON pointer of the value; prices are listed under their size.' }),
+  before: Type.Optional(
+    Type.Unknown({ description: 'The value of the version before. It is absent where there was none.' }),
   ),
-  reason: OrNull(Type.String()),
-  appliedAt: OrNull({ ...Instant, description: 'when the unit first proved that it runs it' }),
-  changes: Type.Array(Difference, { description: 'against the version before' }),
+  after: Type.Optional(Type.Unknown({ description: 'The value of this version. It is absent where there is none.' })),
 });
-export const WholeVersionView = Type.Object({ ...VersionView.properties, values: ConfigurationValues });
 
-export const VERSION_EXAMPLE = {
+const VersionView = Type.Object(
+  {
+    version: Version,
+    hash: VersionedConfiguration.properties.hash,
+    mode: OrNull({ ...Mode, description: 'How it was sent; null for the version of the registration.' }),
+    rolloutId: OrNull({ ...Uuid, description: 'The rollout that made the change; else null.' }),
+    wantedAt: { ...Instant, description: 'When the change was made.' },
+    wantedBy: Type.String({ description: 'The actor who made the change, such as `ops:me`.' }),
+    status: OneOf([...CONFIGURATION_STATUSES, 'replaced'], {
+      description:
+        '`replaced`: the next version was made before the unit proved this one. Others: as in a configuration.',
+    }),
+    reason: OrNull(Type.String({ description: 'Why the last push failed, or why the unit refused; else null.' })),
+    appliedAt: OrNull({ ...Instant, description: 'When the unit first proved that it runs the version; else null.' }),
+    changes: Type.Array(Difference, { description: 'The differences from the version before.' }),
+  },
+  { title: 'ConfigurationVersion' },
+);
+
+const VersionWithValues = Type.Object(
+  { ...VersionView.properties, values: ConfigurationValues },
+  { title: 'ConfigurationVersionWithValues' },
+);
+
+const VERSION_EXAMPLE = {
   version: 3,
   hash: EXAMPLE_VALUES.hash,
   mode: 'live',
@@ -111,30 +148,150 @@ export const VERSION_EXAMPLE = {
   reason: null,
   appliedAt: '2026-07-01T10:00:00.120Z',
   changes: [{ path: '/prices/S', before: { perHour: 200, currency: 'EUR' }, after: { perHour: 250, currency: 'EUR' } }],
+} as const;
+
+const Attempt = Type.Object(
+  {
+    at: Instant,
+    version: Version,
+    outcome: OneOf(['applied', 'reported', 'drifted', 'rejected', 'failed'], {
+      description:
+        '`applied`: the unit answered that it runs the version. `reported`: a ping, a heartbeat or the log of the unit proved it. ' +
+        '`drifted`: one of them reported another configuration. `rejected`: the unit refused. `failed`: the push failed.',
+    }),
+    attempt: OrNull(Type.Integer({ description: 'For a failed push, how many had failed in a row; else null.' })),
+    reason: OrNull(Type.String({ description: 'Why the push failed, or why the unit refused; else null.' })),
+    reportedHash: OrNull(Type.String({ description: 'The hash that the unit reported; null where it reported none.' })),
+    nextAttemptAt: OrNull({ ...Instant, description: 'When the next push was due after this one; else null.' }),
+  },
+  { title: 'ConfigurationAttempt' },
+);
+
+const changeAnswers = {
+  200: answer('The unit proved that it runs the configuration.', ConfigurationView, VIEW_EXAMPLE),
+  202: answer('The change is recorded and left to the queue. `status` and `reason` say why.', ConfigurationView, {
+    ...VIEW_EXAMPLE,
+    status: 'queued',
+  }),
 };
 
-export const AttemptView = Type.Object({
-  at: Instant,
-  version: Version,
-  outcome: Type.Union(
-    ['applied', 'reported', 'drifted', 'rejected', 'failed'].map((outcome) => Type.Literal(outcome)),
-    {
-      description:
-        '`reported`: the unit proved it in a ping, a heartbeat or its log; `drifted`: there it said that it runs something else',
-    },
-  ),
-  attempt: OrNull(Type.Integer({ description: 'of a failed one: how many failed in a row' })),
-  reason: OrNull(Type.String()),
-  reportedHash: OrNull(Type.String()),
-  nextAttemptAt: OrNull(Instant),
+const CHANGE_PROBLEMS: readonly ProblemName[] = [
+  'validation',
+  'not-found',
+  'precondition-failed',
+  'unit-rejected',
+  'unit-offline',
+];
+
+export const CHANGE_CONFIGURATION = operation({
+  id: 'changeConfiguration',
+  tag: TAG,
+  auth: 'ops',
+  idempotent: true,
+  summary: 'Change the desired configuration of a unit',
+  description:
+    'The body has all values, which are checked against each other; each change is a version. `live` sends the change now and ' +
+    'answers within 5 seconds: 200 when the unit proved it, 409 `unit-rejected` with the reason of the unit, 202 when the unit could ' +
+    'not apply it or did not answer, and 503 `unit-offline`, with nothing recorded, when the unit was known to be offline. `queued` ' +
+    'answers 202 at once: the queue sends the change as soon as the unit is online, and repeats a failed push by its retry ' +
+    'schedule (`CONFIG_RETRY_SCHEDULE_S`). Values that are desired already make no new version, unless the unit has rejected them.',
+  params,
+  headers: IfMatch,
+  body: ChangeBody,
+  answers: changeAnswers,
+  problems: CHANGE_PROBLEMS,
 });
 
-export const ATTEMPT_EXAMPLE = {
-  at: '2026-07-01T09:59:00.000Z',
-  version: 3,
-  outcome: 'failed',
-  attempt: 1,
-  reason: 'no answer from PL-1000: the operation was aborted',
-  reportedHash: null,
-  nextAttemptAt: '2026-07-01T10:00:00.000Z',
-};
+export const ROLL_BACK_CONFIGURATION = operation({
+  id: 'rollBackConfiguration',
+  tag: TAG,
+  auth: 'ops',
+  idempotent: true,
+  summary: 'Make the values of an earlier version the desired ones',
+  description: 'The rollback is a new version. It is sent, answered and refused like any other change.',
+  params,
+  headers: IfMatch,
+  body: RollbackBody,
+  answers: changeAnswers,
+  problems: CHANGE_PROBLEMS,
+});
+
+export const GET_CONFIGURATION = operation({
+  id: 'getConfiguration',
+  tag: TAG,
+  auth: 'ops',
+  minPosition: { readModel: 'units' },
+  summary: 'Show the desired and the reported configuration of a unit, and why they differ',
+  description: 'A change takes the header `ETag` of the answer as its `If-Match`.',
+  params,
+  query: Type.Object({ ...MinPosition }, strict),
+  answers: {
+    200: {
+      ...answer('The desired and the reported configuration.', ConfigurationView, VIEW_EXAMPLE),
+      headers: { etag: 'The desired version in quotes.' },
+    },
+  },
+  problems: ['validation', 'not-found'],
+});
+
+export const LIST_VERSIONS = operation({
+  id: 'listConfigurationVersions',
+  tag: TAG,
+  auth: 'ops',
+  minPosition: { readModel: 'configuration' },
+  summary: 'List every version that was desired on a unit, the newest first',
+  description: 'Each version shows who made it, when, what it changed, and when the unit first proved it.',
+  params,
+  query: Type.Object({ ...ListQuery, ...MinPosition }, strict),
+  answers: {
+    200: answer('A page of versions.', pageOf(VersionView, 'ConfigurationVersions'), {
+      items: [VERSION_EXAMPLE],
+      nextCursor: null,
+    }),
+  },
+  problems: ['validation', 'not-found'],
+});
+
+export const GET_VERSION = operation({
+  id: 'getConfigurationVersion',
+  tag: TAG,
+  auth: 'ops',
+  minPosition: { readModel: 'configuration' },
+  summary: 'Show one version with its values',
+  params: Type.Object({
+    name: UnitName,
+    version: Type.String({ pattern: '^[1-9]\\d{0,8}$', description: 'The number of the version.' }),
+  }),
+  query: Type.Object({ ...MinPosition }, strict),
+  answers: {
+    200: answer('The version.', VersionWithValues, { ...VERSION_EXAMPLE, values: VIEW_EXAMPLE.desired.values }),
+  },
+  problems: ['validation', 'not-found'],
+});
+
+export const LIST_ATTEMPTS = operation({
+  id: 'listConfigurationAttempts',
+  tag: TAG,
+  auth: 'ops',
+  minPosition: { readModel: 'configuration' },
+  summary: 'List the pushes and reports of a unit’s configuration, the newest first',
+  params,
+  query: Type.Object({ ...PageQuery, ...MinPosition }, strict),
+  answers: {
+    200: answer('A page of attempts.', pageOf(Attempt, 'ConfigurationAttempts'), {
+      items: [
+        {
+          at: '2026-07-01T09:59:00.000Z',
+          version: 3,
+          outcome: 'failed',
+          attempt: 1,
+          reason: 'no answer from PL-1000: the operation was aborted',
+          reportedHash: null,
+          nextAttemptAt: '2026-07-01T10:00:00.000Z',
+        },
+      ],
+      nextCursor: null,
+    }),
+  },
+  problems: ['validation', 'not-found'],
+});

@@ -1,4 +1,4 @@
-/** What operators do with the configuration of one unit: want another one, and see how far it is there. */
+/** Changes the desired configuration of a unit for an operator, and shows how far it is delivered. */
 
 import { changeConfiguration, nextPushAtMs } from '../../../domain/configuration/delivery.ts';
 import { requireConfigured, type UnitConfiguration } from '../../../domain/configuration/state.ts';
@@ -15,7 +15,7 @@ import { Problem } from '../../http/problems.ts';
 import type { ReadPositions } from '../../http/read-positions.ts';
 import type { ChangeBody, ConfigurationView, RollbackBody } from './schema.ts';
 
-/** How long a unit may take to answer while somebody waits, so that the whole request stays below 5 s. */
+/** How long a unit may take to answer a live change, so that the whole request stays below 5 s. */
 export const LIVE_TIMEOUT_MS = 4_000;
 
 export interface ConfigurationDependencies {
@@ -31,56 +31,64 @@ export interface ConfigurationCommand {
   readonly commandId: string;
   readonly actor: string;
   readonly name: string;
-  /** Of `If-Match`. */
+  /** The version that `If-Match` names. */
   readonly expectedVersion: number | undefined;
 }
 
-export class Configurations {
+export class ConfigurationService {
   readonly #deps: ConfigurationDependencies;
 
   constructor(deps: ConfigurationDependencies) {
     this.#deps = deps;
   }
 
-  /** Wants other values on a unit: recorded first, then sent or left to the queue. */
+  /** Records a change, then sends it or leaves it to the queue. @throws Problem `unit-rejected`, and a Refusal */
   async change(
     command: ConfigurationCommand,
     { mode, values, ifOffline }: ChangeBody,
-  ): Promise<Answer<ConfigurationView>> {
+  ): Promise<Answer<ConfigurationView, 200 | 202>> {
     const { name, commandId, actor, expectedVersion } = command;
     const meta = { commandId, actor, source: '/lockfleet/server' };
     const wanted = await this.#deps.decider.decide(name, 'config', meta, (state) =>
       changeConfiguration(state, { commandId, values, mode, ifOffline, expectedVersion }),
     );
-    // A queued change is an event, and finds the worker by itself.
+    // The configuration worker follows the event of a queued change.
     const sent = mode === 'live' ? await this.#sendNow(wanted) : wanted;
     const configured = requireConfigured(sent.state.configuration);
     if (mode === 'live' && configured.status === 'rejected') {
       throw new Problem(
         'unit-rejected',
         409,
-        `The unit rejected version ${configured.desired.version}: ${configured.reason}.`,
+        `Unit ${name} rejected version ${configured.desired.version}: ${configured.reason}. It keeps what it runs.`,
       );
     }
-    const status = configured.status === 'applied' ? 200 : 202;
-    return { status, body: this.#view(sent.state, configured.reported), position: sent.sequence };
+    return {
+      status: configured.status === 'applied' ? 200 : 202,
+      body: this.#view(sent.state, configured.reported),
+      position: sent.sequence,
+    };
   }
 
-  /** Wants the values of an earlier version again. */
-  async rollBack(command: ConfigurationCommand, { version, ...how }: RollbackBody): Promise<Answer<ConfigurationView>> {
+  /** Makes the values of an earlier version the desired ones. */
+  async rollBack(
+    command: ConfigurationCommand,
+    { version, ...how }: RollbackBody,
+  ): Promise<Answer<ConfigurationView, 200 | 202>> {
     const { decider, positions, readModels } = this.#deps;
     const { sequences } = await decider.getState(command.name);
-    // A version that was just made is one, too.
+    // A version that was just made can be rolled back to, so the read model has to show it.
     await positions.reached('configuration', String(sequences.config), command.name);
     const earlier = await configurationVersion(readModels, command.name, version);
-    if (earlier === undefined) throw new Problem('not-found', 404, 'There is no such unit, or no such version of it.');
+    if (earlier === undefined) {
+      throw new Problem('not-found', 404, `There is no unit ${command.name} with a version ${version}.`);
+    }
     return this.change(command, { ...how, values: earlier.values });
   }
 
-  /** As the read models know it, with what pings and heartbeats tell. */
+  /** The configuration as the read model shows it, with the newest report of pings and heartbeats. */
   async view(name: string): Promise<ConfigurationView> {
     const known = await unitConfiguration(this.#deps.readModels, name);
-    if (known === undefined) throw new Problem('not-found', 404, 'There is no such unit.');
+    if (known === undefined) throw new Problem('not-found', 404, `There is no unit ${name}.`);
     const { reported } = requireConfigured(known.state.configuration);
     const { report } = known;
     const isNewer = report !== undefined && (reported === undefined || toMs(report.at) > toMs(reported.at));
@@ -110,7 +118,7 @@ export class Configurations {
   }
 }
 
-/** A ping over UDP says the beginning of a hash only. */
+/** A ping over UDP has room for the beginning of a hash only. */
 function wholeHash(reported: string, desired: string): string {
   return isSameHash(reported, desired) ? desired : reported;
 }
