@@ -9,7 +9,11 @@ const PRODUCTION = ['domain', 'platform', 'commands', ...PROGRAMS];
 const ENTRIES = ['^[^/]+/(main|cli)[.]ts$', '^commands/[^/]+[.]ts$', '^pinger/pool/worker[.]ts$'];
 /** Where the server reads a read model. */
 const QUERIES = '^projections/[^/]+/queries[./]';
-const READERS = ['^server/main[.]ts$', '^server/workers/workers[.]ts$', '^server/http/', '^server/api/[^/]+/'];
+const READERS = [
+  '^server/main[.]ts$',
+  '^server/workers/workers[.]ts$',
+  '^server/api/(availability|config-rollouts|configuration|events|history|pinger|projections|reservations|summary|units)/(?!schema[.])',
+];
 
 const folder = (...names) => `^(${names.join('|')})/`;
 const others = (name) => PROGRAMS.filter((program) => program !== name);

@@ -1,13 +1,14 @@
-/** API keys of operators: shown once, kept as a hash, revocable. */
+/** The API keys of operators. The platform keeps a hash of each and shows the key itself only once. */
 
 import { createHash } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
 import { type Principal, TokenError } from '../../../platform/auth/tokens.ts';
 import type { Sql } from '../../../platform/postgres/connection.ts';
 
 export const API_KEY_PREFIX = 'lfk_';
-/** How long a key that was found valid is not looked up again; a revocation takes effect within this time. */
-const REMEMBER_MS = 5_000;
-const MAX_REMEMBERED_KEYS = 1_000;
+/** How long a valid key is not looked up again. The revocation by another server takes effect within this time. */
+const CACHE_TTL_MS = 5_000;
+const MAX_CACHED_KEYS = 1_000;
 
 export interface ApiKey {
   readonly id: string;
@@ -18,14 +19,15 @@ export interface ApiKey {
 export class ApiKeys {
   readonly #sql: Sql;
   readonly #clock: () => number;
-  readonly #remembered = new Map<string, { readonly principal: Principal; readonly untilMs: number }>();
+  readonly #principals: LRUCache<string, Principal>;
 
   constructor(sql: Sql, clock: () => number) {
     this.#sql = sql;
     this.#clock = clock;
+    this.#principals = new LRUCache({ max: MAX_CACHED_KEYS, ttl: CACHE_TTL_MS, ttlResolution: 0, perf: { now: clock } });
   }
 
-  /** Makes a key. `secret` is 32 random bytes; what is returned as `key` cannot be had again. */
+  /** Creates a key from `secret`, 32 random bytes. Only the result has the key itself. */
   async create(id: string, name: string, createdBy: string, secret: Uint8Array): Promise<ApiKey & { key: string }> {
     const key = `${API_KEY_PREFIX}${Buffer.from(secret).toString('base64url')}`;
     const createdAt = new Date(this.#clock());
@@ -35,25 +37,23 @@ export class ApiKeys {
     return { id, name, createdAt: createdAt.toISOString(), key };
   }
 
-  /** Ends a key; false when there is none with this id. */
+  /** Revokes a key. @returns false when no valid key has this id */
   async revoke(id: string): Promise<boolean> {
     const revoked = await this.#sql`
       update platform.api_keys set revoked_at = now() where id = ${id} and revoked_at is null returning 1`;
-    this.#remembered.clear();
+    this.#principals.clear();
     return revoked.length > 0;
   }
 
-  /** @throws TokenError */
+  /** The principal of a valid key. @throws TokenError when the key is not valid */
   async verify(key: string): Promise<Principal> {
-    const known = this.#remembered.get(key);
-    if (known !== undefined && this.#clock() < known.untilMs) return known.principal;
-    this.#remembered.delete(key);
+    const known = this.#principals.get(key);
+    if (known !== undefined) return known;
     const [row] = await this.#sql<{ id: string }[]>`
       select id from platform.api_keys where key_hash = ${hashOf(key)} and revoked_at is null`;
-    if (row === undefined) throw new TokenError('The API key is not one of ours, or was revoked.');
+    if (row === undefined) throw new TokenError('The API key is unknown or was revoked. Create a new one.');
     const principal: Principal = { sub: `api-key:${row.id}`, role: 'ops' };
-    if (this.#remembered.size >= MAX_REMEMBERED_KEYS) this.#remembered.clear();
-    this.#remembered.set(key, { principal, untilMs: this.#clock() + REMEMBER_MS });
+    this.#principals.set(key, principal);
     return principal;
   }
 }

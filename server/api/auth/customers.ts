@@ -1,13 +1,22 @@
-/** Who a customer is in the log: a random id. The table that ties it to a `sub` can be erased; the log stays whole. */
+/**
+ * The ids of customers in the event log. They are random: the table `platform.customers` ties them to the subject of a token, and a
+ * row of it can be erased while the log stays whole.
+ */
 
+import { LRUCache } from 'lru-cache';
 import type { Sql } from '../../../platform/postgres/connection.ts';
 
-const MAX_REMEMBERED_CUSTOMERS = 50_000;
+const MAX_CACHED_BYTES = 16 * 1024 * 1024;
+/** What an entry takes beside the text of the subject: the id, two strings and the entry itself. */
+const ENTRY_BYTES = 200;
 
 export class Customers {
   readonly #sql: Sql;
   readonly #newId: () => string;
-  readonly #remembered = new Map<string, string>();
+  readonly #ids = new LRUCache<string, string>({
+    maxSize: MAX_CACHED_BYTES,
+    sizeCalculation: (_, sub) => ENTRY_BYTES + 2 * sub.length,
+  });
 
   /** `newId` makes random UUIDs. */
   constructor(sql: Sql, newId: () => string) {
@@ -15,20 +24,19 @@ export class Customers {
     this.#newId = newId;
   }
 
-  /** The id of a customer, made at the first request. */
+  /** The id of the customer with a subject. The first request of a customer makes it. */
   async idOf(sub: string): Promise<string> {
-    const known = this.#remembered.get(sub);
+    const known = this.#ids.get(sub);
     if (known !== undefined) return known;
     const [row] = await this.#sql<{ id: string }[]>`
-      with made as (
+      with inserted as (
         insert into platform.customers (sub, id) values (${sub}, ${this.#newId()})
         on conflict (sub) do nothing returning id
       )
-      select id from made union all select id from platform.customers where sub = ${sub} limit 1`;
-    // Two first requests at once: the loser's insert found the row that its snapshot does not show yet.
+      select id from inserted union all select id from platform.customers where sub = ${sub} limit 1`;
+    // Of two first requests at the same time, one inserts. The snapshot of the other does not show that row yet.
     if (row === undefined) return this.idOf(sub);
-    if (this.#remembered.size >= MAX_REMEMBERED_CUSTOMERS) this.#remembered.clear();
-    this.#remembered.set(sub, row.id);
+    this.#ids.set(sub, row.id);
     return row.id;
   }
 }
