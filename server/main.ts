@@ -45,7 +45,7 @@ import { clockOffsets as readClockOffsets } from '../projections/telemetry/queri
 import { pingTargets } from '../projections/units/queries/followers.ts';
 import { api } from './api/app.ts';
 import { IdempotencyStore } from './http/idempotency-store.ts';
-import { AnsweredRequests } from './http/response-metrics.ts';
+import { ResponseMetrics } from './http/response-metrics.ts';
 import { workers } from './workers/workers.ts';
 
 /** Sessions for everything but pages of the event log. Each runs one query at a time. */
@@ -148,7 +148,7 @@ try {
   });
 
   const idempotency = new IdempotencyStore(sql);
-  const answered = new AnsweredRequests();
+  const answered = new ResponseMetrics();
   const eventLogPostgres = roles.has('api') ? new Postgres({ url: databaseUrl, ...EVENT_LOG_POOL }) : undefined;
   const app =
     eventLogPostgres === undefined

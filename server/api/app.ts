@@ -17,13 +17,13 @@ import type { PositionWaiter } from '../../projections/engine/queries/position-w
 import type { ReadModels } from '../../projections/engine/queries/serving-runs.ts';
 import { AnswerCheck } from '../http/answer-check.ts';
 import { apiMacros } from '../http/api-macros.ts';
-import { NDJSON, readJson } from '../http/body.ts';
-import { Exports } from '../http/exports.ts';
+import { ExportStreams } from '../http/export-streams.ts';
 import type { IdempotencyStore } from '../http/idempotency-store.ts';
 import { IdempotentWrites } from '../http/idempotent-writes.ts';
 import { answeredProblem, problemResponse } from '../http/problems.ts';
 import { parseQueryValues } from '../http/query-values.ts';
 import { ReadPositions } from '../http/read-positions.ts';
+import { NDJSON, readJson } from '../http/request-body.ts';
 import { Writes } from '../http/writes.ts';
 import { ApiKeys } from './api-keys/api-keys.ts';
 import { apiKeyRoutes } from './api-keys/routes.ts';
@@ -144,7 +144,7 @@ function capabilities(dependencies: ApiDependencies) {
     positions,
   });
   const writes = new Writes(idempotentWrites);
-  const exports = new Exports(log);
+  const exports = new ExportStreams(log);
   const reservations = new ReservationService({ decider, commands, secrets, clock });
   const registration = new UnitRegistration({ decider, addresses, keys, natsUrl, holdTtlS, newId, log });
   const credentials = new UnitCredentials({ decider, keys, natsUrl, revocations });

@@ -1,10 +1,11 @@
-/** Where answers are kept by `Idempotency-Key`: the table `platform.idempotency_keys`. */
+/** The answers that are kept under an `Idempotency-Key`, in the table `platform.idempotency_keys`. */
 
 import type { Sql } from '../../platform/postgres/connection.ts';
 import type { Answer } from './idempotent-writes.ts';
 
-/** A request that has not finished after this long has died; the next one with its key takes its place. */
+/** A request that has not finished after this long counts as crashed, and a repeat of it may take over its key. */
 const LEASE_S = 30;
+/** How long a key is kept. */
 const KEEP_HOURS = 24;
 
 export interface KeyId {
@@ -29,9 +30,9 @@ export class IdempotencyStore {
     this.#sql = sql;
   }
 
-  /** Claims a key for a request, or says what became of the request that had it before. */
+  /** Claims a key for a request, or returns the state of the request that claimed it before. */
   async claim({ principal, route, key }: KeyId, bodyHash: string): Promise<Claim> {
-    // The lease may be taken over only by the same request: a key never changes its body.
+    // Only a repeat of the same request may take over the lease: the body of a key never changes.
     const claimed = await this.#sql`
       insert into platform.idempotency_keys as k (principal, route, key, body_hash, lease_until)
       values (${principal}, ${route}, ${key}, ${bodyHash}, now() + make_interval(secs => ${LEASE_S}))
@@ -49,20 +50,21 @@ export class IdempotencyStore {
     return row.answer === null ? { outcome: 'running' } : { outcome: 'done', answer: row.answer };
   }
 
+  /** Keeps the answer of a claimed key. */
   async finish({ principal, route, key }: KeyId, answer: Answer): Promise<void> {
     await this.#sql`
       update platform.idempotency_keys set answer = ${JSON.stringify(answer)}::text::jsonb
       where principal = ${principal} and route = ${route} and key = ${key}`;
   }
 
-  /** Gives a key free: the request failed on our side, and may be tried again. */
+  /** Releases a claimed key without an answer, so that a repeat of the request runs. */
   async release({ principal, route, key }: KeyId): Promise<void> {
     await this.#sql`
       delete from platform.idempotency_keys
       where principal = ${principal} and route = ${route} and key = ${key} and answer is null`;
   }
 
-  /** Deletes what is older than a key is kept. */
+  /** Deletes the keys that are older than `KEEP_HOURS`. */
   async sweep(): Promise<void> {
     await this.#sql`
       delete from platform.idempotency_keys where created_at < now() - make_interval(hours => ${KEEP_HOURS})`;

@@ -1,4 +1,4 @@
-/** Problem documents (RFC 9457): every error that a client sees, with a stable type. */
+/** Problem documents (RFC 9457): every error that the API answers, each with a stable type. */
 
 import { type Static, Type } from '@sinclair/typebox';
 import { NotFoundError, ParseError, ValidationError } from 'elysia';
@@ -11,9 +11,9 @@ import type { Log } from '../../platform/observability/log.ts';
 import { PostgresUnavailableError } from '../../platform/postgres/connection.ts';
 import { CursorError } from '../../platform/postgres/cursor.ts';
 
-/** What a client should wait before it tries again when a part of the platform is out of reach. */
+/** How long a client should wait before it repeats a request when the platform is unavailable. */
 export const RETRY_AFTER_S = 1;
-/** The same when a unit is out of reach. */
+/** How long a client should wait before it repeats a request when the unit did not answer. */
 export const UNIT_RETRY_AFTER_S = 5;
 
 /** What a client is told of an error that the platform did not foresee. The log has the error itself. */
@@ -21,6 +21,7 @@ export const INTERNAL_DETAIL =
   'The platform failed in a way that it does not expect, and has logged the error. The request may or may not have taken ' +
   'effect; repeat a write with the same Idempotency-Key.';
 
+const UNAVAILABLE_DETAIL = 'NATS or Postgres cannot be reached right now. Nothing was changed; send the request again.';
 const INVALID_REQUEST = 'The request is not valid. `errors` names each field and what is wrong with it.';
 
 /** The content type of a problem document. */
@@ -97,7 +98,7 @@ const PROBLEMS = {
   unavailable: {
     title: 'A part of the platform cannot be reached',
     statuses: [503],
-    example: 'NATS or Postgres cannot be reached right now. Nothing was changed; send the request again.',
+    example: UNAVAILABLE_DETAIL,
   },
   internal: {
     title: 'The platform failed',
@@ -148,7 +149,7 @@ export const ProblemDocument = Type.Object(
 );
 export type ProblemDocument = Static<typeof ProblemDocument>;
 
-/** An error that is answered as it is. */
+/** An error with the problem document that the API answers. */
 export class Problem extends Error {
   override readonly name = 'Problem';
   readonly document: ProblemDocument;
@@ -178,12 +179,12 @@ export class Problem extends Error {
   }
 }
 
-/** A problem with one field of the request. */
+/** The problem that one field of the request is not valid. `path` is a JSON pointer, such as `/query/cursor`. */
 export function invalidField(path: string, message: string): Problem {
   return new Problem('validation', 422, INVALID_REQUEST, { errors: [{ path, message }] });
 }
 
-/** The problem that an error is to a client; `undefined` for one that nobody expected. */
+/** The problem that a client is told of an error; `undefined` for an error that the platform does not foresee. */
 export function problemOf(error: unknown): Problem | undefined {
   if (error instanceof Problem) return error;
   if (error instanceof Refusal) {
@@ -191,14 +192,15 @@ export function problemOf(error: unknown): Problem | undefined {
     const retry = error.kind === 'unit-offline' ? { retryAfterS: UNIT_RETRY_AFTER_S } : {};
     return new Problem(error.kind, status, error.message, { errors: error.errors, ...retry });
   }
-  if (error instanceof CursorError) return invalidField('/query/cursor', 'is not a cursor of this list');
+  if (error instanceof CursorError)
+    return invalidField('/query/cursor', 'is not a cursor of this list: use the nextCursor of a page of this list');
   if (error instanceof TokenError) return new Problem('unauthenticated', 401, error.message);
   if (
     error instanceof StoreUnavailableError ||
     error instanceof NatsUnavailableError ||
     error instanceof PostgresUnavailableError
   ) {
-    return new Problem('unavailable', 503, 'A part of the platform cannot be reached right now. Nothing was changed.', {
+    return new Problem('unavailable', 503, UNAVAILABLE_DETAIL, {
       retryAfterS: RETRY_AFTER_S,
     });
   }
@@ -230,7 +232,7 @@ function frameworkProblem(error: unknown, request: Request): Problem | undefined
   return undefined;
 }
 
-/** The answer of a problem, with its content type and the headers that its status asks for. */
+/** The HTTP response of a problem. */
 export function problemResponse({ document, retryAfterS }: Problem): Response {
   return new Response(JSON.stringify(document), {
     status: document.status,

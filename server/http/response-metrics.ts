@@ -1,17 +1,17 @@
-/** What the server tells Prometheus of its API. */
+/** The metrics of the API: how many requests it has answered. */
 
 import type { Source } from '../../platform/observability/metrics.ts';
 
 const FAMILIES = {
   http_requests_total: {
     type: 'counter',
-    help: 'Requests that were answered, by the status of the answer',
+    help: 'Answered requests by the status of the answer',
     label: 'status',
   },
 } as const;
 
-/** Counts answers by their status. */
-export class AnsweredRequests implements Source<keyof typeof FAMILIES> {
+/** Counts the answers of the API by their status. */
+export class ResponseMetrics implements Source<keyof typeof FAMILIES> {
   readonly name = 'api';
   readonly families = FAMILIES;
   readonly #byStatus: Record<number, number> = {};

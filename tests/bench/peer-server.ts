@@ -8,7 +8,7 @@ import { Elysia } from 'elysia';
 import postgres from 'postgres';
 import { secretVerifier } from '../../platform/auth/tokens.ts';
 import { ReserveBody } from '../../server/api/reservations/schema.ts';
-import { readJson } from '../../server/http/body.ts';
+import { readJson } from '../../server/http/request-body.ts';
 
 const EXCLUSION_VIOLATION = '23P01';
 const CONNECTIONS = 32;

@@ -2,7 +2,7 @@
 
 import { afterAll, describe, expect, test } from 'bun:test';
 import { connect, type Socket } from 'node:net';
-import { Exports, MAX_EXPORTS } from '../../server/http/exports.ts';
+import { ExportStreams, MAX_EXPORTS } from '../../server/http/export-streams.ts';
 import { problemOf, problemResponse } from '../../server/http/problems.ts';
 import { eventually } from '../support/eventually.ts';
 import { silentLog } from '../support/projections.ts';
@@ -15,13 +15,13 @@ type Pieces = () => AsyncGenerator<string>;
 
 let pieces: Pieces;
 let running = 0;
-const exports = new Exports(silentLog);
+const exports = new ExportStreams(silentLog);
 const server = Bun.serve({
   hostname: '127.0.0.1',
   port: 0,
   fetch: (request, connection) => {
     try {
-      return exports.answer(
+      return exports.respond(
         { contentType: 'text/csv', fileName: 'a.csv', pieces: watched(pieces) },
         request,
         connection,

@@ -9,6 +9,8 @@ export function apiWithoutServices(given: Partial<ApiDependencies> = {}) {
     () => 0,
     { process: 'test' },
   );
-  const dependencies = { postgres: { sql: undefined }, checks: {}, onAnswer: () => undefined, checkAnswers: true, log };
+  const clock = () => 0;
+  const postgres = { sql: undefined };
+  const dependencies = { postgres, checks: {}, onAnswer: () => undefined, checkAnswers: true, clock, log };
   return api({ ...dependencies, ...given } as unknown as ApiDependencies);
 }

@@ -24,7 +24,12 @@ export class ApiKeys {
   constructor(sql: Sql, clock: () => number) {
     this.#sql = sql;
     this.#clock = clock;
-    this.#principals = new LRUCache({ max: MAX_CACHED_KEYS, ttl: CACHE_TTL_MS, ttlResolution: 0, perf: { now: clock } });
+    this.#principals = new LRUCache({
+      max: MAX_CACHED_KEYS,
+      ttl: CACHE_TTL_MS,
+      ttlResolution: 0,
+      perf: { now: clock },
+    });
   }
 
   /** Creates a key from `secret`, 32 random bytes. Only the result has the key itself. */

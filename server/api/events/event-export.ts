@@ -2,10 +2,10 @@
 
 import { lockerOfSubject } from '../../../domain/events/envelope.ts';
 import type { EventExport, ExportedEvent } from '../../../projections/event_log/queries/events.ts';
-import { NDJSON } from '../../http/body.ts';
 import { CSV, type CsvValue, csvContentType, csvLines } from '../../http/csv.ts';
-import type { Export } from '../../http/exports.ts';
+import type { Export } from '../../http/export-streams.ts';
 import { INTERNAL_DETAIL, invalidField, Problem, problemOf } from '../../http/problems.ts';
+import { NDJSON } from '../../http/request-body.ts';
 import { MAX_TYPES } from './schema.ts';
 
 export type ExportType = typeof CSV | typeof NDJSON;

@@ -2,16 +2,16 @@ import { Elysia } from 'elysia';
 import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import { exportEvents, listEvents } from '../../../projections/event_log/queries/events.ts';
 import type { ApiMacros } from '../../http/api-macros.ts';
-import { NDJSON } from '../../http/body.ts';
 import { CSV } from '../../http/csv.ts';
-import type { Exports } from '../../http/exports.ts';
+import type { ExportStreams } from '../../http/export-streams.ts';
 import { preferredType } from '../../http/preferred-type.ts';
+import { NDJSON } from '../../http/request-body.ts';
 import { DEFAULT_LIMIT } from '../../http/schemas.ts';
 import { eventExport, requireTypes } from './event-export.ts';
 import { LIST_EVENTS } from './schema.ts';
 
 export interface EventRouteDependencies {
-  readonly exports: Exports;
+  readonly exports: ExportStreams;
   /** Sessions that read pages of the event log. */
   readonly eventLog: ReadModels;
 }
@@ -25,7 +25,7 @@ export function eventRoutes(macros: ApiMacros, { exports, eventLog }: EventRoute
       const type = preferredType(headers.accept, ['application/json', CSV, NDJSON]);
       if (type === 'application/json') return listEvents(eventLog, { ...filter, limit, ...(count ? { count } : {}) });
       const exported = await exportEvents(eventLog, filter);
-      return exports.answer(eventExport(type, exported, filter.cursor !== undefined), request, server);
+      return exports.respond(eventExport(type, exported, filter.cursor !== undefined), request, server);
     },
     LIST_EVENTS,
   );

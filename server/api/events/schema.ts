@@ -2,9 +2,9 @@
 
 import { Type } from '@sinclair/typebox';
 import { Instant, LockerId, UnitName } from '../../../domain/vocabulary.ts';
-import { NDJSON } from '../../http/body.ts';
 import { CSV } from '../../http/csv.ts';
 import { answer, operation } from '../../http/operation.ts';
+import { NDJSON } from '../../http/request-body.ts';
 import { ListQuery, MinPosition, OneOf, pageOf, strict } from '../../http/schemas.ts';
 
 /** Event types that one request may filter by. */

@@ -3,7 +3,7 @@
 import { type DaySummary, listDays, type SummaryQuery } from '../../../projections/daily_summary/queries.ts';
 import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import { type CsvValue, csvContentType, csvLines } from '../../http/csv.ts';
-import type { Export } from '../../http/exports.ts';
+import type { Export } from '../../http/export-streams.ts';
 
 const MINUTE_MS = 60_000;
 /** Days in one page of an export. */

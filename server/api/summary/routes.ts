@@ -4,7 +4,7 @@ import { isSummaryDay, listDays } from '../../../projections/daily_summary/queri
 import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import type { ApiMacros } from '../../http/api-macros.ts';
 import { CSV } from '../../http/csv.ts';
-import type { Exports } from '../../http/exports.ts';
+import type { ExportStreams } from '../../http/export-streams.ts';
 import { preferredType } from '../../http/preferred-type.ts';
 import { invalidField } from '../../http/problems.ts';
 import { DEFAULT_LIMIT } from '../../http/schemas.ts';
@@ -12,7 +12,7 @@ import { dayExport, dayView } from './day-view.ts';
 import { LIST_DAYS } from './schema.ts';
 
 export interface SummaryRouteDependencies {
-  readonly exports: Exports;
+  readonly exports: ExportStreams;
   readonly readModels: ReadModels;
   /** Milliseconds since 1970. */
   readonly clock: () => number;
@@ -29,7 +29,7 @@ export function summaryRoutes(macros: ApiMacros, { exports, readModels, clock }:
       }
       const nowMs = clock();
       if (preferredType(headers.accept, ['application/json', CSV]) === CSV) {
-        return exports.answer(dayExport(readModels, query, nowMs), request, server);
+        return exports.respond(dayExport(readModels, query, nowMs), request, server);
       }
       const page = await listDays(readModels, { ...query, limit, nowMs });
       return { ...page, items: page.items.map((day) => dayView(day, query.unit)), asOf: toInstant(nowMs) };

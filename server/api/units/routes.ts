@@ -3,8 +3,8 @@ import type { ReadModels } from '../../../projections/engine/queries/serving-run
 import { responseTimes } from '../../../projections/telemetry/queries.ts';
 import { getUnit, listUnits } from '../../../projections/units/queries.ts';
 import type { ApiMacros } from '../../http/api-macros.ts';
-import { NDJSON } from '../../http/body.ts';
 import { Problem } from '../../http/problems.ts';
+import { NDJSON } from '../../http/request-body.ts';
 import { DEFAULT_LIMIT } from '../../http/schemas.ts';
 import { GET_ONE, IMPORT, LIST, REGISTER, REVOKE_CREDENTIALS, ROTATE_CREDENTIALS } from './schema.ts';
 import type { UnitCredentials } from './unit-credentials.ts';

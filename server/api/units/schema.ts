@@ -5,8 +5,8 @@ import { CONFIGURATION_STATUSES } from '../../../domain/configuration/state.ts';
 import { defaultConfiguration, VersionedConfiguration } from '../../../domain/configuration-values.ts';
 import { UnitProperties } from '../../../domain/events/registry.ts';
 import { Instant, Locker, MAX_LOCKERS_PER_UNIT, Text, UnitName, Uuid } from '../../../domain/vocabulary.ts';
-import { NDJSON } from '../../http/body.ts';
 import { answer, operation } from '../../http/operation.ts';
+import { NDJSON } from '../../http/request-body.ts';
 import { ListQuery, MinPosition, OneOf, OrNull, pageOf, strict } from '../../http/schemas.ts';
 
 const TAG = 'Units';

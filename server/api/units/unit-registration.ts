@@ -7,9 +7,9 @@ import { registerUnit } from '../../../domain/registry/registry.ts';
 import type { AddressResolver } from '../../../platform/network/address-resolver.ts';
 import type { Log } from '../../../platform/observability/log.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
-import { parseJson, readLines } from '../../http/body.ts';
 import type { Answer } from '../../http/idempotent-writes.ts';
 import { INTERNAL_DETAIL, invalidField, Problem, problemOf, RETRY_AFTER_S } from '../../http/problems.ts';
+import { parseJson, readLines } from '../../http/request-body.ts';
 import { type IssueDependencies, issueCredentials, type RegisteredUnit } from './issue-credentials.ts';
 import { Registration } from './schema.ts';
 
