@@ -166,6 +166,8 @@ module.exports = {
       to: { path: '/(utils|helpers|common|services)/', pathNot: 'node_modules/' },
     },
     onlyIn('prom-client', '^platform/observability/metrics[.]ts$', 'one form of metrics'),
+    onlyIn('pino', '^platform/observability/log[.]ts$', 'one form of log lines'),
+    onlyIn('pino-pretty', '^platform/observability/pretty-lines[.]ts$', 'one form of log lines for people'),
     onlyIn('nats', '^platform/nats/', 'the client of NATS is exchanged in one folder'),
     onlyIn(
       '@elysiajs/swagger',

@@ -2,7 +2,7 @@
 
 import { defaultConfiguration } from '../domain/configuration-values.ts';
 import { type Config, ConfigError, loadConfig } from '../platform/config/config.ts';
-import { createLog } from '../platform/observability/log.ts';
+import { processLog } from '../platform/observability/process-log.ts';
 import { parseArguments, type RunOptions, USAGE } from './cli/arguments.ts';
 import { showProgress } from './cli/progress.ts';
 import { Customers } from './customers/customers.ts';
@@ -33,7 +33,7 @@ const progress = {
 /** @throws RegistrationRefusedError when the platform refuses the simulator's token */
 async function simulate(config: Config, options: RunOptions, timers: Timers): Promise<Report> {
   const { units, lockers, seed, scenario, durationMs } = options;
-  const log = createLog((line) => process.stderr.write(line), nowMs);
+  const log = processLog(process, nowMs);
   const registrationRefused = Promise.withResolvers<never>();
   const fleet = await startFleet({
     units,

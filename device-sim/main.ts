@@ -2,7 +2,7 @@
 
 import { defaultConfiguration } from '../domain/configuration-values.ts';
 import { ConfigError, loadConfig } from '../platform/config/config.ts';
-import { createLog } from '../platform/observability/log.ts';
+import { processLog } from '../platform/observability/process-log.ts';
 import { startControlApi } from './control/control-api.ts';
 import { Customers } from './customers/customers.ts';
 import { MINUTES_LONG_VISIT } from './customers/visit.ts';
@@ -25,7 +25,7 @@ const MAX_PORT = 65_535;
 
 const nowMs = () => Date.now();
 const clock = systemClock(nowMs);
-const log = createLog((line) => process.stderr.write(line), nowMs);
+const log = processLog(process, nowMs, { process: 'device-sim' });
 
 async function start(): Promise<void> {
   const config = loadConfig(process.env);

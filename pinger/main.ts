@@ -10,8 +10,9 @@ import { Nats } from '../platform/nats/connection.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
 import { ensureStreams } from '../platform/nats/jetstream.ts';
 import { AddressResolver, addressesOf } from '../platform/network/address-resolver.ts';
-import { createLog, type Log } from '../platform/observability/log.ts';
+import type { Log } from '../platform/observability/log.ts';
 import { startMetrics } from '../platform/observability/metrics.ts';
+import { processLog } from '../platform/observability/process-log.ts';
 import { Postgres } from '../platform/postgres/connection.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
 import { enforceStopDeadline } from '../platform/process/stop-deadline.ts';
@@ -82,7 +83,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
 }
 
 async function main(): Promise<number> {
-  const log = createLog((line) => process.stderr.write(line), systemClock.now, { process: 'pinger' });
+  const log = processLog(process, systemClock.now, { process: 'pinger' });
   const stop = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort());
   enforceStopDeadline({ signal: stop.signal, deadlineMs: STOP_DEADLINE_MS, log, exit: process.exit });

@@ -7,7 +7,7 @@ import { findServices, PlatformNotRunningError } from '../platform/embedded/runn
 import { StoreUnavailableError } from '../platform/event-store/store.ts';
 import { Nats, NatsUnavailableError } from '../platform/nats/connection.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
-import { createLog } from '../platform/observability/log.ts';
+import { processLog } from '../platform/observability/process-log.ts';
 import { Postgres, PostgresUnavailableError } from '../platform/postgres/connection.ts';
 import { createProjections } from './create-projections.ts';
 import { abortableSleep } from './engine/abortable-sleep.ts';
@@ -51,7 +51,7 @@ async function status({ postgres, output, store }: OperationContext): Promise<nu
 
 async function withServices(config: Config, work: (context: OperationContext) => Promise<number>): Promise<number> {
   const { natsUrl, natsCredsFile, databaseUrl } = await findServices(config);
-  const log = createLog((line) => process.stderr.write(line), Date.now);
+  const log = processLog(process, Date.now);
   const creds = natsCredsFile === undefined ? {} : { creds: await readFile(natsCredsFile, 'utf8') };
   const nats = await Nats.connect({ url: natsUrl, ...creds, name: 'projections operation', log });
   const postgres = new Postgres({

@@ -10,8 +10,9 @@ import { TELEMETRY_FILTER } from '../platform/liveness/telemetry-message.ts';
 import { Nats } from '../platform/nats/connection.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
 import { ensureStreams } from '../platform/nats/jetstream.ts';
-import { createLog, type Log } from '../platform/observability/log.ts';
+import type { Log } from '../platform/observability/log.ts';
 import { startMetrics } from '../platform/observability/metrics.ts';
+import { processLog } from '../platform/observability/process-log.ts';
 import { Postgres } from '../platform/postgres/connection.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
 import { type RetryPolicy, retryWithBackoff } from '../platform/retry/retry-policy.ts';
@@ -89,7 +90,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
 async function main(): Promise<number> {
   // Read models may lag; the server, for which customers and units wait, gets the processor first.
   setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
-  const log = createLog((line) => process.stderr.write(line), Date.now, { process: 'projections' });
+  const log = processLog(process, Date.now, { process: 'projections' });
   const stop = new AbortController();
   const end = () => {
     stop.abort();

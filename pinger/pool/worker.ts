@@ -2,7 +2,8 @@
 
 import { constants, setPriority } from 'node:os';
 import { move, workerData } from 'piscina';
-import { createLog, type Log } from '../../platform/observability/log.ts';
+import type { Log } from '../../platform/observability/log.ts';
+import { processLog } from '../../platform/observability/process-log.ts';
 import { HttpProbe } from '../probes/http-probe.ts';
 import { NatsProbe } from '../probes/nats-probe.ts';
 import { SelfConnectCheck } from '../probes/self-connect-check.ts';
@@ -37,7 +38,7 @@ function openRunner(): Promise<SlotRunner> {
 function createRunner({ table: columns, timeoutMs, httpKeepAlive, nats }: ThreadSettings): Promise<SlotRunner> {
   const table = new UnitTable(columns);
   const clock = systemClock;
-  const log = createLog((line) => process.stderr.write(line), clock.now, { process: 'pinger', thread: 'probes' });
+  const log = processLog(process, clock.now, { process: 'pinger', thread: 'probes' });
   raisePriority(log);
   return SlotRunner.open({
     table,

@@ -8,6 +8,10 @@ import { Settings } from './settings.ts';
 export const ROLES = ['api', 'ingest', 'fetch', 'reactor', 'config', 'pinger'] as const;
 export type Role = (typeof ROLES)[number];
 
+/** How log lines are written: `json` for programs that read them, `pretty` for people. */
+export const LOG_FORMATS = ['json', 'pretty'] as const;
+export type LogFormat = (typeof LOG_FORMATS)[number];
+
 export interface Config {
   /** `checkAnswers`: the API compares its answers with its documentation and fails when they differ; for tests. */
   readonly http: { readonly host: string; readonly port: number; readonly checkAnswers: boolean };
@@ -44,6 +48,8 @@ export interface Config {
     readonly customersPerMinute: number;
   };
   readonly roles: ReadonlySet<Role>;
+  /** The format of log lines. Undefined: `pretty` on a terminal, `json` elsewhere. */
+  readonly logFormat: LogFormat | undefined;
   /** Where this process can be asked for its metrics, on the host of the API. Undefined: nowhere. */
   readonly metricsPort: number | undefined;
 }
@@ -97,6 +103,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       customersPerMinute: settings.integer('SIM_CUSTOMERS', 4, 0, 60_000),
     },
     roles: new Set(roles.filter(isRole)),
+    logFormat: settings.choice('LOG_FORMAT', LOG_FORMATS),
     metricsPort: settings.optionalInteger('METRICS_PORT', 1, MAX_METRICS_PORT),
   };
   if (config.auth.jwtSecret !== undefined && config.auth.jwksUrl !== undefined) {

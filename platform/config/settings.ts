@@ -42,6 +42,15 @@ export class Settings {
     return raw === 'true';
   }
 
+  /** @returns undefined where it is not set */
+  choice<T extends string>(name: string, choices: readonly T[]): T | undefined {
+    const raw = this.text(name);
+    if (raw === undefined) return undefined;
+    const chosen = choices.find((choice) => choice === raw);
+    if (chosen === undefined) this.mistakes.push(`${name} must be ${choices.join(' or ')}, not "${raw}"`);
+    return chosen;
+  }
+
   /** One URL, or several with commas between them. */
   url(name: string, protocols: readonly string[]): string | undefined {
     const raw = this.text(name);

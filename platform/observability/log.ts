@@ -1,4 +1,6 @@
-/** Log lines as JSON, one a line, on standard error. Standard output belongs to what a command answers. */
+/** Structured log lines: one JSON object a line, written through pino. */
+
+import { type Logger, pino } from 'pino';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 export type LogFields = Readonly<Record<string, unknown>>;
@@ -8,27 +10,49 @@ export interface Log {
   info(message: string, fields?: LogFields): void;
   warn(message: string, fields?: LogFields): void;
   error(message: string, fields?: LogFields): void;
-  /** A log whose lines carry these fields too. */
+  /** A child log: its lines carry these fields too. */
   with(fields: LogFields): Log;
 }
 
-/** `write` takes a finished line, `clock` gives milliseconds since 1970. */
+/**
+ * A log whose lines have `level`, `time` (ISO 8601), the fields, and `message`.
+ * @param write receives a finished line with its line end, in the same turn of the event loop
+ * @param clock milliseconds since 1970
+ * @param fields carried by every line
+ */
 export function createLog(write: (line: string) => void, clock: () => number, fields: LogFields = {}): Log {
-  const line = (level: LogLevel) => (message: string, more?: LogFields) => {
-    const entry = { time: new Date(clock()).toISOString(), level, message, ...fields, ...more };
-    write(`${JSON.stringify(entry, describeError)}\n`);
+  const options = {
+    level: 'debug',
+    base: fields,
+    messageKey: 'message',
+    timestamp: () => `,"time":"${new Date(clock()).toISOString()}"`,
+    formatters: { level: (level: string) => ({ level }), log: toPlainFields },
   };
+  // Written in this thread: lines of a worker thread get lost when the process ends.
+  return fromPino(pino(options, { write }));
+}
+
+function fromPino(logger: Logger): Log {
+  const writeAt =
+    (level: LogLevel) =>
+    (message: string, fields: LogFields = {}) =>
+      logger[level](fields, message);
   return {
-    debug: line('debug'),
-    info: line('info'),
-    warn: line('warn'),
-    error: line('error'),
-    with: (more) => createLog(write, clock, { ...fields, ...more }),
+    debug: writeAt('debug'),
+    info: writeAt('info'),
+    warn: writeAt('warn'),
+    error: writeAt('error'),
+    with: (fields) => fromPino(logger.child(fields)),
   };
 }
 
-/** JSON knows no errors: their text and their stack are what a reader needs. */
-function describeError(_key: string, value: unknown): unknown {
+function toPlainFields(fields: LogFields): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(fields).map(([key, value]) => [key, toPlain(value)]));
+}
+
+/** JSON has neither errors nor big integers: an error becomes its name, message and stack, a big integer its digits. */
+function toPlain(value: unknown): unknown {
   if (value instanceof Error) return { name: value.name, message: value.message, stack: value.stack };
+  if (Array.isArray(value)) return value.map(toPlain);
   return typeof value === 'bigint' ? value.toString() : value;
 }

@@ -43,6 +43,12 @@ test('four customers a minute walk up to the simulated fleet unless SIM_CUSTOMER
   ]);
 });
 
+test('log lines are json or pretty, and without a setting the terminal decides', () => {
+  expect(loadConfig({}).logFormat).toBeUndefined();
+  expect(loadConfig({ LOG_FORMAT: 'pretty' }).logFormat).toBe('pretty');
+  expect(mistakesOf({ LOG_FORMAT: 'text' })).toEqual(['LOG_FORMAT must be json or pretty, not "text"']);
+});
+
 test('every mistake is named, each with its setting', () => {
   const mistakes = mistakesOf({ FETCH_INTERVAL_MS: '0', SHARDS: '7-0', ROLES: 'api,fetching' });
   expect(mistakes.map((mistake) => mistake.split(' ')[0])).toEqual(

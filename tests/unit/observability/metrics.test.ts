@@ -1,9 +1,9 @@
 import { expect, test } from 'bun:test';
-import { ConfigError } from '../../platform/config/config.ts';
-import { Metrics, type Source, startMetrics } from '../../platform/observability/metrics.ts';
-import { freePort } from '../../platform/process/ports.ts';
-import { valuesOf } from '../support/metrics.ts';
-import { quietLog } from '../support/nats.ts';
+import { ConfigError } from '../../../platform/config/config.ts';
+import { Metrics, type Source, startMetrics } from '../../../platform/observability/metrics.ts';
+import { freePort } from '../../../platform/process/ports.ts';
+import { valuesOf } from '../../support/metrics.ts';
+import { quietLog } from '../../support/nats.ts';
 
 const FAMILIES = {
   shelves: { type: 'gauge', help: 'Shelves' },
