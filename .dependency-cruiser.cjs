@@ -8,7 +8,7 @@ const PRODUCTION = ['domain', 'platform', 'commands', ...PROGRAMS];
 /** What starts on its own: nothing has to import it. */
 const ENTRIES = ['^[^/]+/(main|cli)[.]ts$', '^commands/[^/]+[.]ts$', '^pinger/pool/worker[.]ts$'];
 /** Where the server reads a read model. */
-const QUERIES = '^projections/[^/]+/queries[./]';
+const QUERIES = '^projections/[^/]+/(queries[./]|details[.]ts$)';
 const READERS = [
   '^server/main[.]ts$',
   '^server/workers/workers[.]ts$',
@@ -97,11 +97,16 @@ module.exports = {
     },
     {
       name: 'domain-has-no-framework',
-      comment: 'schemas by typebox and the shard hash by node:crypto; nothing else comes from outside',
+      comment: 'schemas come from typebox, hashes from node:crypto and canonical JSON from canonicalize',
       severity: 'error',
       from: { path: folder('domain') },
       to: {
-        pathNot: [folder('domain'), 'node_modules/@sinclair/typebox/', '^(node:)?crypto$'],
+        pathNot: [
+          folder('domain'),
+          'node_modules/@sinclair/typebox/',
+          'node_modules/canonicalize/',
+          '^(node:)?crypto$',
+        ],
       },
     },
     {

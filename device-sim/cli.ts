@@ -1,6 +1,6 @@
 /** `./run sim`: runs a scenario on a fleet of its own against a running platform, and prints a report. */
 
-import { defaultConfiguration } from '../domain/configuration-values.ts';
+import { defaultConfiguration } from '../domain/configuration/default-configuration.ts';
 import { type Config, ConfigError, loadConfig } from '../platform/config/config.ts';
 import { processLog } from '../platform/observability/process-log.ts';
 import { parseArguments, type RunOptions, USAGE } from './cli/arguments.ts';

@@ -1,6 +1,6 @@
 /** The simulated fleet of `./run start` as a process. Prints `ready` once its control API answers. */
 
-import { defaultConfiguration } from '../domain/configuration-values.ts';
+import { defaultConfiguration } from '../domain/configuration/default-configuration.ts';
 import { ConfigError, loadConfig } from '../platform/config/config.ts';
 import { processLog } from '../platform/observability/process-log.ts';
 import { startControlApi } from './control/control-api.ts';

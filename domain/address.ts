@@ -1,5 +1,4 @@
-/** The address of a unit, as registered: `host:port`, an IPv6 host in brackets. */
-
+/** The address at which a unit is registered: `HOST:PORT`, with an IPv6 host in brackets. */
 export interface Address {
   readonly host: string;
   readonly port: number;
@@ -8,7 +7,7 @@ export interface Address {
 const ADDRESS = /^(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)):(\d{1,5})$/;
 const MAX_PORT = 65_535;
 
-/** Reads an address; `undefined` when it is none. */
+/** Parses an address; `undefined` when the text has another form. */
 export function parseAddress(text: string): Address | undefined {
   const match = ADDRESS.exec(text);
   const host = match?.[1] ?? match?.[2];

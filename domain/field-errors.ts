@@ -1,19 +1,27 @@
-/** Turns what a schema says of a value into errors that name the fields, in words. */
+/** Errors that name the fields of a request: what a refusal carries, and the conversion of TypeBox's errors into it. */
 
 import type { TSchema } from '@sinclair/typebox';
 import { type ValueError, ValueErrorType } from '@sinclair/typebox/errors';
-import type { FieldError } from './refusal.ts';
 
-/** Errors that one answer names; a body that is wrong all over is not explained to the last field. */
+/** Bound on the errors of one answer, for a body in which nearly every field is invalid. */
 const MAX_FIELD_ERRORS = 100;
 
-/** `prefix` is the part of the request, such as `/query`; the body has none. */
+export interface FieldError {
+  /** JSON pointer of the field, such as `/from`. */
+  readonly path: string;
+  readonly message: string;
+}
+
+/**
+ * Converts TypeBox's errors to one error a field.
+ * `prefix` is the part of the request that was checked, such as `/query`; the body has none.
+ */
 export function fieldErrorsOf(errors: Iterable<ValueError>, prefix = ''): FieldError[] {
   const fields = new Map<string, string>();
   for (const error of errors) {
     if (fields.size >= MAX_FIELD_ERRORS) break;
     const path = `${prefix}${error.path}` || '/';
-    // The first error of a field says most; those that follow repeat it in other words.
+    // TypeBox reports the most specific error of a field first.
     if (!fields.has(path)) fields.set(path, fieldMessage(error));
   }
   return [...fields].map(([path, message]) => ({ path, message }));

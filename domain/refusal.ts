@@ -1,4 +1,4 @@
-/** A decision that says no. Terminal: asking again with the same state gives the same answer. */
+import type { FieldError } from './field-errors.ts';
 
 export type RefusalKind =
   | 'validation'
@@ -9,12 +9,7 @@ export type RefusalKind =
   | 'precondition-failed'
   | 'unit-offline';
 
-export interface FieldError {
-  /** JSON pointer of the field, such as `/from`. */
-  readonly path: string;
-  readonly message: string;
-}
-
+/** The refusal of a command. It is terminal: the same command on the same state is refused again. */
 export class Refusal extends Error {
   override readonly name = 'Refusal';
 

@@ -1,19 +1,19 @@
-/** The words that every schema is built from: names, sizes, times and money. */
+/** The schemas and types from which events, commands and requests are built: names, sizes, times and money. */
 
 import { type Static, Type } from '@sinclair/typebox';
 
 export const UNIT_NAME_PATTERN = '^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$';
 const LOCKER_ID_PATTERN = '^[A-Za-z0-9][A-Za-z0-9_-]{0,15}$';
-/** Days that there are: of every year, and the 29th of February of leap years. Postgres keeps no other, and no year 0. */
+/** The days that exist, without the 29th of February. Postgres stores no other days, and no year 0. */
 const DAY_PATTERN =
   '(?!0000)\\d{4}-((0[13578]|1[02])-(0[1-9]|[12]\\d|3[01])|(0[469]|11)-(0[1-9]|[12]\\d|30)|02-(0[1-9]|1\\d|2[0-8]))';
 const LEAP_DAY_PATTERN = '(\\d\\d(0[48]|[2468][048]|[13579][26])|(0[48]|[2468][048]|[13579][26])00)-02-29';
-/** RFC 3339 in UTC, with or without fractions of a second: what passes, `Date.parse` can read and Postgres can keep. */
+/** RFC 3339 in UTC, with up to nine fractional digits. `Date.parse` reads and Postgres stores every time that matches. */
 const INSTANT_PATTERN = `^(${DAY_PATTERN}|${LEAP_DAY_PATTERN})T([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,9})?Z$`;
 
-/** Longest free text (reasons, messages, names for people) that an event carries. */
+/** Bound on a free text (a reason, a message, a display name) of an event, in UTF-16 code units. */
 export const MAX_TEXT_LENGTH = 500;
-/** Most lockers that one unit may have. */
+/** Bound on the lockers of one unit. */
 export const MAX_LOCKERS_PER_UNIT = 1_000;
 
 export const UnitName = Type.String({ pattern: UNIT_NAME_PATTERN, description: 'unique name of a unit' });
@@ -23,14 +23,14 @@ export const Uuid = Type.String({
   pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$',
   description: 'a UUID in lower case',
 });
-/** What a machine chose as a name for something: an epoch, a boot, a hash. */
+/** An identifier that a unit chooses, such as an epoch, a boot id or a hash: 1 to 100 printable ASCII characters. */
 export const Token = Type.String({ pattern: '^[!-~]{1,100}$' });
 export const Text = Type.String({ maxLength: MAX_TEXT_LENGTH });
 export const Currency = Type.String({ pattern: '^[A-Z]{3}$', description: 'ISO 4217' });
 export const LockerSize = Type.Union([Type.Literal('S'), Type.Literal('M'), Type.Literal('L'), Type.Literal('XL')]);
 export type LockerSize = Static<typeof LockerSize>;
 
-/** From small to large: whatever fits a size fits every later one. */
+/** All sizes from small to large: luggage that fits a locker also fits every locker of a later size. */
 export const LOCKER_SIZES: readonly LockerSize[] = ['S', 'M', 'L', 'XL'];
 
 export const Money = Type.Object({
@@ -44,17 +44,17 @@ export type Locker = Static<typeof Locker>;
 
 const INSTANT = new RegExp(INSTANT_PATTERN);
 
-/** Whether this is an RFC 3339 time in UTC as units and clients write it. */
+/** Whether a value is an RFC 3339 time in UTC, in the form that `Instant` accepts. */
 export function isInstant(text: unknown): text is string {
   return typeof text === 'string' && INSTANT.test(text);
 }
 
-/** Milliseconds since 1970 of an RFC 3339 time. */
+/** Milliseconds since 1970 of an RFC 3339 time; NaN when the text is no time. */
 export function toMs(instant: string): number {
   return Date.parse(instant);
 }
 
-/** RFC 3339 UTC with milliseconds, the form in which the platform writes every time. */
+/** RFC 3339 in UTC with milliseconds, the form in which the platform writes every time. @throws RangeError for NaN */
 export function toInstant(ms: number): string {
   return new Date(ms).toISOString();
 }

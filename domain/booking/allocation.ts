@@ -1,14 +1,15 @@
-/** Which locker is free when: in service, not promised to anybody else, and not taken at the screen. */
+/** Which lockers of a unit are free for a period: in service, not reserved, and not occupied by a rental. */
 
 import type { DeviceLocker, DeviceState, Rental } from '../device/device.ts';
 import type { RegisteredLocker } from '../registry/registry.ts';
-import type { UnitState } from '../unit/unit.ts';
 import { LOCKER_SIZES, type LockerSize, toInstant, toMs } from '../vocabulary.ts';
+import type { BookingContext } from './context.ts';
 import { isFinished, type Reservation } from './reservation.ts';
 
-/** A rental that is over its time still sits in its locker; this much longer, nobody else is promised it. */
+/** How long from now an overdue rental is expected to occupy its locker still; the platform promises the locker later only. */
 export const OVERDUE_ALLOWANCE_MS = 30 * 60_000;
 
+/** A period of time, `[fromMs, untilMs)`, in milliseconds since 1970. */
 export interface Period {
   readonly fromMs: number;
   readonly untilMs: number;
@@ -22,56 +23,59 @@ export function periodOf(reservation: Reservation): Period {
   return { fromMs: toMs(reservation.from), untilMs: toMs(reservation.until) };
 }
 
-/** Whether a reservation keeps others from its locker at this moment. A hold that has run out binds nothing. */
+/** Whether a reservation blocks its locker for other customers now. A hold that has run out does not. */
 export function blocksLocker(reservation: Reservation, nowMs: number): boolean {
   if (isFinished(reservation)) return false;
   return reservation.status !== 'held' || nowMs < toMs(reservation.holdExpiresAt);
 }
 
-/** The end of a use as planned, or, once that has passed, as far as nobody else should be promised the locker. */
+/** When a usage is expected to end: as planned, or, when it is overdue, after the allowance from now. */
 function expectedEnd(plannedMs: number, nowMs: number): number {
   return plannedMs > nowMs ? plannedMs : nowMs + OVERDUE_ALLOWANCE_MS;
 }
 
-/** The time that a reservation takes up: beyond `until` while its customer has not given the locker back. */
+/** The period for which a reservation blocks its locker; that of an overdue reservation reaches beyond `until`. */
 export function blockedPeriod(reservation: Reservation, nowMs: number): Period {
   const period = periodOf(reservation);
   if (reservation.status !== 'active') return period;
   return { fromMs: period.fromMs, untilMs: expectedEnd(period.untilMs, nowMs) };
 }
 
-/** The time that the rental in a locker takes up, if one runs there. */
+/** The period for which the rental in a locker occupies it; `undefined` when the locker has no rental. */
 export function rentalPeriod(locker: DeviceLocker | undefined, nowMs: number): Period | undefined {
   const rental = locker?.rental;
   if (rental === undefined) return undefined;
   return { fromMs: toMs(rental.startedAt), untilMs: expectedEnd(toMs(rental.until), nowMs) };
 }
 
-/**
- * The rental of somebody else that stands in the way of a reservation. `overdue`: it was to end before the reservation
- * begins, so that its customer may be about to leave.
- */
+/** A rental of another customer in the locker and the period of a reservation. */
+export interface ConflictingRental {
+  readonly rental: Rental;
+  /** Whether the rental should have ended before the reservation begins, so that its customer may leave any moment. */
+  readonly isOverdue: boolean;
+}
+
 export function conflictingRental(
   device: DeviceState,
   reservation: Reservation,
   nowMs: number,
-): { readonly rental: Rental; readonly overdue: boolean } | undefined {
+): ConflictingRental | undefined {
   const locker = device.lockers[reservation.locker];
   const occupied = rentalPeriod(locker, nowMs);
   if (locker?.rental === undefined || occupied === undefined) return undefined;
   if (locker.rental.reservationId === reservation.id) return undefined;
   const period = periodOf(reservation);
   if (period.untilMs <= nowMs || !overlaps(occupied, period)) return undefined;
-  return { rental: locker.rental, overdue: toMs(locker.rental.until) <= period.fromMs };
+  return { rental: locker.rental, isOverdue: toMs(locker.rental.until) <= period.fromMs };
 }
 
 /**
- * Which of some lockers of a unit are free for a whole period, in their order.
- * `except` names a reservation that is not counted against itself.
+ * The candidates that are free for a whole period, in their order. The reservation with the id `except` does not count:
+ * settlement looks for another locker for it.
  */
 export function freeLockers(
   candidates: readonly RegisteredLocker[],
-  state: UnitState,
+  state: BookingContext,
   period: Period,
   nowMs: number,
   except?: string,
@@ -80,22 +84,20 @@ export function freeLockers(
   const [from, until] = [toInstant(period.fromMs), toInstant(period.untilMs)];
   for (const reservation of state.booking.open) {
     if (!free.has(reservation.locker)) continue;
-    // Reservations carry the platform's own form of time, whose order as text is its order in time: most of a busy unit's
-    // reservations lie elsewhere, and are passed over without reading a clock.
-    const isElsewhere = reservation.from >= until || reservation.until <= from;
-    if (isElsewhere && reservation.status !== 'active') continue;
+    // Comparing the times as text is safe because the platform writes them all in one form, and it avoids parsing the
+    // times of the many reservations of a busy unit that lie outside the period.
+    const isOutside = reservation.from >= until || reservation.until <= from;
+    if (isOutside && reservation.status !== 'active') continue;
     if (reservation.id === except || !blocksLocker(reservation, nowMs)) continue;
     if (overlaps(blockedPeriod(reservation, nowMs), period)) free.delete(reservation.locker);
   }
   return [...free.values()].filter((locker) => {
-    const device = state.device.lockers[locker.id];
-    if (except !== undefined && device?.rental?.reservationId === except) return true;
-    const rental = rentalPeriod(device, nowMs);
+    const rental = rentalPeriod(state.device.lockers[locker.id], nowMs);
     return rental === undefined || !overlaps(rental, period);
   });
 }
 
-/** The smallest free locker that holds what fits `size`. */
+/** The first of the smallest lockers that have at least a size. */
 export function smallestFittingLocker(
   lockers: readonly RegisteredLocker[],
   size: LockerSize,

@@ -10,7 +10,7 @@
  */
 
 import type { EventOf } from '../events/catalogue.ts';
-import type { EventDraft } from '../events/envelope.ts';
+import type { EventDraft } from '../events/drafts.ts';
 import type { LockerSize, Money } from '../vocabulary.ts';
 
 /** Finished reservations that a unit's state still knows, so that a late command gets its reason and not a 404. */
@@ -39,9 +39,9 @@ export interface Reservation {
   readonly startedAt?: string;
   readonly endedAt?: string;
   /** Ids of the commands that changed it, oldest first; those that open doors stand in `opens`. */
-  readonly commands: readonly string[];
+  readonly commandIds: readonly string[];
   /** What came of the requests to open it: by command id, `pending` until answered. */
-  readonly opens: Readonly<Record<string, string>>;
+  readonly openResults: Readonly<Record<string, string>>;
 }
 
 /** What the fold needs of an event: the facts, when it occurred, and the command that caused it. */
@@ -99,8 +99,8 @@ function newReservation(data: EventOf<'ReservationHeld'>): Reservation {
     holdExpiresAt,
     price,
     unitAck: 'pending',
-    commands: [],
-    opens: {},
+    commandIds: [],
+    openResults: {},
   };
 }
 
@@ -128,9 +128,12 @@ function applyEvent(reservation: Reservation, event: BookingEvent): Reservation 
     case 'ReservationCompleted':
       return { ...reservation, status: 'completed', endedAt: event.data.endedAt };
     case 'LockerOpenRequested':
-      return { ...reservation, opens: withOpen(reservation.opens, event.data.commandId, 'pending') };
+      return { ...reservation, openResults: withOpen(reservation.openResults, event.data.commandId, 'pending') };
     case 'LockerOpenAnswered':
-      return { ...reservation, opens: withOpen(reservation.opens, event.data.commandId, event.data.result) };
+      return {
+        ...reservation,
+        openResults: withOpen(reservation.openResults, event.data.commandId, event.data.result),
+      };
     default:
       return reservation;
   }
@@ -156,11 +159,11 @@ function withoutIndex(reservations: readonly Reservation[], at: number): readonl
 /** With the command that caused the event; those that open doors stand in `opens`. */
 function withCommand(reservation: Reservation, { type, causationid }: BookingEvent): Reservation {
   const isOpening = type === 'LockerOpenRequested' || type === 'LockerOpenAnswered';
-  if (causationid === undefined || isOpening || reservation.commands.includes(causationid)) return reservation;
-  return { ...reservation, commands: [...reservation.commands, causationid].slice(-MAX_REMEMBERED_COMMANDS) };
+  if (causationid === undefined || isOpening || reservation.commandIds.includes(causationid)) return reservation;
+  return { ...reservation, commandIds: [...reservation.commandIds, causationid].slice(-MAX_REMEMBERED_COMMANDS) };
 }
 
-function withOpen(opens: Reservation['opens'], commandId: string, result: string): Reservation['opens'] {
+function withOpen(opens: Reservation['openResults'], commandId: string, result: string): Reservation['openResults'] {
   const entries = Object.entries({ ...opens, [commandId]: result });
   return Object.fromEntries(entries.slice(-MAX_REMEMBERED_COMMANDS));
 }

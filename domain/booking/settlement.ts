@@ -1,22 +1,23 @@
 /**
- * What follows from the clock and from what the unit reported: one decision that brings the bookings of a unit in line.
- * It is what the reactor takes after every fact and every timer. Taken twice, it finds nothing to do the second time.
+ * The decision that brings the bookings of a unit in line with the clock and with what the unit reported. The reactor takes
+ * it after every commit of a unit's log and after every timer. It is idempotent: right after it, it decides nothing.
  */
 
-import type { EventDraft } from '../events/envelope.ts';
+import { usageOf } from '../device/unit-log.ts';
+import type { EventDraft } from '../events/drafts.ts';
 import type { RegisteredUnit } from '../registry/registry.ts';
-import { type UnitState, usageOf } from '../unit/unit.ts';
 import { toInstant, toMs } from '../vocabulary.ts';
 import { conflictingRental, freeLockers, OVERDUE_ALLOWANCE_MS, periodOf, smallestFittingLocker } from './allocation.ts';
+import type { BookingContext } from './context.ts';
 import { allReservations, evolveBooking, findReservation, type Reservation } from './reservation.ts';
 
 /**
- * A confirmed reservation that nobody used is given up this long after its period: a unit that was cut off may bring the
- * proof of use that late.
+ * How long after its period a confirmed reservation without a reported usage expires as a no-show. A unit that was offline
+ * has this long to report that the customer came.
  */
 export const NO_SHOW_GRACE_MS = 24 * 60 * 60_000;
 
-/** When time alone will next change a reservation: the end of a hold, or of the wait for a no-show. */
+/** When a reservation expires unless a customer or the unit acts before: a hold at its end, a confirmed one as a no-show. */
 export function expiryAtMs(reservation: Reservation): number | undefined {
   if (reservation.status === 'held') return toMs(reservation.holdExpiresAt);
   if (reservation.status === 'confirmed') return toMs(reservation.until) + NO_SHOW_GRACE_MS;
@@ -24,10 +25,10 @@ export function expiryAtMs(reservation: Reservation): number | undefined {
 }
 
 /**
- * Follows what the unit reported, expires what is due, and then resolves conflicts with rentals at the screen: what has
- * just ended makes room, and what has just moved takes it.
+ * Adopts the usage that the unit reported, expires reservations and then resolves conflicts with walk-up rentals. Conflicts
+ * come last because expiries free lockers, and each moved reservation takes the locker that it moves to.
  */
-export function settleBookings(state: UnitState, nowMs: number): EventDraft[] {
+export function settleBookings(state: BookingContext, nowMs: number): EventDraft[] {
   const { registry } = state;
   if (registry.status === 'unregistered') return [];
   const settled = settleEach(
@@ -41,12 +42,12 @@ export function settleBookings(state: UnitState, nowMs: number): EventDraft[] {
   return [...settled.drafts, ...resolved.drafts];
 }
 
-/** Takes one decision after another, each on the state that those before it leave behind. */
+/** Decides on one reservation after another; each decision sees the drafts of those before it. */
 function settleEach(
-  state: UnitState,
+  state: BookingContext,
   nowMs: number,
-  decide: (state: UnitState, reservation: Reservation) => readonly EventDraft[],
-): { readonly state: UnitState; readonly drafts: readonly EventDraft[] } {
+  decide: (state: BookingContext, reservation: Reservation) => readonly EventDraft[],
+): { readonly state: BookingContext; readonly drafts: readonly EventDraft[] } {
   const time = toInstant(nowMs);
   const drafts: EventDraft[] = [];
   let present = state;
@@ -59,50 +60,68 @@ function settleEach(
   return { state: present, drafts };
 }
 
-/** The unit as it would be if this were decided at that time, RFC 3339: nothing is recorded. */
-export function withDrafts(state: UnitState, drafts: readonly EventDraft[], time: string): UnitState {
+/** The unit as it would be if the drafts were recorded at `time`, RFC 3339. Nothing is recorded. */
+export function withDrafts<S extends BookingContext>(state: S, drafts: readonly EventDraft[], time: string): S {
   if (drafts.length === 0) return state;
   const booking = drafts.reduce((folded, draft) => evolveBooking(folded, { ...draft, time }), state.booking);
   return { ...state, booking };
 }
 
 /**
- * The unit is right about what was used where and when, whatever the platform had decided meanwhile: also a reservation
- * that was given up here and redeemed there is in use. `undefined` when it says nothing about this one.
+ * Adopts how the unit reported that a reservation was used. The unit decides: a reservation that the platform cancelled,
+ * expired or rejected becomes active when the unit reports its usage. `undefined` when no usage is reported, or when the
+ * reservation is completed.
  */
-export function reconcileUsage(state: UnitState, reservation: Reservation): EventDraft[] | undefined {
+export function reconcileUsage(state: BookingContext, reservation: Reservation): EventDraft[] | undefined {
   const { id, locker, status } = reservation;
   if (status === 'completed') return undefined;
-  const use = usageOf(state, id);
-  if (use === undefined) return undefined;
+  const usage = usageOf(state, id);
+  if (usage === undefined) return undefined;
   const drafts: EventDraft[] = [];
   if (status !== 'active') {
-    const data = { reservationId: id, locker: use.locker, startedAt: use.startedAt };
-    drafts.push({ type: 'ReservationStarted', locker: use.locker, data });
+    const data = { reservationId: id, locker: usage.locker, startedAt: usage.startedAt };
+    drafts.push({ type: 'ReservationStarted', locker: usage.locker, data });
   }
-  if (use.endedAt !== undefined) {
-    const data = { reservationId: id, endedAt: use.endedAt, endedBy: 'unit' as const };
-    drafts.push({ type: 'ReservationCompleted', locker: use.locker, data });
-  } else if (status === 'active' && use.locker !== locker) {
+  if (usage.endedAt !== undefined) {
+    const data = { reservationId: id, endedAt: usage.endedAt, endedBy: 'unit' as const };
+    drafts.push({ type: 'ReservationCompleted', locker: usage.locker, data });
+  } else if (status === 'active' && usage.locker !== locker) {
     const lockers = state.registry.status === 'unregistered' ? [] : state.registry.lockers;
-    const size = lockers.find((candidate) => candidate.id === use.locker)?.size ?? reservation.size;
-    const reason = `The unit gave locker ${use.locker}.`;
-    const data = { reservationId: id, fromLocker: locker, toLocker: use.locker, size, reason };
-    drafts.push({ type: 'ReservationMoved', locker: use.locker, data });
+    const size = lockers.find((candidate) => candidate.id === usage.locker)?.size ?? reservation.size;
+    const reason = `The unit assigned locker ${usage.locker}.`;
+    const data = { reservationId: id, fromLocker: locker, toLocker: usage.locker, size, reason };
+    drafts.push({ type: 'ReservationMoved', locker: usage.locker, data });
   }
   return drafts;
 }
 
+/**
+ * The unit with all reported usage adopted. A view of the past shows a reservation as used from the moment at which the
+ * unit used it, although the platform decides so only when the report arrives.
+ */
+export function withReportedUsage<S extends BookingContext>(state: S, atMs: number): S {
+  const time = toInstant(atMs);
+  return allReservations(state.booking).reduce(
+    (present, reservation) => withDrafts(present, reconcileUsage(present, reservation) ?? [], time),
+    state,
+  );
+}
+
 function expireReservation(reservation: Reservation, nowMs: number): EventDraft[] {
   const { id, locker, status } = reservation;
-  const dueAt = expiryAtMs(reservation);
-  if (dueAt === undefined || nowMs < dueAt) return [];
+  const expiresAtMs = expiryAtMs(reservation);
+  if (expiresAtMs === undefined || nowMs < expiresAtMs) return [];
   const reason = status === 'held' ? 'hold' : 'no-show';
   return [{ type: 'ReservationExpired', locker, data: { reservationId: id, reason } }];
 }
 
-/** The unit is right: a reservation whose locker was taken at the screen moves, or is given up. */
-function resolveConflict(unit: RegisteredUnit, state: UnitState, { id }: Reservation, nowMs: number): EventDraft[] {
+/** Moves a reservation whose locker a walk-up rental occupies to a free locker, or rejects it when none is free. */
+function resolveConflict(
+  unit: RegisteredUnit,
+  state: BookingContext,
+  { id }: Reservation,
+  nowMs: number,
+): EventDraft[] {
   const reservation = findReservation(state.booking, id);
   if (reservation === undefined || (reservation.status !== 'held' && reservation.status !== 'confirmed')) return [];
   const conflicting = conflictingRental(state.device, reservation, nowMs);
@@ -112,10 +131,10 @@ function resolveConflict(unit: RegisteredUnit, state: UnitState, { id }: Reserva
   const period = periodOf(reservation);
   const target = smallestFittingLocker(freeLockers(unit.lockers, state, period, nowMs, id), bookedSize);
   const conflict = { reservationId: id, locker, rentalId: conflicting.rental.rentalId };
-  const reason = `Locker ${locker} was taken at the screen.`;
+  const reason = `A walk-up rental occupies locker ${locker}.`;
   if (target === undefined) {
-    // Whoever is over time may still go before it is too late; a reservation that was given up does not come back.
-    if (conflicting.overdue && nowMs < period.fromMs + OVERDUE_ALLOWANCE_MS) return [];
+    // A rejection is final, so an overdue rental gets its allowance to end before the reservation is rejected.
+    if (conflicting.isOverdue && nowMs < period.fromMs + OVERDUE_ALLOWANCE_MS) return [];
     return [
       { type: 'ReservationConflictDetected', locker, data: { ...conflict, resolution: 'rejected' } },
       { type: 'ReservationRejected', locker, data: { reservationId: id, reason } },

@@ -3,18 +3,15 @@
  * pushes, what units say that they run, and when a push is due.
  */
 
-import {
-  type ConfigurationValues,
-  configurationHash,
-  isSameHash,
-  validateConfiguration,
-} from '../configuration-values.ts';
-import type { EventDraft } from '../events/envelope.ts';
+import type { ConfigurationValues } from '../configuration-values.ts';
+import type { EventDraft } from '../events/drafts.ts';
 import { Refusal } from '../refusal.ts';
 import { requireUnit } from '../registry/registry.ts';
-import type { UnitState } from '../unit/unit.ts';
 import { MAX_TEXT_LENGTH, toInstant, toMs } from '../vocabulary.ts';
-import { type ChangeMode, requireConfigured } from './state.ts';
+import { type ChangeMode, requireConfigured } from './configuration.ts';
+import { configurationHash, isSameHash } from './configuration-hash.ts';
+import type { ConfigurationContext } from './context.ts';
+import { validateConfiguration } from './validation.ts';
 
 /** How long whoever wanted a change live has to send it before the queue does. */
 export const LIVE_GRACE_MS = 10_000;
@@ -38,10 +35,10 @@ export interface ConfigurationChange {
  * Wants other values on a unit. What is wanted already changes nothing, unless the unit has rejected it: then it is wanted anew.
  * Refused: `not-found`, `precondition-failed`, `validation` (paths below `/values`), `unit-offline`.
  */
-export function changeConfiguration(state: UnitState, change: ConfigurationChange): EventDraft[] {
+export function changeConfiguration(state: ConfigurationContext, change: ConfigurationChange): EventDraft[] {
   requireUnit(state.registry);
   const configuration = requireConfigured(state.configuration);
-  const { desired, commands, status } = configuration;
+  const { desired, commandIds: commands, status } = configuration;
   const { commandId, values, expectedVersion, ifOffline = 'refuse' } = change;
   if (commands.includes(commandId)) return [];
   if (expectedVersion !== undefined && expectedVersion !== desired.version) {
@@ -61,15 +58,15 @@ export function changeConfiguration(state: UnitState, change: ConfigurationChang
 
 /** Wants again what was wanted before a version, as long as that one is wanted and the unit has not proved it. */
 export function withdrawChange(
-  state: UnitState,
-  { version, former }: { readonly version: number; readonly former: ConfigurationValues },
+  state: ConfigurationContext,
+  { version, former: previous }: { readonly version: number; readonly former: ConfigurationValues },
 ): EventDraft[] {
   const { configuration, registry } = state;
   if (registry.status !== 'registered' || configuration.status === 'unconfigured') return [];
   const { desired, status, reported } = configuration;
   const isProved = status === 'applied' || (reported !== undefined && isSameHash(reported.hash, desired.hash));
   if (desired.version !== version || isProved) return [];
-  const data = { version: version + 1, hash: configurationHash(former), values: former, mode: 'queued' as const };
+  const data = { version: version + 1, hash: configurationHash(previous), values: previous, mode: 'queued' as const };
   return [{ type: 'ConfigurationChanged', data }];
 }
 
@@ -83,7 +80,7 @@ export type PushOutcome =
 
 /** Records what came of pushing a version. What is no longer wanted, or proved already, needs no record. */
 export function recordPushOutcome(
-  state: UnitState,
+  state: ConfigurationContext,
   push: {
     readonly version: number;
     readonly outcome: PushOutcome;
@@ -130,12 +127,12 @@ function retryDelayMs(retryScheduleS: readonly number[], attempt: number): numbe
  * `hash`: whole, or its first letters. `atMs`: when it said so, or was asked, on the platform's clock.
  */
 export function recordReportedHash(
-  state: UnitState,
+  state: ConfigurationContext,
   { hash, atMs }: { readonly hash: string; readonly atMs: number },
 ): EventDraft[] {
   const { configuration, registry } = state;
   if (registry.status !== 'registered' || configuration.status === 'unconfigured') return [];
-  const { status, desired, wantedAt, mode, reported } = configuration;
+  const { status, desired, desiredSince: wantedAt, mode, reported } = configuration;
   const { version } = desired;
   if (isSameHash(hash, desired.hash)) {
     // From before the change it says what ran then, which may have been the same values once.
@@ -159,7 +156,7 @@ function toPrintableToken(text: string): string {
  * When the wanted configuration is to be pushed next, milliseconds since 1970, `-Infinity` for at once. `undefined`: not before
  * something changes. Only a unit that is online is sent anything, and its coming online is an occasion.
  */
-export function nextPushAtMs({ registry, connectivity, configuration }: UnitState): number | undefined {
+export function nextPushAtMs({ registry, connectivity, configuration }: ConfigurationContext): number | undefined {
   if (registry.status !== 'registered' || registry.credentialsRevoked || connectivity.status !== 'online')
     return undefined;
   switch (configuration.status) {
@@ -168,7 +165,7 @@ export function nextPushAtMs({ registry, connectivity, configuration }: UnitStat
       return Number.NEGATIVE_INFINITY;
     case 'pending':
       // The one of the registration is what units come with: it is sent when they say that they run another.
-      return configuration.mode === undefined ? undefined : toMs(configuration.wantedAt) + LIVE_GRACE_MS;
+      return configuration.mode === undefined ? undefined : toMs(configuration.desiredSince) + LIVE_GRACE_MS;
     case 'failed': {
       const { pushedAt, nextAttemptAt } = configuration;
       const isBackSince = pushedAt !== undefined && toMs(connectivity.since) > toMs(pushedAt);

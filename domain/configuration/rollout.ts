@@ -8,8 +8,11 @@
  */
 
 import { type Static, Type } from '@sinclair/typebox';
-import { ConfigurationValues, defaultConfiguration, validateConfiguration } from '../configuration-values.ts';
-import { type FieldError, Refusal } from '../refusal.ts';
+import { ConfigurationValues } from '../configuration-values.ts';
+import type { FieldError } from '../field-errors.ts';
+import { Refusal } from '../refusal.ts';
+import { defaultConfiguration } from './default-configuration.ts';
+import { validateConfiguration } from './validation.ts';
 
 const MAX_UNITS_PER_MINUTE = 60_000;
 const MAX_WAVES = 20;
@@ -85,10 +88,10 @@ export type RolloutAction = 'pause' | 'resume' | 'abort';
  * Refused: `precondition-failed` when the rollout is over, or on its way there.
  */
 export function statusAfterAction(status: RolloutStatus, action: RolloutAction): RolloutStatus {
-  const wanted = ({ pause: 'paused', resume: 'running', abort: 'aborting' } as const)[action];
-  const isThere = status === wanted || (action === 'abort' && status === 'aborted');
+  const target = ({ pause: 'paused', resume: 'running', abort: 'aborting' } as const)[action];
+  const isThere = status === target || (action === 'abort' && status === 'aborted');
   if (isThere) return status;
-  if (status === 'running' || status === 'paused') return wanted;
+  if (status === 'running' || status === 'paused') return target;
   throw new Refusal('precondition-failed', `The rollout is ${status}.`);
 }
 

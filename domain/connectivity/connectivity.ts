@@ -1,16 +1,16 @@
 /**
- * Whether a unit answers, as the log knows it.
+ * Whether a unit is online, as its `connectivity` events record it.
  *
- *   never-seen ──proof──▶ online ──misses──▶ offline
- *                           ▲                   │
- *                           └──────proof────────┘
+ *   never-seen ──proof of life──▶ online ──missed pings──▶ offline
+ *                                   ▲                        │
+ *                                   └─────proof of life──────┘
  */
 
 import type { EventOf, KnownEvent } from '../events/catalogue.ts';
-import type { EventDraft } from '../events/envelope.ts';
+import type { EventDraft } from '../events/drafts.ts';
 import { toMs } from '../vocabulary.ts';
 
-/** How often units prove that they are there when nobody asks. */
+/** How often a unit sends a heartbeat. */
 export const HEARTBEAT_INTERVAL_MS = 30_000;
 
 export type Connectivity =
@@ -31,7 +31,7 @@ export function evolveConnectivity(state: Connectivity, event: KnownEvent): Conn
   }
 }
 
-/** A unit proved that it answers. */
+/** Records that a unit gave a proof of life. Decides nothing for a unit that is online. */
 export function markUnitOnline(
   state: Connectivity,
   evidence: EventOf<'UnitWentOnline'>['evidence'],
@@ -43,7 +43,10 @@ export function markUnitOnline(
   return [{ type: 'UnitWentOnline', data: { evidence, awayMs } }];
 }
 
-/** A unit missed `missedPings` in a row; its last proof of life was at `lastProofAt`. */
+/**
+ * Records that a unit missed the number of pings in a row at which the pinger calls it offline. `lastProofAt`, RFC 3339, is
+ * the time of its last proof of life. Decides nothing for a unit that is not online.
+ */
 export function markUnitOffline(state: Connectivity, missedPings: number, lastProofAt: string): EventDraft[] {
   if (state.status !== 'online') return [];
   return [{ type: 'UnitWentOffline', data: { lastProofAt, missedPings } }];

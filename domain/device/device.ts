@@ -8,19 +8,9 @@
  */
 
 import type { EventOf, EventType, KnownEvent } from '../events/catalogue.ts';
-import { lockerOfSubject } from '../events/envelope.ts';
-import { toMs } from '../vocabulary.ts';
+import { lockerOfSubject } from '../events/cloud-event.ts';
 import { type ClockStamp, correctedInstant, occurredAt } from './unit-clock.ts';
-
-/** Uses that are remembered after they ended, however long ago that was. */
-const MIN_REMEMBERED_USES = 64;
-/** Most that are remembered, also when they all ended lately: as many as one batch of a unit can report. */
-const MAX_REMEMBERED_USES = 500;
-/**
- * Uses that ended this long before the newest are old. Their bookings are closed: a confirmed reservation that is not
- * known to be used is given up after as long (`NO_SHOW_GRACE_MS`).
- */
-const USE_MEMORY_MS = 24 * 60 * 60_000;
+import { endUsage, findUsage, type ReservationUsage, rememberUsage } from './usage.ts';
 
 export interface Rental {
   readonly rentalId: string;
@@ -34,18 +24,6 @@ export interface DeviceLocker {
   readonly rental?: Rental;
 }
 
-/** How a reservation was used at the unit. */
-export interface Usage {
-  readonly startedAt: string;
-  readonly locker: string;
-  readonly endedAt?: string;
-}
-
-/** A use that is remembered. */
-export interface ReservationUsage extends Usage {
-  readonly reservationId: string;
-}
-
 export interface DeviceState {
   /** Last recorded seq by epoch. */
   readonly epochs: Readonly<Record<string, number>>;
@@ -53,14 +31,14 @@ export interface DeviceState {
   readonly epoch?: string;
   readonly lockers: Readonly<Record<string, DeviceLocker>>;
   /** In the order in which they were told of last, one for each reservation. */
-  readonly uses: readonly ReservationUsage[];
+  readonly usages: readonly ReservationUsage[];
   /** Hash of the configuration that the unit last said in its log it runs, and when. */
-  readonly runs?: { readonly hash: string; readonly at: string };
+  readonly reportedConfiguration?: { readonly hash: string; readonly at: string };
   /** When the newest event of the present epoch occurred. */
   readonly lastEventAt?: string;
 }
 
-export const UNREPORTED_DEVICE: DeviceState = { epochs: {}, lockers: {}, uses: [] };
+export const UNREPORTED_DEVICE: DeviceState = { epochs: {}, lockers: {}, usages: [] };
 
 type KnownEventOf<T extends EventType> = Extract<KnownEvent, { readonly type: T }>;
 
@@ -140,9 +118,9 @@ function startRental(state: DeviceState, locker: string, event: KnownEventOf<'Re
   const lockers = { ...state.lockers, [locker]: { ...before, rental } };
   // A locker has one rental: whoever was in it before is gone, even if that was never told.
   const uses =
-    before.rental?.rentalId === rentalId ? state.uses : endUsage(state.uses, before.rental?.reservationId, time);
-  if (reservationId === undefined) return { ...state, lockers, uses };
-  return { ...state, lockers, uses: rememberUsage(uses, { reservationId, startedAt: time, locker }) };
+    before.rental?.rentalId === rentalId ? state.usages : endUsage(state.usages, before.rental?.reservationId, time);
+  if (reservationId === undefined) return { ...state, lockers, usages: uses };
+  return { ...state, lockers, usages: rememberUsage(uses, { reservationId, startedAt: time, locker }) };
 }
 
 function endRental(state: DeviceState, locker: string, data: EventOf<'RentalEnded'>, time: string): DeviceState {
@@ -151,18 +129,8 @@ function endRental(state: DeviceState, locker: string, data: EventOf<'RentalEnde
   const lockers = ended ? { ...state.lockers, [locker]: { door } } : state.lockers;
   const reservationId = data.reservationId ?? (ended ? rental.reservationId : undefined);
   if (reservationId === undefined) return { ...state, lockers };
-  const use = findUsage(state.uses, reservationId) ?? { reservationId, startedAt: time, locker };
-  return { ...state, lockers, uses: rememberUsage(state.uses, { ...use, endedAt: time }) };
-}
-
-export function findUsage(uses: DeviceState['uses'], reservationId: string): ReservationUsage | undefined {
-  return uses.find((use) => use.reservationId === reservationId);
-}
-
-function endUsage(uses: DeviceState['uses'], reservationId: string | undefined, time: string): DeviceState['uses'] {
-  const use = reservationId === undefined ? undefined : findUsage(uses, reservationId);
-  if (reservationId === undefined || use === undefined || use.endedAt !== undefined) return uses;
-  return rememberUsage(uses, { ...use, endedAt: time });
+  const use = findUsage(state.usages, reservationId) ?? { reservationId, startedAt: time, locker };
+  return { ...state, lockers, usages: rememberUsage(state.usages, { ...use, endedAt: time }) };
 }
 
 /**
@@ -174,10 +142,10 @@ function recordPastUsage(state: DeviceState, locker: string | undefined, event: 
   const { reservationId } = event.data;
   const time = occurredAt(event);
   if (reservationId === undefined) return state;
-  const known = findUsage(state.uses, reservationId);
+  const known = findUsage(state.usages, reservationId);
   if (known !== undefined && (known.endedAt === undefined || event.type === 'RentalStarted')) return state;
   const use = { reservationId, startedAt: known?.startedAt ?? time, locker: known?.locker ?? locker, endedAt: time };
-  return { ...state, uses: rememberUsage(state.uses, use) };
+  return { ...state, usages: rememberUsage(state.usages, use) };
 }
 
 /** A state report replaces what was believed: a rental that it does not name is over. */
@@ -185,7 +153,7 @@ function replaceReportedState(state: DeviceState, event: KnownEventOf<'UnitState
   const { data } = event;
   const time = occurredAt(event);
   const lockers: Record<string, DeviceLocker> = {};
-  let uses = state.uses;
+  let uses = state.usages;
   for (const { id, door, rental: reported } of data.lockers) {
     const rental = reported === undefined ? undefined : correctedRental(reported, event);
     lockers[id] = rental === undefined ? { door } : { door, rental };
@@ -198,7 +166,7 @@ function replaceReportedState(state: DeviceState, event: KnownEventOf<'UnitState
     if (use.endedAt === undefined && !running.has(use.reservationId))
       uses = rememberUsage(uses, { ...use, endedAt: time });
   }
-  return { ...state, lockers, uses, runs: { hash: data.configurationHash, at: time } };
+  return { ...state, lockers, usages: uses, reportedConfiguration: { hash: data.configurationHash, at: time } };
 }
 
 /** A rental that an event tells of. The end of a reservation's came from the platform, and needs no correction. */
@@ -215,22 +183,4 @@ function correctedRental(
   const startedAt = correctedInstant(told.startedAt, event);
   if (reservationId === undefined) return { rentalId, startedAt, until: correctedInstant(told.until, event) };
   return { rentalId, startedAt, until: told.until, reservationId };
-}
-
-/** Puts a use last, and lets the first ones go beyond the bounds; a use that still runs is never forgotten. */
-function rememberUsage(uses: readonly ReservationUsage[], use: ReservationUsage): readonly ReservationUsage[] {
-  const kept = uses.filter(({ reservationId }) => reservationId !== use.reservationId);
-  kept.push(use);
-  if (kept.length <= MIN_REMEMBERED_USES) return kept;
-  let surplus = kept.filter(({ endedAt }) => endedAt !== undefined).length - MIN_REMEMBERED_USES;
-  if (surplus <= 0) return kept;
-  const oldMs = toMs(use.endedAt ?? use.startedAt) - USE_MEMORY_MS;
-  return kept.filter(({ endedAt }) => {
-    if (endedAt === undefined || surplus <= 0) return true;
-    surplus -= 1;
-    if (surplus >= MAX_REMEMBERED_USES - MIN_REMEMBERED_USES || toMs(endedAt) < oldMs) return false;
-    // Those behind it ended later, as a rule.
-    surplus = 0;
-    return true;
-  });
 }

@@ -4,7 +4,7 @@
  * log: what the unit said, and what follows from it here.
  */
 
-import type { CloudEvent } from '../events/envelope.ts';
+import type { CloudEvent } from '../events/cloud-event.ts';
 import { toInstant, toMs } from '../vocabulary.ts';
 
 /** A clock that is off by more than this is wrong. */

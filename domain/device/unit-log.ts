@@ -7,9 +7,11 @@
  */
 
 import { type EventOf, type KnownEvent, versionOf } from '../events/catalogue.ts';
-import { type EventDraft, lockerOfSubject } from '../events/envelope.ts';
-import { type DeviceState, recordedSeq, type Usage } from './device.ts';
+import { lockerOfSubject } from '../events/cloud-event.ts';
+import type { EventDraft } from '../events/drafts.ts';
+import { type DeviceState, recordedSeq } from './device.ts';
 import { occurredAt } from './unit-clock.ts';
+import { findUsage, type Usage } from './usage.ts';
 
 /** Places of recovered events that are remembered, so that none is recovered twice. */
 const MAX_REMEMBERED_RECOVERIES = 500;
@@ -28,10 +30,10 @@ export interface UnitLogState {
   /** `EPOCH:SEQ` of the events that were rejected first and recovered later. */
   readonly recovered: readonly string[];
   /** How reservations were used, as far as only recovered events tell. */
-  readonly uses: Readonly<Record<string, Usage>>;
+  readonly usages: Readonly<Record<string, Usage>>;
 }
 
-export const EMPTY_UNIT_LOG: UnitLogState = { gaps: {}, lost: {}, recovered: [], uses: {} };
+export const EMPTY_UNIT_LOG: UnitLogState = { gaps: {}, lost: {}, recovered: [], usages: {} };
 
 export function evolveUnitLog(state: UnitLogState, event: KnownEvent): UnitLogState {
   switch (event.type) {
@@ -70,15 +72,15 @@ function applyRecovery(
   const { reservationId } = data.data;
   if (!isReadableUsage(data) || locker === undefined || typeof reservationId !== 'string')
     return { ...state, recovered };
-  const known = Object.hasOwn(state.uses, reservationId) ? state.uses[reservationId] : undefined;
+  const known = Object.hasOwn(state.usages, reservationId) ? state.usages[reservationId] : undefined;
   const { time, clockOffsetMs } = data;
   const at = occurredAt(clockOffsetMs === undefined ? { time } : { time, clockoffsetms: clockOffsetMs });
   const use: Usage =
     data.type === 'RentalStarted'
       ? { ...known, locker, startedAt: at }
       : { locker, startedAt: at, ...known, endedAt: at };
-  const uses = Object.entries({ ...state.uses, [reservationId]: use }).slice(-MAX_REMEMBERED_RECOVERIES);
-  return { ...state, recovered, uses: Object.fromEntries(uses) };
+  const uses = Object.entries({ ...state.usages, [reservationId]: use }).slice(-MAX_REMEMBERED_RECOVERIES);
+  return { ...state, recovered, usages: Object.fromEntries(uses) };
 }
 
 /** Whether an event tells of a use, in a version of its schema that this code can read. */
@@ -146,4 +148,18 @@ export function recoverEvent(
 ): EventDraft[] {
   if (log.recovered.includes(logKeyOf(event))) return [];
   return [{ type: 'UnitEventRecovered', ...(locker === undefined ? {} : { locker }), data: event }];
+}
+
+/**
+ * How a reservation was used at the unit, as far as anything tells: its beginning may stand in the unit's log and its end
+ * be known from a recovered event only, or the other way round.
+ */
+export function usageOf(
+  { device, log }: { readonly device: DeviceState; readonly log: UnitLogState },
+  reservationId: string,
+): Usage | undefined {
+  const reported = findUsage(device.usages, reservationId);
+  const recovered = log.usages[reservationId];
+  if (reported === undefined || recovered === undefined) return reported ?? recovered;
+  return { ...recovered, ...reported };
 }

@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { Instant, LockerId, LockerSize, Money, Text } from '../vocabulary.ts';
-import { defineEvent } from './define.ts';
+import { defineEvent } from './define-event.ts';
 
 const ReservationId = Type.String({ description: '<unit>.<uuid>' });
 const reservation = { reservationId: ReservationId };

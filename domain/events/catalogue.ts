@@ -1,11 +1,11 @@
 /** Every event type there is. Types, validation and the published catalogue come from here. */
 
 import { bookingEvents } from './booking.ts';
+import type { Aggregate, CloudEvent } from './cloud-event.ts';
 import { configEvents } from './config.ts';
 import { connectivityEvents } from './connectivity.ts';
-import type { DataOf, EventDefinition } from './define.ts';
+import type { DataOf, EventDefinition } from './define-event.ts';
 import { deviceEvents } from './device.ts';
-import type { Aggregate, CloudEvent } from './envelope.ts';
 import { logEvents } from './log.ts';
 import { paymentEvents } from './payment.ts';
 import { registryEvents } from './registry.ts';

@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox';
 import { VersionedConfiguration } from '../configuration-values.ts';
 import { Instant, Text, Token } from '../vocabulary.ts';
-import { defineEvent } from './define.ts';
+import { defineEvent } from './define-event.ts';
 
 const Version = Type.Integer({ minimum: 1 });
 const Hash = Type.String({ pattern: '^[0-9a-f]{64}$' });

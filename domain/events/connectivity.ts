@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { Instant } from '../vocabulary.ts';
-import { defineEvent } from './define.ts';
+import { defineEvent } from './define-event.ts';
 
 const Evidence = Type.Union([Type.Literal('ping'), Type.Literal('heartbeat'), Type.Literal('command')]);
 

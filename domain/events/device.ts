@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { Instant, LockerId, Money, Text } from '../vocabulary.ts';
-import { defineEvent } from './define.ts';
+import { defineEvent } from './define-event.ts';
 
 export const OpenCause = Type.Union([
   Type.Literal('walk-up'),

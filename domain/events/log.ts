@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { Instant, Text } from '../vocabulary.ts';
-import { defineEvent } from './define.ts';
+import { defineEvent } from './define-event.ts';
 
 const Epoch = Type.String();
 const Seq = Type.Integer({ minimum: 1 });

@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { Currency, Text } from '../vocabulary.ts';
-import { defineEvent } from './define.ts';
+import { defineEvent } from './define-event.ts';
 
 const Payment = {
   reference: Type.String({ minLength: 1, maxLength: 200, description: 'the payment provider’s name for it' }),

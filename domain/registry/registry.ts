@@ -1,7 +1,7 @@
 /** The unit as the company registered it: what it is, what lockers it has, and who may speak for it. */
 
 import type { EventOf, KnownEvent } from '../events/catalogue.ts';
-import type { EventDraft } from '../events/envelope.ts';
+import type { EventDraft } from '../events/drafts.ts';
 import { Refusal } from '../refusal.ts';
 import type { LockerSize } from '../vocabulary.ts';
 
@@ -24,9 +24,9 @@ export type RegistryState =
       /** The NATS users that it had before `natsUser`, oldest first. */
       readonly formerNatsUsers: readonly string[];
       /** Id of the command that registered it. */
-      readonly registeredBy: string;
+      readonly registrationCommandId: string;
       /** Id of the command that issued the present credentials. */
-      readonly issuedBy: string;
+      readonly credentialsCommandId: string;
       readonly lockers: readonly RegisteredLocker[];
     });
 export type RegisteredUnit = Exclude<RegistryState, { status: 'unregistered' }>;
@@ -42,8 +42,8 @@ export function evolveRegistry(state: RegistryState, event: KnownEvent): Registr
       status: 'registered',
       credentialsRevoked: false,
       formerNatsUsers: [],
-      registeredBy: event.causationid ?? '',
-      issuedBy: event.causationid ?? '',
+      registrationCommandId: event.causationid ?? '',
+      credentialsCommandId: event.causationid ?? '',
     };
   }
   if (state.status === 'unregistered') return state;
@@ -56,7 +56,7 @@ export function evolveRegistry(state: RegistryState, event: KnownEvent): Registr
         ...event.data,
         credentialsRevoked: false,
         formerNatsUsers: [...state.formerNatsUsers, state.natsUser],
-        issuedBy: event.causationid ?? '',
+        credentialsCommandId: event.causationid ?? '',
       };
     case 'UnitCredentialsRevoked':
       return { ...state, credentialsRevoked: true };
@@ -83,7 +83,7 @@ function withService(lockers: readonly RegisteredLocker[], id: string, inService
  */
 export function registerUnit(state: RegistryState, registration: Registration, commandId: string): EventDraft[] {
   if (state.status !== 'unregistered') {
-    if (state.registeredBy === commandId) return [];
+    if (state.registrationCommandId === commandId) return [];
     throw new Refusal('validation', `A unit named ${registration.name} exists already.`, [
       { path: '/name', message: 'is taken' },
     ]);
@@ -106,7 +106,7 @@ export function rotateCredentials(
   natsUser: string,
   commandId: string,
 ): Extract<EventDraft, { type: 'UnitCredentialsRotated' }>[] {
-  const { keyVersion, issuedBy, formerNatsUsers } = requireUnit(state);
+  const { keyVersion, credentialsCommandId: issuedBy, formerNatsUsers } = requireUnit(state);
   if (issuedBy === commandId) return [];
   if (formerNatsUsers.length >= MAX_ROTATIONS_PER_UNIT) {
     throw new Refusal('validation', `The credentials of a unit can be rotated ${MAX_ROTATIONS_PER_UNIT} times.`);

@@ -4,23 +4,16 @@
  */
 
 import { type BookingState, evolveBooking, NO_BOOKINGS } from '../booking/reservation.ts';
-import { type ConfigurationState, evolveConfiguration, NOT_CONFIGURED } from '../configuration/state.ts';
+import { type ConfigurationState, evolveConfiguration, NOT_CONFIGURED } from '../configuration/configuration.ts';
 import { type Connectivity, evolveConnectivity, NEVER_SEEN } from '../connectivity/connectivity.ts';
-import {
-  advanceRecordedSeq,
-  type DeviceState,
-  evolveDevice,
-  findUsage,
-  UNREPORTED_DEVICE,
-  type Usage,
-} from '../device/device.ts';
+import { advanceRecordedSeq, type DeviceState, evolveDevice, UNREPORTED_DEVICE } from '../device/device.ts';
 import { EMPTY_UNIT_LOG, evolveUnitLog, type UnitLogState } from '../device/unit-log.ts';
 import { upcast } from '../events/catalogue.ts';
-import { AGGREGATES, type Aggregate, type CloudEvent } from '../events/envelope.ts';
+import { AGGREGATES, type Aggregate, type CloudEvent } from '../events/cloud-event.ts';
 import { evolveRegistry, NOT_REGISTERED, type RegistryState } from '../registry/registry.ts';
 
-/** Counts up whenever a fold changes its meaning or its shape: older snapshots are then not used. */
-export const UNIT_FOLD_VERSION = 8;
+/** Version of the shape and meaning of the folds. It grows with each change of them; snapshots of older versions are not used. */
+export const UNIT_FOLD_VERSION = 9;
 
 export interface UnitState {
   readonly name: string;
@@ -89,17 +82,6 @@ function evolvePart(state: UnitState, aggregate: Aggregate, event: CloudEvent): 
     default:
       return state;
   }
-}
-
-/**
- * How a reservation was used at the unit, as far as anything tells: its beginning may stand in the unit's log and its end
- * be known from a recovered event only, or the other way round.
- */
-export function usageOf({ device, log }: UnitState, reservationId: string): Usage | undefined {
-  const reported = findUsage(device.uses, reservationId);
-  const recovered = log.uses[reservationId];
-  if (reported === undefined || recovered === undefined) return reported ?? recovered;
-  return { ...recovered, ...reported };
 }
 
 /** The sequence of the last commit that is folded, of whichever subject. */

@@ -12,7 +12,7 @@ import {
   markUnitOffline,
   markUnitOnline,
 } from '../../domain/connectivity/connectivity.ts';
-import type { EventDraft } from '../../domain/events/envelope.ts';
+import type { EventDraft } from '../../domain/events/drafts.ts';
 import type { UnitState } from '../../domain/unit/unit.ts';
 import { toInstant, toMs } from '../../domain/vocabulary.ts';
 import { FailureLog } from '../../platform/observability/failure-log.ts';

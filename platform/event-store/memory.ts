@@ -1,6 +1,6 @@
 /** The event store in memory: for tests of what decides and for benchmarks of everything but the store. */
 
-import type { Aggregate } from '../../domain/events/envelope.ts';
+import type { Aggregate } from '../../domain/events/cloud-event.ts';
 import { laneOf } from '../../domain/shard.ts';
 import {
   type Append,

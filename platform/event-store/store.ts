@@ -3,7 +3,7 @@
  * `memory.ts` in memory; one contract suite runs against both.
  */
 
-import type { Aggregate, CloudEvent } from '../../domain/events/envelope.ts';
+import type { Aggregate, CloudEvent } from '../../domain/events/cloud-event.ts';
 
 /** Most events in one commit: a whole batch of a unit is one. */
 export const MAX_COMMIT_EVENTS = 500;

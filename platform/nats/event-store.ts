@@ -1,6 +1,6 @@
 /** The event store in JetStream: one commit is one message of the stream `EVENTS`, guarded by its subject's sequence. */
 
-import type { CloudEvent } from '../../domain/events/envelope.ts';
+import type { CloudEvent } from '../../domain/events/cloud-event.ts';
 import {
   type Append,
   type Appended,

@@ -1,6 +1,6 @@
 /** Every NATS subject, in one place. The shard tokens stand in each, so that a subject tells its lane. */
 
-import { AGGREGATES, type Aggregate } from '../../domain/events/envelope.ts';
+import { AGGREGATES, type Aggregate } from '../../domain/events/cloud-event.ts';
 import { laneOfTokens, shardTokens } from '../../domain/shard.ts';
 
 const AGGREGATE_NAMES: ReadonlySet<string> = new Set(AGGREGATES);

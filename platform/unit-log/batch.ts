@@ -6,7 +6,7 @@
 import type { DeviceState } from '../../domain/device/device.ts';
 import { nextExpectedSeq, type UnitLogState } from '../../domain/device/unit-log.ts';
 import { versionOf } from '../../domain/events/catalogue.ts';
-import type { CloudEvent } from '../../domain/events/envelope.ts';
+import type { CloudEvent } from '../../domain/events/cloud-event.ts';
 import { type BatchEvent, type BatchHeader, deviceEventId, unknownFields } from '../../domain/unit-protocol/batch.ts';
 import { isInstant, toInstant } from '../../domain/vocabulary.ts';
 import { MAX_COMMIT_BYTES } from '../event-store/store.ts';

@@ -1,7 +1,7 @@
 /** Brings what is wanted to a unit, once, and records what came of it. */
 
+import { requireConfigured } from '../../domain/configuration/configuration.ts';
 import { type PushOutcome, recordPushOutcome } from '../../domain/configuration/delivery.ts';
-import { requireConfigured } from '../../domain/configuration/state.ts';
 import { requireUnit } from '../../domain/registry/registry.ts';
 import type { UnitState } from '../../domain/unit/unit.ts';
 import type { CommandAnswer } from '../../domain/unit-protocol/commands.ts';

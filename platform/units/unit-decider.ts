@@ -14,14 +14,8 @@
  */
 
 import { LRUCache } from 'lru-cache';
-import { versionOf } from '../../domain/events/catalogue.ts';
-import {
-  type Aggregate,
-  type CloudEvent,
-  type DecisionContext,
-  type EventDraft,
-  envelop,
-} from '../../domain/events/envelope.ts';
+import type { Aggregate, CloudEvent } from '../../domain/events/cloud-event.ts';
+import { type DecisionContext, type EventDraft, envelop } from '../../domain/events/drafts.ts';
 import { evolveUnit, lastSequenceOf, type UnitState } from '../../domain/unit/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import {
@@ -134,7 +128,7 @@ export class UnitDecider {
     return this.#runInOrder(unit, aggregate, () =>
       this.#decideWithRetries({ unit, aggregate, priority }, commandId, (state) => {
         const time = toInstant(this.#options.clock());
-        return envelop(decision(state), { unit, time, ...meta }, versionOf, this.#options.newId);
+        return envelop(decision(state), { unit, time, ...meta }, this.#options.newId);
       }),
     );
   }

@@ -1,6 +1,6 @@
 /** `bookings`: a snapshot of each unit. A decision loads the snapshot and folds only the commits after it. */
 
-import { AGGREGATES } from '../../domain/events/envelope.ts';
+import { AGGREGATES } from '../../domain/events/cloud-event.ts';
 import type { Projection } from '../engine/projection.ts';
 import { UnitStates, versionWithFold } from '../unit-states/unit-states.ts';
 

@@ -1,9 +1,9 @@
 /** `configuration`: every version that was desired on a unit, and the outcome of each attempt to deliver it. */
 
-import type { ChangeMode, ConfigurationStatus } from '../../domain/configuration/state.ts';
+import type { ChangeMode, ConfigurationStatus } from '../../domain/configuration/configuration.ts';
 import type { VersionedConfiguration } from '../../domain/configuration-values.ts';
 import { type KnownEvent, upcast } from '../../domain/events/catalogue.ts';
-import type { Aggregate } from '../../domain/events/envelope.ts';
+import type { Aggregate } from '../../domain/events/cloud-event.ts';
 import type { Tx } from '../../platform/postgres/connection.ts';
 import type { Commit, Projection } from '../engine/projection.ts';
 import type { PushOutcome } from './queries.ts';

@@ -1,6 +1,6 @@
+import type { ChangeMode, ConfigurationStatus } from '../../domain/configuration/configuration.ts';
 import { type ConfigurationDifference, configurationDiff } from '../../domain/configuration/diff.ts';
 import type { RolloutUnitStatus } from '../../domain/configuration/rollout.ts';
-import type { ChangeMode, ConfigurationStatus } from '../../domain/configuration/state.ts';
 import type { ConfigurationValues } from '../../domain/configuration-values.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';

@@ -6,7 +6,7 @@
 
 import { correctedInstant, occurredAtMs } from '../../domain/device/unit-clock.ts';
 import { type KnownEvent, upcast } from '../../domain/events/catalogue.ts';
-import { type CloudEvent, lockerOfSubject } from '../../domain/events/envelope.ts';
+import { type CloudEvent, lockerOfSubject } from '../../domain/events/cloud-event.ts';
 import { toMs } from '../../domain/vocabulary.ts';
 import type { Commit } from '../engine/projection.ts';
 

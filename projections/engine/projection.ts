@@ -4,7 +4,7 @@
  * the tables of its own run.
  */
 
-import type { Aggregate, CloudEvent } from '../../domain/events/envelope.ts';
+import type { Aggregate, CloudEvent } from '../../domain/events/cloud-event.ts';
 import type { Sql, Tx } from '../../platform/postgres/connection.ts';
 
 /** Events in one call of `apply`; a commit with more events is a batch of its own. */

@@ -1,7 +1,7 @@
 /** `event_log`: every event as stored, for the event grid and for exports. */
 
 import { type ClockStamp, occurredAtMs } from '../../domain/device/unit-clock.ts';
-import { type CloudEvent, lockerOfSubject } from '../../domain/events/envelope.ts';
+import { type CloudEvent, lockerOfSubject } from '../../domain/events/cloud-event.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import { chunksOf } from '../../platform/batching/chunks-of.ts';
 import type { Tx } from '../../platform/postgres/connection.ts';

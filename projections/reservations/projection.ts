@@ -1,11 +1,11 @@
 /** `reservations`: the reservations of each customer, and the places and lockers from which free lockers are found. */
 
 import { evolveReservation, type Reservation } from '../../domain/booking/reservation.ts';
-import { requireConfigured } from '../../domain/configuration/state.ts';
+import { requireConfigured } from '../../domain/configuration/configuration.ts';
 import type { ConfigurationValues } from '../../domain/configuration-values.ts';
 import type { Rental } from '../../domain/device/device.ts';
 import { upcast } from '../../domain/events/catalogue.ts';
-import type { Aggregate } from '../../domain/events/envelope.ts';
+import type { Aggregate } from '../../domain/events/cloud-event.ts';
 import type { RegisteredLocker, RegisteredUnit } from '../../domain/registry/registry.ts';
 import type { UnitState } from '../../domain/unit/unit.ts';
 import { toInstant, toMs } from '../../domain/vocabulary.ts';

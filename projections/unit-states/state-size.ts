@@ -27,7 +27,7 @@ export class StateSizes {
     for (const reservation of booking.finished) bytes += reservationBytes(reservation);
     for (const { rental } of Object.values(device.lockers))
       bytes += rental === undefined ? LOCKER_BYTES : LOCKER_BYTES + RENTAL_BYTES;
-    bytes += device.uses.length * USAGE_BYTES;
+    bytes += device.usages.length * USAGE_BYTES;
     bytes += Object.keys(device.epochs).length * EPOCH_BYTES;
     return bytes;
   }
@@ -42,6 +42,6 @@ export class StateSizes {
 }
 
 /** Estimates the bytes of a reservation as JSON. */
-export function reservationBytes({ commands, opens }: Reservation): number {
+export function reservationBytes({ commandIds: commands, openResults: opens }: Reservation): number {
   return RESERVATION_BYTES + commands.length * COMMAND_ID_BYTES + Object.keys(opens).length * OPEN_RESULT_BYTES;
 }

@@ -1,7 +1,7 @@
 /** Folds commits into the states of units, for the read models that keep a state of each unit. */
 
 import { LRUCache } from 'lru-cache';
-import type { Aggregate } from '../../domain/events/envelope.ts';
+import type { Aggregate } from '../../domain/events/cloud-event.ts';
 import { evolveUnit, newUnitState, UNIT_FOLD_VERSION, type UnitState } from '../../domain/unit/unit.ts';
 import { chunksOf } from '../../platform/batching/chunks-of.ts';
 import type { Sql, Tx } from '../../platform/postgres/connection.ts';
@@ -161,8 +161,8 @@ function unchanged(state: UnitState): PositionedFold {
 
 /** Removes the uses of reservations, which only decisions need. */
 export function withoutUses(state: UnitState): UnitState {
-  if (state.device.uses.length === 0) return state;
-  return { ...state, device: { ...state.device, uses: [] } };
+  if (state.device.usages.length === 0) return state;
+  return { ...state, device: { ...state.device, usages: [] } };
 }
 
 /** The version of a read model that keeps unit states: it also changes when the fold of a unit changes. */

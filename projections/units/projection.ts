@@ -1,7 +1,7 @@
 /** `units`: the rows of the grid and the details of each unit, folded from events. Response times are telemetry, in other tables. */
 
-import { requireConfigured, type UnitConfiguration } from '../../domain/configuration/state.ts';
-import type { Aggregate } from '../../domain/events/envelope.ts';
+import { requireConfigured, type UnitConfiguration } from '../../domain/configuration/configuration.ts';
+import type { Aggregate } from '../../domain/events/cloud-event.ts';
 import type { RegisteredUnit } from '../../domain/registry/registry.ts';
 import { unitHash } from '../../domain/shard.ts';
 import type { UnitState } from '../../domain/unit/unit.ts';
@@ -100,7 +100,7 @@ async function saveRows(tx: Tx, table: string, rows: readonly GridState[]): Prom
       ${column(({ state }) => Object.keys(state.log.gaps).length > 0)}::boolean[],
       ${column(({ configured }) => configured.status)}::text[],
       ${column(({ configured }) => configured.desired.hash)}::text[],
-      ${column(({ configured }) => configured.wantedAt)}::timestamptz[],
+      ${column(({ configured }) => configured.desiredSince)}::timestamptz[],
       ${column(({ configured }) => configured.reported?.at ?? null)}::timestamptz[],
       ${column(({ configured }) => configured.pushedAt ?? null)}::timestamptz[]
     )

@@ -1,9 +1,9 @@
-import type { ConfigurationStatus } from '../../domain/configuration/state.ts';
-import { detailsOf } from '../../domain/unit/details.ts';
+import type { ConfigurationStatus } from '../../domain/configuration/configuration.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
 import type { ReadModels } from '../engine/queries/serving-runs.ts';
 import { type StateRow, stateOf } from '../unit-states/state-table.ts';
+import { unitDetails } from './details.ts';
 
 export type ShownState = 'never-seen' | 'online' | 'syncing' | 'offline' | 'unknown';
 export type UnitSort = 'name' | 'state' | 'lastOnlineAt' | 'lastResponseTimeMs';
@@ -126,7 +126,7 @@ export async function getUnit({ sql, servingRuns }: ReadModels, name: string) {
   const state = stateOf(row.unit, row);
   return state.registry.status === 'unregistered'
     ? undefined
-    : { ...toGridRow(row), ...detailsOf(state, state.registry) };
+    : { ...toGridRow(row), ...unitDetails(state, state.registry) };
 }
 
 /**

@@ -1,7 +1,7 @@
 /** The published catalogue of events: a channel an aggregate, a message an event type. */
 
 import { definitionOf, type EventType } from '../../domain/events/catalogue.ts';
-import { AGGREGATES, type Aggregate } from '../../domain/events/envelope.ts';
+import { AGGREGATES, type Aggregate } from '../../domain/events/cloud-event.ts';
 import { MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS } from '../../platform/event-store/store.ts';
 import { exampleCommitHeaders, exampleEvent } from './examples.ts';
 import { commitWith, EVENT_TYPES, referring, SCHEMAS } from './schemas.ts';

@@ -1,6 +1,6 @@
 /** An example of the `data` of each event type. A type without one does not compile. */
 
-import { defaultConfiguration } from '../../domain/configuration-values.ts';
+import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
 import type { EventOf, EventType } from '../../domain/events/catalogue.ts';
 
 /** Whom and what the examples are about: those of docs/unit-protocol.md. */

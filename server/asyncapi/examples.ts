@@ -1,8 +1,8 @@
 /** An example of everything that travels, made of constants only: the same in every document. */
 
-import { defaultConfiguration } from '../../domain/configuration-values.ts';
+import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
 import { definitionOf, type EventType, versionOf } from '../../domain/events/catalogue.ts';
-import type { Aggregate, CloudEvent } from '../../domain/events/envelope.ts';
+import type { Aggregate, CloudEvent } from '../../domain/events/cloud-event.ts';
 import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
 import { deviceEventId } from '../../domain/unit-protocol/batch.ts';
 import { COMMAND_SIGNATURE_TTL_S, type Command } from '../../domain/unit-protocol/commands.ts';

@@ -3,7 +3,7 @@
 import { type TObject, type TSchema, Type } from '@sinclair/typebox';
 import { VersionedConfiguration } from '../../domain/configuration-values.ts';
 import { definitionOf, EVENT_CATALOGUE, type EventType, versionOf } from '../../domain/events/catalogue.ts';
-import type { CloudEvent as CloudEventFields } from '../../domain/events/envelope.ts';
+import type { CloudEvent as CloudEventFields } from '../../domain/events/cloud-event.ts';
 import {
   BatchEvent,
   BatchHeader,

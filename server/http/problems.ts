@@ -2,8 +2,8 @@
 
 import { type Static, Type } from '@sinclair/typebox';
 import { NotFoundError, ParseError, ValidationError } from 'elysia';
-import { fieldErrorsOf } from '../../domain/field-errors.ts';
-import { type FieldError, Refusal, type RefusalKind } from '../../domain/refusal.ts';
+import { type FieldError, fieldErrorsOf } from '../../domain/field-errors.ts';
+import { Refusal, type RefusalKind } from '../../domain/refusal.ts';
 import { TokenError } from '../../platform/auth/tokens.ts';
 import { StoreUnavailableError } from '../../platform/event-store/store.ts';
 import { NatsUnavailableError } from '../../platform/nats/connection.ts';

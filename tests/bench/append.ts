@@ -1,6 +1,6 @@
 /** `append`: single decisions through the decider, beside the same publishes without our code. */
 
-import { holdLocker } from '../../domain/booking/booking.ts';
+import { holdLocker } from '../../domain/booking/customer-decisions.ts';
 import { newUnitState } from '../../domain/unit/unit.ts';
 import type { Nats } from '../../platform/nats/connection.ts';
 import { NatsEventStore } from '../../platform/nats/event-store.ts';

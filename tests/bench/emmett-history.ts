@@ -3,7 +3,7 @@
 import type { Event } from '@event-driven-io/emmett';
 import { getPostgreSQLEventStore } from '@event-driven-io/emmett-postgresql';
 import { definitionOf, EVENT_CATALOGUE, type EventType } from '../../domain/events/catalogue.ts';
-import type { Aggregate, CloudEvent } from '../../domain/events/envelope.ts';
+import type { Aggregate, CloudEvent } from '../../domain/events/cloud-event.ts';
 import { evolveUnit, newUnitState, type UnitState } from '../../domain/unit/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import type { Append } from '../../platform/event-store/store.ts';

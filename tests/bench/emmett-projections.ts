@@ -9,7 +9,7 @@ import {
   storeProcessorCheckpoint,
   transactionToPostgreSQLProjectionHandlerContext,
 } from '@event-driven-io/emmett-postgresql';
-import { lockerOfSubject } from '../../domain/events/envelope.ts';
+import { lockerOfSubject } from '../../domain/events/cloud-event.ts';
 import { newUnitState, type UnitState } from '../../domain/unit/unit.ts';
 import { evolveWith, FOLLOWED_TYPES, RECORDED_TYPES, type Recorded } from './emmett-history.ts';
 

@@ -3,7 +3,7 @@
  * own, through the product's event store. A time counts from the moment when the append was due. Ends at SIGTERM.
  */
 
-import type { CloudEvent } from '../../domain/events/envelope.ts';
+import type { CloudEvent } from '../../domain/events/cloud-event.ts';
 import { StoreUnavailableError } from '../../platform/event-store/store.ts';
 import { Nats } from '../../platform/nats/connection.ts';
 import { NatsEventStore } from '../../platform/nats/event-store.ts';

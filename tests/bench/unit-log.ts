@@ -1,6 +1,6 @@
 /** What a busy unit has in its log: customers who pay, rent, open, close and give back, some 180 bytes an event. */
 
-import { defaultConfiguration } from '../../domain/configuration-values.ts';
+import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
 import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 

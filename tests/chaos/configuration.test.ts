@@ -1,11 +1,9 @@
 /** `kill -9` of NATS, of the worker and of the units between and in the middle of pushes: what is wanted arrives all the same. */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import {
-  type ConfigurationValues,
-  configurationHash,
-  defaultConfiguration,
-} from '../../domain/configuration-values.ts';
+import { configurationHash } from '../../domain/configuration/configuration-hash.ts';
+import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
+import type { ConfigurationValues } from '../../domain/configuration-values.ts';
 import { type Answer, Client, items } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';

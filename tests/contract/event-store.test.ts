@@ -1,7 +1,7 @@
 /** What every event store promises, asked of each of them. */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import type { Aggregate, CloudEvent } from '../../domain/events/envelope.ts';
+import type { Aggregate, CloudEvent } from '../../domain/events/cloud-event.ts';
 import { laneOf } from '../../domain/shard.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import {

@@ -1,7 +1,7 @@
 /** One change for many units: its pace, its end, and what a bad one does. */
 
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test';
-import { defaultConfiguration } from '../../domain/configuration-values.ts';
+import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
 import { type Answer, Client, fields, items } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';

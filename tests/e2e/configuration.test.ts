@@ -1,11 +1,9 @@
 /** What operators want of units, over REST, against simulated units with faults, with a short schedule. */
 
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test';
-import {
-  type ConfigurationValues,
-  configurationHash,
-  defaultConfiguration,
-} from '../../domain/configuration-values.ts';
+import { configurationHash } from '../../domain/configuration/configuration-hash.ts';
+import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
+import type { ConfigurationValues } from '../../domain/configuration-values.ts';
 import { type Answer, Client, fields, items, period, text } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';

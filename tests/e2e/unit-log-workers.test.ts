@@ -5,7 +5,8 @@
 
 import { afterAll, beforeAll, expect, test } from 'bun:test';
 import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
-import { configurationHash, defaultConfiguration } from '../../domain/configuration-values.ts';
+import { configurationHash } from '../../domain/configuration/configuration-hash.ts';
+import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
 import { Nats } from '../../platform/nats/connection.ts';
 import { api as jetstream } from '../../platform/nats/jetstream.ts';
 import { MAX_INBOX_BATCHES_PER_UNIT } from '../../platform/nats/streams.ts';

@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, test } from 'bun:test';
-import { defaultConfiguration } from '../../domain/configuration-values.ts';
-import type { Aggregate, CloudEvent, EventDraft } from '../../domain/events/envelope.ts';
+import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
+import type { Aggregate, CloudEvent } from '../../domain/events/cloud-event.ts';
+import type { EventDraft } from '../../domain/events/drafts.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';

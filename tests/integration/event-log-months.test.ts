@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test';
-import type { CloudEvent } from '../../domain/events/envelope.ts';
+import type { CloudEvent } from '../../domain/events/cloud-event.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { monthOf } from '../../projections/event_log/months.ts';

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test';
 import { randomBytes, randomUUID } from 'node:crypto';
-import type { CloudEvent } from '../../domain/events/envelope.ts';
+import type { CloudEvent } from '../../domain/events/cloud-event.ts';
 import { unitHash } from '../../domain/shard.ts';
 import { newUnitState } from '../../domain/unit/unit.ts';
 import { type Pinger, type PingerOptions, startPinger } from '../../pinger/pinger.ts';

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { freeLockers } from '../../domain/booking/allocation.ts';
 import { priceOf } from '../../domain/booking/price.ts';
 import { allReservations } from '../../domain/booking/reservation.ts';
-import { requireConfigured } from '../../domain/configuration/state.ts';
+import { requireConfigured } from '../../domain/configuration/configuration.ts';
 import { unitHash } from '../../domain/shard.ts';
 import type { UnitState } from '../../domain/unit/unit.ts';
 import { LOCKER_SIZES, toInstant } from '../../domain/vocabulary.ts';

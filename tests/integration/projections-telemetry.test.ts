@@ -2,8 +2,8 @@
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { CLOCK_OFFSET_TOLERANCE_MS } from '../../domain/device/unit-clock.ts';
-import { versionOf } from '../../domain/events/catalogue.ts';
-import { type Aggregate, type CloudEvent, type EventDraft, envelop } from '../../domain/events/envelope.ts';
+import type { Aggregate, CloudEvent } from '../../domain/events/cloud-event.ts';
+import { type EventDraft, envelop } from '../../domain/events/drafts.ts';
 import { unitHash } from '../../domain/shard.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
@@ -40,7 +40,7 @@ async function append(unit: string, aggregate: Aggregate, draft: EventDraft, cha
   commits += 1;
   const commandId = `command-${commits}`;
   const context = { unit, source: '/lockfleet/tests', time: at(0), actor: 'ops:tests', commandId };
-  const events = envelop([draft], context, versionOf, () => commandId).map((event) => ({ ...event, ...changes }));
+  const events = envelop([draft], context, () => commandId).map((event) => ({ ...event, ...changes }));
   const expectedSequence = (await store.tail(unit, 0)).findLast((message) => message.aggregate === aggregate)?.sequence;
   await store.append({ unit, aggregate, expectedSequence: expectedSequence ?? 0, commandId, events });
 }

@@ -1,9 +1,9 @@
 /** Units at other times, folded from a real event log into which the logs of units came late. */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import type { Aggregate } from '../../domain/events/envelope.ts';
+import { withReportedUsage } from '../../domain/booking/settlement.ts';
+import type { Aggregate } from '../../domain/events/cloud-event.ts';
 import { laneOf } from '../../domain/shard.ts';
-import { withReportedUsage } from '../../domain/unit/time-travel.ts';
 import { evolveUnit, newUnitState, type UnitState } from '../../domain/unit/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';

@@ -14,7 +14,7 @@ import { Random } from '../../device-sim/environment/random.ts';
 import { Timers } from '../../device-sim/environment/timers.ts';
 import { type Fleet, type FleetOptions, startFleet } from '../../device-sim/fleet/fleet.ts';
 import type { Credentials } from '../../device-sim/unit/credentials.ts';
-import { defaultConfiguration } from '../../domain/configuration-values.ts';
+import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
 import type { FetchedBatch, UnitBatch } from '../../domain/unit-protocol/batch.ts';
 import type { Command, CommandAnswer, PingReply } from '../../domain/unit-protocol/commands.ts';
 import { publicKey, unitKey } from '../../platform/credentials/keys.ts';

@@ -11,8 +11,8 @@ import {
 } from '../../device-sim/unit/customer-actions.ts';
 import { rebootUnit, wipeUnit } from '../../device-sim/unit/lifecycle.ts';
 import type { Decision, DecisionContext, UnitModel } from '../../device-sim/unit/model.ts';
-import { defaultConfiguration } from '../../domain/configuration-values.ts';
-import type { CloudEvent } from '../../domain/events/envelope.ts';
+import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
+import type { CloudEvent } from '../../domain/events/cloud-event.ts';
 import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
 import type { Command } from '../../domain/unit-protocol/commands.ts';
 import { noonPlus } from './device-unit.ts';

@@ -2,7 +2,7 @@
 
 import { createUnit } from '../../device-sim/unit/lifecycle.ts';
 import type { Decision, DecisionContext, UnitModel } from '../../device-sim/unit/model.ts';
-import { defaultConfiguration } from '../../domain/configuration-values.ts';
+import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
 import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 

@@ -6,20 +6,20 @@ import {
   endReservation,
   holdLocker,
   requestLockerOpen,
-} from '../../domain/booking/booking.ts';
+} from '../../domain/booking/customer-decisions.ts';
 import { allReservations } from '../../domain/booking/reservation.ts';
 import { settleBookings } from '../../domain/booking/settlement.ts';
+import { requireConfigured } from '../../domain/configuration/configuration.ts';
+import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
 import {
   changeConfiguration,
   type PushOutcome,
   recordPushOutcome,
   recordReportedHash,
 } from '../../domain/configuration/delivery.ts';
-import { requireConfigured } from '../../domain/configuration/state.ts';
-import { defaultConfiguration } from '../../domain/configuration-values.ts';
 import { markUnitOffline, markUnitOnline } from '../../domain/connectivity/connectivity.ts';
-import { versionOf } from '../../domain/events/catalogue.ts';
-import { type Aggregate, type CloudEvent, type EventDraft, envelop } from '../../domain/events/envelope.ts';
+import type { Aggregate, CloudEvent } from '../../domain/events/cloud-event.ts';
+import { type EventDraft, envelop } from '../../domain/events/drafts.ts';
 import { Refusal } from '../../domain/refusal.ts';
 import type { RegisteredUnit } from '../../domain/registry/registry.ts';
 import { evolveUnit, newUnitState, type UnitState } from '../../domain/unit/unit.ts';
@@ -244,7 +244,7 @@ export class FleetHistory {
   ): Append[] {
     if (drafts.length === 0) return [];
     const context = { unit: state.name, source: '/lockfleet/tests', time: toInstant(this.nowMs), actor, commandId };
-    const events = envelop(drafts, context, versionOf, () => this.#uuid()).map(finish);
+    const events = envelop(drafts, context, () => this.#uuid()).map(finish);
     const expectedSequence = state.sequences[aggregate];
     this.#sequence += 1;
     this.#states.set(state.name, evolveUnit(state, { aggregate, sequence: this.#sequence, events }));

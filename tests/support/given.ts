@@ -1,7 +1,8 @@
 import { expect } from 'bun:test';
 import { recordedSeq } from '../../domain/device/device.ts';
-import { definitionOf, versionOf } from '../../domain/events/catalogue.ts';
-import { type Aggregate, type EventDraft, envelop } from '../../domain/events/envelope.ts';
+import { definitionOf } from '../../domain/events/catalogue.ts';
+import type { Aggregate } from '../../domain/events/cloud-event.ts';
+import { type EventDraft, envelop } from '../../domain/events/drafts.ts';
 import { Refusal, type RefusalKind } from '../../domain/refusal.ts';
 import {
   evolveUnit,
@@ -102,7 +103,7 @@ export function decisionOf(
     actor: 'ops:tests',
     commandId,
   };
-  return { aggregate, sequence, events: envelop(drafts, context, versionOf, () => `event-${sequence}`) };
+  return { aggregate, sequence, events: envelop(drafts, context, () => `event-${sequence}`) };
 }
 
 function nextSequence(state: UnitState): number {

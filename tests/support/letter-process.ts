@@ -1,6 +1,6 @@
 /** A process of the platform with dead letters in a real Postgres and events in memory, and what its units push. */
 
-import type { CloudEvent } from '../../domain/events/envelope.ts';
+import type { CloudEvent } from '../../domain/events/cloud-event.ts';
 import { newUnitState } from '../../domain/unit/unit.ts';
 import type { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';

@@ -3,7 +3,8 @@
 import { createHash, createPrivateKey } from 'node:crypto';
 import type { JWK } from 'jose';
 import { batchJson } from '../../device-sim/transports/batches.ts';
-import { canonicalJson, defaultConfiguration, configurationHash as hashOf } from '../../domain/configuration-values.ts';
+import { canonicalJson, configurationHash as hashOf } from '../../domain/configuration/configuration-hash.ts';
+import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
 import type { Command, OfflineTokenClaims, PingReply } from '../../domain/unit-protocol/commands.ts';
 import { unitCommandsSubject, unitHeartbeatSubject, unitPushSubject } from '../../platform/nats/subjects.ts';
 import { encodePing, encodePingReply, nameHash } from '../../platform/unit-protocol/datagram.ts';

@@ -1,4 +1,4 @@
-import { defaultConfiguration } from '../../domain/configuration-values.ts';
+import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
 import type { EventOf } from '../../domain/events/catalogue.ts';
 
 const HOLD_TTL_S = 600;

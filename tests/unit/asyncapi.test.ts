@@ -6,7 +6,7 @@ import type { TSchema } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
 import Ajv from 'ajv';
 import { definitionOf, EVENT_CATALOGUE, type EventType, isEventType } from '../../domain/events/catalogue.ts';
-import { AGGREGATES } from '../../domain/events/envelope.ts';
+import { AGGREGATES } from '../../domain/events/cloud-event.ts';
 import { unitHash } from '../../domain/shard.ts';
 import packageJson from '../../package.json';
 import {

@@ -4,9 +4,10 @@
  */
 
 import { describe, expect, test } from 'bun:test';
+import { requireConfigured } from '../../domain/configuration/configuration.ts';
+import { configurationHash } from '../../domain/configuration/configuration-hash.ts';
+import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
 import { changeConfiguration, nextPushAtMs } from '../../domain/configuration/delivery.ts';
-import { requireConfigured } from '../../domain/configuration/state.ts';
-import { configurationHash, defaultConfiguration } from '../../domain/configuration-values.ts';
 import { markUnitOffline, markUnitOnline } from '../../domain/connectivity/connectivity.ts';
 import { registerUnit } from '../../domain/registry/registry.ts';
 import { newUnitState } from '../../domain/unit/unit.ts';

@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { versionOf } from '../../domain/events/catalogue.ts';
-import { type EventDraft, envelop } from '../../domain/events/envelope.ts';
+import { type EventDraft, envelop } from '../../domain/events/drafts.ts';
 import { type FoldableCommit, newUnitState, type UnitState } from '../../domain/unit/unit.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import { ConcurrencyError, type EventStore, StoreUnavailableError } from '../../platform/event-store/store.ts';
@@ -364,7 +363,6 @@ describe('a cached unit', () => {
     events: envelop(
       [{ type: 'UnitUpdated', data: { tags: [...tags] } }],
       { unit: 'U-1', time: '2026-07-01T10:00:00.000Z', commandId: `${sequence}`, ...META },
-      versionOf,
       () => `id-${sequence}`,
     ),
   });

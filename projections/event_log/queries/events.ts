@@ -1,5 +1,5 @@
 import { occurredAt } from '../../../domain/device/unit-clock.ts';
-import type { CloudEvent } from '../../../domain/events/envelope.ts';
+import type { CloudEvent } from '../../../domain/events/cloud-event.ts';
 import { Refusal } from '../../../domain/refusal.ts';
 import { laneOf } from '../../../domain/shard.ts';
 import { toInstant, toMs } from '../../../domain/vocabulary.ts';

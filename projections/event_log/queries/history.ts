@@ -1,9 +1,9 @@
 /** The history of one unit: its commits in the order of the event store, to be folded again. */
 
 import { aggregateOf } from '../../../domain/events/catalogue.ts';
-import type { CloudEvent } from '../../../domain/events/envelope.ts';
+import type { CloudEvent } from '../../../domain/events/cloud-event.ts';
 import { laneOf } from '../../../domain/shard.ts';
-import type { RecordedCommit } from '../../../domain/unit/time-travel.ts';
+import type { RecordedCommit } from '../../../domain/unit/late-event-filter.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';
 import type { Sql } from '../../../platform/postgres/connection.ts';
 import type { ReadModels } from '../../engine/queries/serving-runs.ts';

@@ -3,8 +3,8 @@
  * change feed names. A page is ordered by name and holds the units after `afterName`.
  */
 
+import { SHORT_HASH_LENGTH } from '../../../domain/configuration/configuration-hash.ts';
 import { REPORT_TOLERANCE_MS } from '../../../domain/configuration/delivery.ts';
-import { SHORT_HASH_LENGTH } from '../../../domain/configuration-values.ts';
 import type { RegisteredUnit } from '../../../domain/registry/registry.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import type { UnitQuery } from '../../../platform/change-feed/follower.ts';

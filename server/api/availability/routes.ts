@@ -1,5 +1,5 @@
 import { Elysia } from 'elysia';
-import { requireBookablePeriod } from '../../../domain/booking/booking.ts';
+import { requireBookablePeriod } from '../../../domain/booking/customer-decisions.ts';
 import { toMs } from '../../../domain/vocabulary.ts';
 import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import { findFreeLockers } from '../../../projections/reservations/queries.ts';

@@ -1,8 +1,8 @@
 /** Changes the desired configuration of a unit for an operator, and shows how far it is delivered. */
 
+import { requireConfigured, type UnitConfiguration } from '../../../domain/configuration/configuration.ts';
+import { isSameHash } from '../../../domain/configuration/configuration-hash.ts';
 import { changeConfiguration, nextPushAtMs } from '../../../domain/configuration/delivery.ts';
-import { requireConfigured, type UnitConfiguration } from '../../../domain/configuration/state.ts';
-import { isSameHash } from '../../../domain/configuration-values.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { toInstant, toMs } from '../../../domain/vocabulary.ts';
 import type { ConfigurationPusher } from '../../../platform/units/configuration-pusher.ts';
@@ -102,7 +102,14 @@ export class ConfigurationService {
   }
 
   #view(state: UnitState, reported: UnitConfiguration['reported']): ConfigurationView {
-    const { desired, status, wantedAt, attempts, pushedAt, reason } = requireConfigured(state.configuration);
+    const {
+      desired,
+      status,
+      desiredSince: wantedAt,
+      attempts,
+      pushedAt,
+      reason,
+    } = requireConfigured(state.configuration);
     const dueMs = nextPushAtMs(state);
     return {
       unit: state.name,

@@ -1,12 +1,9 @@
 /** The configuration of a unit over REST: what each route takes and answers. */
 
 import { type Static, Type } from '@sinclair/typebox';
-import { CONFIGURATION_STATUSES } from '../../../domain/configuration/state.ts';
-import {
-  ConfigurationValues,
-  defaultConfiguration,
-  VersionedConfiguration,
-} from '../../../domain/configuration-values.ts';
+import { CONFIGURATION_STATUSES } from '../../../domain/configuration/configuration.ts';
+import { defaultConfiguration } from '../../../domain/configuration/default-configuration.ts';
+import { ConfigurationValues, VersionedConfiguration } from '../../../domain/configuration-values.ts';
 import { Instant, Token, UnitName, Uuid } from '../../../domain/vocabulary.ts';
 import { answer, operation } from '../../http/operation.ts';
 import type { ProblemName } from '../../http/problems.ts';

@@ -1,6 +1,6 @@
 /** Exports of the event log: CSV with fixed columns, or one JSON object a line. */
 
-import { lockerOfSubject } from '../../../domain/events/envelope.ts';
+import { lockerOfSubject } from '../../../domain/events/cloud-event.ts';
 import type { EventExport, ExportedEvent } from '../../../projections/event_log/queries/events.ts';
 import { CSV, type CsvValue, csvContentType, csvLines } from '../../http/csv.ts';
 import type { Export } from '../../http/export-streams.ts';

@@ -5,9 +5,10 @@
  * that were recorded by then, starting from the snapshot where it is not newer. The view `actual` then adds the late events.
  */
 
-import { MAX_RESERVE_AHEAD_DAYS } from '../../../domain/booking/booking.ts';
+import { MAX_RESERVE_AHEAD_DAYS } from '../../../domain/booking/customer-decisions.ts';
+import { withReportedUsage } from '../../../domain/booking/settlement.ts';
 import { forecastUnit } from '../../../domain/unit/forecast.ts';
-import { LateEventFilter, type RecordedCommit, withReportedUsage } from '../../../domain/unit/time-travel.ts';
+import { LateEventFilter, type RecordedCommit } from '../../../domain/unit/late-event-filter.ts';
 import { evolveUnit, lastSequenceOf, newUnitState, type UnitState } from '../../../domain/unit/unit.ts';
 import { toInstant, toMs } from '../../../domain/vocabulary.ts';
 import type { UnitDecider, UnitSnapshot } from '../../../platform/units/unit-decider.ts';

@@ -2,13 +2,13 @@
 
 import { blocksLocker } from '../../../domain/booking/allocation.ts';
 import type { Reservation } from '../../../domain/booking/reservation.ts';
-import { requireConfigured } from '../../../domain/configuration/state.ts';
-import { isSameHash } from '../../../domain/configuration-values.ts';
+import { requireConfigured } from '../../../domain/configuration/configuration.ts';
+import { isSameHash } from '../../../domain/configuration/configuration-hash.ts';
 import type { RegisteredUnit } from '../../../domain/registry/registry.ts';
-import { detailsOf } from '../../../domain/unit/details.ts';
 import type { Course, Forecast } from '../../../domain/unit/forecast.ts';
 import { lastSequenceOf, type UnitState } from '../../../domain/unit/unit.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';
+import { unitDetails } from '../../../projections/units/details.ts';
 import type { View } from './schema.ts';
 
 /** A unit at another time. */
@@ -44,7 +44,7 @@ export function expectedView(forecast: Forecast, registry: RegisteredUnit, atMs:
 }
 
 function viewAt(state: UnitState, registry: RegisteredUnit, atMs: number, view: View) {
-  const { lockerDetails, configuration: _, ...details } = detailsOf(state, registry);
+  const { lockerDetails, configuration: _, ...details } = unitDetails(state, registry);
   return {
     name: state.name,
     displayName: registry.displayName,
@@ -58,9 +58,16 @@ function viewAt(state: UnitState, registry: RegisteredUnit, atMs: number, view: 
 }
 
 function configurationView(state: UnitState) {
-  const { desired, status, reported, wantedAt, attempts, nextAttemptAt, pushedAt, reason } = requireConfigured(
-    state.configuration,
-  );
+  const {
+    desired,
+    status,
+    reported,
+    desiredSince: wantedAt,
+    attempts,
+    nextAttemptAt,
+    pushedAt,
+    reason,
+  } = requireConfigured(state.configuration);
   // A ping over UDP carries only the first bytes of the hash.
   const hash = reported !== undefined && isSameHash(reported.hash, desired.hash) ? desired.hash : reported?.hash;
   return {

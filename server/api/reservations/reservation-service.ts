@@ -8,7 +8,7 @@ import {
   OPEN_COMMAND_TTL_MS,
   recordOpenAnswer,
   requestLockerOpen,
-} from '../../../domain/booking/booking.ts';
+} from '../../../domain/booking/customer-decisions.ts';
 import { type Reservation as BookedReservation, findReservation } from '../../../domain/booking/reservation.ts';
 import { requireUnit } from '../../../domain/registry/registry.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
@@ -77,7 +77,7 @@ export class ReservationService {
   async open(request: Request): Promise<Answer<{ readonly result: 'opened' }, 200>> {
     const { state } = await this.#decide(request, requestLockerOpen);
     const reservation = reservationIn(state, request.reservationId);
-    const earlier = reservation.opens[request.commandId];
+    const earlier = reservation.openResults[request.commandId];
     const outcome =
       earlier === undefined || earlier === 'pending' || earlier === 'unreachable'
         ? await this.#openDoor(state, reservation, request.commandId)

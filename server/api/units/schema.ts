@@ -1,8 +1,9 @@
 /** Units over REST: what each route takes and answers. */
 
 import { type Static, Type } from '@sinclair/typebox';
-import { CONFIGURATION_STATUSES } from '../../../domain/configuration/state.ts';
-import { defaultConfiguration, VersionedConfiguration } from '../../../domain/configuration-values.ts';
+import { CONFIGURATION_STATUSES } from '../../../domain/configuration/configuration.ts';
+import { defaultConfiguration } from '../../../domain/configuration/default-configuration.ts';
+import { VersionedConfiguration } from '../../../domain/configuration-values.ts';
 import { UnitProperties } from '../../../domain/events/registry.ts';
 import { Instant, Locker, MAX_LOCKERS_PER_UNIT, Text, UnitName, Uuid } from '../../../domain/vocabulary.ts';
 import { answer, operation } from '../../http/operation.ts';

@@ -1,7 +1,7 @@
 /** Registers units: one in a request, or many as a stream of lines. */
 
 import { Value } from '@sinclair/typebox/value';
-import { defaultConfiguration } from '../../../domain/configuration-values.ts';
+import { defaultConfiguration } from '../../../domain/configuration/default-configuration.ts';
 import { fieldErrorsOf } from '../../../domain/field-errors.ts';
 import { registerUnit } from '../../../domain/registry/registry.ts';
 import type { AddressResolver } from '../../../platform/network/address-resolver.ts';

@@ -115,9 +115,9 @@ async function reactToFact({ subject, sequence }: WorkMessage, options: ReactorO
 
 /** A unit says in its log what it runs when it begins anew. */
 async function noteConfiguration(state: UnitState, { decider, newId }: ReactorOptions): Promise<void> {
-  const { runs } = state.device;
-  if (runs === undefined) return;
-  const report = { hash: runs.hash, atMs: toMs(runs.at) };
+  const { reportedConfiguration } = state.device;
+  if (reportedConfiguration === undefined) return;
+  const report = { hash: reportedConfiguration.hash, atMs: toMs(reportedConfiguration.at) };
   if (recordReportedHash(state, report).length > 0)
     await recordConfigurationReport(decider, newId, { name: state.name, ...report });
 }

@@ -1,7 +1,7 @@
 /** Tells a unit which reservations it should keep, and records what it said of them. */
 
 import { findReservation, type Reservation } from '../../../domain/booking/reservation.ts';
-import type { EventDraft } from '../../../domain/events/envelope.ts';
+import type { EventDraft } from '../../../domain/events/drafts.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import type { SyncedReservation } from '../../../domain/unit-protocol/commands.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';

@@ -7,6 +7,7 @@
  * the unit, so a step that is repeated after a crash decides nothing twice.
  */
 
+import { requireConfigured } from '../../../domain/configuration/configuration.ts';
 import { changeConfiguration, withdrawChange } from '../../../domain/configuration/delivery.ts';
 import {
   isAbortThresholdReached,
@@ -14,7 +15,6 @@ import {
   type RolloutUnitStatus,
   unitsDue,
 } from '../../../domain/configuration/rollout.ts';
-import { requireConfigured } from '../../../domain/configuration/state.ts';
 import type { ConfigurationValues } from '../../../domain/configuration-values.ts';
 import { Refusal } from '../../../domain/refusal.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';

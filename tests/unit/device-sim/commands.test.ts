@@ -11,7 +11,8 @@ import {
   rentAtScreen,
 } from '../../../device-sim/unit/customer-actions.ts';
 import type { DecisionContext, UnitModel } from '../../../device-sim/unit/model.ts';
-import { configurationHash, defaultConfiguration } from '../../../domain/configuration-values.ts';
+import { configurationHash } from '../../../domain/configuration/configuration-hash.ts';
+import { defaultConfiguration } from '../../../domain/configuration/default-configuration.ts';
 import type { Command, SyncedReservation } from '../../../domain/unit-protocol/commands.ts';
 import { after, around, countingIds, MINUTE_MS, NOON_MS, newUnit, noonPlus, told } from '../../support/device-unit.ts';
 

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { rentAtScreen } from '../../../device-sim/unit/customer-actions.ts';
 import { markAcknowledged, markRecorded, rebootUnit, wipeUnit } from '../../../device-sim/unit/lifecycle.ts';
 import type { Decision, UnitModel } from '../../../device-sim/unit/model.ts';
-import { defaultConfiguration } from '../../../domain/configuration-values.ts';
+import { defaultConfiguration } from '../../../domain/configuration/default-configuration.ts';
 import { type DeviceState, evolveDevice, UNREPORTED_DEVICE } from '../../../domain/device/device.ts';
 import { definitionOf, isEventType, upcast } from '../../../domain/events/catalogue.ts';
 import { BatchEvent } from '../../../domain/unit-protocol/batch.ts';

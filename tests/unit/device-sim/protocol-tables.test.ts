@@ -5,7 +5,8 @@ import { join, resolve } from 'node:path';
 import type { TSchema } from '@sinclair/typebox';
 import { MAX_ANSWERED_COMMANDS } from '../../../device-sim/unit/commands.ts';
 import { DEFAULT_MAX_UNRECORDED_EVENTS } from '../../../device-sim/unit/log-bound.ts';
-import { ConfigurationValues, MAX_CONFIGURATION_BYTES } from '../../../domain/configuration-values.ts';
+import { MAX_CONFIGURATION_BYTES } from '../../../domain/configuration/validation.ts';
+import { ConfigurationValues } from '../../../domain/configuration-values.ts';
 import { deviceEvents } from '../../../domain/events/device.ts';
 import { paymentEvents } from '../../../domain/events/payment.ts';
 import {

@@ -5,8 +5,8 @@ import {
   holdLocker,
   MAX_RESERVE_AHEAD_DAYS,
   PAST_TOLERANCE_MS,
-} from '../../../domain/booking/booking.ts';
-import type { EventDraft } from '../../../domain/events/envelope.ts';
+} from '../../../domain/booking/customer-decisions.ts';
+import type { EventDraft } from '../../../domain/events/drafts.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';
 import { given } from '../../support/given.ts';
 import {

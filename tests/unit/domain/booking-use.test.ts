@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { endReservation, recordOpenAnswer } from '../../../domain/booking/booking.ts';
+import { endReservation, recordOpenAnswer } from '../../../domain/booking/customer-decisions.ts';
 import { given, type Past, withDecision } from '../../support/given.ts';
 import {
   at,

@@ -6,7 +6,7 @@ import {
   OPEN_COMMAND_TTL_MS,
   requestLockerOpen,
   requireOwnReservation,
-} from '../../../domain/booking/booking.ts';
+} from '../../../domain/booking/customer-decisions.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';
 import { given, type Past } from '../../support/given.ts';
 import {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { Kind, type TSchema } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
-import { defaultConfiguration } from '../../../domain/configuration-values.ts';
+import { defaultConfiguration } from '../../../domain/configuration/default-configuration.ts';
 import {
   definitionOf,
   EVENT_CATALOGUE,
@@ -11,7 +11,7 @@ import {
   upcast,
   versionOf,
 } from '../../../domain/events/catalogue.ts';
-import { AGGREGATES, type CloudEvent } from '../../../domain/events/envelope.ts';
+import { AGGREGATES, type CloudEvent } from '../../../domain/events/cloud-event.ts';
 import { at, LOCKERS, R1, registration } from './scene.ts';
 
 const payment = { reference: 'pay-1', amount: 200, currency: 'EUR' };

@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'bun:test';
 import { settleBookings } from '../../../domain/booking/settlement.ts';
-import { findUsage } from '../../../domain/device/device.ts';
 import {
   CLOCK_OFFSET_TOLERANCE_MS,
   clockOffsetFromPingMs,
@@ -9,6 +8,7 @@ import {
   occurredAt,
   occurredAtMs,
 } from '../../../domain/device/unit-clock.ts';
+import { findUsage } from '../../../domain/device/usage.ts';
 import type { EventOf } from '../../../domain/events/catalogue.ts';
 import { given, type Past } from '../../support/given.ts';
 import {
@@ -91,9 +91,9 @@ describe('a unit whose clock is an hour ahead', () => {
     const start = ahead(taken('A', { fromMin: 60, untilMin: 90, reservationId: R1 }));
     const { device } = given(start).state;
     expect(device.lockers.A?.rental).toMatchObject({ startedAt: at(0), until: at(90) });
-    expect(device.uses).toEqual([{ reservationId: R1, startedAt: at(0), locker: 'A' }]);
+    expect(device.usages).toEqual([{ reservationId: R1, startedAt: at(0), locker: 'A' }]);
     const ended = given(start, ahead(givenBack('A', 80, R1))).state.device;
-    expect(ended.uses).toEqual([{ reservationId: R1, startedAt: at(0), locker: 'A', endedAt: at(20) }]);
+    expect(ended.usages).toEqual([{ reservationId: R1, startedAt: at(0), locker: 'A', endedAt: at(20) }]);
   });
 
   test('reports rentals in its own time', () => {
@@ -107,14 +107,14 @@ describe('a unit whose clock is an hour ahead', () => {
     ).state;
     expect(device.lockers.A?.rental).toEqual({ rentalId: 'r', startedAt: at(0), until: at(60) });
     expect(device.lockers.B?.rental).toMatchObject({ startedAt: at(5), until: at(90) });
-    expect(findUsage(device.uses, R1)?.startedAt).toBe(at(5));
+    expect(findUsage(device.usages, R1)?.startedAt).toBe(at(5));
     expect(device.lastEventAt).toBe(at(10));
   });
 
   test('proves the use of a reservation from before it was wiped', () => {
     const past: Past = { ...taken('A', { fromMin: 60, untilMin: 90, reservationId: R1 }), epoch: 'before' };
     const { device } = given({ ...past, type: 'LockerClosed', data: {} }, reported(5, []), ahead(past)).state;
-    expect(device.uses).toEqual([{ reservationId: R1, startedAt: at(0), locker: 'A', endedAt: at(0) }]);
+    expect(device.usages).toEqual([{ reservationId: R1, startedAt: at(0), locker: 'A', endedAt: at(0) }]);
   });
 
   const lockers = registeredWith({ id: 'A', size: 'S' }, { id: 'B', size: 'S' });

@@ -1,15 +1,12 @@
 /** What may be wanted on a unit, and what is told of a change. */
 
 import { describe, expect, test } from 'bun:test';
+import { configurationHash } from '../../../domain/configuration/configuration-hash.ts';
+import { defaultConfiguration } from '../../../domain/configuration/default-configuration.ts';
 import { type ConfigurationChange, changeConfiguration } from '../../../domain/configuration/delivery.ts';
 import { configurationDiff } from '../../../domain/configuration/diff.ts';
-import {
-  type ConfigurationValues,
-  configurationHash,
-  defaultConfiguration,
-  MAX_CONFIGURATION_BYTES,
-  validateConfiguration,
-} from '../../../domain/configuration-values.ts';
+import { MAX_CONFIGURATION_BYTES, validateConfiguration } from '../../../domain/configuration/validation.ts';
+import type { ConfigurationValues } from '../../../domain/configuration-values.ts';
 import { given, type Past } from '../../support/given.ts';
 import { configured, HOLD_TTL_S, registered } from './scene.ts';
 

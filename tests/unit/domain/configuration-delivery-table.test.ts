@@ -4,6 +4,9 @@
  */
 
 import { describe, expect, test } from 'bun:test';
+import type { ConfigurationStatus } from '../../../domain/configuration/configuration.ts';
+import { configurationHash } from '../../../domain/configuration/configuration-hash.ts';
+import { defaultConfiguration } from '../../../domain/configuration/default-configuration.ts';
 import {
   changeConfiguration,
   LIVE_GRACE_MS,
@@ -13,10 +16,8 @@ import {
   recordPushOutcome,
   recordReportedHash,
 } from '../../../domain/configuration/delivery.ts';
-import type { ConfigurationStatus } from '../../../domain/configuration/state.ts';
-import { configurationHash, defaultConfiguration } from '../../../domain/configuration-values.ts';
 import type { EventType } from '../../../domain/events/catalogue.ts';
-import type { EventDraft } from '../../../domain/events/envelope.ts';
+import type { EventDraft } from '../../../domain/events/drafts.ts';
 import { evolveUnit, lastSequenceOf, type UnitState } from '../../../domain/unit/unit.ts';
 import { decisionOf, type Past, unitAfter } from '../../support/given.ts';
 import { at, HOLD_TTL_S, NOW_MS, registered } from './scene.ts';

@@ -2,7 +2,9 @@ import { describe, expect, test } from 'bun:test';
 import { createHash } from 'node:crypto';
 import { Value } from '@sinclair/typebox/value';
 import fc from 'fast-check';
-import { ConfigurationValues, configurationHash, defaultConfiguration } from '../../../domain/configuration-values.ts';
+import { configurationHash } from '../../../domain/configuration/configuration-hash.ts';
+import { defaultConfiguration } from '../../../domain/configuration/default-configuration.ts';
+import { ConfigurationValues } from '../../../domain/configuration-values.ts';
 import { seededRandom } from '../../support/random.ts';
 
 const { seed } = seededRandom();

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { recordedSeq } from '../../../domain/device/device.ts';
 import type { EventOf } from '../../../domain/events/catalogue.ts';
-import type { CloudEvent } from '../../../domain/events/envelope.ts';
+import type { CloudEvent } from '../../../domain/events/cloud-event.ts';
 import { evolveUnit, type UnitState } from '../../../domain/unit/unit.ts';
 import { EPOCH, given, type Past, unitAfter } from '../../support/given.ts';
 import { at, atMs, DAY_MS, givenBack, NOW_MS, R1, R2, taken } from './scene.ts';
@@ -104,7 +104,7 @@ describe('doors and rentals', () => {
 });
 
 const usesById = ({ device }: Pick<UnitState, 'device'>) =>
-  Object.fromEntries(device.uses.map(({ reservationId, ...use }) => [reservationId, use]));
+  Object.fromEntries(device.usages.map(({ reservationId, ...use }) => [reservationId, use]));
 
 describe('the use of a reservation', () => {
   const start = taken('A', { fromMin: 0, untilMin: 60, reservationId: R1 });
@@ -164,7 +164,7 @@ describe('a state report', () => {
       [R2]: { startedAt: at(0), locker: 'A', endedAt: at(9) },
       [R1]: { startedAt: at(-5), locker: 'C' },
     });
-    expect(device.runs).toEqual({ hash: 'c', at: at(9) });
+    expect(device.reportedConfiguration).toEqual({ hash: 'c', at: at(9) });
   });
 
   test('lets what it names go on', () => {
@@ -230,7 +230,7 @@ describe('memory', () => {
     ];
   };
   const usesAfter = (count: number, everyMs: number) =>
-    unitAfter(Array.from({ length: count }, (_, i) => use(i, NOW_MS + i * everyMs)).flat()).device.uses.map(
+    unitAfter(Array.from({ length: count }, (_, i) => use(i, NOW_MS + i * everyMs)).flat()).device.usages.map(
       ({ reservationId }) => reservationId,
     );
 
@@ -259,7 +259,7 @@ describe('memory', () => {
     const starts = Array.from({ length: 700 }, (_, index) =>
       taken('A', { fromMin: index, untilMin: 9_999, id: `x-${index}`, reservationId: `r-${index}` }),
     );
-    const { uses } = unitAfter(starts).device;
+    const { usages: uses } = unitAfter(starts).device;
     expect(uses.filter(({ endedAt }) => endedAt === undefined)).toHaveLength(1);
     expect(uses.length).toBeLessThanOrEqual(501);
   });

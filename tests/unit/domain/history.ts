@@ -8,10 +8,10 @@ import {
   holdLocker,
   recordOpenAnswer,
   requestLockerOpen,
-} from '../../../domain/booking/booking.ts';
+} from '../../../domain/booking/customer-decisions.ts';
 import { findReservation } from '../../../domain/booking/reservation.ts';
 import { settleBookings } from '../../../domain/booking/settlement.ts';
-import type { EventDraft } from '../../../domain/events/envelope.ts';
+import type { EventDraft } from '../../../domain/events/drafts.ts';
 import { Refusal } from '../../../domain/refusal.ts';
 import { evolveUnit, type FoldableCommit, newUnitState, type UnitState } from '../../../domain/unit/unit.ts';
 import { toInstant, toMs } from '../../../domain/vocabulary.ts';

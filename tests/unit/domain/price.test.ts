@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test';
 import fc from 'fast-check';
 import { priceOf } from '../../../domain/booking/price.ts';
-import { defaultConfiguration } from '../../../domain/configuration-values.ts';
+import { defaultConfiguration } from '../../../domain/configuration/default-configuration.ts';
 import { seededRandom } from '../../support/random.ts';
 import { HOUR_MS, MINUTE_MS } from './scene.ts';
 

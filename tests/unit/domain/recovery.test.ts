@@ -4,7 +4,7 @@ import { describe, expect, test } from 'bun:test';
 import { settleBookings } from '../../../domain/booking/settlement.ts';
 import { recoverEvent } from '../../../domain/device/unit-log.ts';
 import type { EventOf } from '../../../domain/events/catalogue.ts';
-import type { EventDraft } from '../../../domain/events/envelope.ts';
+import type { EventDraft } from '../../../domain/events/drafts.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { EPOCH, given, type Past } from '../../support/given.ts';
 import { at, confirmed, givenBack, held, NOW_MS, R1, registered, taken } from './scene.ts';
@@ -107,6 +107,6 @@ test('a unit may call a reservation what it likes', () => {
   for (const reservationId of ['__proto__', 'constructor', 'toString']) {
     const odd = startOf(5, { data: { rentalId: 'r', reservationId, until: at(60) } });
     const { log } = given(registered, recovered(odd)).state;
-    expect(Object.entries(log.uses)).toEqual([[reservationId, { locker: 'A', startedAt: at(5) }]]);
+    expect(Object.entries(log.usages)).toEqual([[reservationId, { locker: 'A', startedAt: at(5) }]]);
   }
 });

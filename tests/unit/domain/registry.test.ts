@@ -40,7 +40,7 @@ describe('registering', () => {
   test('the same command again decides nothing', () => {
     given(registered)
       .when(({ registry }) =>
-        registerUnit(registry, register, registry.status === 'registered' ? registry.registeredBy : ''),
+        registerUnit(registry, register, registry.status === 'registered' ? registry.registrationCommandId : ''),
       )
       .thenNothing();
   });
@@ -138,8 +138,8 @@ describe('what is registered', () => {
       status: 'registered',
       credentialsRevoked: false,
       formerNatsUsers: [],
-      registeredBy: expect.any(String),
-      issuedBy: expect.any(String),
+      registrationCommandId: expect.any(String),
+      credentialsCommandId: expect.any(String),
       lockers: LOCKERS.map((locker) => ({ ...locker, inService: true })),
     });
   });

@@ -9,11 +9,11 @@ import {
   confirmReservation,
   endReservation,
   requestLockerOpen,
-} from '../../../domain/booking/booking.ts';
+} from '../../../domain/booking/customer-decisions.ts';
 import { findReservation, type ReservationStatus } from '../../../domain/booking/reservation.ts';
 import { settleBookings } from '../../../domain/booking/settlement.ts';
 import type { EventType } from '../../../domain/events/catalogue.ts';
-import type { EventDraft } from '../../../domain/events/envelope.ts';
+import type { EventDraft } from '../../../domain/events/drafts.ts';
 import { Refusal, type RefusalKind } from '../../../domain/refusal.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { given, type Past, withDecision } from '../../support/given.ts';

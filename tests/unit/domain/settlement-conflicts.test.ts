@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { blocksLocker, OVERDUE_ALLOWANCE_MS, overlaps, periodOf } from '../../../domain/booking/allocation.ts';
 import { NO_SHOW_GRACE_MS, settleBookings } from '../../../domain/booking/settlement.ts';
-import type { EventDraft } from '../../../domain/events/envelope.ts';
+import type { EventDraft } from '../../../domain/events/drafts.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { from, given, withDecision } from '../../support/given.ts';
 import {
@@ -41,13 +41,13 @@ const conflict = (resolution: 'moved' | 'rejected', reservationId = R1): EventDr
 const moved = (toLocker: string, size: 'S' | 'M' | 'L' | 'XL', reservationId = R1): EventDraft => ({
   type: 'ReservationMoved',
   locker: toLocker,
-  data: { reservationId, fromLocker: 'A', toLocker, size, reason: 'Locker A was taken at the screen.' },
+  data: { reservationId, fromLocker: 'A', toLocker, size, reason: 'A walk-up rental occupies locker A.' },
 });
 
 const rejected = (reservationId = R1): EventDraft => ({
   type: 'ReservationRejected',
   locker: 'A',
-  data: { reservationId, reason: 'Locker A was taken at the screen.' },
+  data: { reservationId, reason: 'A walk-up rental occupies locker A.' },
 });
 
 describe('a locker that was taken at the screen', () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { findReservation } from '../../../domain/booking/reservation.ts';
 import { expiryAtMs, NO_SHOW_GRACE_MS, settleBookings } from '../../../domain/booking/settlement.ts';
-import type { EventDraft } from '../../../domain/events/envelope.ts';
+import type { EventDraft } from '../../../domain/events/drafts.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { from, given, type Past, withDecision } from '../../support/given.ts';
 import {
@@ -115,7 +115,7 @@ describe('the unit is followed', () => {
         {
           type: 'ReservationMoved',
           locker: 'C',
-          data: { reservationId: R1, fromLocker: 'A', toLocker: 'C', size: 'M', reason: 'The unit gave locker C.' },
+          data: { reservationId: R1, fromLocker: 'A', toLocker: 'C', size: 'M', reason: 'The unit assigned locker C.' },
         },
       ]);
     given(registered, held(), confirmed(), started(), use('unheard-of'))

@@ -114,8 +114,8 @@ describe('a rejected event', () => {
       locker: 'B',
       data: { ...event, seq: 6, type: 'RentalStarted', time: '2026-07-01T11:00:00.000Z' },
     };
-    expect(given(started).state.log.uses).toEqual({ r: { locker: 'B', startedAt: '2026-07-01T11:00:00.000Z' } });
-    expect(given(started, recovered).state.log.uses).toEqual({
+    expect(given(started).state.log.usages).toEqual({ r: { locker: 'B', startedAt: '2026-07-01T11:00:00.000Z' } });
+    expect(given(started, recovered).state.log.usages).toEqual({
       r: { locker: 'B', startedAt: '2026-07-01T11:00:00.000Z', endedAt: TIME },
     });
   });

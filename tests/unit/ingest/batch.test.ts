@@ -3,7 +3,7 @@
 import { describe, expect, test } from 'bun:test';
 import { type DeviceState, UNREPORTED_DEVICE } from '../../../domain/device/device.ts';
 import { EMPTY_UNIT_LOG } from '../../../domain/device/unit-log.ts';
-import type { CloudEvent } from '../../../domain/events/envelope.ts';
+import type { CloudEvent } from '../../../domain/events/cloud-event.ts';
 import { MAX_BATCH_EVENTS, MAX_EVENT_BYTES, MAX_EVENT_DEPTH } from '../../../domain/unit-protocol/batch.ts';
 import { encodeCommit, MAX_COMMIT_BYTES } from '../../../platform/event-store/store.ts';
 import {

@@ -4,7 +4,7 @@
  */
 
 import { recordedSeq } from '../../../domain/device/device.ts';
-import type { CloudEvent } from '../../../domain/events/envelope.ts';
+import type { CloudEvent } from '../../../domain/events/cloud-event.ts';
 import { newUnitState, type UnitState } from '../../../domain/unit/unit.ts';
 import { type BatchEvent, deviceEventId, MAX_BATCH_EVENTS } from '../../../domain/unit-protocol/batch.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';

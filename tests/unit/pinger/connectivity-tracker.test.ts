@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { HEARTBEAT_INTERVAL_MS } from '../../../domain/connectivity/connectivity.ts';
-import type { CloudEvent } from '../../../domain/events/envelope.ts';
+import type { CloudEvent } from '../../../domain/events/cloud-event.ts';
 import { unitHash } from '../../../domain/shard.ts';
 import { newUnitState } from '../../../domain/unit/unit.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';

@@ -1,10 +1,10 @@
-/** A unit in the words in which it is shown to operators, now and at any other time. */
+/** A unit as operators see it. The read model of units shows its present state, the history its state at another time. */
 
-import { requireConfigured } from '../configuration/state.ts';
-import type { RegisteredUnit } from '../registry/registry.ts';
-import type { UnitState } from './unit.ts';
+import { requireConfigured } from '../../domain/configuration/configuration.ts';
+import type { RegisteredUnit } from '../../domain/registry/registry.ts';
+import type { UnitState } from '../../domain/unit/unit.ts';
 
-export function detailsOf({ configuration, connectivity, device, log }: UnitState, registry: RegisteredUnit) {
+export function unitDetails({ configuration, connectivity, device, log }: UnitState, registry: RegisteredUnit) {
   const { address, probe, delivery, commandChannel, location, timeZone, tags, status } = registry;
   return {
     status,

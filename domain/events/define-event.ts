@@ -1,7 +1,7 @@
 /** One schema per event type and version; types, validation and the published catalogue all come from it. */
 
 import type { Static, TObject } from '@sinclair/typebox';
-import type { Aggregate } from './envelope.ts';
+import type { Aggregate } from './cloud-event.ts';
 
 export interface EventDefinition<S extends TObject = TObject> {
   /** The aggregates whose subjects carry this type. */

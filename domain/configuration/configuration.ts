@@ -28,11 +28,11 @@ export type ConfigurationState =
       readonly status: ConfigurationStatus;
       readonly desired: VersionedConfiguration;
       /** Since when. */
-      readonly wantedAt: string;
+      readonly desiredSince: string;
       /** How it was to be brought; undefined for the one of the registration. */
       readonly mode?: ChangeMode;
       /** Ids of the last commands that changed it, oldest first. */
-      readonly commands: readonly string[];
+      readonly commandIds: readonly string[];
       /** Pushes that failed in a row since it was wanted, or since it drifted. */
       readonly attempts: number;
       /** When a push was last answered, or given up. */
@@ -51,7 +51,7 @@ export const NOT_CONFIGURED: ConfigurationState = { status: 'unconfigured' };
 export function evolveConfiguration(state: ConfigurationState, event: KnownEvent): ConfigurationState {
   if (event.type === 'UnitRegistered') {
     const { configuration } = event.data;
-    return { status: 'pending', desired: configuration, wantedAt: event.time, commands: [], attempts: 0 };
+    return { status: 'pending', desired: configuration, desiredSince: event.time, commandIds: [], attempts: 0 };
   }
   if (state.status === 'unconfigured') return state;
   switch (event.type) {
@@ -97,14 +97,14 @@ function applyChange(
   event: Extract<KnownEvent, { type: 'ConfigurationChanged' }>,
 ): UnitConfiguration {
   const { version, hash, values, mode } = event.data;
-  const commands = event.causationid === undefined ? state.commands : [...state.commands, event.causationid];
+  const commands = event.causationid === undefined ? state.commandIds : [...state.commandIds, event.causationid];
   return {
     ...withoutPushOutcome(state),
     status: mode === 'live' ? 'pending' : 'queued',
     desired: { version, hash, values },
-    wantedAt: event.time,
+    desiredSince: event.time,
     mode,
-    commands: commands.slice(-MAX_REMEMBERED_COMMANDS),
+    commandIds: commands.slice(-MAX_REMEMBERED_COMMANDS),
   };
 }
 

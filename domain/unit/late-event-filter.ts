@@ -8,13 +8,10 @@
  * what is left of one can arrive when a newer one has begun.
  */
 
-import { allReservations } from '../booking/reservation.ts';
-import { reconcileUsage, withDrafts } from '../booking/settlement.ts';
 import { boundedOccurredAtMs, type ClockStamp } from '../device/unit-clock.ts';
 import { upcast } from '../events/catalogue.ts';
-import type { CloudEvent } from '../events/envelope.ts';
-import { toInstant } from '../vocabulary.ts';
-import type { FoldableCommit, UnitState } from './unit.ts';
+import type { CloudEvent } from '../events/cloud-event.ts';
+import type { FoldableCommit } from './unit.ts';
 
 /** A commit, and when the store took it, milliseconds since 1970. */
 export interface RecordedCommit extends FoldableCommit {
@@ -56,16 +53,4 @@ function recoveredClockStamp(event: CloudEvent): ClockStamp | undefined {
   if (known?.type !== 'UnitEventRecovered') return undefined;
   const { time, clockOffsetMs } = known.data;
   return clockOffsetMs === undefined ? { time } : { time, clockoffsetms: clockOffsetMs };
-}
-
-/**
- * The reservations as the unit used them by then. That the platform decided so only when it heard of it, at a time of its own,
- * does not change what was.
- */
-export function withReportedUsage(state: UnitState, atMs: number): UnitState {
-  const time = toInstant(atMs);
-  return allReservations(state.booking).reduce(
-    (present, reservation) => withDrafts(present, reconcileUsage(present, reservation) ?? [], time),
-    state,
-  );
 }

@@ -6,14 +6,15 @@
  * decides nothing again.
  */
 
-import { requireConfigured } from '../configuration/state.ts';
+import { requireConfigured } from '../configuration/configuration.ts';
+import { usageOf } from '../device/unit-log.ts';
 import type { EventOf } from '../events/catalogue.ts';
-import type { EventDraft } from '../events/envelope.ts';
+import type { EventDraft } from '../events/drafts.ts';
 import { Refusal } from '../refusal.ts';
 import { requireUnit } from '../registry/registry.ts';
-import { type UnitState, usageOf } from '../unit/unit.ts';
 import { type LockerSize, toInstant, toMs } from '../vocabulary.ts';
 import { blocksLocker, conflictingRental, freeLockers, overlaps, type Period, periodOf } from './allocation.ts';
+import type { BookingContext } from './context.ts';
 import { priceOf } from './price.ts';
 import { findReservation, type Reservation } from './reservation.ts';
 import { reconcileUsage } from './settlement.ts';
@@ -43,7 +44,7 @@ export interface HoldCommand extends ReservationCommand {
 }
 
 /** Claims a locker. Refused: `validation` (period, locker), `no-locker-free`, `not-found` (unit). */
-export function holdLocker(state: UnitState, command: HoldCommand): EventDraft[] {
+export function holdLocker(state: BookingContext, command: HoldCommand): EventDraft[] {
   const earlier = findReservation(state.booking, command.reservationId);
   if (earlier?.customer === command.customer) return [];
   if (earlier !== undefined) throw stateRefusal(earlier, 'It exists already.');
@@ -111,7 +112,7 @@ export function requireBookablePeriod(
 
 /** Confirms a hold that was paid for. Refused: `reservation-state`, `not-found`. */
 export function confirmReservation(
-  state: UnitState,
+  state: BookingContext,
   command: ReservationCommand & { paymentReference: string },
 ): EventDraft[] {
   const reservation = requireOwnReservation(state, command);
@@ -141,7 +142,7 @@ export function confirmReservation(
 }
 
 /** Gives a reservation up before it is used. Refused: `reservation-state`, `not-found`. */
-export function cancelReservation(state: UnitState, command: ReservationCommand): EventDraft[] {
+export function cancelReservation(state: BookingContext, command: ReservationCommand): EventDraft[] {
   const reservation = requireOwnReservation(state, command);
   if (isRepeated(reservation, command)) return [];
   const unused = reservation.status === 'held' || reservation.status === 'confirmed';
@@ -158,9 +159,9 @@ export function cancelReservation(state: UnitState, command: ReservationCommand)
  * Asks to open the locker now. The request is recorded before the unit hears of it.
  * Refused: `not-yet` before the period, `reservation-state`, `not-found`.
  */
-export function requestLockerOpen(state: UnitState, command: ReservationCommand): EventDraft[] {
+export function requestLockerOpen(state: BookingContext, command: ReservationCommand): EventDraft[] {
   const reservation = requireOwnReservation(state, command);
-  if (Object.hasOwn(reservation.opens, command.commandId)) return [];
+  if (Object.hasOwn(reservation.openResults, command.commandId)) return [];
   const { status, from, until } = reservation;
   if (status !== 'confirmed' && status !== 'active') {
     throw stateRefusal(reservation, 'Only a confirmed one opens its locker.');
@@ -171,7 +172,7 @@ export function requestLockerOpen(state: UnitState, command: ReservationCommand)
     if (command.nowMs < toMs(from)) throw new Refusal('not-yet', `The reservation begins at ${from}.`);
     if (command.nowMs >= toMs(until)) throw stateRefusal(reservation, `Its period ended at ${until}.`);
     // Somebody over time may be gone already, which the unit knows; everybody else's things are in there.
-    if (conflictingRental(state.device, reservation, command.nowMs)?.overdue === false) {
+    if (conflictingRental(state.device, reservation, command.nowMs)?.isOverdue === false) {
       throw stateRefusal(reservation, 'Its locker was taken at the screen.');
     }
   }
@@ -193,7 +194,7 @@ export function requestLockerOpen(state: UnitState, command: ReservationCommand)
 
 /** Records what came of a request to open. The first door that opens starts the rental. */
 export function recordOpenAnswer(
-  state: UnitState,
+  state: BookingContext,
   answer: {
     readonly reservationId: string;
     readonly commandId: string;
@@ -204,7 +205,7 @@ export function recordOpenAnswer(
 ): EventDraft[] {
   const reservation = findReservation(state.booking, answer.reservationId);
   // A door that could not be reached may be asked again with the same command; only that answer may change.
-  const answered = reservation?.opens[answer.commandId];
+  const answered = reservation?.openResults[answer.commandId];
   if (reservation === undefined || answered === undefined || answered === answer.result) return [];
   if (answered !== 'pending' && answered !== 'unreachable') return [];
   const { id, locker, status } = reservation;
@@ -216,7 +217,7 @@ export function recordOpenAnswer(
 }
 
 /** Gives the locker back. Refused: `reservation-state` (not in use, door open), `not-found`. */
-export function endReservation(state: UnitState, command: ReservationCommand): EventDraft[] {
+export function endReservation(state: BookingContext, command: ReservationCommand): EventDraft[] {
   const reservation = requireOwnReservation(state, command);
   if (isRepeated(reservation, command)) return [];
   const { id, status } = reservation;
@@ -237,7 +238,7 @@ export function endReservation(state: UnitState, command: ReservationCommand): E
 
 /** The reservation, if it is this customer's: others' do not exist for anybody else. */
 export function requireOwnReservation(
-  state: UnitState,
+  state: BookingContext,
   command: { reservationId: string; customer: string },
 ): Reservation {
   const reservation = findReservation(state.booking, command.reservationId);
@@ -248,7 +249,7 @@ export function requireOwnReservation(
 }
 
 /** The start as the unit reported it, or else now, in the locker that was booked. */
-function startReservation(state: UnitState, reservation: Reservation, nowMs: number): EventDraft {
+function startReservation(state: BookingContext, reservation: Reservation, nowMs: number): EventDraft {
   const use = usageOf(state, reservation.id);
   const locker = use?.locker ?? reservation.locker;
   const startedAt = use?.startedAt ?? toInstant(nowMs);
@@ -259,7 +260,7 @@ function startReservation(state: UnitState, reservation: Reservation, nowMs: num
  * Whether the locker of a hold was promised to another, by a process whose clock had seen the hold run out. Whoever came
  * later has it; so has everybody who has confirmed.
  */
-function isLockerPromisedToAnother(state: UnitState, held: Reservation): boolean {
+function isLockerPromisedToAnother(state: BookingContext, held: Reservation): boolean {
   const { open } = state.booking;
   const place = open.findIndex(({ id }) => id === held.id);
   return open.some(
@@ -272,7 +273,7 @@ function isLockerPromisedToAnother(state: UnitState, held: Reservation): boolean
 }
 
 function isRepeated(reservation: Reservation, command: ReservationCommand): boolean {
-  return reservation.commands.includes(command.commandId);
+  return reservation.commandIds.includes(command.commandId);
 }
 
 function stateRefusal(reservation: Reservation, why: string): Refusal {

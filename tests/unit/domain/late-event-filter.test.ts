@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'bun:test';
 import { findReservation } from '../../../domain/booking/reservation.ts';
+import { withReportedUsage } from '../../../domain/booking/settlement.ts';
 import { aggregateOf } from '../../../domain/events/catalogue.ts';
-import type { CloudEvent } from '../../../domain/events/envelope.ts';
-import { LateEventFilter, withReportedUsage } from '../../../domain/unit/time-travel.ts';
+import type { CloudEvent } from '../../../domain/events/cloud-event.ts';
+import { LateEventFilter } from '../../../domain/unit/late-event-filter.ts';
 import { evolveUnit, type FoldableCommit, newUnitState, type UnitState } from '../../../domain/unit/unit.ts';
 import { commitOf, type Past, UNIT, unitAfter } from '../../support/given.ts';
 import { at, atMs, completed, confirmed, givenBack, HOUR_MS, held, NOW_MS, R1, registered, taken } from './scene.ts';
@@ -123,9 +124,9 @@ test('a recovered event counts from when it happened, whatever stands around it'
     data: { epoch: OTHER_EPOCH, fromSeq: 7, toSeq: 7 },
     atMs: atMs(200),
   };
-  expect(actual(atMs(9), [registered, gap, recovered]).log.uses).toEqual({});
+  expect(actual(atMs(9), [registered, gap, recovered]).log.usages).toEqual({});
   const state = actual(atMs(10), [registered, gap, recovered]);
-  expect(state.log.uses[R1]).toEqual({ locker: 'A', startedAt: at(10) });
+  expect(state.log.usages[R1]).toEqual({ locker: 'A', startedAt: at(10) });
   expect(state.log.gaps).toEqual({});
 });
 
