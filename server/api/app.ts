@@ -167,7 +167,7 @@ function capabilities(dependencies: ApiDependencies) {
     .use(projectionRoutes(macros, { postgres, lastSequence }));
 }
 
-/** A `Response` has a status of its own, whatever was set before. */
+/** The status of an answer. A `Response` has a status of its own, which overrides the one that was set before. */
 function statusOf(answer: unknown, set: number | string | undefined): number {
   return answer instanceof Response ? answer.status : Number(set ?? 200);
 }

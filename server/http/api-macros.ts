@@ -11,7 +11,7 @@ export interface Caller {
   readonly role: TokenRole;
   /** Subject of the token. */
   readonly sub: string;
-  /** The random id of a customer in the event log; of an operator, the same as `sub`. */
+  /** For a customer: the random id in the event log. For an operator: equal to `sub`. */
   readonly id: string;
   /** The `actor` of events: `customer:ID` or `ops:SUB`. */
   readonly actor: string;

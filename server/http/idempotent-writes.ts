@@ -1,5 +1,5 @@
 /**
- * Writes that a client may repeat: with the same `Idempotency-Key` the first answer comes again and nothing changes.
+ * Writes that a client may repeat: a repeat with its `Idempotency-Key` gets the first answer again and changes nothing.
  *
  * A key is kept for 24 hours per caller and route. The id of the command is derived from it and stands in the commit, so that a
  * crash between append and answer changes nothing either: the repeated command decides nothing new, and its answer is made from
@@ -61,7 +61,7 @@ export class IdempotentWrites {
 
   /**
    * Runs a write, or answers what its key got before. Sets the header `Lockfleet-Position` in `headers`.
-   * @throws Problem `idempotency-key-reused`, `validation`, the refusal that was kept, and whatever `run` throws
+   * @throws Problem `idempotency-key-reused`, `validation`, the problem that was kept under the key, and the errors of `run`
    */
   async run<T, Status extends number>(
     request: WriteRequest,
@@ -127,7 +127,7 @@ function keptAnswer<T, Status extends number>(answer: Answer): Answer<T, Status>
   return answer as Answer<T, Status>;
 }
 
-/** The same for the same caller, route and key. */
+/** The id of the command: equal for equal caller, route and key. */
 function commandIdOf({ principal, route, key }: KeyId): string {
   return uuidV5([principal, route, key].join('\n'), COMMAND_NAMESPACE);
 }

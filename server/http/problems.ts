@@ -73,7 +73,7 @@ const PROBLEMS = {
   'unit-offline': {
     title: 'The unit cannot be reached',
     statuses: [503],
-    example: 'Unit PL-1000 did not answer in time. The door stays closed; send the request again.',
+    example: 'Unit PL-1000 did not answer in time. Look whether the locker is open; if not, send the request again.',
   },
   'unit-rejected': {
     title: 'The unit refused',

@@ -70,9 +70,7 @@ export class UnitHistory {
         'unavailable',
         503,
         `This server folds the history of ${MAX_CONCURRENT_FOLDS} units already, which is the most. Send the request again.`,
-        {
-          retryAfterS: RETRY_AFTER_S,
-        },
+        { retryAfterS: RETRY_AFTER_S },
       );
     }
     this.#running += 1;
@@ -233,10 +231,8 @@ function eventsParked(unit: string, from: number): Problem {
   return new Problem(
     'unavailable',
     503,
-    `The event log lacks the events of unit ${unit} from position ${from} on: they are parked. An operator must have them retried ` +
-      'by POST /v1/projections/event_log/retry.',
-    {
-      retryAfterS: RETRY_AFTER_S,
-    },
+    `The event log lacks the events of unit ${unit} from position ${from} on: they are parked until ` +
+      `POST /v1/projections/event_log/parked/${unit}/retry succeeds.`,
+    { retryAfterS: RETRY_AFTER_S },
   );
 }

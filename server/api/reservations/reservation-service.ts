@@ -1,4 +1,4 @@
-/** What customers do with reservations: each change is decided, appended, and for a door sent to the unit. */
+/** Carries out the commands of customers: decides, appends the events, and to open a door sends a command to the unit. */
 
 import {
   cancelReservation,
@@ -27,11 +27,12 @@ export interface ReservationDependencies {
   readonly decider: UnitDecider;
   readonly commands: UnitCommandClient;
   readonly secrets: ReservationSecrets;
+  /** Milliseconds since 1970. */
   readonly clock: () => number;
 }
 
 /** A command of a customer on a reservation. */
-export interface Request {
+export interface ReservationCommand {
   readonly commandId: string;
   readonly customer: string;
   readonly reservationId: string;
@@ -46,54 +47,54 @@ export class ReservationService {
 
   async hold(commandId: string, customer: string, body: ReserveBody): Promise<Answer<Reservation, 201>> {
     const { unit, size, locker, from, until } = body;
-    const wanted = requestedLocker(size, locker);
+    const requested = requestedLocker(size, locker);
     // The id of the reservation follows from that of the command, so that a repeated command finds the reservation it made.
     const reservationId = `${unit}.${commandId}`;
-    const decided = await this.#decide({ commandId, customer, reservationId }, (state, command) =>
-      holdLocker(state, { ...command, requested: wanted, from, until }),
+    const decided = await this.#decide({ commandId, customer, reservationId }, (state, dated) =>
+      holdLocker(state, { ...dated, requested, from, until }),
     );
     return this.#answer(201, decided, reservationId);
   }
 
-  async confirm(request: Request, paymentReference: string): Promise<Answer<Reservation, 200>> {
-    const decided = await this.#decide(request, (state, command) =>
-      confirmReservation(state, { ...command, paymentReference }),
+  async confirm(command: ReservationCommand, paymentReference: string): Promise<Answer<Reservation, 200>> {
+    const decided = await this.#decide(command, (state, dated) =>
+      confirmReservation(state, { ...dated, paymentReference }),
     );
-    return this.#answer(200, decided, request.reservationId);
+    return this.#answer(200, decided, command.reservationId);
   }
 
-  async cancel(request: Request): Promise<Answer<Reservation, 200>> {
-    return this.#answer(200, await this.#decide(request, cancelReservation), request.reservationId);
+  async cancel(command: ReservationCommand): Promise<Answer<Reservation, 200>> {
+    return this.#answer(200, await this.#decide(command, cancelReservation), command.reservationId);
   }
 
-  async end(request: Request): Promise<Answer<Reservation, 200>> {
-    return this.#answer(200, await this.#decide(request, endReservation), request.reservationId);
+  async end(command: ReservationCommand): Promise<Answer<Reservation, 200>> {
+    return this.#answer(200, await this.#decide(command, endReservation), command.reservationId);
   }
 
   /**
    * Opens the locker now: records the request, sends the command to the unit, and records its answer.
    * @throws Problem `unit-offline`, `unit-rejected`
    */
-  async open(request: Request): Promise<Answer<{ readonly result: 'opened' }, 200>> {
-    const { state } = await this.#decide(request, requestLockerOpen);
-    const reservation = reservationIn(state, request.reservationId);
-    const earlier = reservation.openResults[request.commandId];
+  async open(command: ReservationCommand): Promise<Answer<{ readonly result: 'opened' }, 200>> {
+    const { state } = await this.#decide(command, requestLockerOpen);
+    const reservation = reservationIn(state, command.reservationId);
+    const earlier = reservation.openResults[command.commandId];
     const outcome =
       earlier === undefined || earlier === 'pending' || earlier === 'unreachable'
-        ? await this.#openDoor(state, reservation, request.commandId)
+        ? await this.#openDoor(state, reservation, command.commandId)
         : { result: earlier as OpenOutcome['result'] };
     // The answer is a commit with an id of its own: the store takes a second commit under the id of the request for a repeat.
-    const answerId = `${request.commandId}.${outcome.result}`;
+    const answerId = `${command.commandId}.${outcome.result}`;
     const decided = await this.#decide(
-      request,
-      (current, command) => recordOpenAnswer(current, { ...command, ...outcome, nowMs: this.#deps.clock() }),
+      command,
+      (current, dated) => recordOpenAnswer(current, { ...dated, ...outcome, nowMs: this.#deps.clock() }),
       answerId,
     );
     if (outcome.result === 'unreachable') {
       throw new Problem(
         'unit-offline',
         503,
-        `Unit ${state.name} did not answer in time. The door stays closed; send the request again.`,
+        `Unit ${state.name} did not answer in time. Look whether the locker is open; if not, send the request again.`,
         { retryAfterS: UNIT_RETRY_AFTER_S },
       );
     }
@@ -113,8 +114,8 @@ export class ReservationService {
   }
 
   #decide(
-    { commandId, customer, reservationId }: Request,
-    decision: (state: UnitState, command: Request & { nowMs: number }) => ReturnType<typeof holdLocker>,
+    { commandId, customer, reservationId }: ReservationCommand,
+    decision: (state: UnitState, command: ReservationCommand & { nowMs: number }) => ReturnType<typeof holdLocker>,
     commitId = commandId,
   ): Promise<DecisionResult> {
     const meta: DecisionMeta = { commandId: commitId, source: SOURCE, actor: `customer:${customer}` };
@@ -170,5 +171,5 @@ function requestedLocker(size: ReserveBody['size'], locker: ReserveBody['locker'
     throw invalidField('/locker', 'cannot be combined with size: name a size or a locker');
   if (locker !== undefined) return { locker };
   if (size !== undefined) return { size };
-  throw invalidField('/size', 'is missing: name a size, or a locker by locker');
+  throw invalidField('/size', 'is missing: name a size or a locker');
 }
