@@ -31,7 +31,7 @@ import { asyncApiRoutes } from './asyncapi/routes.ts';
 import { Authenticator } from './auth/authenticator.ts';
 import { Customers } from './auth/customers.ts';
 import { availabilityRoutes } from './availability/routes.ts';
-import { Rollouts } from './config-rollouts/handlers.ts';
+import { RolloutService } from './config-rollouts/rollout-service.ts';
 import { rolloutRoutes } from './config-rollouts/routes.ts';
 import { ConfigurationService } from './configuration/configuration-service.ts';
 import { configurationRoutes } from './configuration/routes.ts';
@@ -150,13 +150,13 @@ function capabilities(dependencies: ApiDependencies) {
   const credentials = new UnitCredentials({ decider, keys, natsUrl, revocations });
   const configurations = new ConfigurationService({ decider, push, positions, readModels, clock });
   const history = new UnitHistory({ eventLog, positions, decider, loadSnapshot, lastSequence, clock });
-  const rollouts = new Rollouts(postgres, readModels);
+  const rollouts = new RolloutService(postgres, readModels);
   const deadLetterDesk = new DeadLetterDesk({ deadLetters, decider, recorder, clock });
   return new Elysia()
     .use(apiKeyRoutes(macros, { apiKeys, newId, randomBytes }))
     .use(unitRoutes(macros, { registration, credentials, readModels }))
     .use(configurationRoutes(macros, { configurations, readModels }))
-    .use(rolloutRoutes({ authenticator, writes, rollouts }))
+    .use(rolloutRoutes(macros, { rollouts }))
     .use(pingerRoutes(macros, { readModels }))
     .use(availabilityRoutes(macros, { readModels, clock }))
     .use(reservationRoutes(macros, { reservations, readModels }))

@@ -1,45 +1,49 @@
 import { Elysia } from 'elysia';
-import type { RolloutAction } from '../../../domain/configuration/rollout.ts';
+import type { ApiMacros } from '../../http/api-macros.ts';
 import { DEFAULT_LIMIT } from '../../http/schemas.ts';
-import type { Writes } from '../../http/writes.ts';
-import type { Authenticator } from '../auth/authenticator.ts';
-import { ABORT, CREATE, GET_ONE, LIST, LIST_UNITS, PAUSE, RESUME } from './contract.ts';
-import type { Rollouts } from './handlers.ts';
+import type { RolloutService } from './rollout-service.ts';
+import {
+  ABORT_ROLLOUT,
+  CREATE_ROLLOUT,
+  GET_ROLLOUT,
+  LIST_ROLLOUT_UNITS,
+  LIST_ROLLOUTS,
+  PAUSE_ROLLOUT,
+  RESUME_ROLLOUT,
+} from './schema.ts';
 
 export interface RolloutRouteDependencies {
-  readonly authenticator: Authenticator;
-  readonly writes: Writes;
-  readonly rollouts: Rollouts;
+  readonly rollouts: RolloutService;
 }
 
-export function rolloutRoutes({ authenticator, writes, rollouts }: RolloutRouteDependencies) {
+export function rolloutRoutes(macros: ApiMacros, { rollouts }: RolloutRouteDependencies) {
   return new Elysia({ prefix: '/v1/config-rollouts' })
-    .derive(async ({ headers, path, set }) => {
-      const principal = await authenticator.authenticate(headers.authorization, 'ops');
-      const actor = `ops:${principal.sub}`;
-      const act = (id: string, action: RolloutAction, body: { reason?: string } | null | undefined) => {
-        const said = body ?? {};
-        const write = { principal, route: `POST ${path}`, key: headers['idempotency-key'], body: said };
-        return writes.run(write, set, () => rollouts.act(id, action, actor, said.reason));
-      };
-      return { principal, actor, act };
-    })
+    .use(macros)
     .post(
       '',
-      ({ principal, actor, headers, path, body, set }) =>
-        writes.run({ principal, route: `POST ${path}`, key: headers['idempotency-key'], body }, set, (commandId) =>
-          rollouts.create({ commandId, actor }, body),
-        ),
-      CREATE,
+      ({ caller, write, body }) => write((commandId) => rollouts.create({ commandId, actor: caller.actor }, body)),
+      CREATE_ROLLOUT,
     )
-    .get('', ({ query: { limit = DEFAULT_LIMIT, ...page } }) => rollouts.list({ ...page, limit }), LIST)
-    .get('/:id', ({ params: { id } }) => rollouts.view(id), GET_ONE)
+    .get('', ({ query: { limit = DEFAULT_LIMIT, ...page } }) => rollouts.list({ ...page, limit }), LIST_ROLLOUTS)
+    .get('/:id', ({ params: { id } }) => rollouts.view(id), GET_ROLLOUT)
     .get(
       '/:id/units',
-      ({ params: { id }, query: { limit = DEFAULT_LIMIT, ...query } }) => rollouts.units({ ...query, id, limit }),
-      LIST_UNITS,
+      ({ params: { id }, query: { limit = DEFAULT_LIMIT, ...query } }) => rollouts.listUnits({ ...query, id, limit }),
+      LIST_ROLLOUT_UNITS,
     )
-    .post('/:id/pause', ({ params: { id }, act, body }) => act(id, 'pause', body), PAUSE)
-    .post('/:id/resume', ({ params: { id }, act, body }) => act(id, 'resume', body), RESUME)
-    .post('/:id/abort', ({ params: { id }, act, body }) => act(id, 'abort', body), ABORT);
+    .post(
+      '/:id/pause',
+      ({ caller, write, params: { id }, body }) => write(() => rollouts.act(id, 'pause', caller.actor, body?.reason)),
+      PAUSE_ROLLOUT,
+    )
+    .post(
+      '/:id/resume',
+      ({ caller, write, params: { id }, body }) => write(() => rollouts.act(id, 'resume', caller.actor, body?.reason)),
+      RESUME_ROLLOUT,
+    )
+    .post(
+      '/:id/abort',
+      ({ caller, write, params: { id }, body }) => write(() => rollouts.act(id, 'abort', caller.actor, body?.reason)),
+      ABORT_ROLLOUT,
+    );
 }

@@ -1,10 +1,11 @@
-/** What operators do with rollouts: begin, look, pause, resume, abort. */
+/** Creates, shows, pauses, resumes and aborts rollouts for operators. */
 
 import {
   DEFAULT_ABORT_THRESHOLD,
   DEFAULT_PACE,
   type Pace,
   type RolloutAction,
+  type RolloutUnitStatus,
   statusAfterAction,
   validateRolloutChanges,
 } from '../../../domain/configuration/rollout.ts';
@@ -24,15 +25,21 @@ import type { Answer } from '../../http/idempotent-writes.ts';
 import { invalidField, Problem } from '../../http/problems.ts';
 import type { RolloutBody, Selection } from './schema.ts';
 
-/** Units of one rollout. */
+/** The largest number of units in one rollout. */
 const MAX_ROLLOUT_UNITS = 500_000;
+
+type RolloutView = ReturnType<typeof shown>;
+/** A rollout with the number of its units in each state. */
+type RolloutWithUnits = RolloutView & {
+  readonly units: { readonly total: number } & Partial<Readonly<Record<RolloutUnitStatus, number>>>;
+};
 
 interface RolloutCommand {
   readonly commandId: string;
   readonly actor: string;
 }
 
-export class Rollouts {
+export class RolloutService {
   readonly #postgres: Postgres;
   readonly #readModels: ReadModels;
 
@@ -41,23 +48,29 @@ export class Rollouts {
     this.#readModels = readModels;
   }
 
-  async create({ commandId, actor }: RolloutCommand, body: RolloutBody): Promise<Answer> {
+  async create({ commandId, actor }: RolloutCommand, body: RolloutBody): Promise<Answer<RolloutWithUnits, 201>> {
     const { selection, changes, abortThreshold = DEFAULT_ABORT_THRESHOLD } = body;
     const pace = paceOf(body);
     const errors = validateRolloutChanges(changes).map(({ path, message }) => ({ path: `/changes${path}`, message }));
-    if (errors.length > 0) throw new Problem('validation', 422, 'The changes do not hold together.', { errors });
+    if (errors.length > 0)
+      throw new Problem(
+        'validation',
+        422,
+        'The changes do not fit together. `errors` names each field and what is wrong with it.',
+        { errors },
+      );
     const units = await this.#select(selection);
     const rollout = { id: commandId, createdBy: actor, selection, changes, pace, abortThreshold };
     await this.#postgres.transaction((tx) => createRollout(tx, rollout, units));
     return { status: 201, body: await this.view(commandId) };
   }
 
-  async view(id: string) {
+  async view(id: string): Promise<RolloutWithUnits> {
     const { sql } = this.#postgres;
     const rollout = await getRollout(sql, id);
-    if (rollout === undefined) throw noRollout();
+    if (rollout === undefined) throw unknownRollout(id);
     const counts = await rolloutCounts(this.#readModels, id);
-    const total = Object.values(counts).reduce((all, units) => all + units, 0);
+    const total = Object.values(counts).reduce((sum, units) => sum + units, 0);
     return { ...shown(rollout), units: { total, ...counts } };
   }
 
@@ -66,16 +79,21 @@ export class Rollouts {
     return { ...page, items: page.items.map(shown) };
   }
 
-  async units(query: Parameters<typeof rolloutUnits>[1]) {
-    if ((await getRollout(this.#postgres.sql, query.id)) === undefined) throw noRollout();
+  async listUnits(query: Parameters<typeof rolloutUnits>[1]) {
+    if ((await getRollout(this.#postgres.sql, query.id)) === undefined) throw unknownRollout(query.id);
     return rolloutUnits(this.#readModels, query);
   }
 
-  /** Pauses, resumes or aborts. */
-  async act(id: string, action: RolloutAction, actor: string, reason: string | undefined): Promise<Answer> {
+  /** Pauses, resumes or aborts a rollout. @throws Problem `not-found`, and a Refusal */
+  async act(
+    id: string,
+    action: RolloutAction,
+    actor: string,
+    reason: string | undefined,
+  ): Promise<Answer<RolloutWithUnits, 200>> {
     await this.#postgres.transaction(async (tx) => {
       const rollout = await lockRollout(tx, id);
-      if (rollout === undefined) throw noRollout();
+      if (rollout === undefined) throw unknownRollout(id);
       const status = statusAfterAction(rollout.status, action);
       if (status !== rollout.status) await updateRolloutStatus(tx, id, { status, by: actor, reason });
     });
@@ -92,25 +110,30 @@ export class Rollouts {
   }
 }
 
-/** Who names units means all of them, unless something else is to hold, too. */
+/** A selection by names alone must find every named unit. */
 function requireAll({ names, ...others }: Selection, selected: ReadonlySet<string>): void {
   if (names === undefined || Object.keys(others).length > 0) return;
   const errors = names.flatMap((name, index) =>
-    selected.has(name) ? [] : [{ path: `/selection/names/${index}`, message: `${name} is not a unit in use` }],
+    selected.has(name)
+      ? []
+      : [{ path: `/selection/names/${index}`, message: `${name} is not the name of a unit in use` }],
   );
-  if (errors.length > 0) throw new Problem('validation', 422, 'Some of these units are not there.', { errors });
+  if (errors.length > 0)
+    throw new Problem('validation', 422, 'Some of the named units do not exist. `errors` names them.', { errors });
 }
 
 function paceOf({ rate, waves }: RolloutBody): Pace {
-  if (rate !== undefined && waves !== undefined) throw invalidField('/waves', 'cannot stand beside rate');
+  if (rate !== undefined && waves !== undefined)
+    throw invalidField('/waves', 'cannot be combined with rate: name one of the two');
   if (waves !== undefined) return { waves };
   return rate === undefined ? DEFAULT_PACE : { rate };
 }
 
-function shown({ ranMs: _, pace, ...rollout }: Rollout) {
-  return { ...rollout, ...pace };
+function shown({ ranMs: _, pace, selection, ...rollout }: Rollout) {
+  // The store keeps the selection as the API validated it.
+  return { ...rollout, selection: selection as Selection, ...pace };
 }
 
-function noRollout(): Problem {
-  return new Problem('not-found', 404, 'There is no such rollout.');
+function unknownRollout(id: string): Problem {
+  return new Problem('not-found', 404, `There is no rollout ${id}.`);
 }
