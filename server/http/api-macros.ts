@@ -27,37 +27,43 @@ export interface ApiMacroDependencies {
 /** `ApiMacros` is what the routes of a capability `use`. */
 export type ApiMacros = ReturnType<typeof apiMacros>;
 
-export function apiMacros({ authenticate, writes, positions }: ApiMacroDependencies) {
-  // Elysia offers a macro no step before the validation that could hand something to the handler.
-  const callers = new WeakMap<Request, Caller>();
-  const callerOf = (request: Request): Caller => {
-    const caller = callers.get(request);
-    if (caller === undefined) throw new Error('A route uses its caller without `auth`.');
-    return caller;
-  };
-  return new Elysia({ name: 'api-macros' }).macro({
+/**
+ * Elysia puts the hooks of a macro into the operation itself, which is one object for every API of the process. The hooks therefore
+ * find what belongs to their API (`api`) in the context, and never in a closure.
+ */
+export function apiMacros(api: ApiMacroDependencies) {
+  return new Elysia({ name: 'api-macros' }).decorate('api', api).macro({
     /** Verifies the token before the request is validated, so that a client without one learns nothing of the schema. */
     auth: (role: TokenRole) => ({
-      async transform({ request, headers }) {
-        callers.set(request, await authenticate(headers.authorization, role));
+      async transform({ api, request, headers }) {
+        callers.set(request, await api.authenticate(headers.authorization, role));
       },
       resolve: ({ request }) => ({ caller: callerOf(request) }),
     }),
     idempotent: (_: true) => ({
-      resolve({ request, headers, path, query, body, set }): { write: WriteOnce } {
+      resolve({ api, request, headers, path, query, body, set }): { write: WriteOnce } {
         const content = { body: body ?? {}, query, ifMatch: headers['if-match'] };
         const key = headers['idempotency-key'];
         const route = `${request.method} ${path}`;
         return {
-          write: (run) => writes.run({ caller: callerOf(request), route, key, content }, set.headers, run),
+          write: (run) => api.writes.run({ caller: callerOf(request), route, key, content }, set.headers, run),
         };
       },
     }),
     minPosition: ({ readModel, unitOf = unitNamedIn }: MinPositionOptions) => ({
-      beforeHandle: ({ params, query }) =>
-        positions.reached(readModel, query.minPosition, unitOf({ ...query, ...params })),
+      beforeHandle: ({ api, params, query }) =>
+        api.positions.reached(readModel, query.minPosition, unitOf({ ...query, ...params })),
     }),
   });
+}
+
+/** The callers of running requests. Only `resolve`, after the validation, can hand a value to the handler. */
+const callers = new WeakMap<Request, Caller>();
+
+function callerOf(request: Request): Caller {
+  const caller = callers.get(request);
+  if (caller === undefined) throw new Error('The operation declares a macro that needs its caller, but not `auth`.');
+  return caller;
 }
 
 function unitNamedIn({ name, unit }: Readonly<Record<string, string | undefined>>): string | undefined {

@@ -86,6 +86,11 @@ const IDEMPOTENCY_KEY_PARAMETER = {
   schema: { type: 'string', minLength: 1, maxLength: MAX_KEY_LENGTH },
 };
 
+const POSITION_HEADER = {
+  'Lockfleet-Position':
+    'The position of the write, unless it changed no unit. A read with it as `minPosition` shows the write.',
+};
+
 /** The parts of a description that Elysia gets as they are. */
 const DECLARED = ['auth', 'idempotent', 'minPosition', 'body', 'params', 'query', 'headers'] as const;
 type Declared = (typeof DECLARED)[number];
@@ -126,7 +131,9 @@ function documentationOf(spec: OperationSpec) {
     parameters: parametersOf(spec),
     ...requestBodyOf(spec),
     responses: {
-      ...Object.fromEntries(Object.entries(spec.answers).map(([status, answered]) => [status, responseOf(answered)])),
+      ...Object.fromEntries(
+        Object.entries(spec.answers).map(([status, answered]) => [status, responseOf(withPosition(answered, spec))]),
+      ),
       ...problemResponses([...names], hasBody),
     },
   };
@@ -160,6 +167,11 @@ function requestBodyOf({ body, streamedBody }: OperationSpec) {
   }
   if (body === undefined) return {};
   return { [REQUEST_BODY]: { required: !(OptionalKind in body), content: { 'application/json': { schema: body } } } };
+}
+
+/** An idempotent write answers with its position. */
+function withPosition(answered: DocumentedAnswer, { idempotent }: OperationSpec): DocumentedAnswer {
+  return idempotent === true ? { ...answered, headers: { ...POSITION_HEADER, ...answered.headers } } : answered;
 }
 
 function responseOf({
