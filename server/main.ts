@@ -169,7 +169,7 @@ try {
           push: pusher,
           revocations,
           recorder,
-          deadLetters,
+          deadLetterStore: deadLetters,
           addresses,
           natsUrl,
           holdTtlS,

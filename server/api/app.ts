@@ -24,7 +24,6 @@ import { answeredProblem, problemResponse } from '../http/problems.ts';
 import { parseQueryValues } from '../http/query-values.ts';
 import { ReadPositions } from '../http/read-positions.ts';
 import { NDJSON, readJson } from '../http/request-body.ts';
-import { Writes } from '../http/writes.ts';
 import { ApiKeys } from './api-keys/api-keys.ts';
 import { apiKeyRoutes } from './api-keys/routes.ts';
 import { asyncApiRoutes } from './asyncapi/routes.ts';
@@ -35,7 +34,7 @@ import { RolloutService } from './config-rollouts/rollout-service.ts';
 import { rolloutRoutes } from './config-rollouts/routes.ts';
 import { ConfigurationService } from './configuration/configuration-service.ts';
 import { configurationRoutes } from './configuration/routes.ts';
-import { DeadLetterDesk } from './dead-letters/handlers.ts';
+import { DeadLetterService } from './dead-letters/dead-letter-service.ts';
 import { deadLetterRoutes } from './dead-letters/routes.ts';
 import { eventRoutes } from './events/routes.ts';
 import { type HealthChecks, healthRoutes } from './health/routes.ts';
@@ -77,7 +76,7 @@ export interface ApiDependencies {
   readonly push: ConfigurationPusher;
   readonly revocations: UnitRevocations;
   readonly recorder: UnitLogRecorder;
-  readonly deadLetters: DeadLetterStore;
+  readonly deadLetterStore: DeadLetterStore;
   readonly addresses: AddressResolver;
   /** The NATS that units connect to. */
   readonly natsUrl: string;
@@ -131,7 +130,7 @@ export function api(dependencies: ApiDependencies) {
 function capabilities(dependencies: ApiDependencies) {
   const { tokens, keys, secrets, postgres, readModels, eventLog, decider, commands, push, revocations, recorder } =
     dependencies;
-  const { deadLetters, addresses, natsUrl, holdTtlS, loadSnapshot, lastSequence } = dependencies;
+  const { deadLetterStore, addresses, natsUrl, holdTtlS, loadSnapshot, lastSequence } = dependencies;
   const { newId, randomBytes, clock, log } = dependencies;
   const { sql } = postgres;
   const apiKeys = new ApiKeys(sql, clock);
@@ -143,7 +142,6 @@ function capabilities(dependencies: ApiDependencies) {
     writes: idempotentWrites,
     positions,
   });
-  const writes = new Writes(idempotentWrites);
   const exports = new ExportStreams(log);
   const reservations = new ReservationService({ decider, commands, secrets, clock });
   const registration = new UnitRegistration({ decider, addresses, keys, natsUrl, holdTtlS, newId, log });
@@ -151,7 +149,7 @@ function capabilities(dependencies: ApiDependencies) {
   const configurations = new ConfigurationService({ decider, push, positions, readModels, clock });
   const history = new UnitHistory({ eventLog, positions, decider, loadSnapshot, lastSequence, clock });
   const rollouts = new RolloutService(postgres, readModels);
-  const deadLetterDesk = new DeadLetterDesk({ deadLetters, decider, recorder, clock });
+  const deadLetters = new DeadLetterService({ deadLetterStore, decider, recorder, clock });
   return new Elysia()
     .use(apiKeyRoutes(macros, { apiKeys, newId, randomBytes }))
     .use(unitRoutes(macros, { registration, credentials, readModels }))
@@ -163,7 +161,7 @@ function capabilities(dependencies: ApiDependencies) {
     .use(eventRoutes(macros, { exports, eventLog }))
     .use(historyRoutes(macros, { history }))
     .use(summaryRoutes(macros, { exports, readModels, clock }))
-    .use(deadLetterRoutes({ authenticator, writes, deadLetters, deadLetterDesk }))
+    .use(deadLetterRoutes(macros, { deadLetterStore, deadLetters }))
     .use(projectionRoutes(macros, { postgres, lastSequence }));
 }
 

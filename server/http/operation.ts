@@ -35,6 +35,8 @@ export interface DocumentedAnswer<S extends TSchema = TSchema> {
   readonly contentType?: string;
   /** The same answer for clients that accept another content type. */
   readonly alternatives?: Readonly<Record<string, { readonly schema: TSchema; readonly example: unknown }>>;
+  /** The handler answers with a `Response`, whose JSON it has written itself. */
+  readonly asResponse?: true;
   /** Headers of the answer, with a description of each. */
   readonly headers?: Readonly<Record<string, string>>;
 }
@@ -97,7 +99,11 @@ type Declared = (typeof DECLARED)[number];
 
 type Responses<Answers> = {
   [Status in keyof Answers]: Answers[Status] extends { readonly schema: infer S extends TSchema }
-    ? TUnsafe<Answers[Status] extends { readonly alternatives: unknown } ? Shown<S> | Response : Shown<S>>
+    ? TUnsafe<
+        Answers[Status] extends { readonly alternatives: unknown } | { readonly asResponse: true }
+          ? Shown<S> | Response
+          : Shown<S>
+      >
     : TUnsafe<undefined>;
 };
 

@@ -154,7 +154,7 @@ describe('an event that cannot be accepted', () => {
       const whole = await ops.get(`/v1/dead-letters/${letter?.id}`);
       expect(whole).toMatchObject({ status: 200, body: { ...letter, content: sent } });
       const refused = await retry(letter?.id, `first-try-${seq}`);
-      expect(refused).toMatchObject({ status: 409, body: { type: '/problems/not-yet', status: 409 } });
+      expect(refused).toMatchObject({ status: 409, body: { type: '/problems/dead-letter-refused', status: 409 } });
       expect(text(refused, 'detail')).toContain(String(letter?.reason));
       expect((await retry(letter?.id, `first-try-${seq}`)).body).toEqual(refused.body);
     }
@@ -248,7 +248,7 @@ test('a batch that cannot be read is noted and kept, whatever it is', async () =
   expect(letters.map(({ text, base64 }) => text ?? base64).toSorted()).toEqual(['/wA=', '{"unit":', lie].toSorted());
   for (const { id, reason } of letters) {
     const refused = await retry(id);
-    expect(refused).toMatchObject({ status: 409, body: { type: '/problems/not-yet' } });
+    expect(refused).toMatchObject({ status: 409, body: { type: '/problems/dead-letter-refused' } });
     expect(text(refused, 'detail')).toContain(String(reason));
   }
   const [first] = letters;

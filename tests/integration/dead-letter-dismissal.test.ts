@@ -41,11 +41,11 @@ async function problemOf(work: Promise<unknown>) {
 describe('a dismissed letter', () => {
   test('says who put it away first, when and why, and is kept whole', async () => {
     const some = process();
-    const { desk, letters } = some;
+    const { service, letters } = some;
     await some.push('ONE', batch('ONE', bad(1), bad(2)));
     const [first = '', second = ''] = (await letters.list({ unit: 'ONE', limit: 10 })).items.map(({ id }) => id);
-    const before = JSON.parse(await desk.whole(first));
-    const answer = await desk.dismiss(first, 'ops:alice', 'a prototype');
+    const before = JSON.parse(await service.jsonWithContent(first));
+    const answer = await service.dismiss(first, 'ops:alice', 'a prototype');
     expect(answer).toMatchObject({
       status: 200,
       body: {
@@ -53,19 +53,19 @@ describe('a dismissed letter', () => {
         ...{ dismissedAt: new Date(NOW_MS).toISOString(), dismissedBy: 'ops:alice', dismissReason: 'a prototype' },
       },
     });
-    expect(await desk.dismiss(first, 'ops:bob', 'me too')).toEqual(answer);
-    expect(JSON.parse(await desk.whole(first))).toEqual({ ...before, ...answer.body });
+    expect(await service.dismiss(first, 'ops:bob', 'me too')).toEqual(answer);
+    expect(JSON.parse(await service.jsonWithContent(first))).toEqual({ ...before, ...answer.body });
 
-    const silent = await desk.dismiss(second, 'ops:alice', undefined);
+    const silent = await service.dismiss(second, 'ops:alice', undefined);
     expect(silent.body).toMatchObject({ status: 'dismissed', dismissReason: null });
-    expect((await desk.dismiss(second, 'ops:bob', 'a reason after all')).body).toEqual(silent.body);
+    expect((await service.dismiss(second, 'ops:bob', 'a reason after all')).body).toEqual(silent.body);
   });
 
   test('is in the list of dismissed letters only', async () => {
     const some = process();
     await some.push('LISTED', batch('LISTED', bad(1), bad(2), bad(3)));
     const [first = '', second = '', third = ''] = await ids(some, 'LISTED', 'open');
-    await some.desk.dismiss(second, 'ops:alice', undefined);
+    await some.service.dismiss(second, 'ops:alice', undefined);
     await becomesAcceptable(postgres.sql, third, event(3));
     await some.retry(third);
     expect(await ids(some, 'LISTED', 'open')).toEqual([first]);
@@ -78,8 +78,8 @@ describe('a dismissed letter', () => {
     const some = process();
     await some.push('LATER', batch('LATER', bad(1)));
     const [id = ''] = await ids(some, 'LATER', 'open');
-    await some.desk.dismiss(id, 'ops:alice', 'hopeless');
-    expect(await some.refusal(id)).toMatchObject({ type: '/problems/not-yet', status: 409 });
+    await some.service.dismiss(id, 'ops:alice', 'hopeless');
+    expect(await some.refusal(id)).toMatchObject({ type: '/problems/dead-letter-refused', status: 409 });
     expect(await ids(some, 'LATER', 'dismissed')).toEqual([id]);
 
     await becomesAcceptable(postgres.sql, id, event(1));
@@ -88,7 +88,7 @@ describe('a dismissed letter', () => {
     });
     expect(types(await some.events('LATER'))).toEqual(['UnitEventRejected', 'UnitEventRecovered']);
     expect(await ids(some, 'LATER', 'dismissed')).toEqual([]);
-    expect(await problemOf(some.desk.dismiss(id, 'ops:bob', undefined))).toMatchObject({
+    expect(await problemOf(some.service.dismiss(id, 'ops:bob', undefined))).toMatchObject({
       type: '/problems/precondition-failed',
       status: 409,
     });
@@ -100,7 +100,7 @@ describe('a dismissed letter', () => {
     const rejections = [{ seq: 1, reason: 'r', content: JSON.stringify(bad(1)), hasDuplicateSeq: false }];
     await some.letters.insertRejectedEvents({ unit: 'AGAIN', epoch: EPOCH, receivedAtMs: NOW_MS, rejections });
     const [id = ''] = await ids(some, 'AGAIN', 'open');
-    await some.desk.dismiss(id, 'ops:alice', undefined);
+    await some.service.dismiss(id, 'ops:alice', undefined);
     expect(await some.push('AGAIN', batch('AGAIN', bad(1), event(2)))).toBe('done');
     expect(types(await some.events('AGAIN'))).toEqual(['UnitEventRejected', 'LockerClosed']);
     expect(await ids(some, 'AGAIN', 'dismissed')).toEqual([id]);
@@ -108,7 +108,7 @@ describe('a dismissed letter', () => {
   });
 
   test('has to be there', async () => {
-    expect(await problemOf(process().desk.dismiss(NOWHERE, 'ops:alice', undefined))).toMatchObject({ status: 404 });
+    expect(await problemOf(process().service.dismiss(NOWHERE, 'ops:alice', undefined))).toMatchObject({ status: 404 });
   });
 });
 
@@ -120,9 +120,10 @@ describe('all open letters of a unit', () => {
     await some.push('ELSE', batch('ELSE', bad(1)));
     const [recovered = '', dismissed = ''] = (await ids(some, 'ALL', 'open')).slice(1);
     await postgres.sql`update platform.dead_letters set recovered_at = now() where id = ${recovered}`;
-    await some.desk.dismiss(dismissed, 'ops:alice', 'before');
+    await some.service.dismiss(dismissed, 'ops:alice', 'before');
 
-    const dismiss = (kind?: 'event' | 'batch') => some.desk.dismissOpen({ unit: 'ALL', kind }, 'ops:bob', 'all of it');
+    const dismiss = (kind?: 'event' | 'batch') =>
+      some.service.dismissOpen({ unit: 'ALL', kind }, 'ops:bob', 'all of it');
     expect(await dismiss('batch')).toEqual({ status: 200, body: { dismissed: 1 } });
     expect((await some.open('ALL')).map(({ kind }) => kind)).toEqual(['event', 'event']);
     expect(await dismiss()).toEqual({ status: 200, body: { dismissed: 2 } });
@@ -141,7 +142,7 @@ describe('all open letters of a unit', () => {
     await some.push('MANY', batch('MANY', ...Array.from({ length: 8 }, (_, index) => bad(index + 1))));
     await postgres.sql`
       update platform.dead_letters set received_at = received_at - seq * interval '1 second' where unit = 'MANY'`;
-    const dismiss = async () => (await some.desk.dismissOpen({ unit: 'MANY' }, 'ops:bob', undefined)).body.dismissed;
+    const dismiss = async () => (await some.service.dismissOpen({ unit: 'MANY' }, 'ops:bob', undefined)).body.dismissed;
     expect(await dismiss()).toBe(3);
     expect((await some.open('MANY')).map(({ seq }) => seq)).toEqual([1, 2, 3, 4, 5]);
     const counts = await Promise.all([dismiss(), dismiss(), dismiss(), dismiss()]);
@@ -157,12 +158,12 @@ test('a unit with too many open letters is heard again when they are dismissed',
   const more = batch('FULL', event(3), bad(4), bad(5), event(6));
   expect(await some.push('FULL', more)).toEqual({ retryInMs: expect.any(Number) });
   const [first = ''] = await ids(some, 'FULL', 'open');
-  await some.desk.dismiss(first, 'ops:alice', undefined);
+  await some.service.dismiss(first, 'ops:alice', undefined);
   expect(await some.push('FULL', more)).toBe('done');
   // Full again.
   const last = batch('FULL', event(7), bad(8));
   expect(await some.push('FULL', last)).toEqual({ retryInMs: expect.any(Number) });
-  await some.desk.dismissOpen({ unit: 'FULL' }, 'ops:alice', undefined);
+  await some.service.dismissOpen({ unit: 'FULL' }, 'ops:alice', undefined);
   expect(await some.push('FULL', last)).toBe('done');
   const seqs = (await some.events('FULL')).flatMap(({ unitseq }) => unitseq ?? []);
   expect(seqs).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);

@@ -48,7 +48,7 @@ describe('an event', () => {
     expect(await process.push('WHOLE', `{"unit":"WHOLE","epoch":"${EPOCH}","events":[ ${text} ]}`)).toBe('done');
     const letter = await onlyLetter(process, 'WHOLE');
     expect(letter).toMatchObject({ kind: 'event', epoch: EPOCH, seq: 1, bytes: text.length, status: 'open' });
-    expect(await process.desk.whole(letter.id)).toEndWith(`,"content":${text}}`);
+    expect(await process.service.jsonWithContent(letter.id)).toEndWith(`,"content":${text}}`);
     expect(types(await process.events('WHOLE'))).toEqual(['UnitEventRejected']);
   });
 
@@ -59,7 +59,7 @@ describe('an event', () => {
     await first.push('ONCE', batch('ONCE', event(1), bad(2), event(3)));
     const { id } = await onlyLetter(first, 'ONCE');
     expect(await first.refusal(id)).toMatchObject({
-      type: '/problems/not-yet',
+      type: '/problems/dead-letter-refused',
       status: 409,
       detail: expect.stringContaining('/data: '),
     });
@@ -135,7 +135,7 @@ describe('a batch', () => {
     expect(await process.push('BYTES', bytes)).toBe('done');
     const letter = await onlyLetter(process, 'BYTES');
     expect(letter).toMatchObject({ kind: 'batch', bytes: 4, epoch: null, seq: null });
-    const whole = JSON.parse(await process.desk.whole(letter.id));
+    const whole = JSON.parse(await process.service.jsonWithContent(letter.id));
     expect([...Buffer.from(whole.base64, 'base64')]).toEqual([...bytes]);
     expect(await process.events('BYTES')).toMatchObject([
       { type: 'UnitBatchRejected', data: { bytes: 4, reason: letter.reason } },

@@ -7,7 +7,7 @@ import type { Sql } from '../../platform/postgres/connection.ts';
 import { type DeadLetter, type DeadLetterOptions, DeadLetterStore } from '../../platform/unit-log/dead-letter-store.ts';
 import { UnitLogRecorder } from '../../platform/unit-log/unit-log-recorder.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
-import { DeadLetterDesk } from '../../server/api/dead-letters/handlers.ts';
+import { DeadLetterService } from '../../server/api/dead-letters/dead-letter-service.ts';
 import { Problem } from '../../server/http/problems.ts';
 import { fetchUnitLog } from '../../server/workers/fetch/fetch-unit-log.ts';
 import { toFetchedPage } from '../../server/workers/fetch/unit-log-client.ts';
@@ -25,7 +25,7 @@ const newId = () => crypto.randomUUID();
 export class LetterProcess {
   readonly store: MemoryEventStore;
   readonly letters: DeadLetterStore;
-  readonly desk: DeadLetterDesk;
+  readonly service: DeadLetterService;
   readonly decider: UnitDecider;
   readonly recorder: UnitLogRecorder;
   #messages = 0;
@@ -57,8 +57,8 @@ export class LetterProcess {
       newId,
       log: silentLog,
     });
-    this.desk = new DeadLetterDesk({
-      deadLetters: this.letters,
+    this.service = new DeadLetterService({
+      deadLetterStore: this.letters,
       decider,
       recorder: this.recorder,
       clock: () => NOW_MS,
@@ -101,7 +101,7 @@ export class LetterProcess {
   }
 
   retry(id: string) {
-    return this.desk.retry({ commandId: newId(), actor: 'ops:test', id });
+    return this.service.retry({ commandId: newId(), actor: 'ops:test', id });
   }
 
   /** Why a letter is not accepted. */

@@ -1,57 +1,50 @@
 import { Elysia } from 'elysia';
 import type { DeadLetterStore } from '../../../platform/unit-log/dead-letter-store.ts';
+import type { ApiMacros } from '../../http/api-macros.ts';
 import { DEFAULT_LIMIT } from '../../http/schemas.ts';
-import type { Writes } from '../../http/writes.ts';
-import type { Authenticator } from '../auth/authenticator.ts';
-import { DISMISS, DISMISS_OPEN, GET_ONE, LIST, RETRY } from './contract.ts';
-import type { DeadLetterDesk } from './handlers.ts';
+import type { DeadLetterService } from './dead-letter-service.ts';
+import {
+  DISMISS_DEAD_LETTER,
+  DISMISS_DEAD_LETTERS,
+  GET_DEAD_LETTER,
+  LIST_DEAD_LETTERS,
+  RETRY_DEAD_LETTER,
+} from './schema.ts';
 
 export interface DeadLetterRouteDependencies {
-  readonly authenticator: Authenticator;
-  readonly writes: Writes;
-  readonly deadLetters: DeadLetterStore;
-  readonly deadLetterDesk: DeadLetterDesk;
+  readonly deadLetterStore: DeadLetterStore;
+  readonly deadLetters: DeadLetterService;
 }
 
-export function deadLetterRoutes({ authenticator, writes, deadLetters, deadLetterDesk }: DeadLetterRouteDependencies) {
+export function deadLetterRoutes(macros: ApiMacros, { deadLetterStore, deadLetters }: DeadLetterRouteDependencies) {
   return new Elysia({ prefix: '/v1/dead-letters' })
-    .derive(async ({ headers }) => {
-      const principal = await authenticator.authenticate(headers.authorization, 'ops');
-      return { principal, actor: `ops:${principal.sub}` };
-    })
-    .get('', ({ query: { limit = DEFAULT_LIMIT, ...filter } }) => deadLetters.list({ ...filter, limit }), LIST)
+    .use(macros)
+    .get(
+      '',
+      ({ query: { limit = DEFAULT_LIMIT, ...filter } }) => deadLetterStore.list({ ...filter, limit }),
+      LIST_DEAD_LETTERS,
+    )
     .get(
       '/:id',
       async ({ params: { id } }) =>
-        new Response(await deadLetterDesk.whole(id), { headers: { 'content-type': 'application/json' } }),
-      GET_ONE,
+        new Response(await deadLetters.jsonWithContent(id), { headers: { 'content-type': 'application/json' } }),
+      GET_DEAD_LETTER,
     )
     .post(
       '/:id/retry',
-      ({ principal, actor, headers, params: { id }, path, set }) =>
-        writes.run(
-          { principal, route: `POST ${path}`, key: headers['idempotency-key'], body: null },
-          set,
-          (commandId) => deadLetterDesk.retry({ commandId, actor, id }),
-        ),
-      RETRY,
+      ({ caller, write, params: { id } }) =>
+        write((commandId) => deadLetters.retry({ commandId, actor: caller.actor, id })),
+      RETRY_DEAD_LETTER,
     )
     .post(
       '/:id/dismiss',
-      ({ principal, actor, headers, params: { id }, path, body, set }) =>
-        writes.run({ principal, route: `POST ${path}`, key: headers['idempotency-key'], body: body ?? {} }, set, () =>
-          deadLetterDesk.dismiss(id, actor, body?.reason),
-        ),
-      DISMISS,
+      ({ caller, write, params: { id }, body }) => write(() => deadLetters.dismiss(id, caller.actor, body?.reason)),
+      DISMISS_DEAD_LETTER,
     )
     .post(
       '/dismiss',
-      ({ principal, actor, headers, query: { unit, kind }, path, body, set }) =>
-        writes.run(
-          { principal, route: `POST ${path}`, key: headers['idempotency-key'], body: { ...body, unit, kind } },
-          set,
-          () => deadLetterDesk.dismissOpen({ unit, kind }, actor, body?.reason),
-        ),
-      DISMISS_OPEN,
+      ({ caller, write, query: { unit, kind }, body }) =>
+        write(() => deadLetters.dismissOpen({ unit, kind }, caller.actor, body?.reason)),
+      DISMISS_DEAD_LETTERS,
     );
 }
