@@ -113,7 +113,7 @@ describe('an event', () => {
     const rejections = [{ seq: 1, reason: 'r', content: JSON.stringify(event(1)), hasDuplicateSeq: false }];
     await process.letters.insertRejectedEvents({ unit: 'EARLY', epoch: EPOCH, receivedAtMs: NOW_MS, rejections });
     const { id } = await onlyLetter(process, 'EARLY');
-    expect((await process.refusal(id)).detail).toContain('not taken yet');
+    expect((await process.refusal(id)).detail).toContain('has not reached its seq');
     expect(await process.events('EARLY')).toEqual([]);
   });
 
