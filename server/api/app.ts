@@ -1,4 +1,4 @@
-/** The REST API: the services behind it, its capabilities, one way of reading bodies and one way of answering errors. */
+/** Composes the REST API: services, routes, the parsing of requests, and the answers to errors. */
 
 import { Elysia } from 'elysia';
 import type { TokenVerifier } from '../../platform/auth/tokens.ts';
@@ -120,7 +120,7 @@ export function api(dependencies: ApiDependencies) {
   if (!checkAnswers) return app;
   const check = new AnswerCheck(() => app.routes, log);
   return app.wrap((handle) => {
-    // Elysia calls its handler with a request, and declares it as any function.
+    // Elysia declares `handle` as any function. It takes a request and answers it.
     const respond: (request: Request) => unknown = handle;
     return async (request: Request) => check.check(request, await respond(request));
   });

@@ -95,7 +95,7 @@ const POSITION_HEADER = {
 
 /** The parts of a description that Elysia gets as they are. */
 const DECLARED = ['auth', 'idempotent', 'minPosition', 'body', 'params', 'query', 'headers'] as const;
-type Declared = (typeof DECLARED)[number];
+type DeclaredKey = (typeof DECLARED)[number];
 
 type Responses<Answers> = {
   [Status in keyof Answers]: Answers[Status] extends { readonly schema: infer S extends TSchema }
@@ -107,7 +107,7 @@ type Responses<Answers> = {
     : TUnsafe<undefined>;
 };
 
-export type Operation<Spec extends OperationSpec> = Pick<Spec, Extract<keyof Spec, Declared>> & {
+export type Operation<Spec extends OperationSpec> = Pick<Spec, Extract<keyof Spec, DeclaredKey>> & {
   response: Responses<Spec['answers']>;
   detail: DocumentDecoration;
 };

@@ -1,4 +1,4 @@
-/** Bad input gets its problem document, and nothing of it is recorded. */
+/** Requests that are not valid are refused with a problem document, and nothing is recorded. */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { signToken } from '../../platform/auth/tokens.ts';
@@ -16,7 +16,7 @@ beforeAll(async () => {
 
 afterAll(stopFleet);
 
-describe('bad input is named and nothing is recorded', () => {
+describe('a request that is not valid is refused by field, and nothing is recorded', () => {
   const valid = { unit: 'PL-1000', size: 'M', ...period(10_000, 60) };
   const cases: [string, unknown, number, string][] = [
     ['an unknown field', { ...valid, colour: 'red' }, 422, '/colour'],

@@ -1,4 +1,4 @@
-/** Clients that others generate from the OpenAPI document: they compile, and rent a locker with them. */
+/** Clients that two generators make of the OpenAPI document compile, and customers rent a locker with them. */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { Client, period } from '../support/client.ts';

@@ -145,7 +145,7 @@ describe('the provider rotates its key', () => {
     });
     expect(await statusFor({ key: first, sub: 'dave' })).toBe(401);
     expect(await statusFor({ key: stranger })).toBe(401);
-    // Tokens with unknown keys make the server ask the provider now and then, and not for each of them.
+    // The server asks the provider at most once in 30 s, however many tokens have unknown keys.
     expect(provider.requests).toBeLessThanOrEqual(3);
   }, 60_000);
 });

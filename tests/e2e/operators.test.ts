@@ -1,4 +1,4 @@
-/** What operators do over REST, and what the documentation says of it all. */
+/** Operators over REST: units, API keys, pages of units; and the documentation of the API. */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { Client, fields, items, text } from '../support/client.ts';
@@ -17,7 +17,7 @@ beforeAll(async () => {
 afterAll(stopFleet);
 
 describe('operators', () => {
-  test('register, import and list units; names are for ever', async () => {
+  test('register, import and list units; a name is never given twice', async () => {
     const unit = (name: string) => ({
       name,
       address: '127.0.0.1:80',
@@ -91,7 +91,7 @@ interface DocumentedRoute {
 }
 
 describe('documentation', () => {
-  test('every route has a summary, its answers and its errors; the page needs nothing from elsewhere', async () => {
+  test('every route has a summary, answers and problems; the page loads nothing from other hosts', async () => {
     const document = (await new Client(platform.api).get('/swagger/json')).body as {
       paths: Record<string, Record<string, DocumentedRoute>>;
     };
@@ -101,7 +101,7 @@ describe('documentation', () => {
     expect(routes.length).toBeGreaterThan(15);
     for (const { name, route } of routes) {
       expect([name, route.summary === undefined]).toEqual([name, false]);
-      // Every other kind of body is answered 415.
+      // The server refuses every other content type with 415.
       for (const type of Object.keys(route.requestBody?.content ?? {})) {
         expect([name, type]).toEqual([name, expect.stringMatching(/^application\/(json|x-ndjson)$/)]);
       }
@@ -117,7 +117,7 @@ describe('documentation', () => {
     expect((await script.text()).length).toBeGreaterThan(100_000);
   });
 
-  test('what travels over NATS is described beside it, for anybody', async () => {
+  test('the AsyncAPI document and its page are served without a token', async () => {
     const document = await new Client(platform.api).get('/asyncapi/json');
     expect(document).toMatchObject({ status: 200, body: { asyncapi: '3.0.0' } });
     const page = await fetch(`${platform.api}/asyncapi`, { keepalive: false });
@@ -126,7 +126,7 @@ describe('documentation', () => {
 });
 
 describe('pages', () => {
-  // Pings and heartbeats change what lists are sorted by. Without them the values stand still, and differ from unit to unit.
+  // Pings and heartbeats change the values by which lists are sorted. Without a pinger the values stay, and differ between units.
   beforeAll(async () => {
     await platform.server.kill();
     platform.startServer({ ROLES: 'api' });

@@ -1,4 +1,4 @@
-/** Answers of any size on a real connection: their pace, their end, and what becomes of them when one side leaves. */
+/** Exports over real connections: backpressure, the end of an answer, errors, and clients that disconnect. */
 
 import { afterAll, describe, expect, test } from 'bun:test';
 import { connect, type Socket } from 'node:net';
@@ -8,7 +8,7 @@ import { eventually } from '../support/eventually.ts';
 import { silentLog } from '../support/projections.ts';
 
 const PIECE = 'x'.repeat(64 * 1024);
-/** What the sockets of both sides may hold of an answer that nobody reads. */
+/** The most that the sockets of both sides may buffer while the client reads nothing. */
 const MAX_BUFFERED_PIECES = 200;
 
 type Pieces = () => AsyncGenerator<string>;
@@ -50,8 +50,8 @@ async function* endless(): AsyncGenerator<string> {
   for (;;) yield PIECE;
 }
 
-/** Asks, and reads up to the first piece. */
-async function begun(): Promise<Socket> {
+/** Starts an export and reads up to its first piece. */
+async function startExport(): Promise<Socket> {
   const socket = connect(port, '127.0.0.1');
   socket.on('error', () => undefined);
   socket.write('GET / HTTP/1.1\r\nHost: test\r\n\r\n');
@@ -60,27 +60,27 @@ async function begun(): Promise<Socket> {
   return socket;
 }
 
-function fetched(): Promise<Response> {
+function fetchExport(): Promise<Response> {
   return fetch(`http://127.0.0.1:${port}/`, { keepalive: false });
 }
 
 describe('an export', () => {
-  test('that is whole ends as it should; what is empty for a while is left out', async () => {
+  test('that succeeds ends properly; empty pieces are left out', async () => {
     pieces = async function* () {
       yield* ['a,b\r\n', '', '', '1,2\r\n', ''];
     };
-    const response = await fetched();
+    const response = await fetchExport();
     expect(response.headers.get('content-disposition')).toBe('attachment; filename="a.csv"');
     expect(await response.text()).toBe('a,b\r\n1,2\r\n');
     expect(running).toBe(0);
   });
 
-  test('that fails is cut off where it failed', async () => {
+  test('that fails is cut off without its last chunk', async () => {
     pieces = async function* () {
       yield 'a,b\r\n';
       throw new Error('the database is gone');
     };
-    await expect(fetched().then((response) => response.text())).rejects.toThrow();
+    await expect(fetchExport().then((response) => response.text())).rejects.toThrow();
     const raw = connect(port, '127.0.0.1');
     let text = '';
     raw.on('data', (chunk) => {
@@ -90,12 +90,12 @@ describe('an export', () => {
     raw.write('GET / HTTP/1.1\r\nHost: test\r\n\r\n');
     await closed;
     expect(text).toContain('a,b\r\n');
-    // The chunk of length 0 is what says that an answer is whole.
+    // A complete answer ends with a chunk of length 0.
     expect(text).not.toContain('\r\n0\r\n');
     expect(running).toBe(0);
   });
 
-  test('reads no faster than its reader', async () => {
+  test('produces pieces only as fast as the client reads them', async () => {
     let made = 0;
     pieces = async function* () {
       for await (const piece of endless()) {
@@ -103,7 +103,7 @@ describe('an export', () => {
         yield piece;
       }
     };
-    const socket = await begun();
+    const socket = await startExport();
     let before = -1;
     await eventually(
       () => {
@@ -118,7 +118,7 @@ describe('an export', () => {
     await eventually(() => running === 0);
   });
 
-  test('ends when its reader leaves, also while nothing is found for it', async () => {
+  test('ends when its client disconnects, also while it searches and has nothing to send', async () => {
     pieces = async function* () {
       yield PIECE;
       for (;;) {
@@ -126,20 +126,20 @@ describe('an export', () => {
         yield '';
       }
     };
-    const socket = await begun();
+    const socket = await startExport();
     expect(running).toBe(1);
     socket.destroy();
     await eventually(() => running === 0);
   });
 
-  test('waits its turn when as many run as may, and has it when one has ended', async () => {
+  test('is refused with 503 while the most are running, and accepted when one has ended', async () => {
     pieces = endless;
-    const sockets = await Promise.all(Array.from({ length: MAX_EXPORTS }, begun));
-    const refused = await fetched();
+    const sockets = await Promise.all(Array.from({ length: MAX_EXPORTS }, startExport));
+    const refused = await fetchExport();
     expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '1']);
     sockets.pop()?.destroy();
     await eventually(() => running === MAX_EXPORTS - 1);
-    sockets.push(await begun());
+    sockets.push(await startExport());
     for (const socket of sockets) socket.destroy();
     await eventually(() => running === 0);
   });

@@ -14,12 +14,12 @@ import { snapshotReader } from '../../projections/bookings/queries.ts';
 import { PositionWaiter } from '../../projections/engine/queries/position-waiter.ts';
 import { PAGE_SETTINGS } from '../../projections/event_log/queries/events.ts';
 import { unitCommits } from '../../projections/event_log/queries/history.ts';
+import { pastView } from '../../server/api/history/state-view.ts';
 import {
   MAX_CONCURRENT_FOLDS,
   UnitHistory,
   type UnitHistoryDependencies,
 } from '../../server/api/history/unit-history.ts';
-import { pastView } from '../../server/api/history/views.ts';
 import { Problem } from '../../server/http/problems.ts';
 import { ReadPositions } from '../../server/http/read-positions.ts';
 import { FleetHistory } from '../support/fleet-history.ts';

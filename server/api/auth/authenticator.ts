@@ -1,4 +1,4 @@
-/** Finds out which client sends a request: by a bearer token, or by an API key of an operator. */
+/** Identifies the client of a request by its bearer token, or by the API key of an operator. */
 
 import { type Principal, TokenError, type TokenRole, type TokenVerifier } from '../../../platform/auth/tokens.ts';
 import type { Caller } from '../../http/api-macros.ts';

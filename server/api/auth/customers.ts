@@ -1,13 +1,13 @@
 /**
- * The ids of customers in the event log. They are random: the table `platform.customers` ties them to the subject of a token, and a
- * row of it can be erased while the log stays whole.
+ * The ids of customers in the event log. They are random, and only the table `platform.customers` connects them with the subjects of
+ * tokens. To forget a customer, an operator erases the row; the event log stays complete.
  */
 
 import { LRUCache } from 'lru-cache';
 import type { Sql } from '../../../platform/postgres/connection.ts';
 
 const MAX_CACHED_BYTES = 16 * 1024 * 1024;
-/** What an entry takes beside the text of the subject: the id, two strings and the entry itself. */
+/** An estimate of the bytes of a cache entry without the text of its subject. */
 const ENTRY_BYTES = 200;
 
 export class Customers {

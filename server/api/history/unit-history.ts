@@ -23,7 +23,7 @@ import {
 import { invalidField, Problem, RETRY_AFTER_S } from '../../http/problems.ts';
 import type { ReadPositions } from '../../http/read-positions.ts';
 import type { StateQuery, View } from './schema.ts';
-import { expectedView, pastView, type StateView } from './views.ts';
+import { expectedView, pastView, type StateView } from './state-view.ts';
 
 /** The largest number of events that one request folds. */
 export const MAX_FOLDED_EVENTS = 500_000;

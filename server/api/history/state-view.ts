@@ -11,7 +11,7 @@ import { toInstant } from '../../../domain/vocabulary.ts';
 import { unitDetails } from '../../../projections/units/details.ts';
 import type { View } from './schema.ts';
 
-/** A unit at another time. */
+/** A unit at another time, as the API shows it. */
 export type StateView = ReturnType<typeof pastView> | ReturnType<typeof expectedView>;
 
 /** The unit as it was, with the reservations that blocked a locker at that time. */
