@@ -1,4 +1,4 @@
-/** The published catalogue of events: a channel an aggregate, a message an event type. */
+/** The published catalogue of events: a channel for each aggregate, a message for each event type. */
 
 import { definitionOf, type EventType } from '../../domain/events/catalogue.ts';
 import { AGGREGATES, type Aggregate } from '../../domain/events/cloud-event.ts';
@@ -20,18 +20,18 @@ import {
 
 export const CATALOGUE_TAG: Tag = {
   name: 'Catalogue of events',
-  description: 'Every event type there is, by the aggregate whose subjects carry it.',
+  description: 'Every event type, by the aggregate whose subjects carry it.',
 };
 
 const CONTENT_TYPE = 'application/cloudevents-batch+json';
 
 const ABOUT: Readonly<Record<Aggregate, string>> = {
-  registry: 'Which units and lockers there are.',
-  config: 'What the platform wants a unit to run, and what came of it.',
+  registry: 'The registered units and their lockers.',
+  config: 'The desired configuration of a unit, and its delivery.',
   connectivity: 'Whether a unit answers.',
-  booking: 'What the platform decides about reservations, and what is paid in the app.',
-  device: 'What a unit reports, every fact in the order of the unit’s log.',
-  log: 'What the platform notices about a unit’s log.',
+  booking: 'The decisions of the platform about reservations, and payments in the app.',
+  device: 'The events that a unit reports, in the order of its log.',
+  log: 'Gaps, lost ranges, refused and recovered events of a unit’s log.',
 };
 
 const nameOf = (aggregate: Aggregate) => `${aggregate}Events`;
@@ -45,7 +45,7 @@ function messageOf(type: EventType): Message {
     name: type,
     title: type,
     summary,
-    description: `${summary} Version ${version}, in ${places}. A commit holds it, maybe beside other events.`,
+    description: `${summary} Version ${version}, on subjects of ${places}. Its commit may hold other events too.`,
     contentType: CONTENT_TYPE,
     headers: referring(SCHEMAS.CommitHeaders),
     payload: referring(commitWith(type)),
@@ -55,7 +55,7 @@ function messageOf(type: EventType): Message {
 
 function channelOf(aggregate: Aggregate): Channel {
   const address = `evt.{h1}.{h2}.{unit}.${aggregate}`;
-  const text = `${ABOUT[aggregate]} Read it from the stream \`EVENTS\`: nothing in it is ever changed or deleted.`;
+  const text = `${ABOUT[aggregate]} The stream \`EVENTS\` stores them. The platform never changes or deletes an event.`;
   return {
     address,
     title: `Events of ${aggregate}`,
@@ -76,7 +76,7 @@ function operationOf(aggregate: Aggregate): Operation {
     summary,
     description:
       `A message is one commit: the events of one decision, or of one batch of a unit, as a CloudEvents JSON batch of at ` +
-      `most ${MAX_COMMIT_EVENTS} events and ${MAX_COMMIT_BYTES / 1024} KiB, stored whole or not at all. The position of an ` +
+      `most ${MAX_COMMIT_EVENTS} events and ${MAX_COMMIT_BYTES / 1024} KiB. It is stored whole or not at all. The position of an ` +
       'event is the stream sequence of its message and its index in it, such as `1234.0`.',
     messages: messagesIn(nameOf(aggregate), typesOf(aggregate)),
   };

@@ -3,7 +3,7 @@
 import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
 import type { EventOf, EventType } from '../../domain/events/catalogue.ts';
 
-/** Whom and what the examples are about: those of docs/unit-protocol.md. */
+/** The unit, the locker and the ids of the examples: those of docs/unit-protocol.md. */
 export const EXAMPLE = {
   unit: 'PL-1000',
   locker: 'B',
@@ -30,7 +30,7 @@ const payment = { reference: 'pay_1', ...price };
 const gap = { epoch, fromSeq: seq, toSeq: seq + 2 };
 const credentials = { natsUser: 'UCX7R3ZQ2EXAMPLEPUBLICKEYOFTHEUNITASANATSUSERAAAAAAAAAAA' };
 
-/** The locker that an event of this type is about, as its subject names it. */
+/** The locker in the subject of an event of this type. */
 export function lockerOf(type: EventType): string | undefined {
   return /^(Locker|Rental|ReservationRedeemed|HardwareError)/.test(type) ? locker : undefined;
 }

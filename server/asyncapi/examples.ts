@@ -1,4 +1,4 @@
-/** An example of everything that travels, made of constants only: the same in every document. */
+/** An example of every message, made of constants only, so that every document has the same ones. */
 
 import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
 import { definitionOf, type EventType, versionOf } from '../../domain/events/catalogue.ts';
@@ -10,7 +10,7 @@ import { EVENT_DATA, EXAMPLE, lockerOf } from './event-data.ts';
 import { EVENT_TYPES } from './schemas.ts';
 
 const SIGNED_AT_S = Date.parse(EXAMPLE.time) / 1_000;
-/** Of the length of a signature, but none. */
+/** It has the length of a signature and is none. */
 const NO_SIGNATURE = 'A'.repeat(86);
 
 function jws(claims: object): string {
@@ -46,10 +46,10 @@ const status = {
   time: EXAMPLE.time,
 };
 const nonce = '000102030405060708090a0b0c0d0e0f';
-/** Of the length of a MAC, but none. */
+/** It has the length of a MAC and is none. */
 const NO_MAC = '0'.repeat(32);
 
-/** Of each schema that is the whole of a message. */
+/** An example for each schema that is the payload of a message. */
 export const EXAMPLES = {
   UnitBatch: batch,
   PushStored: { stream: 'UNIT_INBOX', seq: 981 },
@@ -76,7 +76,7 @@ export const EXAMPLES = {
   UnitProblem: { reason: 'signature' },
 } as const;
 
-/** Who writes events of each aggregate but that of the units themselves. */
+/** The source and the actor of events of each aggregate; those of `device` come from the unit. */
 const DECIDED_BY: Readonly<Record<Exclude<Aggregate, 'device'>, { readonly source: string; readonly actor: string }>> =
   {
     registry: { source: '/lockfleet/server', actor: 'ops:me' },
@@ -86,7 +86,7 @@ const DECIDED_BY: Readonly<Record<Exclude<Aggregate, 'device'>, { readonly sourc
     log: { source: '/lockfleet/server', actor: 'platform:ingest' },
   };
 
-/** A stored event of a type, in the first aggregate that carries it. */
+/** A stored event of a type, on a subject of the first aggregate that carries it. */
 export function exampleEvent(type: EventType): CloudEvent {
   const [aggregate] = definitionOf(type).aggregates;
   const locker = lockerOf(type);

@@ -1,4 +1,4 @@
-/** The parts of an AsyncAPI 3.0 document that ours is made of. */
+/** The parts of AsyncAPI 3.0 that the document uses. */
 
 export interface Reference {
   readonly $ref: string;
@@ -29,7 +29,7 @@ export interface Message {
 }
 
 export interface Channel {
-  /** `null`: a subject that the asker makes up. */
+  /** `null`: a reply subject that the requester chooses. */
   readonly address: string | null;
   readonly title: string;
   readonly description: string;
@@ -40,7 +40,7 @@ export interface Channel {
 }
 
 export interface Operation {
-  /** As the platform sees it. */
+  /** From the platform's point of view. */
   readonly action: 'send' | 'receive';
   readonly channel: Reference;
   readonly title: string;
@@ -50,7 +50,7 @@ export interface Operation {
   readonly reply?: { readonly channel: Reference; readonly messages: readonly Reference[] };
 }
 
-/** One side of NATS: its channels, who does what on them, and the messages by name. */
+/** A part of the document: channels, the operations on them, and messages, by name. */
 export interface Side {
   readonly channels: Readonly<Record<string, Channel>>;
   readonly operations: Readonly<Record<string, Operation>>;
@@ -59,22 +59,22 @@ export interface Side {
 
 export const ref = (path: string): Reference => ({ $ref: `#/${path}` });
 
-/** Messages of a channel by name: each refers to the message of that name. */
+/** The messages of a channel, as references to the messages of these names. */
 export function messagesOf(names: readonly string[]): Record<string, Reference> {
   return Object.fromEntries(names.map((name) => [name, ref(`components/messages/${name}`)]));
 }
 
-/** Some messages of one channel, as an operation names them. */
+/** Messages of one channel, as an operation refers to them. */
 export function messagesIn(channel: string, names: readonly string[]): Reference[] {
   return names.map((name) => ref(`channels/${channel}/messages/${name}`));
 }
 
-/** The parameters of a channel: each refers to the parameter of that name. */
+/** The parameters of a channel, as references to the parameters of these names. */
 export function parametersOf(names: readonly string[]): Record<string, Reference> {
   return Object.fromEntries(names.map((name) => [name, ref(`components/parameters/${name}`)]));
 }
 
-/** What a channel is for, after its subject: pages show the title instead of it. */
+/** The description of a channel, after its subject: the page shows the title in place of the subject. */
 export function describedWith(address: string | null, text: string): string {
   return address === null ? text : `\`${address}\`\n\n${text}`;
 }

@@ -1,4 +1,4 @@
-/** What units and the platform say to one another: pushes, heartbeats, commands and fetches. */
+/** The messages between units and the platform: pushes, heartbeats, commands, pings and fetches. */
 
 import type { TSchema } from '@sinclair/typebox';
 import { MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_EVENT_BYTES } from '../../domain/unit-protocol/batch.ts';
@@ -19,15 +19,15 @@ import {
   type Tag,
 } from './types.ts';
 
-export const UNITS_TAG: Tag = { name: 'Units', description: 'What units and the platform say to one another.' };
+export const UNITS_TAG: Tag = { name: 'Units', description: 'The messages between units and the platform.' };
 
 const JSON_TYPE = 'application/json';
 const BYTES_PER_KIB = 1024;
 const BATCH_BOUNDS = `At most ${MAX_BATCH_EVENTS} events and ${MAX_BATCH_BYTES / BYTES_PER_KIB} KiB`;
 const OF_A_UNIT = ['h1', 'h2', 'unit'];
 
-type Said = keyof typeof EXAMPLES;
-const message = (schema: Said, title: string, summary: string, description?: string): Message => ({
+type MessageName = keyof typeof EXAMPLES;
+const message = (schema: MessageName, title: string, summary: string, description?: string): Message => ({
   name: schema,
   title,
   summary,
@@ -37,52 +37,56 @@ const message = (schema: Said, title: string, summary: string, description?: str
   examples: [{ name: schema, payload: EXAMPLES[schema] }],
 });
 
-const MESSAGES: Readonly<Record<Said, Message>> = {
+const MESSAGES: Readonly<Record<MessageName, Message>> = {
   UnitBatch: message(
     'UnitBatch',
     'A batch of events',
-    'A piece of a unit’s log.',
-    `${BATCH_BOUNDS}, an event at most ${MAX_EVENT_BYTES / BYTES_PER_KIB} KiB; in the order of \`seq\`, without gaps. ` +
-      'No `Nats-Msg-Id`: the platform knows what it has by `epoch` and `seq`.',
+    'A part of a unit’s log.',
+    `${BATCH_BOUNDS}; at most ${MAX_EVENT_BYTES / BYTES_PER_KIB} KiB an event. The events are in the order of \`seq\`, without gaps. ` +
+      'The unit sends no `Nats-Msg-Id`: the platform recognises events by `epoch` and `seq`.',
   ),
   PushStored: message('PushStored', 'The batch is stored', 'JetStream’s acknowledgement.'),
   PushRefused: message(
     'PushRefused',
     'The batch is not stored',
-    'JetStream’s refusal: the same events again, later.',
-    `Also what a unit hears of which ${MAX_INBOX_BATCHES_PER_UNIT} batches wait already.`,
+    'The refusal of JetStream. The unit sends the same events again later.',
+    `JetStream also refuses a batch when ${MAX_INBOX_BATCHES_PER_UNIT} batches of the unit wait.`,
   ),
-  Heartbeat: message('Heartbeat', 'A heartbeat', 'What a ping’s answer says, without nonce and MAC.'),
+  Heartbeat: message('Heartbeat', 'A heartbeat', 'The content of the answer to a ping, without nonce and MAC.'),
   SignedCommand: message(
     'SignedCommand',
     'A signed command',
     'A compact Ed25519 JWS (RFC 7515).',
-    'Its payload is `{aud: UNIT, iat, exp, command}`, the command as in the schema `Command`; `exp` is ' +
-      `${COMMAND_SIGNATURE_TTL_S} s after \`iat\`. That of the example, whose signature is none:\n\n` +
+    'Its payload is `{aud: UNIT, iat, exp, command}`, with a command by the schema `Command`; `exp` is ' +
+      `${COMMAND_SIGNATURE_TTL_S} s after \`iat\`. The command of the example, whose signature is a placeholder:\n\n` +
       `\`\`\`json\n${JSON.stringify(COMMAND_EXAMPLE, null, 2)}\n\`\`\``,
   ),
   CommandAnswer: message(
     'CommandAnswer',
     'The answer to a command',
-    'Given once per `commandId`: the same command again is answered the same.',
-    '`done`: carried out, now or before. `failed`: tried, and it did not work. `refused`: not carried out, and never will be.',
+    'The unit executes a `commandId` once and answers a repetition with the same answer.',
+    '`done`: executed, now or before. `failed`: tried without success. `refused`: not executed, and a repetition is refused too.',
   ),
   FetchRequest: message(
     'FetchRequest',
     'A request for the log',
-    'Told from a command by the scope of its JWS, `events`.',
+    'The scope `events` of its JWS tells it from a command.',
   ),
   FetchedBatch: message('FetchedBatch', 'A page of the log', `${BATCH_BOUNDS}, as in a push.`),
   NatsPing: message(
     'NatsPing',
     'A ping',
-    'What the query of `GET /ping` says. A MAC that does not hold gets no answer.',
+    'The content of the query of `GET /ping`. The unit does not answer a ping with a wrong MAC.',
   ),
-  NatsPingAnswer: message('NatsPingAnswer', 'The answer to a ping', 'The same as over HTTP.'),
-  UnitProblem: message('UnitProblem', 'A request that cannot be read', 'Neither carried out nor stored.'),
+  NatsPingAnswer: message('NatsPingAnswer', 'The answer to a ping', 'The content of the answer over HTTP.'),
+  UnitProblem: message(
+    'UnitProblem',
+    'A request that the unit cannot process',
+    'The unit has neither executed nor stored it.',
+  ),
 };
 
-const channel = (parts: Omit<Channel, 'servers' | 'tags' | 'messages'>, names: readonly Said[]): Channel => ({
+const channel = (parts: Omit<Channel, 'servers' | 'tags' | 'messages'>, names: readonly MessageName[]): Channel => ({
   ...parts,
   description: describedWith(parts.address, parts.description),
   servers: [ref('servers/units')],
@@ -95,7 +99,8 @@ const CHANNELS = {
     {
       address: 'unit.{h1}.{h2}.{unit}.events',
       title: 'Events of a unit',
-      description: 'Where a unit pushes its log, batch after batch. The stream `UNIT_INBOX` takes them.',
+      description:
+        'A unit pushes its log to this subject, batch after batch. The stream `UNIT_INBOX` stores the batches.',
       parameters: parametersOf(OF_A_UNIT),
     },
     ['UnitBatch'],
@@ -105,7 +110,7 @@ const CHANNELS = {
       address: '{inboxPrefix}.{token}',
       title: 'Inbox of a unit',
       description:
-        'Where a unit’s pushes are answered: the only inbox that it may subscribe to, and nobody else knows it.',
+        'JetStream answers the pushes of a unit on this subject. It is the only inbox to which the unit may subscribe, and it is secret.',
       parameters: parametersOf(['inboxPrefix', 'token']),
     },
     ['PushStored', 'PushRefused'],
@@ -114,7 +119,8 @@ const CHANNELS = {
     {
       address: 'unit.{h1}.{h2}.{unit}.heartbeat',
       title: 'Heartbeats of a unit',
-      description: 'Every 30 s, from a random moment on. It is proof of being online, and waits for no answer.',
+      description:
+        'A unit publishes a heartbeat every 30 s, starting at a random time. It proves that the unit is online; the platform does not answer.',
       parameters: parametersOf(OF_A_UNIT),
     },
     ['Heartbeat'],
@@ -124,7 +130,7 @@ const CHANNELS = {
       address: 'unit.{h1}.{h2}.{unit}.commands',
       title: 'Requests to a unit',
       description:
-        'Where a unit is asked whose `commandChannel` or `probe` is `nats`. It may answer each request once.',
+        'The platform sends requests to a unit whose `commandChannel` or `probe` is `nats`. The unit may answer each request once.',
       parameters: parametersOf(OF_A_UNIT),
     },
     ['SignedCommand', 'FetchRequest', 'NatsPing'],
@@ -139,19 +145,19 @@ const CHANNELS = {
   ),
 };
 
-/** What comes back, with an example of each: pages show an operation without its reply. */
-function answered(names: readonly Said[]): string {
+/** The possible answers with an example each, because the page shows an operation without its reply. */
+function answered(names: readonly MessageName[]): string {
   const lines = names.map(
     (name) => `**${MESSAGES[name].title}** (\`${name}\`):\n\n\`\`\`json\n${JSON.stringify(EXAMPLES[name])}\n\`\`\``,
   );
-  return `Answered with one of these.\n\n${lines.join('\n\n')}`;
+  return `The answer is one of these.\n\n${lines.join('\n\n')}`;
 }
 
 interface Asked {
   readonly in: keyof typeof CHANNELS;
-  readonly sends: readonly Said[];
+  readonly sends: readonly MessageName[];
   readonly answeredIn?: keyof typeof CHANNELS;
-  readonly with?: readonly Said[];
+  readonly with?: readonly MessageName[];
 }
 
 function operation(
@@ -171,23 +177,23 @@ function operation(
 }
 
 const OPERATIONS = {
-  takePush: operation(
+  receivePush: operation(
     'receive',
     {
       title: 'A unit pushes its log',
-      summary: 'A request by the unit, answered by JetStream when the batch is on disk.',
+      summary: 'The unit sends a request, and JetStream answers when the batch is on disk.',
       text:
-        'One batch in flight, in order. A refusal, or no answer within 5 s: the same events again, after 250 ms, doubled ' +
-        `each time up to 15 s. At most ${MAX_INBOX_BATCHES_PER_UNIT} batches of a unit wait for the platform.`,
+        'The unit has one batch in flight, in order. After a refusal, or without an answer within 5 s, it sends the same events again ' +
+        `with exponential backoff (250 ms to 15 s) and jitter. At most ${MAX_INBOX_BATCHES_PER_UNIT} batches of a unit wait for the platform.`,
     },
     { in: 'unitEvents', sends: ['UnitBatch'], answeredIn: 'unitInbox', with: ['PushStored', 'PushRefused'] },
   ),
-  takeHeartbeat: operation(
+  receiveHeartbeat: operation(
     'receive',
     {
-      title: 'A unit is there',
-      summary: 'Published by the unit, without an answer.',
-      text: 'A lost one costs nothing.',
+      title: 'A unit proves that it is online',
+      summary: 'The unit publishes a heartbeat and gets no answer.',
+      text: 'The next heartbeat makes up for a lost one.',
     },
     { in: 'unitHeartbeat', sends: ['Heartbeat'] },
   ),
@@ -195,10 +201,10 @@ const OPERATIONS = {
     'send',
     {
       title: 'The platform commands a unit',
-      summary: 'A request by the platform, which the unit carries out once per `commandId`.',
+      summary: 'The platform sends a request, which the unit executes once for each `commandId`.',
       text:
-        'What is signed for another unit, not signed, or later than `expiresAt` is answered `refused`. ' +
-        'No answer says nothing: the unit may have acted, and the same command may be sent again.',
+        'The unit answers `refused` to a command that is signed for another unit, not signed, or received after `expiresAt`. ' +
+        'Without an answer the unit may have acted; the platform may send the same command again.',
     },
     { in: 'unitCommands', sends: ['SignedCommand'], answeredIn: 'unitAnswers', with: ['CommandAnswer', 'UnitProblem'] },
   ),
@@ -206,7 +212,7 @@ const OPERATIONS = {
     'send',
     {
       title: 'The platform pings a unit',
-      summary: 'A request by the platform, for units whose `probe` is `nats`.',
+      summary: 'The platform sends a request to a unit whose `probe` is `nats`.',
       text: 'The unit may delete its log up to `recorded`.',
     },
     { in: 'unitCommands', sends: ['NatsPing'], answeredIn: 'unitAnswers', with: ['NatsPingAnswer'] },
@@ -215,10 +221,10 @@ const OPERATIONS = {
     'send',
     {
       title: 'The platform fetches from a unit’s log',
-      summary: 'A request by the platform for what comes after a place.',
+      summary: 'The platform requests the events after a position of the log.',
       text:
-        'With `after` in another epoch, or none, the unit answers from the start of what it has of its present epoch. ' +
-        'Only what the signed `recorded` names may be deleted.',
+        'With an `after` of another epoch, or without one, the unit answers with the first events that it has of its present epoch. ' +
+        'The unit may delete events up to the signed `recorded` only.',
     },
     { in: 'unitCommands', sends: ['FetchRequest'], answeredIn: 'unitAnswers', with: ['FetchedBatch', 'UnitProblem'] },
   ),

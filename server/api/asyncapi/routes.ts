@@ -1,4 +1,4 @@
-/** `/asyncapi` and `/asyncapi/json`: the document of the NATS side and its page, beside Swagger's and by the same library. */
+/** `/asyncapi` and `/asyncapi/json`: the document of the NATS side and its page, shown by the library that shows Swagger. */
 
 import { Elysia } from 'elysia';
 import packageJson from '../../../package.json';
@@ -6,7 +6,7 @@ import { asyncApiDocument } from '../../asyncapi/document.ts';
 import { REFERENCE_PAGE, REFERENCE_SCRIPT_PATH } from '../openapi/reference-page.ts';
 
 const DOCUMENT_PATH = '/asyncapi/json';
-/** Everything is listed at once, and fields stand in the order of the schemas. */
+/** The page opens every tag, and lists fields in the order of the schemas. */
 const PAGE = { defaultOpenAllTags: true, orderSchemaPropertiesBy: 'preserve', orderRequiredPropertiesFirst: false };
 const HIDDEN = { detail: { hide: true } };
 
