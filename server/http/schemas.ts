@@ -65,7 +65,7 @@ export const MinPosition = {
   ),
 };
 
-/** A page of a list. `name` is the name of the schema in the OpenAPI document. */
+/** A page of a list. `name` is the name of the schema in the OpenAPI document; a page that is part of a larger schema has none. */
 export function pageOf<S extends TSchema>(item: S, name?: string) {
   return Type.Object(
     {

@@ -212,10 +212,14 @@ export const LIST_ROLLOUTS = operation({
   summary: 'List the rollouts, the newest first',
   query: Type.Object(PageQuery, strict),
   answers: {
-    200: answer('A page of rollouts. `GET /v1/config-rollouts/{id}` counts the units.', pageOf(Rollout, 'Rollouts'), {
-      items: [EXAMPLE],
-      nextCursor: null,
-    }),
+    200: answer(
+      'A page of rollouts. `GET /v1/config-rollouts/{id}` counts the units.',
+      pageOf(Rollout, 'RolloutPage'),
+      {
+        items: [EXAMPLE],
+        nextCursor: null,
+      },
+    ),
   },
   problems: ['validation'],
 });
@@ -241,7 +245,7 @@ export const LIST_ROLLOUT_UNITS = operation({
     strict,
   ),
   answers: {
-    200: answer('A page of units.', pageOf(RolloutUnit, 'RolloutUnits'), {
+    200: answer('A page of units.', pageOf(RolloutUnit, 'RolloutUnitPage'), {
       items: [
         {
           unit: 'PL-1000',

@@ -241,7 +241,7 @@ export const LIST_VERSIONS = operation({
   params,
   query: Type.Object({ ...ListQuery, ...MinPosition }, strict),
   answers: {
-    200: answer('A page of versions.', pageOf(VersionView, 'ConfigurationVersions'), {
+    200: answer('A page of versions.', pageOf(VersionView, 'ConfigurationVersionPage'), {
       items: [VERSION_EXAMPLE],
       nextCursor: null,
     }),
@@ -275,7 +275,7 @@ export const LIST_ATTEMPTS = operation({
   params,
   query: Type.Object({ ...PageQuery, ...MinPosition }, strict),
   answers: {
-    200: answer('A page of attempts.', pageOf(Attempt, 'ConfigurationAttempts'), {
+    200: answer('A page of attempts.', pageOf(Attempt, 'ConfigurationAttemptPage'), {
       items: [
         {
           at: '2026-07-01T09:59:00.000Z',

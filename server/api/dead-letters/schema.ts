@@ -102,7 +102,10 @@ export const LIST_DEAD_LETTERS = operation({
     strict,
   ),
   answers: {
-    200: answer('A page of dead letters.', pageOf(DeadLetter, 'DeadLetters'), { items: [EXAMPLE], nextCursor: null }),
+    200: answer('A page of dead letters.', pageOf(DeadLetter, 'DeadLetterPage'), {
+      items: [EXAMPLE],
+      nextCursor: null,
+    }),
   },
   problems: ['validation'],
 });

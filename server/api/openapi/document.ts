@@ -36,11 +36,7 @@ export function openApiDocument(emitted: unknown): JsonObject {
 
 /** The plugin replaces the body that an operation describes by one of its own, which may have any content type. */
 function withRequestBody({ [REQUEST_BODY]: described, ...operation }: JsonObject): JsonObject {
-  if (described !== undefined) return { ...operation, requestBody: described };
-  const { requestBody, ...rest } = operation;
-  if (requestBody === undefined) return operation;
-  const json = asObject(asObject(requestBody).content ?? {})['application/json'] ?? {};
-  return { ...rest, requestBody: { ...asObject(requestBody), content: { 'application/json': json } } };
+  return described === undefined ? operation : { ...operation, requestBody: described };
 }
 
 function convert(value: Json, schemas: Map<string, JsonObject>): Json {

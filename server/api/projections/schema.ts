@@ -135,7 +135,7 @@ export const LIST_PROJECTIONS = operation({
     'Projections fill the read models from the event store. Each can be rebuilt while it serves: `rebuild` is the run that is ' +
     'filled beside the serving one.',
   answers: {
-    200: answer('All read models, by name. There is one page.', pageOf(Projection, 'Projections'), {
+    200: answer('All read models, by name. There is one page.', pageOf(Projection, 'ProjectionPage'), {
       items: [PROJECTION_EXAMPLE],
       nextCursor: null,
     }),
@@ -182,7 +182,7 @@ export const LIST_PARKED_UNITS = operation({
   params: Type.Object({ name }),
   query: Type.Object(ListQuery, strict),
   answers: {
-    200: answer('A page of parked units, by name.', pageOf(ParkedUnit, 'ParkedUnits'), {
+    200: answer('A page of parked units, by name.', pageOf(ParkedUnit, 'ParkedUnitPage'), {
       items: [PARKED_EXAMPLE],
       nextCursor: null,
     }),
