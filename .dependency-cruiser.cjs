@@ -48,7 +48,7 @@ module.exports = {
     {
       name: 'no-cycles-between-folders',
       comment: 'folders that import each other are one folder under two names',
-      severity: 'warn',
+      severity: 'error',
       scope: 'folder',
       from: {},
       to: { circular: true },

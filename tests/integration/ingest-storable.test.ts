@@ -10,7 +10,7 @@ import { EPOCH, UNIT } from '../support/given.ts';
 import { LetterProcess, NOW_MS } from '../support/letter-process.ts';
 import { fillToTheEnd, freshPostgres } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
-import { LOCKERS, registration } from '../unit/domain/scene.ts';
+import { LOCKERS, registration } from '../support/scene.ts';
 
 const RANDOM_EVENTS = 150;
 /** The longest text that leaves room for the rest of an event. */

@@ -14,7 +14,7 @@ import { createLog } from '../../platform/observability/log.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
 import { eventually } from '../support/eventually.ts';
 import { FakeUnit, type Manners } from '../support/fake-unit.ts';
-import { LOCKERS, registration } from '../unit/domain/scene.ts';
+import { LOCKERS, registration } from '../support/scene.ts';
 
 const INTERVAL_MS = 500;
 const TIMEOUT_MS = 250;

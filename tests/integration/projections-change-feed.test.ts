@@ -5,8 +5,8 @@ import { encodeTelemetry, type TelemetryResult } from '../../platform/liveness/t
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { TelemetryRecorder } from '../../projections/telemetry/telemetry-recorder.ts';
 import { freshPostgres, silentLog } from '../support/projections.ts';
+import { NOW_MS } from '../support/scene.ts';
 import { answered, missed } from '../support/telemetry.ts';
-import { NOW_MS } from '../unit/domain/scene.ts';
 
 const EPOCH = '018f0000-0000-7000-8000-000000000001';
 

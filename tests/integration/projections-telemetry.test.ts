@@ -18,8 +18,8 @@ import { configurationReports, fetchTargets, pingTargets } from '../../projectio
 import { getUnit, listUnits } from '../../projections/units/queries.ts';
 import { permutations } from '../support/permutations.ts';
 import { fillToTheEnd, freshPostgres, readModelsOf, silentLog } from '../support/projections.ts';
+import { at, HOUR_MS, LOCKERS, NOW_MS, registration } from '../support/scene.ts';
 import { answered, missed, watchAllShards } from '../support/telemetry.ts';
-import { at, HOUR_MS, LOCKERS, NOW_MS, registration } from '../unit/domain/scene.ts';
 
 const EPOCH = '018f0000-0000-7000-8000-000000000001';
 

@@ -12,9 +12,9 @@ import { Problem } from '../../server/http/problems.ts';
 import { fetchUnitLog } from '../../server/workers/fetch/fetch-unit-log.ts';
 import { toFetchedPage } from '../../server/workers/fetch/unit-log-client.ts';
 import { ingestMessage } from '../../server/workers/ingest/ingest-worker.ts';
-import { LOCKERS, registration } from '../unit/domain/scene.ts';
 import { EPOCH } from './given.ts';
 import { silentLog } from './projections.ts';
+import { LOCKERS, registration } from './scene.ts';
 
 export const NOW_MS = Date.parse('2026-07-01T12:00:00.000Z');
 export const TIME = '2026-07-01T11:59:00.000Z';

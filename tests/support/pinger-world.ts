@@ -16,7 +16,7 @@ import { PROBE_NUMBERS, UnitTable } from '../../pinger/units/unit-table.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import { createLog } from '../../platform/observability/log.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
-import { LOCKERS, NOW_MS, registration } from '../unit/domain/scene.ts';
+import { LOCKERS, NOW_MS, registration } from './scene.ts';
 
 export const INTERVAL_MS = 10_000;
 export const TIMEOUT_MS = 2_000;

@@ -31,7 +31,7 @@ import {
   registeredWith,
   started,
   taken,
-} from './scene.ts';
+} from '../../support/scene.ts';
 
 function holding(changes: Partial<HoldCommand> = {}): HoldCommand {
   return {

@@ -14,7 +14,7 @@ import {
   registered,
   started,
   taken,
-} from './scene.ts';
+} from '../../support/scene.ts';
 
 const opened = (commandId: string, result: 'opened' | 'unreachable' = 'opened'): Past => ({
   type: 'LockerOpenAnswered',

@@ -25,7 +25,7 @@ import {
   registered,
   started,
   taken,
-} from './scene.ts';
+} from '../../support/scene.ts';
 
 const pay = (changes = {}) => ({ ...command(changes), paymentReference: 'pay-1' });
 const opened = (commandId: string, result: 'opened' | 'unreachable' = 'opened'): Past => ({

@@ -12,7 +12,7 @@ import {
   versionOf,
 } from '../../../domain/events/catalogue.ts';
 import { AGGREGATES, type CloudEvent } from '../../../domain/events/cloud-event.ts';
-import { at, LOCKERS, R1, registration } from './scene.ts';
+import { at, LOCKERS, R1, registration } from '../../support/scene.ts';
 
 const payment = { reference: 'pay-1', amount: 200, currency: 'EUR' };
 const door = { reservationId: R1, locker: 'A', commandId: 'c-1' };

@@ -23,7 +23,7 @@ import {
   R1,
   registeredWith,
   taken,
-} from './scene.ts';
+} from '../../support/scene.ts';
 
 describe('the offset of a clock', () => {
   test.each([

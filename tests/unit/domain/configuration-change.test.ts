@@ -8,7 +8,7 @@ import { configurationDiff } from '../../../domain/configuration/diff.ts';
 import { MAX_CONFIGURATION_BYTES, validateConfiguration } from '../../../domain/configuration/validation.ts';
 import type { ConfigurationValues } from '../../../domain/configuration-values.ts';
 import { given, type Past } from '../../support/given.ts';
-import { configured, HOLD_TTL_S, registered } from './scene.ts';
+import { configured, HOLD_TTL_S, registered } from '../../support/scene.ts';
 
 const VALUES = defaultConfiguration(HOLD_TTL_S).values;
 const DEARER: ConfigurationValues = { ...VALUES, prices: [{ size: 'S', perHour: 900, currency: 'EUR' }] };

@@ -20,7 +20,7 @@ import type { EventType } from '../../../domain/events/catalogue.ts';
 import type { EventDraft } from '../../../domain/events/drafts.ts';
 import { evolveUnit, lastSequenceOf, type UnitState } from '../../../domain/unit/unit.ts';
 import { decisionOf, type Past, unitAfter } from '../../support/given.ts';
-import { at, HOLD_TTL_S, NOW_MS, registered } from './scene.ts';
+import { at, HOLD_TTL_S, NOW_MS, registered } from '../../support/scene.ts';
 
 const FIRST = defaultConfiguration(HOLD_TTL_S);
 const VALUES = { ...FIRST.values, minimumMinutes: 30 };

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'bun:test';
 import type { Connectivity } from '../../../domain/connectivity/connectivity.ts';
 import { markUnitOffline, markUnitOnline } from '../../../domain/connectivity/connectivity.ts';
 import { given, type Past } from '../../support/given.ts';
-import { at, NOW_MS } from './scene.ts';
+import { at, NOW_MS } from '../../support/scene.ts';
 
 const online: Past = { type: 'UnitWentOnline', atMs: NOW_MS, data: { evidence: 'ping' } };
 const offline: Past = { type: 'UnitWentOffline', atMs: NOW_MS, data: { lastProofAt: at(-1), missedPings: 3 } };

@@ -4,7 +4,7 @@ import type { EventOf } from '../../../domain/events/catalogue.ts';
 import type { CloudEvent } from '../../../domain/events/cloud-event.ts';
 import { evolveUnit, type UnitState } from '../../../domain/unit/unit.ts';
 import { EPOCH, given, type Past, unitAfter } from '../../support/given.ts';
-import { at, atMs, DAY_MS, givenBack, NOW_MS, R1, R2, taken } from './scene.ts';
+import { at, atMs, DAY_MS, givenBack, NOW_MS, R1, R2, taken } from '../../support/scene.ts';
 
 /** Folds an event as it would be stored, whatever its type. */
 function folded(event: CloudEvent, state = unitAfter([])): UnitState {

@@ -19,7 +19,7 @@ import {
   registeredWith,
   started,
   taken,
-} from './scene.ts';
+} from '../../support/scene.ts';
 
 /** What is expected in so many minutes of a unit with this past. */
 function expected(minutes: number, ...past: readonly Past[]) {

@@ -16,7 +16,7 @@ import { Refusal } from '../../../domain/refusal.ts';
 import { evolveUnit, type FoldableCommit, newUnitState, type UnitState } from '../../../domain/unit/unit.ts';
 import { toInstant, toMs } from '../../../domain/vocabulary.ts';
 import { commitOf, decisionOf, type Past, UNIT } from '../../support/given.ts';
-import { MINUTE_MS, NOW_MS, registered } from './scene.ts';
+import { MINUTE_MS, NOW_MS, registered } from '../../support/scene.ts';
 
 const CUSTOMERS = ['ann', 'ben', 'cem'];
 const LOCKER_IDS = ['A', 'B', 'C'];

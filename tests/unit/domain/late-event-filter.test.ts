@@ -6,7 +6,19 @@ import type { CloudEvent } from '../../../domain/events/cloud-event.ts';
 import { LateEventFilter } from '../../../domain/unit/late-event-filter.ts';
 import { evolveUnit, type FoldableCommit, newUnitState, type UnitState } from '../../../domain/unit/unit.ts';
 import { commitOf, type Past, UNIT, unitAfter } from '../../support/given.ts';
-import { at, atMs, completed, confirmed, givenBack, HOUR_MS, held, NOW_MS, R1, registered, taken } from './scene.ts';
+import {
+  at,
+  atMs,
+  completed,
+  confirmed,
+  givenBack,
+  HOUR_MS,
+  held,
+  NOW_MS,
+  R1,
+  registered,
+  taken,
+} from '../../support/scene.ts';
 
 const OTHER_EPOCH = '018f0000-0000-7000-8000-000000000002';
 

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { priceOf } from '../../../domain/booking/price.ts';
 import { defaultConfiguration } from '../../../domain/configuration/default-configuration.ts';
 import { seededRandom } from '../../support/random.ts';
-import { HOUR_MS, MINUTE_MS } from './scene.ts';
+import { HOUR_MS, MINUTE_MS } from '../../support/scene.ts';
 
 const { seed } = seededRandom();
 const { values } = defaultConfiguration(600);

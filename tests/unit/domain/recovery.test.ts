@@ -7,7 +7,7 @@ import type { EventOf } from '../../../domain/events/catalogue.ts';
 import type { EventDraft } from '../../../domain/events/drafts.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { EPOCH, given, type Past } from '../../support/given.ts';
-import { at, confirmed, givenBack, held, NOW_MS, R1, registered, taken } from './scene.ts';
+import { at, confirmed, givenBack, held, NOW_MS, R1, registered, taken } from '../../support/scene.ts';
 
 type Recovery = EventOf<'UnitEventRecovered'>;
 

@@ -9,7 +9,7 @@ import {
 } from '../../../domain/registry/registry.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { given, type Past } from '../../support/given.ts';
-import { configured, LOCKERS, registered, registration } from './scene.ts';
+import { configured, LOCKERS, registered, registration } from '../../support/scene.ts';
 
 const register = registration(LOCKERS);
 const COMMAND = 'register-again';

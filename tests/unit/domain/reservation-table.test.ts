@@ -17,7 +17,19 @@ import type { EventDraft } from '../../../domain/events/drafts.ts';
 import { Refusal, type RefusalKind } from '../../../domain/refusal.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { given, type Past, withDecision } from '../../support/given.ts';
-import { at, command, completed, confirmed, givenBack, held, NOW_MS, R1, registered, started, taken } from './scene.ts';
+import {
+  at,
+  command,
+  completed,
+  confirmed,
+  givenBack,
+  held,
+  NOW_MS,
+  R1,
+  registered,
+  started,
+  taken,
+} from '../../support/scene.ts';
 
 const COMMANDS = {
   confirm: (state) => confirmReservation(state, { ...command(), paymentReference: 'pay-1' }),

@@ -20,7 +20,7 @@ import {
   registered,
   registeredWith,
   taken,
-} from './scene.ts';
+} from '../../support/scene.ts';
 
 const now = (state: UnitState) => settleBookings(state, NOW_MS);
 

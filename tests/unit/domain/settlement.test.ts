@@ -21,7 +21,7 @@ import {
   registeredWith,
   started,
   taken,
-} from './scene.ts';
+} from '../../support/scene.ts';
 
 const now = (state: UnitState) => settleBookings(state, NOW_MS);
 

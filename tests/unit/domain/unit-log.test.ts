@@ -7,7 +7,7 @@ import {
   recoverEvent,
 } from '../../../domain/device/unit-log.ts';
 import { EPOCH, given, type Past } from '../../support/given.ts';
-import { givenBack, taken } from './scene.ts';
+import { givenBack, taken } from '../../support/scene.ts';
 
 const OTHER = '018f0000-0000-7000-8000-000000000009';
 const TIME = '2026-07-01T12:00:00.000Z';

@@ -4,7 +4,7 @@ import { createLog } from '../../../platform/observability/log.ts';
 import { parseBatch, planAppend } from '../../../platform/unit-log/batch.ts';
 import { ClockOffsetCache } from '../../../platform/unit-log/clock-offset-cache.ts';
 import { EPOCH, UNIT } from '../../support/given.ts';
-import { at, atMs } from '../domain/scene.ts';
+import { at, atMs } from '../../support/scene.ts';
 
 const HOUR_MS = 3_600_000;
 

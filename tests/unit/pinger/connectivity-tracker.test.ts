@@ -11,7 +11,7 @@ import { StoreUnavailableError } from '../../../platform/event-store/store.ts';
 import { createLog } from '../../../platform/observability/log.ts';
 import { UnitDecider } from '../../../platform/units/unit-decider.ts';
 import { UNIT } from '../../support/given.ts';
-import { LOCKERS, NOW_MS, registration } from '../domain/scene.ts';
+import { LOCKERS, NOW_MS, registration } from '../../support/scene.ts';
 
 const N = 3;
 /** Of the unit, and of one that nobody registered, in the roster of each pinger. */

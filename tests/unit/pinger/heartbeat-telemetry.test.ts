@@ -4,7 +4,7 @@ import { MAX_TELEMETRY_RESULTS, type TelemetryResultOf } from '../../../platform
 import { createLog } from '../../../platform/observability/log.ts';
 import { eventually } from '../../support/eventually.ts';
 import { UNIT } from '../../support/given.ts';
-import { NOW_MS } from '../domain/scene.ts';
+import { NOW_MS } from '../../support/scene.ts';
 
 const INDEX = 0;
 const running: HeartbeatTelemetry[] = [];

@@ -1,12 +1,12 @@
 /** A unit with a few lockers, a customer, and the moments of one reservation: what most tests of bookings begin with. */
 
-import type { ReservationCommand } from '../../../domain/booking/customer-decisions.ts';
-import { configurationHash } from '../../../domain/configuration/configuration-hash.ts';
-import { defaultConfiguration } from '../../../domain/configuration/default-configuration.ts';
-import type { VersionedConfiguration } from '../../../domain/configuration-values.ts';
-import type { EventOf } from '../../../domain/events/catalogue.ts';
-import { toInstant } from '../../../domain/vocabulary.ts';
-import { type Past, UNIT } from '../../support/given.ts';
+import type { ReservationCommand } from '../../domain/booking/customer-decisions.ts';
+import { configurationHash } from '../../domain/configuration/configuration-hash.ts';
+import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
+import type { VersionedConfiguration } from '../../domain/configuration-values.ts';
+import type { EventOf } from '../../domain/events/catalogue.ts';
+import { toInstant } from '../../domain/vocabulary.ts';
+import { type Past, UNIT } from './given.ts';
 
 export const MINUTE_MS = 60_000;
 export const HOUR_MS = 60 * MINUTE_MS;
