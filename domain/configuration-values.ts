@@ -15,7 +15,11 @@ export const ConfigurationValues = Type.Object(
   {
     prices: Type.Array(
       Type.Object(
-        { size: LockerSize, perHour: Type.Integer({ minimum: 0, description: 'minor units' }), currency: Currency },
+        {
+          size: LockerSize,
+          perHour: Type.Integer({ minimum: 0, description: 'The price of an hour in minor units of the currency.' }),
+          currency: Currency,
+        },
         strict,
       ),
       { minItems: 1, maxItems: 4 },
@@ -25,7 +29,10 @@ export const ConfigurationValues = Type.Object(
     holdTtlS: Type.Integer({ minimum: 10, maximum: 86_400 }),
     openingHours: Type.Array(
       Type.Object({ weekday: Type.Integer({ minimum: 1, maximum: 7 }), opens: TimeOfDay, closes: TimeOfDay }, strict),
-      { maxItems: 28, description: 'in the time zone of the unit; an empty list means that the unit is always open' },
+      {
+        maxItems: 28,
+        description: 'The opening hours in the time zone of the unit. With an empty list, the unit is always open.',
+      },
     ),
     texts: Type.Record(
       Type.String({ pattern: '^[a-z]{2}(-[A-Z]{2})?$' }),

@@ -36,7 +36,7 @@ function fieldMessage({ type, schema, message }: ValueError): string {
     case ValueErrorType.Union:
       return `must be ${alternatives(schema)}`;
     case ValueErrorType.StringPattern:
-      return schema.description === undefined ? `must match ${schema.pattern}` : `must be: ${schema.description}`;
+      return `must be ${schema.expects ?? `a text that matches ${schema.pattern}`}`;
     default:
       return message.charAt(0).toLowerCase() + message.slice(1);
   }

@@ -1,4 +1,7 @@
-/** The schemas and types from which events, commands and requests are built: names, sizes, times and money. */
+/**
+ * The schemas and types from which events, commands and requests are built: names, sizes, times and money. The keyword `expects` of a
+ * text with a pattern completes the sentence "must be …" in field errors.
+ */
 
 import { type Static, Type } from '@sinclair/typebox';
 
@@ -16,17 +19,35 @@ export const MAX_TEXT_LENGTH = 500;
 /** Bound on the lockers of one unit. */
 export const MAX_LOCKERS_PER_UNIT = 1_000;
 
-export const UnitName = Type.String({ pattern: UNIT_NAME_PATTERN, description: 'unique name of a unit' });
-export const LockerId = Type.String({ pattern: LOCKER_ID_PATTERN, description: 'id of a locker, unique in its unit' });
-export const Instant = Type.String({ pattern: INSTANT_PATTERN, maxLength: 30, description: 'RFC 3339, UTC' });
+export const UnitName = Type.String({
+  pattern: UNIT_NAME_PATTERN,
+  description: 'The unique name of a unit.',
+  expects: 'the name of a unit: 1 to 63 letters, digits, "-" and "_", the first a letter or digit',
+});
+export const LockerId = Type.String({
+  pattern: LOCKER_ID_PATTERN,
+  description: 'The id of a locker, unique in its unit.',
+  expects: 'the id of a locker: 1 to 16 letters, digits, "-" and "_", the first a letter or digit',
+});
+export const Instant = Type.String({
+  pattern: INSTANT_PATTERN,
+  maxLength: 30,
+  description: 'A time in UTC, as RFC 3339 writes it.',
+  expects: 'a time in UTC as RFC 3339 writes it, such as 2026-07-01T10:00:00Z',
+});
 export const Uuid = Type.String({
   pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$',
-  description: 'a UUID in lower case',
+  description: 'A UUID in lower case.',
+  expects: 'a UUID in lower case',
 });
 /** An identifier that a unit chooses, such as an epoch, a boot id or a hash: 1 to 100 printable ASCII characters. */
 export const Token = Type.String({ pattern: '^[!-~]{1,100}$' });
 export const Text = Type.String({ maxLength: MAX_TEXT_LENGTH });
-export const Currency = Type.String({ pattern: '^[A-Z]{3}$', description: 'ISO 4217' });
+export const Currency = Type.String({
+  pattern: '^[A-Z]{3}$',
+  description: 'A currency of ISO 4217, such as EUR.',
+  expects: 'a currency of ISO 4217, such as EUR',
+});
 export const LockerSize = Type.Union([Type.Literal('S'), Type.Literal('M'), Type.Literal('L'), Type.Literal('XL')]);
 export type LockerSize = Static<typeof LockerSize>;
 
@@ -34,7 +55,7 @@ export type LockerSize = Static<typeof LockerSize>;
 export const LOCKER_SIZES: readonly LockerSize[] = ['S', 'M', 'L', 'XL'];
 
 export const Money = Type.Object({
-  amount: Type.Integer({ minimum: 0, description: 'minor units' }),
+  amount: Type.Integer({ minimum: 0, description: 'The amount in minor units of the currency, such as cents.' }),
   currency: Currency,
 });
 export type Money = Static<typeof Money>;

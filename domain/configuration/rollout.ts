@@ -27,23 +27,31 @@ const strict = { additionalProperties: false };
 export const RolloutChanges = Type.Partial(ConfigurationValues, {
   ...strict,
   minProperties: 1,
-  description: 'what it changes; each unit keeps what is not named here',
+  description: 'The values that the rollout changes. Each unit keeps its other values.',
 });
 export type RolloutChanges = Static<typeof RolloutChanges>;
 
 export const Rate = Type.Object(
   { unitsPerMinute: Type.Integer({ minimum: 1, maximum: MAX_UNITS_PER_MINUTE }) },
-  { ...strict, description: 'so many units a minute, evenly' },
+  { ...strict, description: 'The number of units a minute, evenly spread.' },
 );
 export const Waves = Type.Array(
   Type.Object(
     {
       units: Type.Integer({ minimum: 1, maximum: MAX_WAVE_UNITS }),
-      waitS: Type.Integer({ minimum: 1, maximum: MAX_WAVE_WAIT_S, description: 'until the next wave' }),
+      waitS: Type.Integer({
+        minimum: 1,
+        maximum: MAX_WAVE_WAIT_S,
+        description: 'The wait until the next wave, in seconds.',
+      }),
     },
     strict,
   ),
-  { minItems: 1, maxItems: MAX_WAVES, description: 'so many units at once, then a wait; the last wave repeats' },
+  {
+    minItems: 1,
+    maxItems: MAX_WAVES,
+    description: 'Each wave changes a number of units at the same time, and waits. The last wave repeats.',
+  },
 );
 
 /** How fast units are changed. */
@@ -51,12 +59,21 @@ export type Pace = { readonly rate: Static<typeof Rate> } | { readonly waves: St
 
 export const AbortThreshold = Type.Object(
   {
-    failedShare: Type.Number({ minimum: 0, maximum: 1, description: 'of the units that it came to' }),
-    minimumFailed: Type.Integer({ minimum: 1, maximum: MAX_WAVE_UNITS, description: 'fewer never abort it' }),
+    failedShare: Type.Number({
+      minimum: 0,
+      maximum: 1,
+      description: 'The share of the changed units that failed, from 0 to 1.',
+    }),
+    minimumFailed: Type.Integer({
+      minimum: 1,
+      maximum: MAX_WAVE_UNITS,
+      description: 'The number of failed units below which the rollout never aborts itself.',
+    }),
   },
   {
     ...strict,
-    description: 'it aborts itself when both are reached; failed are those that rejected it, or cannot take it',
+    description:
+      'The rollout aborts itself when both bounds are reached. A unit has failed when it rejected the configuration or could not apply it.',
   },
 );
 export type AbortThreshold = Static<typeof AbortThreshold>;

@@ -6,7 +6,10 @@ import { defineEvent } from './define-event.ts';
 const Version = Type.Integer({ minimum: 1 });
 const Hash = Type.String({ pattern: '^[0-9a-f]{64}$' });
 /** What a unit says may be anything. */
-const ReportedHash = Type.String({ ...Token, description: 'as the unit said it; over UDP the first 16 letters' });
+const ReportedHash = Type.String({
+  ...Token,
+  description: 'The hash as the unit reported it. Over UDP it has only the first 16 letters.',
+});
 
 export const configEvents = {
   ConfigurationChanged: defineEvent(
@@ -22,10 +25,14 @@ export const configEvents = {
     'An attempt to bring a configuration to a unit failed.',
     Type.Object({
       version: Version,
-      attempt: Type.Integer({ minimum: 1, description: 'how many have failed in a row, this one included' }),
+      attempt: Type.Integer({ minimum: 1, description: 'The number of pushes that failed in a row, with this one.' }),
       reason: Text,
       nextAttemptAt: Type.Optional(
-        Type.String({ ...Instant, description: 'if the unit is online then; it is asked at once when it comes back' }),
+        Type.String({
+          ...Instant,
+          description:
+            'When the platform pushes again, if the unit is online then. A unit that comes back gets the push at once.',
+        }),
       ),
     }),
   ),
@@ -36,7 +43,7 @@ export const configEvents = {
       version: Version,
       hash: Hash,
       evidence: Type.Union([Type.Literal('answer'), Type.Literal('report')], {
-        description: '`answer`: to the command that brought it; `report`: in a ping, a heartbeat or its log',
+        description: '`answer`: in the answer to the command. `report`: in a ping, a heartbeat or the log of the unit.',
       }),
     }),
   ),

@@ -3,8 +3,12 @@ import { Currency, Text } from '../vocabulary.ts';
 import { defineEvent } from './define-event.ts';
 
 const Payment = {
-  reference: Type.String({ minLength: 1, maxLength: 200, description: 'the payment provider’s name for it' }),
-  amount: Type.Integer({ minimum: 0, description: 'minor units' }),
+  reference: Type.String({
+    minLength: 1,
+    maxLength: 200,
+    description: 'The reference of the payment at the payment provider.',
+  }),
+  amount: Type.Integer({ minimum: 0, description: 'The amount in minor units of the currency.' }),
   currency: Currency,
   reservationId: Type.Optional(Type.String()),
   rentalId: Type.Optional(Type.String()),

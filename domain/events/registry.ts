@@ -6,13 +6,14 @@ import { defineEvent } from './define-event.ts';
 const MAX_TAGS = 50;
 
 export const Probe = Type.Union([Type.Literal('udp'), Type.Literal('http'), Type.Literal('nats')], {
-  description: 'how it is pinged; `nats`: not at all, its heartbeats say that it is there',
+  description: 'How the pinger asks the unit: by UDP or HTTP at its `address`, or over NATS.',
 });
 export const Delivery = Type.Union([Type.Literal('push'), Type.Literal('fetch')], {
-  description: 'how its log comes: it pushes batches, or is asked for pages at an interval',
+  description:
+    'How the platform gets the log of the unit: the unit pushes batches, or the platform fetches pages at an interval.',
 });
 export const CommandChannel = Type.Union([Type.Literal('http'), Type.Literal('nats')], {
-  description: 'where commands and fetches go: to its address, or over NATS',
+  description: 'How commands and fetches reach the unit: by HTTP at its `address`, or over NATS.',
 });
 export const Location = Type.Object(
   { lat: Type.Number({ minimum: -90, maximum: 90 }), lon: Type.Number({ minimum: -180, maximum: 180 }) },
@@ -26,19 +27,24 @@ export const UnitProperties = {
   address: Type.String({
     minLength: 1,
     maxLength: 260,
-    description: 'host:port of the unit; nobody asks there with probe and commandChannel `nats`',
+    description:
+      'The address of the unit as host:port. The platform does not use it when `probe` and `commandChannel` are `nats`.',
   }),
   probe: Probe,
   delivery: Delivery,
   commandChannel: CommandChannel,
   location: Location,
-  timeZone: Type.String({ minLength: 1, maxLength: 64, description: 'IANA time zone' }),
+  timeZone: Type.String({
+    minLength: 1,
+    maxLength: 64,
+    description: 'The time zone of the unit in the IANA database, such as Europe/Warsaw.',
+  }),
   tags: Tags,
 };
 
 const Credentials = {
-  keyVersion: Type.Integer({ minimum: 1, description: 'version of the derived unit key' }),
-  natsUser: Type.String({ description: 'public key of the unit as a NATS user' }),
+  keyVersion: Type.Integer({ minimum: 1, description: 'The version of the derived unit key.' }),
+  natsUser: Type.String({ description: 'The public key of the NATS user of the unit.' }),
 };
 
 export const registryEvents = {

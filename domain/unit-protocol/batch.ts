@@ -13,13 +13,15 @@ export const MAX_EVENT_BYTES = 240 * 1024;
 export const MAX_EVENT_DEPTH = 32;
 
 export const BatchEvent = Type.Object({
-  seq: Type.Integer({ minimum: 1, description: 'counts from 1 without gaps in an epoch' }),
-  v: Type.Integer({ minimum: 1, description: 'version of the schema of the type' }),
+  seq: Type.Integer({ minimum: 1, description: 'The number of the event: it counts from 1 without gaps in an epoch.' }),
+  v: Type.Integer({ minimum: 1, description: 'The version of the schema of the type.' }),
   type: Type.String({ pattern: '^[A-Za-z][A-Za-z0-9._-]{0,99}$' }),
   time: Instant,
   locker: Type.Optional(LockerId),
-  offline: Type.Optional(Type.Boolean({ description: 'the unit was cut off when it happened' })),
-  causationId: Type.Optional(Type.String({ maxLength: 200, description: 'the commandId that caused it' })),
+  offline: Type.Optional(Type.Boolean({ description: 'Whether the unit was offline when the event happened.' })),
+  causationId: Type.Optional(
+    Type.String({ maxLength: 200, description: 'The commandId of the command that caused the event.' }),
+  ),
   data: Type.Record(Type.String(), Type.Unknown()),
 });
 export type BatchEvent = Static<typeof BatchEvent>;
@@ -46,18 +48,28 @@ export type BatchHeader = Static<typeof BatchHeader>;
  */
 export const FetchRequest = Type.Object(
   {
-    jws: Type.String({ maxLength: 8_192, description: 'Ed25519 JWS of {aud, iat, exp, scope: "events", recorded?}' }),
-    after: Type.Optional(Type.String({ maxLength: 64, description: 'EPOCH:SEQ; missing: from the start' })),
+    jws: Type.String({
+      maxLength: 8_192,
+      description: 'An Ed25519 JWS of {aud, iat, exp, scope: "events", recorded?}.',
+    }),
+    after: Type.Optional(
+      Type.String({
+        maxLength: 64,
+        description: 'EPOCH:SEQ of the last event that the platform has. Without it, the unit answers from the start.',
+      }),
+    ),
     limit: Type.Optional(Type.Integer({ minimum: 1, maximum: MAX_BATCH_EVENTS, default: MAX_BATCH_EVENTS })),
   },
-  { description: 'Asks a unit for a page of its log. Only what the signed `recorded` names may be deleted.' },
+  {
+    description: 'Asks a unit for a page of its log. The unit may delete only the events up to the signed `recorded`.',
+  },
 );
 export type FetchRequest = Static<typeof FetchRequest>;
 
 /** Of what a unit answers to a fetch: what stands beside the batch. */
 export const FetchPageHeader = Type.Object({
   epoch: Uuid,
-  firstAvailableSeq: Type.Integer({ minimum: 1, description: 'the oldest seq that the unit still has' }),
+  firstAvailableSeq: Type.Integer({ minimum: 1, description: 'The oldest seq that the unit still has.' }),
   lastSeq: Type.Integer({ minimum: 0 }),
   more: Type.Boolean(),
 });

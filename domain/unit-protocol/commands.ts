@@ -78,7 +78,7 @@ export type PingReply = Static<typeof PingReply>;
 /** The payload of an `offlineToken`: a compact Ed25519 JWS with `aud` = the unit, shown as a QR code. */
 export const OfflineTokenClaims = Type.Object({
   aud: Type.String(),
-  sub: Type.String({ description: 'id of the reservation' }),
+  sub: Type.String({ description: 'The id of the reservation.' }),
   locker: LockerId,
   from: Instant,
   until: Instant,

@@ -51,6 +51,7 @@ export const ListQuery = {
 };
 
 /** A position of the event log: a sequence, or a sequence and the index of an event in its commit. */
+export const POSITION_EXPECTED = 'a position of the event log, such as 1234 or 1234.0';
 export const POSITION_PATTERN = '^\\d{1,15}(\\.\\d{1,4})?$';
 
 /** The query parameter of a read that must show an earlier write of the same client. */
@@ -58,6 +59,7 @@ export const MinPosition = {
   minPosition: Type.Optional(
     Type.String({
       pattern: POSITION_PATTERN,
+      expects: POSITION_EXPECTED,
       description:
         'The answer waits until the read model has reached this position, for at most 2 seconds, and is 503 after that. ' +
         'Use the `Lockfleet-Position` header of the write that the answer has to show.',

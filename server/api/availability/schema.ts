@@ -56,6 +56,7 @@ export const FIND_FREE_LOCKERS = operation({
       near: Type.Optional(
         Type.String({
           pattern: '^-?\\d{1,2}(\\.\\d+)?,-?\\d{1,3}(\\.\\d+)?$',
+          expects: 'latitude and longitude in degrees, such as 54.35,18.65',
           description: 'A place instead of a unit: latitude and longitude in degrees, separated by a comma.',
           examples: ['54.35,18.65'],
         }),

@@ -36,6 +36,7 @@ const Selection = Type.Object(
     shard: Type.Optional(
       Type.String({
         pattern: '^[0-9a-f]{1,8}$',
+        expects: '1 to 8 hex digits in lower case',
         description: 'The units of this shard: a prefix of the hash of the name.',
       }),
     ),

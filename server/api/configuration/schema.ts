@@ -20,6 +20,7 @@ const IfMatch = Type.Object({
   'if-match': Type.Optional(
     Type.String({
       pattern: '^(\\*|"[1-9]\\d{0,8}")$',
+      expects: '* or an ETag, such as "3" with its quotation marks',
       description:
         'The `ETag` of the configuration that the client read: `"` version `"`. When another version is desired by now, the ' +
         'answer is 412 and nothing changes.',
@@ -257,7 +258,11 @@ export const GET_VERSION = operation({
   summary: 'Show one version with its values',
   params: Type.Object({
     name: UnitName,
-    version: Type.String({ pattern: '^[1-9]\\d{0,8}$', description: 'The number of the version.' }),
+    version: Type.String({
+      pattern: '^[1-9]\\d{0,8}$',
+      description: 'The number of the version.',
+      expects: 'the number of a version, such as 3',
+    }),
   }),
   query: Type.Object({ ...MinPosition }, strict),
   answers: {

@@ -4,7 +4,7 @@ import { type Static, Type } from '@sinclair/typebox';
 import { COURSES } from '../../../domain/unit/forecast.ts';
 import { Instant, UnitName } from '../../../domain/vocabulary.ts';
 import { answer, operation } from '../../http/operation.ts';
-import { MinPosition, OneOf, OrNull, POSITION_PATTERN, strict } from '../../http/schemas.ts';
+import { MinPosition, OneOf, OrNull, POSITION_EXPECTED, POSITION_PATTERN, strict } from '../../http/schemas.ts';
 import { ConfigurationView, VIEW_EXAMPLE } from '../configuration/schema.ts';
 import { RESERVATION_EXAMPLE, Reservation } from '../reservations/schema.ts';
 import { UNIT_EXAMPLE, UnitDetails } from '../units/schema.ts';
@@ -22,6 +22,7 @@ const StateQuery = Type.Object(
     atPosition: Type.Optional(
       Type.String({
         pattern: POSITION_PATTERN,
+        expects: POSITION_EXPECTED,
         description: 'A position of the event log instead of a time: `1234` or `1234.0`.',
       }),
     ),

@@ -17,8 +17,8 @@ interface JsonObject {
 const OPENAPI_VERSION = '3.1.0';
 /** Keywords whose value is data of the API, not a part of the document. */
 const DATA_KEYWORDS: ReadonlySet<string> = new Set(['example', 'examples', 'default', 'const', 'enum']);
-/** Keywords of TypeBox and Elysia that JSON Schema does not know. */
-const FOREIGN_KEYWORDS: ReadonlySet<string> = new Set(['noValidate']);
+/** Keywords of Elysia and of our own that JSON Schema does not know. */
+const FOREIGN_KEYWORDS: ReadonlySet<string> = new Set(['noValidate', 'expects']);
 /** How TypeBox writes an object with any fields. */
 const ANY_NAME = '^(.*)$';
 

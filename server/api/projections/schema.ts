@@ -8,6 +8,7 @@ import { ListQuery, OneOf, OrNull, pageOf, strict } from '../../http/schemas.ts'
 const TAG = 'Projections';
 const name = Type.String({
   pattern: '^[a-z][a-z0-9_]{0,62}$',
+  expects: 'the name of a projection, such as units',
   description: 'The name of the projection.',
   examples: ['units'],
 });

@@ -10,6 +10,7 @@ const TAG = 'Reservations';
 
 const ReservationId = Type.String({
   pattern: '^[A-Za-z0-9][A-Za-z0-9_-]{0,62}\\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$',
+  expects: 'the id of a reservation, as the platform answered it',
   description: 'The id of a reservation. Clients keep it as it is and read nothing from it.',
   examples: ['PL-1000.0197d5a8-5f3e-7c1a-9a57-2f1f0c9b1e55'],
 });

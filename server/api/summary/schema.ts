@@ -7,7 +7,10 @@ import { answer, operation } from '../../http/operation.ts';
 import { MinPosition, OrNull, PageQuery, pageOf, strict } from '../../http/schemas.ts';
 
 /** A day of the calendar. The service refuses a day that does not exist, such as 30 February. */
-const Day = Type.String({ pattern: '^\\d{4}-\\d{2}-\\d{2}$' });
+const Day = Type.String({
+  pattern: '^\\d{4}-\\d{2}-\\d{2}$',
+  expects: 'a day, such as 2026-07-01',
+});
 
 const DaySummary = Type.Object(
   {

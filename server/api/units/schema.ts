@@ -87,6 +87,7 @@ const UNIT_SORTS = ['name', 'state', 'lastOnlineAt', 'lastResponseTimeMs'] as co
 /** Selects units by the hash of their name. */
 export const ShardPrefix = Type.String({
   pattern: '^[0-9a-f]{1,8}$',
+  expects: '1 to 8 hex digits in lower case',
   description: 'The first hex letters of the SHA-256 of the unit’s name, by which work is split between servers.',
 });
 

@@ -95,6 +95,25 @@ describe('the OpenAPI document', () => {
     }
   });
 
+  test('describes everything in sentences', () => {
+    const descriptions: string[] = [];
+    JSON.stringify(document, (key, value: unknown) => {
+      if (key === 'example' || key === 'examples') return undefined;
+      if (key === 'description' && typeof value === 'string') descriptions.push(value);
+      return value;
+    });
+    expect(descriptions.length).toBeGreaterThan(300);
+    const problems = /^`\/problems\//;
+    const isSentence = (text: string) => problems.test(text) || (/^[A-Z`]/.test(text) && /\.`?$/.test(text));
+    expect(descriptions.filter((text) => !isSentence(text))).toEqual([]);
+  });
+
+  test('shows no keyword that JSON Schema does not know', () => {
+    const text = JSON.stringify(document);
+    expect(text).not.toContain('"expects"');
+    expect(text).not.toContain('"noValidate"');
+  });
+
   test('refuses two schemas with one title', () => {
     const emitted = (schemas: readonly object[]) => ({
       paths: {

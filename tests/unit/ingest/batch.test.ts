@@ -176,7 +176,11 @@ describe('an event that cannot be accepted', () => {
 
   test.each([
     ['a field that is missing', event(2, { data: undefined }), '/data: is missing'],
-    ['a time elsewhere', event(2, { time: '2026-07-01T12:00:00+01:00' }), '/time: must be: RFC 3339, UTC'],
+    [
+      'a time elsewhere',
+      event(2, { time: '2026-07-01T12:00:00+01:00' }),
+      '/time: must be a time in UTC as RFC 3339 writes it, such as 2026-07-01T10:00:00Z',
+    ],
     [
       'a cause that there is not',
       event(2, { type: 'LockerOpened', data: { cause: 'kick' } }),
