@@ -85,7 +85,7 @@ export interface ApiDependencies {
   readonly checks: HealthChecks;
   /** Called with the status of every answer. */
   readonly onAnswer: (status: number) => void;
-  /** Whether every answer is compared with its documentation and replaced by a 500 when it differs: in tests. */
+  /** Whether the API compares every answer with its documentation and replaces one that differs by a 500. Tests set it. */
   readonly checkAnswers: boolean;
   readonly newId: () => string;
   readonly randomBytes: (count: number) => Uint8Array;

@@ -40,7 +40,7 @@ export class AnswerCheck {
   readonly #compiled = new Map<TSchema, TypeCheck<TSchema>>();
   #routes: readonly CheckedRoute[] | undefined;
 
-  /** `listRoutes` is asked at the first request, when the routes are complete. */
+  /** The check calls `listRoutes` at the first request, when all routes are registered. */
   constructor(listRoutes: () => readonly ListedRoute[], log: Log) {
     this.#listRoutes = listRoutes;
     this.#log = log;

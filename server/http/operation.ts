@@ -7,7 +7,7 @@
  *   becomes a named schema of the OpenAPI document, and so a named type of generated clients: every title stands for one schema.
  * - `routes.ts` exports `thingRoutes(macros, {…dependencies…})`: `new Elysia({ prefix }).use(macros).post('/', handler, HOLD)`.
  *   Handlers take values and call a service. The operation declares what else happens (`api-macros.ts`):
- *     `auth: 'ops' | 'customer'`: the handler gets `caller`, `{ role, sub, id, actor }`. Others get 401 or 403.
+ *     `auth: 'ops' | 'customer'`: the handler gets `caller`, `{ role, sub, id, actor }`. Other clients get 401 or 403.
  *     `idempotent: true`: the handler gets `write(run)`, which runs a write once for each `Idempotency-Key`. `run` gets the id of
  *       the command and resolves with `{ status, body, position?, keptBody? }`.
  *     `minPosition: { readModel: 'units' }`: the read model reaches the `minPosition` of the query before the handler runs.

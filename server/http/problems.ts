@@ -29,7 +29,7 @@ export const PROBLEM_TYPE = 'application/problem+json';
 
 interface ProblemKind {
   readonly title: string;
-  /** The statuses with which it is answered. */
+  /** The statuses of answers with this problem. */
   readonly statuses: readonly number[];
   /** Further statuses where the request has a body. */
   readonly bodyStatuses?: readonly number[];

@@ -74,7 +74,7 @@ export class UnitCredentials {
     try {
       await this.#deps.revocations.ready();
     } catch (error) {
-      throw fullProblem(error) ?? error;
+      throw revocationsFullProblem(error) ?? error;
     }
   }
 
@@ -82,7 +82,7 @@ export class UnitCredentials {
     try {
       await this.#deps.revocations.ensure(revokedNatsUsers(state.registry));
     } catch (error) {
-      const full = fullProblem(error);
+      const full = revocationsFullProblem(error);
       if (full !== undefined) throw full;
       if (!(error instanceof NatsUnavailableError || error instanceof PostgresUnavailableError)) throw error;
       throw new Problem(
@@ -96,7 +96,7 @@ export class UnitCredentials {
 }
 
 /** A problem without `Retry-After`: a repeat of the request cannot succeed. */
-function fullProblem(error: unknown): Problem | undefined {
+function revocationsFullProblem(error: unknown): Problem | undefined {
   if (!(error instanceof RevocationsFullError)) return undefined;
   return new Problem('unavailable', 503, `The credentials cannot be ended: ${error.message}.`);
 }
