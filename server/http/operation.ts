@@ -105,7 +105,10 @@ type Responses<Answers> = {
           : Shown<S>
       >
     : TUnsafe<undefined>;
-};
+} & (200 extends keyof Answers ? unknown : NoAnswer200);
+
+/** Elysia checks no answer of a handler whose route has no answer 200. */
+type NoAnswer200 = { 200: TUnsafe<never> };
 
 export type Operation<Spec extends OperationSpec> = Pick<Spec, Extract<keyof Spec, DeclaredKey>> & {
   response: Responses<Spec['answers']>;
