@@ -53,7 +53,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   await retryWithBackoff('preparing the streams', retryPolicy, () => ensureStreams(nats));
   await retryWithBackoff('migrating the database', retryPolicy, () => migrate(postgres, log));
   const decider = new UnitDecider({
-    store: new NatsEventStore(nats, newId),
+    store: new NatsEventStore(nats, newId, () => performance.now()),
     loadSnapshot: snapshotReader(readModels),
     newId,
     clock: clock.now,

@@ -59,7 +59,11 @@ async function withServices(config: Config, work: (context: OperationContext) =>
     applicationName: 'lockfleet projections operation',
     maxConnections: POSTGRES_CONNECTIONS,
   });
-  const store = new NatsEventStore(nats, () => Bun.randomUUIDv7());
+  const store = new NatsEventStore(
+    nats,
+    () => Bun.randomUUIDv7(),
+    () => performance.now(),
+  );
   const interrupted = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupted.abort());
   try {

@@ -54,7 +54,11 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
       nats.subscribe(STATUS_FILTER, ({ data }) => recorder.recordPingerStatus(text.decode(data))),
     ];
     const recording = recorder.run(retryPolicy);
-    const store = new NatsEventStore(nats, () => Bun.randomUUIDv7());
+    const store = new NatsEventStore(
+      nats,
+      () => Bun.randomUUIDv7(),
+      () => performance.now(),
+    );
     const projections = createProjections();
     const applied = new AppliedEvents(projections);
     serving?.metrics.add(projectionMetrics(postgres.sql, () => store.lastSequence(), applied));

@@ -1,7 +1,11 @@
 /**
- * NATS in operator mode: signed accounts and users, no anonymous one. `PLATFORM` has JetStream, `UNITS` has none: a unit
- * that names `evt.…` as the reply subject of its push reaches nothing, because that subject lives in the other account. What
- * it could reach in its own is closed beside that: see `commandsSubject` and the prefix of inboxes.
+ * The accounts and users of NATS, which runs in operator mode: every user is signed, and no user is anonymous.
+ *
+ * Processes of the platform are users of the account `PLATFORM`, which has JetStream. Units are users of the account `UNITS`,
+ * which has none. Only pushes, heartbeats and commands cross between the accounts. A unit that names an event subject
+ * (`evt.…`) as the reply subject of its push reaches no stream, because that subject exists in the other account only. Two
+ * subjects of its own account would be in its reach: `commandsSubject` says how commands are closed to it, and
+ * `unitNatsCredentials` how the inboxes of other units are.
  */
 
 import { createHmac, randomBytes } from 'node:crypto';
@@ -18,28 +22,28 @@ import type { PlatformKeys } from './keys.ts';
 const UNLIMITED = -1;
 /** A batch and its protocol overhead. */
 const MAX_UNIT_PAYLOAD_BYTES = MAX_BATCH_BYTES + 32 * 1024;
-/** A unit's inbox and its command subject, with room for a reconnect. */
+/** A unit subscribes to its inbox and its command subject; the rest is room for a reconnect. */
 const MAX_UNIT_SUBSCRIPTIONS = 8;
 const COMMAND_ANSWER_TTL_NS = 60 * 1_000_000_000;
 
-/** The fleet that the design speaks of. */
+/** The largest fleet that the platform is built for. */
 const MAX_UNITS = 300_000;
-/** A unit whose network broke comes back before the server has given up its old connection: a tenth of them at once. */
+/** A unit reconnects before the server has given up its broken connection: room for a tenth of the fleet at once. */
 const MAX_UNIT_CONNECTIONS = MAX_UNITS + MAX_UNITS / 10;
-/** Room that units cannot take: two connections a process of ours, hundreds of processes, and those of operators. */
+/** Connections that units cannot take: two for each of hundreds of platform processes, and those of operators. */
 const PLATFORM_CONNECTIONS = 10_000;
-/** What units leave of the files that the server may open: the platform's connections, and the streams. */
+/** The share of the server's open files that connections of units may take. The platform and the streams need the rest. */
 const UNITS_SHARE_OF_FILES = 0.75;
-/** Connections to the system account: each process that revokes has one, and an operator. */
+/** Connections to the system account: one for each process that revokes credentials, and those of operators. */
 const MAX_SYSTEM_CONNECTIONS = 1_000;
 
 const PUSHES = 'unit.*.*.*.events';
 const COMMANDS = 'unit.*.*.*.commands';
 const HEARTBEATS = 'unit.*.*.*.heartbeat';
-/** Of the system account: takes a JWT in the place of the one that an account has. */
+/** A subject of the system account. The server replaces the JWT of an account by the one that is sent to it. */
 export const CLAIMS_UPDATE_SUBJECT = '$SYS.REQ.CLAIMS.UPDATE';
 const INBOX_SECRET_BYTES = 16;
-/** Nobody listens here. */
+/** A subject without subscribers. */
 const NOWHERE = 'nowhere';
 
 const NATS_LIMITS = { data: UNLIMITED, payload: UNLIMITED, subs: UNLIMITED };
@@ -52,9 +56,9 @@ const ACCOUNT_LIMITS = {
   leaf: 0,
   disallow_bearer: true,
 };
-/** Payload and subscriptions are bounds of each connection, also of a user whose own JWT should say more. */
+/** Payload and subscriptions bound each connection, even where the JWT of a user allows more. */
 const UNITS_LIMITS = {
-  // How much is sent in all is bounded by what is stored: `UNIT_INBOX` takes so many batches a unit.
+  // The stream `UNIT_INBOX` bounds the batches of a unit, and thereby the data that it can send.
   data: UNLIMITED,
   payload: MAX_UNIT_PAYLOAD_BYTES,
   subs: MAX_UNIT_SUBSCRIPTIONS,
@@ -72,12 +76,13 @@ interface Accounts {
 }
 
 /**
- * The text of a nats-server configuration with these accounts. Address, port and JetStream's folder are flags.
+ * The text of a nats-server configuration with these accounts. Address, port and the folder of JetStream are flags.
  *
- * The server stores accounts in `resolverFolder`, with what was changed while it ran. What is preloaded takes the place of
- * what is stored, so that new settings reach an old folder, and carries its revocations over.
+ * The server stores accounts in `resolverFolder`, including revocations that were added while it ran. The configuration
+ * replaces the stored accounts, so that new settings reach an old folder, and carries their revocations over.
  *
- * `openFiles`: how many the server may open. That limit knows no accounts, so units are held below it.
+ * @param openFiles how many files the server may open; connections of units are bounded by a share of it, so that the
+ *   platform can always connect
  * @throws Error when a stored account cannot be read
  */
 export async function natsServerConfig(
@@ -105,7 +110,7 @@ export async function natsServerConfig(
     'resolver_preload: {',
     ...current.map(([account, jwt]) => `  ${account}: ${jwt}`),
     '}',
-    // An acknowledged event survives a power cut.
+    // JetStream syncs before it acknowledges: an acknowledged event survives a power cut.
     'jetstream: { sync_interval: always }',
     'max_payload: 1MB',
     `max_connections: ${unitConnections + PLATFORM_CONNECTIONS}`,
@@ -124,13 +129,13 @@ async function inPlaceOfStored(
   return replacing(await storedClaims(file), readAccountJwt(jwt), operator);
 }
 
-/** Without it nobody knows whose credentials have ended: going on would let them in again. */
+/** The stored account has the revocations: a server that started without them would accept revoked credentials again. */
 async function storedClaims(file: string): Promise<AccountClaims> {
   try {
     return readAccountJwt(await readFile(file, 'utf8'));
   } catch (error) {
-    const why = `the NATS account in ${file} cannot be read`;
-    throw new Error(`${why}; restore the file, or delete it together with JetStream's consumer reactor-credentials`, {
+    const why = `The NATS account in ${file} cannot be read.`;
+    throw new Error(`${why} Restore the file, or delete it together with the JetStream consumer reactor-credentials.`, {
       cause: error,
     });
   }
@@ -144,7 +149,7 @@ export async function platformCreds(keys: PlatformKeys, name: string): Promise<s
   return new TextDecoder().decode(fmtCreds(jwt, user));
 }
 
-/** A creds file for whoever ends unit credentials: a user of the system account that may change the units' account. */
+/** A creds file of the system account whose user may do one thing: revoke unit credentials, in the account `UNITS`. */
 export async function revokerCreds(keys: PlatformKeys): Promise<string> {
   const user = newKeyPair('user');
   const lookup = accountLookupSubject(unitsAccount(keys));
@@ -170,25 +175,16 @@ export interface UnitNatsCredentials {
   readonly natsUser: string;
 }
 
-/** Of the system account: answers with the JWT that an account has. */
+/** A subject of the system account. The server answers a request on it with the JWT of the account. */
 export function accountLookupSubject(account: string): string {
   return `$SYS.REQ.ACCOUNT.${account}.CLAIMS.LOOKUP`;
 }
 
-const unitsKeyPairs = new WeakMap<PlatformKeys, ReturnType<typeof keyPairOf>>();
-
-/** Kept: it signs for every unit of an import. */
-function unitsKeyPair(keys: PlatformKeys): ReturnType<typeof keyPairOf> {
-  const pair = unitsKeyPairs.get(keys) ?? keyPairOf(keys.nats.units);
-  unitsKeyPairs.set(keys, pair);
-  return pair;
-}
-
-/** A user that may publish on its own two subjects, answer its own commands, and nothing else. */
+/** Makes a NATS user for a unit. It may publish pushes and heartbeats on its own subjects and answer its own commands. */
 export async function unitNatsCredentials(keys: PlatformKeys, unit: string): Promise<UnitNatsCredentials> {
   const user = newKeyPair('user');
-  const units = unitsKeyPair(keys);
-  // Whoever could guess it could have acknowledgements of its own pushes sent there, by naming it as their reply subject.
+  const units = keyPairOf(keys.nats.units);
+  // A unit that guessed the inbox of another could name it as the reply subject of a push, and the acknowledgement would go there.
   const inboxPrefix = `_INBOX_${randomBytes(INBOX_SECRET_BYTES).toString('hex')}`;
   const jwt = await encodeUser(unit, user, units, {
     data: UNLIMITED,
@@ -203,9 +199,9 @@ export async function unitNatsCredentials(keys: PlatformKeys, unit: string): Pro
 }
 
 /**
- * Where the platform's commands enter the units' account. From there they are mapped to the unit's own subject, and nothing
- * else is: whatever else is sent to `.commands`, such as the acknowledgement of a push that named it as its reply subject,
- * goes nowhere. It cannot be guessed, and no unit ever sees it.
+ * The subject on which the platform's commands enter the account `UNITS`. The server maps it to the command subject of the
+ * unit, and maps every other message to a command subject to `NOWHERE`, such as the acknowledgement of a push that named a
+ * command subject as its reply subject. The subject holds a secret that no unit learns.
  */
 function commandsSubject({ nats }: PlatformKeys): string {
   const secret = createHmac('sha256', nats.units).update('lockfleet commands subject').digest('hex');
@@ -240,7 +236,7 @@ function unitsJwt(accounts: Accounts, commands: string, connections: number): Pr
   });
 }
 
-/** With the field that the package's types do not know. */
+/** The settings of an account, with a field that the types of the package lack. */
 type AccountSettings = Partial<Account> & {
   readonly mappings?: Readonly<Record<string, readonly { readonly subject: string; readonly weight: number }[]>>;
 };

@@ -22,26 +22,29 @@ import { type PullBounds, readStream, type StreamMessage, type StreamReading } f
 import { eventSubject, parseEventSubject, unitEventsFilter } from './subjects.ts';
 
 const CONTENT_TYPE = 'application/cloudevents-batch+json';
-/** Messages that one direct read brings; a longer tail is read in several. */
+/** Messages of one direct read. A longer tail takes several reads. */
 const TAIL_READ_MESSAGES = 256;
-/** What the reader has ahead of the one it works on. */
+/** Bounds of what the server sends ahead of the message that a reader of events works on: backpressure. */
 const READ_AHEAD: PullBounds = { messages: 2_000, bytes: 8 * 1024 * 1024 };
-/** The same where messages come without their events. */
+/** The same bounds for `watch`, whose messages arrive without their events. */
 const WATCH_AHEAD: PullBounds = { messages: 4_000, bytes: 4 * 1024 * 1024 };
 
-/** The expected last sequence of the subject does not match; on an unreplicated stream also for a repeated append. */
+/** The subject is not at the expected sequence. A stream with one replica answers a repeated append with it, too. */
 const WRONG_LAST_SEQUENCE = 10071;
-/** A message of an atomic batch has an id that was stored before. */
+/** An atomic batch has a message whose id was stored before. */
 const DUPLICATE_IN_BATCH = 10201;
 
 export class NatsEventStore implements EventStore {
   readonly #nats: Nats;
   readonly #commits: GroupCommit;
 
-  /** `newId` makes ids of atomic batches, unique in the stream. */
-  constructor(nats: Nats, newId: () => string) {
+  /**
+   * @param newId makes ids of atomic batches, unique in the stream
+   * @param monotonic milliseconds of a clock that never jumps
+   */
+  constructor(nats: Nats, newId: () => string, monotonic: () => number) {
     this.#nats = nats;
-    this.#commits = new GroupCommit(nats, newId, () => performance.now());
+    this.#commits = new GroupCommit(nats, newId, monotonic);
   }
 
   async append(append: Append): Promise<Appended> {
@@ -63,19 +66,25 @@ export class NatsEventStore implements EventStore {
     }
   }
 
-  /** The append may have succeeded all the same: its own id in the tail of the subject tells. */
+  /** Finds out whether a failed append is stored: it is when the tail of its subject has a commit with its command id. */
   async #afterFailure(append: Append, error: unknown): Promise<Appended> {
     const lostRace =
       error instanceof JetStreamError && (error.code === WRONG_LAST_SEQUENCE || error.code === DUPLICATE_IN_BATCH);
     if (!lostRace && !(error instanceof NatsUnavailableError)) {
-      throw new StoreUnavailableError(`the store refused: ${errorMessage(error)}`, { cause: error });
+      throw new StoreUnavailableError(
+        `The event store refused a commit on ${eventSubject(append.unit, append.aggregate)}: ${errorMessage(error)}`,
+        { cause: error },
+      );
     }
     const subject = eventSubject(append.unit, append.aggregate);
     const own = (await this.#tail(subject, append.expectedSequence)).find(
       (message) => message.commandId === append.commandId,
     );
     if (own !== undefined) return { sequence: own.sequence, duplicate: true };
-    if (lostRace) throw new ConcurrencyError(`another commit came after ${append.expectedSequence} on ${subject}`);
+    if (lostRace)
+      throw new ConcurrencyError(
+        `Another commit was appended to ${subject} after sequence ${append.expectedSequence}.`,
+      );
     throw new StoreUnavailableError(errorMessage(error), { cause: error });
   }
 
@@ -129,15 +138,16 @@ export class NatsEventStore implements EventStore {
     try {
       for await (const message of readStream(this.#nats, 'EVENTS', { after, signal, ...how })) {
         const { sequence, subject } = message;
-        if (sequence !== expected) throw new GapError(`EVENTS ${expected} is missing, ${sequence} came instead`);
+        if (sequence !== expected)
+          throw new GapError(`The stream EVENTS has no message ${expected}: the next one is ${sequence}.`);
         expected += 1;
         const stored = toMessage(message);
-        if (stored === undefined) onAlarm({ sequence, reason: `no commit subject: ${subject}` });
+        if (stored === undefined) onAlarm({ sequence, reason: `${subject} is not the subject of a commit` });
         else yield stored;
       }
     } catch (error) {
       if (!(error instanceof NatsUnavailableError) && !(error instanceof JetStreamError)) throw error;
-      throw new StoreUnavailableError(`EVENTS cannot be read: ${errorMessage(error)}`, { cause: error });
+      throw new StoreUnavailableError(`The stream EVENTS cannot be read: ${errorMessage(error)}`, { cause: error });
     }
   }
 }
@@ -161,7 +171,7 @@ function toStored(
     sequence,
     recordedAtMs,
     bytes: content.data.length,
-    // Few readers ask for it, and headers are costly to parse.
+    // Parsed on demand: few readers use it, and parsing headers is slow.
     get commandId() {
       return content.header('Nats-Msg-Id') ?? '';
     },

@@ -1,16 +1,14 @@
 /**
- * Where an address leads, and whether the platform may ask there: an address that an operator registers must not make the
- * platform ask its own machine's metadata service, or everybody at once.
+ * Resolves the addresses of units and refuses denied ones: a registered address must not make the platform send requests to
+ * the metadata service of its own machine, or to a multicast or broadcast address.
  */
 
 import { lookup as lookUp } from 'node:dns/promises';
 import { BlockList, isIP } from 'node:net';
+import pLimit from 'p-limit';
 import { parseAddress } from '../../domain/address.ts';
 
-/**
- * What is not asked by default: link-local addresses, metadata services, addresses that mean none, many or all. Loopback is
- * allowed: simulated units are there.
- */
+/** Denied by default: link-local, metadata, unspecified, multicast and broadcast addresses. Simulated units use loopback. */
 export const DEFAULT_DENIED = [
   '0.0.0.0/8',
   '169.254.0.0/16',
@@ -21,21 +19,21 @@ export const DEFAULT_DENIED = [
   'fe80::/10',
   'ff00::/8',
 ] as const;
-/** How long a name may take to resolve. */
+/** Longest time to resolve a host name. */
 const LOOKUP_TIMEOUT_MS = 3_000;
-/** Names that are looked up at once. */
-const MAX_LOOKUPS_UNDER_WAY = 32;
-/** Names that wait to be looked up. */
+/** Host names that are looked up at the same time. */
+const MAX_CONCURRENT_LOOKUPS = 32;
+/** Host names that may wait to be looked up. Further ones are `unavailable`. */
 const MAX_LOOKUPS_WAITING = 100_000;
 const IPV4_BITS = 32;
 const IPV6_BITS = 128;
 const IPV6 = 6;
-/** Errors of a lookup that say that there is no such host; others may pass. */
+/** Terminal errors of a lookup: the host does not exist. Other errors are retryable. */
 const NO_HOST: ReadonlySet<string> = new Set(['ENOTFOUND', 'ENODATA']);
 
 export type Resolved =
   | { readonly ip: string; readonly port: number }
-  /** `unavailable` may pass, the others not. */
+  /** `unavailable` is retryable, the others are terminal. `message` continues a sentence whose subject is the address. */
   | { readonly problem: 'malformed' | 'unresolvable' | 'denied' | 'unavailable'; readonly message: string };
 
 /** Whether a text is a range of addresses, such as `169.254.0.0/16`. */
@@ -47,7 +45,7 @@ export function isRange(text: string): boolean {
 }
 
 export interface AddressResolverOptions {
-  /** Ranges that are not asked, as `isRange` takes them. */
+  /** Denied ranges, each as `isRange` accepts it. */
   readonly denied: readonly string[];
   /** All addresses of a host name. Rejects with a system error. */
   readonly lookup: (host: string) => Promise<readonly string[]>;
@@ -56,8 +54,7 @@ export interface AddressResolverOptions {
 export class AddressResolver {
   readonly #lookup: AddressResolverOptions['lookup'];
   readonly #denied = new BlockList();
-  readonly #waiting: (() => void)[] = [];
-  #underWay = 0;
+  readonly #limit = pLimit(MAX_CONCURRENT_LOOKUPS);
 
   constructor({ denied, lookup }: AddressResolverOptions) {
     this.#lookup = lookup;
@@ -67,7 +64,7 @@ export class AddressResolver {
     }
   }
 
-  /** The first address of a host, where none of its addresses is denied. `address`: `host:port`. */
+  /** Resolves `host:port` to the first address of the host. It is denied when any address of the host is. */
   async resolve(address: string): Promise<Resolved> {
     const parsed = parseAddress(address);
     if (parsed === undefined) return { problem: 'malformed', message: 'must be HOST:PORT' };
@@ -75,10 +72,10 @@ export class AddressResolver {
     const ips = isIP(host) === 0 ? await this.#ipsOf(host) : [host];
     if (!Array.isArray(ips)) return ips;
     const [ip] = ips;
-    if (ip === undefined) return { problem: 'unresolvable', message: `has a host that has no address: ${host}` };
-    const denied = ips.find((each) => this.isDenied(each));
+    if (ip === undefined) return { problem: 'unresolvable', message: `has a host without an IP address: ${host}` };
+    const denied = ips.find((candidate) => this.isDenied(candidate));
     if (denied === undefined) return { ip, port };
-    return { problem: 'denied', message: `leads to ${denied}, which is not asked` };
+    return { problem: 'denied', message: `leads to ${denied}, which is in a denied range (PING_DENY)` };
   }
 
   isDenied(ip: string): boolean {
@@ -86,30 +83,30 @@ export class AddressResolver {
   }
 
   async #ipsOf(host: string): Promise<string[] | Extract<Resolved, { problem: string }>> {
-    if (this.#waiting.length >= MAX_LOOKUPS_WAITING) return { problem: 'unavailable', message: 'too many names wait' };
-    if (this.#underWay >= MAX_LOOKUPS_UNDER_WAY) await new Promise<void>((go) => this.#waiting.push(go));
-    this.#underWay += 1;
+    if (this.#limit.pendingCount >= MAX_LOOKUPS_WAITING) {
+      return { problem: 'unavailable', message: `cannot be resolved now: ${MAX_LOOKUPS_WAITING} host names wait` };
+    }
     try {
-      return [...(await withTimeout(this.#lookup(host)))];
+      return [...(await this.#limit(() => withTimeout(this.#lookup(host))))];
     } catch (error) {
       const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-      if (NO_HOST.has(code)) return { problem: 'unresolvable', message: `has a host that nobody knows: ${host}` };
+      if (NO_HOST.has(code)) return { problem: 'unresolvable', message: `has a host that does not exist: ${host}` };
       return { problem: 'unavailable', message: `cannot be resolved now: ${host}` };
-    } finally {
-      this.#underWay -= 1;
-      this.#waiting.shift()?.();
     }
   }
 }
 
-/** All addresses of a host name, as the system knows them. Rejects with a system error. */
+/** All addresses of a host name, from the resolver of the operating system. @throws a system error */
 export async function addressesOf(host: string): Promise<readonly string[]> {
   return (await lookUp(host, { all: true })).map(({ address }) => address);
 }
 
 async function withTimeout<T>(work: Promise<T>): Promise<T> {
   const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new Error('the lookup takes too long')), LOOKUP_TIMEOUT_MS);
+  const timer = setTimeout(
+    () => late.reject(new Error(`the lookup took longer than ${LOOKUP_TIMEOUT_MS} ms`)),
+    LOOKUP_TIMEOUT_MS,
+  );
   try {
     return await Promise.race([work, late.promise]);
   } finally {

@@ -26,7 +26,11 @@ export async function benchAppend(): Promise<BenchReport> {
   const nats = await connectPlatform();
   const stop = new AbortController();
   const decider = new UnitDecider({
-    store: new NatsEventStore(nats, () => crypto.randomUUID()),
+    store: new NatsEventStore(
+      nats,
+      () => crypto.randomUUID(),
+      () => performance.now(),
+    ),
     loadSnapshot: async (unit) => ({ state: newUnitState(unit), completeTo: 0 }),
     newId: () => Bun.randomUUIDv7(),
     clock: Date.now,

@@ -49,7 +49,11 @@ const log = createLog(() => undefined, Date.now);
 async function readCommits({ from, after, events: wanted }: CeilingTask): Promise<Commit[]> {
   const nats = await Nats.connect({ url: from.natsUrl, creds: from.natsCreds, name: 'ceiling', log });
   const stop = new AbortController();
-  const store = new NatsEventStore(nats, () => crypto.randomUUID());
+  const store = new NatsEventStore(
+    nats,
+    () => crypto.randomUUID(),
+    () => performance.now(),
+  );
   const last = await store.lastSequence();
   const commits: Commit[] = [];
   let taken = 0;

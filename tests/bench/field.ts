@@ -109,7 +109,11 @@ export async function recorded(
 }
 
 export function eventStore(nats: Nats): NatsEventStore {
-  return new NatsEventStore(nats, () => crypto.randomUUID());
+  return new NatsEventStore(
+    nats,
+    () => crypto.randomUUID(),
+    () => performance.now(),
+  );
 }
 
 export interface Generator {

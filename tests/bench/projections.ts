@@ -51,7 +51,11 @@ interface Desk {
 export async function benchProjections(): Promise<BenchReport> {
   const platform = await startPlatform({ purpose: 'bench-projections', durable: true });
   const nats = await Nats.connect({ url: platform.nats.url, creds: platform.natsCreds, name: 'bench', log: quiet });
-  const store = new NatsEventStore(nats, () => Bun.randomUUIDv7());
+  const store = new NatsEventStore(
+    nats,
+    () => Bun.randomUUIDv7(),
+    () => performance.now(),
+  );
   const postgres = new Postgres({ url: platform.postgres.url, applicationName: 'bench', maxConnections: 4 });
   const history = new FleetHistory(seededRandom(SEED), { units: UNITS, lockers: LOCKERS });
   const desk: Desk = { platform, nats, store, postgres, history };

@@ -44,7 +44,11 @@ function sample(unit: string): CloudEvent {
 async function measure({ natsUrl, natsCreds, rate, run, warmUp }: AppendTask): Promise<AppendFindings> {
   const log = createLog(() => undefined, Date.now);
   const nats = await Nats.connect({ url: natsUrl, creds: natsCreds, name: 'single appends', log });
-  const store = new NatsEventStore(nats, () => crypto.randomUUID());
+  const store = new NatsEventStore(
+    nats,
+    () => crypto.randomUUID(),
+    () => performance.now(),
+  );
   const latencies = new Latencies();
   let over = false;
   process.once('SIGTERM', () => {

@@ -166,7 +166,11 @@ interface Recorded {
 }
 
 async function recordedOf(unit: string): Promise<Recorded> {
-  const messages = await new NatsEventStore(nats, () => crypto.randomUUID()).tail(unit, 0);
+  const messages = await new NatsEventStore(
+    nats,
+    () => crypto.randomUUID(),
+    () => performance.now(),
+  ).tail(unit, 0);
   const eventsOf = (aggregate: Aggregate) =>
     messages.flatMap((message) => (message.aggregate === aggregate ? message.events() : []));
   const epochs = Map.groupBy(eventsOf('device'), ({ unitepoch = '' }) => unitepoch);

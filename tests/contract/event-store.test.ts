@@ -68,7 +68,14 @@ const STORES: Readonly<Record<string, () => Promise<Subject>>> = {
   memory: async () => ({ store: new MemoryEventStore(() => 1_000), close: async () => undefined }),
   nats: async () => {
     const nats = await connectPlatform();
-    return { store: new NatsEventStore(nats, () => crypto.randomUUID()), close: () => nats.close() };
+    return {
+      store: new NatsEventStore(
+        nats,
+        () => crypto.randomUUID(),
+        () => performance.now(),
+      ),
+      close: () => nats.close(),
+    };
   },
 };
 
@@ -131,8 +138,8 @@ describe.each(Object.keys(STORES))('the %s event store', (name) => {
   test('refuses an append that has not seen the last commit of its subject', async () => {
     const unit = newUnit();
     const { sequence } = await store.append(commit(unit, 0));
-    expect(store.append(commit(unit, 0))).rejects.toThrow(ConcurrencyError);
-    expect(store.append(commit(unit, sequence + 1_000))).rejects.toThrow(ConcurrencyError);
+    await expect(store.append(commit(unit, 0))).rejects.toThrow(ConcurrencyError);
+    await expect(store.append(commit(unit, sequence + 1_000))).rejects.toThrow(ConcurrencyError);
     expect((await store.tail(unit, 0)).map((message) => message.sequence)).toEqual([sequence]);
     await store.append(commit(unit, sequence));
   });
@@ -214,7 +221,7 @@ describe.each(Object.keys(STORES))('the %s event store', (name) => {
     const tooMany = Array.from({ length: MAX_COMMIT_EVENTS + 1 }, () => event(unit));
     const tooLarge = [event(unit, { text: 'x'.repeat(MAX_COMMIT_BYTES) })];
     for (const events of [[], tooMany, tooLarge]) {
-      expect(store.append(commit(unit, 0, { events }))).rejects.toThrow(RangeError);
+      await expect(store.append(commit(unit, 0, { events }))).rejects.toThrow(RangeError);
     }
     expect(await store.tail(unit, 0)).toEqual([]);
     await store.append(commit(unit, 0, { events: tooMany.slice(1) }));
@@ -227,7 +234,11 @@ describe('the NATS event store alone', () => {
 
   beforeAll(async () => {
     nats = await connectPlatform();
-    store = new NatsEventStore(nats, () => crypto.randomUUID());
+    store = new NatsEventStore(
+      nats,
+      () => crypto.randomUUID(),
+      () => performance.now(),
+    );
   });
   afterAll(() => nats.close());
 
@@ -254,11 +265,15 @@ describe('the NATS event store alone', () => {
 
   test('says that the store is unavailable when the connection is closed', async () => {
     const closed = await connectPlatform();
-    const unreachable = new NatsEventStore(closed, () => crypto.randomUUID());
+    const unreachable = new NatsEventStore(
+      closed,
+      () => crypto.randomUUID(),
+      () => performance.now(),
+    );
     await closed.close();
-    expect(unreachable.append(commit(newUnit(), 0))).rejects.toThrow(StoreUnavailableError);
-    expect(unreachable.tail(newUnit(), 0)).rejects.toThrow(StoreUnavailableError);
-    expect(unreachable.lastSequence()).rejects.toThrow(StoreUnavailableError);
+    await expect(unreachable.append(commit(newUnit(), 0))).rejects.toThrow(StoreUnavailableError);
+    await expect(unreachable.tail(newUnit(), 0)).rejects.toThrow(StoreUnavailableError);
+    await expect(unreachable.lastSequence()).rejects.toThrow(StoreUnavailableError);
   });
 
   test('says so within its bounds when the server stands still, and goes on when it comes back', async () => {

@@ -58,7 +58,7 @@ test('what cannot prepare its streams because nothing answers waits, and goes on
 
 describe('a reader of the store', () => {
   test('has a bounded part of it in memory, however slow it is', async () => {
-    const store = new NatsEventStore(nats, newId);
+    const store = new NatsEventStore(nats, newId, () => performance.now());
     const after = await store.lastSequence();
     const commits = 300;
     for (let index = 0; index < commits; index += 1) await appendText(store, 100_000);
@@ -79,14 +79,14 @@ describe('a reader of the store', () => {
 });
 
 test('what is lost on the way to a reader is read again, and is no gap of the store', async () => {
-  const store = new NatsEventStore(nats, newId);
+  const store = new NatsEventStore(nats, newId, () => performance.now());
   const after = await store.lastSequence();
   const commits = 400;
   for (let index = 0; index < commits; index += 1) await appendText(store, 5_000);
   const { url, creds } = await testPlatform();
   const proxy = await FaultProxy.start({ target: url, random: seededRandom() });
   const far = await Nats.connect({ url: proxy.url, creds, name: 'far', log: silentLog });
-  const reader = new NatsEventStore(far, newId);
+  const reader = new NatsEventStore(far, newId, () => performance.now());
   const stop = new AbortController();
   const read: number[] = [];
   let breaks = 0;

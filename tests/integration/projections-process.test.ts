@@ -43,7 +43,11 @@ beforeAll(async () => {
     PATH: process.env.PATH ?? '',
   };
   nats = await connectPlatform();
-  store = new NatsEventStore(nats, () => Bun.randomUUIDv7());
+  store = new NatsEventStore(
+    nats,
+    () => Bun.randomUUIDv7(),
+    () => performance.now(),
+  );
   postgres = new Postgres({ url, applicationName: 'tests', maxConnections: 2 });
 }, 60_000);
 
@@ -220,7 +224,11 @@ test('NATS and Postgres crash under it, and it goes on by itself', async () => {
   const pool = new Postgres({ url: ownPostgres.url, applicationName: 'tests', maxConnections: 2 });
   try {
     await ensureStreams(own);
-    const ownStore = new NatsEventStore(own, () => Bun.randomUUIDv7());
+    const ownStore = new NatsEventStore(
+      own,
+      () => Bun.randomUUIDv7(),
+      () => performance.now(),
+    );
     const history = new FleetHistory(seededRandom(), { units: 5, lockers: 3 });
     let events = 0;
     const append = async (commits: number) => {
