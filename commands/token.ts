@@ -3,20 +3,21 @@
 import { parseArgs } from 'node:util';
 import { signToken, TOKEN_ROLES, type TokenRole } from '../platform/auth/tokens.ts';
 import { ConfigError, loadConfig } from '../platform/config/config.ts';
-import { loadKeys } from '../platform/credentials/keys.ts';
+import { readJwtSecret } from '../platform/credentials/keys.ts';
 import { errorMessage } from '../platform/observability/error-message.ts';
 
 const DEFAULT_TTL_S = 24 * 60 * 60;
 const MAX_TTL_S = 365 * 24 * 60 * 60;
 const USAGE = `usage: ./run token --role ${TOKEN_ROLES.join('|')} --sub NAME [--ttl SECONDS]`;
 
-interface Wanted {
+interface TokenRequest {
   readonly role: TokenRole;
   readonly sub: string;
   readonly ttlS: number;
 }
 
-function wanted(args: readonly string[]): Wanted | string {
+/** @returns what the arguments ask for, or what is wrong with them */
+function parseRequest(args: readonly string[]): TokenRequest | string {
   let values: { role?: string | undefined; sub?: string | undefined; ttl?: string | undefined };
   try {
     const text = { type: 'string' } as const;
@@ -30,26 +31,33 @@ function wanted(args: readonly string[]): Wanted | string {
   }
   const role = TOKEN_ROLES.find((known) => known === values.role);
   if (role === undefined) return `--role must be one of ${TOKEN_ROLES.join(', ')}`;
-  if (values.sub === undefined || values.sub === '') return '--sub must name somebody';
+  if (values.sub === undefined || values.sub === '') return '--sub must name the customer or the operator';
   const ttlS = Number(values.ttl ?? DEFAULT_TTL_S);
   if (!Number.isInteger(ttlS) || ttlS < 1 || ttlS > MAX_TTL_S) return `--ttl must be 1 to ${MAX_TTL_S} seconds`;
   return { role, sub: values.sub, ttlS };
 }
 
 async function run(): Promise<number> {
-  const wish = wanted(process.argv.slice(2));
-  if (typeof wish === 'string') {
-    console.error(`${wish}\n${USAGE}`);
+  const request = parseRequest(process.argv.slice(2));
+  if (typeof request === 'string') {
+    console.error(`${request}\n${USAGE}`);
     return 2;
   }
   try {
     const config = loadConfig(process.env);
     if (config.auth.jwksUrl !== undefined) {
-      console.error('With AUTH_JWKS_URL, tokens come from your identity provider, not from here.');
+      console.error('AUTH_JWKS_URL is set, so the identity provider behind it issues the tokens. Get one there.');
       return 1;
     }
-    const secret = config.auth.jwtSecret ?? (await loadKeys(config.dataDir)).jwtSecret;
-    console.log(await signToken({ ...wish, secret, nowMs: Date.now() }));
+    const secret = config.auth.jwtSecret ?? readJwtSecret(config.dataDir);
+    if (secret === undefined) {
+      console.error(
+        `DATA_DIR ${config.dataDir} has no keys, so no server would accept the token. ` +
+          'Start a platform on it with ./run start first, or set DATA_DIR to that of the running platform.',
+      );
+      return 1;
+    }
+    console.log(await signToken({ ...request, secret, nowMs: Date.now() }));
     return 0;
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;

@@ -8,7 +8,7 @@ import type { LineSink } from '../../platform/process/lines.ts';
 import { freePort } from '../../platform/process/ports.ts';
 import type { SupervisedChild } from '../../platform/process/supervise.ts';
 
-/** What an embedded NATS is configured with, and the credentials that the platform's own processes use there. */
+/** The configuration of the embedded NATS, and the credentials of the platform's processes. */
 export interface NatsSetup {
   readonly config: string;
   readonly credsFile: string | undefined;
@@ -27,7 +27,7 @@ export interface ServiceOptions {
   readonly onStarted: (name: 'nats' | 'postgres', service: Pick<SupervisedChild, 'stop'>) => void;
 }
 
-/** Where the services are, as the settings of our own processes. */
+/** The addresses of the services, as settings for the platform's processes. */
 export interface ServiceEnvironment extends Readonly<Record<string, string | undefined>> {
   readonly NATS_URL: string;
   readonly NATS_CREDS: string | undefined;
@@ -55,8 +55,8 @@ async function natsEnvironment(options: ServiceOptions) {
     dataDir,
     binary,
     config: setup.config,
-    port: await settledPort(dataDir),
-    log: withoutChatter(log, / \[INF\] /),
+    port: await keptPort(dataDir),
+    log: withoutRoutineLines(log, / \[INF\] /),
     onGiveUp,
     signal,
   });
@@ -64,11 +64,11 @@ async function natsEnvironment(options: ServiceOptions) {
   return { NATS_URL: nats.url, NATS_CREDS: setup.credsFile };
 }
 
-/** The port of the first start, for ever: it stands in the credentials that units hold. */
-async function settledPort(dataDir: string): Promise<number> {
+/** The port of the first start, kept for later starts: the credentials of units name it. */
+async function keptPort(dataDir: string): Promise<number> {
   const file = join(dataDir, 'port');
-  const settled = await readFile(file, 'utf8').catch(() => undefined);
-  if (settled !== undefined) return Number(settled);
+  const kept = await readFile(file, 'utf8').catch(() => undefined);
+  if (kept !== undefined) return Number(kept);
   const port = freePort();
   await mkdir(dataDir, { recursive: true });
   await writeFile(file, String(port));
@@ -80,7 +80,7 @@ async function databaseUrl(options: ServiceOptions): Promise<string> {
   if (config.databaseUrl !== undefined) return config.databaseUrl;
   const postgres = await startEmbeddedPostgres({
     dataDir: join(config.dataDir, 'postgres'),
-    log: withoutChatter(logFor('postgres'), / LOG: /),
+    log: withoutRoutineLines(logFor('postgres'), / LOG: /),
     onGiveUp,
     signal,
   });
@@ -88,9 +88,9 @@ async function databaseUrl(options: ServiceOptions): Promise<string> {
   return postgres.url;
 }
 
-/** A service that only says that it is well is not worth a line in a terminal that five processes share. */
-function withoutChatter(log: LineSink, chatter: RegExp): LineSink {
+/** Drops the routine lines of a service, so that problems stand out where five processes share a terminal. */
+function withoutRoutineLines(log: LineSink, routine: RegExp): LineSink {
   return (line) => {
-    if (!chatter.test(line)) log(line);
+    if (!routine.test(line)) log(line);
   };
 }

@@ -1,15 +1,16 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Config, loadConfig } from '../../platform/config/config.ts';
+import { type Config, type LogFormat, loadConfig } from '../../platform/config/config.ts';
 import { removeRunningServices, writeRunningServices } from '../../platform/embedded/running-services.ts';
 import { errorMessage } from '../../platform/observability/error-message.ts';
 import { engineMemory } from '../../platform/process/engine-memory.ts';
 import { LockHeldError, stopLeftover, takeLock } from '../../platform/process/identity.ts';
-import { type LineSink, prefixedLogs } from '../../platform/process/lines.ts';
+import type { LineSink } from '../../platform/process/lines.ts';
 import { freePort, isPortFree } from '../../platform/process/ports.ts';
 import { type SupervisedChild, stopInOrder, superviseChild } from '../../platform/process/supervise.ts';
 import { type NatsSetup, startServices } from './embedded.ts';
 import { allReady } from './readiness.ts';
+import { sessionLog } from './session-log.ts';
 
 export interface SessionOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -17,41 +18,48 @@ export interface SessionOptions {
   readonly root: string;
   readonly toolchainDir: string;
   readonly natsSetup: (dataDir: string) => Promise<NatsSetup>;
-  /** Takes what the user waits for. */
+  /** Receives the lines for which the user waits, such as `ready`. */
   readonly say: LineSink;
-  /** Takes the logs of all processes. */
+  /** Receives the log lines of all processes. */
   readonly log: LineSink;
+  readonly logFormat: LogFormat;
+  /** Whether log lines for people have colours. */
   readonly colour: boolean;
   /** Aborted by the first Ctrl-C: stop in order. */
   readonly stop: AbortSignal;
   /** Aborted by the second: kill what still lives. */
   readonly kill: AbortSignal;
+  /** Milliseconds of a clock that never jumps. */
   readonly nowMs: () => number;
+  /** Milliseconds since 1970. */
+  readonly clock: () => number;
 }
 
-/** Something that keeps the session from starting, in words for the user. */
+/** The session cannot start. The message tells the user why, and what to do. */
 export class StartRefusedError extends Error {
   override readonly name = 'StartRefusedError';
 }
 
-/** Who is stopped first. The simulator needs the server, the server needs the services. */
+/** The order of stopping: the simulator needs the server, and the server needs the services. */
 const STOP_ORDER = ['device-sim', 'server', 'projections', 'nats', 'postgres'] as const;
-type PartName = (typeof STOP_ORDER)[number];
-type Program = Extract<PartName, 'device-sim' | 'server' | 'projections'>;
+type ProcessName = (typeof STOP_ORDER)[number];
+type Program = Extract<ProcessName, 'device-sim' | 'server' | 'projections'>;
 
-/** A session is gone ten seconds after Ctrl-C; what is missing here is for the last kill and our own exit. */
+/** A session ends within ten seconds of Ctrl-C: this long for its processes, and the rest for the last kill and its own exit. */
 const STOP_TOTAL_MS = 9_000;
 const NAME_WIDTH = Math.max(...STOP_ORDER.map((name) => name.length));
 const LEFTOVER_STOP = { signal: 'SIGTERM', graceMs: 3_000 } as const;
 
 /**
- * Runs the whole platform on this machine until it is told to stop.
- * @throws StartRefusedError before anything runs; Error when a part gave up, after everything else was stopped.
+ * Runs the whole platform on this machine until `stop` is aborted.
+ * @throws StartRefusedError before any process starts; Error when the supervisor gave a process up, after it stopped all others
  */
 export async function runSession(options: SessionOptions): Promise<void> {
   const config = withRealPorts(loadConfig(options.env));
   await mkdir(config.dataDir, { recursive: true }).catch((error: unknown) => {
-    throw new StartRefusedError(`DATA_DIR ${config.dataDir} cannot be made: ${errorMessage(error)}`);
+    throw new StartRefusedError(
+      `The folder DATA_DIR ${config.dataDir} cannot be created: ${errorMessage(error)}. Create it, or set another DATA_DIR.`,
+    );
   });
   const unlock = await lockDataDir(config.dataDir);
   try {
@@ -62,7 +70,8 @@ export async function runSession(options: SessionOptions): Promise<void> {
 }
 
 async function runLocked(options: SessionOptions, config: Config): Promise<void> {
-  const logFor = prefixedLogs(options.log, options.colour, NAME_WIDTH);
+  const { logFormat, colour, log, clock } = options;
+  const logFor = sessionLog({ format: logFormat, colour, nameWidth: NAME_WIDTH, write: log, clock });
   const own = logFor('start');
   const programs: Program[] = ['server', 'projections', ...(config.sim.units > 0 ? (['device-sim'] as const) : [])];
   for (const name of STOP_ORDER) {
@@ -70,14 +79,14 @@ async function runLocked(options: SessionOptions, config: Config): Promise<void>
   }
   refuseTakenPorts(config);
   const failure = Promise.withResolvers<never>();
-  const parts = new Map<PartName, Pick<SupervisedChild, 'stop'>>();
+  const parts = new Map<ProcessName, Pick<SupervisedChild, 'stop'>>();
   const failed = new AbortController();
   const ended = AbortSignal.any([failed.signal, options.stop]);
   const running = run(options, config, programs, { logFor, parts, ended, onGiveUp: failure.reject });
   try {
     await Promise.race([running.then(() => untilAborted(options.stop)), failure.promise]);
   } catch (error) {
-    // A start that is broken off fails; that is what was asked for.
+    // A start that Ctrl-C interrupts fails, as the user wants.
     if (!options.stop.aborted) throw error;
   } finally {
     failed.abort();
@@ -88,17 +97,17 @@ async function runLocked(options: SessionOptions, config: Config): Promise<void>
   }
 }
 
-interface Surroundings {
+interface SessionProcesses {
   readonly logFor: (name: string) => LineSink;
-  /** Filled as the parts start. */
-  readonly parts: Map<PartName, Pick<SupervisedChild, 'stop'>>;
+  /** The processes that run; filled as they start. */
+  readonly parts: Map<ProcessName, Pick<SupervisedChild, 'stop'>>;
   readonly ended: AbortSignal;
   readonly onGiveUp: (error: Error) => void;
 }
 
-/** Starts the services, then the programs, then says when it is true that everything is ready. */
-async function run(options: SessionOptions, config: Config, programs: readonly Program[], around: Surroundings) {
-  const { logFor, parts, ended, onGiveUp } = around;
+/** Starts the services, then the programs, and announces the platform when all are ready. */
+async function run(options: SessionOptions, config: Config, programs: readonly Program[], context: SessionProcesses) {
+  const { logFor, parts, ended, onGiveUp } = context;
   await mkdir(join(config.dataDir, 'run'), { recursive: true });
   const services = await startServices({
     config,
@@ -137,7 +146,7 @@ async function run(options: SessionOptions, config: Config, programs: readonly P
     parts.set(name, child);
     await child.start();
   }
-  if (await allReady(readyChecks(config), ended, logFor('start'))) announce(config, options.say);
+  if (await allReady(readyChecks(config), ended, logFor('start'))) announce(config, options);
 }
 
 function settings(config: Config): Record<string, string> {
@@ -146,10 +155,12 @@ function settings(config: Config): Record<string, string> {
     HTTP_HOST: config.http.host,
     HTTP_PORT: String(config.http.port),
     SIM_CONTROL_PORT: String(config.sim.controlPort),
+    // The session formats the lines of its programs.
+    LOG_FORMAT: 'json',
   };
 }
 
-/** Each program that has metrics has its own port: METRICS_PORT is that of the first, the others count up. */
+/** Programs with metrics: the first one uses METRICS_PORT, each further one the next port. */
 const WITH_METRICS: readonly Program[] = ['server', 'projections'];
 
 function metricsPortOf({ metricsPort }: Config, name: Program): number | undefined {
@@ -167,17 +178,29 @@ function readyChecks(config: Config) {
   return config.sim.units > 0 ? [api, sim] : [api];
 }
 
-/** An address that stands for all addresses cannot be called everywhere. */
+/** The address at which this machine reaches a server that listens on `host`; a wildcard address is not one on every system. */
 function reachableHost(host: string): string {
   if (host === '0.0.0.0') return '127.0.0.1';
   if (host === '::') return '[::1]';
   return host.includes(':') ? `[${host}]` : host;
 }
 
-function announce(config: Config, say: LineSink): void {
-  const host = config.http.host.includes(':') ? `[${config.http.host}]` : config.http.host;
-  say(`ready http://${host}:${config.http.port}`);
-  say('a token for the API: ./run token --role customer --sub alice (or --role ops)');
+/** A text as one word of a shell command. */
+function shellWord(text: string): string {
+  return /^[\w./:-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+}
+
+/** What a user does next. Tools read the first line alone. */
+function announce({ http, sim, dataDir }: Config, { env, say }: SessionOptions): void {
+  const host = http.host.includes(':') ? `[${http.host}]` : http.host;
+  const api = `http://${host}:${http.port}`;
+  const dataDirSetting = env.DATA_DIR === undefined ? '' : `DATA_DIR=${shellWord(dataDir)} `;
+  say(`ready ${api}`);
+  say(`  API         ${api}/v1`);
+  say(`  Swagger     ${api}/swagger`);
+  say(`  AsyncAPI    ${api}/asyncapi`);
+  if (sim.units > 0) say(`  simulator   http://127.0.0.1:${sim.controlPort}/units`);
+  say(`  token       ${dataDirSetting}./run token --role customer --sub alice   (or --role ops)`);
 }
 
 function withRealPorts(config: Config): Config {
@@ -205,7 +228,7 @@ function refuseTakenPorts(config: Config): void {
   const what = taken.map(({ variable, host, port }) => `${variable} ${port} on ${host}`).join(' and ');
   const others = new Map(taken.map(({ variable, port }) => [variable, port + 10]));
   const example = [...others].map(([variable, port]) => `${variable}=${port}`).join(' ');
-  throw new StartRefusedError(`taken by another program: ${what}; choose others, such as ${example} ./run start`);
+  throw new StartRefusedError(`Another program uses ${what}. Choose other ports, such as ${example} ./run start`);
 }
 
 async function lockDataDir(dataDir: string): Promise<() => Promise<void>> {
@@ -213,9 +236,11 @@ async function lockDataDir(dataDir: string): Promise<() => Promise<void>> {
     return await takeLock(join(dataDir, 'start.lock'));
   } catch (error) {
     if (error instanceof LockHeldError) {
-      throw new StartRefusedError(`a platform runs already on DATA_DIR ${dataDir} (process ${error.pid})`);
+      throw new StartRefusedError(
+        `A platform runs on DATA_DIR ${dataDir} already (process ${error.pid}). Stop it, or set another DATA_DIR.`,
+      );
     }
-    throw new StartRefusedError(`DATA_DIR ${dataDir} cannot be used: ${errorMessage(error)}`);
+    throw new StartRefusedError(`The folder DATA_DIR ${dataDir} cannot be used: ${errorMessage(error)}.`);
   }
 }
 
@@ -223,7 +248,7 @@ function pidFile(config: Config, name: Program): string {
   return join(config.dataDir, 'run', `${name}.pid`);
 }
 
-function isProgram(name: PartName): name is Program {
+function isProgram(name: ProcessName): name is Program {
   return name !== 'nats' && name !== 'postgres';
 }
 

@@ -1,26 +1,28 @@
 import { ConfigError } from '../../platform/config/config.ts';
 import { errorMessage } from '../../platform/observability/error-message.ts';
+import { logFormat } from '../../platform/observability/process-log.ts';
 import { runSession, type SessionOptions, StartRefusedError } from './session.ts';
 
-/** A terminal sends one Ctrl-C to every process in it, and some of them pass it on: that is still one. */
+/** A terminal sends one Ctrl-C to all its processes, and some pass it on: signals within this time count as one. */
 const SAME_CTRL_C_MS = 500;
 const EXIT_REFUSED = 2;
 const EXIT_KILLED = 130;
 
 /**
  * Runs a session for this process: the first Ctrl-C, SIGTERM or closed terminal stops it in order, the second kills.
- * @returns the exit code: 0 stopped, 1 a part gave up, 2 it could not start, 130 killed.
+ * @returns the exit code: 0 stopped, 1 the supervisor gave a process up, 2 it could not start, 130 killed
  */
 export async function runInTerminal(
   where: Pick<SessionOptions, 'root' | 'toolchainDir' | 'natsSetup'>,
 ): Promise<number> {
+  const isTerminal = process.stderr.isTTY === true;
   const stop = new AbortController();
   const kill = new AbortController();
   let firstSignalMs = 0;
   const onSignal = () => {
     if (!stop.signal.aborted) {
       firstSignalMs = performance.now();
-      process.stderr.write('\nstopping; once more to kill\n');
+      process.stderr.write('\nStopping. Press Ctrl-C again to kill all processes.\n');
       stop.abort();
     } else if (performance.now() - firstSignalMs > SAME_CTRL_C_MS) {
       kill.abort();
@@ -33,10 +35,12 @@ export async function runInTerminal(
       env: process.env,
       say: (line) => process.stdout.write(`${line}\n`),
       log: (line) => process.stderr.write(`${line}\n`),
-      colour: process.stderr.isTTY === true,
+      logFormat: logFormat(process.env.LOG_FORMAT, isTerminal),
+      colour: isTerminal,
       stop: stop.signal,
       kill: kill.signal,
       nowMs: () => performance.now(),
+      clock: Date.now,
     });
     return kill.signal.aborted ? EXIT_KILLED : 0;
   } catch (error) {

@@ -15,6 +15,9 @@ const JWT_SECRET_BYTES = 48;
 const ACCESS_CODE_MODULUS = 1_000_000;
 const ACCESS_CODE_DIGITS = 6;
 
+const KEYS_FOLDER = 'keys';
+const JWT_SECRET_FILE = 'jwt-secret';
+
 export interface PlatformKeys {
   /** Seeds of the NATS operator and its three accounts. */
   readonly nats: {
@@ -32,7 +35,7 @@ export interface PlatformKeys {
 
 /** Loads the keys, making those that are missing. Safe when several processes do it at once. */
 export async function loadKeys(dataDir: string): Promise<PlatformKeys> {
-  const folder = join(dataDir, 'keys');
+  const folder = join(dataDir, KEYS_FOLDER);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const key = (name: string, make: () => string) => readOrMake(join(folder, name), make);
   const seed = (kind: KeyKind) => new TextDecoder().decode(newKeyPair(kind).getSeed());
@@ -49,8 +52,14 @@ export async function loadKeys(dataDir: string): Promise<PlatformKeys> {
       'base64',
     ),
     signingKey: JSON.parse(key('signing.jwk', () => newSigningKey)) as JWK,
-    jwtSecret: key('jwt-secret', () => randomBytes(JWT_SECRET_BYTES).toString('base64url')),
+    jwtSecret: key(JWT_SECRET_FILE, () => randomBytes(JWT_SECRET_BYTES).toString('base64url')),
   };
+}
+
+/** The secret that signs tokens, of a `DATA_DIR` that has keys; `undefined` where it has none. It never creates keys. */
+export function readJwtSecret(dataDir: string): string | undefined {
+  const path = join(dataDir, KEYS_FOLDER, JWT_SECRET_FILE);
+  return existsSync(path) ? readFileSync(path, 'utf8').trim() : undefined;
 }
 
 /** The key of a unit's pings: HKDF-SHA256 of the fleet key, the name and the version of its credentials. */

@@ -24,9 +24,11 @@ export async function eachLine(stream: ReadableStream<Uint8Array>, onLine: LineS
 const COLOURS = [36, 33, 35, 32, 34, 96, 93, 95];
 
 /**
- * Makes the logs of several processes readable in one terminal.
- * @param write takes a finished line; @param colour whether it ends at a terminal.
- * @returns for each process name its sink; a name keeps its colour.
+ * Prefixes the log lines of several processes with the name of each, for people who read them in one terminal.
+ * @param write receives a finished line
+ * @param colour whether names have the colours of a terminal; a name keeps its colour
+ * @param nameWidth to which names are padded
+ * @returns a function from the name of a process to the sink of its lines
  */
 export function prefixedLogs(write: LineSink, colour: boolean, nameWidth: number): (name: string) => LineSink {
   let count = 0;

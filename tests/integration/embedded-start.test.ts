@@ -96,7 +96,17 @@ describe('a session', () => {
   test('says that it is ready and how to get a token, and stops in order', async () => {
     const dataDir = await dataFolder();
     const session = await started(dataDir);
-    expect(await eventually(() => session.out[1] ?? false)).toContain('./run token --role customer --sub alice');
+    const block = await eventually(() => session.out.length === 6 && session.out);
+    const api = block[0]?.replace(/^ready /, '') ?? '';
+    expect(api).toStartWith('http://127.0.0.1:');
+    expect(block.slice(1).map((line) => line.trim().split(/ {2,}/))).toEqual([
+      ['API', `${api}/v1`],
+      ['Swagger', `${api}/swagger`],
+      ['AsyncAPI', `${api}/asyncapi`],
+      ['simulator', expect.stringMatching(/^http:\/\/127\.0\.0\.1:\d+\/units$/)],
+      ['token', `DATA_DIR='${dataDir}' ./run token --role customer --sub alice`, '(or --role ops)'],
+    ]);
+    expect(session.errors.every((line) => line.startsWith('{') && JSON.parse(line).process !== undefined)).toBe(true);
     const { natsUrl, natsCreds, databaseUrl } = await about(session);
     expect(await readFile(natsCreds, 'utf8')).toContain('BEGIN NATS USER JWT');
     expect(natsUrl).toStartWith('nats://127.0.0.1:');
@@ -132,7 +142,9 @@ describe('a session', () => {
     const first = await started(dataDir);
     const second = start(dataDir);
     expect(await second.exited).toBe(2);
-    expect(second.errors).toEqual([`lockfleet: a platform runs already on DATA_DIR ${dataDir} (process ${first.pid})`]);
+    expect(second.errors).toEqual([
+      `lockfleet: A platform runs on DATA_DIR ${dataDir} already (process ${first.pid}). Stop it, or set another DATA_DIR.`,
+    ]);
   });
 
   test('takes over from one that was killed, its children too', async () => {
@@ -152,7 +164,7 @@ describe('a session', () => {
     const first = await started(await dataFolder());
     const second = start(await dataFolder(), { HTTP_PORT: String(first.httpPort) });
     expect(await second.exited).toBe(2);
-    expect(second.errors.join('\n')).toContain(`taken by another program: HTTP_PORT ${first.httpPort} on 127.0.0.1`);
+    expect(second.errors.join('\n')).toContain(`Another program uses HTTP_PORT ${first.httpPort} on 127.0.0.1`);
   });
 
   test('lists every wrong setting', async () => {
@@ -179,7 +191,7 @@ describe('a session', () => {
 
   test('stopped while it starts, it leaves nothing behind', async () => {
     const session = start(await dataFolder());
-    await eventually(() => session.errors.some((line) => line.includes('making a new Postgres cluster')));
+    await eventually(() => session.errors.some((line) => line.includes('making a Postgres cluster')));
     expect(await stopped(session, 'SIGINT')).toBe(0);
     expect(session.out).toEqual([]);
   });
