@@ -1,12 +1,15 @@
 /** The tokens of customers and operators: JWTs with `sub`, `role` and `exp`. */
 
 import { createRemoteJWKSet, decodeProtectedHeader, type JWTPayload, jwtVerify, SignJWT } from 'jose';
+import { LRUCache } from 'lru-cache';
 
 export const TOKEN_ROLES = ['customer', 'ops'] as const;
 export type TokenRole = (typeof TOKEN_ROLES)[number];
 
-/** Verified tokens that are remembered, so that a busy client is not verified at every request. */
-const MAX_REMEMBERED_TOKENS = 10_000;
+/** Bytes of the cache of verified tokens, which saves a client the verification at every request: some 30,000 tokens. */
+const MAX_CACHE_BYTES = 16 * 1024 * 1024;
+/** Bytes of a cache entry beside the text of its token. */
+const ENTRY_OVERHEAD_BYTES = 200;
 const MAX_TOKEN_LENGTH = 4_096;
 const MS_PER_S = 1_000;
 
@@ -15,12 +18,12 @@ export interface Principal {
   readonly role: TokenRole;
 }
 
-/** The token is missing, unsigned, foreign, expired, or says nothing that we understand. */
+/** The token is missing, unsigned, expired, signed with another key, or lacks a claim. */
 export class TokenError extends Error {
   override readonly name = 'TokenError';
 }
 
-/** Signs a token. `ttlS` is how long it holds. */
+/** Signs a token that is valid for `ttlS` seconds from `nowMs`. */
 export function signToken(options: {
   readonly secret: string;
   readonly sub: string;
@@ -37,40 +40,47 @@ export function signToken(options: {
     .sign(new TextEncoder().encode(options.secret));
 }
 
+interface VerifiedToken {
+  readonly principal: Principal;
+  readonly expiresAtMs: number;
+}
+
 export interface TokenVerifier {
   /** @throws TokenError */
   verify(token: string): Promise<Principal>;
 }
 
-/** Verifies tokens that were signed with a secret shared with whoever issues them (HS256). */
+/** Verifies tokens that were signed with a shared secret (HS256). */
 export function secretVerifier(secret: string, clock: () => number): TokenVerifier {
   const key = new TextEncoder().encode(secret);
-  return remembering(clock, (token, currentDate) => jwtVerify(token, key, { algorithms: ['HS256'], currentDate }));
+  return withCache(clock, (token, currentDate) => jwtVerify(token, key, { algorithms: ['HS256'], currentDate }));
 }
 
 /** Verifies tokens against the public keys that an identity provider publishes at `jwksUrl`. */
 export function jwksVerifier(jwksUrl: string, clock: () => number): TokenVerifier {
   const keys = createRemoteJWKSet(new URL(jwksUrl));
   const algorithms = ['RS256', 'PS256', 'ES256', 'EdDSA'];
-  return remembering(clock, (token, currentDate) => jwtVerify(token, keys, { algorithms, currentDate }));
+  return withCache(clock, (token, currentDate) => jwtVerify(token, keys, { algorithms, currentDate }));
 }
 
-function remembering(
+function withCache(
   clock: () => number,
   check: (token: string, currentDate: Date) => Promise<{ payload: JWTPayload }>,
 ): TokenVerifier {
-  const remembered = new Map<string, { readonly principal: Principal; readonly expiresAtMs: number }>();
+  const verifiedTokens = new LRUCache<string, VerifiedToken>({
+    maxSize: MAX_CACHE_BYTES,
+    sizeCalculation: (_verified, token) => token.length + ENTRY_OVERHEAD_BYTES,
+  });
   return {
     async verify(token) {
-      const known = remembered.get(token);
+      const known = verifiedTokens.get(token);
       if (known !== undefined) {
         if (clock() < known.expiresAtMs) return known.principal;
-        remembered.delete(token);
+        verifiedTokens.delete(token);
         throw new TokenError('The token has expired.');
       }
       const verified = await verifyOnce(token, clock, check);
-      if (remembered.size >= MAX_REMEMBERED_TOKENS) remembered.clear();
-      remembered.set(token, verified);
+      verifiedTokens.set(token, verified);
       return verified.principal;
     },
   };
@@ -80,11 +90,11 @@ async function verifyOnce(
   token: string,
   clock: () => number,
   check: (token: string, currentDate: Date) => Promise<{ payload: JWTPayload }>,
-): Promise<{ principal: Principal; expiresAtMs: number }> {
+): Promise<VerifiedToken> {
   if (token.length > MAX_TOKEN_LENGTH) throw new TokenError('The token is too long.');
   let payload: JWTPayload;
   try {
-    // An unsigned token is told from a badly signed one for the sake of who reads the answer.
+    // The client learns whether its token is unsigned or badly signed.
     if (decodeProtectedHeader(token).alg === 'none') throw new TokenError('The token is not signed.');
     payload = (await check(token, new Date(clock()))).payload;
   } catch (error) {

@@ -22,7 +22,7 @@ export interface Append {
   readonly aggregate: Aggregate;
   /** Sequence of the last commit on this subject that the decision has seen, 0 for none. */
   readonly expectedSequence: number;
-  /** The same command is appended once, however often it is tried. */
+  /** Makes the append idempotent: a command is appended once, however often the append is repeated. */
   readonly commandId: string;
   /** 1 to `MAX_COMMIT_EVENTS`, at most `MAX_COMMIT_BYTES` as JSON. */
   readonly events: readonly CloudEvent[];
@@ -33,23 +33,23 @@ export interface Append {
 export interface Appended {
   /** Stream sequence of the commit. The position of its events is `sequence.index`. */
   readonly sequence: number;
-  /** This command had been appended before; its commit is the one named, and nothing was written now. */
+  /** Whether the command had been appended before: `sequence` is that of the earlier commit, and nothing was written now. */
   readonly duplicate: boolean;
 }
 
-/** A message of the store, dealt to its lane by its subject and parsed only when asked. */
+/** A message of the store. Its lane follows from its subject; its events are parsed on demand. */
 export interface StoredMessage {
   readonly sequence: number;
   readonly unit: string;
   readonly aggregate: Aggregate;
   /** 0 to 255: the two-letter shard of the unit. */
   readonly lane: number;
-  /** When the store took it, milliseconds since 1970. */
+  /** When the store stored it, milliseconds since 1970. */
   readonly recordedAtMs: number;
   readonly commandId: string;
-  /** Of the commit, as it is stored. */
+  /** Size of the commit as stored. */
   readonly bytes: number;
-  /** The events, in order. Throws `MalformedCommitError` when the message is no commit. */
+  /** The events, in order. @throws MalformedCommitError when the message is no commit */
   events(): readonly CloudEvent[];
 }
 
@@ -57,15 +57,15 @@ export interface EventStore {
   /**
    * Stores a commit durably, or not at all.
    *
-   * @throws ConcurrencyError another commit came first: load again and decide again.
+   * @throws ConcurrencyError another commit was appended first: load the state and decide again.
    * @throws StoreUnavailableError the store cannot be reached, or did not answer in time; nothing is known to be stored.
    * @throws RangeError the commit exceeds a bound.
    */
   append(append: Append): Promise<Appended>;
 
   /**
-   * The commits of one unit, all its subjects, whose sequence is greater than `after`, in order. Costs what lies between
-   * `after` and the end: start from a snapshot.
+   * Tail read: the commits of one unit, on all its subjects, whose sequence is greater than `after`, in order. Its cost grows
+   * with the distance from `after` to the end of the store, so that callers start from a snapshot.
    *
    * @throws StoreUnavailableError
    */
@@ -75,28 +75,28 @@ export interface EventStore {
   lastSequence(): Promise<number>;
 
   /**
-   * Every message after `after`, in order, without end: what comes later follows. Messages that are no commits by their
-   * subject are passed to `onAlarm` and skipped.
+   * Every message after `after`, in order, and later messages as they are stored, without end. A message whose subject is not
+   * that of a commit is reported to `onAlarm` and skipped.
    *
    * @throws GapError a message that must be there is missing: data loss.
    */
   read(options: ReadOptions): AsyncIterable<StoredMessage>;
 
-  /** As `read`, but only that there is a commit, and of what: its events stay where they are. @throws GapError */
+  /** As `read`, without the events: yields the sequence, unit and aggregate of each commit. @throws GapError */
   watch(options: ReadOptions): AsyncIterable<Notice>;
 }
 
-/** That there is a commit. */
+/** Says that a commit exists. */
 export type Notice = Pick<StoredMessage, 'sequence' | 'unit' | 'aggregate'>;
 
 export interface ReadOptions {
   readonly after: number;
   readonly signal: AbortSignal;
-  /** Called for a message that is no commit; the reader goes on. */
+  /** Called for a message that is no commit. The reader skips the message. */
   readonly onAlarm: (alarm: { readonly sequence: number; readonly reason: string }) => void;
 }
 
-/** Another commit came first. Retryable after loading again. */
+/** Optimistic concurrency: another commit was appended first. Retryable after loading the state again. */
 export class ConcurrencyError extends Error {
   override readonly name = 'ConcurrencyError';
 }
@@ -106,7 +106,7 @@ export class StoreUnavailableError extends Error {
   override readonly name = 'StoreUnavailableError';
 }
 
-/** A sequence is missing. Terminal: what was stored is no longer whole. */
+/** A sequence is missing. Terminal: the store has lost data. */
 export class GapError extends Error {
   override readonly name = 'GapError';
 }
@@ -116,7 +116,7 @@ export class MalformedCommitError extends Error {
   override readonly name = 'MalformedCommitError';
 }
 
-/** Checks the bounds of a commit and gives its JSON. */
+/** The JSON of a commit. @throws RangeError when the commit exceeds a bound */
 export function encodeCommit(append: Append): string {
   if (append.events.length === 0 || append.events.length > MAX_COMMIT_EVENTS) {
     throw new RangeError(`a commit has 1 to ${MAX_COMMIT_EVENTS} events, not ${append.events.length}`);
@@ -127,7 +127,7 @@ export function encodeCommit(append: Append): string {
   return json;
 }
 
-/** Reads a commit's JSON. Throws `MalformedCommitError`. */
+/** Parses the JSON of a commit. @throws MalformedCommitError */
 export function decodeCommit(json: string): CloudEvent[] {
   let parsed: unknown;
   try {

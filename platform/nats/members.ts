@@ -1,11 +1,10 @@
 /**
- * The key-value bucket `members`: who runs, by group. It is in memory, entries end by themselves, and a restart of NATS takes
- * it away.
+ * The key-value bucket `members`: the running processes of each group. It is in memory, its entries expire, and a restart of
+ * NATS deletes it.
  *
- * The key-value part of the `nats` package watches through a consumer, which a restart takes away too: its watch then stays
- * silent, without an error, also when the bucket is made again. But what is put into a bucket is delivered to subscriptions
- * as well; so a watch here is a plain subscription. It comes back with the connection, and hears heartbeats even while there
- * is no bucket.
+ * The key-value API of the `nats` package watches a bucket through a consumer. A restart of NATS deletes that consumer, and the
+ * watch then stays silent without an error, even when the bucket exists again. NATS delivers what is put into a bucket to plain
+ * subscriptions as well, so that `watch` is one: it survives a reconnection, and receives heartbeats while no bucket exists.
  */
 
 import type { Nats } from './connection.ts';
@@ -13,21 +12,22 @@ import { createStream, type DirectMessage, publishStored, readDirectly } from '.
 
 const STREAM = 'KV_members';
 const OPERATION = 'KV-Operation';
-/** Shorter than two heartbeats: what a member could not put in that time, it puts again. */
+/** At most one heartbeat interval: a member whose heartbeat was not stored in time sends the next one instead. */
 const PUT_TIMEOUT_MS = 1_000;
-/** Entries that one direct read brings. */
+/** Entries of one direct read. */
 const PAGE_ENTRIES = 256;
 
 export interface MemberEntry {
   readonly id: string;
   readonly value: string;
-  /** How much older it is than the newest entry that was read, by the clock of the server. */
+  /** Age relative to the newest entry of the read, by the clock of the NATS server. */
   readonly ageMs: number;
 }
 
 export interface MemberWatcher {
-  /** Somebody put this. */
+  /** A member stored its heartbeat. */
   put(id: string, value: string): void;
+  /** A member left. */
   deleted(id: string): void;
 }
 
@@ -35,7 +35,7 @@ export class MemberBucket {
   readonly #nats: Nats;
   readonly #group: string;
 
-  /** `group`: a token of a subject, as are the ids of members. */
+  /** @param group a token of a subject, as the ids of members are */
   constructor(nats: Nats, group: string) {
     this.#nats = nats;
     this.#group = group;
@@ -77,7 +77,7 @@ export class MemberBucket {
       }));
   }
 
-  /** Tells of everything that is put from now on, one's own too. Returns the way to stop that. */
+  /** Calls the watcher for every later entry of the group, including those of this member. @returns how to stop that */
   watch(watcher: MemberWatcher): () => void {
     return this.#nats.subscribe(this.#key('*'), ({ subject, data, header }) => {
       const id = idOf(subject);

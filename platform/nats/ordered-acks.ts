@@ -1,25 +1,25 @@
 /**
- * Acknowledges messages of a work queue in the order of the stream, whichever consumer brought them.
+ * Acknowledges messages of a work queue in the order of the stream, across all consumers of a process.
  *
- * A message that is deleted while it is the first of the stream costs nothing; each one that is deleted out of order costs a
- * record of its own and, with `sync_interval: always`, a sync. Consumers handle acknowledgements side by side, so the order
- * holds only if few are on the way at once: measured, a stream that is written to and emptied at the same time is then two to
- * three times as fast. Two processes with different consumers disturb one another's order; that costs syncs, nothing else.
+ * The server deletes an acknowledged message. Deleting the first message of a stream is free; deleting any other costs a record
+ * of its own and, with `sync_interval: always`, a sync. The server handles acknowledgements concurrently, so that their order
+ * holds only while few are in flight. A stream that is written and emptied at the same time then runs two to three times as
+ * fast (measured). Acknowledgements of two processes interleave, which costs syncs and nothing else.
  */
 
 import type { JsMsg } from 'nats';
 import type { Nats } from './connection.ts';
 
-/** How long acknowledgements gather before they are put in order. */
+/** How long acknowledgements are collected before they are sorted and sent. */
 const GATHER_MS = 20;
-/** Acknowledgements on the way at once: enough to hide the way, few enough to keep their order. */
-const MAX_ON_THE_WAY = 16;
-/** Beyond so many, order is given up: those that come are acknowledged at once. */
+/** Acknowledgements in flight: enough to hide the latency of the network, few enough to keep their order. */
+const MAX_CONCURRENT_ACKS = 16;
+/** When this many are collected, further messages are acknowledged at once and out of order. */
 const MAX_WAITING = 20_000;
 const ACK_TIMEOUT_MS = 4_000;
 const ACK = '+ACK';
 
-/** What is kept of a message: not its payload, of which there may be megabytes. */
+/** The part of a message that an acknowledgement needs. Its payload is not retained. */
 interface Acknowledgement {
   readonly sequence: number;
   readonly subject: string;
@@ -41,13 +41,13 @@ export class OrderedAcks {
       message.ack();
       return;
     }
-    // The package's type does not tell of the subject, which every message of a consumer has.
+    // Every message of a consumer has a reply subject, which the type of the package lacks.
     const { reply: subject } = message as JsMsg & { readonly reply: string };
     this.#waiting.push({ sequence: message.seq, subject });
     this.#running ??= this.#run();
   }
 
-  /** Resolves when all that were added are acknowledged, as far as NATS can be reached. */
+  /** Resolves when every added message is acknowledged, or NATS did not answer its acknowledgement. */
   async settled(): Promise<void> {
     await this.#running;
   }
@@ -58,7 +58,7 @@ export class OrderedAcks {
       const gathered = this.#waiting.sort((a, b) => a.sequence - b.sequence);
       this.#waiting = [];
       const next = gathered.values();
-      await Promise.all(Array.from({ length: MAX_ON_THE_WAY }, () => this.#acknowledge(next)));
+      await Promise.all(Array.from({ length: MAX_CONCURRENT_ACKS }, () => this.#acknowledge(next)));
     }
     this.#running = undefined;
   }
@@ -68,7 +68,7 @@ export class OrderedAcks {
       try {
         await this.#nats.request(subject, ACK, { timeoutMs: ACK_TIMEOUT_MS });
       } catch {
-        // NATS is away or slow: what it has not heard comes again, and is recognised.
+        // NATS does not answer. It delivers the messages again, and their handlers are idempotent.
         return;
       }
     }

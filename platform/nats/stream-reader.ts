@@ -1,9 +1,10 @@
 /**
- * Reads a stream from a place on, in order and without end, at the pace of whoever reads.
+ * Reads a stream in order, from a sequence on and without end, with backpressure.
  *
- * The ordered consumer of the `nats` package asks for more as messages arrive, not as they are read: a reader that is slower
- * than the stream would have all of it in memory. Here a pull asks for a bounded part, and the next one goes out when half of
- * the last has been read. Nothing is acknowledged: a reader knows where it is, and begins again there when anything breaks.
+ * The ordered consumer of the `nats` package requests more messages as they arrive, not as they are read, so that a reader
+ * slower than the stream would hold all of it in memory. This reader pulls a bounded number of messages and bytes, and pulls
+ * again when the caller has read half of them. It acknowledges nothing: the caller knows the last sequence that it read, and
+ * begins again behind it when the reader throws.
  */
 
 import { createInbox, type Msg, type MsgHdrs } from 'nats';
@@ -12,7 +13,7 @@ import { type Nats, NatsUnavailableError } from './connection.ts';
 import { api } from './jetstream.ts';
 import type { StreamName } from './streams.ts';
 
-/** What one pull asks for; a second one may be on the way while it is read. */
+/** Bounds of one pull. A second pull may be in flight while the caller reads the messages of the first. */
 export interface PullBounds {
   readonly messages: number;
   readonly bytes: number;
@@ -29,40 +30,43 @@ export interface StreamMessage {
 export interface StreamReading {
   /** Messages after this sequence. */
   readonly after: number;
-  /** Leave the payloads where they are. */
+  /** Whether messages arrive without their payload. */
   readonly headersOnly: boolean;
   readonly pull: PullBounds;
   readonly signal: AbortSignal;
 }
 
-/** A pull that is not filled ends after this long, and another follows. */
+/** The server ends a pull after this time, even if it is not filled; the reader then pulls again. */
 const PULL_EXPIRES_MS = 30_000;
-/** The server says this often that it is there. */
+/** Interval of the server's heartbeats while a pull is in flight. */
 const HEARTBEAT_MS = 5_000;
 const SILENCE_MS = 2.5 * HEARTBEAT_MS;
-/** The server forgets a reader that has not pulled for so long. */
+/** The server deletes the consumer of a reader that has not pulled for this time. */
 const INACTIVE_MS = 60_000;
 const NS_PER_MS = 1_000_000;
 const STATUS_HEARTBEAT = 100;
 const STATUS_DONE = new Set([404, 408]);
 const STATUS_ENDED = 409;
-/** A pull ends with this when its bytes are spent, or its messages. */
+/** The description of status 409 when a pull has used up its bytes or its messages. */
 const SPENT = /exceeds maxbytes|batch completed/i;
 
-/** @throws NatsUnavailableError when anything breaks: begin again behind the last message. */
+/**
+ * Yields the messages of a stream until the signal aborts.
+ * @throws NatsUnavailableError when the connection or the consumer fails, or a message is lost on the way
+ */
 export async function* readStream(
   nats: Nats,
   stream: StreamName,
   reading: StreamReading,
 ): AsyncGenerator<StreamMessage> {
   const consumer = await createConsumer(nats, stream, reading);
-  const pulls = new Pulls(nats, `$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`, reading.pull);
+  const pulls = new PullBuffer(nats, `$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`, reading.pull);
   const stop = () => pulls.stop();
   reading.signal.addEventListener('abort', stop, { once: true });
   if (reading.signal.aborted) stop();
   try {
     for (;;) {
-      const message = pulls.next() ?? (await pulls.arrival());
+      const message = pulls.next() ?? (await pulls.waitForNext());
       if (message === undefined) return;
       yield message;
     }
@@ -88,20 +92,20 @@ async function createConsumer(nats: Nats, stream: StreamName, { after, headersOn
   return name;
 }
 
-/** What was pulled and has not been read yet. */
-class Pulls {
+/** Messages that were pulled and that the caller has not read yet. */
+class PullBuffer {
   readonly #nats: Nats;
   readonly #subject: string;
   readonly #bounds: PullBounds;
   readonly #inbox = createInbox();
   readonly #subscription: { unsubscribe(): void };
   readonly #unwatch: () => void;
-  /** Counts what the server has sent to this reader. */
-  #sent = 0;
+  /** The number of the last message that arrived, as the server counts what it sends to this consumer. */
+  #lastNumber = 0;
   #queue: StreamMessage[] = [];
   #read = 0;
-  /** Messages that the pull on the way may still bring; 0 when there is none. */
-  #asked = 0;
+  /** Messages that the pull in flight may still bring; 0 when no pull is in flight. */
+  #outstanding = 0;
   #arrived = Promise.withResolvers<void>();
   #failure: Error | undefined;
   #stopped = false;
@@ -112,14 +116,14 @@ class Pulls {
     this.#subject = subject;
     this.#bounds = bounds;
     this.#subscription = nats.client.subscribe(this.#inbox, {
-      callback: (error, message) => (error === null ? this.#hear(message) : this.#fail(errorMessage(error))),
+      callback: (error, message) => (error === null ? this.#receive(message) : this.#fail(errorMessage(error))),
     });
-    // What the server sent meanwhile is gone, and it does not know.
+    // Messages that the server sent while the connection was down are lost, and the server does not send them again.
     this.#unwatch = nats.onConnection(() => this.#fail('the connection was lost'));
     this.#pull();
   }
 
-  /** The next message, if there is one already. */
+  /** The next message; undefined when none has arrived yet. */
   next(): StreamMessage | undefined {
     if (this.#stopped) return undefined;
     const message = this.#queue[this.#read];
@@ -128,13 +132,13 @@ class Pulls {
     if (this.#read * 2 >= this.#queue.length) {
       this.#queue = this.#queue.slice(this.#read);
       this.#read = 0;
-      if (this.#asked === 0) this.#pull();
+      if (this.#outstanding === 0) this.#pull();
     }
     return message;
   }
 
-  /** Waits for the next message; `undefined` when it was stopped. @throws NatsUnavailableError */
-  async arrival(): Promise<StreamMessage | undefined> {
+  /** Waits for the next message; undefined after `stop`. @throws NatsUnavailableError */
+  async waitForNext(): Promise<StreamMessage | undefined> {
     for (;;) {
       if (this.#stopped) return undefined;
       const message = this.next();
@@ -154,7 +158,7 @@ class Pulls {
 
   #pull(): void {
     if (this.#stopped || this.#failure !== undefined) return;
-    this.#asked = this.#bounds.messages;
+    this.#outstanding = this.#bounds.messages;
     const request = {
       batch: this.#bounds.messages,
       max_bytes: this.#bounds.bytes,
@@ -164,49 +168,50 @@ class Pulls {
     try {
       if (!this.#nats.connected) throw new NatsUnavailableError('the connection to NATS is down');
       this.#nats.client.publish(this.#subject, JSON.stringify(request), { reply: this.#inbox });
-      this.#listen();
+      this.#restartSilenceTimer();
     } catch (error) {
       this.#fail(errorMessage(error));
     }
   }
 
-  #hear(message: Msg): void {
-    this.#listen();
-    if (message.subject === this.#inbox) this.#hearStatus(message.headers);
-    else this.#take(message);
+  #receive(message: Msg): void {
+    this.#restartSilenceTimer();
+    if (message.subject === this.#inbox) this.#handleStatus(message.headers);
+    else this.#enqueue(message);
   }
 
-  #take(message: Msg): void {
-    const place = placeOf(message.reply ?? '');
-    if (place.number !== this.#sent + 1) this.#fail(`of what was sent, ${this.#sent + 1} has not arrived`);
+  #enqueue(message: Msg): void {
+    const delivery = deliveryOf(message.reply ?? '');
+    if (delivery.number !== this.#lastNumber + 1)
+      this.#fail(`message ${this.#lastNumber + 1} of the consumer was lost on the way`);
     if (this.#failure !== undefined) return;
-    this.#sent = place.number;
-    this.#queue.push(toStreamMessage(message, place));
-    this.#asked -= 1;
+    this.#lastNumber = delivery.number;
+    this.#queue.push(toStreamMessage(message, delivery));
+    this.#outstanding -= 1;
     this.#wake();
-    if (this.#asked === 0 && this.#read * 2 >= this.#queue.length) this.#pull();
+    if (this.#outstanding === 0 && this.#read * 2 >= this.#queue.length) this.#pull();
   }
 
-  #hearStatus(headers: MsgHdrs | undefined): void {
+  #handleStatus(headers: MsgHdrs | undefined): void {
     const code = headers?.code ?? 0;
     const description = headers?.description ?? '';
     if (code === STATUS_HEARTBEAT) return;
     const done = STATUS_DONE.has(code) || (code === STATUS_ENDED && SPENT.test(description));
     if (!done) this.#fail(`status ${code} ${description}`);
-    this.#asked = 0;
+    this.#outstanding = 0;
     if (this.#queue.length === 0) this.#pull();
   }
 
-  /** While a pull is on the way, the server is heard of, or it is gone. */
-  #listen(): void {
+  /** While a pull is in flight, the server sends messages or heartbeats; the reader fails when neither arrives in time. */
+  #restartSilenceTimer(): void {
     clearTimeout(this.#silence);
     this.#silence = setTimeout(() => {
-      if (this.#asked > 0) this.#fail('the server has fallen silent');
+      if (this.#outstanding > 0) this.#fail(`the server sent neither messages nor heartbeats for ${SILENCE_MS} ms`);
     }, SILENCE_MS);
   }
 
   #fail(reason: string): void {
-    this.#failure ??= new NatsUnavailableError(`reading a stream: ${reason}`);
+    this.#failure ??= new NatsUnavailableError(`Reading a stream failed: ${reason}.`);
     this.#wake();
   }
 
@@ -216,22 +221,22 @@ class Pulls {
   }
 }
 
-interface Place {
+interface Delivery {
   readonly sequence: number;
-  /** Of the messages that were sent to this consumer, from 1. */
+  /** Counts the messages that the server sent to this consumer, from 1. */
   readonly number: number;
   readonly timestampMs: number;
 }
 
 /** `$JS.ACK.STREAM.CONSUMER.DELIVERED.SEQUENCE.NUMBER.TIME.PENDING`, with a domain in front and a token behind: twelve parts. */
-function placeOf(reply: string): Place {
+function deliveryOf(reply: string): Delivery {
   const parts = reply.split('.');
   const behind = parts.length > 9 ? 1 : 0;
   const fromEnd = (index: number) => Number(parts[parts.length - index - behind]);
   return { sequence: fromEnd(4), number: fromEnd(3), timestampMs: Math.floor(fromEnd(2) / NS_PER_MS) };
 }
 
-function toStreamMessage(message: Msg, { sequence, timestampMs }: Place): StreamMessage {
+function toStreamMessage(message: Msg, { sequence, timestampMs }: Delivery): StreamMessage {
   const { subject, data } = message;
   return { sequence, subject, timestampMs, data, header: (name) => message.headers?.get(name) || undefined };
 }

@@ -1,19 +1,19 @@
-/** The streams of DESIGN.md section 7, created at start where they do not exist. */
+/** The settings of the JetStream streams. `docs/architecture.md` says what each stream is for. */
 
 const SECOND_NS = 1_000_000_000;
 const MINUTE_NS = 60 * SECOND_NS;
 const MIB = 1024 * 1024;
 
-/** Most batches of one unit that wait in `UNIT_INBOX`; a unit that sends more is refused until it has drained. */
+/** Batches of one unit that may wait in `UNIT_INBOX`. The server refuses further pushes of the unit until ingest has caught up. */
 export const MAX_INBOX_BATCHES_PER_UNIT = 64;
-/** How long pings are kept, in memory. */
+/** How long `TELEMETRY` keeps results of pings, in memory. */
 const TELEMETRY_MAX_AGE_MINUTES = 5;
 const TELEMETRY_MAX_BYTES = 64 * MIB;
-/** How long the bucket `members` keeps what a member said last: three heartbeats of `platform/shards`. */
+/** How long the bucket `members` keeps the last heartbeat of a member: three heartbeat intervals of `platform/shards`. */
 const MEMBERS_TTL_S = 3;
 const MEMBERS_MAX_BYTES = 16 * MIB;
 
-/** Streams by name, as the JetStream API takes them. */
+/** Settings by stream name, in the form of the JetStream API. */
 export const STREAMS = {
   EVENTS: {
     subjects: ['evt.>'],
@@ -24,7 +24,7 @@ export const STREAMS = {
     deny_purge: true,
     allow_direct: true,
     allow_atomic: true,
-    // The window is kept in memory; what it forgets, `commandId` in the fold and the expected sequence still catch.
+    // Deduplication is in memory. A repeat after the window still fails on the expected sequence or on `commandId` in the fold.
     duplicate_window: 2 * MINUTE_NS,
   },
   UNIT_INBOX: {
@@ -35,7 +35,7 @@ export const STREAMS = {
     discard_new_per_subject: true,
     max_msgs_per_subject: MAX_INBOX_BATCHES_PER_UNIT,
     allow_direct: true,
-    // Units send no message ids; the shortest window the server takes.
+    // Units send no message ids, so this is the shortest window that the server accepts.
     duplicate_window: 100_000_000,
   },
   JOBS: {
@@ -68,7 +68,7 @@ export const STREAMS = {
     deny_delete: true,
     allow_rollup_hdrs: true,
     allow_direct: true,
-    // No longer than the entries live, says the server.
+    // The server accepts no window longer than `max_age`.
     duplicate_window: MEMBERS_TTL_S * SECOND_NS,
   },
 } as const;

@@ -1,9 +1,9 @@
-/** Timers are an fsync each: those that come within a moment are written in one atomic batch. */
+/** Write-behind for timers: each write is an fsync, so that the timers of a moment are written in one atomic batch. */
 
 import type { Nats } from './connection.ts';
 import { setTimers, type Timer } from './timers.ts';
 
-/** How long a timer waits for others to come along, unless there are many. No hold is that short. */
+/** How long a timer waits for others before it is written; far shorter than any hold. */
 const GATHER_MS = 200;
 const MAX_GATHERED_TIMERS = 500;
 
@@ -21,7 +21,7 @@ export class TimerWriter {
     this.#sleep = sleep;
   }
 
-  /** Resolves when the timer is stored durably. Bounded by what its callers have under way. */
+  /** Resolves when the timer is stored durably. The concurrency limits of its callers bound how many timers wait. */
   set(timer: Timer): Promise<void> {
     this.#waiting.push(timer);
     this.#written ??= this.#write();

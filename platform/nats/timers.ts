@@ -11,16 +11,16 @@ const PUBLISH_TIMEOUT_MS = 5_000;
 
 export interface Timer {
   readonly unit: string;
-  /** Unique in the unit; a later timer of the same name takes the place of an earlier one. */
+  /** Unique in the unit: a timer replaces the earlier timer of the same name. */
   readonly name: string;
-  /** What is done when it is due: the kind of job. */
+  /** The kind of job that is queued when the timer is due. */
   readonly job: string;
-  /** Milliseconds since 1970; a time that has passed fires at once. */
+  /** Milliseconds since 1970. A timer whose time has passed fires at once. */
   readonly dueAtMs: number;
 }
 
 /**
- * Sets timers durably, many in one atomic batch. Of two timers of the same name the later in the list counts.
+ * Sets timers durably, up to `MAX_ATOMIC_MESSAGES` in one atomic batch. Of two timers of the same name, the later one counts.
  * @throws NatsUnavailableError, JetStreamError
  */
 export async function setTimers(nats: Nats, timers: readonly Timer[], newId: () => string): Promise<void> {
@@ -45,7 +45,7 @@ function scheduled(subject: string, { unit, job, dueAtMs }: Timer): OutgoingMess
   };
 }
 
-/** Puts a job in the queue now. @throws NatsUnavailableError, JetStreamError */
+/** Queues a job that is due now. @throws NatsUnavailableError, JetStreamError */
 export async function addJob(nats: Nats, unit: string, job: string): Promise<void> {
   await publishStored(nats, { subject: jobSubject(unit, job), payload: '', headers: {} }, PUBLISH_TIMEOUT_MS);
 }

@@ -1,4 +1,4 @@
-/** Durable consumers: messages that are handled at least once, a bounded number at a time. */
+/** Durable consumers of work queues: each message is handled at least once, and a bounded number of them concurrently. */
 
 import { AckPolicy, type ConsumerConfig, type ConsumerMessages, DeliverPolicy, type JsMsg } from 'nats';
 import { errorMessage } from '../observability/error-message.ts';
@@ -9,9 +9,9 @@ import type { OrderedAcks } from './ordered-acks.ts';
 import type { StreamName } from './streams.ts';
 
 const DEFAULT_ACK_WAIT_MS = 30_000;
-/** Pause before a message that could not be handled comes again. */
+/** The server delivers a message whose handler threw again after this time. */
 const RETRY_DELAY_MS = 1_000;
-/** Pause before a consumer that broke off begins again. */
+/** Pause before a consumer that failed is started again. */
 const RESTART_DELAY_MS = 500;
 const NS_PER_MS = 1_000_000;
 
@@ -20,62 +20,67 @@ export interface WorkMessage {
   readonly data: Uint8Array;
   /** Sequence in the stream. */
   readonly sequence: number;
-  /** How often it was delivered, 1 the first time. */
+  /** How often the message was delivered, including this time. */
   readonly deliveries: number;
   readonly storedAtMs: number;
   header(name: string): string | undefined;
 }
 
-/** `done` acknowledges; `retryInMs` asks for the message again after that time. */
+/** `done`: the message is acknowledged. `retryInMs`: the server delivers it again after that time. */
 export type WorkResult = 'done' | { readonly retryInMs: number };
 
 export interface WorkerOptions {
   readonly stream: StreamName;
   readonly durable: string;
   readonly filters: readonly string[];
-  /** After this long without an acknowledgement a message is delivered again. @default 30_000 */
+  /** The server delivers a message again that is not acknowledged within this time. @default 30_000 */
   readonly ackWaitMs?: number;
-  /** Messages that are worked on at once. */
-  readonly maxPending: number;
-  /** Leave the payloads where they are: `data` is empty. @default false */
+  /** Messages that are handled concurrently. */
+  readonly maxConcurrent: number;
+  /** Whether messages arrive without their payload, so that `data` is empty. @default false */
   readonly headersOnly?: boolean;
   /**
-   * Messages that are delivered and not acknowledged: those that are worked on, and those that were put off.
+   * Messages that the server has delivered and that are not acknowledged: those that are being handled, and those that wait
+   * for their `retryInMs`.
    * @default maxPending
    */
-  readonly maxPutOff?: number;
+  readonly maxUnacknowledged?: number;
   /**
-   * Keep the consumer's own state in memory: its file costs several syncs each time, beside those of the messages. For streams
-   * that delete what is acknowledged: after NATS was started again, what is left comes again, and counts as new.
+   * Whether the server keeps the state of the consumer in memory: a state file costs several syncs a change. Suits streams that
+   * delete acknowledged messages: after a restart of NATS, the remaining messages are delivered again and count as new.
    * @default false
    */
-  readonly forgetful?: boolean;
-  /** Acknowledges in the order of the stream, for all the consumers that share it. @default each message when it is done */
+  readonly isStateInMemory?: boolean;
+  /** Acknowledges messages in the order of the stream, for all consumers that share it. @default each message when it is done */
   readonly acks?: OrderedAcks;
-  /** Must not keep anything of the message when it throws: the message comes again. */
+  /** Must have no effect that a repeat would double when it throws, because the message is delivered again. */
   readonly handle: (message: WorkMessage) => Promise<WorkResult>;
   readonly signal: AbortSignal;
   readonly sleep: (ms: number) => Promise<void>;
   readonly log: Log;
 }
 
-/** Handles messages until `signal` ends it, then waits for those under way. Comes back by itself after NATS was away. */
-export async function work(nats: Nats, options: WorkerOptions): Promise<void> {
+/**
+ * Handles messages until `signal` aborts, then waits for the handlers that still run. Restarts the consumer when it fails, as
+ * after a reconnection.
+ */
+export async function consumeWork(nats: Nats, options: WorkerOptions): Promise<void> {
   const { signal, sleep, log, durable } = options;
-  const underWay = new Set<Promise<void>>();
+  const running = new Set<Promise<void>>();
   while (!signal.aborted) {
     try {
-      await consume(nats, options, underWay);
+      await consume(nats, options, running);
     } catch (error) {
-      if (!signal.aborted) log.warn(`consumer ${durable} broke off`, { reason: errorMessage(error) });
+      if (!signal.aborted)
+        log.warn(`The consumer ${durable} failed and is restarted.`, { reason: errorMessage(error) });
     }
     if (!signal.aborted) await sleep(RESTART_DELAY_MS);
   }
-  await Promise.all(underWay);
+  await Promise.all(running);
 }
 
-async function consume(nats: Nats, options: WorkerOptions, underWay: Set<Promise<void>>): Promise<void> {
-  const { stream, durable, signal, maxPending } = options;
+async function consume(nats: Nats, options: WorkerOptions, running: Set<Promise<void>>): Promise<void> {
+  const { stream, durable, signal, maxConcurrent: maxPending } = options;
   await ensureConsumer(nats, options);
   const consumer = await nats.client.jetstream().consumers.get(stream, durable);
   const messages: ConsumerMessages = await consumer.consume({ max_messages: maxPending });
@@ -84,9 +89,9 @@ async function consume(nats: Nats, options: WorkerOptions, underWay: Set<Promise
   if (signal.aborted) stop();
   try {
     for await (const message of messages) {
-      const handled = handleOne(message, options).finally(() => underWay.delete(handled));
-      underWay.add(handled);
-      if (underWay.size >= maxPending) await Promise.race(underWay);
+      const handled = handleOne(message, options).finally(() => running.delete(handled));
+      running.add(handled);
+      if (running.size >= maxPending) await Promise.race(running);
     }
   } finally {
     signal.removeEventListener('abort', stop);
@@ -108,7 +113,10 @@ async function handleOne(message: JsMsg, { handle, log, durable, acks }: WorkerO
     else if (acks === undefined) message.ack();
     else acks.add(message);
   } catch (error) {
-    log.warn(`${durable} could not handle a message, it comes again`, { sequence: message.seq, error });
+    log.warn(`The consumer ${durable} could not handle a message; NATS delivers it again.`, {
+      sequence: message.seq,
+      error,
+    });
     message.nak(RETRY_DELAY_MS);
   }
 }
@@ -118,9 +126,9 @@ async function ensureConsumer(nats: Nats, options: WorkerOptions): Promise<void>
     stream,
     durable,
     filters,
-    maxPending,
-    maxPutOff = maxPending,
-    forgetful = false,
+    maxConcurrent: maxPending,
+    maxUnacknowledged: maxPutOff = maxPending,
+    isStateInMemory: forgetful = false,
     headersOnly = false,
   } = options;
   const config: Partial<ConsumerConfig> = {
@@ -138,7 +146,7 @@ async function ensureConsumer(nats: Nats, options: WorkerOptions): Promise<void>
     await create();
   } catch (error) {
     if (!forgetful || !(error instanceof JetStreamError)) throw error;
-    // Where a consumer keeps its state cannot be changed. One that may forget can be made anew.
+    // The server refuses to move the state of a consumer to memory. A consumer whose state may be lost is deleted and created.
     await api(nats, `CONSUMER.DELETE.${stream}.${durable}`);
     await create();
   }

@@ -11,7 +11,7 @@
  */
 
 import postgres from 'postgres';
-import { passingReason } from './errors.ts';
+import { retryableReason } from './errors.ts';
 
 /** Connections of a pool unless it is told otherwise. */
 const DEFAULT_POOL_CONNECTIONS = 10;
@@ -278,7 +278,7 @@ async function answer<T>(connection: Connection, ask: Ask<T>): Promise<T> {
   try {
     return await ask(connection.client);
   } catch (error) {
-    const reason = passingReason(error);
+    const reason = retryableReason(error);
     if (reason === undefined) throw error;
     // It may be broken, or about to be: a query that follows on it might never be answered.
     connection.lost = true;

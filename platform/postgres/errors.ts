@@ -39,7 +39,7 @@ const RETRYABLE_ERROR_CODES: Readonly<Record<string, string>> = {
 };
 
 /** Why a query that failed may work later, in words; `undefined` when it would fail again. */
-export function passingReason(error: unknown): string | undefined {
+export function retryableReason(error: unknown): string | undefined {
   const code = codeOf(error);
   const reason = code === undefined ? undefined : RETRYABLE_ERROR_CODES[code];
   return reason === undefined ? undefined : `${reason} (${code})`;

@@ -18,7 +18,7 @@ export interface Member {
 }
 
 /** The owner's id by shard. What is missing is owned by nobody. `shards`: all of one length. */
-export function deal(shards: readonly string[], members: readonly Member[]): ReadonlyMap<string, string> {
+export function assignShards(shards: readonly string[], members: readonly Member[]): ReadonlyMap<string, string> {
   const letters = shards[0]?.length ?? 0;
   const dealt = members.filter(({ fixed }) => fixed === undefined);
   const named = members.flatMap((member) =>

@@ -17,7 +17,7 @@ import type { Nats } from '../nats/connection.ts';
 import { MemberBucket } from '../nats/members.ts';
 import { errorMessage } from '../observability/error-message.ts';
 import type { Log } from '../observability/log.ts';
-import { deal, type Member } from './deal.ts';
+import { assignShards, type Member } from './deal.ts';
 import { decodeHeartbeat, encodeHeartbeat } from './heartbeat.ts';
 import { HEARTBEAT_MS, Membership } from './membership.ts';
 
@@ -170,7 +170,7 @@ export class Shards {
     const { monotonic, log, group } = this.#options;
     if (this.#inTouch) await this.#bucket.put(this.#self.id, encodeHeartbeat(this.#self.fixed));
     else await this.#getInTouch();
-    const silent = this.#others.expire(monotonic());
+    const silent = this.#others.removeExpired(monotonic());
     if (silent.length > 0) log.info('members fell silent', { group, members: silent });
     if (silent.length > 0 || !this.#inTouch) this.#deal();
   }
@@ -180,7 +180,7 @@ export class Shards {
     await this.#bucket.put(this.#self.id, encodeHeartbeat(this.#self.fixed));
     this.#leftMeanwhile.clear();
     const entries = await this.#bucket.read();
-    this.#others.forgive(this.#options.monotonic());
+    this.#others.restartExpiry(this.#options.monotonic());
     for (const { id, value, ageMs } of entries) {
       if (!this.#leftMeanwhile.has(id)) this.#hear(id, value, ageMs);
     }
@@ -192,7 +192,8 @@ export class Shards {
     const { monotonic, memberId, log, group } = this.#options;
     if (id === memberId) return false;
     const heartbeat = decodeHeartbeat(value);
-    if (heartbeat !== undefined) return this.#others.hear({ id, fixed: heartbeat.fixed }, monotonic() - ageMs);
+    if (heartbeat !== undefined)
+      return this.#others.recordHeartbeat({ id, fixed: heartbeat.fixed }, monotonic() - ageMs);
     if (!this.#said.unreadable) log.warn('a heartbeat cannot be read', { group, member: id });
     this.#said.unreadable = true;
     return false;
@@ -200,12 +201,12 @@ export class Shards {
 
   #hearLeaving(id: string): void {
     if (!this.#inTouch) this.#leftMeanwhile.add(id);
-    if (this.#others.leave(id)) this.#deal();
+    if (this.#others.remove(id)) this.#deal();
   }
 
   #deal(): void {
     if (!this.#hasRead || this.#isLeaving) return;
-    const owners = deal(this.#shards, this.members());
+    const owners = assignShards(this.#shards, this.members());
     this.#own(this.#shards.filter((shard) => owners.get(shard) === this.#self.id));
     const unowned = this.#shards.filter((shard) => !owners.has(shard));
     if (unowned.length > 0 && !this.#said.unowned) {

@@ -24,24 +24,24 @@ export class Membership {
   readonly #heard = new Map<string, Heard>();
 
   /** @returns whether that changed who is there, or what it is fixed to */
-  hear({ id, fixed }: Member, atMs: number): boolean {
+  recordHeartbeat({ id, fixed }: Member, atMs: number): boolean {
     const known = this.#heard.get(id);
     this.#heard.set(id, { fixed, atMs: Math.max(atMs, known?.atMs ?? atMs) });
     return known === undefined || known.fixed?.join() !== fixed?.join();
   }
 
   /** @returns whether it was there */
-  leave(id: string): boolean {
+  remove(id: string): boolean {
     return this.#heard.delete(id);
   }
 
   /** Begins everybody's time anew: the silence was the reader's. */
-  forgive(nowMs: number): void {
+  restartExpiry(nowMs: number): void {
     for (const [id, { fixed }] of this.#heard) this.#heard.set(id, { fixed, atMs: nowMs });
   }
 
   /** Drops those whose time is up. @returns their ids */
-  expire(nowMs: number): readonly string[] {
+  removeExpired(nowMs: number): readonly string[] {
     const gone = [...this.#heard].filter(([, { atMs }]) => nowMs - atMs >= EXPIRY_MS).map(([id]) => id);
     for (const id of gone) this.#heard.delete(id);
     return gone;

@@ -7,7 +7,7 @@ import { GroupCommit } from '../../platform/nats/group-commit.ts';
 import { api, ensureStreams, publishStored } from '../../platform/nats/jetstream.ts';
 import { OrderedAcks } from '../../platform/nats/ordered-acks.ts';
 import { eventSubject, unitPushSubject } from '../../platform/nats/subjects.ts';
-import { work } from '../../platform/nats/work-queue.ts';
+import { consumeWork } from '../../platform/nats/work-queue.ts';
 import { createLog } from '../../platform/observability/log.ts';
 import { retryWithBackoff } from '../../platform/retry/retry-policy.ts';
 import { eventually } from '../support/eventually.ts';
@@ -169,12 +169,12 @@ describe('acknowledgements in order', () => {
     const stop = new AbortController();
     const handled: string[] = [];
     const workers = letters.map((letter) =>
-      work(nats, {
+      consumeWork(nats, {
         stream: 'UNIT_INBOX',
         durable: `test-${letter}`,
         filters: [`unit.${letter}.*.*.events`],
-        maxPending: 8,
-        forgetful: true,
+        maxConcurrent: 8,
+        isStateInMemory: true,
         acks,
         handle: async (message) => {
           handled.push(message.subject);

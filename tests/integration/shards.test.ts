@@ -8,7 +8,7 @@ import { Nats } from '../../platform/nats/connection.ts';
 import { api } from '../../platform/nats/jetstream.ts';
 import { MemberBucket } from '../../platform/nats/members.ts';
 import { createLog } from '../../platform/observability/log.ts';
-import { deal } from '../../platform/shards/deal.ts';
+import { assignShards } from '../../platform/shards/deal.ts';
 import { joinShards, type ShardOptions, type Shards } from '../../platform/shards/join.ts';
 import { EXPIRY_MS, HEARTBEAT_MS } from '../../platform/shards/membership.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
@@ -89,7 +89,7 @@ async function startThree(url?: string): Promise<[Copy, Copy, Copy]> {
 
 /** Waits until each shard is owned by the one that it is dealt to when exactly these are there. */
 function share(there: readonly Copy[], all = LETTERS): Promise<void> {
-  const owners = deal(
+  const owners = assignShards(
     all,
     there.flatMap(({ shards }) => shards.members().slice(0, 1)),
   );

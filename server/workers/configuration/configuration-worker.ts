@@ -14,7 +14,7 @@ import type { Nats } from '../../../platform/nats/connection.ts';
 import { parseEventSubject, unitOfUnitSubject } from '../../../platform/nats/subjects.ts';
 import type { TimerWriter } from '../../../platform/nats/timer-writer.ts';
 import { addJob } from '../../../platform/nats/timers.ts';
-import { type WorkMessage, type WorkResult, work } from '../../../platform/nats/work-queue.ts';
+import { consumeWork, type WorkMessage, type WorkResult } from '../../../platform/nats/work-queue.ts';
 import type { Log } from '../../../platform/observability/log.ts';
 import type { ConfigurationPusher } from '../../../platform/units/configuration-pusher.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
@@ -57,20 +57,20 @@ export async function runConfigurationWorker(options: ConfigurationWorkerOptions
   const shared = { signal, sleep, log };
   const underWay = new Set<string>();
   await Promise.all([
-    work(nats, {
+    consumeWork(nats, {
       ...shared,
       stream: 'EVENTS',
       durable: 'configuration',
       filters: ['evt.*.*.*.config', 'evt.*.*.*.connectivity', 'evt.*.*.*.registry'],
-      maxPending: MAX_EVENTS_UNDER_WAY,
+      maxConcurrent: MAX_EVENTS_UNDER_WAY,
       handle: (message) => onEvent(message, options),
     }),
-    work(nats, {
+    consumeWork(nats, {
       ...shared,
       stream: 'JOBS',
       durable: 'configuration-push',
       filters: [`job.*.*.*.${PUSH_JOB}`],
-      maxPending: MAX_PUSHES_UNDER_WAY,
+      maxConcurrent: MAX_PUSHES_UNDER_WAY,
       handle: (message) => onJob(unitOfUnitSubject(message.subject) ?? '', underWay, options),
     }),
   ]);

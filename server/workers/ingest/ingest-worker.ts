@@ -14,7 +14,7 @@ import { setTimeout } from 'node:timers/promises';
 import type { Nats } from '../../../platform/nats/connection.ts';
 import { OrderedAcks } from '../../../platform/nats/ordered-acks.ts';
 import { unitOfUnitSubject } from '../../../platform/nats/subjects.ts';
-import { type WorkMessage, type WorkResult, work } from '../../../platform/nats/work-queue.ts';
+import { consumeWork, type WorkMessage, type WorkResult } from '../../../platform/nats/work-queue.ts';
 import type { Log } from '../../../platform/observability/log.ts';
 import { untilAborted } from '../../../platform/process/until-aborted.ts';
 import type { Shards } from '../../../platform/shards/join.ts';
@@ -95,14 +95,14 @@ function consume(
   options: IngestWorkerOptions,
 ): Promise<void> {
   const { nats, signal, sleep, log } = options;
-  return work(nats, {
+  return consumeWork(nats, {
     stream: 'UNIT_INBOX',
     durable: `ingest-${letter}`,
     filters: [`unit.${letter}.*.*.events`],
     ackWaitMs: ACK_WAIT_MS,
-    maxPending: MAX_BATCHES_UNDER_WAY,
-    maxPutOff: MAX_BATCHES_PUT_OFF,
-    forgetful: true,
+    maxConcurrent: MAX_BATCHES_UNDER_WAY,
+    maxUnacknowledged: MAX_BATCHES_PUT_OFF,
+    isStateInMemory: true,
     acks,
     handle: (message) => turns.run(message.data.length, () => ingestMessage(message, options)),
     signal,

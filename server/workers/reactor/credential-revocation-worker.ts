@@ -9,7 +9,7 @@ import { RevocationsFullError, type UnitRevocations } from '../../../platform/cr
 import { knownEvents } from '../../../platform/event-store/known-events.ts';
 import type { Nats } from '../../../platform/nats/connection.ts';
 import { parseEventSubject } from '../../../platform/nats/subjects.ts';
-import { type WorkMessage, type WorkResult, work } from '../../../platform/nats/work-queue.ts';
+import { consumeWork, type WorkMessage, type WorkResult } from '../../../platform/nats/work-queue.ts';
 import type { Log } from '../../../platform/observability/log.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 
@@ -33,11 +33,11 @@ export interface CredentialRevocationWorkerOptions {
 /** Runs until `signal` ends it and what is under way is done. */
 export function runCredentialRevocationWorker(options: CredentialRevocationWorkerOptions): Promise<void> {
   const { nats, signal, sleep, log } = options;
-  return work(nats, {
+  return consumeWork(nats, {
     stream: 'EVENTS',
     durable: 'reactor-credentials',
     filters: ['evt.*.*.*.registry'],
-    maxPending: MAX_EVENTS_UNDER_WAY,
+    maxConcurrent: MAX_EVENTS_UNDER_WAY,
     handle: (message) => endOf(message, options),
     signal,
     sleep,

@@ -18,7 +18,7 @@ import type { Nats } from '../../../platform/nats/connection.ts';
 import { parseEventSubject, unitOfUnitSubject } from '../../../platform/nats/subjects.ts';
 import type { TimerWriter } from '../../../platform/nats/timer-writer.ts';
 import { addJob } from '../../../platform/nats/timers.ts';
-import { type WorkMessage, type WorkResult, work } from '../../../platform/nats/work-queue.ts';
+import { consumeWork, type WorkMessage, type WorkResult } from '../../../platform/nats/work-queue.ts';
 import type { Log } from '../../../platform/observability/log.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 import { recordConfigurationReport } from '../configuration/configuration-report-worker.ts';
@@ -64,42 +64,42 @@ export async function runReactor(options: ReactorOptions): Promise<void> {
   const { nats, signal, sleep, log, sync } = options;
   const shared = { signal, sleep, log };
   await Promise.all([
-    work(nats, {
+    consumeWork(nats, {
       ...shared,
       stream: 'EVENTS',
       durable: 'reactor',
       filters: ['evt.*.*.*.booking', 'evt.*.*.*.log', 'evt.*.*.*.connectivity'],
-      maxPending: MAX_EVENTS_UNDER_WAY,
+      maxConcurrent: MAX_EVENTS_UNDER_WAY,
       handle: (message) => reactTo(message, options),
     }),
-    work(nats, {
+    consumeWork(nats, {
       ...shared,
       stream: 'EVENTS',
       durable: 'reactor-facts',
       filters: ['evt.*.*.*.device'],
       // Which fact it was does not matter: the unit is folded.
       headersOnly: true,
-      maxPending: MAX_FACTS_UNDER_WAY,
+      maxConcurrent: MAX_FACTS_UNDER_WAY,
       handle: async (message) => {
         // By then whoever appended it in this process has its answer, and nothing need be read.
         await sleep(FACT_PAUSE_MS);
         return reactToFact(message, options);
       },
     }),
-    work(nats, {
+    consumeWork(nats, {
       ...shared,
       stream: 'JOBS',
       durable: 'reactor-settle',
       filters: [`job.*.*.*.${SETTLE_JOB}`],
-      maxPending: MAX_JOBS_UNDER_WAY,
+      maxConcurrent: MAX_JOBS_UNDER_WAY,
       handle: (message) => onTimer(unitOf(message), options),
     }),
-    work(nats, {
+    consumeWork(nats, {
       ...shared,
       stream: 'JOBS',
       durable: 'reactor-sync',
       filters: [`job.*.*.*.${SYNC_JOB}`],
-      maxPending: MAX_JOBS_UNDER_WAY,
+      maxConcurrent: MAX_JOBS_UNDER_WAY,
       handle: (message) => sync.syncUnit(unitOf(message), message.deliveries),
     }),
   ]);

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import fc from 'fast-check';
 import { shardsOfLength } from '../../../domain/shard-prefixes.ts';
-import { deal, type Member } from '../../../platform/shards/deal.ts';
+import { assignShards, type Member } from '../../../platform/shards/deal.ts';
 import { seededRandom } from '../../support/random.ts';
 
 const { seed } = seededRandom();
@@ -29,7 +29,7 @@ describe('dealt', () => {
   test('every shard has an owner, who is a member', () => {
     fc.assert(
       fc.property(shards, dealtMembers, (all, there) => {
-        const owners = deal(all, there);
+        const owners = assignShards(all, there);
         expect([...owners.keys()]).toEqual([...all]);
         const ids = new Set(there.map((each) => each.id));
         expect([...owners.values()].every((owner) => ids.has(owner))).toBe(true);
@@ -41,7 +41,7 @@ describe('dealt', () => {
   test('the order in which members are known does not matter', () => {
     fc.assert(
       fc.property(shards, members, (all, there) => {
-        expect(deal(all, there.toReversed())).toEqual(deal(all, there));
+        expect(assignShards(all, there.toReversed())).toEqual(assignShards(all, there));
       }),
       { seed },
     );
@@ -50,7 +50,7 @@ describe('dealt', () => {
   test('the load is spread: of 256 shards nobody has more than double his share, or less than half', () => {
     fc.assert(
       fc.property(fc.uniqueArray(id, { minLength: 2, maxLength: 5 }), (ids) => {
-        const owners = deal(PAIRS, ids.map(dealtTo));
+        const owners = assignShards(PAIRS, ids.map(dealtTo));
         const share = PAIRS.length / ids.length;
         for (const each of ids) {
           const count = [...owners.values()].filter((owner) => owner === each).length;
@@ -69,7 +69,7 @@ describe('dealt', () => {
       const rank = (name: string) => new Bun.CryptoHasher('sha256').update(`${shard} ${name}`).digest('hex');
       return rank('one') > rank('two') ? 'one' : 'two';
     };
-    expect([...deal(LETTERS, [dealtTo('one'), dealtTo('two')]).values()]).toEqual(LETTERS.map(larger));
+    expect([...assignShards(LETTERS, [dealtTo('one'), dealtTo('two')]).values()]).toEqual(LETTERS.map(larger));
   });
 });
 
@@ -77,8 +77,8 @@ test('who leaves moves only its own shards, fixed or not; who comes takes only f
   fc.assert(
     fc.property(shards, members, member, (all, others, one) => {
       fc.pre(others.every((other) => other.id !== one.id));
-      const without = deal(all, others);
-      const withOne = deal(all, [...others, one]);
+      const without = assignShards(all, others);
+      const withOne = assignShards(all, [...others, one]);
       for (const shard of all) {
         if (withOne.get(shard) !== one.id) expect(withOne.get(shard)).toBe(without.get(shard));
       }
@@ -91,7 +91,7 @@ describe('fixed', () => {
   test('a shard belongs to one that names it; else to one that names nothing; else to nobody', () => {
     fc.assert(
       fc.property(shards, members, (all, there) => {
-        const owners = deal(all, there);
+        const owners = assignShards(all, there);
         for (const shard of all) {
           const owner = there.find((each) => each.id === owners.get(shard));
           const naming = there.filter((each) => names(each, shard));
@@ -112,16 +112,16 @@ describe('fixed', () => {
     ['nobody has what nobody names when all are fixed', [fixedTo('x', '0'), fixedTo('y', '1')], 'y', '1'],
     ['fixed to nothing', [fixedTo('x'), dealtTo('y')], 'x', ''],
   ])('%s', (_title, there, name, expected) => {
-    expect(ownedBy(deal(LETTERS, there), name)).toBe(expected);
+    expect(ownedBy(assignShards(LETTERS, there), name)).toBe(expected);
   });
 
   test('prefixes of other lengths than the shards', () => {
-    const owners = deal(PAIRS, [fixedTo('x', 'a', 'b3', 'c41'), dealtTo('y')]);
+    const owners = assignShards(PAIRS, [fixedTo('x', 'a', 'b3', 'c41'), dealtTo('y')]);
     expect(ownedBy(owners, 'x')).toBe('a0,a1,a2,a3,a4,a5,a6,a7,a8,a9,aa,ab,ac,ad,ae,af,b3,c4');
   });
 
   test('two that name the same share it', () => {
-    const owners = deal(PAIRS, [fixedTo('x', 'a'), fixedTo('y', 'a'), dealtTo('z')]);
+    const owners = assignShards(PAIRS, [fixedTo('x', 'a'), fixedTo('y', 'a'), dealtTo('z')]);
     const ofA = PAIRS.filter((shard) => shard.startsWith('a')).map((shard) => owners.get(shard));
     expect(new Set(ofA)).toEqual(new Set(['x', 'y']));
   });

@@ -8,46 +8,46 @@ const B = { id: 'b', fixed: ['0', '1'] };
 describe('who is there', () => {
   test('whoever was heard, until it leaves', () => {
     const others = new Membership();
-    expect([others.hear(A, 0), others.hear(B, 0)]).toEqual([true, true]);
+    expect([others.recordHeartbeat(A, 0), others.recordHeartbeat(B, 0)]).toEqual([true, true]);
     expect(others.members).toEqual([A, B]);
-    expect([others.leave('a'), others.leave('a')]).toEqual([true, false]);
+    expect([others.remove('a'), others.remove('a')]).toEqual([true, false]);
     expect(others.members).toEqual([B]);
   });
 
   test('another heartbeat changes nothing, other prefixes do', () => {
     const others = new Membership();
-    others.hear(B, 0);
-    expect(others.hear({ ...B }, HEARTBEAT_MS)).toBe(false);
-    expect(others.hear({ id: 'b', fixed: ['0'] }, HEARTBEAT_MS)).toBe(true);
-    expect(others.hear({ id: 'b', fixed: [] }, HEARTBEAT_MS)).toBe(true);
-    expect(others.hear({ id: 'b', fixed: undefined }, HEARTBEAT_MS)).toBe(true);
+    others.recordHeartbeat(B, 0);
+    expect(others.recordHeartbeat({ ...B }, HEARTBEAT_MS)).toBe(false);
+    expect(others.recordHeartbeat({ id: 'b', fixed: ['0'] }, HEARTBEAT_MS)).toBe(true);
+    expect(others.recordHeartbeat({ id: 'b', fixed: [] }, HEARTBEAT_MS)).toBe(true);
+    expect(others.recordHeartbeat({ id: 'b', fixed: undefined }, HEARTBEAT_MS)).toBe(true);
   });
 
   test('whoever is silent for the whole time is gone, not a moment earlier', () => {
     const others = new Membership();
-    others.hear(A, 0);
-    others.hear(B, 500);
+    others.recordHeartbeat(A, 0);
+    others.recordHeartbeat(B, 500);
     expect(others.nextExpiryMs).toBe(EXPIRY_MS);
-    expect(others.expire(EXPIRY_MS - 1)).toEqual([]);
-    expect(others.expire(EXPIRY_MS)).toEqual(['a']);
+    expect(others.removeExpired(EXPIRY_MS - 1)).toEqual([]);
+    expect(others.removeExpired(EXPIRY_MS)).toEqual(['a']);
     expect(others.nextExpiryMs).toBe(EXPIRY_MS + 500);
-    others.hear(B, EXPIRY_MS);
-    expect(others.expire(EXPIRY_MS + 500)).toEqual([]);
+    others.recordHeartbeat(B, EXPIRY_MS);
+    expect(others.removeExpired(EXPIRY_MS + 500)).toEqual([]);
   });
 
   test('what is read late does not make anybody older', () => {
     const others = new Membership();
-    others.hear(A, 1_000);
-    others.hear(A, 400);
+    others.recordHeartbeat(A, 1_000);
+    others.recordHeartbeat(A, 400);
     expect(others.nextExpiryMs).toBe(1_000 + EXPIRY_MS);
   });
 
   test('after the silence of the reader everybody has the whole time again', () => {
     const others = new Membership();
-    others.hear(A, 0);
-    others.forgive(60_000);
-    expect(others.expire(60_000 + EXPIRY_MS - 1)).toEqual([]);
-    expect(others.expire(60_000 + EXPIRY_MS)).toEqual(['a']);
+    others.recordHeartbeat(A, 0);
+    others.restartExpiry(60_000);
+    expect(others.removeExpired(60_000 + EXPIRY_MS - 1)).toEqual([]);
+    expect(others.removeExpired(60_000 + EXPIRY_MS)).toEqual(['a']);
   });
 
   test('nobody: no time is ever up', () => {
