@@ -1,14 +1,14 @@
 /**
- * Ends credentials of units: their NATS users are put into the revocations of the units' account. nats-server then closes
- * their connections and lets them in no more, and keeps it over restarts.
+ * Revokes credentials of units, by adding their NATS users to the revocations of the account `UNITS`. nats-server then closes
+ * the connections of these users and refuses new ones, also after a restart.
  *
- * How it works. The account's JWT is read from the server, the users are added, and it is signed with the operator's key
- * and pushed. The server knows no "only if it is still what I read", so whoever changes it does so alone: `exclusively`
- * keeps other processes away, users that are named meanwhile wait and go together. Afterwards it is read again: when the
- * server has not kept it, because something else was pushed, it is done anew.
+ * How it works. A process reads the account's JWT from the server, adds the users, signs the JWT with the operator's key and
+ * sends it back. The server has no expected version for that update, so that updates are serialised: `exclusively` holds a lock
+ * across processes, and users that are revoked meanwhile wait and form the next update. The process then reads the JWT again,
+ * and repeats the update when another update has overwritten it.
  *
- * What holds. A revocation is never taken back: the unit's users have no end, and their keys are used once. So the list only
- * grows, and it is bounded: see `MAX_REVOCATIONS`.
+ * Invariant. A revocation is permanent: the credentials of a unit do not expire, and a key is never issued twice. The list
+ * therefore only grows, up to `MAX_REVOCATIONS`.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -20,19 +20,19 @@ import type { PlatformKeys } from './keys.ts';
 import { accountLookupSubject, CLAIMS_UPDATE_SUBJECT, revokerCreds, unitsAccount } from './nats-accounts.ts';
 
 /**
- * Users in the list. One costs 94 bytes of the account's JWT, which travels as one message of at most 1 MiB. Beyond it nothing
- * is rotated or revoked any more (503, and an error in the log) until the operator gives the units a new account, with new
- * credentials for all of them.
+ * Most revoked users. Each takes 94 bytes of the account's JWT, which is one message of at most 1 MiB. When the list is full,
+ * the API answers 503 to rotations and revocations and logs an error, until an operator gives the units a new account, with new
+ * credentials for all units.
  */
 export const MAX_REVOCATIONS = 10_000;
-/** What was issued so much later is revoked too: clocks differ, and a key that was revoked is never used again. */
+/** A revocation also covers credentials issued up to a day later, because clocks differ. A revoked key is never issued again. */
 const CLOCK_TOLERANCE_S = 86_400;
 const REQUEST_TIMEOUT_MS = 2_000;
 const MAX_ATTEMPTS = 3;
-/** Pause before another attempt: another server of a cluster hears of a change a moment later. */
+/** Pause before another attempt: a change reaches the other servers of a NATS cluster a moment later. */
 const RETRY_PAUSE_MS = 100;
 
-/** There are `MAX_REVOCATIONS`: no credentials can be ended any more. */
+/** `MAX_REVOCATIONS` users are revoked: no further credentials can be. */
 export class RevocationsFullError extends Error {
   override readonly name = 'RevocationsFullError';
 }
@@ -40,7 +40,7 @@ export class RevocationsFullError extends Error {
 export interface RevocationOptions {
   readonly url: string;
   readonly keys: PlatformKeys;
-  /** Runs something while no other process does the same. */
+  /** Runs `run` under a lock across processes. */
   readonly exclusively: <T>(run: () => Promise<T>) => Promise<T>;
   readonly clock: () => number;
   readonly log: Log;
@@ -64,7 +64,7 @@ export class UnitRevocations {
   }
 
   /**
-   * Whether something could be revoked now.
+   * Checks that a revocation would succeed now.
    * @throws NatsUnavailableError
    * @throws RevocationsFullError
    */
@@ -73,7 +73,7 @@ export class UnitRevocations {
   }
 
   /**
-   * Returns when nobody is connected, or can connect, as one of these users.
+   * Revokes users. Resolves when none of them is connected or can connect. Idempotent.
    * @throws NatsUnavailableError the system account is out of reach
    * @throws RevocationsFullError
    */
@@ -90,7 +90,7 @@ export class UnitRevocations {
     await this.#nats?.close();
   }
 
-  /** The group that gathers while another one is under way. */
+  /** The next update: it collects users while the previous update runs. */
   #next(): Promise<void> {
     const group = this.#running.then(async () => {
       const users = [...this.#waiting];
@@ -115,7 +115,9 @@ export class UnitRevocations {
         if (missing(await this.#claims(nats), users).length === 0) return;
         await sleep(RETRY_PAUSE_MS);
       }
-      throw new NatsUnavailableError(`the account of the units was not changed in ${MAX_ATTEMPTS} attempts`);
+      throw new NatsUnavailableError(
+        `The NATS account of the units kept none of ${MAX_ATTEMPTS} updates: another process overwrites it.`,
+      );
     });
   }
 
@@ -146,7 +148,7 @@ export class UnitRevocations {
     throw new RevocationsFullError(`${there} users of units are revoked, and ${maxRevocations} is the most`);
   }
 
-  /** The connection, made anew when it was lost; one attempt at a time. */
+  /** The connection to the system account, dialled again when it was lost; concurrent callers share one attempt. */
   #connected(): Promise<Nats> {
     this.#dialling ??= this.#dialUnlessConnected().finally(() => {
       this.#dialling = undefined;

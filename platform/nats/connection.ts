@@ -1,6 +1,6 @@
 /**
- * The only door to the `nats` package: a connection with the few things that the rest needs. What it throws is ours:
- * `NatsUnavailableError` for everything that may work later.
+ * A connection to NATS. Only this folder imports the `nats` package, and callers see none of its errors: a retryable failure is
+ * a `NatsUnavailableError`.
  */
 
 import { connect, Events, type Msg, type NatsConnection, headers as natsHeaders } from 'nats';
@@ -8,9 +8,9 @@ import { errorMessage } from '../observability/error-message.ts';
 import type { Log } from '../observability/log.ts';
 import { credsAuthenticator } from './creds.ts';
 
-/** How long a dropped connection waits between attempts to come back. */
+/** Pause between attempts to reconnect. */
 const RECONNECT_WAIT_MS = 250;
-/** How often the connection is probed, and how many answers may be missing before it is given up. */
+/** The client pings the server at this interval, and reconnects when `MAX_PINGS_OUT` answers are missing. */
 const PING_INTERVAL_MS = 5_000;
 const MAX_PINGS_OUT = 3;
 
@@ -21,7 +21,7 @@ export interface NatsOptions {
   readonly url: string;
   /** The text of a creds file. */
   readonly creds?: string;
-  /** What the connection is called in the server's monitoring. */
+  /** The name of the connection in the monitoring of the server. */
   readonly name: string;
   /** Prefix of the private inbox; needed where the account allows only that. */
   readonly inboxPrefix?: string;
@@ -79,25 +79,25 @@ export class Nats {
     return this.#connected && !this.client.isClosed();
   }
 
-  /** Calls back whenever the connection is lost or has come back. Returns the way to stop that. */
+  /** Calls the watcher whenever the connection is lost or restored. @returns how to stop that */
   onConnection(watcher: (connected: boolean) => void): () => void {
     this.#watchers.add(watcher);
     return () => this.#watchers.delete(watcher);
   }
 
-  /** Sends without waiting for anything. @throws NatsUnavailableError when not connected */
+  /** Sends a message without confirmation. @throws NatsUnavailableError when not connected */
   publish(subject: string, payload: string | Uint8Array, headers?: Headers): void {
     this.#requireConnection();
     this.client.publish(subject, payload, headers === undefined ? {} : { headers: toNatsHeaders(headers) });
   }
 
-  /** Sends without waiting; an answer comes to the subject `reply`. @throws NatsUnavailableError when not connected */
+  /** Sends a request whose answer arrives on the subject `reply`. @throws NatsUnavailableError when not connected */
   publishRequest(subject: string, payload: string | Uint8Array, reply: string): void {
     this.#requireConnection();
     this.client.publish(subject, payload, { reply });
   }
 
-  /** Sends and waits for one answer. @throws NatsUnavailableError */
+  /** Sends a request and waits for one answer. @throws NatsUnavailableError */
   async request(
     subject: string,
     payload: string | Uint8Array,
@@ -112,7 +112,7 @@ export class Nats {
     }
   }
 
-  /** Passes every message on a subject to `handle`, which must not throw. Returns the way to stop that. */
+  /** Passes every message on a subject to `handle`, which must not throw. @returns how to stop that */
   subscribe(subject: string, handle: (message: NatsMessage) => void): () => void {
     const subscription = this.client.subscribe(subject, {
       callback: (error, message) => {
@@ -122,7 +122,7 @@ export class Nats {
     return () => subscription.unsubscribe();
   }
 
-  /** Waits until the server has taken everything that was sent. */
+  /** Waits until the server has received every message that was sent. */
   async flush(): Promise<void> {
     await this.client.flush();
   }

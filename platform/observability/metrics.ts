@@ -1,35 +1,40 @@
 /**
- * The metrics of a process for Prometheus: how the process itself is, and what its parts say when they are asked.
+ * The metrics of a process for Prometheus: those of the process itself, and those of its sources.
  *
- * Nothing is counted for the sake of metrics where somebody counts already: a source is read when Prometheus comes. One that
- * fails or is slow has no values in that answer, and `lockfleet_source_failed` says so; all others have theirs.
+ * A source is a part of the process that counts for purposes of its own; it is read at each scrape. A source that fails or is
+ * slow has no values in that scrape, and `lockfleet_source_failed` names it. The other sources are not affected.
  */
 
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import { ConfigError } from '../config/config.ts';
 import type { Log } from './log.ts';
 
-/** Prometheus waits for ten seconds, and a source that takes longer than this is no source of news. */
+/** A scrape waits for a source this long; Prometheus itself gives up after ten seconds. */
 const READ_TIMEOUT_MS = 2_000;
 const IDLE_TIMEOUT_S = 10;
 const PATH = '/metrics';
 
 export interface Family {
-  /** `counter`: only ever grows, until the process ends. */
+  /** `counter`: grows until the process ends; its name ends in `_total`. */
   readonly type: 'counter' | 'gauge';
   readonly help: string;
-  /** What its values are told apart by; none: it has one value. */
+  /** The name of its label. @default no label: the family has one value */
   readonly label?: string;
+  /**
+   * Values of the label that are known before they occur. A counter exists at 0 for each of them, so that the first error is
+   * seen as an increase. @default none
+   */
+  readonly labelValues?: readonly string[];
 }
 
-/** A number, or one for each value of the label; what is missing has no value. */
+/** A number, or a number for each value of the label. A family that is missing has no value. */
 export type Reading<Name extends string> = { readonly [_ in Name]?: number | Readonly<Record<string, number>> };
 
 export interface Source<Name extends string> {
   readonly name: string;
-  /** By their names without the prefix `lockfleet_`, unit last. */
+  /** Families by name, without the prefix `lockfleet_` and with the unit last. */
   readonly families: Readonly<Record<Name, Family>>;
-  /** May throw. */
+  /** Reads the present values. May throw. */
   readonly read: () => Reading<Name> | Promise<Reading<Name>>;
 }
 
@@ -38,7 +43,7 @@ export class Metrics {
   readonly #failed: Gauge<'source'>;
   readonly #refreshes: (() => Promise<void>)[] = [];
   readonly #log: Log;
-  /** Those who ask at the same moment get the same answer. */
+  /** Concurrent scrapes share one answer. */
   #answer: Promise<string> | undefined;
 
   constructor(log: Log) {
@@ -52,25 +57,25 @@ export class Metrics {
     });
   }
 
-  /** Adds what a part of the process can tell. */
+  /** Adds a source, which is read at each scrape. */
   add<Name extends string>({ name, families, read }: Source<Name>): void {
     const metrics = new Map<Name, Counter | Gauge>();
     for (const family of keysOf(families)) metrics.set(family, this.#register(family, families[family]));
     this.#failed.set({ source: name }, 0);
     this.#refreshes.push(async () => {
-      for (const metric of metrics.values()) metric.reset();
+      for (const [family, metric] of metrics) resetMetric(metric, families[family]);
       try {
         const reading = await inTime(read());
         for (const [family, metric] of metrics) write(metric, families[family].label, reading[family]);
         this.#failed.set({ source: name }, 0);
       } catch (error) {
         this.#failed.set({ source: name }, 1);
-        this.#log.debug('a source of metrics could not be read', { source: name, error });
+        this.#log.debug('A source of metrics could not be read.', { source: name, error });
       }
     });
   }
 
-  /** Everything in the format of Prometheus. */
+  /** All metrics, in the text format of Prometheus. */
   text(): Promise<string> {
     this.#answer ??= this.#collect().finally(() => {
       this.#answer = undefined;
@@ -78,7 +83,7 @@ export class Metrics {
     return this.#answer;
   }
 
-  /** Answers `GET /metrics` until it is told to end. @throws ConfigError when the port is taken */
+  /** Answers `GET /metrics` until `end` is called. @throws ConfigError when the port is taken */
   serve({ host, port }: { readonly host: string; readonly port: number }): { end(): Promise<void> } {
     const answer = async () =>
       new Response(await this.text(), { headers: { 'content-type': this.#registry.contentType } });
@@ -88,9 +93,9 @@ export class Metrics {
         port,
         idleTimeout: IDLE_TIMEOUT_S,
         routes: { [PATH]: { GET: answer } },
-        fetch: () => new Response(`metrics are at ${PATH}\n`, { status: 404 }),
+        fetch: () => new Response(`The metrics are at ${PATH}.\n`, { status: 404 }),
       });
-      this.#log.info('metrics can be read', { host, port: server.port });
+      this.#log.info('Metrics are served.', { host, port: server.port });
       return { end: () => server.stop(true) };
     } catch (error) {
       if (!(error instanceof Error && 'code' in error && error.code === 'EADDRINUSE')) throw error;
@@ -110,7 +115,7 @@ export class Metrics {
   }
 }
 
-/** The metrics of a process whose settings ask for them, served until `end`; undefined where they do not. */
+/** Serves the metrics of a process until `end` is called; undefined where `METRICS_PORT` is not set. */
 export function startMetrics(
   { http, metricsPort }: { readonly http: { readonly host: string }; readonly metricsPort: number | undefined },
   log: Log,
@@ -121,7 +126,13 @@ export function startMetrics(
   return { metrics, end };
 }
 
-/** Both kinds begin at nothing after a reset, so that what is added is what was read. */
+/** Removes the values of the last scrape. A counter returns to 0 for each known value of its label. */
+function resetMetric(metric: Counter | Gauge, { type, label, labelValues = [] }: Family): void {
+  metric.reset();
+  if (type === 'counter' && label !== undefined) for (const value of labelValues) metric.inc({ [label]: value }, 0);
+}
+
+/** Adds a reading to a metric that was reset, so that the metric has the value that was read. */
 function write(metric: Counter | Gauge, label: string | undefined, value: Reading<string>[string]): void {
   if (value === undefined) return;
   if (typeof value === 'number') metric.inc(value);
@@ -134,7 +145,10 @@ function keysOf<Name extends string>(families: Readonly<Record<Name, Family>>): 
 
 async function inTime<T>(reading: T | Promise<T>): Promise<T> {
   const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new Error(`not within ${READ_TIMEOUT_MS} ms`)), READ_TIMEOUT_MS);
+  const timer = setTimeout(
+    () => late.reject(new Error(`the source did not answer within ${READ_TIMEOUT_MS} ms`)),
+    READ_TIMEOUT_MS,
+  );
   try {
     return await Promise.race([reading, late.promise]);
   } finally {

@@ -1,23 +1,24 @@
 /**
- * Who owns which shard, as a function of who is there: every member comes to the same answer by itself.
+ * Assigns shards to members by rendezvous hashing. The assignment is a function of the members, so that every member computes
+ * it by itself and all come to an equal result.
  *
- * A shard goes to one of the members that may have it, by rendezvous hashing: each has a number for each shard, and the
- * highest wins. A member that leaves so moves only its own shards, and one that comes takes only those that it now wins.
+ * Each candidate of a shard has a rank for it, and the highest rank owns the shard. A member that leaves moves only its own
+ * shards, and a member that joins takes only the shards for which it now ranks highest.
  *
- * Those that may have a shard are the members that name it: with itself, with a shorter prefix, or with a longer one, since a
- * shard is never split. When nobody names it, they are the members that name nothing.
+ * The candidates of a shard are the members that are fixed to it: to the shard itself, to a shorter prefix, or to a longer one,
+ * because a shard is never split. A shard to which no member is fixed has the members without fixed prefixes as candidates.
  */
 
 import { unitHash } from '../../domain/shard.ts';
 
 export interface Member {
-  /** Unique among all members, now and later. */
+  /** Unique for ever: a restarted process has a new id. */
   readonly id: string;
-  /** The prefixes that it is fixed to; undefined: it takes what it is dealt. */
+  /** The hash prefixes that the member is fixed to (`SHARDS`). Undefined: shards are assigned to it. */
   readonly fixed: readonly string[] | undefined;
 }
 
-/** The owner's id by shard. What is missing is owned by nobody. `shards`: all of one length. */
+/** The id of the owner by shard; a shard without candidates is missing. @param shards all of one length */
 export function assignShards(shards: readonly string[], members: readonly Member[]): ReadonlyMap<string, string> {
   const letters = shards[0]?.length ?? 0;
   const dealt = members.filter(({ fixed }) => fixed === undefined);

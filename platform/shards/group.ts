@@ -1,4 +1,4 @@
-/** How a process joins a group: with an id of its own, and the shards that it is fixed to. */
+/** Joins a group of processes that split work by shard, with a new member id and the shards of `SHARDS`. */
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/config.ts';

@@ -1,4 +1,4 @@
-/** What a member puts into the bucket: JSON that says what it is fixed to, if anything. */
+/** The heartbeat of a member, as JSON in the bucket `members`: it names the prefixes that the member is fixed to. */
 
 import { type Static, Type } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
@@ -13,13 +13,13 @@ export function encodeHeartbeat(fixed: readonly string[] | undefined): string {
   return JSON.stringify(fixed === undefined ? {} : { fixed });
 }
 
-/** Undefined when it is none. */
+/** @returns undefined when the text is not a heartbeat */
 export function decodeHeartbeat(text: string): Heartbeat | undefined {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch {
-    // Anybody with the platform's keys can put anything.
+    // Every process with credentials of the platform can write to the bucket.
     return undefined;
   }
   return Value.Check(Heartbeat, value) ? value : undefined;

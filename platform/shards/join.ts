@@ -1,14 +1,15 @@
 /**
- * A member of a group that splits work by shard: it says every second that it is there, hears who else is, and knows what it
- * owns.
+ * A member of a group of processes that split work by shard. It stores a heartbeat every second, receives the heartbeats of the
+ * other members, and computes which shards it owns.
  *
- * - Every member deals by itself, from what it heard. Two owners of a shard for a moment, or none, are harmless to all that
- *   use this; so there is no lock and nobody to ask.
- * - It owns nothing until it has read the bucket once: a new process does not take everything because it has heard of nobody.
- * - A heartbeat that was stored is the proof of being in touch. Somebody's silence is judged only right after one, so that a
- *   NATS that is away or stands still takes shards from nobody: everyone keeps what it owns.
- * - After it was out of touch it does what it did at first: makes the bucket where that is lost, says that it is there, reads
- *   who else is. Those that it knew before have their whole time again: they may come back later than itself.
+ * - Every member assigns shards by itself, from the heartbeats that it received. A shard may have two owners or none for a
+ *   moment; every user of a group tolerates that, so that the group needs neither a lock nor a leader.
+ * - A member owns nothing until it has read the bucket once: a new process does not own every shard only because it does not
+ *   know the other members yet.
+ * - A member is connected while its heartbeats are stored. It judges the silence of others only right after a stored heartbeat.
+ *   When NATS is down or hangs, every member thus keeps the shards that it owns.
+ * - After a disconnection a member starts again: it creates the bucket if that is lost, stores a heartbeat and reads the other
+ *   members. The members that it knew have their whole expiry time again, because they may reconnect later than this one.
  */
 
 import { UNIT_HASH_LENGTH, unitHash } from '../../domain/shard.ts';
@@ -21,33 +22,33 @@ import { assignShards, type Member } from './deal.ts';
 import { decodeHeartbeat, encodeHeartbeat } from './heartbeat.ts';
 import { HEARTBEAT_MS, Membership } from './membership.ts';
 
-/** What can stand between two dots of a subject. */
+/** A token of a NATS subject. */
 const TOKEN = /^[A-Za-z0-9_-]{1,64}$/;
 
 export interface ShardOptions {
   readonly nats: Nats;
-  /** Those that split the same work, such as `ingest`: letters, digits, `_`, `-`. */
+  /** The name of the group, such as `ingest`: letters, digits, `_`, `-`. */
   readonly group: string;
-  /** Letters of the shards that the group deals, the same in all its members: 1 for 16 shards, 2 for 256. */
+  /** Letters of a shard's name, equal in all members of the group: 1 for 16 shards, 2 for 256. */
   readonly shardLetters: number;
-  /** The prefixes that this process is fixed to (`SHARDS`); undefined: it takes what it is dealt. */
+  /** The prefixes that this process is fixed to (`SHARDS`). Undefined: shards are assigned to it. */
   readonly fixed: readonly string[] | undefined;
-  /** New with every start: letters, digits, `_`, `-`. */
+  /** New at every start: letters, digits, `_`, `-`. */
   readonly memberId: string;
-  /** Milliseconds that only go forward. */
+  /** Milliseconds of a clock that never jumps. */
   readonly monotonic: () => number;
-  /** Waits so long, or until the signal; must not throw. */
+  /** Resolves after `ms` or when the signal aborts; must not throw. */
   readonly pause: (ms: number, until: AbortSignal) => Promise<unknown>;
   readonly log: Log;
-  /** Leaves when it comes. */
+  /** The member leaves the group when it aborts. */
   readonly signal: AbortSignal;
 }
 
-/** Called with all that is owned now, whenever that has changed; must not throw. */
+/** Called with the owned shards whenever they have changed; must not throw. */
 export type ShardWatcher = (owned: readonly string[]) => void;
 
 /**
- * Joins a group. What it owns shows once NATS has told who else is there.
+ * Joins a group. The member owns no shards until it has read the other members from NATS.
  * @throws TypeError when the group or the id cannot stand in a key
  */
 export function joinShards(options: ShardOptions): Shards {
@@ -60,18 +61,18 @@ export class Shards {
   readonly #shards: readonly string[];
   readonly #bucket: MemberBucket;
   readonly #others = new Membership();
-  /** Those that left since the bucket was asked: its answer may be older. */
-  readonly #leftMeanwhile = new Set<string>();
+  /** Members that left while the bucket was being read: the result of the read may still list them. */
+  readonly #leftDuringRead = new Set<string>();
   readonly #watchers = new Set<ShardWatcher>();
   readonly #cleanups: readonly (() => void)[];
   readonly #running: Promise<void>;
   #owned: ReadonlySet<string> = new Set();
   #hasRead = false;
-  #inTouch = false;
-  #waking = new AbortController();
+  #isConnected = false;
+  #wakeUp = new AbortController();
   #isLeaving = false;
   #left: Promise<void> | undefined;
-  readonly #said = { outOfTouch: false, unowned: false, unreadable: false };
+  readonly #logged = { disconnected: false, unowned: false, unreadable: false };
 
   constructor(options: ShardOptions) {
     const { nats, group, memberId, fixed, shardLetters, signal } = options;
@@ -87,10 +88,10 @@ export class Shards {
     this.#cleanups = [
       () => signal.removeEventListener('abort', stop),
       this.#bucket.watch({
-        put: (id, value) => this.#hear(id, value) && this.#deal(),
-        deleted: (id) => this.#hearLeaving(id),
+        put: (id, value) => this.#receiveHeartbeat(id, value) && this.#reassign(),
+        deleted: (id) => this.#removeMember(id),
       }),
-      nats.onConnection(() => this.#waking.abort()),
+      nats.onConnection(() => this.#wakeUp.abort()),
     ];
     this.#running = this.#run();
     if (signal.aborted) stop();
@@ -101,29 +102,29 @@ export class Shards {
     return [...this.#owned];
   }
 
-  /** Whether it owns the shard of a unit. Takes the unit's name or, cheaper, the hash of that. */
+  /** Whether this member owns the shard of a unit, given by its name or, cheaper, by the hash of its name. */
   owns(unitOrHash: string): boolean {
     const hash = unitOrHash.length === UNIT_HASH_LENGTH ? unitOrHash : unitHash(unitOrHash);
     return this.#owned.has(hash.slice(0, this.#options.shardLetters));
   }
 
-  /** Whether it owns this shard. */
+  /** Whether this member owns a shard. */
   ownsShard(shard: string): boolean {
     return this.#owned.has(shard);
   }
 
-  /** All that are there, as far as this member knows, itself first. */
+  /** The members that this one knows, itself first. */
   members(): readonly Member[] {
     return [this.#self, ...this.#others.members];
   }
 
-  /** Returns the way to stop being told. */
+  /** Calls the watcher after each change of the owned shards. @returns how to stop that */
   onChange(watcher: ShardWatcher): () => void {
     this.#watchers.add(watcher);
     return () => this.#watchers.delete(watcher);
   }
 
-  /** Owns nothing from now on, and tells the others, who take over at once. Does not fail: they notice by themselves too. */
+  /** Gives up all shards and deletes the heartbeat, so that others take over at once. When that fails, the heartbeat expires. */
   leave(): Promise<void> {
     this.#left ??= this.#leave();
     return this.#left;
@@ -133,97 +134,104 @@ export class Shards {
     const { memberId, log, group } = this.#options;
     this.#isLeaving = true;
     for (const cleanUp of this.#cleanups) cleanUp();
-    this.#waking.abort();
-    this.#own([]);
-    // A heartbeat that is under way must not come after the last word.
+    this.#wakeUp.abort();
+    this.#setOwned([]);
+    // A heartbeat in flight must not be stored after the deletion.
     await this.#running;
     try {
       await this.#bucket.delete(memberId);
     } catch (error) {
-      log.debug('left without a word', { group, reason: errorMessage(error) });
+      log.debug('A member left its group without deleting its heartbeat, which expires.', {
+        group,
+        reason: errorMessage(error),
+      });
     }
   }
 
   async #run(): Promise<void> {
     const { monotonic, pause, log, group } = this.#options;
     while (!this.#isLeaving) {
-      this.#waking = new AbortController();
-      const { signal } = this.#waking;
+      this.#wakeUp = new AbortController();
+      const { signal } = this.#wakeUp;
       try {
-        await this.#beat();
-        this.#inTouch = !signal.aborted;
-        this.#said.outOfTouch = false;
+        await this.#sendHeartbeat();
+        this.#isConnected = !signal.aborted;
+        this.#logged.disconnected = false;
       } catch (error) {
-        this.#inTouch = false;
-        if (!this.#said.outOfTouch)
-          log.warn('the members of a group are out of touch', { group, reason: errorMessage(error) });
-        this.#said.outOfTouch = true;
+        this.#isConnected = false;
+        if (!this.#logged.disconnected)
+          log.warn('A member cannot store its heartbeat in NATS and keeps the shards that it owns.', {
+            group,
+            reason: errorMessage(error),
+          });
+        this.#logged.disconnected = true;
       }
-      // When somebody's time is up, a heartbeat shows whose silence it was.
-      const untilExpiryMs = this.#inTouch ? Math.ceil(this.#others.nextExpiryMs - monotonic()) : HEARTBEAT_MS;
+      // When a member expires, a stored heartbeat proves that this process was connected all the time.
+      const untilExpiryMs = this.#isConnected ? Math.ceil(this.#others.nextExpiryMs - monotonic()) : HEARTBEAT_MS;
       await pause(Math.max(0, Math.min(HEARTBEAT_MS, untilExpiryMs)), signal);
-      this.#inTouch &&= !signal.aborted;
+      this.#isConnected &&= !signal.aborted;
     }
   }
 
-  async #beat(): Promise<void> {
+  async #sendHeartbeat(): Promise<void> {
     const { monotonic, log, group } = this.#options;
-    if (this.#inTouch) await this.#bucket.put(this.#self.id, encodeHeartbeat(this.#self.fixed));
-    else await this.#getInTouch();
+    if (this.#isConnected) await this.#bucket.put(this.#self.id, encodeHeartbeat(this.#self.fixed));
+    else await this.#reconnect();
     const silent = this.#others.removeExpired(monotonic());
-    if (silent.length > 0) log.info('members fell silent', { group, members: silent });
-    if (silent.length > 0 || !this.#inTouch) this.#deal();
+    if (silent.length > 0) log.info('Members sent no heartbeat and are taken to be gone.', { group, members: silent });
+    if (silent.length > 0 || !this.#isConnected) this.#reassign();
   }
 
-  async #getInTouch(): Promise<void> {
+  async #reconnect(): Promise<void> {
     await this.#bucket.ensure();
     await this.#bucket.put(this.#self.id, encodeHeartbeat(this.#self.fixed));
-    this.#leftMeanwhile.clear();
+    this.#leftDuringRead.clear();
     const entries = await this.#bucket.read();
     this.#others.restartExpiry(this.#options.monotonic());
     for (const { id, value, ageMs } of entries) {
-      if (!this.#leftMeanwhile.has(id)) this.#hear(id, value, ageMs);
+      if (!this.#leftDuringRead.has(id)) this.#receiveHeartbeat(id, value, ageMs);
     }
     this.#hasRead = true;
   }
 
-  /** @returns whether that changed who is there */
-  #hear(id: string, value: string, ageMs = 0): boolean {
+  /** @returns whether the members changed */
+  #receiveHeartbeat(id: string, value: string, ageMs = 0): boolean {
     const { monotonic, memberId, log, group } = this.#options;
     if (id === memberId) return false;
     const heartbeat = decodeHeartbeat(value);
     if (heartbeat !== undefined)
       return this.#others.recordHeartbeat({ id, fixed: heartbeat.fixed }, monotonic() - ageMs);
-    if (!this.#said.unreadable) log.warn('a heartbeat cannot be read', { group, member: id });
-    this.#said.unreadable = true;
+    if (!this.#logged.unreadable)
+      log.warn('A heartbeat in the bucket members is malformed and is ignored.', { group, member: id });
+    this.#logged.unreadable = true;
     return false;
   }
 
-  #hearLeaving(id: string): void {
-    if (!this.#inTouch) this.#leftMeanwhile.add(id);
-    if (this.#others.remove(id)) this.#deal();
+  #removeMember(id: string): void {
+    if (!this.#isConnected) this.#leftDuringRead.add(id);
+    if (this.#others.remove(id)) this.#reassign();
   }
 
-  #deal(): void {
+  #reassign(): void {
     if (!this.#hasRead || this.#isLeaving) return;
     const owners = assignShards(this.#shards, this.members());
-    this.#own(this.#shards.filter((shard) => owners.get(shard) === this.#self.id));
+    this.#setOwned(this.#shards.filter((shard) => owners.get(shard) === this.#self.id));
     const unowned = this.#shards.filter((shard) => !owners.has(shard));
-    if (unowned.length > 0 && !this.#said.unowned) {
+    if (unowned.length > 0 && !this.#logged.unowned) {
       const { log, group } = this.#options;
-      log.warn('nobody works on some shards: all members have SHARDS, and none has these', {
+      log.warn('Some shards have no owner: SHARDS is set in all members, and in none to these.', {
         group,
         shards: unowned.join(),
       });
     }
-    this.#said.unowned = unowned.length > 0;
+    this.#logged.unowned = unowned.length > 0;
   }
 
-  #own(owned: readonly string[]): void {
+  #setOwned(owned: readonly string[]): void {
     if (owned.join() === this.owned().join()) return;
     this.#owned = new Set(owned);
     const { log, group } = this.#options;
-    log.info('shards were dealt', {
+    log.info('The shards of this process changed.', {
       group,
       owned: owned.length,
       of: this.#shards.length,

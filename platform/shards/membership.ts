@@ -1,58 +1,59 @@
 /**
- * Who else is there, from what was heard of them and when. Times are the reader's own monotonic clock: nobody's clock has to
- * agree with anybody else's.
+ * The other members of a group, by their last heartbeat. Times are of the monotonic clock of this process, so that the clocks
+ * of the members need not agree.
  *
- *            heartbeat                  silent for EXPIRY_MS, or it said that it leaves
- *   unknown ───────────────► there ─────────────────────────────────────────────────────► unknown
+ *            heartbeat                  no heartbeat for EXPIRY_MS, or it left
+ *   unknown ───────────────► present ──────────────────────────────────────────► unknown
  *
- * Silence counts only while the reader itself was in touch; after it was not, everybody gets the whole time again.
+ * Silence counts only while this process is connected. After a disconnection, `restartExpiry` gives every member its whole time
+ * again.
  */
 
 import type { Member } from './deal.ts';
 
-/** How often a member says that it is there. */
+/** Interval of a member's heartbeats. */
 export const HEARTBEAT_MS = 1_000;
-/** A member that was silent for so long is gone: three heartbeats. */
+/** A member without a heartbeat for this time is gone: three intervals. */
 export const EXPIRY_MS = 3 * HEARTBEAT_MS;
 
-interface Heard {
+interface LastHeartbeat {
   readonly fixed: Member['fixed'];
   readonly atMs: number;
 }
 
 export class Membership {
-  readonly #heard = new Map<string, Heard>();
+  readonly #heartbeats = new Map<string, LastHeartbeat>();
 
-  /** @returns whether that changed who is there, or what it is fixed to */
+  /** @returns whether the member is new or is fixed to other prefixes than before */
   recordHeartbeat({ id, fixed }: Member, atMs: number): boolean {
-    const known = this.#heard.get(id);
-    this.#heard.set(id, { fixed, atMs: Math.max(atMs, known?.atMs ?? atMs) });
+    const known = this.#heartbeats.get(id);
+    this.#heartbeats.set(id, { fixed, atMs: Math.max(atMs, known?.atMs ?? atMs) });
     return known === undefined || known.fixed?.join() !== fixed?.join();
   }
 
-  /** @returns whether it was there */
+  /** @returns whether the member was present */
   remove(id: string): boolean {
-    return this.#heard.delete(id);
+    return this.#heartbeats.delete(id);
   }
 
-  /** Begins everybody's time anew: the silence was the reader's. */
+  /** Restarts the expiry of every member, after this process was disconnected. */
   restartExpiry(nowMs: number): void {
-    for (const [id, { fixed }] of this.#heard) this.#heard.set(id, { fixed, atMs: nowMs });
+    for (const [id, { fixed }] of this.#heartbeats) this.#heartbeats.set(id, { fixed, atMs: nowMs });
   }
 
-  /** Drops those whose time is up. @returns their ids */
+  /** Removes the members that have expired. @returns their ids */
   removeExpired(nowMs: number): readonly string[] {
-    const gone = [...this.#heard].filter(([, { atMs }]) => nowMs - atMs >= EXPIRY_MS).map(([id]) => id);
-    for (const id of gone) this.#heard.delete(id);
+    const gone = [...this.#heartbeats].filter(([, { atMs }]) => nowMs - atMs >= EXPIRY_MS).map(([id]) => id);
+    for (const id of gone) this.#heartbeats.delete(id);
     return gone;
   }
 
-  /** When the time of the first is up. Infinity when nobody is there. */
+  /** When the next member expires. Infinity without other members. */
   get nextExpiryMs(): number {
-    return Math.min(...[...this.#heard.values()].map(({ atMs }) => atMs + EXPIRY_MS));
+    return Math.min(...[...this.#heartbeats.values()].map(({ atMs }) => atMs + EXPIRY_MS));
   }
 
   get members(): readonly Member[] {
-    return [...this.#heard].map(([id, { fixed }]) => ({ id, fixed }));
+    return [...this.#heartbeats].map(([id, { fixed }]) => ({ id, fixed }));
   }
 }

@@ -7,6 +7,7 @@ const FAMILIES = {
     type: 'counter',
     help: 'Answered requests by the status of the answer',
     label: 'status',
+    labelValues: ['200', '201', '202', '400', '401', '403', '404', '409', '422', '500', '503'],
   },
 } as const;
 

@@ -32,6 +32,16 @@ test('every answer has what the source says at that moment', async () => {
   expect([...second.keys()].filter((key) => key.startsWith('lockfleet_parcels_total'))).toHaveLength(1);
 });
 
+test('a counter exists at 0 for each known value of its label before the first occurrence', async () => {
+  const metrics = new Metrics(quietLog);
+  const errors_total = { type: 'counter', help: 'Errors', label: 'status', labelValues: ['500', '503'] } as const;
+  const read = () => ({ errors_total: { 503: 2 } });
+  metrics.add({ name: 'api', families: { errors_total }, read });
+  const values = valuesOf(await metrics.text());
+  expect(values.get('lockfleet_errors_total{status="500"}')).toBe(0);
+  expect(values.get('lockfleet_errors_total{status="503"}')).toBe(2);
+});
+
 test('a source that fails, or never answers, has no values; the others and the process have theirs', async () => {
   const metrics = new Metrics(quietLog);
   let isBroken = true;
