@@ -1,4 +1,4 @@
-/** The settings of every process: read once from the environment, checked together, listed in one message when wrong. */
+/** The settings of every process. They are read once from the environment and validated together: one error lists all faults. */
 
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
@@ -17,10 +17,10 @@ export interface Config {
   readonly http: { readonly host: string; readonly port: number; readonly checkAnswers: boolean };
   /** Absolute path: embedded services, keys, simulator state. */
   readonly dataDir: string;
-  /** Undefined: the embedded one. `creds` is the path of a creds file. */
+  /** Undefined URL: the embedded NATS. `credsFile` is the path of a creds file. */
   readonly nats: { readonly url: string | undefined; readonly credsFile: string | undefined };
   readonly databaseUrl: string | undefined;
-  /** Undefined: the secret that was generated into `dataDir`. */
+  /** Undefined: the secret that the platform generated in `dataDir`. */
   readonly auth: { readonly jwtSecret: string | undefined; readonly jwksUrl: string | undefined };
   readonly pinger: {
     readonly intervalMs: number;
@@ -30,14 +30,14 @@ export interface Config {
     /** Whether connections of the HTTP probe are kept for the next ping. */
     readonly httpKeepAlive: boolean;
   };
-  /** Ranges of addresses at which units are not asked. */
+  /** Address ranges to which the platform sends no requests (`PING_DENY`). */
   readonly deniedAddresses: readonly string[];
-  /** The hash prefixes that this process is fixed to. Undefined: shards are dealt. */
+  /** The hash prefixes that this process is fixed to. Undefined: shards are assigned to it. */
   readonly shards: readonly string[] | undefined;
-  /** How often units of `delivery: "fetch"` are asked for their log. */
+  /** Interval at which the server fetches the log of units with `delivery: "fetch"`. */
   readonly fetchIntervalMs: number;
   readonly holdTtlS: number;
-  /** Waits between pushes of a configuration that fail; the last repeats. */
+  /** Pauses between attempts to push a configuration; the last one repeats. */
   readonly configRetryScheduleS: readonly number[];
   readonly sim: {
     readonly units: number;
@@ -50,11 +50,11 @@ export interface Config {
   readonly roles: ReadonlySet<Role>;
   /** The format of log lines. Undefined: `pretty` on a terminal, `json` elsewhere. */
   readonly logFormat: LogFormat | undefined;
-  /** Where this process can be asked for its metrics, on the host of the API. Undefined: nowhere. */
+  /** The port of the metrics of this process, on the host of the API. Undefined: it serves no metrics. */
   readonly metricsPort: number | undefined;
 }
 
-/** Settings that do not hold; `mistakes` has a line for each. */
+/** Settings that cannot be used; `mistakes` has a line for each. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
   readonly mistakes: readonly string[];
@@ -120,7 +120,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
 }
 
 /**
- * Where NATS and Postgres are, for a process that does not bring its own.
+ * The URLs of NATS and Postgres, for a process that does not start them itself.
  * @throws ConfigError when one is missing
  */
 export function requireServices(config: Config): { readonly natsUrl: string; readonly databaseUrl: string } {
@@ -133,7 +133,7 @@ export function requireServices(config: Config): { readonly natsUrl: string; rea
 }
 
 const MIN_JWT_SECRET_LENGTH = 32;
-/** Processes that are started together count up from it. */
+/** `./run start` counts up from METRICS_PORT, a port for each process. */
 const MAX_METRICS_PORT = 65_500;
 
 function isRole(text: string): text is Role {

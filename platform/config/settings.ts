@@ -1,4 +1,4 @@
-/** Reads settings of every kind from texts, and notes each that cannot be used. */
+/** Parses settings from the environment and collects a message for each setting that cannot be used. */
 
 import { parseShardPrefixes } from '../../domain/shard-prefixes.ts';
 import { isRange } from '../network/address-resolver.ts';
@@ -7,7 +7,7 @@ const MAX_SCHEDULE_LENGTH = 20;
 const MAX_WAIT_S = 86_400;
 
 export class Settings {
-  /** A line for each setting that cannot be used; its default takes its place. */
+  /** A line for each setting that cannot be used. The default value replaces it. */
   readonly mistakes: string[] = [];
   readonly #env: Readonly<Record<string, string | undefined>>;
 
@@ -15,7 +15,7 @@ export class Settings {
     this.#env = env;
   }
 
-  /** Empty is the same as not set. */
+  /** The text of a setting; an empty text counts as not set. */
   text(name: string): string | undefined {
     const raw = this.#env[name];
     return raw === '' ? undefined : raw;
@@ -30,7 +30,7 @@ export class Settings {
     return fallback;
   }
 
-  /** Undefined where it is not set. */
+  /** @returns undefined where it is not set */
   optionalInteger(name: string, minimum: number, maximum: number): number | undefined {
     return this.text(name) === undefined ? undefined : this.integer(name, minimum, minimum, maximum);
   }

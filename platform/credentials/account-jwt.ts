@@ -1,29 +1,29 @@
 /**
- * The JWT of a NATS account, read and signed anew. nats-server keeps of two JWTs of an account the one that was issued
- * later, to the second, and of two of the same second the one that came last: whoever changes one issues it later than
- * the one that it was made from.
+ * Reads and signs the JWT of a NATS account. Of two JWTs of an account, nats-server keeps the one that was issued later, to the
+ * second; of two issued in one second, it keeps the one that it received last. A changed JWT is therefore issued at least a
+ * second later than the JWT that it replaces.
  */
 
 import { createHash } from 'node:crypto';
 import type { Account, ClaimsData, KeyPair } from '@nats-io/jwt';
 
 export type AccountClaims = ClaimsData<Account>;
-/** NATS users by public key, each with the time (seconds since 1970) up to which what was issued to it does not count. */
+/** Revoked NATS users by public key, each with a time in seconds since 1970: credentials issued until then are invalid. */
 export type Revocations = Readonly<Record<string, number>>;
 
 const HEADER = encode({ typ: 'JWT', alg: 'ed25519-nkey' });
 
-/** What a JWT says; who signed it is not checked. @throws TypeError when it is none */
+/** The claims of a JWT, without verifying its signature. @throws TypeError when the text is not a JWT */
 export function readAccountJwt(jwt: string): AccountClaims {
   const payload = jwt.split('.')[1];
-  if (payload === undefined) throw new TypeError('the text is no JWT');
+  if (payload === undefined) throw new TypeError('The text is not a JWT.');
   return JSON.parse(Buffer.from(payload, 'base64url').toString('utf8')) as AccountClaims;
 }
 
 /** Signs claims of an account as issued at `issuedAtS`, seconds since 1970. */
 export function signAccountJwt(claims: AccountClaims, operator: KeyPair, issuedAtS: number): string {
   const issued = { ...claims, iss: operator.getPublicKey(), iat: issuedAtS, jti: '' };
-  // The server takes a JWT with an id that it has for the one that it has.
+  // The server ignores a JWT whose id it has stored already.
   const jti = createHash('sha256').update(JSON.stringify(issued)).digest('base64url');
   const signed = `${HEADER}.${encode({ ...issued, jti })}`;
   return `${signed}.${Buffer.from(operator.sign(Buffer.from(signed))).toString('base64url')}`;
@@ -33,14 +33,14 @@ export function revocationsIn(claims: AccountClaims): Revocations {
   return claims.nats.revocations ?? {};
 }
 
-/** A JWT with more revocations than the one that `claims` are of, to take its place. */
+/** A JWT that replaces the one with these claims and has further revocations. */
 export function withRevocations(claims: AccountClaims, added: Revocations, operator: KeyPair, nowMs: number): string {
   const revocations = { ...revocationsIn(claims), ...added };
   return signAccountJwt({ ...claims, nats: { ...claims.nats, revocations } }, operator, laterThan(claims, nowMs));
 }
 
 /**
- * A JWT with the settings of `fresh` that takes the place of `stored` and keeps its revocations: those are the only part of
+ * A JWT that replaces `stored`, with the settings of `fresh` and the revocations of `stored`: revocations are the only part of
  * an account that is not a setting.
  */
 export function replacing(stored: AccountClaims, fresh: AccountClaims, operator: KeyPair): string {

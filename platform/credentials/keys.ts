@@ -1,6 +1,6 @@
 /**
- * The platform's own keys. They live in `DATA_DIR/keys`, readable by the owner only, and are made on the first start.
- * Nothing secret is stored per unit: what a unit holds is derived or signed from these.
+ * The platform's own keys, in `DATA_DIR/keys`: generated at the first start and readable by their owner only. The platform stores
+ * no secret of a unit, because it derives or signs every secret of a unit from these keys.
  */
 
 import { hkdfSync, randomBytes } from 'node:crypto';
@@ -26,14 +26,14 @@ export interface PlatformKeys {
     readonly platform: string;
     readonly units: string;
   };
-  /** What unit keys and access codes are derived from. */
+  /** The key from which unit keys and access codes are derived. */
   readonly fleetKey: Uint8Array;
   /** Private Ed25519 key that signs commands and offline tokens. */
   readonly signingKey: JWK;
   readonly jwtSecret: string;
 }
 
-/** Loads the keys, making those that are missing. Safe when several processes do it at once. */
+/** Loads the keys and generates missing ones. Safe when several processes start concurrently. */
 export async function loadKeys(dataDir: string): Promise<PlatformKeys> {
   const folder = join(dataDir, KEYS_FOLDER);
   mkdirSync(folder, { recursive: true, mode: 0o700 });

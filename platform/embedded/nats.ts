@@ -6,39 +6,39 @@ import { ChildGaveUpError, type SupervisedChild, startUnlessAborted, superviseCh
 import { keepStagingInMemory } from './nats-staging.ts';
 
 export interface EmbeddedNatsOptions {
-  /** Streams, configuration and process id live here; what is there is resumed. */
+  /** Folder of the streams, the configuration and the process id. Existing streams are resumed. */
   readonly dataDir: string;
   /** A nats-server, see `ensureNatsServer`. */
   readonly binary: string;
-  /** The text of nats-server's configuration file. Address, port and JetStream's folder are set beside it. */
+  /** The text of the configuration file of nats-server. Address, port and the folder of JetStream are set by flags. */
   readonly config: string;
-  /** A loopback port, or 0 for a free one. It stays the same when the server is started again after a crash. */
+  /** A loopback port, or 0 for a free one. The server keeps the port after a crash. */
   readonly port: number;
   readonly log: LineSink;
   /** Called when the server has crashed too often to be started again. @default logs it */
   readonly onGiveUp?: (error: ChildGaveUpError) => void;
-  /** Ends the start; what was started is stopped, and the start throws the signal's reason. */
+  /** Aborts the start: a server that was started is stopped, and `startEmbeddedNats` throws the signal's reason. */
   readonly signal?: AbortSignal;
 }
 
 export interface EmbeddedNats {
   readonly url: string;
-  /** The id of the process that runs now; undefined between two. */
+  /** The process id of the server; undefined while it is being restarted. */
   readonly pid: number | undefined;
   stop(bounds?: Parameters<SupervisedChild['stop']>[0]): Promise<void>;
 }
 
 const MAX_PORT_ATTEMPTS = 5;
-/** A large store is checked at start. */
+/** The server checks its store before it is ready, which takes long for a large one. */
 const READY_TIMEOUT_MS = 300_000;
 const STOP_GRACE_MS = 5_000;
 const PORT_TAKEN = /address already in use/;
 
 /**
- * Starts nats-server with JetStream on loopback and starts it again when it crashes. One that an earlier start left
- * behind on the same folder is stopped first.
- * @returns once it accepts connections.
- * @throws ChildGaveUpError when it does not start, with its last words.
+ * Starts nats-server with JetStream on loopback and restarts it when it crashes. A server that an earlier start left running on
+ * the folder is stopped first.
+ * @returns once the server accepts connections
+ * @throws ChildGaveUpError with the last log lines of the server when it does not start
  */
 export async function startEmbeddedNats(options: EmbeddedNatsOptions): Promise<EmbeddedNats> {
   const dataDir = resolve(options.dataDir);

@@ -1,6 +1,6 @@
 /**
- * JetStream requests that the `nats` package has no API for: atomic batches, direct batch reads, and stream settings that
- * are newer than it. They are headers and JSON on documented subjects (ADR-31, ADR-50).
+ * JetStream requests for which the `nats` package has no API: atomic batches, direct batch reads, and stream settings that are
+ * newer than the package. They are headers and JSON on documented subjects (ADR-31 and ADR-50 of NATS).
  */
 
 import { createInbox, type Msg } from 'nats';
@@ -10,14 +10,14 @@ import { NatsUnavailableError } from './connection.ts';
 import { STREAMS, type StreamName } from './streams.ts';
 
 const API_TIMEOUT_MS = 5_000;
-/** A direct read takes milliseconds; a server that stands still should be known soon. */
+/** A direct read takes milliseconds: a read that takes longer than this means that the server hangs. */
 const DIRECT_READ_TIMEOUT_MS = 2_000;
 const STREAM_EXISTS = 10058;
 
-/** Most messages in one atomic batch that the server takes. */
+/** Most messages of one atomic batch that the server accepts. */
 export const MAX_ATOMIC_MESSAGES = 1_000;
 
-/** The server refused. `code` is its error code; what each means stands where it is handled. */
+/** The server refused a request. `code` is the error code of the server. Terminal unless the caller knows the code. */
 export class JetStreamError extends Error {
   override readonly name = 'JetStreamError';
   readonly code: number;
@@ -45,7 +45,7 @@ interface ApiAnswer {
   readonly duplicate?: boolean;
 }
 
-/** Creates the streams that do not exist, and brings those that do to their present settings. */
+/** Creates missing streams and updates the settings of existing ones. */
 export async function ensureStreams(nats: Nats, replicas = 1): Promise<void> {
   for (const name of Object.keys(STREAMS) as StreamName[]) {
     if (await createStream(nats, name, replicas)) continue;
@@ -54,7 +54,7 @@ export async function ensureStreams(nats: Nats, replicas = 1): Promise<void> {
 }
 
 /**
- * Creates a stream where there is none.
+ * Creates a stream unless it exists.
  * @returns false when it exists with other settings, which it keeps. @throws JetStreamError, NatsUnavailableError
  */
 export async function createStream(nats: Nats, name: StreamName, replicas = 1): Promise<boolean> {
@@ -71,7 +71,7 @@ function streamConfig(name: StreamName, replicas: number) {
   return { name, num_replicas: replicas, ...STREAMS[name] };
 }
 
-/** A call of the JetStream API. @throws JetStreamError, NatsUnavailableError */
+/** Sends a request to the JetStream API. @throws JetStreamError, NatsUnavailableError */
 export async function api<T = unknown>(nats: Nats, subject: string, body?: unknown): Promise<T> {
   const payload = body === undefined ? '' : JSON.stringify(body);
   const answer = await nats.request(`$JS.API.${subject}`, payload, { timeoutMs: API_TIMEOUT_MS });
@@ -85,8 +85,9 @@ export async function publishStored(nats: Nats, message: OutgoingMessage, timeou
 }
 
 /**
- * Publishes messages as one atomic batch, all stored in one go or none. A subject may stand in it once.
- * Gives the sequence of the first; the others follow it without gaps. @throws JetStreamError, NatsUnavailableError
+ * Publishes messages as one atomic batch: all of them are stored, or none. A subject may occur once in it.
+ * @returns the sequence of the first message; the others follow it without gaps
+ * @throws JetStreamError, NatsUnavailableError
  */
 export async function publishAtomically(
   nats: Nats,

@@ -1,4 +1,4 @@
-/** What an error says, or the text of whatever else was thrown. */
+/** The message of an error; a thrown value that is not an error is converted to text. */
 export function errorMessage(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

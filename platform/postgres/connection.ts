@@ -1,43 +1,43 @@
 /**
- * The only door to the package `postgres`: queries on a pool of connections, and transactions.
+ * Queries and transactions on a pool of Postgres connections. Only this file imports the package `postgres`.
  *
- * How it works. A client of that package reconnects by itself, and that is what has to be kept from it: queries that wait in
- * it, or follow in a transaction whose connection broke, may be lost, or run outside of their transaction on the connection
- * that takes its place. So every connection here is a client of its own that has one query at a time and none waiting, and
- * is thrown away when it breaks. The pool and the queue for it are ours.
+ * How it works. A client of that package reconnects by itself, and must not be allowed to: it may lose the queries that wait in
+ * it, and run the later queries of a transaction whose connection broke outside of that transaction, on the new connection.
+ * Each connection of this pool is therefore a client of its own, which runs one query at a time, queues none, and is discarded
+ * when its connection breaks. The pool and its queue are in this file.
  *
- * What holds. A transaction is applied whole or not at all, whatever breaks when. Whatever may work later comes out as
- * `PostgresUnavailableError`. The next query after a failure opens a new connection: recovery needs no restart.
+ * Invariants. A transaction is applied as a whole or not at all, whenever the connection breaks. A retryable failure is a
+ * `PostgresUnavailableError`. The next query after a failure opens a new connection, so that recovery needs no restart.
  */
 
 import postgres from 'postgres';
 import { retryableReason } from './errors.ts';
 
-/** Connections of a pool unless it is told otherwise. */
+/** Connections of a pool, unless its options say otherwise. */
 const DEFAULT_POOL_CONNECTIONS = 10;
 const CONNECT_TIMEOUT_S = 5;
-/** A transaction of a process that stands still gives up its locks after this. */
+/** Postgres ends a transaction of a hung process after this time, and releases its locks. */
 const IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000;
-/** How long the pool may finish what it does when it is closed. */
+/** How long running queries may take to finish when the pool is closed. */
 const CLOSE_GRACE_S = 5;
-/** Queries and transactions that wait for a connection; a further one is refused. */
+/** Queries and transactions that may wait for a connection. Further ones are refused: load shedding. */
 const MAX_WAITING = 10_000;
 
 const BOOLEAN_ARRAY_OID = 1000;
 const JSON_OID = 114;
 
-/** Postgres cannot be reached, or cannot do it now. Retryable; whether a write was done is not known. */
+/** Postgres cannot be reached, or cannot run the query now. Retryable; it is not known whether a write was done. */
 export class PostgresUnavailableError extends Error {
   override readonly name: string = 'PostgresUnavailableError';
 }
 
 export interface PostgresOptions {
   readonly url: string;
-  /** What the connections are called in `pg_stat_activity`. */
+  /** The name of the connections in `pg_stat_activity`. */
   readonly applicationName: string;
   /** @default 10 */
   readonly maxConnections?: number;
-  /** Longest time that one query may take. @default 0: no limit */
+  /** Longest time of one query. @default 0: no limit */
   readonly statementTimeoutMs?: number;
   /** Further settings of each session, by the names that Postgres has for them. */
   readonly settings?: Readonly<Record<string, string>>;
@@ -55,7 +55,7 @@ export type SqlValue =
   | postgres.Helper<string>
   | postgres.Parameter<unknown>;
 
-/** A piece of SQL with its values, to stand in a query. */
+/** A piece of SQL with its values, for use in a query. */
 export type Fragment = postgres.Fragment;
 
 /** The rows, and how many were returned or changed. */
@@ -63,16 +63,17 @@ export type Result<Rows extends readonly object[]> = Rows & { readonly count: nu
 
 /**
  * Queries as tagged templates: `` sql<Row[]>`select … where id = ${id}` ``. `sql(name)` is an identifier, `sql.part` makes a
- * piece of a query. Rows travel as columns: `unnest(${texts}::text[], ${flags}::boolean[])`; JSON as text that is cast where
- * it is used. Arrays are not read: `to_json` makes one readable.
+ * piece of a query. Rows are passed as columns: `unnest(${texts}::text[], ${flags}::boolean[])`, and JSON as text that the query
+ * casts. A query that returns an array converts it with `to_json`.
  *
- * bigint and count come back as numbers, times as Date. What fails is `PostgresUnavailableError`, or Postgres' own error.
+ * `bigint` and `count` are returned as numbers, times as Date.
+ * @throws PostgresUnavailableError when the query may succeed later, otherwise the error of Postgres
  */
 export interface Sql extends Callable {
   part(template: TemplateStringsArray, ...values: readonly SqlValue[]): Fragment;
-  /** A value as the JSON that it is, for one `json` or `jsonb`. */
+  /** A value as a parameter of type `json` or `jsonb`. */
   json(value: unknown): postgres.Parameter<unknown>;
-  /** Runs a text with several statements, without values. */
+  /** Runs a text of several statements without parameters. */
   script(text: string): Promise<void>;
 }
 
@@ -86,50 +87,50 @@ interface Callable {
 
 /** Queries inside a transaction. */
 export interface Tx extends Sql {
-  /** Runs a part that may fail without taking the transaction with it. */
+  /** Runs a part of the transaction that is rolled back alone when it throws. */
   savepoint<T>(part: () => Promise<T>): Promise<T>;
 }
 
 type Client = postgres.Sql<{ bigint: number; text: string }>;
 
-/** One connection, or one to be. */
+/** A connection that is open or being opened. */
 interface Connection {
   readonly client: Client;
-  /** It broke or could not be opened, and is not used again. */
+  /** Whether the connection broke or could not be opened. A lost connection is not used again. */
   lost: boolean;
 }
 
 type Turn = PromiseWithResolvers<Connection>;
 
 export class Postgres {
-  /** Each query on any connection of the pool. */
+  /** Runs each query on any connection of the pool, in a transaction of its own. */
   readonly sql: Sql;
   readonly #options: PostgresOptions;
   readonly #maxConnections: number;
   readonly #all = new Set<Connection>();
-  /** Connections that nobody uses, the one used last at the end. */
+  /** Connections without a query, the most recently used one last. */
   readonly #idle: Connection[] = [];
   readonly #waiting: Turn[] = [];
   /** Makes fragments and identifiers; it never connects. */
-  readonly #scribe: Client;
+  readonly #templates: Client;
   #closed = false;
 
-  /** Connects when the first query needs it. */
+  /** The pool opens a connection when a query needs one. */
   constructor(options: PostgresOptions) {
     this.#options = options;
     this.#maxConnections = options.maxConnections ?? DEFAULT_POOL_CONNECTIONS;
-    this.#scribe = this.#newClient(() => undefined);
-    this.sql = tagged(this.#scribe, (query) => this.#withConnection((connection) => answer(connection, query)));
+    this.#templates = this.#newClient(() => undefined);
+    this.sql = tagged(this.#templates, (query) => this.#withConnection((connection) => answer(connection, query)));
   }
 
   /**
-   * Runs a transaction (read committed): commits when `work` is done, rolls back when it throws.
+   * Runs a transaction (read committed): commits when `work` resolves, rolls back when it throws.
    *
-   * @throws PostgresUnavailableError, and then it may be committed or not; whatever `work` throws
+   * @throws PostgresUnavailableError, when it is not known whether the transaction is committed; the error that `work` throws
    */
   transaction<T>(work: (tx: Tx) => Promise<T>): Promise<T> {
     return this.#withConnection(async (connection) => {
-      const tx = transactional(this.#scribe, connection);
+      const tx = transactional(this.#templates, connection);
       try {
         await tx`begin`;
         const result = await work(tx);
@@ -142,10 +143,11 @@ export class Postgres {
     });
   }
 
-  /** Ends what still runs when the grace is over. */
+  /** Closes the pool. Queries that still run after `graceS` seconds are cut off. */
   async close(graceS = CLOSE_GRACE_S): Promise<void> {
     this.#closed = true;
-    for (const turn of this.#waiting.splice(0)) turn.reject(new PostgresUnavailableError('the pool was closed'));
+    for (const turn of this.#waiting.splice(0))
+      turn.reject(new PostgresUnavailableError('The pool of Postgres connections is closed.'));
     await Promise.all([...this.#all].map(({ client }) => client.end({ timeout: graceS })));
   }
 
@@ -159,11 +161,14 @@ export class Postgres {
   }
 
   async #acquire(): Promise<Connection> {
-    if (this.#closed) throw new PostgresUnavailableError('the pool was closed');
+    if (this.#closed) throw new PostgresUnavailableError('The pool of Postgres connections is closed.');
     const idle = this.#idle.pop();
     if (idle !== undefined) return idle;
     if (this.#all.size < this.#maxConnections) return this.#open();
-    if (this.#waiting.length >= MAX_WAITING) throw new PostgresUnavailableError('too many queries wait for Postgres');
+    if (this.#waiting.length >= MAX_WAITING)
+      throw new PostgresUnavailableError(
+        `${MAX_WAITING} queries wait for a Postgres connection already. Nothing was done; retry later.`,
+      );
     const turn: Turn = Promise.withResolvers();
     this.#waiting.push(turn);
     return turn.promise;
@@ -206,7 +211,7 @@ export class Postgres {
       onnotice: () => undefined,
       onclose: onClose,
       types: { bigint: BIGINT, text: TEXT, ...ARRAYS },
-      // The package would ask every new connection for the types of arrays, and crash the process when that fails.
+      // Otherwise the package queries the types of arrays on every new connection, and crashes the process when that fails.
       fetch_types: false,
       connection: {
         ...settings,

@@ -1,19 +1,19 @@
-/** What Postgres and its client say when a query failed for a reason that may pass by itself. */
+/** Which errors of Postgres and its client are retryable. */
 
-/** Codes after which the same query may work later: those of the client and the system, then SQLSTATE. */
+/** Reasons by error code: codes of the client and the operating system first, then SQLSTATE. Every other code is terminal. */
 const RETRYABLE_ERROR_CODES: Readonly<Record<string, string>> = {
   // The connection.
   CONNECTION_CLOSED: 'the server closed the connection',
   CONNECTION_ENDED: 'the client was being closed',
   CONNECTION_DESTROYED: 'the client was closed in the middle of a query',
   CONNECT_TIMEOUT: 'the server did not answer in time',
-  ECONNREFUSED: 'nothing listens there',
+  ECONNREFUSED: 'no server listens at the address',
   ECONNRESET: 'the connection broke',
   EPIPE: 'the connection broke while writing',
   ETIMEDOUT: 'the network did not answer',
-  EHOSTUNREACH: 'there is no way to the host',
-  ENETUNREACH: 'there is no way to the network',
-  ENOTFOUND: 'the name of the host is not known, for now',
+  EHOSTUNREACH: 'there is no route to the host',
+  ENETUNREACH: 'there is no route to the network',
+  ENOTFOUND: 'the host name is not known',
   EAI_AGAIN: 'the name service did not answer',
   '08000': 'connection exception',
   '08001': 'the client could not connect',
@@ -33,19 +33,19 @@ const RETRYABLE_ERROR_CODES: Readonly<Record<string, string>> = {
   // Two transactions that stood in each other's way, and limits of time.
   '40001': 'it could not be ordered among other transactions',
   '40P01': 'deadlock',
-  '55P03': 'a lock was not to be had',
-  '57014': 'it took too long',
+  '55P03': 'a lock was not available',
+  '57014': 'the query was cancelled: it took too long',
   '25P03': 'the transaction was idle for too long',
 };
 
-/** Why a query that failed may work later, in words; `undefined` when it would fail again. */
+/** The reason of a retryable error in words; undefined when the error is terminal. */
 export function retryableReason(error: unknown): string | undefined {
   const code = codeOf(error);
   const reason = code === undefined ? undefined : RETRYABLE_ERROR_CODES[code];
   return reason === undefined ? undefined : `${reason} (${code})`;
 }
 
-/** SQLSTATE, or the code of the client or the system. */
+/** The SQLSTATE of an error, or the code of the client or the operating system. */
 export function codeOf(error: unknown): string | undefined {
   if (!(error instanceof Error) || !('code' in error)) return undefined;
   return typeof error.code === 'string' ? error.code : undefined;

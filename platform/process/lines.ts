@@ -1,7 +1,7 @@
 /** Receives one line of text, without its line end. */
 export type LineSink = (line: string) => void;
 
-/** A line without an end must not fill the memory: what is longer is cut into pieces of this length. */
+/** A longer line is cut into pieces of this length, so that a line without end does not fill the memory. */
 export const MAX_LINE_CHARS = 16_384;
 
 /**

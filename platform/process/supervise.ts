@@ -43,11 +43,11 @@ export interface SupervisedChild {
   stop(bounds?: Partial<StopBounds>): Promise<void>;
 }
 
-/** A child that has lived so long starts a new count of crashes. */
+/** A child that has run for this time is stable: its count of crashes restarts at 0. */
 export const STABLE_AFTER_MS = 10_000;
 export const MAX_CRASHES_IN_A_ROW = 8;
 const DEFAULT_STOP: StopBounds = { signal: 'SIGTERM', graceMs: 5_000 };
-/** A start that is broken off has nothing to lose. */
+/** An aborted start has no data to save, so that its processes get a short grace. */
 const ABORTED_START_STOP = { graceMs: 2_000 };
 
 export class ChildGaveUpError extends Error {
@@ -56,7 +56,7 @@ export class ChildGaveUpError extends Error {
     crashes: number,
     readonly exit: ExitReport,
   ) {
-    const words = exit.lastLines.length === 0 ? '' : `; its last words:\n  ${exit.lastLines.join('\n  ')}`;
+    const words = exit.lastLines.length === 0 ? '' : `; its last lines:\n  ${exit.lastLines.join('\n  ')}`;
     super(`${childName} ${exit.how}${crashes > 1 ? `, ${crashes} times in a row` : ''}${words}`);
     this.name = 'ChildGaveUpError';
   }

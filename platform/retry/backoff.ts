@@ -4,15 +4,15 @@ export interface BackoffBounds {
   readonly maxMs: number;
 }
 
-/** A crashed child comes back at once for an eye, and a child that always crashes costs nothing. */
+/** Backoff of a supervisor: a crashed child is restarted within 100 ms, and a child that keeps crashing every 10 s. */
 export const RESTART_BACKOFF: BackoffBounds = { firstMs: 100, maxMs: 10_000 };
 
 /**
- * How long to wait before the next start.
- * @param crashesInARow how often it has crashed without having been stable in between, from 1.
- * @returns `firstMs`, doubled with every further crash, at most `maxMs`.
+ * The pause after a failure, by exponential backoff.
+ * @param failuresInARow number of failures since the last success, from 1
+ * @returns `firstMs`, doubled with every further failure, at most `maxMs`
  */
-export function backoffMs(crashesInARow: number, bounds: BackoffBounds): number {
-  const doublings = Math.max(0, Math.floor(crashesInARow) - 1);
+export function backoffMs(failuresInARow: number, bounds: BackoffBounds): number {
+  const doublings = Math.max(0, Math.floor(failuresInARow) - 1);
   return Math.min(bounds.maxMs, bounds.firstMs * 2 ** doublings);
 }
