@@ -7,12 +7,21 @@ import { api } from '../../platform/nats/jetstream.ts';
 import { atTheEnd, temporaryFolder } from '../support/cleanup.ts';
 import { eventually } from '../support/eventually.ts';
 import type { Platform } from '../support/platform.ts';
+import { registrationBody } from '../support/registration.ts';
 import type { PushFindings, PushTask } from './push.ts';
 import type { UnitIdentity } from './unit-connection.ts';
 import { LOCKERS } from './unit-log.ts';
 
 const PROJECTIONS_TIMEOUT_MS = 120_000;
 const INBOX_INTERVAL_MS = 50;
+
+/** The platform learns that these units are online by their heartbeats: nothing listens at their address. */
+const REGISTRATION = {
+  address: '127.0.0.1:9',
+  probe: 'nats',
+  commandChannel: 'nats',
+  lockers: LOCKERS.map((id) => ({ id, size: 'M' as const })),
+} as const;
 
 /** Registers units over REST, and gives what each needs to connect. */
 export async function importUnits(platform: Platform, names: readonly string[]): Promise<UnitIdentity[]> {
@@ -23,7 +32,7 @@ export async function importUnits(platform: Platform, names: readonly string[]):
   const response = await fetch(`${platform.api}/v1/units/import`, {
     method: 'POST',
     headers: { authorization, 'content-type': 'application/x-ndjson' },
-    body: names.map((name) => `${JSON.stringify(registration(name))}\n`).join(''),
+    body: names.map((name) => `${JSON.stringify(registrationBody(name, REGISTRATION))}\n`).join(''),
   });
   const lines = (await response.text()).split('\n').filter((line) => line !== '');
   const units = lines.map((line) => {
@@ -33,20 +42,6 @@ export async function importUnits(platform: Platform, names: readonly string[]):
   });
   if (units.length !== names.length) throw new Error(`${units.length} of ${names.length} units were registered`);
   return units;
-}
-
-/** They show themselves by heartbeats: nothing listens at their address. */
-function registration(name: string) {
-  return {
-    name,
-    address: '127.0.0.1:9',
-    probe: 'nats',
-    delivery: 'push',
-    commandChannel: 'nats',
-    location: { lat: 54, lon: 18 },
-    timeZone: 'Europe/Warsaw',
-    lockers: LOCKERS.map((id) => ({ id, size: 'M' })),
-  };
 }
 
 /** Waits until the read models have everything that stands in `EVENTS` now. */

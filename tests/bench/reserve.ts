@@ -9,11 +9,13 @@ import { startEmbeddedPostgres } from '../../platform/embedded/postgres.ts';
 import { atTheEnd, temporaryFolder } from '../support/cleanup.ts';
 import { eventually } from '../support/eventually.ts';
 import { startPlatform } from '../support/platform.ts';
+import { registrationBody } from '../support/registration.ts';
 import type { LoadFindings, LoadTask } from './load.ts';
 import type { BenchReport, Figure } from './report.ts';
 
 const UNITS = 4_000;
 const LOCKERS = ['A', 'B', 'C', 'D', 'E', 'F', 'G', 'H'];
+const REGISTRATION = { address: '127.0.0.1:9', lockers: LOCKERS.map((id) => ({ id, size: 'M' as const })) };
 const CUSTOMERS = 200;
 const RUN_MS = 8_000;
 const WARM_UP_MS = 5_000;
@@ -112,7 +114,7 @@ async function startProduct(units: readonly string[]) {
     durable: true,
   });
   const ops = await bearer('bench', 'ops');
-  const lines = units.map((name) => JSON.stringify(registration(name)));
+  const lines = units.map((name) => JSON.stringify(registrationBody(name, REGISTRATION)));
   const answer = await fetch(`${platform.api}/v1/units/import`, {
     method: 'POST',
     headers: { authorization: ops, 'content-type': 'application/x-ndjson' },
@@ -161,19 +163,6 @@ async function count(api: string, ops: string): Promise<number> {
 function farAway() {
   const fromMs = Date.now() + 360 * 86_400_000;
   return { from: new Date(fromMs).toISOString(), until: new Date(fromMs + 3_600_000).toISOString() };
-}
-
-function registration(name: string) {
-  return {
-    name,
-    address: '127.0.0.1:9',
-    probe: 'http',
-    delivery: 'push',
-    commandChannel: 'http',
-    location: { lat: 54, lon: 18 },
-    timeZone: 'Europe/Warsaw',
-    lockers: LOCKERS.map((id) => ({ id, size: 'M' })),
-  };
 }
 
 async function bearer(sub: string, role: 'customer' | 'ops' = 'customer'): Promise<string> {

@@ -12,6 +12,7 @@ import { eventually } from '../support/eventually.ts';
 import { EPOCH } from '../support/given.ts';
 import { quietLog } from '../support/nats.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
+import { registrationBody } from '../support/registration.ts';
 
 const PUSH_TIMEOUT_MS = 5_000;
 
@@ -43,19 +44,9 @@ class PushingUnit {
   }
 
   static async register(name: string): Promise<PushingUnit> {
-    const registration = {
-      name,
-      address: '127.0.0.1:9',
-      probe: 'http',
-      delivery: 'push',
-      commandChannel: 'http',
-      location: { lat: 52.5, lon: 13.4 },
-      timeZone: 'Europe/Berlin',
-      lockers: [{ id: 'A', size: 'M' }],
-    };
     // Right after the start, the read model that decisions begin with may not be there yet.
     const registered = await eventually(async () => {
-      const answer = await ops.post('/v1/units', registration, { 'idempotency-key': name });
+      const answer = await ops.post('/v1/units', registrationBody(name), { 'idempotency-key': name });
       return answer.status !== 503 && answer;
     });
     expect(registered.status).toBe(201);

@@ -30,7 +30,7 @@ const children = new Set<Subprocess>();
 interface Simulator {
   readonly url: string;
   readonly firstLine: string;
-  kill(signal: 'SIGKILL' | 'SIGTERM'): Promise<{ code: number | null; ms: number }>;
+  kill(signal: 'SIGKILL' | 'SIGTERM'): Promise<{ code: number | null; log: string }>;
 }
 
 /** The process of `./run start`, against the platform of this test. */
@@ -62,12 +62,10 @@ async function startSimulator(dataDir: string, changes: Record<string, string> =
     url: `http://127.0.0.1:${controlPort}`,
     firstLine: new TextDecoder().decode(value),
     kill: async (signal) => {
-      const startedMs = performance.now();
       child.kill(signal);
       await child.exited;
       await reader.cancel();
-      await errors;
-      return { code: child.exitCode, ms: performance.now() - startedMs };
+      return { code: child.exitCode, log: await errors };
     },
   };
 }
@@ -147,13 +145,15 @@ test('killed in mid-push, again and again: no place in a log is lost, doubled or
         expect([...contents.keys()].sort((a, b) => a - b)).toEqual(
           Array.from({ length: lastSeq }, (_, index) => index + 1),
         );
-        const log = [...contents.values()].join('\n');
-        for (const rentalId of promised.get(name) ?? []) expect(log).toContain(rentalId);
+        const pushed = [...contents.values()].join('\n');
+        for (const rentalId of promised.get(name) ?? []) expect(pushed).toContain(rentalId);
         expect(promised.get(name)?.size).toBeGreaterThan(KILLS);
       }
-      const { code, ms } = await simulator.kill('SIGTERM');
+      const { code, log } = await simulator.kill('SIGTERM');
       expect(code).toBe(0);
-      expect(ms).toBeLessThan(3_000);
+      // A stop that is too slow says so, and ends the process with open connections.
+      expect(log).not.toContain('ends with open connections');
+      expect(log).not.toContain('did not stop cleanly');
     }
   }
 }, 60_000);

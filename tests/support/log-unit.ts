@@ -13,7 +13,7 @@ import { UnitVerifier } from '../../platform/unit-protocol/signatures.ts';
 import type { Client } from './client.ts';
 import { eventually } from './eventually.ts';
 import { quietLog } from './nats.ts';
-import { registration } from './registration.ts';
+import { registrationBody } from './registration.ts';
 
 const PUSH_TIMEOUT_MS = 5_000;
 
@@ -62,8 +62,7 @@ export class LogUnit {
     await new Promise<void>((resolve) => server.listen({ host: '127.0.0.1', port: 0 }, resolve));
     const bound = server.address();
     const address = `127.0.0.1:${typeof bound === 'object' ? bound?.port : ''}`;
-    const { configuration: _, keyVersion: __, natsUser: ___, ...wanted } = registration(name);
-    const body = { ...wanted, address, delivery, lockers: lockers.map((id) => ({ id, size: 'S' })) };
+    const body = registrationBody(name, { address, delivery, lockers: lockers.map((id) => ({ id, size: 'S' })) });
     // A platform that has just been started may not have its read models yet, and asks to try again.
     const answer = await eventually(async () => {
       const given = await ops.post('/v1/units', body);

@@ -3,8 +3,11 @@ import type { EventOf } from '../../domain/events/catalogue.ts';
 
 const HOLD_TTL_S = 600;
 
-/** What an operator says of a unit that nothing special is known about. */
-export function registration(name: string): EventOf<'UnitRegistered'> {
+/** The data of `UnitRegistered` for a unit with one locker. `overrides` replaces fields. */
+export function registration(
+  name: string,
+  overrides: Partial<EventOf<'UnitRegistered'>> = {},
+): EventOf<'UnitRegistered'> {
   return {
     name,
     displayName: name,
@@ -19,5 +22,12 @@ export function registration(name: string): EventOf<'UnitRegistered'> {
     configuration: defaultConfiguration(HOLD_TTL_S),
     keyVersion: 1,
     natsUser: 'U',
+    ...overrides,
   };
+}
+
+/** The body of `POST /v1/units`, and a line of its import, for the same unit. */
+export function registrationBody(name: string, overrides: Partial<EventOf<'UnitRegistered'>> = {}) {
+  const { configuration: _, keyVersion: __, natsUser: ___, ...body } = registration(name, overrides);
+  return body;
 }

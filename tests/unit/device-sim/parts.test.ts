@@ -200,7 +200,7 @@ describe('a group commit', () => {
     database.close();
   });
 
-  test('that is closed commits what waits', () => {
+  test('that is closed commits what waits', async () => {
     const database = table();
     const commits = new GroupCommit(database, () => undefined);
     const insert = database.query('insert into t values (?)');
@@ -210,8 +210,8 @@ describe('a group commit', () => {
     );
     commits.close();
     expect(database.query('select n from t').all()).toEqual([{ n: 1 }]);
-    expect(written).resolves.toBeUndefined();
-    expect(commits.settled()).rejects.toThrow('closed');
+    await written;
+    await expect(commits.settled()).rejects.toThrow('closed');
     database.close();
   });
 });
