@@ -43,7 +43,13 @@ export function composePinger(dependencies: PingerDependencies): Pick<Pinger, 's
   const { config, nats, exchange, clock, newId, log } = dependencies;
   const pingerId = newId();
   const leaving = new AbortController();
-  const group = { group: GROUP, shardLetters: SHARD_LETTERS, memberId: pingerId, stop: leaving.signal };
+  const group = {
+    group: GROUP,
+    shardLetters: SHARD_LETTERS,
+    memberId: pingerId,
+    monotonic: clock.monotonic,
+    stop: leaving.signal,
+  };
   const shards = joinGroup({ ...group, config, nats, log });
   const changes = subscribeToUnitChanges(nats);
   const pinger = createPinger(dependencies, { pingerId, shards, changes });

@@ -63,7 +63,10 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     const applied = new AppliedEvents(projections);
     serving?.metrics.add(projectionMetrics(postgres.sql, () => store.lastSequence(), applied));
     const onCaughtUp = () => console.log('ready');
-    const lanes = joinLaneAssignment(projections, { config, nats, stop, log, memberId: Bun.randomUUIDv7() });
+    const lanes = joinLaneAssignment(projections, {
+      ...{ config, nats, stop, log, memberId: Bun.randomUUIDv7() },
+      monotonic: () => performance.now(),
+    });
     await runProjections({
       postgres,
       store,

@@ -86,7 +86,7 @@ try {
   await retryWithBackoff('preparing the streams', retryPolicy, () => ensureStreams(nats));
   await retryWithBackoff('migrating the database', retryPolicy, () => migrate(postgres, log));
 
-  const store = new NatsEventStore(nats, newId, () => performance.now());
+  const store = new NatsEventStore(nats, newId, monotonic);
   const servingRuns = new ServingRuns(sql, monotonic);
   const readModels: ReadModels = { sql, servingRuns };
   const loadSnapshot = snapshotReader(readModels);

@@ -9,23 +9,21 @@ import { joinShards, type Shards } from './join.ts';
 export interface GroupOptions {
   readonly group: string;
   readonly shardLetters: number;
-  readonly memberId?: string;
+  /** New at every start: letters, digits, `_`, `-`. */
+  readonly memberId: string;
+  /** Milliseconds of a clock that never jumps. */
+  readonly monotonic: () => number;
   readonly config: Pick<Config, 'shards'>;
   readonly nats: Nats;
   readonly stop: AbortSignal;
   readonly log: Log;
 }
 
-export function joinGroup({ group, shardLetters, memberId, config, nats, stop, log }: GroupOptions): Shards {
+export function joinGroup({ config, stop, ...options }: GroupOptions): Shards {
   return joinShards({
-    nats,
-    group,
-    shardLetters,
+    ...options,
     fixed: config.shards,
-    memberId: memberId ?? Bun.randomUUIDv7(),
-    monotonic: () => performance.now(),
     pause: (ms, until) => sleep(ms, undefined, { signal: until }).catch(() => undefined),
-    log,
     signal: stop,
   });
 }

@@ -75,16 +75,36 @@ export async function workers(dependencies: WorkersDependencies): Promise<Promis
   return running;
 }
 
-function startIngest({ config, nats, recorder, clock, pause, stop, log }: WorkersDependencies): Promise<void> {
-  const shards = joinGroup({ group: 'ingest', shardLetters: INGEST_SHARD_LETTERS, config, nats, stop, log });
+function startIngest(dependencies: WorkersDependencies): Promise<void> {
+  const { config, nats, recorder, newId, clock, monotonic, pause, stop, log } = dependencies;
+  const shards = joinGroup({
+    group: 'ingest',
+    shardLetters: INGEST_SHARD_LETTERS,
+    memberId: newId(),
+    monotonic,
+    config,
+    nats,
+    stop,
+    log,
+  });
   const unitInbox = new NatsUnitInbox(nats);
   const ending = { signal: stop, sleep: pause };
   return runIngestWorker({ nats, shards, recorder, unitInbox, clock, ...ending, log }).finally(() => shards.leave());
 }
 
 function startFetch(dependencies: WorkersDependencies): Promise<void> {
-  const { config, nats, readModels, decider, signer, recorder, clock, monotonic, pause, stop, log } = dependencies;
-  const shards = joinGroup({ group: 'fetch', shardLetters: FETCH_SHARD_LETTERS, config, nats, stop, log });
+  const { config, nats, readModels, decider, signer, recorder, newId, clock, monotonic, pause, stop, log } =
+    dependencies;
+  const shards = joinGroup({
+    group: 'fetch',
+    shardLetters: FETCH_SHARD_LETTERS,
+    memberId: newId(),
+    monotonic,
+    config,
+    nats,
+    stop,
+    log,
+  });
   const { changes, owns, leave } = followChanges(nats, shards);
   return runFetchWorker({
     decider,
@@ -125,7 +145,16 @@ function startRollouts(dependencies: WorkersDependencies): Promise<void> {
 
 function startReports(dependencies: WorkersDependencies): Promise<void> {
   const { config, nats, readModels, decider, newId, monotonic, pause, stop, log } = dependencies;
-  const shards = joinGroup({ group: 'config', shardLetters: REPORT_SHARD_LETTERS, config, nats, stop, log });
+  const shards = joinGroup({
+    group: 'config',
+    shardLetters: REPORT_SHARD_LETTERS,
+    memberId: newId(),
+    monotonic,
+    config,
+    nats,
+    stop,
+    log,
+  });
   const { changes, owns, leave } = followChanges(nats, shards);
   const readReports = (query: UnitQuery) => configurationReports(readModels, query);
   const ending = { signal: stop, sleep: pause };

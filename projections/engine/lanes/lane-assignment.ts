@@ -14,7 +14,7 @@ const LANE_LETTERS = 2;
 const HEX = 16;
 
 export interface LaneAssignmentOptions
-  extends Pick<Parameters<typeof joinGroup>[0], 'config' | 'nats' | 'stop' | 'log'> {
+  extends Pick<Parameters<typeof joinGroup>[0], 'config' | 'monotonic' | 'nats' | 'stop' | 'log'> {
   /** Names this process in every group, so that it owns the lanes of equal numbers in all projections. */
   readonly memberId: string;
 }
