@@ -64,7 +64,11 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     serving?.metrics.add(projectionMetrics(postgres.sql, () => store.lastSequence(), applied));
     const onCaughtUp = () => console.log('ready');
     const lanes = joinLaneAssignment(projections, {
-      ...{ config, nats, stop, log, memberId: Bun.randomUUIDv7() },
+      config,
+      nats,
+      stop,
+      log,
+      memberId: Bun.randomUUIDv7(),
       monotonic: () => performance.now(),
     });
     await runProjections({
