@@ -1,6 +1,7 @@
 /**
- * A process that plays units which are pinged over HTTP: one listener on all addresses of the loopback answers for each of them
- * by the address that it was asked at. Takes a task as JSON on its first line, says at which port it listens.
+ * A process that answers HTTP pings of many thousand units: one listener on all loopback addresses, which finds the unit by the
+ * address of the request. A listener and an object for each unit would cost more than the pings that the benchmark measures.
+ * It reads its task as JSON from the first line of standard input, and prints the port at which it listens.
  */
 
 import { pingMac, pingReplyMac, sameMac } from '../../platform/unit-protocol/ping.ts';

@@ -160,7 +160,7 @@ test.concurrent('a unit that is offline is not asked for its log, and is asked o
   unit.events = [{ seq: 1, v: 1, type: 'LockerOpened', time: instant(0), locker: 'A', data: { cause: 'service' } }];
   const recordedSeq = async () => (await detailOf(ops, unit.name)).log?.recordedSeq;
   await eventually(async () => (await recordedSeq()) === 1, WAIT);
-  unit.online = false;
+  unit.isOnline = false;
   await eventually(async () => (await detailOf(ops, unit.name)).state === 'offline', WAIT);
   // What was decided on before has been asked by then.
   await Bun.sleep(1_000);
@@ -168,7 +168,7 @@ test.concurrent('a unit that is offline is not asked for its log, and is asked o
   unit.events = [...unit.events, { seq: 2, v: 1, type: 'LockerClosed', time: instant(1), locker: 'A', data: {} }];
   await Bun.sleep(4_000);
   expect(unit.fetches.length).toBe(asked);
-  unit.online = true;
+  unit.isOnline = true;
   await eventually(async () => (await recordedSeq()) === 2, WAIT);
   expect(unit.fetches).toContain(`${unit.epoch}:1`);
 }, 60_000);

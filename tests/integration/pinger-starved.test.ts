@@ -11,7 +11,7 @@ const MAX_DESCRIPTORS = 160;
 test('a process without descriptors pings less, says so, misses nobody, and recovers', async () => {
   const key = randomBytes(32);
   const http = new FakeUnit('PL-HTTP', '127.0.0.1', key);
-  await http.up();
+  await http.listen();
   const reply = {
     flags: 0,
     bootId: '00'.repeat(8),
@@ -44,7 +44,7 @@ test('a process without descriptors pings less, says so, misses nobody, and reco
   const output = await new Response(child.stdout).text();
   expect(await child.exited).toBe(0);
   udp.close();
-  await http.down();
+  await http.stopListening();
   const { starts, sated, starved, again, log } = JSON.parse(output) as StarvedFindings;
   const { answered, discarded } = PING_OUTCOME;
   expect(starts).toEqual({ outcomes: [], unsent: 0 });

@@ -13,7 +13,7 @@ import { AddressResolver, DEFAULT_DENIED } from '../../platform/network/address-
 import { createLog } from '../../platform/observability/log.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
 import { eventually } from '../support/eventually.ts';
-import { FakeUnit, type Manners } from '../support/fake-unit.ts';
+import { FakeUnit, type PingAnswer } from '../support/fake-unit.ts';
 import { LOCKERS, registration } from '../support/scene.ts';
 
 const INTERVAL_MS = 500;
@@ -40,7 +40,7 @@ function unit(index: number): FakeUnit {
 
 /** A change feed that cannot tell which units changed: the pinger reads all of them every time. */
 const ANY_CHANGE = { take: () => 'all' as const, putBack: () => undefined };
-const LIARS: readonly Manners[] = ['wrong-mac', 'old-nonce', 'other-unit', 'no-json'];
+const LIARS: readonly PingAnswer[] = ['wrong-mac', 'old-nonce', 'other-unit', 'no-json'];
 const good = () => units.slice(0, 30);
 const slow = () => units.slice(30, 35);
 const silent = () => units.slice(35, 40);
@@ -52,11 +52,11 @@ beforeAll(async () => {
   for (let index = 0; index < 50; index += 1) {
     units.push(new FakeUnit(`PL-${index}`, `127.77.0.${index + 1}`, randomBytes(32)));
   }
-  await Promise.all(units.map((each) => each.up()));
+  await Promise.all(units.map((each) => each.listen()));
 });
 
 afterAll(async () => {
-  await Promise.all(units.map((each) => each.down()));
+  await Promise.all(units.map((each) => each.stopListening()));
 });
 
 interface World {
@@ -73,11 +73,11 @@ const running: Pinger[] = [];
 afterEach(async () => {
   await Promise.all(running.splice(0).map((pinger) => pinger.stop()));
   for (const each of units) {
-    each.manners = 'good';
+    each.pingAnswer = 'good';
     each.delayMs = 0;
     each.pingedAtMs.length = 0;
-    each.strangers = 0;
-    if (!each.isUp) await each.up();
+    each.forgedPings = 0;
+    if (!each.isListening) await each.listen();
   }
 });
 
@@ -162,13 +162,13 @@ async function pinged(each: FakeUnit, times: number): Promise<void> {
 describe('a mixed fleet', () => {
   test('each is what it is, and nobody delays another', async () => {
     for (const each of slow()) each.delayMs = SLOW_MS;
-    for (const each of silent()) each.manners = 'silent';
-    for (const each of refusing()) await each.down();
+    for (const each of silent()) each.pingAnswer = 'silent';
+    for (const each of refusing()) await each.stopListening();
     liars().forEach((each, index) => {
-      each.manners = LIARS[index] ?? 'wrong-mac';
+      each.pingAnswer = LIARS[index] ?? 'wrong-mac';
     });
-    for (const each of strange().slice(0, 2)) each.manners = 'error';
-    for (const each of strange().slice(2)) each.manners = 'no-http';
+    for (const each of strange().slice(0, 2)) each.pingAnswer = 'error';
+    for (const each of strange().slice(2)) each.pingAnswer = 'no-http';
     const world = await start(units);
 
     await eventually(() => world.pinger.status().states.online === good().length + slow().length);
@@ -178,7 +178,7 @@ describe('a mixed fleet', () => {
     for (const each of [...silent(), ...refusing(), ...liars(), ...strange()]) {
       expect(await world.transitions(each.name)).toEqual([]);
     }
-    expect(units.map(({ strangers }) => strangers)).toEqual(units.map(() => 0));
+    expect(units.map(({ forgedPings }) => forgedPings)).toEqual(units.map(() => 0));
 
     const { states, totals, scheduleLagMs, units: watched } = world.pinger.status();
     expect(watched).toBe(units.length);
@@ -206,7 +206,7 @@ describe('a mixed fleet', () => {
 
   test('response times are what the units make them, from the send on', async () => {
     for (const each of slow()) each.delayMs = SLOW_MS;
-    for (const each of silent()) each.manners = 'silent';
+    for (const each of silent()) each.pingAnswer = 'silent';
     const watched = [...good(), ...slow(), ...silent()];
     const world = await start(watched);
     await eventually(() => world.pinger.status().states.online === good().length + slow().length);
@@ -238,12 +238,12 @@ describe('a unit that goes and comes', () => {
     const world = await start([still, goes, falls]);
     await eventually(() => world.pinger.status().states.online === 3);
     for (let round = 1; round <= 2; round += 1) {
-      await goes.down();
-      falls.manners = 'silent';
+      await goes.stopListening();
+      falls.pingAnswer = 'silent';
       await eventually(() => world.pinger.status().states.offline === 2);
       await pinged(still, 2);
-      await goes.up();
-      falls.manners = 'good';
+      await goes.listen();
+      falls.pingAnswer = 'good';
       await eventually(() => world.pinger.status().states.online === 3);
     }
     const alternating = ['UnitWentOnline', 'UnitWentOffline', 'UnitWentOnline', 'UnitWentOffline', 'UnitWentOnline'];
@@ -260,7 +260,7 @@ describe('a unit that goes and comes', () => {
     await eventually(() => world.pinger.status().states.online === 1);
     await pinged(each, 1);
     const lastProofMs = Date.now();
-    each.manners = 'silent';
+    each.pingAnswer = 'silent';
     await eventually(() => world.pinger.status().states.offline === 1);
     const took = Date.now() - lastProofMs;
     expect(took).toBeGreaterThan((FAILURES - 1) * INTERVAL_MS);
@@ -368,7 +368,7 @@ test('a pinger that has stopped asks nobody any more', async () => {
   const each = unit(11);
   const world = await start([each]);
   await eventually(() => world.pinger.status().states.online === 1);
-  each.manners = 'silent';
+  each.pingAnswer = 'silent';
   await pinged(each, 1);
   await world.pinger.stop();
   const pings = each.pingedAtMs.length;

@@ -2,12 +2,12 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { PingReply } from '../../domain/unit-protocol/commands.ts';
 import { parsePlace, pingMac, pingReplyMac, sameMac } from '../../platform/unit-protocol/ping.ts';
 
-/** How a unit answers. */
-export type Manners =
+/** How the unit answers a ping. */
+export type PingAnswer =
   | 'good'
-  /** The connection opens and nothing comes. */
+  /** The unit accepts the connection and does not answer. */
   | 'silent'
-  /** Each answer lies in its own way. */
+  /** Each of these is an invalid answer. */
   | 'wrong-mac'
   | 'old-nonce'
   | 'other-unit'
@@ -15,24 +15,24 @@ export type Manners =
   | 'no-http'
   | 'error';
 
-/** A unit that answers pings over HTTP at an address of its own, and notes what it was asked. */
+/** A unit that answers pings over HTTP as a test has chosen, and records the pings that it gets. */
 export class FakeUnit {
   readonly name: string;
   readonly key: Uint8Array;
-  manners: Manners = 'good';
+  pingAnswer: PingAnswer = 'good';
   delayMs = 0;
-  /** When pings came, milliseconds of `performance.now`. */
+  /** Arrival times of pings, in ms of `performance.now`. */
   readonly pingedAtMs: number[] = [];
-  /** The place that the last ping named recorded. */
+  /** The place that the last ping has named recorded. */
   recorded: { epoch: string; seq: number } | undefined;
   /** Pings whose MAC did not hold. */
-  strangers = 0;
+  forgedPings = 0;
   lastSeq = 7;
   readonly #host: string;
   #port = 0;
   #server: Server | undefined;
 
-  /** `host`: an address of 127.0.0.0/8 of its own. */
+  /** @param host an address in 127.0.0.0/8 that no other unit of the test has */
   constructor(name: string, host: string, key: Uint8Array) {
     this.name = name;
     this.key = key;
@@ -43,12 +43,12 @@ export class FakeUnit {
     return `${this.#host}:${this.#port}`;
   }
 
-  get isUp(): boolean {
+  get isListening(): boolean {
     return this.#server !== undefined;
   }
 
-  /** Listens, at the same port each time. */
-  async up(): Promise<void> {
+  /** Opens the listener. The port stays the same after the first time. */
+  async listen(): Promise<void> {
     const server = createServer((request, response) => this.#serve(request, response));
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
@@ -59,8 +59,8 @@ export class FakeUnit {
     this.#server = server;
   }
 
-  /** Hangs up: connections are refused from now on. */
-  async down(): Promise<void> {
+  /** Closes the listener and its connections: further connections are refused. */
+  async stopListening(): Promise<void> {
     const server = this.#server;
     this.#server = undefined;
     if (server === undefined) return;
@@ -80,21 +80,21 @@ export class FakeUnit {
       clockMs: Number(query.get('clock')),
       ...(recorded === undefined ? {} : { recorded }),
     };
-    if (!sameMac(query.get('mac') ?? '', pingMac(this.key, asked))) this.strangers += 1;
+    if (!sameMac(query.get('mac') ?? '', pingMac(this.key, asked))) this.forgedPings += 1;
     this.recorded = recorded;
-    if (this.manners === 'silent') return;
-    if (this.manners === 'no-http') {
+    if (this.pingAnswer === 'silent') return;
+    if (this.pingAnswer === 'no-http') {
       request.socket.end('hello?\r\n\r\n');
       return;
     }
-    const answer = () => response.writeHead(this.manners === 'error' ? 500 : 200).end(this.#answer(nonce));
+    const answer = () => response.writeHead(this.pingAnswer === 'error' ? 500 : 200).end(this.#answer(nonce));
     if (this.delayMs > 0) setTimeout(answer, this.delayMs);
     else answer();
   }
 
   #answer(nonce: string): string {
     const reply: PingReply = {
-      unit: this.manners === 'other-unit' ? 'somebody-else' : this.name,
+      unit: this.pingAnswer === 'other-unit' ? 'somebody-else' : this.name,
       bootId: 'boot',
       uptimeS: 1,
       configurationHash: 'c'.repeat(64),
@@ -102,10 +102,10 @@ export class FakeUnit {
       lastSeq: this.lastSeq,
       time: '2026-06-01T12:00:00.000Z',
     };
-    if (this.manners === 'no-json') return '<html>';
-    const answered = this.manners === 'old-nonce' ? '0'.repeat(32) : nonce;
+    if (this.pingAnswer === 'no-json') return '<html>';
+    const answered = this.pingAnswer === 'old-nonce' ? '0'.repeat(32) : nonce;
     const mac = pingReplyMac(this.key, answered, reply);
-    const sent = this.manners === 'wrong-mac' ? `${mac.startsWith('0') ? '1' : '0'}${mac.slice(1)}` : mac;
+    const sent = this.pingAnswer === 'wrong-mac' ? `${mac.startsWith('0') ? '1' : '0'}${mac.slice(1)}` : mac;
     return JSON.stringify({ ...reply, nonce: answered, mac: sent });
   }
 }

@@ -1,6 +1,6 @@
 /**
- * A unit whose log a test writes by hand: it is registered like every other, answers signed pings and fetches at an address of its
- * own, and pushes what it is told to in whichever order.
+ * A registered unit whose log a test writes: it answers pings and fetches at its own address, and pushes the events that the
+ * test names, in any order.
  */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -21,11 +21,11 @@ export interface LogUnitOptions {
   readonly name: string;
   readonly delivery?: 'push' | 'fetch';
   readonly lockers?: readonly string[];
-  /** Whether it answers at its address. @default true */
+  /** Whether the unit answers at its address. @default true */
   readonly online?: boolean;
 }
 
-/** What JetStream answered to a push. */
+/** JetStream's answer to a push. */
 export interface PushAnswer {
   readonly stream?: string;
   readonly error?: { readonly err_code: number; readonly description: string };
@@ -34,11 +34,11 @@ export interface PushAnswer {
 export class LogUnit {
   readonly name: string;
   epoch: string = Bun.randomUUIDv7();
-  /** All that ever happened in this epoch, in order; what stands before `firstAvailableSeq` it has no more. */
+  /** All events of the epoch in order of `seq`. The unit does not have those before `firstAvailableSeq` any more. */
   events: readonly BatchEvent[] = [];
   firstAvailableSeq = 1;
-  online: boolean;
-  /** Fetches that came, answered or not: the `after` of each. */
+  isOnline: boolean;
+  /** The `after` of each fetch, whether the unit has answered it or not. */
   readonly fetches: (string | null)[] = [];
   readonly #server: Server;
   readonly #credentials: Credentials;
@@ -47,7 +47,7 @@ export class LogUnit {
 
   private constructor(options: LogUnitOptions, server: Server, connection: Connection) {
     this.name = options.name;
-    this.online = options.online ?? true;
+    this.isOnline = options.online ?? true;
     this.#server = server;
     this.#credentials = connection.credentials;
     this.#verifier = connection.verifier;
@@ -93,7 +93,7 @@ export class LogUnit {
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { pathname, searchParams } = new URL(request.url ?? '/', 'http://unit');
     if (pathname === '/events') this.fetches.push(searchParams.get('after'));
-    if (!this.online) return void request.socket.destroy();
+    if (!this.isOnline) return void request.socket.destroy();
     if (pathname === '/ping') return void response.end(this.#pingReply(searchParams.get('nonce') ?? ''));
     if (pathname !== '/events') return void response.writeHead(404).end();
     try {

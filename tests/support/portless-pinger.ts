@@ -27,7 +27,7 @@ const MAX_HELD = 128;
 
 writeFileSync(PORT_RANGE, FEW_PORTS);
 const unit = new FakeUnit('PL-HTTP', '127.0.0.1', new Uint8Array(32));
-await unit.up();
+await unit.listen();
 const port = Number(unit.address.split(':')[1]);
 const table = UnitTable.create(1);
 const row = {
