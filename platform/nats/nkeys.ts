@@ -13,7 +13,7 @@ const BITS_PER_LETTER = 5;
 const KEY_BYTES = 32;
 const SEED_HEAD_BYTES = 2;
 const CHECKSUM_BYTES = 2;
-/** What stands before the 32 bytes of an Ed25519 key in PKCS #8 (RFC 8410). */
+/** The header of an Ed25519 private key in PKCS #8 (RFC 8410), before its 32 bytes. */
 const PKCS8_HEAD = Buffer.from('302e020100300506032b657004220420', 'hex');
 
 /** The first letter of the public key, as the five bits that it is. */

@@ -84,7 +84,7 @@ function describeFields(line: LogFields, withStacks: boolean): { readonly inline
   return { inline: inline.join(' '), stacks };
 }
 
-/** A word stands as it is, everything else as JSON. */
+/** A text of one word is written without quotes, every other value as JSON. */
 function describeValue(value: unknown): string {
   return typeof value === 'string' && /^[^\s"=]+$/.test(value) ? value : JSON.stringify(value);
 }

@@ -1,4 +1,4 @@
-/** Brings the schema `platform` up to date, once, whoever comes first. */
+/** Migrates the schema `platform`. Of several processes that start concurrently, one applies each migration. */
 
 import { createHash } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import type { Log } from '../observability/log.ts';
 import type { Postgres, Tx } from './connection.ts';
 
-/** Held while migrations are applied. Any number that nobody else in this database takes. */
+/** The advisory lock that is held while migrations are applied. No other code uses this number. */
 const MIGRATION_LOCK = 4_710_562_001;
 const FOLDER = new URL('./migrations/', import.meta.url);
 const FILE_NAME = /^(\d{3})-[a-z0-9-]+\.sql$/;
@@ -17,7 +17,7 @@ export interface Migration {
   readonly sql: string;
 }
 
-/** A migration that was applied reads differently now. Terminal: nobody knows what the database looks like. */
+/** The file of an applied migration was changed. Terminal: the schema of the database is not known. */
 export class MigrationChangedError extends Error {
   override readonly name = 'MigrationChangedError';
 }

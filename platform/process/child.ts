@@ -40,7 +40,7 @@ const LAST_LINES = 5;
 /** Output that arrives after the exit is read for so long: a grandchild may keep the pipe open. */
 const DRAIN_MS = 500;
 
-/** Starts a process as the leader of a group of its own, so that whatever it starts can be ended with it. */
+/** Starts a process as the leader of a process group, so that its own children can be ended with it. */
 export function spawnChild(spec: ChildCommand, log: LineSink): RunningChild {
   const lastLines: string[] = [];
   const sawLine = Promise.withResolvers<true>();
@@ -109,7 +109,7 @@ async function probed(probe: () => Promise<boolean>, given: AbortSignal): Promis
   return false;
 }
 
-/** False after so long, or at once when the signal says that nobody waits any more. */
+/** Resolves to false after `ms`, or at once when the signal aborts because the caller no longer waits. */
 async function timedOut(ms: number, given: AbortSignal): Promise<false> {
   const { promise, resolve } = Promise.withResolvers<false>();
   const timer = setTimeout(() => resolve(false), ms);

@@ -1,11 +1,11 @@
 /**
- * How large a machine a program of the platform is told to run on. The engine lets garbage pile up with the memory that there
+ * The memory size that a program of the platform reports to JavaScriptCore. The engine lets garbage grow with the memory that there
  * is: on a large machine, projections that catch up hold half as much again as with this, and are 5 to 10 % faster.
  */
 
 const MIB = 1024 * 1024;
 
-/** Read by JavaScriptCore when a process starts, and by nothing that is told later. */
+/** JavaScriptCore reads this variable once, when a process starts. */
 const VARIABLE = 'BUN_JSC_forceRAMSize';
 
 const RAM_MIB: Readonly<Partial<Record<string, number>>> = {
@@ -13,7 +13,7 @@ const RAM_MIB: Readonly<Partial<Record<string, number>>> = {
   pinger: 384,
 };
 
-/** What the environment of a program needs for it; a size that is set there already stands. */
+/** The variables to add to the environment of a program. A size that the environment sets already is kept. */
 export function engineMemory(
   program: string,
   env: Readonly<Record<string, string | undefined>>,

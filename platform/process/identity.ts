@@ -24,7 +24,7 @@ const STAT_STATE = 0;
 const STAT_START_TIME = 19;
 
 /**
- * What tells this process from a later one with the same id.
+ * Distinguishes a process from a later process with an equal id.
  * @returns undefined when no such process lives; a zombie does not.
  */
 export function processIdentity(pid: number): string | undefined {
@@ -93,7 +93,7 @@ export async function writePidFile(path: string, pid: number): Promise<void> {
   if (identity !== undefined) await writeFile(path, JSON.stringify({ pid, identity } satisfies Incarnation));
 }
 
-/** The process noted in a pid file, if it is still the same one and lives. */
+/** The process of a pid file, if it still runs and its id was not given to another process. */
 async function readPidFile(path: string): Promise<Incarnation | undefined> {
   const file = Bun.file(path);
   if (!(await file.exists())) return undefined;
@@ -108,7 +108,7 @@ function parseIncarnation(text: string): Incarnation | undefined {
 
 /**
  * Stops the process that an earlier start left behind (its supervisor was killed), and removes the pid file.
- * @throws when it cannot be ended, for example because it belongs to somebody else.
+ * @throws when it cannot be ended, for example because it belongs to another user.
  */
 export async function stopLeftover(path: string, bounds: StopBounds, log: LineSink): Promise<void> {
   const leftover = await readPidFile(path);
@@ -166,7 +166,7 @@ export async function takeLock(path: string): Promise<() => Promise<void>> {
   const mine = `${path}.${process.pid}`;
   await writePidFile(mine, process.pid);
   try {
-    // A link is made whole or not at all: nobody reads a lock that is half written.
+    // Creating a link is atomic: no process reads a lock file that is half written.
     while (!(await linked(mine, path))) {
       const holder = await readPidFile(path);
       if (holder !== undefined) throw new LockHeldError(path, holder.pid);

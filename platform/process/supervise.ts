@@ -11,7 +11,7 @@ import type { LineSink } from './lines.ts';
  *      │                                     │
  *      └────── too many exits in a row ──────┴──▶ given up        stop(): from anywhere ──▶ stopped
  *
- * Invariants: at most one process at a time; no process after `stop` has resolved; an exit that nobody asked for
+ * Invariants: at most one process at a time; no process after `stop` has resolved; an exit without a call of `stop`
  * ends in a restart or in `onGiveUp`, never in silence.
  */
 export interface ChildSpec extends ChildCommand {

@@ -169,7 +169,7 @@ function isOf(type: number, datagram: Buffer): boolean {
   );
 }
 
-/** Writes the MAC of what stands before it. */
+/** Writes the MAC over the bytes before it. */
 export function seal(key: Uint8Array, datagram: Buffer): Buffer {
   hmac(key, datagram).copy(datagram, MAC_AT, 0, PING_DATAGRAM_BYTES - MAC_AT);
   return datagram;
@@ -205,7 +205,7 @@ export function writeU64(into: Buffer, value: number, at: number): void {
   into.writeUInt32LE(Math.floor(value / U32), at + 4);
 }
 
-/** Beyond the safe integers it is not exact; whoever reads looks at that. */
+/** Not exact beyond the safe integers: the caller checks the range. */
 export function readU64(from: Buffer, at: number): number {
   return from.readUInt32LE(at + 4) * U32 + from.readUInt32LE(at);
 }

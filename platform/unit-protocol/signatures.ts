@@ -72,7 +72,7 @@ export class PlatformSigner {
     return this.#sign({ ...timed(unit, nowMs), scope: 'events', ...(recorded === undefined ? {} : { recorded }) });
   }
 
-  /** Signs what a customer shows at a unit. The same claims give the same token. */
+  /** Signs the offline token that a customer shows at a unit. Equal claims give equal tokens. */
   offlineToken(claims: OfflineTokenClaims): Promise<string> {
     return this.#sign(claims);
   }
