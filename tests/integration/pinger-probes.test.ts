@@ -95,6 +95,15 @@ async function faults(changes: object): Promise<void> {
 const strays = ({ anomalies: counts }: SlotResults) =>
   Object.fromEntries(PING_ANOMALIES.map((stray, index) => [stray, counts[index] ?? 0]));
 
+/**
+ * The unit reads its clock between the sending of the ping and the arrival of the answer, so the measured offset is wrong by at most
+ * half of the response time, and by the rounding of both clocks to milliseconds.
+ */
+function expectClockOffset({ clockOffsetsMs, rttMs }: SlotResults, offsetMs: number): void {
+  const errorMs = Math.abs((clockOffsetsMs[0] ?? Number.NaN) - offsetMs);
+  expect(errorMs).toBeLessThanOrEqual((rttMs[0] ?? Number.NaN) / 2 + 2);
+}
+
 describe.each([
   ['udp', PROBE_NUMBERS.udp, false],
   ['http', PROBE_NUMBERS.http, false],
@@ -122,12 +131,11 @@ describe.each([
   });
 
   test('measures the clock of the unit, also when the answer takes its time', async () => {
-    expect(Math.abs((await prober.ping()).clockOffsetsMs[0] ?? Number.NaN)).toBeLessThan(200);
+    expectClockOffset(await prober.ping(), 0);
     await faults({ clockSkewMs: -HOUR_MS, latencyMs: LATENCY_MS });
-    const offsetMs = (await prober.ping()).clockOffsetsMs[0] ?? Number.NaN;
+    const delayed = await prober.ping();
     await faults({ clockSkewMs: 0, latencyMs: 0 });
-    // A datagram holds no time before 1970, nor does it need to.
-    expect(Math.abs(offsetMs + HOUR_MS)).toBeLessThan(200);
+    expectClockOffset(delayed, -HOUR_MS);
   });
 
   test('lets the unit forget what is recorded', async () => {
@@ -142,12 +150,18 @@ describe.each([
 
   test('measures the delay on the way', async () => {
     await faults({ latencyMs: LATENCY_MS });
-    const times: number[] = [];
-    for (let time = 1; time <= 5; time += 1) times.push((await prober.ping()).rttMs[0] ?? Number.NaN);
+    const pings: { readonly rttMs: number; readonly tookMs: number }[] = [];
+    for (let time = 1; time <= 5; time += 1) {
+      const startedMs = performance.now();
+      const results = await prober.ping();
+      pings.push({ rttMs: results.rttMs[0] ?? Number.NaN, tookMs: performance.now() - startedMs });
+    }
     await faults({ latencyMs: 0 });
-    const typical = times.toSorted((a, b) => a - b)[2];
-    expect(typical).toBeGreaterThanOrEqual(LATENCY_MS - 1);
-    expect(typical).toBeLessThan(LATENCY_MS + 40);
+    // On any machine the response time lies between the delay of the unit and the duration of the whole ping.
+    for (const { rttMs, tookMs } of pings) {
+      expect(rttMs).toBeGreaterThanOrEqual(LATENCY_MS - 1);
+      expect(rttMs).toBeLessThanOrEqual(tookMs);
+    }
   });
 
   test('misses a unit that is cut off, or too slow', async () => {
@@ -156,7 +170,8 @@ describe.each([
     await faults({ offline: false, latencyMs: 3 * TIMEOUT_MS });
     const startedMs = performance.now();
     const results = await prober.ping();
-    expect(performance.now() - startedMs).toBeLessThan(2 * TIMEOUT_MS);
+    // The ping ends before the unit answers.
+    expect(performance.now() - startedMs).toBeLessThan(3 * TIMEOUT_MS);
     expect([results.outcomes[0], results.rttMs[0]]).toEqual([PING_OUTCOME.missed, Number.NaN]);
     await faults({ latencyMs: 0 });
   });
