@@ -11,6 +11,7 @@ import {
 } from '../../platform/event-store/store.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { snapshotReader } from '../../projections/bookings/queries.ts';
+import { createProjections } from '../../projections/create-projections.ts';
 import { CheckpointBeyondEndError } from '../../projections/engine/consume/store-reader.ts';
 import { RebuildFailedError } from '../../projections/engine/fill/filler.ts';
 import type { Projection } from '../../projections/engine/projection.ts';
@@ -84,7 +85,7 @@ describe('live and replayed', () => {
       await pause(round % 3);
     }
     const watch = new PositionWaiter(readModelsOf(live), Date.now);
-    const projections = ['units', 'bookings', 'reservations', 'event_log'];
+    const projections = createProjections().map(({ name }) => name);
     const position = await store.lastSequence();
     expect(await watch.waitUntilPassed({ projections, lanes: 'all', position, timeoutMs: 20_000 })).toBe(true);
     await filling.stop();
@@ -131,7 +132,7 @@ describe('live and replayed', () => {
     }
     const watch = new PositionWaiter(readModelsOf(postgres), Date.now);
     const position = await store.lastSequence();
-    const projections = ['units', 'bookings', 'reservations', 'event_log'];
+    const projections = createProjections().map(({ name }) => name);
     expect(await watch.waitUntilPassed({ projections, lanes: 'all', position, timeoutMs: 30_000 })).toBe(true);
     await Promise.all(owners.map((owner) => owner.stop()));
     expect(await dump(postgres)).toEqual(await inOneGo(store));
@@ -248,8 +249,7 @@ describe('what ends the process', () => {
     for (const commit of new FleetHistory(seededRandom(1), { units: 3, lockers: 2 }).take(10))
       await shorter.append(commit);
     const filling = fill(postgres, shorter);
-    expect(filling.ended).rejects.toBeInstanceOf(CheckpointBeyondEndError);
-    await filling.ended.catch(() => undefined);
+    await expect(filling.ended).rejects.toBeInstanceOf(CheckpointBeyondEndError);
   }, 30_000);
 
   test('a gap in the store; not a store that is away for a moment', async () => {
@@ -284,7 +284,7 @@ describe('what ends the process', () => {
   test('code that is older than what serves', async () => {
     const postgres = await database();
     await ensureRun(postgres, journal(undefined, 2));
-    expect(ensureRun(postgres, journal(undefined, 1))).rejects.toBeInstanceOf(ObsoleteProjectionError);
+    await expect(ensureRun(postgres, journal(undefined, 1))).rejects.toBeInstanceOf(ObsoleteProjectionError);
   });
 });
 

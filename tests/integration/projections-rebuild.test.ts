@@ -24,7 +24,7 @@ import {
 } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
 
-const NAMES = ['bookings', 'event_log', 'reservations', 'units'];
+const NAMES = createProjections().map(({ name }) => name);
 const PATIENCE = { timeoutMs: 30_000 };
 
 const open: Postgres[] = [];
