@@ -1,8 +1,8 @@
 /**
  * Runs the same piece of work again and again until the process stops.
  *
- * Polls start one interval apart. Two rules make the pause between them longer: polls take at most the share `maxDuty` of the
- * time, and failures in a row double the pause (exponential backoff). The log names the first failure of a row and the first
+ * Polls start one interval apart, and take at most the share `maxDuty` of the time. A poll that failed is repeated sooner, with
+ * exponential backoff: a service that starts or comes back is noticed within a fraction of the interval. The log names the first failure of a row and the first
  * success after it.
  */
 
@@ -10,6 +10,8 @@ import { FailureLog } from '../observability/failure-log.ts';
 import type { Log } from '../observability/log.ts';
 import { backoffMs } from './backoff.ts';
 
+/** Pause after the first failure in a row, unless the interval is shorter. */
+export const FIRST_POLL_BACKOFF_MS = 250;
 /** Longest pause after a failure, unless the interval itself is longer. */
 export const MAX_POLL_BACKOFF_MS = 5_000;
 /** Longest pause that `maxDuty` asks for. It bounds the effect of a system clock that jumps ahead during a poll. */
@@ -41,7 +43,10 @@ export async function poll(options: PollOptions, work: (idle: Idle) => Promise<v
     consequence: 'It is repeated with exponential backoff.',
     log,
   });
-  const backoff = { firstMs: intervalMs, maxMs: Math.max(intervalMs, MAX_POLL_BACKOFF_MS) };
+  const backoff = {
+    firstMs: Math.min(intervalMs, FIRST_POLL_BACKOFF_MS),
+    maxMs: Math.max(intervalMs, MAX_POLL_BACKOFF_MS),
+  };
   let failures = 0;
   while (!signal.aborted) {
     const startedMs = clock();
@@ -60,7 +65,7 @@ export async function poll(options: PollOptions, work: (idle: Idle) => Promise<v
     }
     const tookMs = Math.max(0, clock() - startedMs);
     const dutyPauseMs = Math.min(MAX_DUTY_PAUSE_MS, (tookMs - idleMs) * (1 / maxDuty - 1));
-    const backoffPauseMs = failures === 0 ? 0 : backoffMs(failures, backoff);
-    if (!signal.aborted) await sleep(Math.max(0, intervalMs - tookMs, dutyPauseMs, backoffPauseMs));
+    const pauseMs = failures === 0 ? intervalMs - tookMs : backoffMs(failures, backoff);
+    if (!signal.aborted) await sleep(Math.max(0, pauseMs, dutyPauseMs));
   }
 }

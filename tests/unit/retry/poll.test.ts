@@ -76,11 +76,11 @@ describe('poll', () => {
     expect(jumped.slept).toEqual([MAX_DUTY_PAUSE_MS, INTERVAL_MS]);
   });
 
-  test('failures in a row double the pause up to its bound, and are logged once, as is the end of the row', async () => {
-    const { slept, messages } = await pollUntilPauses(6, ({ poll: n }) => {
-      if (n <= 5) throw new Error('Postgres is away');
+  test('a failed poll is repeated soon, failures in a row double the pause up to its bound, and the log names the row once', async () => {
+    const { slept, messages } = await pollUntilPauses(8, ({ poll: n }) => {
+      if (n <= 7) throw new Error('Postgres is away');
     });
-    expect(slept).toEqual([1_000, 2_000, 4_000, MAX_POLL_BACKOFF_MS, MAX_POLL_BACKOFF_MS, 1_000]);
+    expect(slept).toEqual([250, 500, 1_000, 2_000, 4_000, MAX_POLL_BACKOFF_MS, MAX_POLL_BACKOFF_MS, 1_000]);
     expect(messages).toEqual(['Reading fails. It is repeated with exponential backoff.', 'Reading works again.']);
   });
 
