@@ -1,9 +1,9 @@
 /**
- * What a customer may do with a reservation (its states: `reservation.ts`).
+ * The decisions of a customer on a reservation (its states: `reservation.ts`).
  *
- * A decision is guarded on the unit's `booking` subject alone. What the unit reports is folded in but never contends:
- * what a decision could not yet know, `settlement.ts` puts right when it arrives. A command that was carried out before
- * decides nothing again.
+ * A decision is guarded by the sequence of the unit's `booking` subject alone. The state includes what the unit reported, but a
+ * report never conflicts with a decision: `settlement.ts` corrects a decision that was made before a report arrived. The repetition
+ * of a command that was executed returns no events.
  */
 
 import { requireConfigured } from '../configuration/configuration.ts';
@@ -22,14 +22,14 @@ import { reconcileUsage } from './settlement.ts';
 const MS_PER_S = 1_000;
 const MS_PER_MINUTE = 60_000;
 const MS_PER_DAY = 86_400_000;
-/** A phone's clock may be this far behind before its "from now on" counts as the past. */
+/** How far `from` may lie in the past: a phone whose clock is behind still reserves from now on. */
 export const PAST_TOLERANCE_MS = 60_000;
 /** How far ahead a customer may reserve. */
 export const MAX_RESERVE_AHEAD_DAYS = 365;
-/** How long after the request a unit may still open the door. */
+/** How long after the request a unit may open the door. */
 export const OPEN_COMMAND_TTL_MS = 10_000;
 
-/** Who asks for what, and when. */
+/** A command of a customer on a reservation. */
 export interface ReservationCommand {
   readonly commandId: string;
   readonly reservationId: string;
@@ -43,7 +43,7 @@ export interface HoldCommand extends ReservationCommand {
   readonly until: string;
 }
 
-/** Claims a locker. Refused: `validation` (period, locker), `no-locker-free`, `not-found` (unit). */
+/** Holds a locker. @throws Refusal `validation` (period, locker), `no-locker-free`, `not-found` (unit). */
 export function holdLocker(state: BookingContext, command: HoldCommand): EventDraft[] {
   const earlier = findReservation(state.booking, command.reservationId);
   if (earlier?.customer === command.customer) return [];
@@ -88,7 +88,7 @@ export function holdLocker(state: BookingContext, command: HoldCommand): EventDr
   ];
 }
 
-/** Checks a period against the clock and the rental limits of a unit; `/from` and `/until` name what is wrong. */
+/** Checks a period against the clock and the rental limits of a unit. @throws Refusal `validation` with `/from` or `/until` */
 export function requireBookablePeriod(
   period: Period,
   limits: { readonly minimumMinutes: number; readonly maximumMinutes: number },
@@ -110,7 +110,7 @@ export function requireBookablePeriod(
   if (minutes > limits.maximumMinutes) refuse('/until', `must be at most ${limits.maximumMinutes} minutes after from`);
 }
 
-/** Confirms a hold that was paid for. Refused: `reservation-state`, `not-found`. */
+/** Confirms a hold after its payment. @throws Refusal `reservation-state`, `not-found`. */
 export function confirmReservation(
   state: BookingContext,
   command: ReservationCommand & { paymentReference: string },
@@ -141,7 +141,7 @@ export function confirmReservation(
   ];
 }
 
-/** Gives a reservation up before it is used. Refused: `reservation-state`, `not-found`. */
+/** Cancels a reservation before its use. @throws Refusal `reservation-state`, `not-found`. */
 export function cancelReservation(state: BookingContext, command: ReservationCommand): EventDraft[] {
   const reservation = requireOwnReservation(state, command);
   if (isRepeated(reservation, command)) return [];
@@ -156,8 +156,8 @@ export function cancelReservation(state: BookingContext, command: ReservationCom
 }
 
 /**
- * Asks to open the locker now. The request is recorded before the unit hears of it.
- * Refused: `not-yet` before the period, `reservation-state`, `not-found`.
+ * Requests to open the locker now. The platform records the request before it sends the command to the unit.
+ * @throws Refusal `not-yet` before the period, `reservation-state`, `not-found`.
  */
 export function requestLockerOpen(state: BookingContext, command: ReservationCommand): EventDraft[] {
   const reservation = requireOwnReservation(state, command);
@@ -171,7 +171,7 @@ export function requestLockerOpen(state: BookingContext, command: ReservationCom
   if (status === 'confirmed' && use === undefined) {
     if (command.nowMs < toMs(from)) throw new Refusal('not-yet', `The reservation begins at ${from}.`);
     if (command.nowMs >= toMs(until)) throw stateRefusal(reservation, `Its period ended at ${until}.`);
-    // Somebody over time may be gone already, which the unit knows; everybody else's things are in there.
+    // The customer of an overdue rental may have left, which only the unit knows. Any other rental occupies the locker.
     if (conflictingRental(state.device, reservation, command.nowMs)?.isOverdue === false) {
       throw stateRefusal(reservation, 'Its locker was taken at the screen.');
     }
@@ -192,7 +192,7 @@ export function requestLockerOpen(state: BookingContext, command: ReservationCom
   ];
 }
 
-/** Records what came of a request to open. The first door that opens starts the rental. */
+/** Records the outcome of a request to open. The first door that opens starts the rental. */
 export function recordOpenAnswer(
   state: BookingContext,
   answer: {
@@ -204,7 +204,7 @@ export function recordOpenAnswer(
   },
 ): EventDraft[] {
   const reservation = findReservation(state.booking, answer.reservationId);
-  // A door that could not be reached may be asked again with the same command; only that answer may change.
+  // The server may send the command again after the unit was unreachable, so that only this outcome may change.
   const answered = reservation?.openResults[answer.commandId];
   if (reservation === undefined || answered === undefined || answered === answer.result) return [];
   if (answered !== 'pending' && answered !== 'unreachable') return [];
@@ -216,7 +216,7 @@ export function recordOpenAnswer(
   return drafts;
 }
 
-/** Gives the locker back. Refused: `reservation-state` (not in use, door open), `not-found`. */
+/** Gives the locker back. @throws Refusal `reservation-state` (not in use, door open), `not-found`. */
 export function endReservation(state: BookingContext, command: ReservationCommand): EventDraft[] {
   const reservation = requireOwnReservation(state, command);
   if (isRepeated(reservation, command)) return [];
@@ -236,7 +236,7 @@ export function endReservation(state: BookingContext, command: ReservationComman
   return [...followed, { type: 'ReservationCompleted', locker, data }];
 }
 
-/** The reservation, if it is this customer's: others' do not exist for anybody else. */
+/** The reservation of this customer. Those of other customers count as not found. @throws Refusal `not-found` */
 export function requireOwnReservation(
   state: BookingContext,
   command: { reservationId: string; customer: string },
@@ -248,7 +248,7 @@ export function requireOwnReservation(
   return reservation;
 }
 
-/** The start as the unit reported it, or else now, in the locker that was booked. */
+/** The start of the usage as the unit reported it, or else now, in the booked locker. */
 function startReservation(state: BookingContext, reservation: Reservation, nowMs: number): EventDraft {
   const use = usageOf(state, reservation.id);
   const locker = use?.locker ?? reservation.locker;
@@ -257,8 +257,8 @@ function startReservation(state: BookingContext, reservation: Reservation, nowMs
 }
 
 /**
- * Whether the locker of a hold was promised to another, by a process whose clock had seen the hold run out. Whoever came
- * later has it; so has everybody who has confirmed.
+ * Whether a later reservation has the locker of a hold: a process whose clock had seen the hold run out promised it to another
+ * customer. The later hold, and every confirmed reservation, keeps the locker.
  */
 function isLockerPromisedToAnother(state: BookingContext, held: Reservation): boolean {
   const { open } = state.booking;

@@ -4,7 +4,7 @@
  *   held ──confirm──▶ confirmed ──start──▶ active ──end──▶ completed
  *    │                    │                  ▲
  *    ├──cancel──▶ cancelled ◀──cancel──┤     │
- *    ├──time────▶ expired ◀──no-show───┤     ├── used at a unit that had not heard
+ *    ├──time────▶ expired ◀──no-show───┤     ├── used at a unit that had no connection
  *    └──conflict▶ rejected ◀─conflict──┘     │   (from each of these three, and from held)
  *                     └──────────────────────┘
  */
@@ -13,9 +13,9 @@ import type { EventOf } from '../events/catalogue.ts';
 import type { EventDraft } from '../events/drafts.ts';
 import type { LockerSize, Money } from '../vocabulary.ts';
 
-/** Finished reservations that a unit's state still knows, so that a late command gets its reason and not a 404. */
+/** Finished reservations that a unit's state keeps, so that a late command is refused with the reason and not as not found. */
 const MAX_FINISHED_RESERVATIONS = 32;
-/** Commands that a reservation remembers, so that a repeated one changes nothing. */
+/** Command ids that a reservation keeps, so that a repeated command changes nothing. */
 const MAX_REMEMBERED_COMMANDS = 16;
 
 export type ReservationStatus = 'held' | 'confirmed' | 'active' | 'completed' | 'cancelled' | 'expired' | 'rejected';
@@ -26,7 +26,7 @@ export interface Reservation {
   readonly customer: string;
   readonly status: ReservationStatus;
   readonly locker: string;
-  /** Of the locker; larger than `bookedSize` after some moves. */
+  /** The size of the locker. After a move it can be larger than `bookedSize`. */
   readonly size: LockerSize;
   readonly bookedSize: LockerSize;
   readonly from: string;
@@ -38,20 +38,20 @@ export interface Reservation {
   readonly confirmedAt?: string;
   readonly startedAt?: string;
   readonly endedAt?: string;
-  /** Ids of the commands that changed it, oldest first; those that open doors stand in `opens`. */
+  /** Ids of the commands that changed it, oldest first, without those that open doors (`opens`). */
   readonly commandIds: readonly string[];
-  /** What came of the requests to open it: by command id, `pending` until answered. */
+  /** The outcomes of requests to open it, by command id; `pending` before the answer. */
   readonly openResults: Readonly<Record<string, string>>;
 }
 
-/** What the fold needs of an event: the facts, when it occurred, and the command that caused it. */
+/** The part of an event that the fold needs: its data, when it occurred, and the command that caused it. */
 export type BookingEvent = EventDraft & { readonly time: string; readonly causationid?: string };
 
-/** Each stands in one of the lists. They are arrays because a fold copies them with every event, and an array copies fast. */
+/** Each reservation is in one of the lists. They are arrays because a fold copies them for every event, and arrays copy fast. */
 export interface BookingState {
-  /** What is not finished, in the order in which it was made; what was finished and is used after all comes last. */
+  /** Reservations that are not finished, in the order of their holds; one that is used after it had finished comes last. */
   readonly open: readonly Reservation[];
-  /** The last that finished, as they finished. */
+  /** The reservations that finished last, in the order in which they finished. */
   readonly finished: readonly Reservation[];
 }
 
@@ -79,7 +79,7 @@ export function evolveBooking(state: BookingState, event: BookingEvent): Booking
   return reservation === undefined ? state : withReservation(state, reservation);
 }
 
-/** The reservation of which an event tells, as it is then; `undefined` when nothing is known of it. */
+/** The reservation of an event after it; `undefined` when the state does not have the reservation. */
 export function evolveReservation(before: Reservation | undefined, event: BookingEvent): Reservation | undefined {
   if (event.type === 'ReservationHeld') return withCommand(newReservation(event.data), event);
   return before === undefined ? undefined : withCommand(applyEvent(before, event), event);
@@ -151,12 +151,12 @@ function withReservation({ open, finished }: BookingState, reservation: Reservat
   return { open: withoutIndex(open, openAt), finished: [...finished, reservation].slice(-MAX_FINISHED_RESERVATIONS) };
 }
 
-/** `at`: negative for none. */
+/** `at` is the index to replace; a negative one appends. */
 function withoutIndex(reservations: readonly Reservation[], at: number): readonly Reservation[] {
   return at < 0 ? reservations : reservations.toSpliced(at, 1);
 }
 
-/** With the command that caused the event; those that open doors stand in `opens`. */
+/** The reservation with the id of the command that caused the event; `opens` holds those that open doors. */
 function withCommand(reservation: Reservation, { type, causationid }: BookingEvent): Reservation {
   const isOpening = type === 'LockerOpenRequested' || type === 'LockerOpenAnswered';
   if (causationid === undefined || isOpening || reservation.commandIds.includes(causationid)) return reservation;

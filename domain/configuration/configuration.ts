@@ -1,21 +1,21 @@
 /**
- * The configuration that is wanted on a unit, and how far it has come there: the fold of a unit's `config` events.
+ * The desired configuration of a unit and its delivery: the fold of the unit's `config` events.
  *
  *   registered ──▶ pending                    change (live) ──▶ pending       change (queued) ──▶ queued
  *
  *   pending, queued, drifted, failed ──push fails──▶ failed
- *   pending, queued, drifted, failed ──unit says no──▶ rejected ──▶ waits for a change
- *   any ──proof of the hash──▶ applied ──report of another hash──▶ drifted ──▶ is pushed again
+ *   pending, queued, drifted, failed ──unit refuses──▶ rejected ──▶ waits for a change
+ *   any ──proof of the hash──▶ applied ──report of another hash──▶ drifted ──▶ pushed again
  *   pending since the registration ──report of another hash──▶ drifted
  *
- * A change begins anew from any state. `applied` means that the unit has proved the hash, never that something was sent.
+ * A change restarts the delivery from any state. `applied` means that the unit has proved the hash.
  */
 
 import type { VersionedConfiguration } from '../configuration-values.ts';
 import type { EventOf, KnownEvent } from '../events/catalogue.ts';
 import { Refusal } from '../refusal.ts';
 
-/** Commands that a unit's configuration remembers, so that a repeated one changes nothing. */
+/** Command ids that a unit's configuration keeps, so that a repeated command changes nothing. */
 const MAX_REMEMBERED_COMMANDS = 16;
 
 export const CONFIGURATION_STATUSES = ['applied', 'pending', 'queued', 'drifted', 'failed', 'rejected'] as const;
@@ -27,21 +27,21 @@ export type ConfigurationState =
   | {
       readonly status: ConfigurationStatus;
       readonly desired: VersionedConfiguration;
-      /** Since when. */
+      /** Since when it is desired, RFC 3339. */
       readonly desiredSince: string;
-      /** How it was to be brought; undefined for the one of the registration. */
+      /** How the change was to be sent; undefined for the configuration of the registration. */
       readonly mode?: ChangeMode;
       /** Ids of the last commands that changed it, oldest first. */
       readonly commandIds: readonly string[];
-      /** Pushes that failed in a row since it was wanted, or since it drifted. */
+      /** Pushes that failed in a row since the change, or since the unit drifted. */
       readonly attempts: number;
-      /** When a push was last answered, or given up. */
+      /** When the last push was answered or failed, RFC 3339. */
       readonly pushedAt?: string;
-      /** Of a failed one: when the next push is due while the unit stays online. */
+      /** After a failed push, when the next one is due if the unit is online, RFC 3339. */
       readonly nextAttemptAt?: string;
-      /** Why it failed or was rejected. */
+      /** Why the last push failed, or why the unit refused. */
       readonly reason?: string;
-      /** When the unit last proved something of what it runs, and what. */
+      /** The hash that the unit proved last, and when. */
       readonly reported?: { readonly hash: string; readonly at: string };
     };
 export type UnitConfiguration = Exclude<ConfigurationState, { status: 'unconfigured' }>;
@@ -108,13 +108,13 @@ function applyChange(
   };
 }
 
-/** Without what was of the last push. */
+/** The configuration without the outcome of the last push. */
 function withoutPushOutcome(state: UnitConfiguration): UnitConfiguration {
   const { reason: _, nextAttemptAt: __, ...rest } = state;
   return { ...rest, attempts: 0 };
 }
 
-/** What is wanted on a unit that is registered. */
+/** The configuration of a registered unit. @throws Refusal `not-found` */
 export function requireConfigured(configuration: ConfigurationState): UnitConfiguration {
   if (configuration.status === 'unconfigured') throw new Refusal('not-found', 'There is no such unit.');
   return configuration;

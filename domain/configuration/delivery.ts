@@ -1,6 +1,6 @@
 /**
- * What the platform does to bring a wanted configuration to a unit (its states: `configuration-state.ts`): changes, what came of
- * pushes, what units say that they run, and when a push is due.
+ * The decisions that bring a desired configuration to a unit (its states: `configuration.ts`): changes, the outcomes of pushes, the
+ * reports of units, and when a push is due.
  */
 
 import type { ConfigurationValues } from '../configuration-values.ts';
@@ -13,27 +13,27 @@ import { configurationHash, isSameHash } from './configuration-hash.ts';
 import type { ConfigurationContext } from './context.ts';
 import { validateConfiguration } from './validation.ts';
 
-/** How long whoever wanted a change live has to send it before the queue does. */
+/** How long the server that records a live change has to send it before the queue sends it. */
 export const LIVE_GRACE_MS = 10_000;
-/** A report may have been under way for so long: one that comes sooner after a proof says nothing against it. */
+/** How long a report may have been in transit: one that arrives sooner after a proof does not contradict it. */
 export const REPORT_TOLERANCE_MS = 5_000;
 const MAX_REPORTED_HASH_LENGTH = 100;
 const MS_PER_S = 1_000;
 
-/** A change that somebody wants. */
+/** A change of the desired configuration. */
 export interface ConfigurationChange {
   readonly commandId: string;
   readonly values: ConfigurationValues;
   readonly mode: ChangeMode;
-  /** The version that it was made from: another one by now refuses it. */
+  /** The version on which the change is based. The change is refused when another version is desired. */
   readonly expectedVersion?: number | undefined;
-  /** What becomes of a live change while the unit is known to be offline. @default refuse */
+  /** Whether a live change of a unit that is known to be offline is refused or queued. @default refuse */
   readonly ifOffline?: 'refuse' | 'queue' | undefined;
 }
 
 /**
- * Wants other values on a unit. What is wanted already changes nothing, unless the unit has rejected it: then it is wanted anew.
- * Refused: `not-found`, `precondition-failed`, `validation` (paths below `/values`), `unit-offline`.
+ * Changes the desired values of a unit. Values that are desired already change nothing, unless the unit has rejected them.
+ * @throws Refusal `not-found`, `precondition-failed`, `validation` (paths below `/values`), `unit-offline`.
  */
 export function changeConfiguration(state: ConfigurationContext, change: ConfigurationChange): EventDraft[] {
   requireUnit(state.registry);
@@ -56,7 +56,7 @@ export function changeConfiguration(state: ConfigurationContext, change: Configu
   return [{ type: 'ConfigurationChanged', data: { version: desired.version + 1, hash, values, mode } }];
 }
 
-/** Wants again what was wanted before a version, as long as that one is wanted and the unit has not proved it. */
+/** Restores the configuration before a version, if that version is still desired and the unit has not proved it. */
 export function withdrawChange(
   state: ConfigurationContext,
   { version, former: previous }: { readonly version: number; readonly former: ConfigurationValues },
@@ -70,15 +70,15 @@ export function withdrawChange(
   return [{ type: 'ConfigurationChanged', data }];
 }
 
-/** What came of a push. */
+/** The outcome of a push. */
 export type PushOutcome =
-  /** The unit says that it took it, and what it runs now. */
+  /** The unit answered that it applied the configuration, with the hash that it runs. */
   | { readonly answer: 'done'; readonly hash: string | undefined }
   | { readonly answer: 'rejected'; readonly reason: string }
-  /** It could not apply it, said something else, or nothing: the push is tried again. */
+  /** The unit could not apply it, answered otherwise, or did not answer. The push is repeated. */
   | { readonly answer: 'failed'; readonly reason: string };
 
-/** Records what came of pushing a version. What is no longer wanted, or proved already, needs no record. */
+/** Records the outcome of pushing a version. A version that is not desired any more, or is proved, needs no record. */
 export function recordPushOutcome(
   state: ConfigurationContext,
   push: {
@@ -123,8 +123,8 @@ function retryDelayMs(retryScheduleS: readonly number[], attempt: number): numbe
 }
 
 /**
- * Takes note of what a unit says that it runs, in a ping, a heartbeat or its log.
- * `hash`: whole, or its first letters. `atMs`: when it said so, or was asked, on the platform's clock.
+ * Records the configuration that a unit reports in a ping, a heartbeat or its log.
+ * `hash` is the whole hash or its first letters. `atMs` is when the unit reported it, or was asked, on the platform's clock.
  */
 export function recordReportedHash(
   state: ConfigurationContext,
@@ -135,7 +135,7 @@ export function recordReportedHash(
   const { status, desired, desiredSince: wantedAt, mode, reported } = configuration;
   const { version } = desired;
   if (isSameHash(hash, desired.hash)) {
-    // From before the change it says what ran then, which may have been the same values once.
+    // A report from before the change may name the same values, which ran at an earlier time.
     const isProof = status !== 'applied' && atMs > toMs(wantedAt);
     return isProof ? [{ type: 'ConfigurationApplied', data: { version, hash: desired.hash, evidence: 'report' } }] : [];
   }
@@ -147,14 +147,14 @@ export function recordReportedHash(
   ];
 }
 
-/** A unit may say anything. */
+/** A unit can report any text. */
 function toPrintableToken(text: string): string {
   return text.replace(/[^!-~]/g, '?').slice(0, MAX_REPORTED_HASH_LENGTH) || '?';
 }
 
 /**
- * When the wanted configuration is to be pushed next, milliseconds since 1970, `-Infinity` for at once. `undefined`: not before
- * something changes. Only a unit that is online is sent anything, and its coming online is an occasion.
+ * When the next push is due, milliseconds since 1970; `-Infinity` means at once, `undefined` not before the state changes. Pushes are
+ * due only while the unit is online; going online is a change of the state.
  */
 export function nextPushAtMs({ registry, connectivity, configuration }: ConfigurationContext): number | undefined {
   if (registry.status !== 'registered' || registry.credentialsRevoked || connectivity.status !== 'online')
@@ -164,7 +164,7 @@ export function nextPushAtMs({ registry, connectivity, configuration }: Configur
     case 'drifted':
       return Number.NEGATIVE_INFINITY;
     case 'pending':
-      // The one of the registration is what units come with: it is sent when they say that they run another.
+      // Units are expected to run the configuration of the registration: it is pushed when a unit reports another one.
       return configuration.mode === undefined ? undefined : toMs(configuration.desiredSince) + LIVE_GRACE_MS;
     case 'failed': {
       const { pushedAt, nextAttemptAt } = configuration;

@@ -1,17 +1,17 @@
-/** What a change of a configuration changes, in the words of whoever reads it. */
+/** The differences between two configurations, by the paths that operators read. */
 
 import type { ConfigurationValues } from '../configuration-values.ts';
 
 export interface ConfigurationDifference {
-  /** JSON pointer into the values; prices stand under their size, opening hours as a whole. */
+  /** JSON pointer into the values. Prices are listed under their size, opening hours as a whole. */
   readonly path: string;
-  /** Left out when it was not there before. */
+  /** Absent when the value is new. */
   readonly before?: unknown;
-  /** Left out when it is not there any more. */
+  /** Absent when the value is gone. */
   readonly after?: unknown;
 }
 
-/** In the order of their paths; empty when both say the same. */
+/** The differences in the order of their paths; empty when there are none. */
 export function configurationDiff(before: ConfigurationValues, after: ConfigurationValues): ConfigurationDifference[] {
   const [from, to] = [leavesOf(before), leavesOf(after)];
   const paths = [...new Set([...from.keys(), ...to.keys()])].sort();

@@ -1,10 +1,10 @@
 /**
- * A rollout changes the configuration of many units, at a pace, and stops by itself when too many fail.
+ * A rollout changes the configuration of many units at a pace, and aborts itself when too many units fail.
  *
  *   running ◀──resume── paused            running, paused ──abort──▶ aborting ──all withdrawn──▶ aborted
  *      │ └───pause───────▲ │
- *      │                   └─ too many failed, or somebody said so: aborting
- *      └──every unit concluded──▶ completed
+ *      │                   └─ too many units failed, or an operator aborted: aborting
+ *      └──every unit has an outcome──▶ completed
  */
 
 import { type Static, Type } from '@sinclair/typebox';
@@ -23,7 +23,7 @@ const MS_PER_MINUTE = 60_000;
 
 const strict = { additionalProperties: false };
 
-/** What it changes; a unit keeps what is not named. */
+/** The changes of a rollout. A unit keeps the values that they do not name. */
 export const RolloutChanges = Type.Partial(ConfigurationValues, {
   ...strict,
   minProperties: 1,
@@ -54,7 +54,7 @@ export const Waves = Type.Array(
   },
 );
 
-/** How fast units are changed. */
+/** The pace at which a rollout changes units. */
 export type Pace = { readonly rate: Static<typeof Rate> } | { readonly waves: Static<typeof Waves> };
 
 export const AbortThreshold = Type.Object(
@@ -83,7 +83,7 @@ export const DEFAULT_ABORT_THRESHOLD: AbortThreshold = { failedShare: 0.1, minim
 
 export const ROLLOUT_STATUSES = ['running', 'paused', 'aborting', 'aborted', 'completed'] as const;
 export type RolloutStatus = (typeof ROLLOUT_STATUSES)[number];
-/** What became of a unit in a rollout. */
+/** The state of a unit in a rollout. */
 export const ROLLOUT_UNIT_STATUSES = [
   'waiting',
   'skipped',
@@ -101,8 +101,8 @@ export type RolloutUnitStatus = (typeof ROLLOUT_UNIT_STATUSES)[number];
 export type RolloutAction = 'pause' | 'resume' | 'abort';
 
 /**
- * The status after somebody's action; what it has already changes nothing.
- * Refused: `precondition-failed` when the rollout is over, or on its way there.
+ * The status after an action of an operator. An action that leads to the present status changes nothing.
+ * @throws Refusal `precondition-failed` when the rollout has ended or is aborting
  */
 export function statusAfterAction(status: RolloutStatus, action: RolloutAction): RolloutStatus {
   const target = ({ pause: 'paused', resume: 'running', abort: 'aborting' } as const)[action];
@@ -112,7 +112,7 @@ export function statusAfterAction(status: RolloutStatus, action: RolloutAction):
   throw new Refusal('precondition-failed', `The rollout is ${status}.`);
 }
 
-/** How many units may have been begun after a time of running; pauses do not count. */
+/** How many units a rollout may have changed after running for a time, without pauses. */
 export function unitsDue(pace: Pace, ranMs: number): number {
   if ('rate' in pace) return Math.ceil((ranMs * pace.rate.unitsPerMinute) / MS_PER_MINUTE);
   let due = 0;
@@ -127,7 +127,7 @@ export function unitsDue(pace: Pace, ranMs: number): number {
   return due;
 }
 
-/** Whether so many have failed that it should go no further. `started`: units that it came to. */
+/** Whether so many units failed that the rollout aborts. `started` is the number of units that it changed. */
 export function isAbortThresholdReached(
   { failedShare, minimumFailed }: AbortThreshold,
   { failed, started }: { readonly failed: number; readonly started: number },
@@ -135,7 +135,7 @@ export function isAbortThresholdReached(
   return failed >= minimumFailed && failed >= failedShare * started;
 }
 
-/** What is wrong with changes by themselves, whatever a unit has beside them; by JSON pointer. */
+/** Validates changes without the other values of a unit. Returns errors by JSON pointer. */
 export function validateRolloutChanges(changes: RolloutChanges): FieldError[] {
   const { values } = defaultConfiguration(MS_PER_S);
   const widest = { ...values, minimumMinutes: 1, maximumMinutes: Number.MAX_SAFE_INTEGER };

@@ -1,10 +1,10 @@
 /**
- * What a unit said about itself, folded: how far its log is recorded, what its doors and rentals are.
+ * The state that a unit reported, as a fold of its `device` events: how far its log is recorded, its doors and its rentals.
  *
- * The log identity is (epoch, seq). The last recorded seq of every epoch is kept for ever, so that a replay of any age is
- * recognised; a unit has few epochs, one for each time its store was wiped.
+ * (epoch, seq) identifies an event of the log. The last recorded seq of every epoch is kept for ever, so that a replay of any age is
+ * recognised. A unit has few epochs: one for each time its store was wiped.
  *
- * Times are the platform's: what a wrong clock said is corrected by the offset that its event carries (`clock.ts`).
+ * Times are on the platform's clock: `unit-clock.ts` subtracts the offset that the event of a wrong clock carries.
  */
 
 import type { EventOf, EventType, KnownEvent } from '../events/catalogue.ts';
@@ -25,14 +25,14 @@ export interface DeviceLocker {
 }
 
 export interface DeviceState {
-  /** Last recorded seq by epoch. */
+  /** The last recorded seq of each epoch. */
   readonly epochs: Readonly<Record<string, number>>;
-  /** The epoch that was heard of last: the present one. */
+  /** The present epoch. */
   readonly epoch?: string;
   readonly lockers: Readonly<Record<string, DeviceLocker>>;
-  /** In the order in which they were told of last, one for each reservation. */
+  /** One usage for each reservation, in the order of the last report of each. */
   readonly usages: readonly ReservationUsage[];
-  /** Hash of the configuration that the unit last said in its log it runs, and when. */
+  /** The configuration hash that the unit reported last in its log, and when. */
   readonly reportedConfiguration?: { readonly hash: string; readonly at: string };
   /** When the newest event of the present epoch occurred. */
   readonly lastEventAt?: string;
@@ -44,19 +44,19 @@ type KnownEventOf<T extends EventType> = Extract<KnownEvent, { readonly type: T 
 
 const UNKNOWN_LOCKER: DeviceLocker = { door: 'unknown' };
 
-/** The last recorded seq of an epoch, 0 if the platform has none of it. */
+/** The last recorded seq of an epoch; 0 when no event of it is recorded. */
 export function recordedSeq(state: DeviceState, epoch: string): number {
   return ownEntry(state.epochs, epoch) ?? 0;
 }
 
-/** Units choose the ids: what every object inherits is no entry. */
+/** Units choose the ids, so that properties which every object inherits must not count. */
 function ownEntry<T>(record: Readonly<Record<string, T>>, id: string): T | undefined {
   return Object.hasOwn(record, id) ? record[id] : undefined;
 }
 
 /**
- * Takes note of the place of an event in the unit's log, known type or not: what is recorded must be recognised even when
- * this code cannot read it.
+ * Records the place of an event in the unit's log, also of an unknown type: a recorded event must be recognised even by code that
+ * cannot read it.
  */
 export function advanceRecordedSeq(
   state: DeviceState,
@@ -72,9 +72,9 @@ export function advanceRecordedSeq(
 }
 
 /**
- * Whether an event of another epoch begins the present one: the first of an epoch that is new does. An epoch never comes
- * back: what arrives late of one that is known is history, and so is what is left of one whose beginning is lost. The report
- * of the unit's state that follows on a loss makes such an epoch the present one, if by the time in its id it is newer.
+ * Whether an event of another epoch makes that epoch the present one. The first event of a new epoch does. A known epoch never becomes
+ * the present one again: its late events are history, and so is the rest of an epoch whose beginning is lost. The state report that
+ * follows a loss makes such an epoch the present one if its id (a UUIDv7) is newer.
  */
 function startsCurrentEpoch(state: DeviceState, event: { unitepoch: string; unitseq: number; type: string }): boolean {
   if (state.epoch === undefined) return true;
@@ -82,7 +82,7 @@ function startsCurrentEpoch(state: DeviceState, event: { unitepoch: string; unit
   return event.type === 'UnitStateReported' && event.unitepoch > state.epoch;
 }
 
-/** Folds an event whose place is recorded. */
+/** Folds an event whose place is recorded already. */
 export function evolveDevice(state: DeviceState, event: KnownEvent): DeviceState {
   const locker = lockerOfSubject(event.subject);
   if (event.unitepoch !== undefined && event.unitepoch !== state.epoch) return recordPastUsage(state, locker, event);
@@ -116,7 +116,7 @@ function startRental(state: DeviceState, locker: string, event: KnownEventOf<'Re
   const rental = correctedRental({ rentalId, reservationId, startedAt: event.time, until }, event);
   const before = lockerState(state, locker);
   const lockers = { ...state.lockers, [locker]: { ...before, rental } };
-  // A locker has one rental: whoever was in it before is gone, even if that was never told.
+  // A locker has one rental, so the former rental has ended even if its end was never reported.
   const uses =
     before.rental?.rentalId === rentalId ? state.usages : endUsage(state.usages, before.rental?.reservationId, time);
   if (reservationId === undefined) return { ...state, lockers, usages: uses };
@@ -134,8 +134,8 @@ function endRental(state: DeviceState, locker: string, data: EventOf<'RentalEnde
 }
 
 /**
- * What a unit did before its store was wiped says nothing about its doors now, but it proves that a reservation was used.
- * That use is over: what still runs, the new epoch has reported.
+ * Folds an event of an earlier epoch. It says nothing about the doors now, but proves that a reservation was used. That usage has ended:
+ * the new epoch reports what still runs.
  */
 function recordPastUsage(state: DeviceState, locker: string | undefined, event: KnownEvent): DeviceState {
   if (locker === undefined || (event.type !== 'RentalStarted' && event.type !== 'RentalEnded')) return state;
@@ -148,7 +148,7 @@ function recordPastUsage(state: DeviceState, locker: string | undefined, event: 
   return { ...state, usages: rememberUsage(state.usages, use) };
 }
 
-/** A state report replaces what was believed: a rental that it does not name is over. */
+/** A state report replaces the state of doors and rentals: a rental that it does not name has ended. */
 function replaceReportedState(state: DeviceState, event: KnownEventOf<'UnitStateReported'>): DeviceState {
   const { data } = event;
   const time = occurredAt(event);
@@ -169,7 +169,7 @@ function replaceReportedState(state: DeviceState, event: KnownEventOf<'UnitState
   return { ...state, lockers, usages: uses, reportedConfiguration: { hash: data.configurationHash, at: time } };
 }
 
-/** A rental that an event tells of. The end of a reservation's came from the platform, and needs no correction. */
+/** The rental of an event. The platform set the end of a reservation's rental, so that it needs no clock correction. */
 function correctedRental(
   told: {
     readonly rentalId: string;

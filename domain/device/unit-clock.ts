@@ -1,30 +1,30 @@
 /**
- * Clocks of units. A unit stamps what happens with its own clock, which may be wrong; the platform measures by how much, and
- * the events of a unit whose clock is wrong carry the offset that held when they were recorded. So both times are in the
- * log: what the unit said, and what follows from it here.
+ * Clocks of units. A unit stamps events with its own clock, which may be wrong. The platform measures the offset, and the events of a
+ * unit whose clock is wrong carry the offset at the time of their recording. So the log has both the unit's time and the correction.
  */
 
 import type { CloudEvent } from '../events/cloud-event.ts';
 import { toInstant, toMs } from '../vocabulary.ts';
 
-/** A clock that is off by more than this is wrong. */
+/** A clock counts as wrong when its offset exceeds this. */
 export const CLOCK_OFFSET_TOLERANCE_MS = 2_000;
 
-/** What can be written as a year of four digits. */
+/** Times whose year has four digits. */
 const EARLIEST_MS = Date.parse('0000-01-01T00:00:00.000Z');
 const LATEST_MS = Date.parse('9999-12-31T23:59:59.999Z');
 
 export type ClockStamp = Pick<CloudEvent, 'time' | 'clockoffsetms'>;
 
-/** By how many milliseconds a unit's clock is ahead; `undefined` when `unitTime` is no time. `atMs`: the moment it was read. */
+/** By how many milliseconds a unit's clock is ahead; `undefined` when `unitTime` is no time. `atMs` is when it was read. */
 export function clockOffsetMs(unitTime: string, atMs: number): number | undefined {
   const offsetMs = Math.round(toMs(unitTime) - atMs);
   return Number.isSafeInteger(offsetMs) ? offsetMs : undefined;
 }
 
 /**
- * The same from the answer to a ping, whose clock was read between the sending and the arrival; `undefined` when that is too
- * far apart to tell a wrong clock from a slow answer. `unitTimeMs`: milliseconds since 1970, NaN when it is no time.
+ * By how many milliseconds a unit's clock is ahead, from the answer to a ping. The unit read its clock between sending and arrival;
+ * `undefined` when these are too far apart to tell a wrong clock from a slow answer. `unitTimeMs` is milliseconds since 1970, NaN when
+ * it is no time.
  */
 export function clockOffsetFromPingMs(unitTimeMs: number, sentAtMs: number, rttMs: number): number | undefined {
   if (rttMs / 2 > CLOCK_OFFSET_TOLERANCE_MS) return undefined;
@@ -37,14 +37,14 @@ export function isClockWrong(offsetMs: number): boolean {
 }
 
 /**
- * When an event occurred, RFC 3339: its time without the offset of the clock that told it. A time that is none stays as it
- * is, and so does one that the correction would move to where no year is.
+ * When an event occurred, RFC 3339: its time without the clock offset. A text that is no time stays as it is, and so does a time that
+ * the correction would move out of the years of four digits.
  */
 export function occurredAt(event: ClockStamp): string {
   return correctedInstant(event.time, event);
 }
 
-/** Another time that the same clock told in an event, as `occurredAt` corrects its own. */
+/** Another time in an event of the same clock, corrected like the time of the event. */
 export function correctedInstant(instant: string, { clockoffsetms }: Pick<ClockStamp, 'clockoffsetms'>): string {
   if (clockoffsetms === undefined) return instant;
   const ms = toMs(instant) - clockoffsetms;
@@ -52,8 +52,8 @@ export function correctedInstant(instant: string, { clockoffsetms }: Pick<ClockS
 }
 
 /**
- * When an event can have occurred, milliseconds since 1970: nothing happens after it was recorded, or at no time at all, whatever
- * a clock says of which nobody knew that it was wrong.
+ * When an event occurred at the latest, milliseconds since 1970: no event occurs after it was recorded, even if an undetected wrong
+ * clock says so. An event without a readable time counts at its recording.
  */
 export function boundedOccurredAtMs(event: ClockStamp, recordedAtMs: number): number {
   const ms = occurredAtMs(event);

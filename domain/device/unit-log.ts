@@ -1,9 +1,8 @@
 /**
- * What the platform noticed about a unit's log, folded: where events are missing, what will never come, and what was
- * rejected and accepted after all. `device` says what is recorded; this says what to make of the rest.
+ * Gaps, lost ranges and recovered events of a unit's log: the fold of its `log` events. `device` holds what is recorded.
  *
- *   events come out of order ──grace──▶ gap detected ──they arrive──▶ closed
- *                                             └──the unit has them no more──▶ closed as lost, and passed
+ *   events arrive out of order ──grace──▶ gap detected ──they arrive──▶ closed
+ *                                               └──the unit has deleted them──▶ closed as lost; the log goes on behind it
  */
 
 import { type EventOf, type KnownEvent, versionOf } from '../events/catalogue.ts';
@@ -13,23 +12,23 @@ import { type DeviceState, recordedSeq } from './device.ts';
 import { occurredAt } from './unit-clock.ts';
 import { findUsage, type Usage } from './usage.ts';
 
-/** Places of recovered events that are remembered, so that none is recovered twice. */
+/** Places of recovered events that are kept, so that no event is recovered twice. */
 const MAX_REMEMBERED_RECOVERIES = 500;
 
-/** From and to, both inclusive. */
+/** A range of seqs; both ends are inclusive. */
 export interface SeqRange {
   readonly fromSeq: number;
   readonly toSeq: number;
 }
 
 export interface UnitLogState {
-  /** The gap that is open in each epoch. */
+  /** The open gap of each epoch. */
   readonly gaps: Readonly<Record<string, SeqRange>>;
-  /** What was given up last in each epoch: the log goes on behind it. */
+  /** The last lost range of each epoch: the log goes on behind it. */
   readonly lost: Readonly<Record<string, SeqRange>>;
-  /** `EPOCH:SEQ` of the events that were rejected first and recovered later. */
+  /** `EPOCH:SEQ` of recovered events. */
   readonly recovered: readonly string[];
-  /** How reservations were used, as far as only recovered events tell. */
+  /** Usages of reservations that only recovered events prove. */
   readonly usages: Readonly<Record<string, Usage>>;
 }
 
@@ -83,7 +82,7 @@ function applyRecovery(
   return { ...state, recovered, usages: Object.fromEntries(uses) };
 }
 
-/** Whether an event tells of a use, in a version of its schema that this code can read. */
+/** Whether an event proves a usage, in a version of its schema that this code can read. */
 function isReadableUsage({ type, v }: EventOf<'UnitEventRecovered'>): boolean {
   return (type === 'RentalStarted' || type === 'RentalEnded') && v === versionOf(type);
 }
@@ -92,14 +91,14 @@ function logKeyOf({ epoch, seq }: { readonly epoch: string; readonly seq: number
   return `${epoch}:${seq}`;
 }
 
-/** The seq that has to come next in an epoch: what was given up is passed over. */
+/** The seq that must come next in an epoch; lost ranges are skipped. */
 export function nextExpectedSeq(log: UnitLogState, device: DeviceState, epoch: string): number {
   const next = recordedSeq(device, epoch) + 1;
   const lost = Object.hasOwn(log.lost, epoch) ? log.lost[epoch] : undefined;
   return lost !== undefined && lost.fromSeq <= next && next <= lost.toSeq ? lost.toSeq + 1 : next;
 }
 
-/** Events from `arrivedSeq` on have been waiting for those before them. */
+/** Records a gap: events from `arrivedSeq` on have waited for earlier ones. */
 export function detectGap(
   { log, device }: { readonly log: UnitLogState; readonly device: DeviceState },
   { epoch, arrivedSeq }: { readonly epoch: string; readonly arrivedSeq: number },
@@ -109,7 +108,7 @@ export function detectGap(
   return [{ type: 'UnitLogGapDetected', data: { epoch, fromSeq, toSeq: arrivedSeq - 1 } }];
 }
 
-/** Closes the gaps whose events have all arrived. */
+/** Closes every gap whose events have all arrived. */
 export function closeFilledGaps({
   log,
   device,
@@ -125,8 +124,8 @@ export function closeFilledGaps({
 }
 
 /**
- * The unit has nothing before `firstAvailableSeq` any more: what is missing up to there is lost, and passed. A gap that
- * nobody had noticed is detected in the same breath.
+ * Records the events before `firstAvailableSeq` that are missing as lost, because the unit has deleted them. A gap that was not
+ * detected yet is recorded with the same commit.
  */
 export function closeLostGap(
   { log, device }: { readonly log: UnitLogState; readonly device: DeviceState },
@@ -140,7 +139,7 @@ export function closeLostGap(
   return [{ type: 'UnitLogGapDetected', data: { epoch, fromSeq, toSeq } }, closed];
 }
 
-/** An event that had been rejected is accepted after all. Nothing when it was recovered before. */
+/** Records a rejected event as recovered. It decides nothing when the event was recovered before. */
 export function recoverEvent(
   log: UnitLogState,
   event: EventOf<'UnitEventRecovered'>,
@@ -151,8 +150,8 @@ export function recoverEvent(
 }
 
 /**
- * How a reservation was used at the unit, as far as anything tells: its beginning may stand in the unit's log and its end
- * be known from a recovered event only, or the other way round.
+ * The usage of a reservation from all sources: the unit's log may hold its beginning and a recovered event its end, or the other way
+ * round.
  */
 export function usageOf(
   { device, log }: { readonly device: DeviceState; readonly log: UnitLogState },

@@ -1,12 +1,12 @@
 import { toMs } from '../vocabulary.ts';
 
-/** Uses that are remembered after they ended, however long ago that was. */
+/** Ended usages that are kept, whatever their age. */
 const MIN_REMEMBERED_USES = 64;
-/** Most that are remembered, also when they all ended lately: as many as one batch of a unit can report. */
+/** Bound on kept usages that ended recently: as many as one batch of a unit can report. */
 const MAX_REMEMBERED_USES = 500;
 /**
- * Uses that ended this long before the newest are old. Their bookings are closed: a confirmed reservation that is not
- * known to be used is given up after as long (`NO_SHOW_GRACE_MS`).
+ * A usage that ended this long before the newest one is old. Its booking has ended too: a confirmed reservation without a usage
+ * expires after the same time (`NO_SHOW_GRACE_MS`).
  */
 const USE_MEMORY_MS = 24 * 60 * 60_000;
 
@@ -17,7 +17,7 @@ export interface Usage {
   readonly endedAt?: string;
 }
 
-/** A use that is remembered. */
+/** A usage that is kept. */
 export interface ReservationUsage extends Usage {
   readonly reservationId: string;
 }
@@ -36,7 +36,7 @@ export function endUsage(
   return rememberUsage(uses, { ...use, endedAt: time });
 }
 
-/** Puts a use last, and lets the first ones go beyond the bounds; a use that still runs is never forgotten. */
+/** Appends a usage and drops the first ones beyond the bounds; a usage that still runs is never dropped. */
 export function rememberUsage(uses: readonly ReservationUsage[], use: ReservationUsage): readonly ReservationUsage[] {
   const kept = uses.filter(({ reservationId }) => reservationId !== use.reservationId);
   kept.push(use);
@@ -48,7 +48,7 @@ export function rememberUsage(uses: readonly ReservationUsage[], use: Reservatio
     if (endedAt === undefined || surplus <= 0) return true;
     surplus -= 1;
     if (surplus >= MAX_REMEMBERED_USES - MIN_REMEMBERED_USES || toMs(endedAt) < oldMs) return false;
-    // Those behind it ended later, as a rule.
+    // The usages behind it usually ended later.
     surplus = 0;
     return true;
   });

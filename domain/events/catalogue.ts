@@ -1,4 +1,4 @@
-/** Every event type there is. Types, validation and the published catalogue come from here. */
+/** The catalogue of event types. Types, validation and the published catalogue derive from it. */
 
 import { bookingEvents } from './booking.ts';
 import type { Aggregate, CloudEvent } from './cloud-event.ts';
@@ -42,25 +42,25 @@ export function versionOf(type: EventType): number {
 }
 
 /**
- * The aggregate on whose subject an event stands. What a unit reports names its place in the unit's log, which tells it from
- * what the platform decides also where the type allows both. `undefined` for other types that this code does not know.
+ * The aggregate whose subject carries an event. A reported event has a place in the unit's log; that tells it from a decision of the
+ * platform where the type allows both. `undefined` for a type of the platform that this code does not know.
  */
 export function aggregateOf(event: Pick<CloudEvent, 'type' | 'unitepoch'>): Aggregate | undefined {
   if (event.unitepoch !== undefined) return 'device';
   return isEventType(event.type) ? definitionOf(event.type).aggregates[0] : undefined;
 }
 
-/** By type, what an event of the present version names as its `dataschema`. */
+/** The `dataschema` of the present version of each type. */
 const SCHEMAS: ReadonlyMap<string, string> = new Map(
   Object.entries(EVENT_CATALOGUE).map(([type, { version }]) => [type, `${type}/${version}`]),
 );
 
 /**
- * Brings a stored event to the present version of its schema. A type or a version that this code does not know yet gives
- * `undefined`: such an event is kept as it came, and a fold passes over it until an upgrade knows it.
+ * Upcasts a stored event to the present version of its schema; `undefined` for a type or version that this code does not know. Such an
+ * event stays as it is, and folds skip it until an upgrade.
  */
 export function upcast(event: CloudEvent): KnownEvent | undefined {
   if (event.dataschema !== SCHEMAS.get(event.type)) return undefined;
-  // What is stored was validated against this very schema when it was appended.
+  // A stored event was validated by this schema when it was appended.
   return event as KnownEvent;
 }

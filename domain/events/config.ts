@@ -5,7 +5,7 @@ import { defineEvent } from './define-event.ts';
 
 const Version = Type.Integer({ minimum: 1 });
 const Hash = Type.String({ pattern: '^[0-9a-f]{64}$' });
-/** What a unit says may be anything. */
+/** A unit can report any text. */
 const ReportedHash = Type.String({
   ...Token,
   description: 'The hash as the unit reported it. Over UDP it has only the first 16 letters.',

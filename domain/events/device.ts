@@ -17,8 +17,8 @@ const RentalRef = {
 };
 
 /**
- * What a unit reports. The locker stands in the subject of the event (`unit/locker`), and in the `locker` field of a
- * batch, never in `data`. Fields that the platform does not know yet are kept.
+ * The events that a unit reports. The subject of the event (`UNIT/LOCKER`) and the field `locker` of a batch name the locker; `data` does
+ * not. Fields that the platform does not know are kept.
  */
 export const deviceEvents = {
   LockerOpened: defineEvent('device', 'A door opened.', Type.Object({ cause: OpenCause, commandId })),

@@ -21,7 +21,7 @@ export const Location = Type.Object(
 );
 export const Tags = Type.Array(Type.String({ minLength: 1, maxLength: 64 }), { maxItems: MAX_TAGS, uniqueItems: true });
 
-/** What an operator says about a unit and may change later. */
+/** The properties of a unit that an operator sets and may change. */
 export const UnitProperties = {
   displayName: Type.String({ minLength: 1, maxLength: 200 }),
   address: Type.String({

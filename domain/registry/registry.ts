@@ -1,4 +1,4 @@
-/** The unit as the company registered it: what it is, what lockers it has, and who may speak for it. */
+/** The registration of a unit: its properties, its lockers and its credentials. */
 
 import type { EventOf, KnownEvent } from '../events/catalogue.ts';
 import type { EventDraft } from '../events/drafts.ts';
@@ -13,7 +13,7 @@ export interface RegisteredLocker {
 
 type Registration = EventOf<'UnitRegistered'>;
 
-/** Times that a unit's credentials can be rotated: each leaves a former user behind, here and in the list of revocations. */
+/** Bound on the rotations of a unit's credentials: each leaves a former user in the state and in the list of revocations. */
 export const MAX_ROTATIONS_PER_UNIT = 1_000;
 
 export type RegistryState =
@@ -21,9 +21,9 @@ export type RegistryState =
   | (Omit<Registration, 'lockers' | 'configuration'> & {
       readonly status: 'registered' | 'retired';
       readonly credentialsRevoked: boolean;
-      /** The NATS users that it had before `natsUser`, oldest first. */
+      /** The former NATS users of the unit, oldest first. */
       readonly formerNatsUsers: readonly string[];
-      /** Id of the command that registered it. */
+      /** Id of the command that registered the unit. */
       readonly registrationCommandId: string;
       /** Id of the command that issued the present credentials. */
       readonly credentialsCommandId: string;
@@ -78,8 +78,7 @@ function withService(lockers: readonly RegisteredLocker[], id: string, inService
 }
 
 /**
- * Registers a unit. Names are for ever: the name of a retired unit is not given again, its log would be taken for the
- * new one's.
+ * Registers a unit. The name of a retired unit cannot be registered again, because its log would count as the log of the new unit.
  */
 export function registerUnit(state: RegistryState, registration: Registration, commandId: string): EventDraft[] {
   if (state.status !== 'unregistered') {
@@ -100,7 +99,7 @@ export function registerUnit(state: RegistryState, registration: Registration, c
   return [{ type: 'UnitRegistered', data: registration }];
 }
 
-/** Gives a unit new credentials, also one whose credentials were revoked; those that it had end. */
+/** Issues new credentials for a unit, also for one whose credentials are revoked. The former credentials end. */
 export function rotateCredentials(
   state: RegistryState,
   natsUser: string,
@@ -114,7 +113,7 @@ export function rotateCredentials(
   return [{ type: 'UnitCredentialsRotated', data: { keyVersion: keyVersion + 1, natsUser } }];
 }
 
-/** Ends the credentials of a unit, until they are rotated. */
+/** Revokes the credentials of a unit until a rotation. */
 export function revokeCredentials(state: RegistryState, reason: string | undefined): EventDraft[] {
   if (requireUnit(state).credentialsRevoked) return [];
   return [{ type: 'UnitCredentialsRevoked', data: reason === undefined ? {} : { reason } }];
@@ -127,7 +126,7 @@ export function revokedNatsUsers(state: RegistryState): readonly string[] {
   return ended ? [...state.formerNatsUsers, state.natsUser] : state.formerNatsUsers;
 }
 
-/** The unit, if it is registered and in use. */
+/** The unit. @throws Refusal `not-found` when it is not registered, or retired */
 export function requireUnit(state: RegistryState): RegisteredUnit {
   if (state.status === 'unregistered') throw new Refusal('not-found', 'There is no such unit.');
   if (state.status === 'retired') throw new Refusal('not-found', 'This unit has left the platform.');

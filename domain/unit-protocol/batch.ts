@@ -3,13 +3,13 @@
 import { type Static, Type } from '@sinclair/typebox';
 import { Instant, LockerId, UnitName, Uuid } from '../vocabulary.ts';
 
-/** Most events in one batch. */
+/** Bound on the events of one batch. */
 export const MAX_BATCH_EVENTS = 500;
-/** Most bytes of one batch as JSON. */
+/** Bound on the JSON of one batch, in bytes. */
 export const MAX_BATCH_BYTES = 256 * 1024;
-/** Most bytes of one event as JSON, the state of a thousand lockers among them; a larger one is rejected in its place. */
+/** Bound on the JSON of one event, in bytes: a state report of a thousand lockers fits. A larger event is rejected. */
 export const MAX_EVENT_BYTES = 240 * 1024;
-/** Most objects and lists of one event that stand in one another; whoever reads events need not go deeper. */
+/** Bound on the nesting of objects and lists in one event. */
 export const MAX_EVENT_DEPTH = 32;
 
 export const BatchEvent = Type.Object({
@@ -28,13 +28,13 @@ export type BatchEvent = Static<typeof BatchEvent>;
 
 const KNOWN_FIELDS: ReadonlySet<string> = new Set(Object.keys(BatchEvent.properties));
 
-/** What stands beside the fields of an event that this code knows, if anything does. */
+/** The fields of an event that this code does not know; `undefined` when it knows all. */
 export function unknownFields(event: BatchEvent): Readonly<Record<string, unknown>> | undefined {
   const unknown = Object.entries(event).filter(([name]) => !KNOWN_FIELDS.has(name));
   return unknown.length === 0 ? undefined : Object.fromEntries(unknown);
 }
 
-/** The head of a batch. Its events are checked one by one, so that one bad event does not take the others with it. */
+/** The head of a batch. Its events are checked one by one, so that one invalid event does not invalidate the others. */
 export const BatchHeader = Type.Object({
   unit: UnitName,
   epoch: Uuid,
@@ -43,7 +43,7 @@ export const BatchHeader = Type.Object({
 export type BatchHeader = Static<typeof BatchHeader>;
 
 /**
- * The body of a request for a unit's log on its `.commands` subject; `GET /events` says the same with a query and a header.
+ * The body of a request for a unit's log on its `.commands` subject. `GET /events` carries the same in a query and a header.
  * The scope of the JWS tells it from a command.
  */
 export const FetchRequest = Type.Object(
@@ -66,7 +66,7 @@ export const FetchRequest = Type.Object(
 );
 export type FetchRequest = Static<typeof FetchRequest>;
 
-/** Of what a unit answers to a fetch: what stands beside the batch. */
+/** The fields that an answer to a fetch has beside those of a batch. */
 export const FetchPageHeader = Type.Object({
   epoch: Uuid,
   firstAvailableSeq: Type.Integer({ minimum: 1, description: 'The oldest seq that the unit still has.' }),
@@ -77,16 +77,16 @@ export type FetchPageHeader = Static<typeof FetchPageHeader>;
 
 export interface UnitBatch {
   readonly unit: string;
-  /** UUIDv7 made when the unit's store was created or wiped. */
+  /** A UUIDv7 that the unit made when its store was created or wiped. */
   readonly epoch: string;
   readonly events: readonly BatchEvent[];
 }
 
-/** What a unit answers to a fetch. */
+/** The answer of a unit to a fetch. */
 export interface FetchedBatch extends UnitBatch {
   /**
-   * The oldest seq that the unit still has, 1 if it never deleted any. What stands before it and is not recorded is lost;
-   * after such a loss the event with this seq is a `UnitStateReported`.
+   * The oldest seq that the unit has; 1 if it never deleted an event. Earlier events that are not recorded are lost; after such a loss
+   * the event with this seq is a `UnitStateReported`.
    */
   readonly firstAvailableSeq: number;
   readonly lastSeq: number;

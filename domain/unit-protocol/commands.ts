@@ -1,4 +1,4 @@
-/** What the platform tells a unit to do, and what the unit answers. */
+/** The commands of the platform to a unit, and the unit's answers. */
 
 import { type Static, Type } from '@sinclair/typebox';
 import { VersionedConfiguration } from '../configuration-values.ts';
@@ -26,9 +26,9 @@ const OpenLocker = Type.Object({
   until: Type.Optional(Instant),
 });
 const ApplyConfiguration = VersionedConfiguration;
-/** Every reservation that the unit should keep; one that is missing is released. */
+/** Every reservation that the unit must keep. The unit releases those that are missing. */
 const SyncReservations = Type.Object({
-  /** Sequence of the booking that the list was made from: an older list never replaces a newer one. */
+  /** The sequence of the bookings from which the list was made: an older list never replaces a newer one. */
   version: Type.Integer({ minimum: 0 }),
   reservations: Type.Array(SyncedReservation),
 });
@@ -52,18 +52,18 @@ export type SignedCommand = Static<typeof SignedCommand>;
 
 export const CommandAnswer = Type.Object({
   commandId: Type.String(),
-  /** `done`: executed, now or when the same `commandId` came before. `refused`: not executed, and never will be. */
+  /** `done`: executed, now or when the same `commandId` came before. `refused`: not executed; a repetition is refused too. */
   status: Type.Union([Type.Literal('done'), Type.Literal('failed'), Type.Literal('refused')]),
   /** Why it failed or was refused, such as `jammed`, `expired`, `unknown-locker`, `signature`. */
   reason: Type.Optional(Text),
-  /** Of `applyConfiguration`: the hash that the unit runs now. */
+  /** For `applyConfiguration`: the hash of the configuration that the unit runs now. */
   configurationHash: Type.Optional(Type.String()),
-  /** Of `syncReservations`: what it could not take, and why. */
+  /** For `syncReservations`: the reservations that the unit could not keep, and why. */
   rejected: Type.Optional(Type.Array(Type.Object({ reservationId: Type.String(), reason: Text }))),
 });
 export type CommandAnswer = Static<typeof CommandAnswer>;
 
-/** What a unit answers to a ping over HTTP or NATS: the content of the UDP reply as JSON. A heartbeat says the same. */
+/** The answer of a unit to a ping over HTTP or NATS: the content of the UDP reply as JSON. A heartbeat has the same content. */
 export const PingReply = Type.Object({
   unit: UnitName,
   bootId: Token,

@@ -1,12 +1,14 @@
 /**
- * A unit as it is expected to be: what holds, bookings, expiries and a queued configuration imply when nobody does anything new.
+ * The expected state of a unit: what holds, bookings, expiries and a queued configuration imply if no customer, operator or unit
+ * acts otherwise.
  *
- * Assumed: the unit stays as reachable as it is; no door opens, and no part breaks; nobody reserves, cancels or is late. Customers
- * use what they have confirmed, and give lockers back when their time is over; somebody who is over time now does within
- * `OVERDUE_ALLOWANCE_MS`. A configuration that is sent to a unit is applied.
+ * The forecast assumes that the unit stays as reachable as it is, that no door opens and no part fails, and that no customer reserves,
+ * cancels or is late. Customers use confirmed reservations and give lockers back in time; an overdue rental ends within
+ * `OVERDUE_ALLOWANCE_MS`. A unit applies the configuration that it is sent.
  *
- * A reservation has both: its `status`, as the platform will have decided from the clock alone, and its `course`, what is planned.
- * The two differ where only the unit can tell: whoever has confirmed is expected to come, and is given up as a no-show if not.
+ * A reservation has a `status`, which the platform will have decided by the clock alone, and a `course`, which is planned. They
+ * differ where only the unit knows: the customer of a confirmed reservation is expected to come, and the reservation expires as a
+ * no-show if not.
  */
 
 import { blockedPeriod, blocksLocker, rentalPeriod } from '../booking/allocation.ts';
@@ -18,7 +20,7 @@ import { toInstant } from '../vocabulary.ts';
 import type { UnitState } from './unit.ts';
 
 export const COURSES = ['ahead', 'running', 'over'] as const;
-/** Where something stands in its time: not begun, under way, or done with. */
+/** Whether something has not begun, is running, or has ended. */
 export type Course = (typeof COURSES)[number];
 
 export interface ExpectedReservation {
@@ -33,17 +35,17 @@ export interface ExpectedRental {
 }
 
 export interface Forecast {
-  /** What the platform will have decided by then. Doors and rentals are those of the present. */
+  /** The state that the platform will have decided by then, with the doors and rentals of the present. */
   readonly state: UnitState;
-  /** What becomes of each reservation that binds now, in the order of the state. */
+  /** The reservations that block a locker now, in the order of the state. */
   readonly reservations: readonly ExpectedReservation[];
-  /** By locker, what becomes of the rentals that run now. */
+  /** The rentals that run now, by locker. */
   readonly rentals: Readonly<Record<string, ExpectedRental>>;
-  /** When the wanted configuration is expected to have been applied, RFC 3339; undefined when it is not by then. */
+  /** When the unit is expected to apply the desired configuration, RFC 3339; undefined when that is after `atMs`. */
   readonly appliedAt: string | undefined;
 }
 
-/** What to expect of a unit at `atMs`, as far as is known at `nowMs`: milliseconds since 1970. */
+/** The forecast of a unit for `atMs` from what is known at `nowMs`, both in milliseconds since 1970. */
 export function forecastUnit(state: UnitState, atMs: number, nowMs: number): Forecast {
   const present = settled(state, nowMs);
   const rentals = expectedRentals(present.device, atMs, nowMs);
@@ -83,7 +85,7 @@ function expectedRentals(device: DeviceState, atMs: number, nowMs: number): Reco
   );
 }
 
-/** The unit when those rentals that are expected to be over are: they stand in nobody's way. */
+/** The unit without the rentals that are expected to have ended, so that they block no reservation. */
 function withoutEnded(device: DeviceState, rentals: Forecast['rentals']): DeviceState {
   const lockers = Object.entries(device.lockers).map(([id, { rental, door }]) =>
     rental === undefined || rentals[id]?.course === 'over' ? [id, { door }] : [id, { door, rental }],

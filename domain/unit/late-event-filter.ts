@@ -1,11 +1,10 @@
 /**
- * A unit as it was. What the platform believed at a moment is the fold of what was recorded by then. What really was is that
- * and what was recorded later and had happened by then: logs of units that were cut off, events that were recovered.
+ * Selects late events for a view of the past. What the platform *believed* at a moment is the fold of the commits recorded by then. What
+ * *was* includes the events that were recorded later and had occurred by then: logs of units that were cut off, and recovered events.
  *
- * What comes late is folded in the order of the store, which is that of each subject. Each log, that of one subject or of one
- * epoch of a unit, counts up to its first event that happened after the moment, and no further: so every log is as it was at some
- * moment, and a clock that was set back cannot make the end of a rental count without its beginning. Epochs stand apart because
- * what is left of one can arrive when a newer one has begun.
+ * Late events are folded in the order of the store. A log is a subject, or one epoch of a unit. Each log counts up to its first event
+ * that occurred after the moment. So every log is as it was at some moment, and a clock that was set back cannot make the end of a
+ * rental count without its beginning. Epochs are separate logs because the rest of one can arrive after the next has begun.
  */
 
 import { boundedOccurredAtMs, type ClockStamp } from '../device/unit-clock.ts';
@@ -13,22 +12,22 @@ import { upcast } from '../events/catalogue.ts';
 import type { CloudEvent } from '../events/cloud-event.ts';
 import type { FoldableCommit } from './unit.ts';
 
-/** A commit, and when the store took it, milliseconds since 1970. */
+/** A commit and when the store recorded it, in milliseconds since 1970. */
 export interface RecordedCommit extends FoldableCommit {
   readonly recordedAtMs: number;
 }
 
-/** Picks out of what was recorded after a moment what had happened by then. Takes the commits in the order of the store. */
+/** Selects, from the commits recorded after a moment, the events that had occurred by then. Its caller passes commits in store order. */
 export class LateEventFilter {
   readonly #atMs: number;
   readonly #ended = new Set<string>();
 
-  /** `atMs`: the moment, milliseconds since 1970. */
+  /** `atMs` is the moment, in milliseconds since 1970. */
   constructor(atMs: number) {
     this.#atMs = atMs;
   }
 
-  /** The part of a commit that had happened; `undefined` when nothing of it had. */
+  /** The commit with the events that had occurred; `undefined` when none had. */
   filterCommit(commit: RecordedCommit): FoldableCommit | undefined {
     const { aggregate, sequence, recordedAtMs } = commit;
     const events = commit.events.filter((event) => this.#hadHappened(event, aggregate, recordedAtMs));
@@ -37,7 +36,7 @@ export class LateEventFilter {
 
   #hadHappened(event: CloudEvent, aggregate: string, recordedAtMs: number): boolean {
     const recovered = recoveredClockStamp(event);
-    // What was recovered stands outside its log, each for itself.
+    // A recovered event belongs to no log: it counts by its own time.
     if (recovered !== undefined) return boundedOccurredAtMs(recovered, recordedAtMs) <= this.#atMs;
     const log = event.unitepoch ?? aggregate;
     if (this.#ended.has(log)) return false;
@@ -47,7 +46,7 @@ export class LateEventFilter {
   }
 }
 
-/** When what was rejected and accepted later had happened at the unit, on its clock. */
+/** When a recovered event occurred at the unit, without the offset of the unit's clock. */
 function recoveredClockStamp(event: CloudEvent): ClockStamp | undefined {
   const known = upcast(event);
   if (known?.type !== 'UnitEventRecovered') return undefined;

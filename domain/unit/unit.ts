@@ -23,7 +23,7 @@ export interface UnitState {
   readonly booking: BookingState;
   readonly device: DeviceState;
   readonly log: UnitLogState;
-  /** Stream sequence of the last folded commit of each subject, 0 if there is none: what an append expects. */
+  /** The sequence of the last folded commit of each subject, or 0: an append expects it. */
   readonly sequences: Readonly<Record<Aggregate, number>>;
 }
 
@@ -49,7 +49,7 @@ export function newUnitState(name: string): UnitState {
   };
 }
 
-/** Folds one commit in. A commit that is folded already changes nothing. */
+/** Folds one commit into the state. A commit that is folded already changes nothing. */
 export function evolveUnit(state: UnitState, commit: FoldableCommit): UnitState {
   if (commit.sequence <= state.sequences[commit.aggregate]) return state;
   const folded = commit.events.reduce((next, event) => evolvePart(next, commit.aggregate, event), state);
@@ -65,7 +65,7 @@ function evolvePart(state: UnitState, aggregate: Aggregate, event: CloudEvent): 
   if (known === undefined) return state;
   switch (aggregate) {
     case 'registry':
-      // A unit is registered with the configuration that it begins with.
+      // The registration carries the first configuration of the unit.
       return {
         ...state,
         registry: evolveRegistry(state.registry, known),
@@ -84,7 +84,7 @@ function evolvePart(state: UnitState, aggregate: Aggregate, event: CloudEvent): 
   }
 }
 
-/** The sequence of the last commit that is folded, of whichever subject. */
+/** The highest sequence of the folded commits of all subjects. */
 export function lastSequenceOf({ sequences }: UnitState): number {
   return Math.max(...Object.values(sequences));
 }
