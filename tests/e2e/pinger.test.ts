@@ -63,8 +63,8 @@ describe('a pinger as a process of its own', () => {
 
 test.each([
   ['nowhere', 'HOST:PORT'],
-  ['169.254.169.254:80', 'not asked'],
-  ['[fe80::1]:80', 'not asked'],
+  ['169.254.169.254:80', 'denied range'],
+  ['[fe80::1]:80', 'denied range'],
 ])('a unit at %s is not registered, and the field is named', async (address, said) => {
   const unit = {
     name: 'ELSEWHERE',
