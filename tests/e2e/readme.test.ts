@@ -4,10 +4,13 @@ import { afterAll, beforeAll, expect, test } from 'bun:test';
 import { mkdir, symlink } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { temporaryFolder } from '../support/cleanup.ts';
+import { Client, items } from '../support/client.ts';
+import { eventually } from '../support/eventually.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
 
 const ROOT = resolve(import.meta.dir, '..', '..');
 const SLOW = 120_000;
+const UNITS = 3;
 
 let platform: Platform;
 let steps: readonly Step[];
@@ -19,7 +22,11 @@ interface Step {
 }
 
 beforeAll(async () => {
-  platform = await startPlatform({ purpose: 'readme', units: 3 });
+  platform = await startPlatform({ purpose: 'readme', units: UNITS });
+  const ops = new Client(platform.api, await platform.token('ops', 'operator'));
+  // The blocks read the state of a unit once; a reader of the README starts them later than this test does.
+  const areOnline = async () => items(await ops.get('/v1/units?state=online')).length === UNITS;
+  await eventually(areOnline, { timeoutMs: 30_000 });
   steps = await runBlocks(await shellBlocks());
 }, SLOW);
 
