@@ -51,7 +51,7 @@ export function parseBatch(unit: string, data: Uint8Array): ParsedBatch {
 }
 
 /**
- * As `readBatch`, for JSON that has been parsed from `text`. `firstSeq`: where it begins if no event in it says so.
+ * As `parseBatch`, for JSON that has been parsed from `text`. `firstSeq`: where it begins if no event in it says so.
  * @throws UnreadableBatchError
  */
 export function toParsedBatch(unit: string, batch: unknown, text: string, firstSeq?: number): ParsedBatch {
@@ -131,27 +131,27 @@ export interface AppendPlanOptions {
   readonly clockOffsetMs?: number | undefined;
 }
 
-/** What follows from a batch, given what is recorded of the unit. `toKeep` is by index. */
+/** What follows from a batch, given what is recorded of the unit. The keys of `unstoredRejections` are indexes in the batch. */
 export function planAppend(
   batch: ParsedBatch,
   { device, log }: { readonly device: DeviceState; readonly log: UnitLogState },
   { receivedAtMs, storedRejections: kept, clockOffsetMs }: AppendPlanOptions,
 ): AppendPlan {
   const events: CloudEvent[] = [];
-  const toKeep = new Map<number, RejectedEvent>();
+  const unstoredRejections = new Map<number, RejectedEvent>();
   // Brackets, then each event with a comma.
   let roomBytes = MAX_COMMIT_BYTES - 1;
   let next = nextExpectedSeq(log, device, batch.epoch);
   for (const placed of batch.events) {
     const { seq, content, index, hasDuplicateSeq: isDouble } = placed;
     if (seq < next) continue;
-    if (seq > next) return { events, waitingFrom: seq, unstoredRejections: toKeep, isPart: false };
+    if (seq > next) return { events, waitingFrom: seq, unstoredRejections, isPart: false };
     if (!isDouble) next += 1;
     const reason = problemOf(batch, placed);
     if (reason !== undefined && !kept.has(index)) {
-      toKeep.set(index, { seq, reason, content: batch.textOf(index), hasDuplicateSeq: isDouble });
+      unstoredRejections.set(index, { seq, reason, content: batch.textOf(index), hasDuplicateSeq: isDouble });
     }
-    if (toKeep.size > 0 || isDouble) continue;
+    if (unstoredRejections.size > 0 || isDouble) continue;
     // A type or a version that this code does not know is recorded as it came.
     const event =
       reason === undefined
@@ -159,10 +159,10 @@ export function planAppend(
         : rejected(batch, seq, content, reason, receivedAtMs);
     const recorded = withClockOffset(event, content, clockOffsetMs);
     if (batch.bytes > FITTING_BYTES) roomBytes -= Buffer.byteLength(JSON.stringify(recorded)) + 1;
-    if (roomBytes < 1) return { events, waitingFrom: undefined, unstoredRejections: toKeep, isPart: true };
+    if (roomBytes < 1) return { events, waitingFrom: undefined, unstoredRejections, isPart: true };
     events.push(recorded);
   }
-  return { events, waitingFrom: undefined, unstoredRejections: toKeep, isPart: false };
+  return { events, waitingFrom: undefined, unstoredRejections, isPart: false };
 }
 
 function problemOf(batch: ParsedBatch, { content, index, hasDuplicateSeq: isDouble }: PlacedEvent): string | undefined {

@@ -21,7 +21,7 @@ const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 /** A unit has too many open dead letters: what it sent waits. Retryable after an operator has dealt with them. */
 export class DeadLetterLimitError extends Error {
-  override readonly name = 'DeadLettersFullError';
+  override readonly name = 'DeadLetterLimitError';
 }
 
 export interface RejectedEvents {
@@ -119,7 +119,7 @@ export class DeadLetterStore {
     this.#maxDismissedPerCall = options.maxDismissedPerCall ?? MAX_DISMISSED_PER_CALL;
   }
 
-  /** Keeps events. One that is kept already stays as it is. @throws DeadLettersFullError, PostgresUnavailableError */
+  /** Keeps events. One that is kept already stays as it is. @throws DeadLetterLimitError, PostgresUnavailableError */
   async insertRejectedEvents({ unit, epoch, receivedAtMs, rejections, clockOffsetMs }: RejectedEvents): Promise<void> {
     const places = rejections.map((rejection) => placeOf(epoch, rejection));
     await this.#requireRoom(unit, places);
@@ -136,7 +136,7 @@ export class DeadLetterStore {
       on conflict (unit, place) do nothing`;
   }
 
-  /** Keeps a batch that cannot be read. @returns whether it is new @throws DeadLettersFullError, PostgresUnavailableError */
+  /** Keeps a batch that cannot be read. @returns whether it is new @throws DeadLetterLimitError, PostgresUnavailableError */
   async insertUnreadableBatch({ unit, messageId, receivedAtMs, reason, content }: UnreadableBatch): Promise<boolean> {
     await this.#requireRoom(unit, [messageId]);
     const { count } = await this.#sql`

@@ -37,8 +37,8 @@ export function findEventError(content: unknown): string | undefined {
 }
 
 /**
- * Whether an event that has no `eventProblem` is too large. `cameBytes`: of its JSON, as it came. Written again it can be
- * several times as large, since `1e20` is written with all its digits, and a commit must hold it.
+ * Whether an event in which `findEventError` finds nothing is too large. `cameBytes`: of its JSON, as it came. Written
+ * again it can be several times as large, since `1e20` is written with all its digits, and a commit must hold it.
  */
 export function findSizeError(content: unknown, cameBytes: number): string | undefined {
   const bytes = Math.max(cameBytes, Buffer.byteLength(JSON.stringify(content)));

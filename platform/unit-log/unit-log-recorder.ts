@@ -52,7 +52,7 @@ export class UnitLogRecorder {
    * Records what follows on what is recorded, and closes the gaps that this fills. `receivedAtMs`: when the platform got the
    * batch, milliseconds since 1970.
    *
-   * @throws StoreUnavailableError, PostgresUnavailableError, DeadLettersFullError: try again later
+   * @throws StoreUnavailableError, PostgresUnavailableError, DeadLetterLimitError: try again later
    */
   async recordBatch(batch: ParsedBatch, receivedAtMs: number): Promise<RecordedBatch> {
     const { decider, deadLetters, clockOffsets } = this.#options;
@@ -65,30 +65,30 @@ export class UnitLogRecorder {
         found.accepted = planAppend(batch, current, { receivedAtMs, storedRejections: kept, clockOffsetMs });
         return found.accepted.events;
       });
-      const { unstoredRejections: toKeep, waitingFrom, isPart } = found.accepted ?? NOTHING_ACCEPTED;
-      if (toKeep.size > 0) {
+      const { unstoredRejections, waitingFrom, isPart } = found.accepted ?? NOTHING_ACCEPTED;
+      if (unstoredRejections.size > 0) {
         // What takes the place of a rejected event says little of it: the event itself is kept first.
         await deadLetters.insertRejectedEvents({
           unit,
           epoch,
           receivedAtMs,
-          rejections: [...toKeep.values()],
+          rejections: [...unstoredRejections.values()],
           clockOffsetMs,
         });
-        for (const index of toKeep.keys()) kept.add(index);
+        for (const index of unstoredRejections.keys()) kept.add(index);
       } else if (!isPart) {
         return { state: await this.#closeGaps(state), waitingFrom };
       }
     }
   }
 
-  /** Notes that a batch cannot be read at all, and keeps it. @throws as `record` */
+  /** Notes that a batch cannot be read at all, and keeps it. @throws as `recordBatch` */
   async recordUnreadableBatch(batch: UnreadableBatch): Promise<void> {
     await this.#options.deadLetters.insertUnreadableBatch(batch);
     await this.#noteUnreadable(batch);
   }
 
-  /** As `recordUnreadable`, for what a unit answers whenever it is asked: only the first time. @throws as `record` */
+  /** As `recordUnreadableBatch`, for what a unit answers whenever it is asked: only the first time. @throws as `recordBatch` */
   async recordUnreadablePage(page: UnreadableBatch): Promise<void> {
     if (await this.#options.deadLetters.insertUnreadableBatch(page)) await this.#noteUnreadable(page);
   }

@@ -29,7 +29,7 @@ export interface FetchUnitLogOptions {
 
 /**
  * Fetches until the unit has nothing more, or for `MAX_PAGES_PER_FETCH` pages. @returns how many events were new
- * @throws UnitUnreachableError, UnreadablePageError, and what `BatchRecorder.record` throws
+ * @throws UnitUnreachableError, UnreadablePageError, and what `UnitLogRecorder.recordBatch` throws
  */
 export async function fetchUnitLog(unit: string, options: FetchUnitLogOptions): Promise<number> {
   const { decider, recorder, clock } = options;

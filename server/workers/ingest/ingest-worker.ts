@@ -114,7 +114,7 @@ function consume(
 /** One pushed message, as the stream gave it. */
 export type PushedMessage = Pick<WorkMessage, 'subject' | 'data' | 'sequence' | 'storedAtMs' | 'deliveries'>;
 
-/** Records what can be recorded of a message. @throws what `BatchRecorder.record` throws: the message comes again */
+/** Records what can be recorded of a message. @throws what `UnitLogRecorder.recordBatch` throws: the message comes again */
 export async function ingestMessage(
   message: PushedMessage,
   options: Pick<IngestWorkerOptions, 'recorder' | 'unitInbox' | 'clock' | 'log'>,
