@@ -61,8 +61,8 @@ export interface WorkerOptions {
 }
 
 /**
- * Handles messages until `signal` aborts, then waits for the handlers that still run. Restarts the consumer when it fails, as
- * after a reconnection.
+ * Handles messages until `signal` aborts, then waits for the handlers that still run. Restarts the consumer when it fails, and
+ * after each reconnection: a NATS that was restarted has lost the consumers whose state it kept in memory.
  */
 export async function consumeWork(nats: Nats, options: WorkerOptions): Promise<void> {
   const { signal, sleep, log, durable } = options;
@@ -83,9 +83,17 @@ async function consume(nats: Nats, options: WorkerOptions, running: Set<Promise<
   const { stream, durable, signal, maxConcurrent: maxPending } = options;
   await ensureConsumer(nats, options);
   const consumer = await nats.client.jetstream().consumers.get(stream, durable);
-  const messages: ConsumerMessages = await consumer.consume({ max_messages: maxPending });
+  // By default the client asks for a consumer that is gone every 30 s, without end, and nothing creates it again.
+  const messages: ConsumerMessages = await consumer.consume({
+    max_messages: maxPending,
+    abort_on_missing_resource: true,
+  });
   const stop = () => messages.stop();
   signal.addEventListener('abort', stop, { once: true });
+  // The client asks once, and again after 30 s when JetStream is not ready yet.
+  const unwatch = nats.onConnection((isConnected) => {
+    if (isConnected) stop();
+  });
   if (signal.aborted) stop();
   try {
     for await (const message of messages) {
@@ -95,6 +103,7 @@ async function consume(nats: Nats, options: WorkerOptions, running: Set<Promise<
     }
   } finally {
     signal.removeEventListener('abort', stop);
+    unwatch();
     stop();
   }
 }
