@@ -8,7 +8,7 @@ const PRODUCTION = ['domain', 'platform', 'commands', ...PROGRAMS];
 /** Files that a process starts with, so that no file has to import them. */
 const ENTRIES = ['^[^/]+/(main|cli)[.]ts$', '^commands/[^/]+[.]ts$', '^pinger/pool/worker[.]ts$'];
 /** The files of a read model that other programs may import. */
-const QUERIES = '^projections/[^/]+/(queries[./]|details[.]ts$)';
+const QUERIES = '^projections/(queries[.]|[^/]+/queries[./]|[^/]+/details[.]ts$)';
 const READERS = [
   '^server/main[.]ts$',
   '^server/workers/workers[.]ts$',

@@ -41,6 +41,7 @@ import { snapshotReader } from '../projections/bookings/queries.ts';
 import { PositionWaiter } from '../projections/engine/queries/position-waiter.ts';
 import { type ReadModels, ServingRuns } from '../projections/engine/queries/serving-runs.ts';
 import { PAGE_SETTINGS } from '../projections/event_log/queries/events.ts';
+import { READ_MODELS } from '../projections/queries.ts';
 import { clockOffsets as readClockOffsets } from '../projections/telemetry/queries.ts';
 import { pingTargets } from '../projections/units/queries/followers.ts';
 import { api } from './api/app.ts';
@@ -176,7 +177,7 @@ try {
           checks: {
             nats: async () => nats.connected,
             postgres: async () => (await sql`select 1`).length === 1,
-            readModels: () => haveTables(readModels),
+            readModels: () => areServed(readModels),
           },
           onAnswer: (status) => answered.count(status),
           checkAnswers: http.checkAnswers,
@@ -223,8 +224,8 @@ function createTokenVerifier({ auth }: Config, keys: PlatformKeys): TokenVerifie
   return secretVerifier(auth.jwtSecret ?? keys.jwtSecret, clock);
 }
 
-/** Whether the read models that the API needs first have tables. In a new database the projections have yet to make them. */
-async function haveTables(readModels: ReadModels): Promise<boolean> {
-  await Promise.all([snapshotReader(readModels)('any'), pingTargets(readModels, { afterName: undefined, limit: 1 })]);
+/** Whether every read model has a run that serves. In a new database the projections have yet to fill them. */
+async function areServed({ servingRuns }: ReadModels): Promise<boolean> {
+  await Promise.all(READ_MODELS.map((name) => servingRuns.find(name)));
   return true;
 }
