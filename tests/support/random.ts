@@ -16,11 +16,11 @@ export interface SeededRandom {
 const MAX_SEED = 2 ** 31;
 
 /**
- * Prints its seed, so that a failure can be repeated with `TEST_SEED=… ./run test FILE`.
+ * Prints its seed on standard error, so that a failure can be repeated with `TEST_SEED=… ./run test FILE`.
  * @param seed @default TEST_SEED, or a random seed when that is not set
  */
 export function seededRandom(seed = Number(process.env.TEST_SEED ?? randomInt(MAX_SEED))): SeededRandom {
-  console.log(`seed ${seed} (again with TEST_SEED=${seed})`);
+  console.error(`seed ${seed} (again with TEST_SEED=${seed})`);
   const generator = xoroshiro128plus(seed);
   const below = (limit: number) => (limit > 0 ? uniformInt(generator, 0, limit - 1) : 0);
   return {
