@@ -11,6 +11,8 @@ const MAX_CACHE_BYTES = 16 * 1024 * 1024;
 /** Bytes of a cache entry beside the text of its token. */
 const ENTRY_OVERHEAD_BYTES = 200;
 const MAX_TOKEN_LENGTH = 4_096;
+/** Clients send tokens with unknown keys as often as they like; the provider must not feel it. */
+const KEY_REQUEST_INTERVAL_MS = 30_000;
 const MS_PER_S = 1_000;
 
 export interface Principal {
@@ -56,9 +58,16 @@ export function secretVerifier(secret: string, clock: () => number): TokenVerifi
   return withCache(clock, (token, currentDate) => jwtVerify(token, key, { algorithms: ['HS256'], currentDate }));
 }
 
-/** Verifies tokens against the public keys that an identity provider publishes at `jwksUrl`. */
-export function jwksVerifier(jwksUrl: string, clock: () => number): TokenVerifier {
-  const keys = createRemoteJWKSet(new URL(jwksUrl));
+/**
+ * Verifies tokens against the public keys that an identity provider publishes at `jwksUrl`.
+ * @param keyRequestIntervalMs the verifier asks the provider for a key that it does not know at most once in this time
+ */
+export function jwksVerifier(
+  jwksUrl: string,
+  clock: () => number,
+  keyRequestIntervalMs = KEY_REQUEST_INTERVAL_MS,
+): TokenVerifier {
+  const keys = createRemoteJWKSet(new URL(jwksUrl), { cooldownDuration: keyRequestIntervalMs });
   const algorithms = ['RS256', 'PS256', 'ES256', 'EdDSA'];
   return withCache(clock, (token, currentDate) => jwtVerify(token, keys, { algorithms, currentDate }));
 }

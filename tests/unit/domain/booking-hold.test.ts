@@ -72,31 +72,31 @@ describe('hold', () => {
       .thenEvents([heldBy({ locker: 'C', size: 'M', price: { amount: 300, currency: 'EUR' } })]);
   });
 
-  test('takes another locker when the first is promised', () => {
+  test('claims another locker when the first is reserved', () => {
     given(registered, held(), confirmed())
       .when((state) => holdLocker(state, holding()))
       .thenEvents([heldBy({ locker: 'B' })]);
   });
 
-  test('never gives a size that was not asked for', () => {
+  test('never claims a locker of a size that was not requested', () => {
     given(registered, held(), held({ reservationId: 'other', locker: 'B' }))
       .when((state) => holdLocker(state, holding()))
       .thenRefused('no-locker-free', /No locker of size S is free from/);
   });
 
-  test('does nothing again for the reservation that it made', () => {
+  test('decides nothing when the hold is repeated with the same reservation id', () => {
     given(registered, held())
       .when((state) => holdLocker(state, holding({ reservationId: R1, customer: ALICE })))
       .thenNothing();
   });
 
-  test('never takes over the reservation of somebody else', () => {
+  test('refuses a reservation id that belongs to another customer', () => {
     given(registered, held())
       .when((state) => holdLocker(state, holding({ reservationId: R1, customer: BOB })))
       .thenRefused('reservation-state', /exists already/);
   });
 
-  test('writes times in one form, whatever form they came in', () => {
+  test('normalises the times of the request to UTC with milliseconds', () => {
     given(registered)
       .when((state) =>
         holdLocker(state, holding({ from: '2026-06-01T12:00:00Z', until: '2026-06-01T13:00:00.000000Z' })),
@@ -104,7 +104,7 @@ describe('hold', () => {
       .thenEvents([heldBy({})]);
   });
 
-  test('uses the changed configuration, and says which', () => {
+  test('prices by the newest configuration and names its version', () => {
     given(registered, configured({ holdTtlS: 60, prices: [{ size: 'S', perHour: 100, currency: 'PLN' }] }))
       .when((state) => holdLocker(state, holding()))
       .thenEvents([
@@ -116,14 +116,14 @@ describe('hold', () => {
       ]);
   });
 
-  test('ends with the period at the latest', () => {
+  test('expires at the end of its period at the latest', () => {
     given(registered, configured({ holdTtlS: 86_400 }))
       .when((state) => holdLocker(state, holding()))
       .thenEvents([heldBy({ holdExpiresAt: at(60), configurationVersion: 2 })]);
   });
 });
 
-describe('what is free', () => {
+describe('a free locker', () => {
   const holdA = holding({ requested: { locker: 'A' } });
   const refused = /Locker A is not free/;
 
@@ -159,13 +159,13 @@ describe('what is free', () => {
     else outcome.thenRefused('no-locker-free', refused);
   });
 
-  test('a locker that is out of service is not', () => {
+  test('is not one that is out of service', () => {
     given(registered, { type: 'LockerTakenOutOfService', data: { id: 'A' } })
       .when((state) => holdLocker(state, holdA))
       .thenRefused('no-locker-free', refused);
   });
 
-  test('a locker that returned to service is', () => {
+  test('is one that returned to service', () => {
     given(
       registered,
       { type: 'LockerTakenOutOfService', data: { id: 'A' } },
@@ -175,7 +175,7 @@ describe('what is free', () => {
       .thenEvents([heldBy({})]);
   });
 
-  test('a locker that was taken at the screen is not, until it is given back', () => {
+  test('is not one with a walk-up rental, until the rental ends', () => {
     given(registered, taken('A', { fromMin: -10, untilMin: 30 }))
       .when((state) => holdLocker(state, holdA))
       .thenRefused('no-locker-free', refused);
@@ -184,7 +184,7 @@ describe('what is free', () => {
       .thenEvents([heldBy({})]);
   });
 
-  test('a locker is free after the rental in it is to end', () => {
+  test('is one whose rental is due to end before the period begins', () => {
     given(registered, taken('A', { fromMin: -10, untilMin: 30 }))
       .when((state) => holdLocker(state, { ...holdA, from: at(30), until: at(90) }))
       .thenEvents([heldBy({ from: at(30), until: at(90) })]);
@@ -221,7 +221,7 @@ describe('a hold is refused', () => {
       .thenRefused('validation', /no locker Z/, ['/locker']);
   });
 
-  test('for a size that has no price', () => {
+  test('for a size without a price', () => {
     given(registered, configured({ prices: [{ size: 'M', perHour: 1, currency: 'EUR' }] }))
       .when((state) => holdLocker(state, holding()))
       .thenRefused('no-locker-free', /size S are not for rent/);
@@ -266,7 +266,7 @@ describe('a hold is refused', () => {
     expect(holdLocker(state, holding(changes))).toHaveLength(1);
   });
 
-  test('for the size that is full, while a larger one is free', () => {
+  test('when all lockers of the size are taken, although a larger one is free', () => {
     given(registeredWith({ id: 'A', size: 'S' }, { id: 'L', size: 'XL' }), held())
       .when((state) => holdLocker(state, holding()))
       .thenRefused('no-locker-free', /size S/);

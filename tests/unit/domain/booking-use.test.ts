@@ -26,7 +26,7 @@ const asked = (commandId: string, locker = 'A'): Past => ({
   data: { reservationId: R1, locker, commandId, expiresAt: at(1) },
 });
 
-describe('the answer to an open', () => {
+describe('an openLocker answer', () => {
   const answer = (result: 'opened' | 'failed' | 'refused' | 'unreachable', reason?: string) => ({
     reservationId: R1,
     commandId: 'o1',
@@ -40,7 +40,7 @@ describe('the answer to an open', () => {
     data: { reservationId: R1, locker: 'A', commandId: 'o1', result },
   });
 
-  test('starts the rental when the door has opened for the first time', () => {
+  test('opened: starts the rental at the first opening', () => {
     given(registered, held(), confirmed(), asked('o1'))
       .when((state) => recordOpenAnswer(state, answer('opened')))
       .thenEvents([
@@ -49,7 +49,7 @@ describe('the answer to an open', () => {
       ]);
   });
 
-  test('starts nothing when the rental runs', () => {
+  test('opened again: does not start a second rental', () => {
     given(registered, held(), confirmed(), started(), asked('o1'))
       .when((state) => recordOpenAnswer(state, answer('opened')))
       .thenEvents([recorded('opened')]);
@@ -61,7 +61,7 @@ describe('the answer to an open', () => {
       .thenEvents([recorded(result)]);
   });
 
-  test('keeps the reason', () => {
+  test('failed: records the reason of the unit', () => {
     given(registered, held(), confirmed(), asked('o1'))
       .when((state) => recordOpenAnswer(state, answer('failed', 'jammed')))
       .thenEvents([{ ...recorded('failed'), data: { ...recorded('failed').data, reason: 'jammed' } }]);
@@ -82,13 +82,13 @@ describe('the answer to an open', () => {
       .thenNothing();
   });
 
-  test('may still come when the unit seemed out of reach', () => {
+  test('opened, after the open was recorded as unreachable: still starts the rental', () => {
     given(registered, held(), confirmed(), asked('o1'), opened('o1', 'unreachable'))
       .when((state) => recordOpenAnswer(state, answer('opened')))
       .thenEvents([recorded('opened'), expect.objectContaining({ type: 'ReservationStarted' })]);
   });
 
-  test('nobody asked for is passed over', () => {
+  test('to an open that was never requested: records nothing', () => {
     given(registered, held(), confirmed())
       .when((state) => recordOpenAnswer(state, answer('opened')))
       .thenNothing();
@@ -99,7 +99,7 @@ describe('the answer to an open', () => {
     }
   });
 
-  test('starts from when and where the unit says', () => {
+  test('starts the rental at the time and in the locker that the unit states', () => {
     given(registered, held(), confirmed(), asked('o1'), taken('B', { fromMin: -1, untilMin: 60, reservationId: R1 }))
       .when((state) => recordOpenAnswer(state, answer('opened')))
       .thenEvents([
@@ -108,7 +108,7 @@ describe('the answer to an open', () => {
       ]);
   });
 
-  test('starts nothing that was given up meanwhile', () => {
+  test('starts no rental for a reservation that ended meanwhile', () => {
     given(registered, held(), confirmed(), asked('o1'), {
       type: 'ReservationCancelled',
       data: { reservationId: R1 },
@@ -118,20 +118,20 @@ describe('the answer to an open', () => {
   });
 });
 
-describe('end', () => {
+describe('ending a reservation', () => {
   const ended = (changes: object = {}) => ({
     type: 'ReservationCompleted' as const,
     locker: 'A',
     data: { reservationId: R1, endedAt: at(0), endedBy: 'customer' as const, ...changes },
   });
 
-  test('gives the locker back', () => {
+  test('completes the reservation and frees the locker', () => {
     given(registered, held(), confirmed(), started())
       .when((state) => endReservation(state, command()))
       .thenEvents([ended()]);
   });
 
-  test('records the start too when only the unit knew of it', () => {
+  test('also records the start when only the log of the unit has it', () => {
     given(registered, held(), confirmed(), taken('A', { fromMin: -9, untilMin: 60, reservationId: R1 }))
       .when((state) => endReservation(state, command()))
       .thenEvents([
@@ -140,7 +140,7 @@ describe('end', () => {
       ]);
   });
 
-  test('speaks of the locker that the unit gave, not of the one that was booked', () => {
+  test('names the locker that the unit assigned, not the booked one', () => {
     const past = [registered, held(), confirmed(), taken('B', { fromMin: -9, untilMin: 60, reservationId: R1 })];
     given(...past)
       .when((state) => endReservation(state, command()))
@@ -156,7 +156,7 @@ describe('end', () => {
       .thenEvents([expect.objectContaining({ type: 'ReservationStarted' }), { ...ended(), locker: 'B' }]);
   });
 
-  test('ended when the unit says it was given back', () => {
+  test('takes the end time of the unit when the unit reported the return', () => {
     const past = [
       registered,
       held(),
@@ -195,13 +195,13 @@ describe('end', () => {
     else outcome.thenRefused('reservation-state', message);
   });
 
-  test('is refused before the first use', () => {
+  test('is refused before the rental has started', () => {
     given(registered, held(), confirmed())
       .when((state) => endReservation(state, command()))
       .thenRefused('reservation-state', /not used yet; cancel/);
   });
 
-  test('is recognised when repeated, however long the reservation lasted', () => {
+  test('repeated with the same command id changes nothing, also after many other commands', () => {
     // The unit forgets finished reservations, the ones that ended first before the others: this one was made long ago.
     const others = Array.from({ length: 40 }, (_, index) => {
       const reservationId = `r-${index}`;
@@ -213,7 +213,7 @@ describe('end', () => {
     expect(endReservation(done, command())).toEqual([]);
   });
 
-  test('of a completed one is refused', () => {
+  test('is refused when the reservation is already completed', () => {
     given(registered, held(), confirmed(), started(), completed())
       .when((state) => endReservation(state, command()))
       .thenRefused('reservation-state', /completed/);

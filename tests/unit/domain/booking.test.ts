@@ -54,7 +54,7 @@ describe('another customer', () => {
     },
   );
 
-  test('an id that nobody has does not exist for anybody', () => {
+  test('an unknown reservation id is answered as not found', () => {
     const { state } = given(registered, held());
     for (const reservationId of ['', R2, 'constructor', '__proto__', 'toString']) {
       expect(() => requireOwnReservation(state, command({ reservationId }))).toThrow('no such reservation');
@@ -72,7 +72,7 @@ describe('confirm', () => {
       ]);
   });
 
-  test('is refused from the moment on at which the hold runs out', () => {
+  test('is refused from the moment at which the hold expires', () => {
     given(registered, held({ holdExpiresAt: toInstant(NOW_MS + 1) }))
       .when((state) => confirmReservation(state, pay()))
       .thenEvents([
@@ -84,7 +84,7 @@ describe('confirm', () => {
       .thenRefused('reservation-state', /hold ran out at 2026-06-01T12:00:00/);
   });
 
-  test('comes too late on a slow clock when the locker has been promised to another', () => {
+  test('is refused for an expired hold on a slow clock when another customer holds the locker', () => {
     // Whoever gave the locker to R2 saw R1's hold run out; this process's clock is behind.
     const past = [registered, held({ holdExpiresAt: at(1) }), held({ reservationId: R2, customer: BOB })];
     given(...past)
@@ -95,12 +95,12 @@ describe('confirm', () => {
       .thenRefused('reservation-state', /locker was given to somebody else/);
   });
 
-  test('is open to whoever got the locker after a hold that ran out, also on a slow clock', () => {
+  test('is accepted for the customer who holds the locker after an expired hold, also on a slow clock', () => {
     const { state } = given(registered, held({ holdExpiresAt: at(1) }), held({ reservationId: R2, customer: BOB }));
     expect(confirmReservation(state, pay({ reservationId: R2, customer: BOB }))).toHaveLength(2);
   });
 
-  test('does not mind others in the same locker at other times, or given up', () => {
+  test('is accepted beside reservations of the same locker at other times and ended ones', () => {
     const { state } = given(
       registered,
       held(),
@@ -112,7 +112,7 @@ describe('confirm', () => {
     expect(confirmReservation(state, pay())).toHaveLength(2);
   });
 
-  test('is recognised when repeated, also after the customer has opened the door many times', () => {
+  test('repeated changes nothing, also after the customer has opened the door many times', () => {
     const doors = Array.from({ length: 40 }, (_, index) => [asked(`open-${index}`), opened(`open-${index}`)]).flat();
     given(registered, held(), { ...confirmed(), commandId: 'the-confirm' }, started(), ...doors)
       .when((state) => confirmReservation(state, pay({ commandId: 'the-confirm' })))
@@ -131,13 +131,13 @@ describe('cancel', () => {
       .thenEvents([{ type: 'ReservationCancelled', locker: 'A', data: { reservationId: R1 } }]);
   });
 
-  test('is refused once the unit says that it is in use', () => {
+  test('is refused once the unit reported the start of the rental', () => {
     given(registered, held(), confirmed(), taken('A', { fromMin: -1, untilMin: 60, reservationId: R1 }))
       .when((state) => cancelReservation(state, command()))
       .thenRefused('reservation-state', /unused/);
   });
 
-  test('is refused once the unit says that it was used and given back', () => {
+  test('is refused once the unit reported the start and the end of the rental', () => {
     given(
       registered,
       held(),
@@ -157,13 +157,13 @@ describe('open', () => {
     data: { reservationId: R1, locker: 'A', commandId: 'now', expiresAt: toInstant(NOW_MS + OPEN_COMMAND_TTL_MS) },
   };
 
-  test('is recorded before the unit hears of it', () => {
+  test('is recorded as requested before the command is sent to the unit', () => {
     given(registered, held(), confirmed())
       .when((state) => requestLockerOpen(state, command()))
       .thenEvents([request]);
   });
 
-  test('is asked of the locker that the customer really has', () => {
+  test('names the locker that the unit assigned to the customer', () => {
     given(registered, held(), confirmed(), taken('B', { fromMin: -1, untilMin: 60, reservationId: R1 }))
       .when((state) => requestLockerOpen(state, command()))
       .thenEvents([
@@ -172,7 +172,7 @@ describe('open', () => {
       ]);
   });
 
-  test('works to the end of the period, and after it for those who are in', () => {
+  test('is accepted until the end of the period, and after it while the rental is open', () => {
     const late = command({ nowMs: atMs(60) });
     given(registered, held(), confirmed())
       .when((state) => requestLockerOpen(state, command({ nowMs: atMs(60) - 1 })))
@@ -188,7 +188,7 @@ describe('open', () => {
       ]);
   });
 
-  test('is refused when it was given back at the unit', () => {
+  test('is refused after the unit reported the end of the rental', () => {
     const past = [
       registered,
       held(),
@@ -204,13 +204,13 @@ describe('open', () => {
       .thenRefused('reservation-state', /given back/);
   });
 
-  test('never opens the locker of somebody who took it at the screen', () => {
+  test('is refused while a walk-up rental has the locker', () => {
     given(registered, held(), confirmed(), taken('A', { fromMin: -1, untilMin: 30 }))
       .when((state) => requestLockerOpen(state, command()))
       .thenRefused('reservation-state', /taken at the screen/);
   });
 
-  test('leaves it to the unit whether somebody who is over time has gone', () => {
+  test('is accepted while the previous rental is overdue: the unit checks whether it has ended', () => {
     given(registered, held(), confirmed(), taken('A', { fromMin: -90, untilMin: -1 }))
       .when((state) => requestLockerOpen(state, command()))
       .thenEvents([request]);

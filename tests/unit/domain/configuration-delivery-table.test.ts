@@ -180,7 +180,7 @@ describe.each(Object.keys(STATES) as StateName[])('%s', (name) => {
 });
 
 describe('a push that fails', () => {
-  test('is tried again after 60 s, 5 min, 15 min, and every 15 min after that', () => {
+  test('is retried after 60 s, 5 min, 15 min, and every 15 min after that', () => {
     let state = unitIn('queued');
     const waitsS: number[] = [];
     for (let attempt = 1; attempt <= 5; attempt += 1) {
@@ -193,20 +193,20 @@ describe('a push that fails', () => {
     expect(waitsS).toEqual([60, 300, 900, 900, 900]);
   });
 
-  test('is tried at once when the unit comes back, however long the wait would be', () => {
+  test('is retried at once when the unit comes online, however long the backoff would be', () => {
     const offline: Past = { type: 'UnitWentOffline', data: { lastProofAt: at(0), missedPings: 3 } };
     const back: Past = { type: 'UnitWentOnline', atMs: NOW_MS, data: { evidence: 'ping' } };
     expect(nextPushAtMs(unitIn('failed', offline, back))).toBe(Number.NEGATIVE_INFINITY);
   });
 
-  test('starts to count anew when something else is wanted, and says no longer why', () => {
+  test('is forgotten, with its count and its reason, when the desired configuration changes', () => {
     const state = after(unitIn('failed'), change({ ...VALUES, minimumMinutes: 45 })(unitIn('failed')));
     expect(state.configuration).toMatchObject({ status: 'queued', attempts: 0 });
     expect(state.configuration).not.toHaveProperty('reason');
     expect(state.configuration).not.toHaveProperty('nextAttemptAt');
   });
 
-  test('of a version that is not wanted any more says nothing', () => {
+  test('of a version that is no longer desired changes nothing', () => {
     const old = { version: 1, nowMs: NOW_MS, retryScheduleS: RETRY_SCHEDULE_S };
     for (const outcome of [
       { answer: 'done', hash: FIRST.hash },
@@ -216,25 +216,25 @@ describe('a push that fails', () => {
     }
   });
 
-  test('keeps as much of a long reason as an event has room for', () => {
+  test('records a long reason cut to the limit of the event', () => {
     const [draft] = push({ answer: 'failed', reason: 'x'.repeat(10_000) })(unitIn('queued'));
     expect(draft).toMatchObject({ data: { reason: 'x'.repeat(500) } });
   });
 });
 
-describe('a report', () => {
-  test('from before the change proves nothing, though it names the hash', () => {
+describe('a report of the configuration hash', () => {
+  test('from before the change proves nothing, even with the desired hash', () => {
     const hash = WANTED.hash;
     expect(recordReportedHash(unitIn('queued'), { hash, atMs: NOW_MS - 600_001 })).toEqual([]);
   });
 
-  test('that was under way while the unit took the configuration says nothing against it', () => {
+  test('sent before the unit applied the configuration is no drift', () => {
     const atMs = NOW_MS - 540_000 + REPORT_TOLERANCE_MS;
     expect(recordReportedHash(unitIn('applied'), { hash: OTHER_HASH, atMs })).toEqual([]);
     expect(recordReportedHash(unitIn('applied'), { hash: OTHER_HASH, atMs: atMs + 1 })).toHaveLength(1);
   });
 
-  test('with a hash that is too short to be one is another', () => {
+  test('with a hash that is too short counts as a different hash', () => {
     expect(recordReportedHash(unitIn('applied'), { hash: WANTED.hash.slice(0, 15), atMs: NOW_MS })).toHaveLength(1);
   });
 
@@ -246,7 +246,7 @@ describe('a report', () => {
     expect(recordReportedHash(unitIn('applied'), { hash, atMs: NOW_MS })).toMatchObject([{ data: { reportedHash } }]);
   });
 
-  test('of a unit that has left, or that nobody registered, is no news', () => {
+  test('of a decommissioned or unregistered unit decides nothing', () => {
     const retired = unitIn('applied', { type: 'UnitRetired', data: {} });
     expect(recordReportedHash(retired, { hash: OTHER_HASH, atMs: NOW_MS })).toEqual([]);
     expect(recordReportedHash(unitAfter([]), { hash: OTHER_HASH, atMs: NOW_MS })).toEqual([]);

@@ -40,7 +40,7 @@ function actual(momentMs: number, past: readonly Past[], recordedAtMs = NOW_MS +
 
 const rentalIn = (state: UnitState, locker = 'A') => state.device.lockers[locker]?.rental?.rentalId;
 
-describe('what is recorded later counts from when it happened', () => {
+describe('an event that is recorded late counts from when it occurred', () => {
   const past = [registered, taken('A', { fromMin: 0, untilMin: 60 }), givenBack('A', 30)];
 
   test.each([
@@ -52,7 +52,7 @@ describe('what is recorded later counts from when it happened', () => {
     expect(rentalIn(actual(atMs(minute), past))).toBe(rental);
   });
 
-  test('a batch counts as far as it had happened', () => {
+  test('of a batch, the events that had occurred by then count', () => {
     const whole = unitAfter([registered]);
     const first = commitOf(whole, taken('A', { fromMin: 0, untilMin: 60 }));
     const second = commitOf(evolveUnit(whole, first), givenBack('A', 30));
@@ -63,8 +63,8 @@ describe('what is recorded later counts from when it happened', () => {
   });
 });
 
-describe('clocks', () => {
-  test('that are known to be wrong are corrected', () => {
+describe('unit clocks', () => {
+  test('with a known offset are corrected', () => {
     const past = [registered, { ...taken('A', { fromMin: 60, untilMin: 120 }), clockOffsetMs: HOUR_MS }];
     expect(rentalIn(actual(atMs(0), past))).toBe('rental-A');
     expect(rentalIn(actual(atMs(-1), past))).toBeUndefined();
@@ -82,13 +82,13 @@ describe('clocks', () => {
     expect(rentalIn(actual(atMs(50), past))).toBe('second');
   });
 
-  test('that run ahead of the recording count as the recording', () => {
+  test('that are ahead of the recording time count as the recording time', () => {
     const past = [registered, taken('A', { fromMin: 600, untilMin: 700 })];
     expect(rentalIn(actual(atMs(5), past, atMs(5)))).toBe('rental-A');
     expect(rentalIn(actual(atMs(4), past, atMs(5)))).toBeUndefined();
   });
 
-  test('that begin again in 1970 hide nothing', () => {
+  test('that were reset to 1970 hide no event', () => {
     const past = [
       registered,
       taken('A', { fromMin: 0, untilMin: 60 }),
@@ -101,7 +101,7 @@ describe('clocks', () => {
   });
 });
 
-test('what is left of an epoch arrives after a newer one has begun, and counts as the epoch that it was', () => {
+test('late events of an earlier epoch count in that epoch', () => {
   const newer: Past = {
     type: 'UnitStateReported',
     data: { reason: 'new-epoch', configurationHash: 'c', lockers: [{ id: 'A', door: 'closed' }] },
@@ -116,7 +116,7 @@ test('what is left of an epoch arrives after a newer one has begun, and counts a
   expect([rentalIn(after), after.device.epoch]).toEqual([undefined, OTHER_EPOCH]);
 });
 
-test('a recovered event counts from when it happened, whatever stands around it', () => {
+test('a recovered event counts from when it occurred, whatever events surround it', () => {
   const recovered: Past = {
     type: 'UnitEventRecovered',
     locker: 'A',
@@ -142,21 +142,21 @@ test('a recovered event counts from when it happened, whatever stands around it'
   expect(state.log.gaps).toEqual({});
 });
 
-describe('a reservation that the unit says was used', () => {
+describe('a reservation whose use the unit reported', () => {
   const past = [registered, held(), confirmed()];
   const used = taken('B', { fromMin: 5, untilMin: 60, reservationId: R1 });
 
-  test('was in use, in the locker that the unit gave', () => {
+  test('was in use, in the locker that the unit assigned', () => {
     const { booking } = withReportedUsage(unitAfter([...past, used]), atMs(10));
     expect(findReservation(booking, R1)).toMatchObject({ status: 'active', locker: 'B', startedAt: at(5) });
   });
 
-  test('was given back', () => {
+  test('was completed', () => {
     const { booking } = withReportedUsage(unitAfter([...past, used, givenBack('B', 20, R1)]), atMs(30));
     expect(findReservation(booking, R1)).toMatchObject({ status: 'completed', endedAt: at(20) });
   });
 
-  test('is as the platform decided where the unit says nothing', () => {
+  test('is as the platform decided where the unit reported nothing', () => {
     const state = unitAfter([...past, completed()]);
     expect(withReportedUsage(state, atMs(40))).toBe(state);
   });

@@ -52,8 +52,8 @@ test('an event is recovered once', () => {
     .thenNothing();
 });
 
-describe('a use', () => {
-  test('of which only recovered events tell, starts and ends', () => {
+describe('a use of a reservation', () => {
+  test('starts and ends by recovered events alone', () => {
     given(registered, held(), confirmed(), recovered(startOf(5)))
       .when(now)
       .thenEvents([started(5)]);
@@ -62,13 +62,13 @@ describe('a use', () => {
       .thenEvents([started(5), completed(9)]);
   });
 
-  test('may be recovered in any order', () => {
+  test('ends the same in whatever order its events are recovered', () => {
     given(registered, held(), confirmed(), recovered(endOf(9)), recovered(startOf(5)))
       .when(now)
       .thenEvents([started(5), completed(9)]);
   });
 
-  test('that was reported and whose end was rejected, ends when the end is recovered', () => {
+  test('whose end event was rejected ends when that event is recovered', () => {
     const reported = taken('A', { fromMin: 1, untilMin: 60, reservationId: R1 });
     given(registered, held(), confirmed(), reported)
       .when(now)
@@ -78,13 +78,13 @@ describe('a use', () => {
       .thenEvents([started(1), completed(9)]);
   });
 
-  test('that was told by its end, is not opened again by its beginning', () => {
+  test('that is known from its end is not reopened by its recovered start', () => {
     given(registered, held(), confirmed(), givenBack('A', 9, R1), recovered(startOf(5)))
       .when(now)
       .thenEvents([started(9), completed(9)]);
   });
 
-  test('that a wrong clock told of is when it was, whichever end of it was rejected', () => {
+  test('reported with a wrong clock has the corrected times, whether its start or its end was rejected', () => {
     const aheadMin = 90;
     const ahead = { clockOffsetMs: aheadMin * 60_000 };
     const late = recovered({ ...endOf(9 + aheadMin), ...ahead });
@@ -96,14 +96,14 @@ describe('a use', () => {
       .thenEvents([started(1), completed(9)]);
   });
 
-  test('in a version that is not known yet says nothing', () => {
+  test('recovered from an event of an unknown version is ignored', () => {
     given(registered, held(), confirmed(), recovered(startOf(5, { v: 2 })))
       .when(now)
       .thenNothing();
   });
 });
 
-test('a unit may call a reservation what it likes', () => {
+test('a reservation id that is also a property of every object is handled like any other', () => {
   for (const reservationId of ['__proto__', 'constructor', 'toString']) {
     const odd = startOf(5, { data: { rentalId: 'r', reservationId, until: at(60) } });
     const { log } = given(registered, recovered(odd)).state;

@@ -50,7 +50,7 @@ const rejected = (reservationId = R1): EventDraft => ({
   data: { reservationId, reason: 'A walk-up rental occupies locker A.' },
 });
 
-describe('a locker that was taken at the screen', () => {
+describe('a walk-up rental in a reserved locker', () => {
   const walkUp = taken('A', { fromMin: -20, untilMin: 30 });
 
   test.each([
@@ -62,7 +62,7 @@ describe('a locker that was taken at the screen', () => {
       .thenEvents([conflict('moved'), moved('B', 'S')]);
   });
 
-  test('moves it to the smallest that is larger when there is no other', () => {
+  test('moves the reservation to the smallest larger locker when none of its size is free', () => {
     given(
       registeredWith({ id: 'A', size: 'S' }, { id: 'X', size: 'XL' }, { id: 'L', size: 'L' }),
       held(),
@@ -73,13 +73,13 @@ describe('a locker that was taken at the screen', () => {
       .thenEvents([conflict('moved'), moved('L', 'L')]);
   });
 
-  test('never moves it to a smaller one', () => {
+  test('never moves the reservation to a smaller locker', () => {
     given(registeredWith({ id: 'A', size: 'M' }, { id: 'B', size: 'S' }), held({ size: 'M' }), confirmed(), walkUp)
       .when(now)
       .thenEvents([conflict('rejected'), rejected()]);
   });
 
-  test('moves it back to its own size when the larger one is taken too', () => {
+  test('moves the reservation back to its own size when the larger locker is taken too', () => {
     given(
       registeredWith({ id: 'A', size: 'S' }, { id: 'B', size: 'S' }, { id: 'C', size: 'M' }),
       held(),
@@ -95,7 +95,7 @@ describe('a locker that was taken at the screen', () => {
       ]);
   });
 
-  test('costs the reservation when nothing is free', () => {
+  test('ends the reservation when no locker is free', () => {
     given(registeredWith({ id: 'A', size: 'S' }), held(), confirmed(), walkUp)
       .when(now)
       .thenEvents([conflict('rejected'), rejected()]);
@@ -125,7 +125,7 @@ describe('a locker that was taken at the screen', () => {
       .thenEvents([conflict('moved'), moved('B', 'S'), conflict('moved', R2), moved('C', 'M', R2)]);
   });
 
-  test('moves two that follow one another to the same locker', () => {
+  test('moves two reservations with consecutive periods to the same locker', () => {
     const long = taken('A', { fromMin: -20, untilMin: 90 });
     const past = [held(), confirmed(), held({ reservationId: R2, from: at(60), until: at(120) }), confirmed(R2)];
     given(registered, ...past, long)
@@ -133,14 +133,14 @@ describe('a locker that was taken at the screen', () => {
       .thenEvents([conflict('moved'), moved('B', 'S'), conflict('moved', R2), moved('B', 'S', R2)]);
   });
 
-  test('moves one and gives the other up when only one place is left', () => {
+  test('moves one reservation and ends the other when only one locker is free', () => {
     const past = [held(), confirmed(), held({ reservationId: R2, from: at(20), until: at(80) }), confirmed(R2)];
     given(registeredWith({ id: 'A', size: 'S' }, { id: 'B', size: 'S' }), ...past, walkUp)
       .when(now)
       .thenEvents([conflict('moved'), moved('B', 'S'), conflict('rejected', R2), rejected(R2)]);
   });
 
-  test('moves it to the place that another has just left, as the same log tells', () => {
+  test('moves the reservation to a locker whose rental ended in the same batch', () => {
     given(
       registeredWith({ id: 'A', size: 'S' }, { id: 'B', size: 'S' }),
       held(),
@@ -169,29 +169,29 @@ describe('a locker that was taken at the screen', () => {
     expect(settleBookings(state, NOW_MS).filter(({ type }) => type === 'ReservationConflictDetected')).toEqual([]);
   });
 
-  test('is no conflict for a period that has passed', () => {
+  test('is no conflict with a period that has passed', () => {
     given(registered, held(), confirmed(), taken('A', { fromMin: -20, untilMin: 600 }))
       .when(later(60))
       .thenNothing();
   });
 
-  test('ends a hold that has run out rather than moving it', () => {
+  test('ends an expired hold instead of moving it', () => {
     given(registered, held({ holdExpiresAt: at(0) }), walkUp)
       .when(now)
       .thenEvents([expired('hold')]);
   });
 });
 
-describe('somebody over time', () => {
+describe('an overdue rental', () => {
   const late = taken('A', { fromMin: -60, untilMin: -1 });
 
-  test('makes a reservation move as soon as it is in the way', () => {
+  test('moves a reservation of its locker once that period begins', () => {
     given(registered, held(), confirmed(), late)
       .when(now)
       .thenEvents([conflict('moved'), moved('B', 'S')]);
   });
 
-  test('costs nobody the reservation before the allowance is over', () => {
+  test('ends no reservation before the overtime allowance is over', () => {
     const { state } = given(registeredWith({ id: 'A', size: 'S' }), held(), confirmed(), late);
     const allowanceMin = OVERDUE_ALLOWANCE_MS / MINUTE_MS;
     from(state).when(now).thenNothing();
@@ -204,7 +204,7 @@ describe('somebody over time', () => {
   });
 });
 
-test('what was settled leaves no two reservations in one locker at one time', () => {
+test('after settlement no two reservations share a locker at one time', () => {
   const busy = Array.from({ length: 6 }, (_, index) => {
     const reservationId = `r-${index}`;
     const half = held({

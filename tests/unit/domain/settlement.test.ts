@@ -48,12 +48,12 @@ function again(state: UnitState, nowMs = NOW_MS): readonly EventDraft[] {
   return settleBookings(withDecision(state, settleBookings(state, nowMs), { commandId: 'settle', atMs: nowMs }), nowMs);
 }
 
-test('there is nothing to settle at a unit that nobody registered', () => {
+test('a unit that is not registered has nothing to settle', () => {
   given().when(now).thenNothing();
 });
 
-describe('time', () => {
-  test('ends a hold at the moment that it named', () => {
+describe('the passage of time', () => {
+  test('ends a hold at its expiresAt', () => {
     given(registered, held({ holdExpiresAt: at(0) }))
       .when((state) => settleBookings(state, NOW_MS - 1))
       .thenNothing();
@@ -62,7 +62,7 @@ describe('time', () => {
       .thenEvents([expired('hold')]);
   });
 
-  test('ends a confirmed reservation that nobody used, after the grace', () => {
+  test('ends a confirmed reservation as a no-show after the grace', () => {
     const dueMs = atMs(60) + NO_SHOW_GRACE_MS;
     given(registered, held(), confirmed())
       .when((state) => settleBookings(state, dueMs - 1))
@@ -83,23 +83,23 @@ describe('time', () => {
     expect(reservation === undefined ? Number.NaN : expiryAtMs(reservation)).toBe(due);
   });
 
-  test('never ends what is in use', () => {
+  test('never ends a reservation whose rental is open', () => {
     given(registered, held(), confirmed(), started())
       .when((state) => settleBookings(state, NOW_MS + 365 * DAY_MS))
       .thenNothing();
   });
 });
 
-describe('the unit is followed', () => {
+describe('the log of the unit decides', () => {
   const use = (locker: string) => taken(locker, { fromMin: -9, untilMin: 60, reservationId: R1 });
 
-  test('when the rental started there', () => {
+  test('that a rental has started', () => {
     given(registered, held(), confirmed(), use('A'))
       .when(now)
       .thenEvents([startedAt('A', -9)]);
   });
 
-  test('when it started in another locker than booked', () => {
+  test('that a rental has started in another locker than booked', () => {
     const { state } = given(registered, held(), confirmed(), use('B'));
     from(state)
       .when(now)
@@ -108,7 +108,7 @@ describe('the unit is followed', () => {
     expect(findReservation(after.booking, R1)).toMatchObject({ status: 'active', locker: 'B' });
   });
 
-  test('when it turns out that an open rental is in another locker', () => {
+  test('that an open rental is in another locker', () => {
     given(registered, held(), confirmed(), started(), use('C'))
       .when(now)
       .thenEvents([
@@ -123,13 +123,13 @@ describe('the unit is followed', () => {
       .thenEvents([expect.objectContaining({ data: expect.objectContaining({ toLocker: 'unheard-of', size: 'S' }) })]);
   });
 
-  test('when it ended there', () => {
+  test('that a rental has ended', () => {
     given(registered, held(), confirmed(), started(), use('A'), givenBack('A', -1, R1))
       .when(now)
       .thenEvents([completedAt('A', -1)]);
   });
 
-  test('when it started and ended while nobody heard of it', () => {
+  test('that a rental has started and ended while the unit was offline', () => {
     given(registered, held(), confirmed(), use('A'), givenBack('A', -1, R1))
       .when(now)
       .thenEvents([startedAt('A', -9), completedAt('A', -1)]);
@@ -167,12 +167,12 @@ describe('the unit is followed', () => {
     }
   });
 
-  test('but what was completed stays completed', () => {
+  test('but a completed reservation stays completed', () => {
     given(registered, held(), confirmed(), started(), completed(), use('A')).when(now).thenNothing();
   });
 });
 
-describe('a repeat', () => {
+describe('a repeated settlement', () => {
   const scenes: Record<string, readonly Past[]> = {
     hold: [held({ holdExpiresAt: at(0) })],
     'no-show': [held({ from: at(-2_000), until: at(-1_900) }), confirmed()],
@@ -208,7 +208,7 @@ describe('a repeat', () => {
     ],
   };
 
-  test.each(Object.entries(scenes))('finds nothing to do after: %s', (_, past) => {
+  test.each(Object.entries(scenes))('decides nothing after: %s', (_, past) => {
     const { state } = given(registered, ...past);
     expect(now(state)).not.toEqual([]);
     expect(again(state)).toEqual([]);
