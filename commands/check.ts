@@ -3,12 +3,12 @@ import { resolve } from 'node:path';
 
 interface Step {
   readonly name: string;
-  /** Undefined when it found nothing to complain about, else its complaints. */
+  /** Returns the text of the problems that the step found; undefined when it found none. */
   readonly run: () => Promise<string | undefined>;
 }
 
 const MAX_FILE_LINES = 400;
-/** A tool that has not ended by then hangs. */
+/** A tool that runs longer is taken to hang, and is ended. */
 const TOOL_TIMEOUT_MS = 300_000;
 const CODE_FOLDERS = ['commands', 'device-sim', 'domain', 'pinger', 'platform', 'projections', 'server', 'tests'];
 
@@ -33,7 +33,10 @@ async function codeFolders(): Promise<string[]> {
   return CODE_FOLDERS.filter((name) => present.has(name));
 }
 
-/** It reads TypeScript with a parser of its own choice, and still warns when there is no compiler that it knows. */
+/**
+ * dependency-cruiser warns when it finds no TypeScript compiler that it supports, although it then reads the code with another
+ * parser. The warning is cut off.
+ */
 async function brokenImportRules(): Promise<string | undefined> {
   const cruise = tool('depcruise', '--config', '.dependency-cruiser.cjs', ...(await codeFolders()));
   return (await cruise())?.split('‼ missing-tsc-transpiler')[0]?.trimEnd();
@@ -45,8 +48,8 @@ async function tooLongFiles(): Promise<string | undefined> {
     files.map(async (file) => ({ file, lines: (await Bun.file(resolve(root, file)).text()).split('\n').length - 1 })),
   );
   const tooLong = lengths.filter(({ lines }) => lines > MAX_FILE_LINES);
-  const complaints = tooLong.map(({ file, lines }) => `${file} has ${lines} lines; at most ${MAX_FILE_LINES}`);
-  return complaints.length === 0 ? undefined : complaints.sort().join('\n');
+  const problems = tooLong.map(({ file, lines }) => `${file} has ${lines} lines; at most ${MAX_FILE_LINES}`);
+  return problems.length === 0 ? undefined : problems.sort().join('\n');
 }
 
 const steps: readonly Step[] = [
@@ -60,10 +63,10 @@ const steps: readonly Step[] = [
   { name: 'file length', run: tooLongFiles },
 ];
 
-const results = await Promise.all(steps.map(async ({ name, run }) => ({ name, complaints: await run() })));
-for (const { name, complaints } of results) {
-  if (complaints !== undefined) console.log(`── ${name}\n\n${complaints}\n`);
+const results = await Promise.all(steps.map(async ({ name, run }) => ({ name, problems: await run() })));
+for (const { name, problems } of results) {
+  if (problems !== undefined) console.log(`── ${name}\n\n${problems}\n`);
 }
-const failed = results.filter(({ complaints }) => complaints !== undefined).map(({ name }) => name);
+const failed = results.filter(({ problems }) => problems !== undefined).map(({ name }) => name);
 console.log(failed.length === 0 ? `check: all ${steps.length} passed` : `check: failed: ${failed.join(', ')}`);
 process.exitCode = failed.length === 0 ? 0 : 1;

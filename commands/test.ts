@@ -75,7 +75,7 @@ async function runOneGroup(kind: Kind, files: readonly string[]): Promise<GroupR
     signal: interrupted.signal,
   });
   for (const line of held) print(line);
-  if (!interrupted.signal.aborted) for (const complaint of result.complaints) print(`(fail) ${complaint}`);
+  if (!interrupted.signal.aborted) for (const problem of result.problems) print(`(fail) ${problem}`);
   return result;
 }
 
@@ -111,7 +111,7 @@ try {
   results = await runAll();
   totals = results.map((result) => result.totals).reduce(addTotals, NO_TESTS);
 } catch (error) {
-  console.error(`lockfleet: the test run broke off: ${errorMessage(error)}`);
+  console.error(`lockfleet: the test run failed before its end: ${errorMessage(error)}`);
   totals = addTotals(totals, { ...NO_TESTS, failed: 1 });
 } finally {
   await endLeftProcesses(runMark, 0);

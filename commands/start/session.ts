@@ -4,7 +4,7 @@ import { type Config, type LogFormat, loadConfig } from '../../platform/config/c
 import { removeRunningServices, writeRunningServices } from '../../platform/embedded/running-services.ts';
 import { errorMessage } from '../../platform/observability/error-message.ts';
 import { engineMemory } from '../../platform/process/engine-memory.ts';
-import { LockHeldError, stopLeftover, takeLock } from '../../platform/process/identity.ts';
+import { acquireLock, LockHeldError, stopLeftover } from '../../platform/process/identity.ts';
 import type { LineSink } from '../../platform/process/lines.ts';
 import { freePort, isPortFree } from '../../platform/process/ports.ts';
 import { type SupervisedChild, stopInOrder, superviseChild } from '../../platform/process/supervise.ts';
@@ -18,8 +18,8 @@ export interface SessionOptions {
   readonly root: string;
   readonly toolchainDir: string;
   readonly natsSetup: (dataDir: string) => Promise<NatsSetup>;
-  /** Receives the lines for which the user waits, such as `ready`. */
-  readonly say: LineSink;
+  /** Receives the lines for the user, such as `ready`. */
+  readonly print: LineSink;
   /** Receives the log lines of all processes. */
   readonly log: LineSink;
   readonly logFormat: LogFormat;
@@ -27,9 +27,9 @@ export interface SessionOptions {
   readonly colour: boolean;
   /** Aborted by the first Ctrl-C: stop in order. */
   readonly stop: AbortSignal;
-  /** Aborted by the second: kill what still lives. */
+  /** Aborted by the second Ctrl-C: kill the processes that still run. */
   readonly kill: AbortSignal;
-  /** Milliseconds of a clock that never jumps. */
+  /** Milliseconds of a monotonic clock. */
   readonly nowMs: () => number;
   /** Milliseconds since 1970. */
   readonly clock: () => number;
@@ -77,7 +77,7 @@ async function runLocked(options: SessionOptions, config: Config): Promise<void>
   for (const name of STOP_ORDER) {
     if (isProgram(name)) await stopLeftover(pidFile(config, name), LEFTOVER_STOP, own);
   }
-  refuseTakenPorts(config);
+  refusePortsInUse(config);
   const failure = Promise.withResolvers<never>();
   const parts = new Map<ProcessName, Pick<SupervisedChild, 'stop'>>();
   const failed = new AbortController();
@@ -190,21 +190,21 @@ function shellWord(text: string): string {
   return /^[\w./:-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
-/** What a user does next. Tools read the first line alone. */
-function announce({ http, sim, dataDir }: Config, { env, say }: SessionOptions): void {
+/** Prints where the platform can be reached. Tools read only the first line. */
+function announce({ http, sim, dataDir }: Config, { env, print }: SessionOptions): void {
   const host = http.host.includes(':') ? `[${http.host}]` : http.host;
   const api = `http://${host}:${http.port}`;
   const dataDirSetting = env.DATA_DIR === undefined ? '' : `DATA_DIR=${shellWord(dataDir)} `;
-  say(`ready ${api}`);
-  say(`  API         ${api}/v1`);
-  say(`  Swagger     ${api}/swagger`);
-  say(`  AsyncAPI    ${api}/asyncapi`);
-  if (sim.units > 0) say(`  simulator   http://127.0.0.1:${sim.controlPort}/units`);
-  say(`  token       ${dataDirSetting}./run token --role customer --sub alice   (or --role ops)`);
+  print(`ready ${api}`);
+  print(`  API         ${api}/v1`);
+  print(`  Swagger     ${api}/swagger`);
+  print(`  AsyncAPI    ${api}/asyncapi`);
+  if (sim.units > 0) print(`  simulator   http://127.0.0.1:${sim.controlPort}/units`);
+  print(`  token       ${dataDirSetting}./run token --role customer --sub alice   (or --role ops)`);
 }
 
 function withRealPorts(config: Config): Config {
-  const port = (wanted: number) => (wanted === 0 ? freePort() : wanted);
+  const port = (configured: number) => (configured === 0 ? freePort() : configured);
   return {
     ...config,
     http: { ...config.http, port: port(config.http.port) },
@@ -212,8 +212,8 @@ function withRealPorts(config: Config): Config {
   };
 }
 
-function refuseTakenPorts(config: Config): void {
-  const wanted = [
+function refusePortsInUse(config: Config): void {
+  const configured = [
     { variable: 'HTTP_PORT', host: config.http.host, port: config.http.port },
     ...(config.sim.units > 0
       ? [{ variable: 'SIM_CONTROL_PORT', host: '127.0.0.1', port: config.sim.controlPort }]
@@ -223,17 +223,17 @@ function refuseTakenPorts(config: Config): void {
       return port === undefined ? [] : [{ variable: 'METRICS_PORT', host: config.http.host, port }];
     }),
   ];
-  const taken = wanted.filter(({ host, port }) => !isPortFree(host, port));
-  if (taken.length === 0) return;
-  const what = taken.map(({ variable, host, port }) => `${variable} ${port} on ${host}`).join(' and ');
-  const others = new Map(taken.map(({ variable, port }) => [variable, port + 10]));
-  const example = [...others].map(([variable, port]) => `${variable}=${port}`).join(' ');
-  throw new StartRefusedError(`Another program uses ${what}. Choose other ports, such as ${example} ./run start`);
+  const inUse = configured.filter(({ host, port }) => !isPortFree(host, port));
+  if (inUse.length === 0) return;
+  const addresses = inUse.map(({ variable, host, port }) => `${variable} ${port} on ${host}`).join(' and ');
+  const suggestions = new Map(inUse.map(({ variable, port }) => [variable, port + 10]));
+  const example = [...suggestions].map(([variable, port]) => `${variable}=${port}`).join(' ');
+  throw new StartRefusedError(`Another program uses ${addresses}. Choose other ports, such as ${example} ./run start`);
 }
 
 async function lockDataDir(dataDir: string): Promise<() => Promise<void>> {
   try {
-    return await takeLock(join(dataDir, 'start.lock'));
+    return await acquireLock(join(dataDir, 'start.lock'));
   } catch (error) {
     if (error instanceof LockHeldError) {
       throw new StartRefusedError(

@@ -13,7 +13,7 @@ const EXIT_KILLED = 130;
  * @returns the exit code: 0 stopped, 1 the supervisor gave a process up, 2 it could not start, 130 killed
  */
 export async function runInTerminal(
-  where: Pick<SessionOptions, 'root' | 'toolchainDir' | 'natsSetup'>,
+  locations: Pick<SessionOptions, 'root' | 'toolchainDir' | 'natsSetup'>,
 ): Promise<number> {
   const isTerminal = process.stderr.isTTY === true;
   const stop = new AbortController();
@@ -31,9 +31,9 @@ export async function runInTerminal(
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
   try {
     await runSession({
-      ...where,
+      ...locations,
       env: process.env,
-      say: (line) => process.stdout.write(`${line}\n`),
+      print: (line) => process.stdout.write(`${line}\n`),
       log: (line) => process.stderr.write(`${line}\n`),
       logFormat: logFormat(process.env.LOG_FORMAT, isTerminal),
       colour: isTerminal,

@@ -7,8 +7,8 @@ const POLL_MS = 50;
 const MAX_COMMAND_CHARS = 200;
 
 /**
- * Ends the processes that still carry a mark in their environment: everything that a test started inherits it,
- * whatever group or parent it has by now.
+ * Ends the processes that still carry a mark in their environment: every process that a test
+ * starts inherits the mark, even when it changes its group or parent.
  * @param graceMs how long they may take to end by themselves.
  * @returns the command lines of those that had to be killed.
  */
@@ -36,7 +36,7 @@ function environmentOf(pid: string): string {
   try {
     return readFileSync(`/proc/${pid}/environ`, 'latin1');
   } catch {
-    // It has ended since, or belongs to somebody else and so is none of ours.
+    // The process has ended, or belongs to another user, so no test of this run started it.
     return '';
   }
 }

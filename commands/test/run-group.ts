@@ -27,7 +27,7 @@ export interface GroupOptions {
 export interface GroupResult {
   readonly totals: Totals;
   /** One sentence for each failure that is not the failure of a test. */
-  readonly complaints: readonly string[];
+  readonly problems: readonly string[];
   readonly secondsByFile: ReadonlyMap<string, number>;
 }
 
@@ -49,13 +49,13 @@ export async function runGroup(options: GroupOptions): Promise<GroupResult> {
   const { verdict, secondsByFile } = await runOnce(options).finally(() =>
     rm(workDir, { recursive: true, force: true }),
   );
-  const { totals, complaints, notStarted } = verdict;
-  const result = { totals, complaints, secondsByFile };
+  const { totals, problems, notStarted } = verdict;
+  const result = { totals, problems, secondsByFile };
   if (notStarted.length === 0 || signal.aborted) return result;
   const rest = await runGroup({ ...options, files: notStarted });
   return {
     totals: addTotals(totals, rest.totals),
-    complaints: [...complaints, ...rest.complaints],
+    problems: [...problems, ...rest.problems],
     secondsByFile: new Map([...secondsByFile, ...rest.secondsByFile]),
   };
 }
@@ -94,11 +94,11 @@ async function runOnce(
 }
 
 function withLeftProcesses(verdict: Verdict, files: readonly string[], left: readonly string[]): Verdict {
-  const complaints = left.map((name) => `${files.join(', ')} left a process behind: ${name}`);
+  const problems = left.map((name) => `${files.join(', ')} left a process behind: ${name}`);
   return {
     ...verdict,
-    totals: addTotals(verdict.totals, { ...NO_TESTS, failed: complaints.length }),
-    complaints: [...verdict.complaints, ...complaints],
+    totals: addTotals(verdict.totals, { ...NO_TESTS, failed: problems.length }),
+    problems: [...verdict.problems, ...problems],
   };
 }
 

@@ -5,7 +5,7 @@ import { NO_TESTS, type Totals } from './totals.ts';
 export interface Verdict {
   readonly totals: Totals;
   /** One sentence for each failure that is not the failure of a test. Each counts as one failed test in the totals. */
-  readonly complaints: readonly string[];
+  readonly problems: readonly string[];
   /** Files of the group that the runner did not begin. */
   readonly notStarted: readonly string[];
 }
@@ -15,13 +15,13 @@ export interface Verdict {
  * exit code other than 0 without a failed test.
  */
 export function judgeReport(files: readonly string[], report: JunitReport, exitCode: number | null): Verdict {
-  const complaints = files
+  const problems = files
     .filter((file) => !report.secondsByFile.has(file))
     .map((file) => `${file} reported no test: it has none, or it did not load`);
-  if (exitCode !== 0 && report.totals.failed === 0 && complaints.length === 0) {
-    complaints.push(`${files.join(', ')}: no test failed, but the test runner ended with exit code ${exitCode}`);
+  if (exitCode !== 0 && report.totals.failed === 0 && problems.length === 0) {
+    problems.push(`${files.join(', ')}: no test failed, but the test runner ended with exit code ${exitCode}`);
   }
-  return { totals: withFailures(report.totals, complaints.length), complaints, notStarted: [] };
+  return { totals: withFailures(report.totals, problems.length), problems, notStarted: [] };
 }
 
 /**
@@ -40,14 +40,14 @@ export function judgeCrash(
   if (file === undefined) {
     return {
       totals: { ...NO_TESTS, failed: files.length },
-      complaints: files.map((name) => `${name}: the test runner ended before its first test (${cause})`),
+      problems: files.map((name) => `${name}: the test runner ended before its first test (${cause})`),
       notStarted: [],
     };
   }
-  const complaint = `${file}: the test runner ended (${cause}) ${placeOfCrash(file, output.ended, declared)}`;
+  const problem = `${file}: the test runner ended (${cause}) ${placeOfCrash(file, output.ended, declared)}`;
   return {
     totals: withFailures(output.totals, 1),
-    complaints: [complaint],
+    problems: [problem],
     notStarted: files.filter((name) => !output.startedFiles.includes(name)),
   };
 }

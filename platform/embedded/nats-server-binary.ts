@@ -2,10 +2,10 @@ import { access, chmod, constants, mkdir, mkdtemp, readdir, readFile, rename, rm
 import { delimiter, join } from 'node:path';
 import type { LineSink } from '../process/lines.ts';
 
-/** Message schedules, atomic batches and counters that do what this platform needs came with this version. */
+/** The first version whose message schedules, atomic batches and counters do what the platform needs. */
 export const MIN_NATS_SERVER: readonly [major: number, minor: number] = [2, 15];
 
-/** Debian's present stable release carries an older server; this suite's runs there too. */
+/** The stable release of Debian has an older nats-server. The package of this suite runs on the stable release too. */
 const DEBIAN_SUITE = 'forky';
 const APT_TIMEOUT_S = 60;
 const MAX_REASON_CHARS = 400;
@@ -13,18 +13,18 @@ const MAX_REASON_CHARS = 400;
 export interface NatsServerSearch {
   /** The value of PATH; undefined searches none. */
   readonly path: string | undefined;
-  /** A folder of the checkout that keeps what was fetched. */
+  /** The folder of the checkout in which a fetched nats-server is stored. */
   readonly toolchainDir: string;
   readonly log: LineSink;
   /** Ends the search. */
   readonly signal?: AbortSignal;
 }
 
-/** What cannot be had, why, and what to do, in one message. */
+/** No usable nats-server was found or fetched. The message says why, and what to do. */
 export class NatsServerMissingError extends Error {
   constructor(why: string) {
     super(
-      `nats-server ${MIN_NATS_SERVER.join('.')} or newer is not to be had\n  why: ${why}\n  what to do: install it so that it is on ` +
+      `nats-server ${MIN_NATS_SERVER.join('.')} or newer could not be found or fetched\n  why: ${why}\n  what to do: install it so that it is on ` +
         'the PATH (macOS and Linux with Homebrew: brew install nats-server; elsewhere: unpack a release archive of ' +
         'the nats-server project after checking its SHA-256), or set NATS_URL to a NATS that runs already',
     );
@@ -50,7 +50,8 @@ export async function ensureNatsServer({ path, toolchainDir, log, signal }: Nats
   try {
     await fetchWithApt(workDir, signal);
     const binary = join(workDir, 'unpacked', 'usr', 'sbin', 'nats-server');
-    if (!(await isNewEnough(binary))) throw new NatsServerMissingError('the one that was fetched does not run here');
+    if (!(await isNewEnough(binary)))
+      throw new NatsServerMissingError('the fetched nats-server does not run on this machine, or is too old');
     await rename(binary, fetched);
     return fetched;
   } finally {
@@ -73,24 +74,28 @@ async function isNewEnough(binary: string): Promise<boolean> {
 /** Leaves the unpacked package in `workDir/unpacked`, with package lists and caches of its own. */
 async function fetchWithApt(workDir: string, signal: AbortSignal | undefined): Promise<void> {
   if (Bun.which('apt-get') === null || Bun.which('dpkg') === null) {
-    throw new NatsServerMissingError('the PATH has none, and this system has no apt-get to fetch it with');
+    throw new NatsServerMissingError(
+      'no nats-server on the PATH is new enough, and this system has no apt-get to fetch it with',
+    );
   }
   const source = await debianSource('/etc/apt');
   if (source === undefined) {
-    throw new NatsServerMissingError('the PATH has none, and the apt sources of this machine name no Debian archive');
+    throw new NatsServerMissingError(
+      'no nats-server on the PATH is new enough, and the apt sources of this machine name no Debian archive',
+    );
   }
   const folder = (name: string) => join(workDir, name);
   await mkdir(join(folder('lists'), 'partial'), { recursive: true });
   await mkdir(join(folder('cache'), 'archives', 'partial'), { recursive: true });
   await writeFile(folder('sources.list'), source);
-  // A configuration file, and not -o: it takes paths with blanks.
+  // apt reads a configuration file instead of `-o` options, because only the file allows paths with blanks.
   const settings = {
     'Dir::Etc::SourceList': folder('sources.list'),
     'Dir::Etc::SourceParts': '/dev/null',
     'Dir::State::Lists': folder('lists'),
     'Dir::Cache': folder('cache'),
     'APT::Sandbox::User': 'root',
-    // Without this, an archive that does not answer is only a warning.
+    // By default, apt-get reports an archive that does not answer as a warning and succeeds.
     'APT::Update::Error-Mode': 'any',
     'Acquire::Languages': 'none',
     'Acquire::Retries': '2',
@@ -123,12 +128,14 @@ async function runToEnd(command: string[], cwd: string, signal: AbortSignal | un
   const [code, out, errors] = await Promise.all([child.exited, child.stdout.text(), child.stderr.text()]);
   signal?.throwIfAborted();
   if (code !== 0) {
-    const words = `${out}\n${errors}`.trim().slice(-MAX_REASON_CHARS);
-    throw new NatsServerMissingError(`the PATH has none, and "${command.join(' ')}" failed: ${words}`);
+    const output = `${out}\n${errors}`.trim().slice(-MAX_REASON_CHARS);
+    throw new NatsServerMissingError(
+      `no nats-server on the PATH is new enough, and "${command.join(' ')}" failed: ${output}`,
+    );
   }
 }
 
-/** The line of a sources list for the suite, with the address and the key that this machine uses itself. */
+/** The line of a sources list for the suite, with the archive address and the signing key from this machine's own apt sources. */
 async function debianSource(aptDir: string): Promise<string | undefined> {
   const files = [join(aptDir, 'sources.list'), ...(await sourceParts(join(aptDir, 'sources.list.d')))];
   for (const file of files) {

@@ -7,8 +7,9 @@
  * the folder when it starts. So the folder may be in memory; the stream, which is what an acknowledgement promises, is
  * on disk and synced as before. (docs/adr/0006)
  *
- * The server makes the folder anew at every start, so it is looked after for as long as the server runs. Where there is
- * no memory file system, or the folder is in use at the moment, it stays on disk: slower, and as safe.
+ * The server creates the folder again at every start, so a timer checks it for as long as the server runs, and replaces it by
+ * a link to a folder in memory. Without a memory file system, or while the folder holds a batch, it stays on disk: slower, but
+ * equally safe.
  */
 
 import { createHash } from 'node:crypto';
@@ -16,16 +17,17 @@ import { lstat, mkdir, readdir, rm, rmdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 
 const MEMORY_FOLDER = '/dev/shm';
-/** The streams that take atomic batches. */
+/** The streams to which the platform publishes atomic batches. */
 const STREAMS: ReadonlySet<string> = new Set(['EVENTS', 'JOBS']);
-const INTERVAL_MS = 500;
+const CHECK_INTERVAL_MS = 500;
 
-export interface StagingCare {
+export interface StagingLinks {
+  /** Stops the checks and deletes the folder in memory. */
   stop(): Promise<void>;
 }
 
-/** `dataDir`: JetStream's folder. Does nothing where there is no memory file system. */
-export async function keepStagingInMemory(dataDir: string): Promise<StagingCare> {
+/** `dataDir`: JetStream's folder. Without a memory file system the function does nothing. */
+export async function linkStagingToMemory(dataDir: string): Promise<StagingLinks> {
   const name = createHash('sha256').update(dataDir).digest('hex').slice(0, 16);
   const memory = join(MEMORY_FOLDER, `lockfleet-${name}`);
   try {
@@ -33,48 +35,48 @@ export async function keepStagingInMemory(dataDir: string): Promise<StagingCare>
   } catch {
     return { stop: async () => undefined };
   }
-  let caring = Promise.resolve();
+  let linking = Promise.resolve();
   const timer = setInterval(() => {
-    caring = caring.then(() => care(dataDir, memory));
-  }, INTERVAL_MS);
+    linking = linking.then(() => linkAll(dataDir, memory));
+  }, CHECK_INTERVAL_MS);
   timer.unref();
   return {
     stop: async () => {
       clearInterval(timer);
-      await caring;
+      await linking;
       await rm(memory, { recursive: true, force: true });
     },
   };
 }
 
-async function care(dataDir: string, memory: string): Promise<void> {
+async function linkAll(dataDir: string, memory: string): Promise<void> {
   const root = join(dataDir, 'jetstream');
   for (const account of await entries(root)) {
     for (const stream of await entries(join(root, account, 'streams'))) {
       if (STREAMS.has(stream))
-        await moveToMemory(join(root, account, 'streams', stream, 'batches'), join(memory, stream));
+        await linkToMemory(join(root, account, 'streams', stream, 'batches'), join(memory, stream));
     }
   }
 }
 
-/** Any of these steps may come at the wrong moment for the server; the next look is soon. */
-async function moveToMemory(folder: string, target: string): Promise<void> {
+/** The server uses the folder concurrently, so any of these steps may fail. The next check repeats them. */
+async function linkToMemory(folder: string, target: string): Promise<void> {
   try {
     const kind = await lstat(folder).catch(() => undefined);
     if (kind?.isSymbolicLink()) return;
     await mkdir(target, { recursive: true });
-    // Only an empty folder goes: one that holds a batch is left for the next look.
+    // rmdir removes only an empty folder. A folder that holds a batch stays until a later check.
     if (kind?.isDirectory()) await rmdir(folder);
     await symlink(target, folder);
   } catch (error) {
-    if (!isPassing(error)) throw error;
+    if (!isRetryable(error)) throw error;
   }
 }
 
-const PASSING: ReadonlySet<string> = new Set(['ENOTEMPTY', 'EEXIST', 'ENOENT', 'ENOSPC', 'EACCES', 'EPERM']);
+const RETRYABLE_CODES: ReadonlySet<string> = new Set(['ENOTEMPTY', 'EEXIST', 'ENOENT', 'ENOSPC', 'EACCES', 'EPERM']);
 
-function isPassing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' && PASSING.has(error.code);
+function isRetryable(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' && RETRYABLE_CODES.has(error.code);
 }
 
 async function entries(folder: string): Promise<string[]> {

@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path';
 import type { LineSink } from '../process/lines.ts';
 import { freePort } from '../process/ports.ts';
 import { ChildGaveUpError, type SupervisedChild, startUnlessAborted, superviseChild } from '../process/supervise.ts';
-import { keepStagingInMemory } from './nats-staging.ts';
+import { linkStagingToMemory } from './nats-staging.ts';
 
 export interface EmbeddedNatsOptions {
   /** Folder of the streams, the configuration and the process id. Existing streams are resumed. */
@@ -51,7 +51,7 @@ export async function startEmbeddedNats(options: EmbeddedNatsOptions): Promise<E
     const child = natsServer(options, dataDir, configFile, port);
     try {
       await startUnlessAborted(child, options.signal);
-      const staging = await keepStagingInMemory(dataDir);
+      const staging = await linkStagingToMemory(dataDir);
       return {
         url: `nats://127.0.0.1:${port}`,
         get pid() {

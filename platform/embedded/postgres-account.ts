@@ -3,12 +3,12 @@ import { stat } from 'node:fs/promises';
 import { userInfo } from 'node:os';
 
 /**
- * How Postgres is run. Postgres refuses to run as root, so that root runs it as another account. That account must reach the
+ * How Postgres is run. Postgres refuses to run as root, so root runs it as another account. That account must reach the
  * cluster and the programs, which may lie below a folder that only root may enter, such as /root. `choosePostgresRunner` tries
  * the ways to run it in turn and takes the first that works.
  */
 export interface PostgresRunner {
-  /** The words before the command. */
+  /** The program and arguments that precede the command, such as `setpriv` and its options. */
   readonly prefix: readonly string[];
   /** The user that the new process changes to; undefined when `prefix` changes it, or when no change is needed. */
   readonly user?: { readonly uid: number; readonly gid: number };

@@ -158,12 +158,12 @@ function canInitialise(runner: PostgresRunner, cluster: string, initdb: string):
 
 interface NewCluster extends Omit<Cluster, 'password'> {
   readonly passwordFile: string;
-  /** Skips the fsync of the new files: for the cluster of a test. */
+  /** Skips the fsync of the new files. Tests set it for their clusters. */
   readonly isThrowaway: boolean;
   readonly signal: AbortSignal | undefined;
 }
 
-/** Makes the cluster in a draft folder and renames that when it is complete: a killed start leaves no half of a cluster. */
+/** Creates the cluster in a draft folder and renames it when complete, so that a killed start leaves no incomplete cluster. */
 async function initialise({ folder, runner, bin, passwordFile, isThrowaway, signal }: NewCluster): Promise<void> {
   const draft = `${folder}.new`;
   await rm(draft, { recursive: true, force: true });

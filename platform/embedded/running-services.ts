@@ -17,7 +17,7 @@ const OWNER_ONLY = 0o600;
 
 const ServicesFile = Type.Object({
   pid: Type.Integer(),
-  /** Tells the process from a later one with the same id. */
+  /** Distinguishes the process from a later process with the same id; from `processIdentity`. */
   identity: Type.String(),
   natsUrl: Type.String(),
   /** Path of the NATS credentials; absent where NATS asks for none. */

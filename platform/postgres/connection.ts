@@ -4,7 +4,7 @@
  * How it works. A client of that package reconnects by itself, and must not be allowed to: it may lose the queries that wait in
  * it, and run the later queries of a transaction whose connection broke outside of that transaction, on the new connection.
  * Each connection of this pool is therefore a client of its own, which runs one query at a time, queues none, and is discarded
- * when its connection breaks. The pool and its queue are in this file.
+ * when its connection breaks. The pool, its queue and its transactions are in this file.
  *
  * Invariants. A transaction is applied as a whole or not at all, whenever the connection breaks. A retryable failure is a
  * `PostgresUnavailableError`. The next query after a failure opens a new connection, so that recovery needs no restart.
@@ -12,6 +12,7 @@
 
 import postgres from 'postgres';
 import { retryableReason } from './errors.ts';
+import { BOOLEAN_ARRAY_OID, isBooleanArray, JSON_OID, VALUE_TYPES } from './value-types.ts';
 
 /** Connections of a pool, unless its options say otherwise. */
 const DEFAULT_POOL_CONNECTIONS = 10;
@@ -22,9 +23,6 @@ const IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000;
 const CLOSE_GRACE_S = 5;
 /** Queries and transactions that may wait for a connection. Further ones are refused: load shedding. */
 const MAX_WAITING = 10_000;
-
-const BOOLEAN_ARRAY_OID = 1000;
-const JSON_OID = 114;
 
 /** Postgres cannot be reached, or cannot run the query now. Retryable; it is not known whether a write was done. */
 export class PostgresUnavailableError extends Error {
@@ -87,8 +85,8 @@ interface Callable {
 
 /** Queries inside a transaction. */
 export interface Tx extends Sql {
-  /** Runs a part of the transaction that is rolled back alone when it throws. */
-  savepoint<T>(part: () => Promise<T>): Promise<T>;
+  /** Runs `work` after a savepoint. When `work` throws, only its changes are rolled back. */
+  savepoint<T>(work: () => Promise<T>): Promise<T>;
 }
 
 type Client = postgres.Sql<{ bigint: number; text: string }>;
@@ -100,7 +98,8 @@ interface Connection {
   lost: boolean;
 }
 
-type Turn = PromiseWithResolvers<Connection>;
+/** A caller that waits for a connection of the pool. */
+type Waiter = PromiseWithResolvers<Connection>;
 
 export class Postgres {
   /** Runs each query on any connection of the pool, in a transaction of its own. */
@@ -110,7 +109,7 @@ export class Postgres {
   readonly #all = new Set<Connection>();
   /** Connections without a query, the most recently used one last. */
   readonly #idle: Connection[] = [];
-  readonly #waiting: Turn[] = [];
+  readonly #waiting: Waiter[] = [];
   /** Makes fragments and identifiers; it never connects. */
   readonly #templates: Client;
   #closed = false;
@@ -120,7 +119,7 @@ export class Postgres {
     this.#options = options;
     this.#maxConnections = options.maxConnections ?? DEFAULT_POOL_CONNECTIONS;
     this.#templates = this.#newClient(() => undefined);
-    this.sql = tagged(this.#templates, (query) => this.#withConnection((connection) => answer(connection, query)));
+    this.sql = tagged(this.#templates, (query) => this.#withConnection((connection) => runOn(connection, query)));
   }
 
   /**
@@ -146,8 +145,8 @@ export class Postgres {
   /** Closes the pool. Queries that still run after `graceS` seconds are cut off. */
   async close(graceS = CLOSE_GRACE_S): Promise<void> {
     this.#closed = true;
-    for (const turn of this.#waiting.splice(0))
-      turn.reject(new PostgresUnavailableError('The pool of Postgres connections is closed.'));
+    for (const waiter of this.#waiting.splice(0))
+      waiter.reject(new PostgresUnavailableError('The pool of Postgres connections is closed.'));
     await Promise.all([...this.#all].map(({ client }) => client.end({ timeout: graceS })));
   }
 
@@ -169,9 +168,9 @@ export class Postgres {
       throw new PostgresUnavailableError(
         `${MAX_WAITING} queries wait for a Postgres connection already. Nothing was done; retry later.`,
       );
-    const turn: Turn = Promise.withResolvers();
-    this.#waiting.push(turn);
-    return turn.promise;
+    const waiter: Waiter = Promise.withResolvers();
+    this.#waiting.push(waiter);
+    return waiter.promise;
   }
 
   #release(connection: Connection): void {
@@ -210,7 +209,7 @@ export class Postgres {
       backoff: () => 0,
       onnotice: () => undefined,
       onclose: onClose,
-      types: { bigint: BIGINT, text: TEXT, ...ARRAYS },
+      types: VALUE_TYPES,
       // Otherwise the package queries the types of arrays on every new connection, and crashes the process when that fails.
       fetch_types: false,
       connection: {
@@ -223,26 +222,27 @@ export class Postgres {
   }
 }
 
-type Ask<T> = (client: Client) => PromiseLike<T>;
+type Query<T> = (client: Client) => PromiseLike<T>;
 
-/** Asks when it is its turn. */
-type Run = <T>(ask: Ask<T>) => Promise<T>;
+/** Runs a query on a connection of the pool, or on the connection of a transaction. */
+type QueryRunner = <T>(query: Query<T>) => Promise<T>;
 
-function transactional(scribe: Client, connection: Connection): Tx {
+function transactional(templates: Client, connection: Connection): Tx {
   let last: Promise<unknown> = Promise.resolve();
-  const run: Run = (ask) => {
-    const turn = last.then(() => answer(connection, ask));
-    last = turn.catch(() => undefined);
-    return turn;
+  // The queries of a transaction run one after the other, also when the caller does not await each.
+  const runInOrder: QueryRunner = (query) => {
+    const result = last.then(() => runOn(connection, query));
+    last = result.catch(() => undefined);
+    return result;
   };
-  const sql = tagged(scribe, run);
+  const sql = tagged(templates, runInOrder);
   let savepoints = 0;
-  const savepoint = async <T>(part: () => Promise<T>): Promise<T> => {
+  const savepoint = async <T>(work: () => Promise<T>): Promise<T> => {
     savepoints += 1;
-    const name = sql(`part_${savepoints}`);
+    const name = sql(`savepoint_${savepoints}`);
     await sql`savepoint ${name}`;
     try {
-      const result = await part();
+      const result = await work();
       await sql`release savepoint ${name}`;
       return result;
     } catch (error) {
@@ -263,90 +263,35 @@ async function rollBack(connection: Connection, tx: Tx): Promise<void> {
   }
 }
 
-function tagged(scribe: Client, run: Run): Sql {
+function tagged(templates: Client, runQuery: QueryRunner): Sql {
   const part = (template: TemplateStringsArray, ...values: readonly SqlValue[]): Fragment =>
-    scribe(template, ...values.map((value) => typedArray(scribe, value)));
+    templates(template, ...values.map((value) => withArrayType(templates, value)));
   const sql = (first: string | TemplateStringsArray, ...values: readonly SqlValue[]) =>
     typeof first === 'string'
-      ? scribe(first)
-      : run((client) => client(first, ...values.map((value) => typedArray(scribe, value))));
-  const json = (value: unknown) => scribe.typed(value, JSON_OID);
+      ? templates(first)
+      : runQuery((client) => client(first, ...values.map((value) => withArrayType(templates, value))));
+  const json = (value: unknown) => templates.typed(value, JSON_OID);
   const script = async (text: string) => {
-    await run((client) => client.unsafe(text));
+    await runQuery((client) => client.unsafe(text));
   };
   return Object.assign(sql as Callable, { part, json, script });
 }
 
-/** Asks on a connection and waits for the answer. */
-async function answer<T>(connection: Connection, ask: Ask<T>): Promise<T> {
+/** Runs a query on a connection. A retryable failure marks the connection as lost. */
+async function runOn<T>(connection: Connection, query: Query<T>): Promise<T> {
   if (connection.lost) throw new PostgresUnavailableError('the connection of the transaction was lost');
   try {
-    return await ask(connection.client);
+    return await query(connection.client);
   } catch (error) {
     const reason = retryableReason(error);
     if (reason === undefined) throw error;
-    // It may be broken, or about to be: a query that follows on it might never be answered.
+    // The connection may be broken or about to break, and Postgres might never answer a further query on it.
     connection.lost = true;
     throw new PostgresUnavailableError(`Postgres cannot be used now: ${reason}`, { cause: error });
   }
 }
 
-/** The package takes the type of an array from its first element, and a boolean there for the type of the whole. */
-function typedArray(scribe: Client, value: SqlValue): SqlValue {
-  const isFlags = Array.isArray(value) && value.some((element) => typeof element === 'boolean');
-  return isFlags ? scribe.typed(value, BOOLEAN_ARRAY_OID) : value;
-}
-
-const BIGINT = {
-  to: 20,
-  from: [20],
-  serialize: (value: number) => String(value),
-  parse: (text: string): number => {
-    const value = Number(text);
-    if (!Number.isSafeInteger(value)) throw new RangeError(`the bigint ${text} does not fit a number`);
-    return value;
-  },
-};
-
-const TEXT = {
-  to: 25,
-  from: [],
-  serialize: (value: string) => withoutNul(String(value)),
-  parse: (text: string) => text,
-};
-
-/** The types of arrays that queries take, by the OIDs that Postgres gives them. */
-const ARRAYS = Object.fromEntries(
-  Object.entries({
-    'boolean[]': BOOLEAN_ARRAY_OID,
-    'smallint[]': 1005,
-    'int[]': 1007,
-    'text[]': 1009,
-    'varchar[]': 1015,
-    'bigint[]': 1016,
-    'double precision[]': 1022,
-    'timestamptz[]': 1185,
-    'uuid[]': 2951,
-  }).map(([name, oid]) => [name, { to: oid, from: [], serialize: arrayLiteral, parse: (text: string) => text }]),
-) as Record<never, never>;
-
-function arrayLiteral(values: readonly (string | number | boolean | null)[]): string {
-  return `{${values.map(elementLiteral).join(',')}}`;
-}
-
-/** What JSON writes otherwise than Postgres reads it: control characters are escaped by letters there. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-const CONTROL_CHARACTER = /[\u0000-\u001f]/;
-
-function elementLiteral(value: string | number | boolean | null): string {
-  if (value === null) return 'NULL';
-  if (typeof value !== 'string') return String(value);
-  // Both escape quotes and backslashes alike, and documents are full of quotes: the engine's own writer is much faster.
-  if (!CONTROL_CHARACTER.test(value) && value.isWellFormed()) return JSON.stringify(value);
-  return `"${withoutNul(value).replace(/["\\]/g, '\\$&')}"`;
-}
-
-/** NUL is the one character that Postgres cannot keep in a text. */
-function withoutNul(text: string): string {
-  return text.replaceAll('\0', '\uFFFD');
+/** The package derives the type of an array from its first element, and would send an array of booleans as one boolean. */
+function withArrayType(templates: Client, value: SqlValue): SqlValue {
+  return isBooleanArray(value) ? templates.typed(value, BOOLEAN_ARRAY_OID) : value;
 }

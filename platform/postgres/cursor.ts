@@ -1,8 +1,8 @@
-/** Cursors of lists: where the page before ended, opaque to clients. */
+/** Cursors of paged lists. A cursor holds the sort keys of the last item of a page, and is opaque to clients. */
 
 type Key = string | number | null;
 
-/** The cursor is not one that this list gave. */
+/** A client sent a cursor that this list did not issue. */
 export class CursorError extends Error {
   override readonly name = 'CursorError';
 }
@@ -11,7 +11,7 @@ export function encodeCursor(keys: readonly Key[]): string {
   return Buffer.from(JSON.stringify(keys)).toString('base64url');
 }
 
-/** What a key of a cursor must be: clients may send anything. A key that is no finite number travels as null. */
+/** Checks of the keys in a cursor, because clients may send anything. JSON writes a number that is not finite as null. */
 const KINDS = {
   text: (key: unknown): key is string => typeof key === 'string',
   integer: (key: unknown): key is number => Number.isSafeInteger(key),
@@ -20,7 +20,7 @@ const KINDS = {
 type Kind = keyof typeof KINDS;
 type KeyOf<K extends Kind> = (typeof KINDS)[K] extends (key: unknown) => key is infer T ? T : never;
 
-/** The keys of a cursor, which must be of these kinds. @throws CursorError */
+/** Reads the keys of a cursor, and checks that they are of these kinds. @throws CursorError */
 export function decodeCursor<const Kinds extends readonly Kind[]>(
   cursor: string,
   kinds: Kinds,
@@ -29,10 +29,10 @@ export function decodeCursor<const Kinds extends readonly Kind[]>(
   try {
     keys = JSON.parse(Buffer.from(cursor, 'base64url').toString('utf8'));
   } catch {
-    throw new CursorError('The cursor is not one of ours.');
+    throw new CursorError('The cursor is invalid. Start again at the first page.');
   }
   const fits = Array.isArray(keys) && keys.length === kinds.length && kinds.every((kind, i) => KINDS[kind](keys[i]));
-  if (!fits) throw new CursorError('The cursor is not one of this list.');
+  if (!fits) throw new CursorError('The cursor does not belong to this list. Start again at the first page.');
   return keys as { -readonly [I in keyof Kinds]: KeyOf<Kinds[I]> };
 }
 
@@ -43,7 +43,7 @@ export interface Page<T> {
   readonly total?: number;
 }
 
-/** Makes a page of `limit` items from rows that were asked for with one more. */
+/** Makes a page of `limit` items. `rows`: at most `limit + 1`; the additional row shows that a further page exists. */
 export function toPage<Row, T>(
   rows: readonly Row[],
   limit: number,

@@ -2,7 +2,7 @@
 
 /** Reasons by error code: codes of the client and the operating system first, then SQLSTATE. Every other code is terminal. */
 const RETRYABLE_ERROR_CODES: Readonly<Record<string, string>> = {
-  // The connection.
+  // The connection failed.
   CONNECTION_CLOSED: 'the server closed the connection',
   CONNECTION_ENDED: 'the client was being closed',
   CONNECTION_DESTROYED: 'the client was closed in the middle of a query',
@@ -20,18 +20,18 @@ const RETRYABLE_ERROR_CODES: Readonly<Record<string, string>> = {
   '08003': 'the connection does not exist',
   '08004': 'the server rejected the connection',
   '08006': 'the connection failed',
-  // The server, on its way down or up.
+  // The server is stopping, starting or failing over.
   '57P01': 'an administrator ended the connection',
   '57P02': 'the server crashed',
   '57P03': 'the server is starting or stopping',
   '25006': 'the server became a standby',
-  // The server, out of something.
+  // The server has run out of a resource.
   '53000': 'out of resources',
   '53100': 'the disk is full',
   '53200': 'out of memory',
   '53300': 'too many connections',
-  // Two transactions that stood in each other's way, and limits of time.
-  '40001': 'it could not be ordered among other transactions',
+  // Concurrent transactions conflict, or a time limit ended the query or the transaction.
+  '40001': 'the transaction conflicts with a concurrent one',
   '40P01': 'deadlock',
   '55P03': 'a lock was not available',
   '57014': 'the query was cancelled: it took too long',

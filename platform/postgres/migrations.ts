@@ -17,7 +17,7 @@ export interface Migration {
   readonly sql: string;
 }
 
-/** The file of an applied migration was changed. Terminal: the schema of the database is not known. */
+/** The file of an applied migration was changed. Terminal: the schema of the database may differ from the files. */
 export class MigrationChangedError extends Error {
   override readonly name = 'MigrationChangedError';
 }
@@ -34,20 +34,23 @@ export async function loadMigrations(): Promise<Migration[]> {
 }
 
 /**
- * Applies what is missing, in one transaction. Processes that start at once wait for the first of them.
+ * Applies the missing migrations in one transaction. Processes that start concurrently wait for the one that holds the lock.
  *
  * @throws MigrationChangedError; PostgresUnavailableError
  */
 export async function migrate(postgres: Postgres, log: Log, migrations?: readonly Migration[]): Promise<void> {
-  const wanted = migrations ?? (await loadMigrations());
+  const all = migrations ?? (await loadMigrations());
   await postgres.transaction(async (tx) => {
     await tx`select pg_advisory_xact_lock(${MIGRATION_LOCK}::bigint)`;
     const applied = await appliedMigrations(tx);
-    for (const migration of wanted) {
+    for (const migration of all) {
       const checksum = createHash('sha256').update(migration.sql).digest('hex');
       const known = applied.get(migration.name);
       if (known === checksum) continue;
-      if (known !== undefined) throw new MigrationChangedError(`${migration.name} was applied with another text`);
+      if (known !== undefined)
+        throw new MigrationChangedError(
+          `The file of the migration ${migration.name} was changed after it was applied. Restore it, and add a new migration instead.`,
+        );
       await tx.script(migration.sql);
       await tx`insert into platform.migrations (name, checksum) values (${migration.name}, ${checksum})`;
       log.info('migrated the database', { migration: migration.name });

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { killGroup, processIdentity, type StopBounds, sendSignal } from './identity.ts';
 import { eachLine, type LineSink } from './lines.ts';
 
-/** When a child counts as ready: it wrote a matching line, or a probe says so. */
+/** When a child is ready: once it has written a matching line, once `probe` resolves to true, or as soon as it is spawned. */
 export type Readiness = { readonly line: RegExp } | { readonly probe: () => Promise<boolean> } | 'spawned';
 
 export interface ChildCommand {
@@ -11,7 +11,7 @@ export interface ChildCommand {
   readonly cwd?: string;
   /** The whole environment. @default that of this process */
   readonly env?: Readonly<Record<string, string | undefined>>;
-  /** Another user to run as; only root can. */
+  /** The user that the child runs as. Only root can change it. @default the user of this process */
   readonly user?: { readonly uid: number; readonly gid: number };
   readonly readyWhen: Readiness;
   /** @default 60_000 */
@@ -21,23 +21,23 @@ export interface ChildCommand {
 export interface ExitReport {
   /** Such as `exited with code 1` or `was killed by SIGKILL`. */
   readonly how: string;
-  /** What it wrote last, at most LAST_LINES lines. */
+  /** The last lines of its output, at most LAST_LINES. */
   readonly lastLines: readonly string[];
 }
 
 export interface RunningChild {
   readonly pid: number;
-  /** True once it is ready, false when it ended before. */
+  /** Resolves to true when the child is ready, to false when it exits or exceeds `readyTimeoutMs` before. */
   readonly ready: Promise<boolean>;
   readonly exited: Promise<ExitReport>;
-  /** Ends it and everything that it started. Resolves when it has ended. */
+  /** Ends the child and its process group. Resolves when the child has exited. */
   terminate(bounds: StopBounds): Promise<void>;
 }
 
 const READY_TIMEOUT_MS = 60_000;
 const PROBE_INTERVAL_MS = 50;
 const LAST_LINES = 5;
-/** Output that arrives after the exit is read for so long: a grandchild may keep the pipe open. */
+/** Output is read for this time after the exit, and no longer, because a grandchild may keep the pipe open. */
 const DRAIN_MS = 500;
 
 /** Starts a process as the leader of a process group, so that its own children can be ended with it. */
@@ -89,31 +89,31 @@ async function becomesReady(
   log: LineSink,
 ): Promise<boolean> {
   if (spec.readyWhen === 'spawned') return true;
-  const given = new AbortController();
+  const settled = new AbortController();
   const limitMs = spec.readyTimeoutMs ?? READY_TIMEOUT_MS;
-  const late = timedOut(limitMs, given.signal).then(() => {
-    if (!given.signal.aborted) log(`is not ready after ${limitMs} ms`);
+  const late = timedOut(limitMs, settled.signal).then(() => {
+    if (!settled.signal.aborted) log(`is not ready after ${limitMs} ms`);
     return false;
   });
-  const ready = 'line' in spec.readyWhen ? sawLine : probed(spec.readyWhen.probe, given.signal);
+  const ready = 'line' in spec.readyWhen ? sawLine : untilProbeSucceeds(spec.readyWhen.probe, settled.signal);
   const outcome = await Promise.race([ready, late, exited.then(() => false)]);
-  given.abort();
+  settled.abort();
   return outcome;
 }
 
-async function probed(probe: () => Promise<boolean>, given: AbortSignal): Promise<boolean> {
-  while (!given.aborted) {
+async function untilProbeSucceeds(probe: () => Promise<boolean>, cancelled: AbortSignal): Promise<boolean> {
+  while (!cancelled.aborted) {
     if (await probe()) return true;
-    await timedOut(PROBE_INTERVAL_MS, given);
+    await timedOut(PROBE_INTERVAL_MS, cancelled);
   }
   return false;
 }
 
-/** Resolves to false after `ms`, or at once when the signal aborts because the caller no longer waits. */
-async function timedOut(ms: number, given: AbortSignal): Promise<false> {
+/** Resolves to false after `ms`, or at once when the caller cancels the wait. */
+async function timedOut(ms: number, cancelled: AbortSignal): Promise<false> {
   const { promise, resolve } = Promise.withResolvers<false>();
   const timer = setTimeout(() => resolve(false), ms);
-  given.addEventListener('abort', () => {
+  cancelled.addEventListener('abort', () => {
     clearTimeout(timer);
     resolve(false);
   });

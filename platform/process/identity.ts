@@ -5,7 +5,7 @@ import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LineSink } from './lines.ts';
 
-/** A process id alone does not name a process: ids are used again, in containers after every restart. */
+/** A process id with the identity of its process. The system reuses ids, in containers after every restart. */
 interface Incarnation {
   readonly pid: number;
   readonly identity: string;
@@ -13,7 +13,7 @@ interface Incarnation {
 
 export interface StopBounds {
   readonly signal: NodeJS.Signals;
-  /** How long it has until it is killed. */
+  /** Milliseconds from the signal until SIGKILL. */
   readonly graceMs: number;
 }
 
@@ -77,17 +77,17 @@ export function sendSignal(pid: number, signal: NodeJS.Signals): boolean {
   }
 }
 
-/** Kills what is left of a process group; its leader may have ended before. */
+/** Kills the remaining processes of a group. The leader may already have ended. */
 export function killGroup(leader: number): void {
   try {
     sendSignal(-leader, 'SIGKILL');
   } catch (error) {
-    // macOS says EPERM for a group in which only zombies are left.
+    // macOS answers EPERM when only zombies are left in the group.
     if (!(error instanceof Error && 'code' in error && error.code === 'EPERM')) throw error;
   }
 }
 
-/** Notes a running process, so that a later start can recognise it. */
+/** Writes id and identity of a running process to a file, so that a later start can recognise the process. */
 export async function writePidFile(path: string, pid: number): Promise<void> {
   const identity = processIdentity(pid);
   if (identity !== undefined) await writeFile(path, JSON.stringify({ pid, identity } satisfies Incarnation));
@@ -97,8 +97,8 @@ export async function writePidFile(path: string, pid: number): Promise<void> {
 async function readPidFile(path: string): Promise<Incarnation | undefined> {
   const file = Bun.file(path);
   if (!(await file.exists())) return undefined;
-  const noted = parseIncarnation(await readFile(path, 'utf8'));
-  return noted !== undefined && processIdentity(noted.pid) === noted.identity ? noted : undefined;
+  const stored = parseIncarnation(await readFile(path, 'utf8'));
+  return stored !== undefined && processIdentity(stored.pid) === stored.identity ? stored : undefined;
 }
 
 function parseIncarnation(text: string): Incarnation | undefined {
@@ -108,7 +108,7 @@ function parseIncarnation(text: string): Incarnation | undefined {
 
 /**
  * Stops the process that an earlier start left behind (its supervisor was killed), and removes the pid file.
- * @throws when it cannot be ended, for example because it belongs to another user.
+ * @throws Error when the process cannot be ended, for example because it belongs to another user.
  */
 export async function stopLeftover(path: string, bounds: StopBounds, log: LineSink): Promise<void> {
   const leftover = await readPidFile(path);
@@ -119,7 +119,7 @@ export async function stopLeftover(path: string, bounds: StopBounds, log: LineSi
   await rm(path, { force: true });
 }
 
-/** Ends a process that is not our child, with its group: by the signal, and after the grace by SIGKILL. */
+/** Ends a process that is no child of this process, with its group: by the signal, then by SIGKILL after `graceMs`. */
 async function stopProcess(target: Incarnation, { signal, graceMs }: StopBounds): Promise<void> {
   sendSignal(target.pid, signal);
   const stopped = await hasEnded(target, graceMs);
@@ -127,7 +127,7 @@ async function stopProcess(target: Incarnation, { signal, graceMs }: StopBounds)
   if (stopped) return;
   sendSignal(target.pid, 'SIGKILL');
   if (!(await hasEnded(target, KILL_WAIT_MS)))
-    throw new Error(`process ${target.pid} does not end, not even by SIGKILL`);
+    throw new Error(`process ${target.pid} still runs ${KILL_WAIT_MS} ms after SIGKILL`);
 }
 
 async function hasEnded({ pid, identity }: Incarnation, waitMs: number): Promise<boolean> {
@@ -139,7 +139,7 @@ async function hasEnded({ pid, identity }: Incarnation, waitMs: number): Promise
   return true;
 }
 
-/** Stops a foreign process by id alone, for pid files that are not ours. */
+/** Stops a process by its id alone, for pid files that other programs write and that hold no identity. */
 export async function stopPid(pid: number, bounds: StopBounds): Promise<void> {
   const identity = processIdentity(pid);
   if (identity !== undefined) await stopProcess({ pid, identity }, bounds);
@@ -151,34 +151,34 @@ export class LockHeldError extends Error {
     readonly path: string,
     readonly pid: number,
   ) {
-    super(`process ${pid} holds ${path}`);
+    super(`process ${pid} holds the lock file ${path}`);
     this.name = 'LockHeldError';
   }
 }
 
 /**
- * Takes a lock file for this process. The lock of a process that has died is taken over.
- * @returns what gives it back.
+ * Acquires a lock file for this process. The lock file of a process that no longer lives is replaced.
+ * @returns a function that releases the lock.
  * @throws LockHeldError
  */
-export async function takeLock(path: string): Promise<() => Promise<void>> {
+export async function acquireLock(path: string): Promise<() => Promise<void>> {
   await mkdir(dirname(path), { recursive: true });
-  const mine = `${path}.${process.pid}`;
-  await writePidFile(mine, process.pid);
+  const ownFile = `${path}.${process.pid}`;
+  await writePidFile(ownFile, process.pid);
   try {
     // Creating a link is atomic: no process reads a lock file that is half written.
-    while (!(await linked(mine, path))) {
+    while (!(await createLink(ownFile, path))) {
       const holder = await readPidFile(path);
       if (holder !== undefined) throw new LockHeldError(path, holder.pid);
       await rm(path, { force: true });
     }
   } finally {
-    await rm(mine, { force: true });
+    await rm(ownFile, { force: true });
   }
   return () => rm(path, { force: true });
 }
 
-async function linked(from: string, to: string): Promise<boolean> {
+async function createLink(from: string, to: string): Promise<boolean> {
   try {
     await link(from, to);
     return true;

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 
-/** Files that a process started by this one may open at most; infinite where the system does not say. */
+/** How many files a child process may open at most; infinite on systems without /proc. */
 export function openFilesLimit(): number {
   let limits: string;
   try {
@@ -8,7 +8,7 @@ export function openFilesLimit(): number {
   } catch {
     return Number.POSITIVE_INFINITY;
   }
-  // The soft limit, then the hard one, up to which a process raises it by itself.
+  // The line has the soft limit, then the hard limit. A process may raise its soft limit up to the hard limit.
   const hard = Number(/^Max open files\s+\S+\s+(\d+)/m.exec(limits)?.[1]);
   return Number.isNaN(hard) ? Number.POSITIVE_INFINITY : hard;
 }

@@ -1,21 +1,22 @@
-/** Whether a server could listen there now. */
+/** Whether a server can listen on this address and port now. */
 export function isPortFree(hostname: string, port: number): boolean {
-  return listenedOn(hostname, port) !== undefined;
+  return tryListen(hostname, port) !== undefined;
 }
 
-/** A loopback port that was free a moment ago. Whoever binds it must be ready to lose the race and ask again. */
+/** A loopback port that is free now. Another process may bind it first: the caller must then call again. */
 export function freePort(): number {
-  const port = listenedOn('127.0.0.1', 0);
+  const port = tryListen('127.0.0.1', 0);
   if (port === undefined) throw new Error('this machine has no free loopback port');
   return port;
 }
 
-function listenedOn(hostname: string, port: number): number | undefined {
+/** Listens for an instant. @returns the port, or undefined when the port is in use. */
+function tryListen(hostname: string, port: number): number | undefined {
   try {
     const listener = Bun.listen({ hostname, port, socket: { data: ignoreData } });
-    const taken = listener.port;
+    const boundPort = listener.port;
     listener.stop(true);
-    return taken;
+    return boundPort;
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE') return undefined;
     throw error;
@@ -23,5 +24,5 @@ function listenedOn(hostname: string, port: number): number | undefined {
 }
 
 function ignoreData(): void {
-  // Nobody is meant to connect in the instant that the port is held.
+  // The listener closes at once, so it serves no client.
 }

@@ -5,41 +5,41 @@ import { type StopBounds, stopLeftover, writePidFile } from './identity.ts';
 import type { LineSink } from './lines.ts';
 
 /**
- * A supervised child lives like this:
+ * The states of a supervised child:
  *
  *   starting ──ready──▶ running ──exit──▶ waiting (backoff) ──▶ starting …
  *      │                                     │
  *      └────── too many exits in a row ──────┴──▶ given up        stop(): from anywhere ──▶ stopped
  *
- * Invariants: at most one process at a time; no process after `stop` has resolved; an exit without a call of `stop`
- * ends in a restart or in `onGiveUp`, never in silence.
+ * Invariants: at most one process runs at a time. No process runs after `stop` has resolved. After an exit without a call of
+ * `stop`, the supervisor restarts the child, rejects `start`, or calls `onGiveUp`.
  */
 export interface ChildSpec extends ChildCommand {
-  /** Where its process id is noted, so that a later start ends what a killed supervisor left behind. */
+  /** The file that stores the process id, so that a later start can stop a child that a killed supervisor left behind. */
   readonly pidFile?: string;
   /** Runs before every start, for example to remove a stale lock. */
   readonly beforeSpawn?: () => Promise<void>;
   /** @default DEFAULT_STOP */
   readonly stop?: Partial<StopBounds>;
-  /** How many exits it may have before it was ever ready. @default MAX_CRASHES_IN_A_ROW */
+  /** The supervisor gives up at this many exits before the child is first ready. @default MAX_CRASHES_IN_A_ROW */
   readonly maxCrashesBeforeReady?: number;
   /** @default RESTART_BACKOFF */
   readonly backoff?: BackoffBounds;
   readonly log: LineSink;
-  /** Called once, when it has crashed too often after it had been ready. */
+  /** Called once, when a child that had been ready has crashed MAX_CRASHES_IN_A_ROW times in a row. */
   readonly onGiveUp: (error: ChildGaveUpError) => void;
 }
 
 export interface SupervisedChild {
   readonly name: string;
-  /** The id of the process that runs now; undefined between two. */
+  /** The id of the running process; undefined while none runs. */
   readonly pid: number | undefined;
   /**
-   * Starts it. Resolves when it is ready for the first time, or when it is stopped before.
-   * @throws ChildGaveUpError when it ended too often before it was ready.
+   * Starts the child. Resolves when the child is ready for the first time, or is stopped before that.
+   * @throws ChildGaveUpError when the child exited too often before it was ready.
    */
   start(): Promise<void>;
-  /** Ends it and everything that it started; afterwards it stays ended. */
+  /** Stops the child and its process group, and restarts it no more. */
   stop(bounds?: Partial<StopBounds>): Promise<void>;
 }
 
@@ -47,7 +47,7 @@ export interface SupervisedChild {
 export const STABLE_AFTER_MS = 10_000;
 export const MAX_CRASHES_IN_A_ROW = 8;
 const DEFAULT_STOP: StopBounds = { signal: 'SIGTERM', graceMs: 5_000 };
-/** An aborted start has no data to save, so that its processes get a short grace. */
+/** An aborted start has no data to save, so its processes get a short grace period. */
 const ABORTED_START_STOP = { graceMs: 2_000 };
 
 export class ChildGaveUpError extends Error {
@@ -56,8 +56,8 @@ export class ChildGaveUpError extends Error {
     crashes: number,
     readonly exit: ExitReport,
   ) {
-    const words = exit.lastLines.length === 0 ? '' : `; its last lines:\n  ${exit.lastLines.join('\n  ')}`;
-    super(`${childName} ${exit.how}${crashes > 1 ? `, ${crashes} times in a row` : ''}${words}`);
+    const lastOutput = exit.lastLines.length === 0 ? '' : `; its last lines:\n  ${exit.lastLines.join('\n  ')}`;
+    super(`${childName} ${exit.how}${crashes > 1 ? `, ${crashes} times in a row` : ''}${lastOutput}`);
     this.name = 'ChildGaveUpError';
   }
 }
@@ -75,7 +75,7 @@ class Supervision implements SupervisedChild {
   #current: RunningChild | undefined;
   #crashesInARow = 0;
   #wasReady = false;
-  #life: Promise<void> | undefined;
+  #supervising: Promise<void> | undefined;
 
   constructor(spec: ChildSpec) {
     this.#spec = spec;
@@ -88,7 +88,7 @@ class Supervision implements SupervisedChild {
 
   start(): Promise<void> {
     const ready = Promise.withResolvers<void>();
-    this.#life = this.#live(ready.resolve).then(ready.resolve, (error: unknown) => {
+    this.#supervising = this.#superviseUntilStopped(ready.resolve).then(ready.resolve, (error: unknown) => {
       if (this.#wasReady && error instanceof ChildGaveUpError) this.#spec.onGiveUp(error);
       ready.reject(error);
     });
@@ -99,11 +99,11 @@ class Supervision implements SupervisedChild {
     this.#stopping = true;
     this.#stopped.resolve();
     await this.#current?.terminate({ ...DEFAULT_STOP, ...this.#spec.stop, ...bounds });
-    await this.#life;
+    await this.#supervising;
   }
 
-  /** Start, wait for the end, start again, until it is stopped or has crashed too often. */
-  async #live(onReady: () => void): Promise<void> {
+  /** Starts the child again after each exit, until `stop` is called or the child has crashed too often. */
+  async #superviseUntilStopped(onReady: () => void): Promise<void> {
     const { pidFile, log } = this.#spec;
     if (pidFile !== undefined) await stopLeftover(pidFile, { ...DEFAULT_STOP, ...this.#spec.stop }, log);
     while (!this.#stopping) {
@@ -152,7 +152,7 @@ class Supervision implements SupervisedChild {
 }
 
 /**
- * Starts a child, and stops it again when the signal comes before it is ready.
+ * Starts a child, and stops it when the signal aborts before the child is ready.
  * @throws ChildGaveUpError, or the signal's reason.
  */
 export async function startUnlessAborted(child: SupervisedChild, signal: AbortSignal | undefined): Promise<void> {
@@ -169,23 +169,23 @@ export async function startUnlessAborted(child: SupervisedChild, signal: AbortSi
 }
 
 /**
- * Stops children one after another within a total: each may use an equal share of what is left, and what one does
- * not need is there for the next.
- * @param hurry when aborted, what still lives is killed at once.
+ * Stops children one after another within `totalMs`. Each child gets an equal share of the time that is left, so that time
+ * which one does not use benefits the next ones.
+ * @param killNow when aborted, the children that still run are killed at once.
  */
 export async function stopInOrder(
   children: readonly Pick<SupervisedChild, 'stop'>[],
   totalMs: number,
-  hurry: AbortSignal,
+  killNow: AbortSignal,
   nowMs: () => number,
 ): Promise<void> {
   const deadlineMs = nowMs() + totalMs;
   for (const [index, child] of children.entries()) {
     const graceMs = Math.max(0, (deadlineMs - nowMs()) / (children.length - index));
-    const stopping = child.stop(hurry.aborted ? { signal: 'SIGKILL', graceMs: 0 } : { graceMs });
+    const stopping = child.stop(killNow.aborted ? { signal: 'SIGKILL', graceMs: 0 } : { graceMs });
     const kill = () => void child.stop({ signal: 'SIGKILL', graceMs: 0 });
-    hurry.addEventListener('abort', kill);
+    killNow.addEventListener('abort', kill);
     await stopping;
-    hurry.removeEventListener('abort', kill);
+    killNow.removeEventListener('abort', kill);
   }
 }

@@ -10,9 +10,9 @@
  *   64  zero                                         72  unit clock ms (u64)
  *   80  MAC: first 16 bytes of HMAC-SHA256(unit key, bytes 0 to 79), in both
  *
- * Zero bytes are written and not looked at: they are what a later version may use. A thread of the pinger does tens of
- * thousands of these a second: it writes and reads the fields itself where they stand (`REQUEST_AT`, `REPLY_AT`), as bytes,
- * in a buffer that is there.
+ * Zero bytes are reserved for later versions: the sender writes 0, and the receiver ignores them. A thread of the pinger handles
+ * tens of thousands of pings a second. It therefore writes and reads single fields in a buffer that it reuses, at the offsets
+ * `REQUEST_AT` and `REPLY_AT`.
  */
 
 import { createHmac, timingSafeEqual } from 'node:crypto';
@@ -28,18 +28,18 @@ const UUID_BYTES = 16;
 const BOOT_ID_BYTES = 8;
 const CONFIGURATION_HASH_BYTES = 8;
 const MAC_AT = 80;
-/** Where the fields of a request stand. */
+/** Byte offsets of the fields of a request. */
 export const REQUEST_AT = { nameHash: 8, nonce: 16, recordedEpoch: 32, recordedSeq: 48, clock: 56 } as const;
-/** Where the fields of a reply stand. */
+/** Byte offsets of the fields of a reply. */
 export const REPLY_AT = { nonce: 8, configurationHash: 40, epoch: 48, lastSeq: 64, clock: 72 } as const;
 const U32 = 2 ** 32;
-const NOTHING = Buffer.alloc(UUID_BYTES);
+const NO_EPOCH = Buffer.alloc(UUID_BYTES);
 
-/** What a request says. */
+/** The fields of a request. */
 export interface PingDatagram {
-  /** `nameHash` of the unit that is meant: a socket does not always know at which of its addresses it was asked. */
+  /** `nameHash` of the addressed unit. A socket with several addresses may not know to which of them a request was sent. */
   readonly nameHash: Uint8Array;
-  /** `NONCE_BYTES`, other ones in every ping. */
+  /** `NONCE_BYTES` random bytes, new for every ping. */
   readonly nonce: Uint8Array;
   /** The place in the unit's log up to which the platform has recorded everything. */
   readonly recorded?: { readonly epoch: string; readonly seq: number };
@@ -47,14 +47,14 @@ export interface PingDatagram {
   readonly clockMs: number;
 }
 
-/** What a reply says, besides the nonce that it answers. */
+/** The fields of a reply, without the nonce of the request. */
 export interface PingReplyDatagram {
-  /** None is defined yet: 0. */
+  /** 0: no flag is defined yet. */
   readonly flags: number;
-  /** 16 hex letters. */
+  /** 16 hex digits. */
   readonly bootId: string;
   readonly uptimeS: number;
-  /** The first 16 hex letters of the hash; when writing, more are allowed and left out. */
+  /** The first 16 hex digits of the hash. `encodePingReply` accepts a longer hash and writes its first 16 digits. */
   readonly configurationHash: string;
   readonly epoch: string;
   readonly lastSeq: number;
@@ -62,14 +62,14 @@ export interface PingReplyDatagram {
   readonly clockMs: number;
 }
 
-/** The 8 bytes that say which unit is meant. */
+/** The 8 bytes that identify the unit in a request: the beginning of sha256(unit name). */
 export function nameHash(unit: string): Buffer {
   return Buffer.from(unitHash(unit).slice(0, NAME_HASH_BYTES * 2), 'hex');
 }
 
 /**
  * Writes a request. `into`: `PING_DATAGRAM_BYTES` that are overwritten.
- * @throws RangeError when something does not fit its place
+ * @throws RangeError when a value does not fit its field
  */
 export function encodePing(key: Uint8Array, ping: PingDatagram, into = Buffer.alloc(PING_DATAGRAM_BYTES)): Buffer {
   begin(into, REQUEST_TYPE);
@@ -83,7 +83,7 @@ export function encodePing(key: Uint8Array, ping: PingDatagram, into = Buffer.al
   return seal(key, into);
 }
 
-/** Reads a request; `undefined` when it is none, or was not made with this key. Its bytes are views of `datagram`. */
+/** Reads a request; `undefined` when it is not a request, or its MAC does not match this key. The byte fields are views of `datagram`. */
 export function decodePing(key: Uint8Array, datagram: Buffer): PingDatagram | undefined {
   if (!isOf(REQUEST_TYPE, datagram) || !isSealed(key, datagram)) return undefined;
   const epoch = datagram.subarray(32, 48);
@@ -93,19 +93,19 @@ export function decodePing(key: Uint8Array, datagram: Buffer): PingDatagram | un
   return {
     nameHash: datagram.subarray(8, 16),
     nonce: datagram.subarray(16, 32),
-    ...(epoch.equals(NOTHING) ? {} : { recorded: { epoch: uuidOf(epoch), seq } }),
+    ...(epoch.equals(NO_EPOCH) ? {} : { recorded: { epoch: uuidOf(epoch), seq } }),
     clockMs,
   };
 }
 
-/** The unit that a request is for, as hex of its `nameHash`; `undefined` when it is no request. Proves nothing. */
+/** The unit that a request is for, as hex of its `nameHash`; `undefined` when it is no request. The MAC is not checked. */
 export function pingedUnit(datagram: Buffer): string | undefined {
   return isOf(REQUEST_TYPE, datagram) ? datagram.toString('hex', 8, 16) : undefined;
 }
 
 /**
  * Writes the reply to the request with this nonce. `into`: `PING_DATAGRAM_BYTES` that are overwritten.
- * @throws RangeError when something does not fit its place
+ * @throws RangeError when a value does not fit its field
  */
 export function encodePingReply(
   key: Uint8Array,
@@ -125,7 +125,7 @@ export function encodePingReply(
   return seal(key, into);
 }
 
-/** Reads the reply to the request with this nonce; `undefined` when it is none, or was not made with this key. */
+/** Reads the reply to the request with this nonce; `undefined` when it is not that reply, or its MAC does not match this key. */
 export function decodePingReply(key: Uint8Array, nonce: Uint8Array, datagram: Buffer): PingReplyDatagram | undefined {
   const answered = replyNonce(datagram);
   if (answered === undefined || !answered.equals(nonce) || !isSealed(key, datagram)) return undefined;
@@ -144,20 +144,21 @@ export function decodePingReply(key: Uint8Array, nonce: Uint8Array, datagram: Bu
 }
 
 /**
- * The nonce that a reply answers, as a view of it; `undefined` when it is no reply. Proves nothing, but tells which request
- * to check it against: a reply may come from another address than the one that was asked.
+ * The nonce that a reply answers, as a view of it; `undefined` when it is no reply. The MAC is not checked. The nonce
+ * identifies the request, because a reply may come from another address than the request was sent to.
  */
 export function replyNonce(datagram: Buffer): Buffer | undefined {
   return isOf(REPLY_TYPE, datagram) ? datagram.subarray(8, 24) : undefined;
 }
 
-/** Begins a request in a buffer of `PING_DATAGRAM_BYTES`: everything but its fields. */
+/** Writes the constant bytes of a request and sets its fields to 0. `into`: `PING_DATAGRAM_BYTES`. */
 export function beginPing(into: Buffer): void {
   begin(into, REQUEST_TYPE);
 }
 
 function begin(into: Buffer, type: number): void {
-  if (into.length !== PING_DATAGRAM_BYTES) throw new RangeError(`a datagram has ${PING_DATAGRAM_BYTES} bytes`);
+  if (into.length !== PING_DATAGRAM_BYTES)
+    throw new RangeError(`the buffer of a ping has ${into.length} bytes, but a datagram has ${PING_DATAGRAM_BYTES}`);
   into.fill(0);
   into.writeUInt32LE(MAGIC, 0);
   into.writeUInt8(type, 4);
@@ -186,26 +187,29 @@ function hmac(key: Uint8Array, datagram: Buffer): Buffer {
 }
 
 function writeBytes(into: Buffer, bytes: Uint8Array, at: number, count: number): void {
-  if (bytes.length !== count) throw new RangeError(`${count} bytes are wanted, not ${bytes.length}`);
+  if (bytes.length !== count)
+    throw new RangeError(`the field at byte ${at} has ${count} bytes, but the value has ${bytes.length}`);
   into.set(bytes, at);
 }
 
 function writeHex(into: Buffer, hex: string, at: number, count: number): void {
-  if (into.write(hex, at, count, 'hex') !== count) throw new RangeError(`no ${count * 2} hex letters: ${hex}`);
+  if (into.write(hex, at, count, 'hex') !== count)
+    throw new RangeError(`the field at byte ${at} needs ${count * 2} hex digits, but the value is "${hex}"`);
 }
 
 function writeUuid(into: Buffer, uuid: string, at: number): void {
   writeHex(into, uuid.replaceAll('-', ''), at, UUID_BYTES);
 }
 
-/** Two halves: a BigInt would be made for every number. @throws RangeError no whole number that fits */
+/** Writes two halves of 32 bits, which avoids creating a BigInt. @throws RangeError when `value` is not a safe integer of at least 0 */
 export function writeU64(into: Buffer, value: number, at: number): void {
-  if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`no whole number that fits: ${value}`);
+  if (!Number.isSafeInteger(value) || value < 0)
+    throw new RangeError(`the field at byte ${at} needs a safe integer of at least 0, but the value is ${value}`);
   into.writeUInt32LE(value % U32, at);
   into.writeUInt32LE(Math.floor(value / U32), at + 4);
 }
 
-/** Not exact beyond the safe integers: the caller checks the range. */
+/** The result is not exact beyond the safe integers, so the caller checks the range. */
 export function readU64(from: Buffer, at: number): number {
   return from.readUInt32LE(at + 4) * U32 + from.readUInt32LE(at);
 }

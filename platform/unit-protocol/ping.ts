@@ -1,6 +1,6 @@
 /**
- * The HTTP ping: `GET /ping?nonce=&recorded=EPOCH:SEQ&clock=&mac=` and its JSON answer. Both sides prove with the unit key
- * that they are who they say: a unit deletes its log by what a ping names recorded.
+ * The HTTP ping: `GET /ping?nonce=&recorded=EPOCH:SEQ&clock=&mac=` and its JSON answer. Both sides prove their
+ * identity with a MAC of the unit key, because a unit deletes its log up to the place that a ping names as recorded.
  */
 
 import { createHmac, timingSafeEqual } from 'node:crypto';
@@ -11,7 +11,7 @@ const MAC_BYTES = 16;
 
 export interface PingRequest {
   readonly unit: string;
-  /** 32 hex letters, new for every ping. */
+  /** 32 hex digits, new for every ping. */
   readonly nonce: string;
   /** The place in the unit's log up to which the platform has recorded everything. */
   readonly recorded?: { readonly epoch: string; readonly seq: number };
@@ -31,7 +31,7 @@ export function pingPath(key: Uint8Array, request: PingRequest): string {
   return `/ping?${query}`;
 }
 
-/** The ping as a message on the unit's commands subject: what the query of `pingPath` says, as JSON. */
+/** The ping as a message on the unit's commands subject: the parameters of `pingPath` as JSON. */
 export function natsPing(key: Uint8Array, request: PingRequest): string {
   const { unit, nonce, clockMs } = request;
   const recorded = formatPlace(request.recorded);
@@ -44,7 +44,7 @@ export function pingMac(key: Uint8Array, { unit, nonce, recorded, clockMs }: Pin
   return mac(key, [unit, nonce, formatPlace(recorded), String(clockMs)]);
 }
 
-/** MAC of an answer, over the nonce it answers and every field, one a line. */
+/** MAC of an answer, over the nonce of the request and every field, one a line. */
 export function pingReplyMac(key: Uint8Array, nonce: string, reply: PingReply): string {
   const { unit, bootId, uptimeS, configurationHash, epoch, lastSeq, time } = reply;
   return mac(key, [unit, nonce, bootId, String(uptimeS), configurationHash, epoch, String(lastSeq), time]);
@@ -57,7 +57,7 @@ export function sameMac(a: string, b: string): boolean {
   return left.length === right.length && timingSafeEqual(left, right);
 }
 
-/** Reads `EPOCH:SEQ`; `undefined` when it is not one. */
+/** Reads `EPOCH:SEQ`; `undefined` when `text` has another form. */
 export function parsePlace(text: string): { epoch: string; seq: number } | undefined {
   const match = /^([0-9a-f-]{36}):(\d{1,15})$/.exec(text);
   return match?.[1] === undefined ? undefined : { epoch: match[1], seq: Number(match[2]) };

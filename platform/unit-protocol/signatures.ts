@@ -8,7 +8,7 @@ import { Value } from '@sinclair/typebox/value';
 import { CompactSign, type CryptoKey, compactVerify, importJWK, type JWK } from 'jose';
 import { COMMAND_SIGNATURE_TTL_S, Command, OfflineTokenClaims } from '../../domain/unit-protocol/commands.ts';
 
-/** How far the clocks of a unit and the platform may differ before signatures stop being accepted. */
+/** How far the clocks of a unit and the platform may differ until the unit refuses signatures. */
 export const CLOCK_TOLERANCE_S = 120;
 
 const MS_PER_S = 1_000;
@@ -65,8 +65,8 @@ export class PlatformSigner {
 
   /**
    * Signs the right to read a unit's log with `GET /events`, sent as a bearer token. `recorded` (`EPOCH:SEQ`) is the place
-   * up to which the unit may delete: it is signed, because a query that is not would let anybody who sees the token empty
-   * the log.
+   * up to which the unit may delete: it is signed, because with an unsigned place any party that sees the token could
+   * delete the log.
    */
   fetch(unit: string, nowMs: number, recorded?: string): Promise<string> {
     return this.#sign({ ...timed(unit, nowMs), scope: 'events', ...(recorded === undefined ? {} : { recorded }) });
@@ -118,7 +118,7 @@ export class UnitVerifier {
     return { recorded: claims.recorded };
   }
 
-  /** Says whose reservation it is; whether its period allows the use now is for the unit to decide. */
+  /** The claims name the reservation and its customer. The caller decides whether the reserved period allows the use now. */
   offlineToken(jws: string): Promise<OfflineTokenClaims> {
     return this.#verify(OfflineTokenClaims, jws);
   }
@@ -131,15 +131,16 @@ export class UnitVerifier {
     } catch (error) {
       throw new SignatureError('the signature does not hold', { cause: error });
     }
-    if (!Value.Check(schema, claims)) throw new SignatureError('the signed content has another shape');
-    if ((claims as { aud: string }).aud !== this.#unit) throw new SignatureError('it is meant for another unit');
+    if (!Value.Check(schema, claims)) throw new SignatureError('the signed claims do not match the schema');
+    if ((claims as { aud: string }).aud !== this.#unit) throw new SignatureError('the signature is for another unit');
     return claims;
   }
 
   #checkTime(claims: { readonly iat: number; readonly exp: number }, nowMs: number): void {
     const nowS = nowMs / MS_PER_S;
-    if (nowS > claims.exp + CLOCK_TOLERANCE_S) throw new SignatureError('it has expired');
-    if (nowS < claims.iat - CLOCK_TOLERANCE_S) throw new SignatureError('it comes from the future');
+    if (nowS > claims.exp + CLOCK_TOLERANCE_S) throw new SignatureError('the signature has expired');
+    if (nowS < claims.iat - CLOCK_TOLERANCE_S)
+      throw new SignatureError('the signature was issued in the future: the clocks differ too much');
   }
 }
 

@@ -47,9 +47,9 @@ const GOOD = "test('good', () => expect(1).toBe(1));";
 describe('one process for a group of files', () => {
   test('adds up what its report says, and prints what the runner prints', async () => {
     const bodies = { 'a.test.ts': `${GOOD}\ntest('bad', () => expect(1).toBe(2));`, 'b.test.ts': GOOD };
-    const { totals, complaints, printed, secondsByFile, root } = await run(bodies);
+    const { totals, problems, printed, secondsByFile, root } = await run(bodies);
     expect(totals).toEqual({ passed: 2, failed: 1, skipped: 0 });
-    expect(complaints).toEqual([]);
+    expect(problems).toEqual([]);
     expect(printed.some((line) => line.startsWith('(fail) bad'))).toBe(true);
     expect([...secondsByFile.keys()].sort()).toEqual(['a.test.ts', 'b.test.ts']);
     expect(await readdir(root)).not.toContain('work');
@@ -57,9 +57,9 @@ describe('one process for a group of files', () => {
 
   test('names the test in which it died, and runs the files behind it in another process', async () => {
     const dying = `${GOOD}\ntest('dies', () => process.kill(process.pid, 'SIGKILL'));\ntest('never runs', () => undefined);`;
-    const { totals, complaints } = await run({ 'a.test.ts': GOOD, 'b.test.ts': dying, 'c.test.ts': GOOD });
+    const { totals, problems } = await run({ 'a.test.ts': GOOD, 'b.test.ts': dying, 'c.test.ts': GOOD });
     expect(totals).toEqual({ passed: 3, failed: 1, skipped: 0 });
-    expect(complaints).toEqual([
+    expect(problems).toEqual([
       'b.test.ts: the test runner ended (signal SIGKILL) in the test "dies"; 1 tests after it did not run',
     ]);
   }, 30_000);
@@ -67,16 +67,16 @@ describe('one process for a group of files', () => {
   test('names the test that blocks the process longer than the limit', async () => {
     const hanging = `${GOOD}\ntest('hangs', () => { for (;;); });`;
     const kind = { testTimeoutMs: 500, processTimeoutMs: 3_000 };
-    const { totals, complaints } = await run({ 'a.test.ts': hanging }, { kind });
+    const { totals, problems } = await run({ 'a.test.ts': hanging }, { kind });
     expect(totals).toEqual({ passed: 1, failed: 1, skipped: 0 });
-    expect(complaints).toEqual(['a.test.ts: the test runner ended (limit of 3 s) in the test "hangs"']);
+    expect(problems).toEqual(['a.test.ts: the test runner ended (limit of 3 s) in the test "hangs"']);
   }, 30_000);
 
   test('fails for a process that a test left behind, and ends it', async () => {
     const leaving = `test('leaves', () => { Bun.spawn(['sleep', '97'], { stdio: ['ignore', 'inherit', 'inherit'] }).unref(); });`;
-    const { totals, complaints } = await run({ 'a.test.ts': leaving });
+    const { totals, problems } = await run({ 'a.test.ts': leaving });
     expect(totals).toEqual({ passed: 1, failed: 1, skipped: 0 });
-    expect(complaints).toEqual([expect.stringMatching(/^a\.test\.ts left a process behind: \d+ sleep 97$/)]);
+    expect(problems).toEqual([expect.stringMatching(/^a\.test\.ts left a process behind: \d+ sleep 97$/)]);
   }, 30_000);
 
   test('fails for a file that does not load', async () => {

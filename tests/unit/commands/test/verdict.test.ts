@@ -18,21 +18,21 @@ describe('a runner that wrote its report', () => {
   test('has the totals of the report', () => {
     expect(judgeReport(files, reportOf(), 0)).toEqual({
       totals: { passed: 2, failed: 0, skipped: 0 },
-      complaints: [],
+      problems: [],
       notStarted: [],
     });
   });
 
   test('fails when a file is missing in the report', () => {
-    const { totals, complaints } = judgeReport([...files, 'c.test.ts'], reportOf(), 1);
+    const { totals, problems } = judgeReport([...files, 'c.test.ts'], reportOf(), 1);
     expect(totals).toEqual({ passed: 2, failed: 1, skipped: 0 });
-    expect(complaints).toEqual(['c.test.ts reported no test: it has none, or it did not load']);
+    expect(problems).toEqual(['c.test.ts reported no test: it has none, or it did not load']);
   });
 
   test('fails when only its exit code says so', () => {
-    const { totals, complaints } = judgeReport(files, reportOf(), 1);
+    const { totals, problems } = judgeReport(files, reportOf(), 1);
     expect(totals.failed).toBe(1);
-    expect(complaints).toEqual(['a.test.ts, b.test.ts: no test failed, but the test runner ended with exit code 1']);
+    expect(problems).toEqual(['a.test.ts, b.test.ts: no test failed, but the test runner ended with exit code 1']);
   });
 
   test('counts a failed test once', () => {
@@ -57,43 +57,43 @@ describe('a runner that ended without a report', () => {
       'printed by a test',
       '(fail) group > two [12.00ms]',
     );
-    const { totals, complaints } = judgeCrash(['a.test.ts'], output, 'limit of 60 s', declared);
+    const { totals, problems } = judgeCrash(['a.test.ts'], output, 'limit of 60 s', declared);
     expect(totals).toEqual({ passed: 1, failed: 2, skipped: 0 });
-    expect(complaints).toEqual([
+    expect(problems).toEqual([
       'a.test.ts: the test runner ended (limit of 60 s) in the test "three"; 1 tests after it did not run',
     ]);
   });
 
   test('names the last test that ended when the tests of the file cannot be listed', () => {
     const output = outputOf('a.test.ts:', '(pass) one', '(skip) group > two');
-    const { totals, complaints } = judgeCrash(['a.test.ts'], output, 'signal SIGKILL', []);
+    const { totals, problems } = judgeCrash(['a.test.ts'], output, 'signal SIGKILL', []);
     expect(totals).toEqual({ passed: 1, failed: 1, skipped: 1 });
-    expect(complaints).toEqual(['a.test.ts: the test runner ended (signal SIGKILL) after its test "group > two"']);
+    expect(problems).toEqual(['a.test.ts: the test runner ended (signal SIGKILL) after its test "group > two"']);
   });
 
   test('names the first test when no test ended', () => {
-    const { complaints } = judgeCrash(['a.test.ts'], outputOf('a.test.ts:'), 'exit code 7', declared.slice(0, 1));
-    expect(complaints).toEqual(['a.test.ts: the test runner ended (exit code 7) in the test "one"']);
+    const { problems } = judgeCrash(['a.test.ts'], outputOf('a.test.ts:'), 'exit code 7', declared.slice(0, 1));
+    expect(problems).toEqual(['a.test.ts: the test runner ended (exit code 7) in the test "one"']);
   });
 
   test('tells two tests of one name apart by their count', () => {
     const twins = ['same', 'same', 'other'].map((name) => ({ file: 'a.test.ts', name }));
-    const { complaints } = judgeCrash(['a.test.ts'], outputOf('a.test.ts:', '(pass) same'), 'exit code 7', twins);
-    expect(complaints[0]).toContain('in the test "same"; 1 tests after it did not run');
+    const { problems } = judgeCrash(['a.test.ts'], outputOf('a.test.ts:', '(pass) same'), 'exit code 7', twins);
+    expect(problems[0]).toContain('in the test "same"; 1 tests after it did not run');
   });
 
   test('lists the files that it did not begin, so that they can run in another process', () => {
     const output = outputOf('a.test.ts:', '(pass) one', 'b.test.ts:', '(pass) first of b');
     const files = ['a.test.ts', 'b.test.ts', 'c.test.ts'];
-    const { notStarted, complaints } = judgeCrash(files, output, 'exit code 7', declared);
+    const { notStarted, problems } = judgeCrash(files, output, 'exit code 7', declared);
     expect(notStarted).toEqual(['c.test.ts']);
-    expect(complaints).toEqual(['b.test.ts: the test runner ended (exit code 7) after its test "first of b"']);
+    expect(problems).toEqual(['b.test.ts: the test runner ended (exit code 7) after its test "first of b"']);
   });
 
   test('fails every file when it did not begin any', () => {
-    const { totals, complaints, notStarted } = judgeCrash(['a.test.ts', 'b.test.ts'], outputOf(), 'exit code 1', []);
+    const { totals, problems, notStarted } = judgeCrash(['a.test.ts', 'b.test.ts'], outputOf(), 'exit code 1', []);
     expect(totals).toEqual({ passed: 0, failed: 2, skipped: 0 });
-    expect(complaints).toHaveLength(2);
+    expect(problems).toHaveLength(2);
     expect(notStarted).toEqual([]);
   });
 });
