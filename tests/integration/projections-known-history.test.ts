@@ -12,7 +12,7 @@ import { configurationAttempts, configurationVersions } from '../../projections/
 import { listDays } from '../../projections/daily_summary/queries.ts';
 import { listEvents } from '../../projections/event_log/queries/events.ts';
 import { customerReservations } from '../../projections/reservations/queries.ts';
-import { getUnit, listUnits } from '../../projections/units/queries.ts';
+import { getUnit, listUnits } from '../../projections/units/queries/units.ts';
 import { fillToTheEnd, freshPostgres, readModelsOf } from '../support/projections.ts';
 
 const UNIT = 'PL-1000';

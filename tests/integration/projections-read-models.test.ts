@@ -15,7 +15,7 @@ import { listEvents } from '../../projections/event_log/queries/events.ts';
 import { customerReservations, findFreeLockers, getReservation } from '../../projections/reservations/queries.ts';
 import { TelemetryRecorder } from '../../projections/telemetry/telemetry-recorder.ts';
 import { pingTargets } from '../../projections/units/queries/followers.ts';
-import { getUnit, listUnits, type UnitSort } from '../../projections/units/queries.ts';
+import { getUnit, listUnits, type UnitSort } from '../../projections/units/queries/units.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
 import { fillToTheEnd, freshPostgres, happen, readModelsOf, silentLog, storeOf } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';

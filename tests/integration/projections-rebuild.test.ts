@@ -9,7 +9,7 @@ import { cancelRebuild, requestRebuild } from '../../projections/engine/queries/
 import { listProjections } from '../../projections/engine/queries/status.ts';
 import { dropEndedRuns } from '../../projections/engine/runs/drop-runs.ts';
 import { listEvents } from '../../projections/event_log/queries/events.ts';
-import { getUnit, listUnits } from '../../projections/units/queries.ts';
+import { getUnit, listUnits } from '../../projections/units/queries/units.ts';
 import { eventually } from '../support/eventually.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
 import {

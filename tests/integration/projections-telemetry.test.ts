@@ -15,7 +15,7 @@ import { activePingers, clockOffsets } from '../../projections/telemetry/queries
 import { TelemetryRecorder } from '../../projections/telemetry/telemetry-recorder.ts';
 import { PING_CLOCK_PRECEDENCE_MS } from '../../projections/telemetry/unit-telemetry.ts';
 import { configurationReports, fetchTargets, pingTargets } from '../../projections/units/queries/followers.ts';
-import { getUnit, listUnits } from '../../projections/units/queries.ts';
+import { getUnit, listUnits } from '../../projections/units/queries/units.ts';
 import { permutations } from '../support/permutations.ts';
 import { fillToTheEnd, freshPostgres, readModelsOf, silentLog } from '../support/projections.ts';
 import { at, HOUR_MS, LOCKERS, NOW_MS, registration } from '../support/scene.ts';

@@ -20,7 +20,7 @@ import {
 } from '../../../platform/rollouts/rollout-store.ts';
 import { rolloutCounts, rolloutUnits } from '../../../projections/configuration/queries.ts';
 import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
-import { selectUnits } from '../../../projections/units/queries.ts';
+import { selectUnits } from '../../../projections/units/queries/units.ts';
 import type { Answer } from '../../http/idempotent-writes.ts';
 import { invalidField, Problem } from '../../http/problems.ts';
 import type { RolloutBody, Selection } from './schema.ts';

@@ -9,7 +9,7 @@ import type { ConfigurationPusher } from '../../../platform/units/configuration-
 import type { DecisionResult, UnitDecider } from '../../../platform/units/unit-decider.ts';
 import { configurationVersion } from '../../../projections/configuration/queries.ts';
 import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
-import { unitConfiguration } from '../../../projections/units/queries.ts';
+import { unitConfiguration } from '../../../projections/units/queries/units.ts';
 import type { Answer } from '../../http/idempotent-writes.ts';
 import { Problem } from '../../http/problems.ts';
 import type { ReadPositions } from '../../http/read-positions.ts';

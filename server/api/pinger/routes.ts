@@ -2,7 +2,7 @@ import { Elysia } from 'elysia';
 import { toInstant } from '../../../domain/vocabulary.ts';
 import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import { activePingers } from '../../../projections/telemetry/queries.ts';
-import { stateCounts } from '../../../projections/units/queries.ts';
+import { stateCounts } from '../../../projections/units/queries/units.ts';
 import type { ApiMacros } from '../../http/api-macros.ts';
 import { GET_PINGERS } from './schema.ts';
 

@@ -1,7 +1,7 @@
 import { Elysia } from 'elysia';
 import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import { responseTimes } from '../../../projections/telemetry/queries.ts';
-import { getUnit, listUnits } from '../../../projections/units/queries.ts';
+import { getUnit, listUnits } from '../../../projections/units/queries/units.ts';
 import type { ApiMacros } from '../../http/api-macros.ts';
 import { Problem } from '../../http/problems.ts';
 import { NDJSON } from '../../http/request-body.ts';

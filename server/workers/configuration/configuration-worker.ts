@@ -1,10 +1,9 @@
 /**
- * The configuration worker: sees to it that what is wanted on a unit reaches it.
+ * The configuration worker pushes the desired configuration to units.
  *
- * What happens to a configuration, and units that come online, are events; each leads to a job at once, or to a timer of
- * JetStream for when the next push is due. Both say only that somebody should look: whoever takes the job folds the unit anew
- * and does what is due then. So a repeat finds nothing to do, a timer that came early waits, and one that fell due while
- * everything was down fires afterwards. A unit that is offline costs nothing until it comes back.
+ * When an event may make a push due, the worker adds a job at once or sets a JetStream timer for the time of the push. A job carries
+ * no decision: the worker reads the latest state of the unit and decides anew, so jobs are idempotent. The worker delays a job whose
+ * timer fired early. A timer that fell due while the platform was down fires when it is back. An offline unit has no timer and no job.
  */
 
 import { nextPushAtMs } from '../../../domain/configuration/delivery.ts';
@@ -22,17 +21,17 @@ import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 const PUSH_JOB = 'configuration';
 /** One timer for each unit: the next push. */
 const TIMER_NAME = 'configuration';
-/** Enough to fill the timers of one gathering, and bounded in memory. */
-const MAX_EVENTS_UNDER_WAY = 1_000;
-/** Units that are pushed to at once: each that does not answer keeps a place for the time-out of a command. */
-const MAX_PUSHES_UNDER_WAY = 256;
-/** A timer that fires this much early waits for its time; before that, another one is set for it. */
+/** Events handled concurrently: enough to fill one batch of the timer writer, and bounded in memory. */
+const MAX_CONCURRENT_EVENTS = 1_000;
+/** Pushes that run concurrently. A unit that does not answer occupies one of them until its command times out. */
+const MAX_CONCURRENT_PUSHES = 256;
+/** The worker delays a job that is early by at most this much. It drops an earlier job, because a timer is set for the push. */
 const EARLY_TIMER_MS = 2_000;
-/** Pause before a unit is looked at again that is being pushed to. */
+/** Pause before the worker retries a job of a unit to which a push is running. */
 const BUSY_RETRY_MS = 1_000;
 
-/** What may make a push due. */
-const OCCASIONS: ReadonlySet<EventType> = new Set([
+/** Events that may make a push due. */
+const PUSH_TRIGGERS: ReadonlySet<EventType> = new Set([
   'ConfigurationChanged',
   'ConfigurationPushFailed',
   'ConfigurationDrifted',
@@ -51,18 +50,18 @@ export interface ConfigurationWorkerOptions {
   readonly log: Log;
 }
 
-/** Runs until `signal` ends it and what is under way is done. */
+/** Runs until `signal` aborts, then waits for the running handlers. */
 export async function runConfigurationWorker(options: ConfigurationWorkerOptions): Promise<void> {
   const { nats, signal, sleep, log } = options;
   const shared = { signal, sleep, log };
-  const underWay = new Set<string>();
+  const pushingUnits = new Set<string>();
   await Promise.all([
     consumeWork(nats, {
       ...shared,
       stream: 'EVENTS',
       durable: 'configuration',
       filters: ['evt.*.*.*.config', 'evt.*.*.*.connectivity', 'evt.*.*.*.registry'],
-      maxConcurrent: MAX_EVENTS_UNDER_WAY,
+      maxConcurrent: MAX_CONCURRENT_EVENTS,
       handle: (message) => onEvent(message, options),
     }),
     consumeWork(nats, {
@@ -70,16 +69,16 @@ export async function runConfigurationWorker(options: ConfigurationWorkerOptions
       stream: 'JOBS',
       durable: 'configuration-push',
       filters: [`job.*.*.*.${PUSH_JOB}`],
-      maxConcurrent: MAX_PUSHES_UNDER_WAY,
-      handle: (message) => onJob(unitOfUnitSubject(message.subject) ?? '', underWay, options),
+      maxConcurrent: MAX_CONCURRENT_PUSHES,
+      handle: (message) => onJob(unitOfUnitSubject(message.subject) ?? '', pushingUnits, options),
     }),
   ]);
 }
 
 async function onEvent(message: WorkMessage, options: ConfigurationWorkerOptions): Promise<WorkResult> {
   const subject = parseEventSubject(message.subject);
-  const isOccasion = knownEvents(message, options.log).some(({ type }) => OCCASIONS.has(type));
-  if (subject === undefined || !isOccasion) return 'done';
+  const isTrigger = knownEvents(message, options.log).some(({ type }) => PUSH_TRIGGERS.has(type));
+  if (subject === undefined || !isTrigger) return 'done';
   const { unit, aggregate } = subject;
   const { decider, nats, timers, clock } = options;
   decider.noteCommit({ unit, aggregate, sequence: message.sequence });
@@ -90,23 +89,27 @@ async function onEvent(message: WorkMessage, options: ConfigurationWorkerOptions
   return 'done';
 }
 
-async function onJob(unit: string, underWay: Set<string>, options: ConfigurationWorkerOptions): Promise<WorkResult> {
-  const { decider, pusher: push, clock, log } = options;
-  if (underWay.has(unit)) return { retryInMs: BUSY_RETRY_MS };
-  underWay.add(unit);
+async function onJob(
+  unit: string,
+  pushingUnits: Set<string>,
+  options: ConfigurationWorkerOptions,
+): Promise<WorkResult> {
+  const { decider, pusher, clock, log } = options;
+  if (pushingUnits.has(unit)) return { retryInMs: BUSY_RETRY_MS };
+  pushingUnits.add(unit);
   try {
-    // As the store has it: whoever put the job there may have been another process, and known more than this one.
+    // Another process may have added the job, because of a commit that the cache of this process lacks.
     const state = await decider.getLatestState(unit);
     const dueMs = nextPushAtMs(state);
     if (dueMs === undefined) return 'done';
     const waitMs = dueMs - clock();
     if (waitMs > EARLY_TIMER_MS) return 'done';
     if (waitMs > 0) return { retryInMs: Math.ceil(waitMs) };
-    const decided = await push.push(state, { priority: 'background' });
+    const decided = await pusher.push(state, { priority: 'background' });
     const { configuration } = decided.state;
-    log.debug('pushed a configuration', { unit, status: configuration.status });
+    log.debug('Pushed a configuration to a unit.', { unit, status: configuration.status });
     return 'done';
   } finally {
-    underWay.delete(unit);
+    pushingUnits.delete(unit);
   }
 }

@@ -1,44 +1,43 @@
 /**
- * Lets batches in one by one, each in a turn of the event loop of its own, and only so many bytes of them at once. A batch
- * takes a fraction of a millisecond, and ten times its size in memory while it is under way; many arrive together. Whoever
- * else shares the process gets a turn between two of them.
+ * Limits how many bytes of batches ingest processes concurrently, because a batch takes ten times its size in memory. Each batch
+ * starts in its own turn of the event loop, so that other work of the process runs between two batches that arrive together.
  */
 export class ByteSemaphore {
   readonly #maxBytes: number;
-  readonly #waiting: { readonly bytes: number; readonly enter: () => void }[] = [];
+  readonly #waiting: { readonly bytes: number; readonly start: () => void }[] = [];
   #bytes = 0;
-  #coming = false;
+  #isStartScheduled = false;
 
-  /** `maxBytes`: of the batches under way, except that one is always let in. */
+  /** `maxBytes` bounds the total size of the running batches. A larger batch runs alone. */
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }
 
-  /** Runs when it is this batch's turn, in the order of the calls. */
+  /** Calls `run` once `bytes` more fit, in the order of the calls, and holds the bytes until its promise settles. */
   async run<T>(bytes: number, run: () => Promise<T>): Promise<T> {
-    await new Promise<void>((enter) => {
-      this.#waiting.push({ bytes, enter });
-      this.#call();
+    await new Promise<void>((start) => {
+      this.#waiting.push({ bytes, start });
+      this.#scheduleStart();
     });
     try {
       return await run();
     } finally {
       this.#bytes -= bytes;
-      this.#call();
+      this.#scheduleStart();
     }
   }
 
-  #call(): void {
-    if (this.#coming) return;
+  #scheduleStart(): void {
+    if (this.#isStartScheduled) return;
     const [first] = this.#waiting;
     if (first === undefined || (this.#bytes > 0 && this.#bytes + first.bytes > this.#maxBytes)) return;
-    this.#coming = true;
+    this.#isStartScheduled = true;
     setImmediate(() => {
-      this.#coming = false;
+      this.#isStartScheduled = false;
       this.#waiting.shift();
       this.#bytes += first.bytes;
-      first.enter();
-      this.#call();
+      first.start();
+      this.#scheduleStart();
     });
   }
 }

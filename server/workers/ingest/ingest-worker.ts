@@ -1,13 +1,14 @@
 /**
- * Ingest: batches that units pushed, from `UNIT_INBOX` to the `device` subject of each unit, exactly once and in order.
+ * The ingest worker records the batches that units push: from the stream `UNIT_INBOX` to the `device` subject of each unit, each
+ * event once and in order.
  *
- * A batch is acknowledged only when all of it stands in the store. What comes after a gap is put off: it stays in the stream,
- * whose bound per unit is the bound of what waits, and is looked at again until the gap has closed, by an earlier batch or by
- * a fetch (`../fetch/`). A gap that stays is reported after a grace period.
+ * The worker acknowledges a batch only when the store has all of its events. A batch after a gap stays in the stream, which bounds
+ * the messages of each unit, and the worker retries it with exponential backoff until an earlier batch or a fetch (`../fetch/`)
+ * closes the gap. The worker records a gap that outlasts a grace period.
  *
- * Peaks wait in the stream, never in memory: each consumer has a bounded number of batches under way. There is one consumer
- * for each first letter of the hash; the letters are dealt between the processes that ingest, and two owners for a moment are
- * harmless (`UnitLogRecorder`).
+ * A load peak waits in the stream instead of memory, because each consumer handles a bounded number of batches concurrently. One
+ * consumer serves each first letter of the unit hash. The ingest processes divide the letters among them; two processes may own a
+ * letter for a moment, because `UnitLogRecorder` records an event only once.
  */
 
 import { setTimeout } from 'node:timers/promises';
@@ -24,27 +25,27 @@ import type { RecordedBatch, UnitLogRecorder } from '../../../platform/unit-log/
 import { ByteSemaphore } from './byte-semaphore.ts';
 import { hasEarlierEpochStart, isFirstBatchOfEpoch, sortByLogPosition, type UnitInbox } from './unit-inbox.ts';
 
-/** One consumer a shard of so many letters. */
+/** Letters of the unit hash that name a shard. Each shard has one consumer. */
 export const INGEST_SHARD_LETTERS = 1;
-/** Batches under way in one consumer: all together, enough for the next groups of commits. */
-const MAX_BATCHES_UNDER_WAY = 4;
-/** Bytes of batches under way in this process. */
-const MAX_BYTES_UNDER_WAY = 1024 * 1024;
-/** Batches of one consumer that wait for a gap: all that some hundred units may have in the stream. */
-const MAX_BATCHES_PUT_OFF = 16_384;
-/** How long events may be missing before it is called a gap: out of order is not yet lost. */
+/** Batches that one consumer handles concurrently. All consumers together fill the group commits of the store. */
+const MAX_CONCURRENT_BATCHES = 4;
+/** Bytes of the batches that this process handles concurrently. */
+const MAX_CONCURRENT_BYTES = 1024 * 1024;
+/** Batches of one consumer that wait for a gap to close: as many as some hundred units may have in the stream. */
+const MAX_UNACKNOWLEDGED_BATCHES = 16_384;
+/** Events that are missing for less than this are no gap, because batches may arrive out of order. */
 export const GAP_GRACE_MS = 10_000;
-/** Shorter than that, so that what a killed process had under way is no gap. */
+/** Shorter than `GAP_GRACE_MS`, so that NATS redelivers the batches of a killed process before their events count as a gap. */
 const ACK_WAIT_MS = 8_000;
-/** Pauses before a batch that waits for a gap is looked at again: doubled from the first to the longest. */
+/** Exponential backoff of a batch that waits for a gap to close: the pause doubles from the first value to the second. */
 const FIRST_GAP_RETRY_MS = 500;
-const LONGEST_GAP_RETRY_MS = 8_000;
-/** Pause before a unit whose dead letters are full is heard again. */
-const FULL_RETRY_MS = 60_000;
+const MAX_GAP_RETRY_MS = 8_000;
+/** Pause before the worker retries a batch of a unit that has too many open dead letters. */
+const DEAD_LETTER_LIMIT_RETRY_MS = 60_000;
 
 export interface IngestWorkerOptions {
   readonly nats: Nats;
-  /** The first letters that this process takes. */
+  /** The first letters of unit hashes that this process owns. */
   readonly shards: Pick<Shards, 'owned' | 'onChange'>;
   readonly recorder: UnitLogRecorder;
   readonly unitInbox: UnitInbox;
@@ -55,43 +56,43 @@ export interface IngestWorkerOptions {
   readonly log: Log;
 }
 
-/** Runs until `signal` ends it and what is under way is done. */
+/** Runs until `signal` aborts, then waits for the running handlers. */
 export async function runIngestWorker(options: IngestWorkerOptions): Promise<void> {
   const { shards, signal } = options;
   const shared = {
     acks: new OrderedAcks(options.nats, (ms) => setTimeout(ms)),
-    turns: new ByteSemaphore(MAX_BYTES_UNDER_WAY),
+    semaphore: new ByteSemaphore(MAX_CONCURRENT_BYTES),
   };
-  const running = new Map<string, AbortController>();
-  const underWay = new Set<Promise<void>>();
-  const begin = (letter: string) => {
+  const controllers = new Map<string, AbortController>();
+  const consumers = new Set<Promise<void>>();
+  const startConsumer = (letter: string) => {
     const stop = new AbortController();
-    running.set(letter, stop);
+    controllers.set(letter, stop);
     const consumer = consume(letter, shared, { ...options, signal: stop.signal }).finally(() =>
-      underWay.delete(consumer),
+      consumers.delete(consumer),
     );
-    underWay.add(consumer);
+    consumers.add(consumer);
   };
-  const take = (owned: readonly string[]) => {
-    for (const [letter, stop] of running) {
+  const startAndStopConsumers = (owned: readonly string[]) => {
+    for (const [letter, stop] of controllers) {
       if (owned.includes(letter)) continue;
       stop.abort();
-      running.delete(letter);
+      controllers.delete(letter);
     }
-    for (const letter of owned) if (!running.has(letter)) begin(letter);
+    for (const letter of owned) if (!controllers.has(letter)) startConsumer(letter);
   };
-  const unwatch = shards.onChange(take);
-  take(shards.owned());
+  const unsubscribe = shards.onChange(startAndStopConsumers);
+  startAndStopConsumers(shards.owned());
   await untilAborted(signal);
-  unwatch();
-  take([]);
-  await Promise.all(underWay);
+  unsubscribe();
+  startAndStopConsumers([]);
+  await Promise.all(consumers);
   await shared.acks.settled();
 }
 
 function consume(
   letter: string,
-  { acks, turns }: { readonly acks: OrderedAcks; readonly turns: ByteSemaphore },
+  { acks, semaphore }: { readonly acks: OrderedAcks; readonly semaphore: ByteSemaphore },
   options: IngestWorkerOptions,
 ): Promise<void> {
   const { nats, signal, sleep, log } = options;
@@ -100,21 +101,21 @@ function consume(
     durable: `ingest-${letter}`,
     filters: [`unit.${letter}.*.*.events`],
     ackWaitMs: ACK_WAIT_MS,
-    maxConcurrent: MAX_BATCHES_UNDER_WAY,
-    maxUnacknowledged: MAX_BATCHES_PUT_OFF,
+    maxConcurrent: MAX_CONCURRENT_BATCHES,
+    maxUnacknowledged: MAX_UNACKNOWLEDGED_BATCHES,
     isStateInMemory: true,
     acks,
-    handle: (message) => turns.run(message.data.length, () => ingestMessage(message, options)),
+    handle: (message) => semaphore.run(message.data.length, () => ingestMessage(message, options)),
     signal,
     sleep,
     log,
   });
 }
 
-/** One pushed message, as the stream gave it. */
+/** A message of the stream that holds one pushed batch. */
 export type PushedMessage = Pick<WorkMessage, 'subject' | 'data' | 'sequence' | 'storedAtMs' | 'deliveries'>;
 
-/** Records what can be recorded of a message. @throws what `UnitLogRecorder.recordBatch` throws: the message comes again */
+/** Records the events of a message up to the first gap. @throws as `UnitLogRecorder.recordBatch`; NATS then delivers the message again */
 export async function ingestMessage(
   message: PushedMessage,
   options: Pick<IngestWorkerOptions, 'recorder' | 'unitInbox' | 'clock' | 'log'>,
@@ -124,8 +125,11 @@ export async function ingestMessage(
     return await recordMessage(unit, message, options);
   } catch (error) {
     if (!(error instanceof DeadLetterLimitError)) throw error;
-    options.log.error('a unit is not heard until somebody looks at its dead letters', { unit, reason: error.message });
-    return { retryInMs: FULL_RETRY_MS };
+    options.log.error(
+      `Ingest records nothing of unit ${unit} until an operator recovers or dismisses open dead letters of the unit.`,
+      { unit, reason: error.message },
+    );
+    return { retryInMs: DEAD_LETTER_LIMIT_RETRY_MS };
   }
 }
 
@@ -159,17 +163,17 @@ async function recordMessage(
   return { retryInMs: gapRetryMs(deliveries, ageMs) };
 }
 
-/** The pause before the next look at a batch that waits: one of them comes when the grace period ends. */
+/** Returns the pause before the next attempt at a batch that waits for a gap. One attempt falls on the end of the grace period. */
 function gapRetryMs(deliveries: number, ageMs: number): number {
-  const pauseMs = Math.min(LONGEST_GAP_RETRY_MS, FIRST_GAP_RETRY_MS * 2 ** (deliveries - 1));
+  const pauseMs = Math.min(MAX_GAP_RETRY_MS, FIRST_GAP_RETRY_MS * 2 ** (deliveries - 1));
   if (ageMs >= GAP_GRACE_MS) return pauseMs;
   return Math.min(pauseMs, Math.max(FIRST_GAP_RETRY_MS, GAP_GRACE_MS - ageMs));
 }
 
 /**
- * Records a batch. What it waits for may wait itself, put off for another while or delivered to a process that is gone: a
- * batch that is looked at again takes the unit's other batches first, in the order of the log. Otherwise a unit whose batches
- * had come in the wrong order would get on by one of them in each of the pauses. So does one that comes while a gap is open.
+ * Records a batch, and the pending batches of the unit with it if the batch is redelivered or if it fills a gap. The batches that it
+ * waits for may themselves wait for their next delivery. Recording them in log order saves a unit whose batches arrived out of order
+ * one retry pause for each batch.
  */
 async function recordInOrder(
   batch: ParsedBatch,
@@ -179,9 +183,8 @@ async function recordInOrder(
   const { unit, epoch } = batch;
   const hadGap = Object.hasOwn((await recorder.getState(unit)).log.gaps, epoch);
   const recorded = await recorder.recordBatch(batch, storedAtMs);
-  // What fills a gap is what others have been waiting for.
-  const alone = recorded.waitingFrom === undefined ? !hadGap : deliveries === 1;
-  if (alone || isFirstBatchOfEpoch(recorded.state.device, epoch)) return recorded;
+  const mayAffectOthers = recorded.waitingFrom === undefined ? hadGap : deliveries > 1;
+  if (!mayAffectOthers || isFirstBatchOfEpoch(recorded.state.device, epoch)) return recorded;
   for (const other of sortByLogPosition(await inbox.listPendingBatches(unit), epoch)) {
     const { waitingFrom } = await recorder.recordBatch(other.batch, other.storedAtMs);
     if (waitingFrom !== undefined) break;
@@ -189,7 +192,7 @@ async function recordInOrder(
   return recorded.waitingFrom === undefined ? recorded : recorder.recordBatch(batch, storedAtMs);
 }
 
-/** Whether the first batch of a new epoch comes before that of an earlier one, which was put off. */
+/** Whether the batch begins a new epoch while the first batch of an earlier epoch is still pending. */
 async function hasEarlierPendingEpoch(
   { unit, epoch }: ParsedBatch,
   { sequence }: PushedMessage,

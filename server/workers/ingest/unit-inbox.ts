@@ -1,4 +1,4 @@
-/** What of a unit still waits in `UNIT_INBOX`. Looked at only where order is at stake: it costs a read of the stream. */
+/** The pending batches of a unit in `UNIT_INBOX`. Workers list them only to decide on order or loss: each call reads the stream. */
 
 import { type DeviceState, recordedSeq } from '../../../domain/device/device.ts';
 import type { Nats } from '../../../platform/nats/connection.ts';
@@ -8,15 +8,15 @@ import { unitPushSubject } from '../../../platform/nats/subjects.ts';
 import { type ParsedBatch, parseBatch, UnreadableBatchError } from '../../../platform/unit-log/batch.ts';
 
 export interface PendingBatch {
-  /** In the stream. */
+  /** Sequence in the stream. */
   readonly sequence: number;
-  /** When the stream took it, milliseconds since 1970. */
+  /** When the stream stored the message, milliseconds since 1970. */
   readonly storedAtMs: number;
   readonly batch: ParsedBatch;
 }
 
 export interface UnitInbox {
-  /** The batches of a unit that wait, in their order; those that cannot be read are left out. @throws NatsUnavailableError */
+  /** Lists the readable pending batches of a unit, in stream order. @throws NatsUnavailableError */
   listPendingBatches(unit: string): Promise<readonly PendingBatch[]>;
 }
 
@@ -32,39 +32,39 @@ export class NatsUnitInbox implements UnitInbox {
     const page = { sequence: 1, filter, limit: MAX_INBOX_BATCHES_PER_UNIT };
     const { messages } = await readDirectly(this.#nats, 'UNIT_INBOX', page);
     return messages.flatMap(({ sequence, timestampMs: storedAtMs, data }) => {
-      const batch = tryToRead(unit, data);
+      const batch = tryToParse(unit, data);
       return batch === undefined ? [] : [{ sequence, storedAtMs, batch }];
     });
   }
 }
 
-/** The first seq from `fromSeq` on that is among them, of an epoch. */
+/** Returns the lowest pending seq of an epoch that is at least `fromSeq`. */
 export function firstPendingSeq(
-  waiting: readonly PendingBatch[],
+  pending: readonly PendingBatch[],
   { epoch, fromSeq }: { readonly epoch: string; readonly fromSeq: number },
 ): number | undefined {
-  const seqs = waiting
+  const seqs = pending
     .filter(({ batch }) => batch.epoch === epoch)
     .flatMap(({ batch }) => batch.events.find(({ seq }) => seq >= fromSeq)?.seq ?? []);
   return seqs.length === 0 ? undefined : Math.min(...seqs);
 }
 
-/** The batches of an epoch in the order of its log. */
-export function sortByLogPosition(waiting: readonly PendingBatch[], epoch: string): PendingBatch[] {
+/** Returns the pending batches of an epoch, sorted by their first seq. */
+export function sortByLogPosition(pending: readonly PendingBatch[], epoch: string): PendingBatch[] {
   const firstSeq = ({ batch }: PendingBatch) => batch.events[0]?.seq ?? 0;
-  return waiting.filter(({ batch }) => batch.epoch === epoch).toSorted((one, other) => firstSeq(one) - firstSeq(other));
+  return pending.filter(({ batch }) => batch.epoch === epoch).toSorted((one, other) => firstSeq(one) - firstSeq(other));
 }
 
 /**
- * Whether another epoch that nothing is recorded of begins among them, before `sequence`: it comes first. Which epoch is the
- * present one follows from the order in which they begin.
+ * Whether the first batch of another unrecorded epoch is pending before `sequence`. Ingest must record that epoch first, because
+ * the epoch that began last counts as the unit's current one.
  */
 export function hasEarlierEpochStart(
-  waiting: readonly PendingBatch[],
+  pending: readonly PendingBatch[],
   device: DeviceState,
   { epoch, sequence }: { readonly epoch: string; readonly sequence: number },
 ): boolean {
-  return waiting.some(
+  return pending.some(
     (earlier) =>
       earlier.sequence < sequence &&
       earlier.batch.epoch !== epoch &&
@@ -73,12 +73,12 @@ export function hasEarlierEpochStart(
   );
 }
 
-/** Whether a batch of this epoch would be the first that is recorded of it. */
+/** Whether no event of the epoch is recorded yet. */
 export function isFirstBatchOfEpoch(device: DeviceState, epoch: string): boolean {
   return recordedSeq(device, epoch) === 0;
 }
 
-function tryToRead(unit: string, data: Uint8Array): ParsedBatch | undefined {
+function tryToParse(unit: string, data: Uint8Array): ParsedBatch | undefined {
   try {
     return parseBatch(unit, data);
   } catch (error) {

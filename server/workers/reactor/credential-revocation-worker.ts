@@ -1,6 +1,6 @@
 /**
- * Makes sure that ended credentials of units have ended at NATS too, whatever crashed after it was recorded. A durable reader
- * of its own: while NATS' system account is out of reach, these events wait, and no others behind them.
+ * The credential revocation worker revokes at NATS the unit credentials that an event ended, even if the process that recorded the
+ * event crashed. It has its own durable consumer, so that its events delay no other worker while NATS' system account is unreachable.
  */
 
 import type { EventType } from '../../../domain/events/catalogue.ts';
@@ -13,13 +13,17 @@ import { consumeWork, type WorkMessage, type WorkResult } from '../../../platfor
 import type { Log } from '../../../platform/observability/log.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 
-const MAX_EVENTS_UNDER_WAY = 256;
-/** Pause before an event is looked at again that this process' states do not show yet. */
+const MAX_CONCURRENT_EVENTS = 256;
+/** Pause before the worker retries an event that the cached state of the unit does not contain yet. */
 const STALE_RETRY_MS = 100;
-/** Nothing but an operator makes room in a list that is full. */
+/** Pause before the worker retries while the revocation list is full. Only an operator can make room in it. */
 const FULL_RETRY_MS = 60_000;
 
-const ENDINGS: ReadonlySet<EventType> = new Set(['UnitCredentialsRotated', 'UnitCredentialsRevoked', 'UnitRetired']);
+const REVOKING_EVENTS: ReadonlySet<EventType> = new Set([
+  'UnitCredentialsRotated',
+  'UnitCredentialsRevoked',
+  'UnitRetired',
+]);
 
 export interface CredentialRevocationWorkerOptions {
   readonly nats: Nats;
@@ -30,26 +34,29 @@ export interface CredentialRevocationWorkerOptions {
   readonly log: Log;
 }
 
-/** Runs until `signal` ends it and what is under way is done. */
+/** Runs until `signal` aborts, then waits for the running handlers. */
 export function runCredentialRevocationWorker(options: CredentialRevocationWorkerOptions): Promise<void> {
   const { nats, signal, sleep, log } = options;
   return consumeWork(nats, {
     stream: 'EVENTS',
     durable: 'reactor-credentials',
     filters: ['evt.*.*.*.registry'],
-    maxConcurrent: MAX_EVENTS_UNDER_WAY,
-    handle: (message) => endOf(message, options),
+    maxConcurrent: MAX_CONCURRENT_EVENTS,
+    handle: (message) => revokeCredentials(message, options),
     signal,
     sleep,
     log,
   });
 }
 
-async function endOf(message: WorkMessage, options: CredentialRevocationWorkerOptions): Promise<WorkResult> {
+async function revokeCredentials(
+  message: WorkMessage,
+  options: CredentialRevocationWorkerOptions,
+): Promise<WorkResult> {
   const { decider, revocations, log } = options;
   const subject = parseEventSubject(message.subject);
-  const isEnding = knownEvents(message, log).some(({ type }) => ENDINGS.has(type));
-  if (subject === undefined || !isEnding) return 'done';
+  const isRevoking = knownEvents(message, log).some(({ type }) => REVOKING_EVENTS.has(type));
+  if (subject === undefined || !isRevoking) return 'done';
   const { registry, sequences } = await decider.getState(subject.unit);
   if (sequences.registry < message.sequence) return { retryInMs: STALE_RETRY_MS };
   try {

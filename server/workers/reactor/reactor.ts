@@ -1,10 +1,10 @@
 /**
- * The reactor: the one process manager. A durable reader of `EVENTS`, at least once, that turns events into timers, jobs
- * and follow-up decisions.
+ * The reactor is the process manager of reservations. It reads `EVENTS` with durable consumers, at least once, and turns events into
+ * timers, jobs and follow-up decisions.
  *
- * Every handler folds and decides anew, so a repeat finds nothing to do, and a crash between an event and its consequence
- * is made good when the message comes again. Timers are scheduled messages of `JOBS`: they survive every restart, and one
- * that fell due while the platform was down fires when it is back.
+ * Every handler reads the state of the unit and decides anew, so handlers are idempotent: after a crash, NATS delivers the message
+ * again. Timers are scheduled messages of `JOBS`: they survive every restart, and one that fell due while the platform was down
+ * fires when it is back.
  */
 
 import { findReservation } from '../../../domain/booking/reservation.ts';
@@ -24,20 +24,20 @@ import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 import { recordConfigurationReport } from '../configuration/configuration-report-worker.ts';
 import type { ReservationSync } from './reservation-sync.ts';
 
-/** Enough to fill the timers of one gathering, and bounded in memory. */
-const MAX_EVENTS_UNDER_WAY = 2_000;
-const MAX_FACTS_UNDER_WAY = 256;
-/** Pause before what follows from a fact. */
-const FACT_PAUSE_MS = 20;
-const MAX_JOBS_UNDER_WAY = 128;
-/** A timer that fires this much early waits for its time instead of finding nothing to do. */
+/** Events handled concurrently: enough to fill one batch of the timer writer, and bounded in memory. */
+const MAX_CONCURRENT_EVENTS = 2_000;
+const MAX_CONCURRENT_DEVICE_EVENTS = 256;
+/** Pause before the reactor handles an event that a unit reported. */
+const DEVICE_EVENT_DELAY_MS = 20;
+const MAX_CONCURRENT_JOBS = 128;
+/** The reactor delays a job whose timer fired early by at most this much. */
 const EARLY_TIMER_MS = 2_000;
 const SETTLE_JOB = 'settle';
 const SYNC_JOB = 'sync';
 
-/** What happens at a unit and may change a booking. */
-const DEVICE_FACTS: ReadonlySet<string> = new Set(['RentalStarted', 'RentalEnded', 'UnitStateReported']);
-/** What changes the list of reservations that a unit should keep. */
+/** Events reported by units that may change a booking. */
+const BOOKING_DEVICE_EVENTS: ReadonlySet<string> = new Set(['RentalStarted', 'RentalEnded', 'UnitStateReported']);
+/** Events that change the list of reservations that the reactor sends to a unit. */
 const SYNCED_CHANGES: ReadonlySet<string> = new Set([
   'ReservationConfirmed',
   'ReservationCancelled',
@@ -59,7 +59,7 @@ export interface ReactorOptions {
   readonly log: Log;
 }
 
-/** Runs until `signal` ends it and what is under way is done. */
+/** Runs until `signal` aborts, then waits for the running handlers. */
 export async function runReactor(options: ReactorOptions): Promise<void> {
   const { nats, signal, sleep, log, sync } = options;
   const shared = { signal, sleep, log };
@@ -69,7 +69,7 @@ export async function runReactor(options: ReactorOptions): Promise<void> {
       stream: 'EVENTS',
       durable: 'reactor',
       filters: ['evt.*.*.*.booking', 'evt.*.*.*.log', 'evt.*.*.*.connectivity'],
-      maxConcurrent: MAX_EVENTS_UNDER_WAY,
+      maxConcurrent: MAX_CONCURRENT_EVENTS,
       handle: (message) => reactTo(message, options),
     }),
     consumeWork(nats, {
@@ -77,13 +77,13 @@ export async function runReactor(options: ReactorOptions): Promise<void> {
       stream: 'EVENTS',
       durable: 'reactor-facts',
       filters: ['evt.*.*.*.device'],
-      // Which fact it was does not matter: the unit is folded.
+      // The handler needs no payload, because it reads the state of the unit.
       headersOnly: true,
-      maxConcurrent: MAX_FACTS_UNDER_WAY,
+      maxConcurrent: MAX_CONCURRENT_DEVICE_EVENTS,
       handle: async (message) => {
-        // By then whoever appended it in this process has its answer, and nothing need be read.
-        await sleep(FACT_PAUSE_MS);
-        return reactToFact(message, options);
+        // After the pause, an append of this process is acknowledged and its events are in the cached state, so nothing need be read.
+        await sleep(DEVICE_EVENT_DELAY_MS);
+        return onDeviceEvent(message, options);
       },
     }),
     consumeWork(nats, {
@@ -91,7 +91,7 @@ export async function runReactor(options: ReactorOptions): Promise<void> {
       stream: 'JOBS',
       durable: 'reactor-settle',
       filters: [`job.*.*.*.${SETTLE_JOB}`],
-      maxConcurrent: MAX_JOBS_UNDER_WAY,
+      maxConcurrent: MAX_CONCURRENT_JOBS,
       handle: (message) => onTimer(unitOf(message), options),
     }),
     consumeWork(nats, {
@@ -99,22 +99,22 @@ export async function runReactor(options: ReactorOptions): Promise<void> {
       stream: 'JOBS',
       durable: 'reactor-sync',
       filters: [`job.*.*.*.${SYNC_JOB}`],
-      maxConcurrent: MAX_JOBS_UNDER_WAY,
+      maxConcurrent: MAX_CONCURRENT_JOBS,
       handle: (message) => sync.syncUnit(unitOf(message), message.deliveries),
     }),
   ]);
 }
 
-async function reactToFact({ subject, sequence }: WorkMessage, options: ReactorOptions): Promise<WorkResult> {
+async function onDeviceEvent({ subject, sequence }: WorkMessage, options: ReactorOptions): Promise<WorkResult> {
   const parsed = parseEventSubject(subject);
   if (parsed === undefined) return 'done';
   options.decider.noteCommit({ ...parsed, sequence });
-  await noteConfiguration(await settleNow(parsed.unit, options), options);
+  await recordStartConfiguration(await settleNow(parsed.unit, options), options);
   return 'done';
 }
 
-/** A unit says in its log what it runs when it begins anew. */
-async function noteConfiguration(state: UnitState, { decider, newId }: ReactorOptions): Promise<void> {
+/** Records the configuration hash that a unit reported in its log when it started. */
+async function recordStartConfiguration(state: UnitState, { decider, newId }: ReactorOptions): Promise<void> {
   const { reportedConfiguration } = state.device;
   if (reportedConfiguration === undefined) return;
   const report = { hash: reportedConfiguration.hash, atMs: toMs(reportedConfiguration.at) };
@@ -126,7 +126,7 @@ async function reactTo(message: WorkMessage, options: ReactorOptions): Promise<W
   const subject = parseEventSubject(message.subject);
   if (subject === undefined) return 'done';
   const { unit, aggregate } = subject;
-  // What is decided from here on knows this commit.
+  // The next decision on the unit reads this commit if the cached state lacks it.
   options.decider.noteCommit({ unit, aggregate, sequence: message.sequence });
   const events = knownEvents(message, options.log);
   if (aggregate === 'booking') {
@@ -136,16 +136,16 @@ async function reactTo(message: WorkMessage, options: ReactorOptions): Promise<W
   if (aggregate === 'connectivity' && events.some(({ type }) => type === 'UnitWentOnline')) {
     await addJob(options.nats, unit, SYNC_JOB);
   }
-  if (aggregate === 'log' && events.some(tellsOfUse)) await settleNow(unit, options);
+  if (aggregate === 'log' && events.some(recoversBookingEvent)) await settleNow(unit, options);
   return 'done';
 }
 
-/** Whether an event says that something happened at the unit after all. */
-function tellsOfUse(event: KnownEvent): boolean {
-  return event.type === 'UnitEventRecovered' && DEVICE_FACTS.has(event.data.type);
+/** Whether an event recovers a dead letter that may change a booking. */
+function recoversBookingEvent(event: KnownEvent): boolean {
+  return event.type === 'UnitEventRecovered' && BOOKING_DEVICE_EVENTS.has(event.data.type);
 }
 
-/** A timer for each reservation that time alone will change. */
+/** Sets a timer for the expiry of each reservation that the events held or confirmed. */
 async function setHoldTimers(unit: string, events: readonly KnownEvent[], { decider, timers }: ReactorOptions) {
   const touched = new Set(
     events.flatMap((event) =>

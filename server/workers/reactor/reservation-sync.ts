@@ -1,4 +1,4 @@
-/** Tells a unit which reservations it should keep, and records what it said of them. */
+/** Sends a unit the list of its open reservations, and records which of them the unit accepted. */
 
 import { findReservation, type Reservation } from '../../../domain/booking/reservation.ts';
 import type { EventDraft } from '../../../domain/events/drafts.ts';
@@ -13,7 +13,7 @@ import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 
 const SYNC_TTL_MS = 30_000;
 const RETRY_MS = 10_000;
-/** After this many attempts the next change, or the unit's coming online, begins anew. */
+/** After this many attempts the job ends. The next change of a reservation, or the unit coming online, adds a new job. */
 const MAX_ATTEMPTS = 6;
 
 export interface ReservationSyncOptions {
@@ -32,7 +32,7 @@ export class ReservationSync {
     this.#options = options;
   }
 
-  /** Sends a unit its reservations, all of them; a unit that is not online hears of them when it comes back. */
+  /** Sends all confirmed and active reservations of an online unit. The reactor adds a job for an offline unit when it comes online. */
   async syncUnit(unit: string, attempt: number): Promise<WorkResult> {
     const { decider, commands, newId, clock, log } = this.#options;
     const state = await decider.getState(unit);
@@ -47,7 +47,8 @@ export class ReservationSync {
       const command = { commandId: newId(), expiresAt, syncReservations };
       const { status, reason, rejected = [] } = await commands.send(state.registry, command);
       if (status !== 'done') {
-        log.warn('a unit did not take its reservations', { unit, status, reason });
+        const next = attempt < MAX_ATTEMPTS ? `is repeated in ${RETRY_MS} ms` : 'ends until the next change';
+        log.warn(`Unit ${unit} did not accept its list of reservations. The sync ${next}.`, { unit, status, reason });
         return attempt < MAX_ATTEMPTS ? { retryInMs: RETRY_MS } : 'done';
       }
       await this.#recordAnswer(unit, reservations, new Set(rejected.map(({ reservationId }) => reservationId)));
@@ -58,11 +59,11 @@ export class ReservationSync {
     }
   }
 
-  /** A rejected one keeps its `pending`: what the unit knows better comes as a fact, and is settled then. */
+  /** Records the accepted reservations. A rejected one stays `pending` until an event of the unit settles it. */
   async #recordAnswer(unit: string, sent: readonly Reservation[], rejected: ReadonlySet<string>): Promise<void> {
     const meta = { commandId: this.#options.newId(), actor: `unit:${unit}`, source: '/lockfleet/server' };
     await this.#options.decider.decide(unit, 'booking', meta, (state) =>
-      sent.filter(({ id }) => !rejected.has(id)).flatMap((reservation) => acceptance(state, reservation)),
+      sent.filter(({ id }) => !rejected.has(id)).flatMap((reservation) => acceptReservation(state, reservation)),
     );
   }
 
@@ -76,9 +77,10 @@ function isKeptByUnit({ status }: Reservation): boolean {
   return status === 'confirmed' || status === 'active';
 }
 
-/** The unit knows the reservation, as long as it is still the one that was sent. */
-function acceptance(state: UnitState, sent: Reservation): EventDraft[] {
-  const now = findReservation(state.booking, sent.id);
-  if (now === undefined || now.unitAck !== 'pending' || now.locker !== sent.locker || !isKeptByUnit(now)) return [];
-  return [{ type: 'ReservationAccepted', locker: now.locker, data: { reservationId: sent.id } }];
+/** Decides that the unit accepted a reservation, unless the reservation changed after it was sent. */
+function acceptReservation(state: UnitState, sent: Reservation): EventDraft[] {
+  const current = findReservation(state.booking, sent.id);
+  if (current === undefined || current.unitAck !== 'pending' || current.locker !== sent.locker) return [];
+  if (!isKeptByUnit(current)) return [];
+  return [{ type: 'ReservationAccepted', locker: current.locker, data: { reservationId: sent.id } }];
 }

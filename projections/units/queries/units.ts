@@ -1,9 +1,9 @@
-import type { ConfigurationStatus } from '../../domain/configuration/configuration.ts';
-import type { Sql } from '../../platform/postgres/connection.ts';
-import { decodeCursor, type Page, toPage } from '../../platform/postgres/cursor.ts';
-import type { ReadModels } from '../engine/queries/serving-runs.ts';
-import { type StateRow, stateOf } from '../unit-states/state-table.ts';
-import { unitDetails } from './details.ts';
+import type { ConfigurationStatus } from '../../../domain/configuration/configuration.ts';
+import type { Sql } from '../../../platform/postgres/connection.ts';
+import { decodeCursor, type Page, toPage } from '../../../platform/postgres/cursor.ts';
+import type { ReadModels } from '../../engine/queries/serving-runs.ts';
+import { type StateRow, stateOf } from '../../unit-states/state-table.ts';
+import { unitDetails } from '../details.ts';
 
 export type ShownState = 'never-seen' | 'online' | 'syncing' | 'offline' | 'unknown';
 export type UnitSort = 'name' | 'state' | 'lastOnlineAt' | 'lastResponseTimeMs';
