@@ -137,15 +137,17 @@ export class Nats {
 
   async #watch(log: Log): Promise<void> {
     for await (const status of this.client.status()) {
-      if (status.type === Events.Disconnect) this.#tell(false, log);
-      if (status.type === Events.Reconnect) this.#tell(true, log);
+      if (status.type === Events.Disconnect) this.#notifyWatchers(false, log);
+      if (status.type === Events.Reconnect) this.#notifyWatchers(true, log);
     }
   }
 
-  #tell(connected: boolean, log: Log): void {
+  #notifyWatchers(connected: boolean, log: Log): void {
     if (this.#connected === connected) return;
     this.#connected = connected;
-    log[connected ? 'info' : 'warn'](connected ? 'NATS is back' : 'the connection to NATS is lost');
+    log[connected ? 'info' : 'warn'](
+      connected ? 'The connection to NATS is restored.' : 'The connection to NATS is lost; the client reconnects.',
+    );
     for (const watcher of this.#watchers) watcher(connected);
   }
 }

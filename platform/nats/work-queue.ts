@@ -42,7 +42,7 @@ export interface WorkerOptions {
   /**
    * Messages that the server has delivered and that are not acknowledged: those that are being handled, and those that wait
    * for their `retryInMs`.
-   * @default maxPending
+   * @default maxConcurrent
    */
   readonly maxUnacknowledged?: number;
   /**
@@ -53,7 +53,7 @@ export interface WorkerOptions {
   readonly isStateInMemory?: boolean;
   /** Acknowledges messages in the order of the stream, for all consumers that share it. @default each message when it is done */
   readonly acks?: OrderedAcks;
-  /** Must have no effect that a repeat would double when it throws, because the message is delivered again. */
+  /** Must be idempotent, because a message is delivered again when it throws. */
   readonly handle: (message: WorkMessage) => Promise<WorkResult>;
   readonly signal: AbortSignal;
   readonly sleep: (ms: number) => Promise<void>;
@@ -80,17 +80,17 @@ export async function consumeWork(nats: Nats, options: WorkerOptions): Promise<v
 }
 
 async function consume(nats: Nats, options: WorkerOptions, running: Set<Promise<void>>): Promise<void> {
-  const { stream, durable, signal, maxConcurrent: maxPending } = options;
+  const { stream, durable, signal, maxConcurrent } = options;
   await ensureConsumer(nats, options);
   const consumer = await nats.client.jetstream().consumers.get(stream, durable);
-  // By default the client asks for a consumer that is gone every 30 s, without end, and nothing creates it again.
+  // Without this option the client polls a deleted consumer every 30 s forever, and `consumeWork` does not create it again.
   const messages: ConsumerMessages = await consumer.consume({
-    max_messages: maxPending,
+    max_messages: maxConcurrent,
     abort_on_missing_resource: true,
   });
   const stop = () => messages.stop();
   signal.addEventListener('abort', stop, { once: true });
-  // The client asks once, and again after 30 s when JetStream is not ready yet.
+  // After a reconnection the client requests messages once, and again only after 30 s if JetStream was not ready.
   const unwatch = nats.onConnection((isConnected) => {
     if (isConnected) stop();
   });
@@ -99,7 +99,7 @@ async function consume(nats: Nats, options: WorkerOptions, running: Set<Promise<
     for await (const message of messages) {
       const handled = handleOne(message, options).finally(() => running.delete(handled));
       running.add(handled);
-      if (running.size >= maxPending) await Promise.race(running);
+      if (running.size >= maxConcurrent) await Promise.race(running);
     }
   } finally {
     signal.removeEventListener('abort', stop);
@@ -135,9 +135,9 @@ async function ensureConsumer(nats: Nats, options: WorkerOptions): Promise<void>
     stream,
     durable,
     filters,
-    maxConcurrent: maxPending,
-    maxUnacknowledged: maxPutOff = maxPending,
-    isStateInMemory: forgetful = false,
+    maxConcurrent,
+    maxUnacknowledged = maxConcurrent,
+    isStateInMemory = false,
     headersOnly = false,
   } = options;
   const config: Partial<ConsumerConfig> = {
@@ -145,16 +145,16 @@ async function ensureConsumer(nats: Nats, options: WorkerOptions): Promise<void>
     ack_policy: AckPolicy.Explicit,
     deliver_policy: DeliverPolicy.All,
     ack_wait: (options.ackWaitMs ?? DEFAULT_ACK_WAIT_MS) * NS_PER_MS,
-    max_ack_pending: Math.max(maxPending, maxPutOff),
+    max_ack_pending: Math.max(maxConcurrent, maxUnacknowledged),
     filter_subjects: [...filters],
-    mem_storage: forgetful,
+    mem_storage: isStateInMemory,
     headers_only: headersOnly,
   };
   const create = () => api(nats, `CONSUMER.CREATE.${stream}.${durable}`, { stream_name: stream, config });
   try {
     await create();
   } catch (error) {
-    if (!forgetful || !(error instanceof JetStreamError)) throw error;
+    if (!isStateInMemory || !(error instanceof JetStreamError)) throw error;
     // The server refuses to move the state of a consumer to memory. A consumer whose state may be lost is deleted and created.
     await api(nats, `CONSUMER.DELETE.${stream}.${durable}`);
     await create();

@@ -83,7 +83,7 @@ export async function listRollouts(
   return toPage(rows, limit, toRollout, (row) => [row.created_us, row.id]);
 }
 
-/** Rollouts that somebody has to look after. */
+/** Lists the ids of running and aborting rollouts. */
 export async function listUnfinishedRolloutIds(sql: Sql): Promise<readonly string[]> {
   const rows = await sql<{ id: string }[]>`
     select id from platform.config_rollouts where status in ('running', 'aborting') order by id`;
@@ -91,8 +91,8 @@ export async function listUnfinishedRolloutIds(sql: Sql): Promise<readonly strin
 }
 
 /**
- * Holds a rollout until the transaction ends, and lets the time go on for which it has run, `maxMs` at most.
- * `undefined`: somebody else holds it, or it needs nobody.
+ * Locks an unfinished rollout until the transaction ends, and adds the time since the last claim to its running time, at most `maxMs`.
+ * @returns undefined when another transaction holds the lock, or when the rollout is neither running nor aborting
  */
 export async function claimRollout(tx: Tx, id: string, maxMs: number): Promise<Rollout | undefined> {
   const [row] = await tx<Row[]>`${rollouts(tx)}
@@ -105,7 +105,7 @@ export async function claimRollout(tx: Tx, id: string, maxMs: number): Promise<R
   return { ...toRollout(row), ranMs: ran?.ran_ms ?? row.ran_ms };
 }
 
-/** Holds a rollout until the transaction ends. */
+/** Locks a rollout until the transaction ends. */
 export async function lockRollout(tx: Tx, id: string): Promise<Rollout | undefined> {
   const [row] = await tx<Row[]>`${rollouts(tx)} where id = ${id} for update`;
   return row === undefined ? undefined : toRollout(row);
@@ -129,14 +129,14 @@ export interface RolloutUnit {
   readonly unit: string;
 }
 
-/** The next units that the rollout has not come to. */
+/** Lists the next units that the rollout has neither started nor skipped. */
 export async function listUnstartedUnits(tx: Tx, id: string, limit: number): Promise<readonly RolloutUnit[]> {
   return tx<RolloutUnit[]>`
     select ordinal, unit from platform.config_rollout_units
     where rollout_id = ${id} and started_at is null and skipped is null order by ordinal limit ${limit}`;
 }
 
-/** What the rollout did at a unit: the version that it made, or why it passed it over. */
+/** The outcome at a unit: the configuration version that the rollout created, or why it skipped the unit. */
 export type StartedUnit = { readonly ordinal: number } & ({ readonly version: number } | { readonly skipped: string });
 
 export async function markUnitsStarted(tx: Tx, id: string, started: readonly StartedUnit[]): Promise<void> {

@@ -1,6 +1,6 @@
 /**
- * From a unit's batch to the events that are recorded of it. Pure: what is recorded already is dropped, what cannot be
- * accepted is replaced in its place, and what comes after a gap waits.
+ * Parses a unit's batch and plans which of its events to append. The plan skips events that are recorded already, replaces an invalid
+ * event by `UnitEventRejected` with the same seq, and ends at the first gap. All functions are pure.
  */
 
 import type { DeviceState } from '../../domain/device/device.ts';
@@ -13,34 +13,34 @@ import { MAX_COMMIT_BYTES } from '../event-store/store.ts';
 import { sliceEventJson } from './event-json.ts';
 import { findBatchHeadError, findEventError, findSizeError, replaceUnprintable } from './event-validation.ts';
 
-/** A batch of so many bytes fits into a commit, whatever its events become with their envelopes, and has no large event. */
-const FITTING_BYTES = 64 * 1024;
-/** The longest type that a rejected event is told to have had. */
+/** A batch up to this size fits into one commit with all envelopes and has no event that is too large, so sizes are not checked. */
+const UNCHECKED_BATCH_BYTES = 64 * 1024;
+/** Characters of the type of an invalid event that `UnitEventRejected` keeps. */
 const MAX_TYPE_LENGTH = 100;
 
-/** The batch cannot be read at all: nothing in it has a place in the unit's log. */
+/** The batch is malformed, so that none of its events can be assigned a seq. Terminal. */
 export class UnreadableBatchError extends Error {
   override readonly name = 'UnreadableBatchError';
 }
 
-/** A batch whose head holds; its events are still unchecked. */
+/** A batch with a valid header. Its events are not validated yet. */
 export interface ParsedBatch {
   readonly unit: string;
   readonly epoch: string;
-  /** In the order of their seq. */
+  /** Sorted by seq. */
   readonly events: readonly PlacedEvent[];
-  /** Of the whole batch. */
+  /** Size of the batch as JSON. */
   readonly bytes: number;
-  /** The JSON of the event at an index of the batch, as it came. */
+  /** Returns the JSON of the event at an index of the batch, as the unit sent it. */
   readonly textOf: (index: number) => string;
 }
 
 interface PlacedEvent {
   readonly seq: number;
   readonly content: unknown;
-  /** Where it stands in the batch. */
+  /** Index in the batch. */
   readonly index: number;
-  /** Another event of the batch, which came first, has its seq. */
+  /** Whether an earlier event of the batch has the same seq. */
   readonly hasDuplicateSeq: boolean;
 }
 
@@ -51,7 +51,7 @@ export function parseBatch(unit: string, data: Uint8Array): ParsedBatch {
 }
 
 /**
- * As `parseBatch`, for JSON that has been parsed from `text`. `firstSeq`: where it begins if no event in it says so.
+ * As `parseBatch`, for JSON that was parsed from `text`. `firstSeq` is the seq of the first event if no event names its seq.
  * @throws UnreadableBatchError
  */
 export function toParsedBatch(unit: string, batch: unknown, text: string, firstSeq?: number): ParsedBatch {
@@ -76,8 +76,8 @@ export function toParsedBatch(unit: string, batch: unknown, text: string, firstS
 }
 
 /**
- * The seq of each event. One that names none has the place that its neighbours leave it, if they agree: without a place
- * nothing could stand in its stead, and the log would never go on behind it.
+ * Returns the seq of each event. An event without a valid seq gets the one between its neighbours, so that `UnitEventRejected` can
+ * replace it; otherwise it would leave a gap that never closes. @throws UnreadableBatchError when the seqs are not consecutive
  */
 function seqsOf(events: readonly unknown[], firstSeq: number | undefined): number[] {
   const named = events.map(validSeqOf);
@@ -85,94 +85,94 @@ function seqsOf(events: readonly unknown[], firstSeq: number | undefined): numbe
   const at = named.findIndex((seq) => seq !== undefined);
   const first = at < 0 ? (firstSeq ?? 0) : (named[at] ?? 0) - at;
   if (first < 1 || named.some((seq, index) => seq !== undefined && seq !== first + index)) {
-    throw new UnreadableBatchError('an event in it has no seq, and the others do not tell its place');
+    throw new UnreadableBatchError('an event in it has no seq, and the seqs of the others do not determine it');
   }
   return events.map((_, index) => first + index);
 }
 
-/** By seq. Of several that share one, the first to come counts, and stands behind the others; mere copies go. */
+/** Sorts by seq. Of events with the same seq the first one counts and is sorted last; its exact copies are dropped. */
 function sortBySeq(events: readonly PlacedEvent[], textOf: ParsedBatch['textOf']): PlacedEvent[] {
   const bySeq = [...Map.groupBy(events, ({ seq }) => seq)].sort(([a], [b]) => a - b);
   return bySeq.flatMap(([, [first, ...others]]) => {
     if (first === undefined) return [];
     const text = others.length === 0 ? '' : textOf(first.index);
-    const doubles = others.filter(({ index }) => textOf(index) !== text);
-    return [...doubles.map((event) => ({ ...event, hasDuplicateSeq: true })), first];
+    const duplicates = others.filter(({ index }) => textOf(index) !== text);
+    return [...duplicates.map((event) => ({ ...event, hasDuplicateSeq: true })), first];
   });
 }
 
-/** An event that cannot be accepted: its content is to be kept whole before its place is taken. */
+/** An invalid event. The caller stores its content as a dead letter before `UnitEventRejected` takes its seq. */
 export interface RejectedEvent {
   readonly seq: number;
   readonly reason: string;
-  /** JSON, as it came. */
+  /** JSON as the unit sent it. */
   readonly content: string;
-  /** Its place is taken by another event of the batch. */
+  /** Whether another event of the batch counts for the seq. */
   readonly hasDuplicateSeq: boolean;
 }
 
 export interface AppendPlan {
-  /** What to append, in order and without gaps after what is recorded. */
+  /** Events to append. Their seqs follow the last recorded one without a gap. */
   readonly events: readonly CloudEvent[];
   /** The first seq that cannot be appended yet, because events before it are missing. */
   readonly waitingFrom: number | undefined;
-  /** Rejected events that nobody has kept yet: the first of them ends what can be appended now. */
+  /** Invalid events that are not stored as dead letters yet, by index in the batch. `events` ends before the first of them. */
   readonly unstoredRejections: ReadonlyMap<number, RejectedEvent>;
-  /** One commit does not hold all of it: the rest is to follow. */
+  /** Whether the events exceed one commit, so that the caller must plan again after the append. */
   readonly isPart: boolean;
 }
 
 export interface AppendPlanOptions {
-  /** When the platform got the batch, milliseconds since 1970: the time of a rejected event that names none. */
+  /** When the platform received the batch, milliseconds since 1970. An invalid event without a time is recorded with it. */
   readonly receivedAtMs: number;
-  /** Indexes of the rejected events whose content is kept. */
+  /** Indexes of the invalid events that are stored as dead letters. */
   readonly storedRejections: ReadonlySet<number>;
-  /** By how much the unit's clock is ahead, if it is known to be wrong. */
+  /** Milliseconds by which the unit's clock is ahead, if it is known to be wrong. */
   readonly clockOffsetMs?: number | undefined;
 }
 
-/** What follows from a batch, given what is recorded of the unit. The keys of `unstoredRejections` are indexes in the batch. */
+/** Plans which events of a batch to append after the recorded ones. */
 export function planAppend(
   batch: ParsedBatch,
   { device, log }: { readonly device: DeviceState; readonly log: UnitLogState },
-  { receivedAtMs, storedRejections: kept, clockOffsetMs }: AppendPlanOptions,
+  { receivedAtMs, storedRejections, clockOffsetMs }: AppendPlanOptions,
 ): AppendPlan {
   const events: CloudEvent[] = [];
   const unstoredRejections = new Map<number, RejectedEvent>();
   // Brackets, then each event with a comma.
-  let roomBytes = MAX_COMMIT_BYTES - 1;
+  let freeBytes = MAX_COMMIT_BYTES - 1;
   let next = nextExpectedSeq(log, device, batch.epoch);
   for (const placed of batch.events) {
-    const { seq, content, index, hasDuplicateSeq: isDouble } = placed;
+    const { seq, content, index, hasDuplicateSeq } = placed;
     if (seq < next) continue;
     if (seq > next) return { events, waitingFrom: seq, unstoredRejections, isPart: false };
-    if (!isDouble) next += 1;
+    if (!hasDuplicateSeq) next += 1;
     const reason = problemOf(batch, placed);
-    if (reason !== undefined && !kept.has(index)) {
-      unstoredRejections.set(index, { seq, reason, content: batch.textOf(index), hasDuplicateSeq: isDouble });
+    if (reason !== undefined && !storedRejections.has(index)) {
+      unstoredRejections.set(index, { seq, reason, content: batch.textOf(index), hasDuplicateSeq });
     }
-    if (unstoredRejections.size > 0 || isDouble) continue;
-    // A type or a version that this code does not know is recorded as it came.
+    if (unstoredRejections.size > 0 || hasDuplicateSeq) continue;
+    // An event whose type or version this code does not know is recorded as the unit sent it.
     const event =
       reason === undefined
         ? reported(batch, content as BatchEvent)
         : rejected(batch, seq, content, reason, receivedAtMs);
     const recorded = withClockOffset(event, content, clockOffsetMs);
-    if (batch.bytes > FITTING_BYTES) roomBytes -= Buffer.byteLength(JSON.stringify(recorded)) + 1;
-    if (roomBytes < 1) return { events, waitingFrom: undefined, unstoredRejections, isPart: true };
+    if (batch.bytes > UNCHECKED_BATCH_BYTES) freeBytes -= Buffer.byteLength(JSON.stringify(recorded)) + 1;
+    if (freeBytes < 1) return { events, waitingFrom: undefined, unstoredRejections, isPart: true };
     events.push(recorded);
   }
   return { events, waitingFrom: undefined, unstoredRejections, isPart: false };
 }
 
-function problemOf(batch: ParsedBatch, { content, index, hasDuplicateSeq: isDouble }: PlacedEvent): string | undefined {
-  if (isDouble) return 'another event of the batch has the same seq';
+function problemOf(batch: ParsedBatch, { content, index, hasDuplicateSeq }: PlacedEvent): string | undefined {
+  if (hasDuplicateSeq) return 'another event of the batch has the same seq';
   const problem = findEventError(content);
-  if (problem !== undefined || batch.bytes <= FITTING_BYTES) return problem;
+  if (problem !== undefined || batch.bytes <= UNCHECKED_BATCH_BYTES) return problem;
   return findSizeError(content, Buffer.byteLength(batch.textOf(index)));
 }
 
-/** A time that the platform has put in says nothing about the unit's clock. */
+/** Adds the offset of the unit's clock, unless the platform set the time of the event. */
 function withClockOffset(event: CloudEvent, content: unknown, clockOffsetMs: number | undefined): CloudEvent {
   if (clockOffsetMs === undefined || event.time !== fieldsOf(content).time) return event;
   return { ...event, clockoffsetms: clockOffsetMs };
@@ -184,7 +184,7 @@ function reported(batch: ParsedBatch, event: BatchEvent): CloudEvent {
   return extra === undefined ? recorded : { ...recorded, unitextra: JSON.stringify(extra) };
 }
 
-/** Stands in the place of an event that cannot be accepted: the log goes on behind it. */
+/** Creates the `UnitEventRejected` that replaces an invalid event, so that the events after it can be recorded. */
 function rejected(batch: ParsedBatch, seq: number, content: unknown, reason: string, receivedAtMs: number): CloudEvent {
   const { type, time } = fieldsOf(content);
   const data = {

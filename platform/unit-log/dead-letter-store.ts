@@ -1,9 +1,9 @@
 /**
- * What units sent and the platform could not accept, kept whole: the table `platform.dead_letters`. It is written before
- * the place of an event is taken by `UnitEventRejected`, so that nothing is lost in between. Nothing deletes from it.
+ * Stores the events and batches of units that the platform rejected, with their content: the table `platform.dead_letters`. Ingest
+ * stores an event here before it appends `UnitEventRejected`, so that a crash in between loses nothing. Letters are never deleted.
  *
- *   open ──accepted after all──▶ recovered
- *    └──put away──▶ dismissed ──accepted after all──▶ recovered
+ *   open ──recover──▶ recovered
+ *    └──dismiss──▶ dismissed ──recover──▶ recovered
  */
 
 import { createHash } from 'node:crypto';
@@ -11,15 +11,15 @@ import type { Sql } from '../postgres/connection.ts';
 import { CursorError, decodeCursor, type Page, toPage } from '../postgres/cursor.ts';
 import type { RejectedEvent } from './batch.ts';
 
-/** Open dead letters that are kept of one unit. A unit that sends more is not heard until somebody has looked. */
+/** Open dead letters of one unit. Above it, the unit's batches wait until an operator recovers or dismisses letters. */
 export const MAX_OPEN_DEAD_LETTERS_PER_UNIT = 10_000;
-/** Letters that one call puts away: all that a unit has open, but for the few by which batches at once pass the bound. */
+/** Letters that one call dismisses. Concurrent batches may exceed the limit of open letters by a few, which need another call. */
 const MAX_DISMISSED_PER_CALL = MAX_OPEN_DEAD_LETTERS_PER_UNIT;
-/** Letters of the hash that tells doubles of a place apart. */
-const DOUBLE_HASH_LETTERS = 16;
+/** Hex digits of the content hash that distinguishes events with the same seq. */
+const CONTENT_HASH_LETTERS = 16;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
-/** A unit has too many open dead letters: what it sent waits. Retryable after an operator has dealt with them. */
+/** A unit has too many open dead letters. Retryable after an operator has recovered or dismissed some of them. */
 export class DeadLetterLimitError extends Error {
   override readonly name = 'DeadLetterLimitError';
 }
@@ -29,25 +29,25 @@ export interface RejectedEvents {
   readonly epoch: string;
   readonly receivedAtMs: number;
   readonly rejections: readonly RejectedEvent[];
-  /** By how much the unit's clock is ahead, if it is known to be wrong. */
+  /** Milliseconds by which the unit's clock is ahead, if it is known to be wrong. */
   readonly clockOffsetMs?: number | undefined;
 }
 
 export interface UnreadableBatch {
   readonly unit: string;
-  /** Names the message that brought it, the same whenever it is delivered. */
+  /** Id of the message that contained the batch. It is the same at each delivery. */
   readonly messageId: string;
   readonly receivedAtMs: number;
   readonly reason: string;
   readonly content: Uint8Array;
 }
 
-/** What lists tell of a letter. Times are RFC 3339. */
+/** A letter without its content. Times are RFC 3339. */
 export interface DeadLetter {
   readonly id: string;
   readonly kind: 'event' | 'batch';
   readonly unit: string;
-  /** Of an event: where it belongs in the unit's log. */
+  /** Position of an event in the unit's log. Null for a batch. */
   readonly epoch: string | null;
   readonly seq: number | null;
   readonly reason: string;
@@ -55,23 +55,23 @@ export interface DeadLetter {
   readonly status: 'open' | 'recovered' | 'dismissed';
   readonly receivedAt: string;
   readonly recoveredAt: string | null;
-  /** When, by whom and why it was put away. Stays when it is recovered after that. */
+  /** When, by whom and why the letter was dismissed. Recovery keeps these values. */
   readonly dismissedAt: string | null;
   readonly dismissedBy: string | null;
   readonly dismissReason: string | null;
 }
 
-/** A letter with what came: the JSON of an event, or the bytes of a batch. */
+/** A letter with its content: the JSON of an event, or the bytes of a batch. */
 export interface DeadLetterWithContent {
   readonly letter: DeadLetter;
-  /** Another event of the same batch has its place. */
+  /** Whether another event of the same batch counts for the seq. */
   readonly hasDuplicateSeq: boolean;
-  /** Of an event: by how much the unit's clock was ahead when it came, if it was known to be wrong. */
+  /** For an event: milliseconds by which the unit's clock was ahead on arrival, if it was known to be wrong. */
   readonly clockOffsetMs: number | undefined;
   readonly content: Uint8Array;
 }
 
-/** Who puts letters away, when, and why. */
+/** Who dismisses letters, when, and why. */
 export interface Dismissal {
   readonly by: string;
   readonly atMs: number;
@@ -119,10 +119,10 @@ export class DeadLetterStore {
     this.#maxDismissedPerCall = options.maxDismissedPerCall ?? MAX_DISMISSED_PER_CALL;
   }
 
-  /** Keeps events. One that is kept already stays as it is. @throws DeadLetterLimitError, PostgresUnavailableError */
+  /** Stores events. An event that is stored already does not change. @throws DeadLetterLimitError, PostgresUnavailableError */
   async insertRejectedEvents({ unit, epoch, receivedAtMs, rejections, clockOffsetMs }: RejectedEvents): Promise<void> {
     const places = rejections.map((rejection) => placeOf(epoch, rejection));
-    await this.#requireRoom(unit, places);
+    await this.#requireFreeCapacity(unit, places);
     await this.#sql`
       insert into platform.dead_letters (kind, unit, place, epoch, seq, reason, content, received_at, clock_offset_ms)
       select 'event', ${unit}, place, ${epoch}, seq, reason, convert_to(content, 'UTF8'),
@@ -136,9 +136,9 @@ export class DeadLetterStore {
       on conflict (unit, place) do nothing`;
   }
 
-  /** Keeps a batch that cannot be read. @returns whether it is new @throws DeadLetterLimitError, PostgresUnavailableError */
+  /** Stores an unreadable batch. @returns whether it was not stored before @throws DeadLetterLimitError, PostgresUnavailableError */
   async insertUnreadableBatch({ unit, messageId, receivedAtMs, reason, content }: UnreadableBatch): Promise<boolean> {
-    await this.#requireRoom(unit, [messageId]);
+    await this.#requireFreeCapacity(unit, [messageId]);
     const { count } = await this.#sql`
       insert into platform.dead_letters (kind, unit, place, reason, content, received_at)
       values ('batch', ${unit}, ${messageId}, ${reason}, decode(${Buffer.from(content).toString('base64')}, 'base64'),
@@ -167,16 +167,16 @@ export class DeadLetterStore {
     const [row] = await this.#sql<(Row & { content: Uint8Array; clock_offset_ms: number | null })[]>`
       select ${this.#columns()}, content, clock_offset_ms from platform.dead_letters where id = ${id}::uuid`;
     if (row === undefined) return undefined;
-    const isDouble = row.kind === 'event' && row.place !== `${row.epoch}:${row.seq}`;
+    const hasDuplicateSeq = row.kind === 'event' && row.place !== `${row.epoch}:${row.seq}`;
     return {
       letter: toLetter(row),
-      hasDuplicateSeq: isDouble,
+      hasDuplicateSeq,
       clockOffsetMs: row.clock_offset_ms ?? undefined,
       content: row.content,
     };
   }
 
-  /** Marks a letter that was accepted after all. @returns it as it is then; the time of the first mark stays */
+  /** Marks a letter as recovered. A repeat keeps the first time. @returns the updated letter */
   async markRecovered(id: string, atMs: number): Promise<DeadLetter | undefined> {
     const [row] = await this.#sql<Row[]>`
       update platform.dead_letters
@@ -186,8 +186,8 @@ export class DeadLetterStore {
   }
 
   /**
-   * Puts a letter away unless it is recovered. @returns it as it is then, the first dismissal stays; `undefined` when there is
-   * no such letter that is not recovered
+   * Dismisses a letter. A repeat keeps the first dismissal. @returns the updated letter, or `undefined` when the letter does not
+   * exist or is recovered
    */
   async dismiss(id: string, { by, atMs, reason }: Dismissal): Promise<DeadLetter | undefined> {
     const [row] = await this.#sql<Row[]>`
@@ -199,13 +199,13 @@ export class DeadLetterStore {
     return row === undefined ? undefined : toLetter(row);
   }
 
-  /** Puts the open letters of a unit away, the oldest first. @returns how many: `maxDismissedPerCall` when there may be more */
+  /** Dismisses open letters of a unit, oldest first. @returns their number; `maxDismissedPerCall` means that more may be open */
   async dismissOpen(
     { unit, kind }: { readonly unit: string; readonly kind?: DeadLetter['kind'] | undefined },
     { by, atMs, reason }: Dismissal,
   ): Promise<number> {
     const open = this.#condition({ unit, status: 'open', ...(kind === undefined ? {} : { kind }) });
-    // Locked in one order, so that two who do this at once wait for each other instead of failing.
+    // The subquery locks rows in one order, so that concurrent calls wait for each other instead of deadlocking.
     const { count } = await this.#sql`
       update platform.dead_letters
       set dismissed_at = ${new Date(atMs).toISOString()}::timestamptz, dismissed_by = ${by}, dismiss_reason = ${reason ?? null}
@@ -245,8 +245,8 @@ export class DeadLetterStore {
       (timestamptz 'epoch' + ${receivedUs}::bigint * interval '1 microsecond', ${id}::uuid)`;
   }
 
-  /** What is kept already needs no room: whoever died before it took the places goes on. */
-  async #requireRoom(unit: string, places: readonly string[]): Promise<void> {
+  /** Letters that are stored already do not count, so that a retry after a crash succeeds at the limit. */
+  async #requireFreeCapacity(unit: string, places: readonly string[]): Promise<void> {
     const [row] = await this.#sql<{ full: boolean }[]>`
       select count(*) >= ${this.#maxOpenPerUnit} and exists (
         select 1 from unnest(${places}::text[]) as wanted (place)
@@ -262,11 +262,11 @@ export class DeadLetterStore {
   }
 }
 
-/** What tells the letters of a unit apart, the same whenever an event is delivered. */
-function placeOf(epoch: string, { seq, content, hasDuplicateSeq: isDouble }: RejectedEvent): string {
+/** Returns the key of an event's letter, unique within the unit and the same at each delivery. */
+function placeOf(epoch: string, { seq, content, hasDuplicateSeq }: RejectedEvent): string {
   const place = `${epoch}:${seq}`;
-  return isDouble
-    ? `${place}:${createHash('sha256').update(content).digest('hex').slice(0, DOUBLE_HASH_LETTERS)}`
+  return hasDuplicateSeq
+    ? `${place}:${createHash('sha256').update(content).digest('hex').slice(0, CONTENT_HASH_LETTERS)}`
     : place;
 }
 

@@ -7,50 +7,50 @@ import { fieldErrorsOf } from '../../domain/field-errors.ts';
 import { BatchEvent, BatchHeader, MAX_EVENT_BYTES, MAX_EVENT_DEPTH } from '../../domain/unit-protocol/batch.ts';
 import { MAX_TEXT_LENGTH } from '../../domain/vocabulary.ts';
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not be passed on.
-const UNPRINTABLE = /[\u0000-\u001f\u007f\ud800-\udfff]/g;
+/** Control characters and UTF-16 surrogates. */
+const UNPRINTABLE = /[^\u0020-\u007e\u0080-\ud7ff\ue000-\uffff]/g;
 
-/** What the platform says in the place of an event that it did not accept. */
+/** Events of the `device` subject that only the platform records. */
 const PLATFORM_TYPES: ReadonlySet<string> = new Set<EventType>(['UnitEventRejected']);
 
 const checkOfHead = TypeCompiler.Compile(BatchHeader);
 const checkOfEvent = TypeCompiler.Compile(BatchEvent);
 const checksOfData = new Map<EventType, TypeCheck<TSchema>>();
 
-/** Whether this is the head of a batch, or else why not. */
+/** Returns why a value has no valid batch header, or undefined when it has one. */
 export function findBatchHeadError(batch: unknown): string | undefined {
   return checkOfHead.Check(batch) ? undefined : describe(checkOfHead, batch);
 }
 
-/** Whether a unit may report this event, or else why not. A type or a version that this code does not know may pass. */
+/** Returns why a unit may not report an event, or undefined when it may. Types and versions unknown to this code are valid. */
 export function findEventError(content: unknown): string | undefined {
-  const unkeepable = findUnstorableValue(content, MAX_EVENT_DEPTH);
-  if (unkeepable !== undefined) return unkeepable;
+  const unstorable = findUnstorableValue(content, MAX_EVENT_DEPTH);
+  if (unstorable !== undefined) return unstorable;
   if (!checkOfEvent.Check(content)) return describe(checkOfEvent, content);
   const { type, v, data } = content;
   if (!isEventType(type)) return undefined;
   const isForeign = !definitionOf(type).aggregates.includes('device') || PLATFORM_TYPES.has(type);
-  if (isForeign) return `${type} is not for units to report`;
+  if (isForeign) return `${type} is not an event that units may report`;
   if (v !== versionOf(type)) return undefined;
   const check = checkOfData(type);
   return check.Check(data) ? undefined : describe(check, data, '/data');
 }
 
 /**
- * Whether an event in which `findEventError` finds nothing is too large. `cameBytes`: of its JSON, as it came. Written
- * again it can be several times as large, since `1e20` is written with all its digits, and a commit must hold it.
+ * Returns why an event is too large, or undefined when it is not. `receivedBytes` is the size of its JSON as the unit sent it. The
+ * JSON that the platform stores can be several times as large, because `1e20` is written with all its digits.
  */
-export function findSizeError(content: unknown, cameBytes: number): string | undefined {
-  const bytes = Math.max(cameBytes, Buffer.byteLength(JSON.stringify(content)));
+export function findSizeError(content: unknown, receivedBytes: number): string | undefined {
+  const bytes = Math.max(receivedBytes, Buffer.byteLength(JSON.stringify(content)));
   return bytes <= MAX_EVENT_BYTES ? undefined : `it has ${bytes} bytes, more than the ${MAX_EVENT_BYTES} of an event`;
 }
 
-/** A text without what people cannot read, and Postgres cannot keep. */
+/** Replaces each character that is unreadable or that Postgres refuses by a question mark. */
 export function replaceUnprintable(text: string): string {
   return text.replaceAll(UNPRINTABLE, '?');
 }
 
-/** What is no longer the same when it is written as JSON again, or cannot be written. */
+/** Returns why a value would change when it is written as JSON again, or could not be written. */
 function findUnstorableValue(value: unknown, depthLeft: number): string | undefined {
   if (typeof value === 'number') return Number.isFinite(value) ? undefined : 'a number in it is too large';
   if (typeof value !== 'object' || value === null) return undefined;
@@ -63,17 +63,17 @@ function findUnstorableValue(value: unknown, depthLeft: number): string | undefi
 }
 
 function checkOfData(type: EventType): TypeCheck<TSchema> {
-  const known = checksOfData.get(type);
-  if (known !== undefined) return known;
-  const made = TypeCompiler.Compile<TSchema>(definitionOf(type).schema);
-  checksOfData.set(type, made);
-  return made;
+  const cached = checksOfData.get(type);
+  if (cached !== undefined) return cached;
+  const compiled = TypeCompiler.Compile<TSchema>(definitionOf(type).schema);
+  checksOfData.set(type, compiled);
+  return compiled;
 }
 
 function describe(check: TypeCheck<TSchema>, value: unknown, at = ''): string {
   const first = check.Errors(value).First();
   const [problem] = first === undefined ? [] : fieldErrorsOf([first], at);
   if (problem === undefined) return 'it has another shape';
-  // The path has the unit's own field names, which may be anything.
+  // The path contains field names that the unit chose, so they may hold any character.
   return `${replaceUnprintable(problem.path)}: ${problem.message}`.slice(0, MAX_TEXT_LENGTH);
 }

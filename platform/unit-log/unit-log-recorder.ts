@@ -1,8 +1,8 @@
 /**
- * Records what units report, whichever way it came: the one writer of `device` and of `log`.
+ * Records the events that units push or that the platform fetches. Only the recorder writes the subjects `device` and `log`.
  *
- * What is recorded is a fold of `device`, so nothing else is kept and two writers at once cannot record anything twice: the
- * append of the slower one fails on the subject's sequence, it folds again and finds the events recorded.
+ * The recorded seq of a unit is part of the state folded from `device`. Optimistic concurrency keeps two writers from recording an
+ * event twice: the later append fails, the decider folds the new commit, and the plan then skips the recorded events.
  */
 
 import { closeFilledGaps, closeLostGap, detectGap, nextExpectedSeq } from '../../domain/device/unit-log.ts';
@@ -13,7 +13,7 @@ import { type AppendPlan, type ParsedBatch, planAppend } from './batch.ts';
 import type { ClockOffsetCache } from './clock-offset-cache.ts';
 import type { DeadLetterStore, UnreadableBatch } from './dead-letter-store.ts';
 
-const NOTHING_ACCEPTED: AppendPlan = {
+const EMPTY_PLAN: AppendPlan = {
   events: [],
   waitingFrom: undefined,
   unstoredRejections: new Map(),
@@ -23,16 +23,15 @@ const NOTHING_ACCEPTED: AppendPlan = {
 export interface UnitLogRecorderOptions {
   readonly decider: UnitDecider;
   readonly deadLetters: Pick<DeadLetterStore, 'insertRejectedEvents' | 'insertUnreadableBatch'>;
-  /** Whose clock is wrong. */
   readonly clockOffsets: Pick<ClockOffsetCache, 'get'>;
   readonly newId: () => string;
   readonly log: Log;
 }
 
 export interface RecordedBatch {
-  /** The unit afterwards. */
+  /** The state of the unit after the append. */
   readonly state: UnitState;
-  /** The first seq of the batch that has to wait for those before it. */
+  /** The first seq of the batch after a gap; undefined when the whole batch is recorded. */
   readonly waitingFrom: number | undefined;
 }
 
@@ -43,31 +42,31 @@ export class UnitLogRecorder {
     this.#options = options;
   }
 
-  /** The unit, as fresh as this process knows it. @throws StoreUnavailableError */
+  /** Returns the cached state of a unit; commits of other processes may be missing. @throws StoreUnavailableError */
   getState(unit: string): Promise<UnitState> {
     return this.#options.decider.getState(unit);
   }
 
   /**
-   * Records what follows on what is recorded, and closes the gaps that this fills. `receivedAtMs`: when the platform got the
-   * batch, milliseconds since 1970.
+   * Records the events of a batch up to the first gap, and closes the gaps that they fill. `receivedAtMs`: when the platform received
+   * the batch, milliseconds since 1970.
    *
-   * @throws StoreUnavailableError, PostgresUnavailableError, DeadLetterLimitError: try again later
+   * @throws StoreUnavailableError, PostgresUnavailableError, DeadLetterLimitError: retryable
    */
   async recordBatch(batch: ParsedBatch, receivedAtMs: number): Promise<RecordedBatch> {
     const { decider, deadLetters, clockOffsets } = this.#options;
     const { unit, epoch } = batch;
     const clockOffsetMs = clockOffsets.get(unit);
-    const kept = new Set<number>();
+    const storedRejections = new Set<number>();
     for (;;) {
-      const found: { accepted?: AppendPlan } = {};
+      const last: { plan?: AppendPlan } = {};
       const { state } = await decider.appendReported(unit, 'device', (current) => {
-        found.accepted = planAppend(batch, current, { receivedAtMs, storedRejections: kept, clockOffsetMs });
-        return found.accepted.events;
+        last.plan = planAppend(batch, current, { receivedAtMs, storedRejections, clockOffsetMs });
+        return last.plan.events;
       });
-      const { unstoredRejections, waitingFrom, isPart } = found.accepted ?? NOTHING_ACCEPTED;
+      const { unstoredRejections, waitingFrom, isPart } = last.plan ?? EMPTY_PLAN;
       if (unstoredRejections.size > 0) {
-        // What takes the place of a rejected event says little of it: the event itself is kept first.
+        // `UnitEventRejected` does not contain the event, so the event is stored as a dead letter first.
         await deadLetters.insertRejectedEvents({
           unit,
           epoch,
@@ -75,44 +74,49 @@ export class UnitLogRecorder {
           rejections: [...unstoredRejections.values()],
           clockOffsetMs,
         });
-        for (const index of unstoredRejections.keys()) kept.add(index);
+        for (const index of unstoredRejections.keys()) storedRejections.add(index);
       } else if (!isPart) {
         return { state: await this.#closeGaps(state), waitingFrom };
       }
     }
   }
 
-  /** Notes that a batch cannot be read at all, and keeps it. @throws as `recordBatch` */
+  /** Stores an unreadable batch as a dead letter and records `UnitBatchRejected`. @throws as `recordBatch` */
   async recordUnreadableBatch(batch: UnreadableBatch): Promise<void> {
     await this.#options.deadLetters.insertUnreadableBatch(batch);
-    await this.#noteUnreadable(batch);
+    await this.#recordBatchRejected(batch);
   }
 
-  /** As `recordUnreadableBatch`, for what a unit answers whenever it is asked: only the first time. @throws as `recordBatch` */
+  /** As `recordUnreadableBatch`, for a fetched page. Only the first call for a message id records. @throws as `recordBatch` */
   async recordUnreadablePage(page: UnreadableBatch): Promise<void> {
-    if (await this.#options.deadLetters.insertUnreadableBatch(page)) await this.#noteUnreadable(page);
+    if (await this.#options.deadLetters.insertUnreadableBatch(page)) await this.#recordBatchRejected(page);
   }
 
-  async #noteUnreadable({ unit, messageId, reason, content }: UnreadableBatch): Promise<void> {
+  async #recordBatchRejected({ unit, messageId, reason, content }: UnreadableBatch): Promise<void> {
     const { decider, log } = this.#options;
-    log.warn('a batch cannot be read', { unit, reason });
+    log.warn(`A batch of unit ${unit} is unreadable. It is stored as a dead letter for an operator.`, { unit, reason });
     await decider.decide(unit, 'log', { ...this.#meta(), commandId: messageId }, () => [
       { type: 'UnitBatchRejected', data: { reason, bytes: content.length } },
     ]);
   }
 
-  /** Events from `arrivedSeq` on have waited for too long. @throws StoreUnavailableError */
+  /** Records a gap before `arrivedSeq`. @throws StoreUnavailableError */
   async recordGap(unit: string, epoch: string, arrivedSeq: number): Promise<void> {
     const { decider, log } = this.#options;
     const { appended } = await decider.decide(unit, 'log', this.#meta(), (state) =>
       detectGap(state, { epoch, arrivedSeq }),
     );
-    if (appended) log.warn('a unit’s log has a gap', { unit, epoch, arrivedSeq });
+    if (appended)
+      log.warn(`The log of unit ${unit} has a gap. The fetch worker requests the missing events.`, {
+        unit,
+        epoch,
+        arrivedSeq,
+      });
   }
 
   /**
-   * The unit no longer has what is missing before `firstAvailableSeq`: it is lost, and the log goes on behind it. The caller
-   * has seen to it that nothing of it is on the way. @throws StoreUnavailableError
+   * Records that the missing events before `firstAvailableSeq` are lost, so that later events can be recorded. The caller has checked
+   * that the unit no longer has them and that none of them is pending in `UNIT_INBOX`. @throws StoreUnavailableError
    */
   async recordLostRange(unit: string, epoch: string, firstAvailableSeq: number): Promise<void> {
     const { decider, log } = this.#options;
@@ -120,12 +124,15 @@ export class UnitLogRecorder {
       closeLostGap(current, { epoch, firstAvailableSeq }),
     );
     if (appended) {
-      log.error('events of a unit are lost', {
-        unit,
-        epoch,
-        ...state.log.lost[epoch],
-        next: nextExpectedSeq(state.log, state.device, epoch),
-      });
+      log.error(
+        `Unit ${unit} deleted events before the platform recorded them; recording continues after the lost range.`,
+        {
+          unit,
+          epoch,
+          ...state.log.lost[epoch],
+          next: nextExpectedSeq(state.log, state.device, epoch),
+        },
+      );
     }
   }
 

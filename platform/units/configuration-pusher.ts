@@ -1,4 +1,4 @@
-/** Brings what is wanted to a unit, once, and records what came of it. */
+/** Sends the desired configuration to a unit once, and records the outcome. */
 
 import { requireConfigured } from '../../domain/configuration/configuration.ts';
 import { type PushOutcome, recordPushOutcome } from '../../domain/configuration/delivery.ts';
@@ -10,14 +10,14 @@ import type { AppendPriority } from '../event-store/store.ts';
 import { COMMAND_TIMEOUT_MS, type UnitCommandClient, UnitUnreachableError } from './unit-command-client.ts';
 import type { DecisionResult, UnitDecider } from './unit-decider.ts';
 
-/** How long after it was sent a unit may still apply it. */
+/** A unit refuses a push that is older than this. */
 const PUSH_TTL_MS = 30_000;
 
-/** Refusals that say nothing about the configuration: another push may be taken. */
-const PASSING_REFUSALS: ReadonlySet<string | undefined> = new Set([
-  // The unit's clock is ahead, or the push was under way for too long.
+/** Reasons of a refusal that do not concern the configuration, so that the push is retried. */
+const RETRYABLE_REFUSALS: ReadonlySet<string | undefined> = new Set([
+  // The unit's clock is ahead, or the push took too long.
   'expired',
-  // So says a unit whose clock is far off, too.
+  // A unit whose clock is far off also answers this.
   'signature',
   'too-many-commands',
 ]);
@@ -25,7 +25,7 @@ const PASSING_REFUSALS: ReadonlySet<string | undefined> = new Set([
 export interface ConfigurationPusherOptions {
   readonly decider: UnitDecider;
   readonly commands: Pick<UnitCommandClient, 'send'>;
-  /** Waits between pushes that fail; the last repeats. */
+  /** Pauses between failed pushes, seconds. The last one repeats. */
   readonly retryScheduleS: readonly number[];
   readonly newId: () => string;
   readonly clock: () => number;
@@ -39,8 +39,8 @@ export class ConfigurationPusher {
   }
 
   /**
-   * Sends a unit what `state` says is wanted, and waits for the answer; somebody else may wait for what comes of it.
-   * @throws StoreUnavailableError when what came of it could not be recorded: it is pushed again
+   * Sends the desired configuration of `state` to the unit, waits for the answer and records the outcome.
+   * @throws StoreUnavailableError when the outcome could not be recorded; the push may be repeated
    */
   async push(
     state: UnitState,
@@ -54,8 +54,8 @@ export class ConfigurationPusher {
     const commandId = newId();
     const outcome = await this.#send(state, commandId, timeoutMs);
     const meta = { commandId, actor: `unit:${state.name}`, source: '/lockfleet/server', priority };
-    return decider.decide(state.name, 'config', meta, (present) =>
-      recordPushOutcome(present, { version, outcome, nowMs: clock(), retryScheduleS }),
+    return decider.decide(state.name, 'config', meta, (current) =>
+      recordPushOutcome(current, { version, outcome, nowMs: clock(), retryScheduleS }),
     );
   }
 
@@ -76,6 +76,6 @@ export class ConfigurationPusher {
 function outcomeOf({ status, reason, configurationHash }: CommandAnswer): PushOutcome {
   if (status === 'done') return { answer: 'done', hash: configurationHash };
   const why = reason ?? 'the unit does not say why';
-  if (status === 'refused' && !PASSING_REFUSALS.has(reason)) return { answer: 'rejected', reason: why };
+  if (status === 'refused' && !RETRYABLE_REFUSALS.has(reason)) return { answer: 'rejected', reason: why };
   return { answer: 'failed', reason: why };
 }

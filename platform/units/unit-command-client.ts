@@ -1,6 +1,6 @@
 /**
- * Live commands: sent to a unit now, within a request, over HTTP at its address or as a NATS request. A command is signed,
- * executed once per `commandId`, and refused after `expiresAt`, so that sending it again is always safe.
+ * Sends live commands to units, over HTTP or as NATS requests. A command is signed. A unit executes it once for each `commandId` and
+ * refuses it after `expiresAt`, so that a repeat is idempotent.
  */
 
 import { Value } from '@sinclair/typebox/value';
@@ -12,11 +12,11 @@ import { errorMessage } from '../observability/error-message.ts';
 import type { PlatformSigner } from '../unit-protocol/signatures.ts';
 import { requestOverHttp } from './request-over-http.ts';
 
-/** How long a unit may take to answer, unless somebody waits for less. */
+/** Default time within which a unit must answer. */
 export const COMMAND_TIMEOUT_MS = 5_000;
 const MAX_ANSWER_BYTES = 64 * 1024;
 
-/** The unit did not answer, or what it answered is none. Whether it acted is not known. */
+/** The unit did not answer, or its answer is invalid. The unit may have executed the command. */
 export class UnitUnreachableError extends Error {
   override readonly name = 'UnitUnreachableError';
 }
@@ -39,7 +39,7 @@ export class UnitCommandClient {
   /** Sends a command and waits for the answer. @throws UnitUnreachableError */
   async send(unit: RegisteredUnit, command: Command, timeoutMs = COMMAND_TIMEOUT_MS): Promise<CommandAnswer> {
     const { nats, signer, clock, onAnswer } = this.#options;
-    // Whoever answers at its address need not be the unit any more.
+    // Another device may answer at the address of a unit whose credentials are revoked.
     if (unit.credentialsRevoked) throw new UnitUnreachableError(`the credentials of ${unit.name} are revoked`);
     const body = JSON.stringify({ jws: await signer.command(unit.name, command, clock()) });
     let text: string;

@@ -3,7 +3,7 @@
  *
  * When an event may make a push due, the worker adds a job at once or sets a JetStream timer for the time of the push. A job carries
  * no decision: the worker reads the latest state of the unit and decides anew, so jobs are idempotent. The worker delays a job whose
- * timer fired early. A timer that fell due while the platform was down fires when it is back. An offline unit has no timer and no job.
+ * timer fired early. A timer that fell due while the platform was down fires when it is back. No push is due while a unit is offline.
  */
 
 import { nextPushAtMs } from '../../../domain/configuration/delivery.ts';

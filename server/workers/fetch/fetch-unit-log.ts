@@ -1,8 +1,8 @@
 /**
- * Brings what follows on the last recorded event of one unit, page by page, and settles what the unit no longer has.
+ * Fetches the events of one unit after the last recorded one, page by page, and records lost ranges.
  *
- * Something is given up as lost only when the unit has said that it does not have it, nothing of it waits in `UNIT_INBOX`,
- * and, read from the store after both, it is not recorded either.
+ * Events are lost only when the unit has answered that it no longer has them, none of them is pending in `UNIT_INBOX`, and the state
+ * that is read from the store after both checks does not contain them.
  */
 
 import { recordedSeq } from '../../../domain/device/device.ts';
@@ -15,7 +15,7 @@ import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 import { firstPendingSeq, hasEarlierEpochStart, isFirstBatchOfEpoch, type UnitInbox } from '../ingest/unit-inbox.ts';
 import { type FetchedPage, type LogPosition, type UnitLogClient, UnreadablePageError } from './unit-log-client.ts';
 
-/** Pages of one unit in one go; a longer backlog goes on in the next. */
+/** Pages that one call fetches. The next call continues with a longer backlog. */
 export const MAX_PAGES_PER_FETCH = 40;
 
 export interface FetchUnitLogOptions {
@@ -50,15 +50,15 @@ export async function fetchUnitLog(unit: string, options: FetchUnitLogOptions): 
   return fetched;
 }
 
-/** The next page. One that cannot be read is kept, once for the place at which the log stands still. */
+/** Fetches the next page. Stores an unreadable page as a dead letter, once for each position at which it was requested. */
 async function fetchNextPage(
   unit: RegisteredUnit,
   state: UnitState,
-  { unitLogClient: reader, recorder, clock }: FetchUnitLogOptions,
+  { unitLogClient, recorder, clock }: FetchUnitLogOptions,
 ): Promise<FetchedPage> {
   const after = lastContiguousPosition(state);
   try {
-    return await reader.fetchPage(unit, after, recordedPosition(state));
+    return await unitLogClient.fetchPage(unit, after, recordedPosition(state));
   } catch (error) {
     if (!(error instanceof UnreadablePageError)) throw error;
     const { message: reason, content } = error;
@@ -68,7 +68,7 @@ async function fetchNextPage(
   }
 }
 
-/** The place behind which the next event is wanted. */
+/** The position before the next event to fetch: all events up to it are recorded or lost. */
 function lastContiguousPosition({ device, log }: UnitState): LogPosition | undefined {
   const { epoch } = device;
   return epoch === undefined ? undefined : { epoch, seq: nextExpectedSeq(log, device, epoch) - 1 };
@@ -79,7 +79,7 @@ function recordedPosition({ device }: UnitState): LogPosition | undefined {
   return epoch === undefined ? undefined : { epoch, seq: recordedSeq(device, epoch) };
 }
 
-/** Whether the unit has begun an epoch, and one that began earlier still waits in the inbox: that one comes first. */
+/** Whether `epoch` is new while the first batch of an earlier epoch is pending in the inbox, so that ingest must record that first. */
 async function hasEarlierPendingEpoch(
   { name, device }: UnitState,
   epoch: string,
@@ -92,14 +92,14 @@ async function hasEarlierPendingEpoch(
   });
 }
 
-/** Gives up what the unit no longer has. @returns false when something of it is still on the way */
+/** Records as lost what the unit no longer has. @returns false when some of these events are still pending in the inbox */
 async function recordLostRanges(
   state: UnitState,
   { epoch, firstAvailableSeq }: { readonly epoch: string; readonly firstAvailableSeq: number },
   options: FetchUnitLogOptions,
 ): Promise<boolean> {
   const ends = new Map([[epoch, firstAvailableSeq]]);
-  // The unit has begun another epoch: what an earlier one lacks, it does not have any more.
+  // A unit that began another epoch no longer has the events of an earlier one.
   for (const [earlier, gap] of Object.entries(state.log.gaps)) if (earlier !== epoch) ends.set(earlier, gap.toSeq + 1);
   for (const [lacking, end] of ends) {
     if (!(await recordLostUnlessPending(state, lacking, end, options))) return false;

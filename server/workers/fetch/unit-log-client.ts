@@ -1,4 +1,4 @@
-/** Reads a page of a unit's log from the unit itself: over HTTP at its address, or as a NATS request. */
+/** Fetches a page of its log from a unit, over HTTP or as a NATS request. */
 
 import { Value } from '@sinclair/typebox/value';
 import type { RegisteredUnit } from '../../../domain/registry/registry.ts';
@@ -12,9 +12,9 @@ import type { PlatformSigner } from '../../../platform/unit-protocol/signatures.
 import { requestOverHttp } from '../../../platform/units/request-over-http.ts';
 import { UnitUnreachableError } from '../../../platform/units/unit-command-client.ts';
 
-/** How long a unit may take for a page. */
+/** Time within which a unit must answer with a page. */
 export const FETCH_TIMEOUT_MS = 10_000;
-/** A batch has 256 KiB at most; a unit that says a little more is heard all the same. */
+/** A valid page has at most 256 KiB. Above this limit the client stops reading an answer over HTTP. */
 const MAX_PAGE_BYTES = 1024 * 1024;
 const OK = 200;
 
@@ -28,7 +28,7 @@ export interface FetchedPage {
   readonly head: FetchPageHeader;
 }
 
-/** A unit answered with a page of its log that cannot be read. It will answer so again. */
+/** A unit answered with a malformed page of its log. Terminal: a repeated request yields the same page. */
 export class UnreadablePageError extends Error {
   override readonly name = 'UnreadablePageError';
   readonly content: Uint8Array;
@@ -54,10 +54,10 @@ export class UnitLogClient {
   }
 
   /**
-   * What follows on `after`, `MAX_BATCH_EVENTS` at most; from the start of the present epoch when there is none. `recorded` is
-   * the place up to which the unit may delete.
+   * Fetches up to `MAX_BATCH_EVENTS` events after the position `after`, or from the start of the current epoch without it. The unit
+   * may delete its events up to `recorded`.
    *
-   * @throws UnitUnreachableError no answer, or none that is a page of a log; UnreadablePageError
+   * @throws UnitUnreachableError when there is no answer or it is not a page of a log; UnreadablePageError
    */
   async fetchPage(
     unit: RegisteredUnit,
@@ -95,7 +95,7 @@ async function overHttp(unit: RegisteredUnit, jws: string, after: LogPosition | 
   return body;
 }
 
-/** Reads an answer to what comes behind `after`. @throws UnitUnreachableError when it is no page; UnreadablePageError */
+/** Parses the answer to a fetch after `after`. @throws UnitUnreachableError when it is not a page; UnreadablePageError */
 export function toFetchedPage(unit: string, answer: Uint8Array, after: LogPosition | undefined): FetchedPage {
   const { text, page } = parsePage(unit, answer);
   const { epoch, firstAvailableSeq, lastSeq } = page;
@@ -105,7 +105,7 @@ export function toFetchedPage(unit: string, answer: Uint8Array, after: LogPositi
     const first = batch.events[0]?.seq ?? firstAvailableSeq;
     const last = batch.events.at(-1)?.seq ?? lastSeq;
     if (first < firstAvailableSeq || last > lastSeq || firstAvailableSeq > lastSeq + 1) {
-      throw new UnreadableBatchError('its events and its bounds contradict each other');
+      throw new UnreadableBatchError('its events are outside the range that its header names');
     }
     return { batch, head: page };
   } catch (error) {
