@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-export interface Patience {
+export interface RetryOptions {
   /** @default 10_000 */
   readonly timeoutMs?: number;
   /** @default 20 */
@@ -17,7 +17,7 @@ const INTERVAL_MS = 20;
  */
 export async function eventually<T>(
   attempt: () => T | false | Promise<T | false>,
-  { timeoutMs = TIMEOUT_MS, intervalMs = INTERVAL_MS }: Patience = {},
+  { timeoutMs = TIMEOUT_MS, intervalMs = INTERVAL_MS }: RetryOptions = {},
 ): Promise<T> {
   const over = Promise.withResolvers<never>();
   let last: unknown = 'the first attempt has not ended';

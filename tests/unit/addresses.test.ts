@@ -23,7 +23,7 @@ function resolver(denied: readonly string[] = DEFAULT_DENIED) {
   });
 }
 
-describe('an address leads', () => {
+describe('an address is accepted', () => {
   test.each([
     ['10.0.0.7:80', { ip: '10.0.0.7', port: 80 }],
     ['127.0.0.5:9000', { ip: '127.0.0.5', port: 9_000 }],
@@ -53,13 +53,13 @@ describe('an address leads', () => {
     expect(await resolver().resolve(address)).toMatchObject({ problem, message: expect.any(String) });
   });
 
-  test('where the setting allows', async () => {
+  test('only in the networks of the setting', async () => {
     expect(await resolver(['10.0.0.0/8']).resolve('10.0.0.7:80')).toMatchObject({ problem: 'denied' });
     expect(await resolver([]).resolve('169.254.169.254:80')).toEqual({ ip: '169.254.169.254', port: 80 });
   });
 });
 
-test('names wait for one another, and all are answered', async () => {
+test('lookups of names are queued, and all are answered', async () => {
   let [underWay, most] = [0, 0];
   const slow = new AddressResolver({
     denied: [],

@@ -52,8 +52,8 @@ function problems(pointer: string, value: unknown): unknown {
   return check(value) === true ? [] : check.errors;
 }
 
-describe('the document', () => {
-  test('is one by the rules of AsyncAPI 3.0', () => {
+describe('the AsyncAPI document', () => {
+  test('is valid for AsyncAPI 3.0', () => {
     // The rules bring draft 7 of JSON schema with them, which ajv has too.
     const options = { strict: false, validateFormats: false, meta: false, validateSchema: false };
     const check = new Ajv(options).compile(specs.schemas['3.0.0'] as object);
@@ -62,12 +62,12 @@ describe('the document', () => {
     expect(valid({ ...document, operations: { broken: { action: 'shout' } } })).not.toBe(true);
   });
 
-  test('is the same whenever it is made', () => {
+  test('is the same each time it is generated', () => {
     expect(JSON.stringify(asyncApiDocument('1.2.3'))).toBe(text);
     expect(JSON.stringify(asyncApiDocument('1.2.4'))).not.toBe(text);
   });
 
-  test('refers only to what it holds', () => {
+  test('has only references that it contains', () => {
     const all = references(document);
     expect(all.length).toBeGreaterThan(200);
     expect(all.filter((pointer) => at(pointer) === undefined)).toEqual([]);
@@ -83,7 +83,7 @@ describe('the document', () => {
     }
   });
 
-  test('uses everything that it declares', () => {
+  test('uses every component that it declares', () => {
     const used = new Set(references(document));
     const declared = ['channels', 'components/messages', 'components/parameters', 'components/securitySchemes'];
     const names = declared.flatMap((part) => entries(`#/${part}`).map(([name]) => `#/${part}/${name}`));
@@ -91,7 +91,7 @@ describe('the document', () => {
   });
 });
 
-describe('it is complete', () => {
+describe('the AsyncAPI document is complete', () => {
   const unit = 'PL-1000';
   const values: Record<string, string> = { h1: unitHash(unit).charAt(0), h2: unitHash(unit).charAt(1), unit };
   const subjects = entries('#/channels').map(([, { address }]) =>
@@ -128,7 +128,7 @@ describe('it is complete', () => {
   });
 });
 
-describe('every example is what it is an example of', () => {
+describe('every example is valid for its schema', () => {
   const said = entries('#/components/messages').flatMap(([name, { examples }]) =>
     (examples as { [key: string]: Json }[]).map((example) => ({ name, example })),
   );
@@ -157,7 +157,7 @@ describe('every example is what it is an example of', () => {
   });
 });
 
-describe('what a unit may report is what ingest accepts', () => {
+describe('the schema of unit events agrees with ingest', () => {
   const event = { seq: 1, v: 1, type: 'RentalEnded', time: '2026-07-01T12:00:00.000Z', locker: 'B', data: {} };
   const data = { rentalId: 'r', reason: 'given-back' };
   const cases: [string, object, boolean][] = [
@@ -179,7 +179,7 @@ describe('what a unit may report is what ingest accepts', () => {
   });
 });
 
-describe('it is served', () => {
+describe('the AsyncAPI document is served', () => {
   const routes = asyncApiRoutes();
   const get = (path: string) => routes.handle(new Request(`http://localhost${path}`));
 
@@ -192,7 +192,7 @@ describe('it is served', () => {
     });
   });
 
-  test('as a page that loads only what comes from here', async () => {
+  test('as a page that loads files of its own server only', async () => {
     const answer = await get('/asyncapi');
     expect([answer.status, answer.headers.get('content-type')]).toEqual([200, 'text/html; charset=utf-8']);
     const page = await answer.text();
@@ -205,7 +205,7 @@ describe('it is served', () => {
     expect([script.status, script.headers.get('content-type')]).toEqual([200, 'text/javascript']);
   });
 
-  test('beside the OpenAPI document, which leads to it and does not list it', async () => {
+  test('beside the OpenAPI document, which links to it and does not list it', async () => {
     const app = swaggerRoutes().use(routes);
     const { info, paths } = (await (await app.handle(new Request('http://localhost/swagger/json'))).json()) as {
       info: { description: string };

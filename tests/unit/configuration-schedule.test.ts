@@ -110,15 +110,15 @@ class Field {
   }
 }
 
-describe('a unit that does not take it', () => {
-  test('is tried at once, after 1, 5 and 15 minutes, and every 15 minutes after that', async () => {
+describe('a unit that does not apply its configuration', () => {
+  test('gets a push at once, after 1, 5 and 15 minutes, and every 15 minutes after that', async () => {
     const field = new Field();
     await field.begin();
     await field.passTo(60);
     expect(field.sentAtMin).toEqual([0, 1, 6, 21, 36, 51]);
   });
 
-  test('costs no attempt while it is away, is tried at once when it is back, and goes on where the schedule was', async () => {
+  test('gets no push while it is offline, one at once when it is online, and then continues its schedule', async () => {
     const field = new Field();
     await field.begin();
     await field.passTo(2);
@@ -135,7 +135,7 @@ describe('a unit that does not take it', () => {
     expect(field.sentAtMin).toHaveLength(6);
   });
 
-  test('is never tried while it is away, however it comes and goes, and always within the longest wait while it is there', async () => {
+  test('never gets a push while it is offline, and always within the longest wait while it is online', async () => {
     const field = new Field();
     await field.begin();
     let minute = 0;

@@ -22,7 +22,7 @@ test('signs the nonce of the server with the seed in the creds file', () => {
   }
 });
 
-test('says what is wrong with something that is no creds file', () => {
+test('refuses text that is not a creds file, with the reason', () => {
   const good = credsOf(createUser());
   expect(() => credsAuthenticator('')).toThrow('no token and seed');
   expect(() => credsAuthenticator(good.replace(/SU[A-Z2-7]+/, 'SUAB'))).toThrow('another length');

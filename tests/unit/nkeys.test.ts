@@ -25,7 +25,7 @@ describe('NATS keys', () => {
     expect(ours.verify(MESSAGE, theirs.sign(MESSAGE).fill(7, 0, 1))).toBe(false);
   });
 
-  test('refuses what is no seed', () => {
+  test('refuses text that is not a seed', () => {
     const seed = new TextDecoder().decode(newKeyPair('user').getSeed());
     const flipped = seed.slice(0, 20) + (seed[20] === 'A' ? 'B' : 'A') + seed.slice(21);
     for (const text of ['', 'SUAA', flipped, `${seed}AA`, seed.toLowerCase(), newKeyPair('user').getPublicKey()]) {

@@ -42,8 +42,8 @@ function resealed(datagram: Buffer, change: (bytes: Buffer) => void): Buffer {
   return bytes;
 }
 
-describe('the bytes of', () => {
-  test('a request stand where the protocol says', () => {
+describe('the bytes', () => {
+  test('of a request have the layout of the protocol', () => {
     const bytes = encodePing(KEY, PING);
     expect(bytes).toHaveLength(PING_DATAGRAM_BYTES);
     expect(bytes.toString('latin1', 0, 4)).toBe('LFP1');
@@ -58,14 +58,14 @@ describe('the bytes of', () => {
     expect(bytes.toString('hex', 80)).toBe(mac);
   });
 
-  test('a request are zero where nothing is recorded', () => {
+  test('of a request are zero where no event is recorded', () => {
     const { recorded: _, ...unrecorded } = PING;
     const bytes = encodePing(KEY, unrecorded);
     expect(bytes.subarray(32, 56)).toEqual(Buffer.alloc(24));
     expect(decodePing(KEY, bytes)).toEqual(unrecorded);
   });
 
-  test('a reply stand where the protocol says', () => {
+  test('of a reply have the layout of the protocol', () => {
     const bytes = encodePingReply(KEY, NONCE, { ...REPLY, flags: 5, configurationHash: `${'d3'.repeat(8)}ffff` });
     expect(bytes.toString('latin1', 0, 4)).toBe('LFP1');
     expect([...bytes.subarray(4, 8)]).toEqual([2, 5, 0, 0]);
@@ -81,7 +81,7 @@ describe('the bytes of', () => {
     expect(bytes.toString('hex', 80)).toBe(mac);
   });
 
-  test('what is to come are not looked at', () => {
+  test('that are reserved are ignored', () => {
     const ping = resealed(encodePing(KEY, PING), (bytes) => bytes.fill(9, 64, 80).fill(9, 5, 8));
     expect(decodePing(KEY, ping)).toEqual(PING);
     const reply = resealed(encodePingReply(KEY, NONCE, REPLY), (bytes) => bytes.fill(9, 36, 40).fill(9, 6, 8));
@@ -89,7 +89,7 @@ describe('the bytes of', () => {
   });
 });
 
-describe('a datagram is none', () => {
+describe('a datagram is refused', () => {
   const ping = encodePing(KEY, PING);
   const reply = encodePingReply(KEY, NONCE, REPLY);
   const changed = (bytes: Buffer, at: number) => {
@@ -135,7 +135,7 @@ describe('a datagram is none', () => {
     });
   }
 
-  test('that goes the other way', () => {
+  test('that has the other direction', () => {
     expect(decodePing(KEY, reply)).toBeUndefined();
     expect(decodePingReply(KEY, NONCE, ping)).toBeUndefined();
     expect(pingedUnit(reply)).toBeUndefined();
@@ -147,7 +147,7 @@ describe('a datagram is none', () => {
   });
 });
 
-test('what does not fit its place is not written', () => {
+test('a value that exceeds its field is refused at encoding', () => {
   const bad: (() => Buffer)[] = [
     () => encodePing(KEY, { ...PING, nonce: Buffer.alloc(15) }),
     () => encodePing(KEY, { ...PING, nameHash: Buffer.alloc(9) }),
@@ -168,7 +168,7 @@ const hex = (count: number) => bytes(count).map((raw) => Buffer.from(raw).toStri
 const epoch = fc.uuid();
 const number = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER });
 
-test('what was written is read again, also from a buffer that was used before', () => {
+test('an encoded datagram decodes to the same values, also in a reused buffer', () => {
   const used = Buffer.alloc(PING_DATAGRAM_BYTES, 0xff);
   const pings = fc.record(
     {
@@ -200,7 +200,7 @@ test('what was written is read again, also from a buffer that was used before', 
   );
 });
 
-test('one bit that the network turns makes it none', () => {
+test('a datagram with one flipped bit is refused', () => {
   const ping = encodePing(KEY, PING);
   const reply = encodePingReply(KEY, NONCE, REPLY);
   for (let bit = 0; bit < PING_DATAGRAM_BYTES * 8; bit++) {
@@ -216,7 +216,7 @@ test('one bit that the network turns makes it none', () => {
   }
 });
 
-test('a clock that runs for longer than 136 years is written as that', () => {
+test('an uptime of more than 136 years is written as the maximum', () => {
   const reply = encodePingReply(KEY, NONCE, { ...REPLY, uptimeS: 2 ** 40 });
   expect(decodePingReply(KEY, NONCE, reply)?.uptimeS).toBe(2 ** 32 - 1);
 });

@@ -71,14 +71,14 @@ describe('the change feed', () => {
     expect(named(changes.take())).toEqual(['A']);
   });
 
-  test('names more units than one message takes', async () => {
+  test('names more units than fit into one message', async () => {
     const { changes, publisher } = await feed();
     const names = Array.from({ length: 2 * MAX_UNITS_PER_MESSAGE + 1 }, (_, index) => `U-${index}`);
     publisher.unitsChanged(names);
     expect(named(changes.take())).toEqual(names);
   });
 
-  test('says that any unit may have changed when its publisher says so', async () => {
+  test('reports that any unit may have changed when its publisher does', async () => {
     const { changes, publisher } = await feed();
     publisher.allChanged();
     expect(changes.take()).toBe('all');
@@ -97,7 +97,7 @@ describe('the change feed', () => {
     expect(changes.take()).toBe('all');
   });
 
-  test('makes up for what could not be published while NATS was away', async () => {
+  test('reports that any unit may have changed after NATS was unreachable', async () => {
     const { nats, changes, publisher } = await feed();
     nats.state.connected = false;
     publisher.unitsChanged(['A']);
@@ -136,7 +136,7 @@ describe('the change feed', () => {
     expect(named(changes.take())).toEqual(['A', 'B', 'C']);
   });
 
-  test('leaves nothing behind when it is closed', async () => {
+  test('has no timer and no subscription after it is closed', async () => {
     const { nats, changes } = await feed();
     expect(nats.listeners).toBe(2);
     changes.close();
@@ -197,7 +197,7 @@ describe('a follower of units', () => {
     return { model, queries, state, follower, refresh };
   }
 
-  test('reads all units page by page at first, and then those that are named', async () => {
+  test('reads all units page by page at first, and then those that the feed names', async () => {
     const { refresh, queries } = world(['a', 'b', 'c', 'd', 'e']);
     expect(await refresh()).toEqual({ seen: ['a', 'b', 'c', 'd', 'e'], absent: [], full: ['a', 'b', 'c', 'd', 'e'] });
     expect(queries).toHaveLength(3);
@@ -210,7 +210,7 @@ describe('a follower of units', () => {
     });
   });
 
-  test('reads all units again after ten minutes, and when its owner asks for it', async () => {
+  test('reads all units again after ten minutes, and when its owner requests it', async () => {
     const { refresh, state, follower } = world(['a']);
     await refresh();
     state.nowMs = 599_999;
@@ -221,7 +221,7 @@ describe('a follower of units', () => {
     expect((await refresh()).full).toEqual(['a']);
   });
 
-  test('reads the next time what it could not read', async () => {
+  test('reads a unit again after a failed read', async () => {
     const { refresh, state } = world(['a', 'b']);
     state.isAway = true;
     await expect(refresh()).rejects.toThrow('away');

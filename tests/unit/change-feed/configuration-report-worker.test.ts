@@ -72,7 +72,7 @@ const report = (name: string, isConclusive: boolean): ConfigurationReport => ({
   isConclusive,
 });
 
-test('a report that counts is recorded, one of another process or an older one is not', async () => {
+test('a report that is sent after the change is recorded, one of an earlier boot or an older one is not', async () => {
   const { change, run } = world();
   for (const each of [report('A', true), report('B', false), report('FOREIGN', true)]) change(each);
   expect(await run(0)).toEqual(['A']);
@@ -81,7 +81,7 @@ test('a report that counts is recorded, one of another process or an older one i
   expect(await run(2_000)).toEqual(['C']);
 });
 
-test('a unit that differs is read again after waits that double, until it differs no more', async () => {
+test('a unit with drift is read again with exponential backoff until the drift is gone', async () => {
   const { model, change, reads, run } = world();
   change(report('B', false));
   await run(0);
@@ -104,7 +104,7 @@ test('a unit that differs is read again after waits that double, until it differ
   expect(reads).toEqual([['B']]);
 });
 
-test('a change that cannot be read is read by the next step', async () => {
+test('a unit whose change could not be read is read again by the next step', async () => {
   const { state, change, run } = world();
   await run(0);
   change(report('A', true));

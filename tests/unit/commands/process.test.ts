@@ -25,16 +25,16 @@ async function linesOf(...chunks: (string | Uint8Array)[]): Promise<string[]> {
   return lines;
 }
 
-test('lines are put together from pieces, with every kind of line end', async () => {
+test('lines are assembled from chunks, with every kind of line end', async () => {
   expect(await linesOf('one\ntw', 'o\r\n\nlast')).toEqual(['one', 'two', '', 'last']);
 });
 
-test('a character that is cut in two arrives whole', async () => {
+test('a character that is split across chunks is decoded', async () => {
   const bytes = new TextEncoder().encode('ż\n');
   expect(await linesOf(bytes.subarray(0, 1), bytes.subarray(1))).toEqual(['ż']);
 });
 
-test('a line without end is cut into pieces and not kept', async () => {
+test('a line above the length limit is split', async () => {
   const lines = await linesOf('x'.repeat(2 * MAX_LINE_CHARS + 1), '\n');
   expect(lines.map((line) => line.length)).toEqual([MAX_LINE_CHARS, MAX_LINE_CHARS, 1]);
 });
@@ -62,16 +62,16 @@ async function stopsOf(durationsMs: readonly number[], hurry = new AbortControll
   return asked;
 }
 
-test('time to stop that one part does not need is there for the next', async () => {
+test('stop time that one part does not use is available to the next', async () => {
   expect(await stopsOf([0, 0, 0])).toEqual([{ graceMs: 3_000 }, { graceMs: 4_500 }, { graceMs: 9_000 }]);
 });
 
-test('parts that never stop share the total', async () => {
+test('parts that never stop share the total stop time', async () => {
   const graces = (await stopsOf([60_000, 60_000, 60_000])).map(({ graceMs }) => graceMs);
   expect(graces).toEqual([3_000, 3_000, 3_000]);
 });
 
-test('in a hurry everything is killed', async () => {
+test('an immediate stop kills every part', async () => {
   const hurry = new AbortController();
   hurry.abort();
   expect(await stopsOf([60_000, 60_000], hurry)).toEqual([

@@ -2,7 +2,7 @@ import { expect, test } from 'bun:test';
 import { eventually } from '../../support/eventually.ts';
 import { seededRandom } from '../../support/random.ts';
 
-test('eventually gives what the attempt that works gives', async () => {
+test('eventually returns the value of the first successful attempt', async () => {
   let tries = 0;
   const attempt = () => {
     tries += 1;
@@ -12,19 +12,19 @@ test('eventually gives what the attempt that works gives', async () => {
   expect(await eventually(attempt, { intervalMs: 1 })).toBe(3);
 });
 
-test('eventually says at its deadline what was wrong last', async () => {
+test('eventually fails at its deadline with the error of the last attempt', async () => {
   const attempt = () => {
     throw new Error('the door is closed');
   };
   await expect(eventually(attempt, { timeoutMs: 20, intervalMs: 1 })).rejects.toThrow('the door is closed');
 });
 
-test('eventually does not wait for an attempt that hangs', async () => {
+test('eventually fails at its deadline also when an attempt hangs', async () => {
   const attempt = () => new Promise<true>(() => undefined);
   await expect(eventually(attempt, { timeoutMs: 20 })).rejects.toThrow('not within 20 ms');
 });
 
-test('the same seed gives the same chance', () => {
+test('seededRandom repeats its numbers for the same seed', () => {
   const [a, b] = [seededRandom(7), seededRandom(7)];
   const draws = Array.from({ length: 100 }, () => a.next());
   expect(draws).toEqual(Array.from({ length: 100 }, () => b.next()));
@@ -32,7 +32,7 @@ test('the same seed gives the same chance', () => {
   expect(new Set(draws).size).toBe(100);
 });
 
-test('below stays below, and pick picks every element', () => {
+test('below stays within its bound, and pick returns every element', () => {
   const random = seededRandom(7);
   const picked = new Set(Array.from({ length: 100 }, () => random.pick(['S', 'M', 'L'])));
   expect([...picked].sort()).toEqual(['L', 'M', 'S']);

@@ -177,7 +177,7 @@ describe('openLocker', () => {
 });
 
 describe('a command', () => {
-  test('is carried out once, and answered the same for as long as it can come again', () => {
+  test('is executed once, and a repeat gets the same answer for as long as the command is valid', () => {
     const command = orderOf(openB, 'once');
     const first = execute(newUnit(), command, around());
     const closed = closeDoor(first.unit, 'B', around()).unit;
@@ -185,7 +185,7 @@ describe('a command', () => {
     expect(second).toEqual({ unit: closed, entries: [], answer: first.answer });
   });
 
-  test('that failed is not tried again', () => {
+  test('that failed is not executed again when it is repeated', () => {
     const command = orderOf(openB, 'jam');
     const jammed = execute(newUnit(), command, around({ jammedLockers: new Set(['B']) }));
     expect(execute(jammed.unit, command, around()).answer).toEqual({
@@ -195,7 +195,7 @@ describe('a command', () => {
     });
   });
 
-  test('is refused after expiresAt, by the clock of the unit, for good', () => {
+  test('is refused after expiresAt by the clock of the unit, also when it is repeated', () => {
     const command = orderOf(openB, 'late');
     const late = execute(newUnit(), command, around({ nowMs: NOON_MS + MINUTE_MS + 1 }));
     expect(late.answer).toEqual({ commandId: 'late', status: 'refused', reason: 'expired' });
@@ -203,7 +203,7 @@ describe('a command', () => {
     expect(execute(late.unit, command, around()).answer).toEqual(late.answer);
   });
 
-  test('is refused when its end is no time', () => {
+  test('is refused when expiresAt is not a time', () => {
     const command = { ...orderOf(openB, 'never'), expiresAt: '2026-99-99T00:00:00Z' };
     expect(execute(newUnit(), command, around()).answer).toEqual({
       commandId: 'never',
@@ -212,7 +212,7 @@ describe('a command', () => {
     });
   });
 
-  test('may be called as something that every object has', () => {
+  test('may have an id that is also a property of every object', () => {
     expect(execute(newUnit(), orderOf(openB, 'constructor'), around()).answer).toEqual({
       commandId: 'constructor',
       status: 'done',
@@ -228,7 +228,7 @@ describe('a command', () => {
     expect(Object.keys(next.unit.answeredCommands)).toEqual(['next']);
   });
 
-  test('is refused when too many are remembered', () => {
+  test('is refused when the memory for commands is full', () => {
     const answered = Object.fromEntries(
       Array.from({ length: MAX_ANSWERED_COMMANDS }, (_, index) => [
         `c${index}`,
@@ -249,7 +249,7 @@ describe('applyConfiguration', () => {
   const values = { ...defaultConfiguration(600).values, minimumMinutes: 30 };
   const wanted = { version: 2, hash: configurationHash(values), values };
 
-  test('runs the new values and says so', () => {
+  test('applies the new values and answers with their hash', () => {
     const { unit, entries, answer } = execute(newUnit(), orderOf({ applyConfiguration: wanted }, 'c'), around());
     expect(answer).toEqual({ commandId: 'c', status: 'done', configurationHash: wanted.hash });
     expect(entries).toEqual([]);
@@ -282,7 +282,7 @@ describe('applyConfiguration', () => {
     });
   }
 
-  test('refuses values that do not hold together, and names the first', () => {
+  test('refuses inconsistent values, and names the first problem', () => {
     const twice = { ...values, openingHours: [{ weekday: 1, opens: '20:00', closes: '08:00' }] };
     const configuration = { version: 2, hash: configurationHash(twice), values: twice };
     const decision = execute(newUnit(), orderOf({ applyConfiguration: configuration }, 'c'), around());
@@ -325,7 +325,7 @@ describe('syncReservations', () => {
     expect(decision.answer).toMatchObject({ status: 'done' });
   });
 
-  test('rejects what it cannot keep, and keeps the rest', () => {
+  test('rejects reservations that it cannot honour, and keeps the others', () => {
     const unknown = reservation({ locker: 'Z' });
     const taken = reservation({ reservationId: R2, locker: 'A' });
     const later = reservation({ reservationId: `${R2}0`, locker: 'A', from: noonPlus(60), until: noonPlus(120) });
@@ -369,12 +369,12 @@ describe('syncReservations', () => {
     expect(entries.map(({ type }) => type)).toEqual(['RentalEnded']);
   });
 
-  test('lets a rental go on that a newer list names again before its door closed', () => {
+  test('continues a rental that a newer list names again before its door closed', () => {
     const unit = after(newUnit(), does(openB), does(syncOf(2)), does(syncOf(3, reservation())));
     expect(closeDoor(unit, 'B', around()).entries.map(({ type }) => type)).toEqual(['LockerClosed']);
   });
 
-  test('releases it only when its door has closed', () => {
+  test('releases a rental only when its door has closed', () => {
     const unit = after(newUnit(), does(syncOf(1, reservation())), does(openB));
     const decision = execute(unit, orderOf(syncOf(2)), around());
     expect(decision.entries).toEqual([]);
@@ -383,7 +383,7 @@ describe('syncReservations', () => {
     expect(closed.unit.lockers[1]).toEqual({ id: 'B', size: 'M', door: 'closed' });
   });
 
-  test('leaves walk-ups alone', () => {
+  test('does not release walk-up rentals', () => {
     const unit = after(newUnit(), rent('A'), shut('A'));
     expect(execute(unit, orderOf(syncOf(9)), around()).entries).toEqual([]);
   });

@@ -16,12 +16,12 @@ const NEW_LOG = { lastSeq: 1, acknowledgedSeq: 0, recordedSeq: 0, droppedSeq: 0,
 const rentA = (unit: UnitModel) => rentAtScreen(unit, { locker: 'A', minutes: 60 }, around());
 
 describe('a unit', () => {
-  test('begins its log with the state of every locker', () => {
+  test('begins its log with one event in a new epoch', () => {
     const { log } = newUnit();
     expect(log).toEqual({ ...NEW_LOG, epoch: 'epoch-0' });
   });
 
-  test('that boots again keeps everything and says so', () => {
+  test('that reboots keeps its state and logs UnitRestarted', () => {
     const unit = after(newUnit(), rentA);
     const decision = rebootUnit(
       unit,
@@ -36,7 +36,7 @@ describe('a unit', () => {
     });
   });
 
-  test('that is wiped begins a new epoch in which nothing is rented, with the doors as they stand', () => {
+  test('that is wiped begins a new epoch without rentals, with the doors unchanged', () => {
     const configured = { ...after(newUnit(), rentA), configuration: { ...factory, version: 7 } };
     const { unit, entries, answer } = wipeUnit(configured, factory, around());
     expect(answer.epoch).not.toBe(configured.log.epoch);
@@ -105,7 +105,7 @@ describe('a log', () => {
   }
 });
 
-test('whatever happens: the log has no gaps, holds only events of the catalogue, and folds to what the unit knows', () => {
+test('the log has no gaps after any story, holds only events of the catalogue, and folds to the state of the unit', () => {
   fc.assert(
     fc.property(fc.array(happening, { maxLength: 60 }), (story) => {
       const newId = countingIds();

@@ -23,7 +23,7 @@ describe('a log with room for 10 events', () => {
     expect(after(newUnit(), ...times(1, 10)).log).toMatchObject({ lastSeq: 3, checkpointSeq: 0, droppedSeq: 0 });
   });
 
-  test('gets the state of every locker once it is half full', () => {
+  test('gets a report of every locker once it is half full', () => {
     const half = after(newUnit(), ...times(1, 10));
     const { unit, entries } = declined(10)(half);
     expect(entries.map(({ seq, type }) => [seq, type])).toEqual([
@@ -40,14 +40,14 @@ describe('a log with room for 10 events', () => {
     expect(log).toMatchObject({ lastSeq: 10, checkpointSeq: 6, droppedSeq: 0 });
   });
 
-  test('lets go of everything before the checkpoint when it is full, and writes the next one', () => {
+  test('drops every event before the checkpoint when it is full, and writes the next checkpoint', () => {
     const { log } = after(newUnit(), ...times(5, 10));
     // 6 to 12 are 7 events: half full again, so that 13 is the next report.
     expect(log).toMatchObject({ lastSeq: 13, droppedSeq: 5, checkpointSeq: 13, recordedSeq: 0 });
     expect(firstAvailableSeq(log)).toBe(6);
   });
 
-  test('loses nothing when the platform records in time', () => {
+  test('drops no unrecorded event when the platform records in time', () => {
     const unit = after(newUnit(), ...times(4, 10), recordedTo(8), declined(10));
     expect(unit.log).toMatchObject({ droppedSeq: 0, recordedSeq: 8, lastSeq: 12 });
     // What was recorded has taken the checkpoint with it; the next one comes when the log is half full again.
@@ -55,7 +55,7 @@ describe('a log with room for 10 events', () => {
     expect(after(unit, declined(10)).log).toMatchObject({ lastSeq: 15, checkpointSeq: 15 });
   });
 
-  test('names a place recorded that was dropped, and then one behind it', () => {
+  test('accepts a recorded seq below the dropped ones, and then one above them', () => {
     const cut = after(newUnit(), ...times(5, 10));
     const late = after(cut, recordedTo(3));
     expect(late.log).toMatchObject({ recordedSeq: 3, droppedSeq: 5 });
@@ -63,14 +63,14 @@ describe('a log with room for 10 events', () => {
     expect(firstAvailableSeq(after(late, recordedTo(7)).log)).toBe(8);
   });
 
-  test('grows by nothing when somebody only says what is recorded', () => {
+  test('gets no checkpoint when the platform only reports what is recorded', () => {
     const unit = after(newUnit(), ...times(20, 1_000));
     const decision = recordedTo(2)(unit);
     expect(boundLog(decision, around(), 10)).toEqual(decision);
   });
 });
 
-test('one decision with more events than the log can hold leaves the state of every locker', () => {
+test('a decision with more events than the log can hold leaves a report of every locker', () => {
   const entries = Array.from({ length: 30 }, (_, index): BatchEvent => {
     return { seq: index + 2, v: 1, type: 'LockerClosed', time: '2026-07-01T12:00:00.000Z', locker: 'A', data: {} };
   });
@@ -102,7 +102,7 @@ function folded(state: DeviceState, entries: Iterable<BatchEvent>): DeviceState 
 
 const step = fc.record({ happened: happening, records: fc.option(fc.double({ min: 0, max: 1, noNaN: true })) });
 
-test('whatever happens: a bounded log has no gaps, and what is left of it tells how the lockers stand', () => {
+test('a bounded log has no gaps after any story, and its remaining events yield the state of the lockers', () => {
   fc.assert(
     fc.property(
       fc.array(step, { maxLength: 120 }),

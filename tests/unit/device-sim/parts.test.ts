@@ -13,7 +13,7 @@ import { GroupCommit, StoreError } from '../../../device-sim/store/group-commit.
 import { reorderedHalves } from '../../../device-sim/transports/batches.ts';
 import { Locker, UnitName } from '../../../domain/vocabulary.ts';
 
-describe('chance', () => {
+describe('a seeded random source', () => {
   test('repeats with the seed and differs between seeds and streams', () => {
     const draw = (seed: number, stream: string) => {
       const random = new Random(seed, stream);
@@ -24,7 +24,7 @@ describe('chance', () => {
     expect(draw(1, 'a')).not.toEqual(draw(1, 'b'));
   });
 
-  test('is even, and keeps its bounds', () => {
+  test('is evenly distributed and stays within its bounds', () => {
     const random = new Random(7, 'even');
     const counts = new Map<number, number>();
     for (let draw = 0; draw < 60_000; draw++) {
@@ -40,7 +40,7 @@ describe('chance', () => {
 });
 
 describe('the fleet of a seed', () => {
-  test('is the same every time, however many units there are', () => {
+  test('has the same units for any fleet size', () => {
     const few = planFleet({ units: 3, lockers: 4, seed: 1 });
     const many = planFleet({ units: 30, lockers: 4, seed: 1 });
     expect(many.slice(0, 3)).toEqual(few);
@@ -52,7 +52,7 @@ describe('the fleet of a seed', () => {
     }
   });
 
-  test('shares no name with that of another seed', () => {
+  test('shares no unit id with the fleet of another seed', () => {
     expect([fleetPrefix(1), fleetPrefix(2), fleetPrefix(0)]).toEqual(['PL', 'PM', 'PK']);
     const prefixes = Array.from({ length: 5_000 }, (_, seed) => fleetPrefix(seed));
     expect(new Set(prefixes).size).toBe(prefixes.length);
@@ -89,7 +89,7 @@ test('a latency histogram gives percentiles to within 1 %, and bounds what it re
   expect(Math.abs((latencies.percentileMs(1) ?? 0) / 3_600_000 - 1)).toBeLessThan(0.01);
 });
 
-test('a change of faults names only faults that there are, within their bounds', () => {
+test('a change of faults is refused when it names an unknown fault or a value out of bounds', () => {
   expect(Value.Check(FaultChange, {})).toBe(true);
   expect(Value.Check(FaultChange, { offline: true, lossRate: 0.5, jammed: ['A'] })).toBe(true);
   for (const bad of [{ offlin: true }, { lossRate: 1.1 }, { latencyMs: -1 }, { latencyMs: 1.5 }, { jammed: [''] }]) {
@@ -97,7 +97,7 @@ test('a change of faults names only faults that there are, within their bounds',
   }
 });
 
-test('a batch is reordered by halves', () => {
+test('a reordered batch is sent as two halves, the second first', () => {
   const batch = (fromSeq: number, ...bodies: string[]) => ({
     epoch: 'e',
     fromSeq,
@@ -131,7 +131,7 @@ describe('timers', () => {
     };
   }
 
-  test('run when they are due, unless called off, and never after the stop', async () => {
+  test('run when they are due, unless cancelled, and never after the stop', async () => {
     const clock = handClock();
     const timers = new Timers(clock);
     const ran: string[] = [];
@@ -156,7 +156,7 @@ describe('a group commit', () => {
     return database;
   }
 
-  test('writes what comes in one turn in one transaction, and tells each before whoever waits', async () => {
+  test('writes the changes of one turn in one transaction, and calls their callbacks before the waiting callers continue', async () => {
     const database = table();
     const commits = new GroupCommit(database, () => undefined);
     const order: string[] = [];
@@ -182,7 +182,7 @@ describe('a group commit', () => {
     database.close();
   });
 
-  test('that fails takes nothing more, keeps nothing of its group, and says so once', async () => {
+  test('that fails keeps no change of its group, accepts no more changes, and reports the failure once', async () => {
     const database = table();
     const failures: StoreError[] = [];
     const commits = new GroupCommit(database, (error) => failures.push(error));
@@ -200,7 +200,7 @@ describe('a group commit', () => {
     database.close();
   });
 
-  test('that is closed commits what waits', async () => {
+  test('that is closed commits the waiting changes', async () => {
     const database = table();
     const commits = new GroupCommit(database, () => undefined);
     const insert = database.query('insert into t values (?)');

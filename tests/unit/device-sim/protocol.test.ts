@@ -29,7 +29,7 @@ test('docs/unit-protocol.md shows exactly what the code computes, and nothing el
   for (const name of PROSE) expect(text).toContain(`\`${example[name]}\``);
 });
 
-test('the example holds for somebody who has only the public key and the unit key', async () => {
+test('the example verifies with the public key and the unit key alone', async () => {
   const example = await protocolExample();
   const verifier = await UnitVerifier.create(publicPlatformKey(), UNIT);
   const { jws } = JSON.parse(example.commandBody ?? '') as { jws: string };

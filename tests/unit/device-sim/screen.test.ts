@@ -77,7 +77,7 @@ describe('a walk-up', () => {
     });
   });
 
-  test('says that it happened offline', () => {
+  test('is marked as offline when the unit is offline', () => {
     const { entries } = rentAtScreen(newUnit(), { minutes: 60 }, around({ isOffline: true }));
     expect(entries.map(({ offline }) => offline)).toEqual([true, true, true, true]);
   });
@@ -151,7 +151,7 @@ describe('a walk-up', () => {
     expect(unit.lockers).toEqual(newUnit().lockers);
   });
 
-  test('pays nothing for a door that is jammed', () => {
+  test('charges nothing when the door is jammed', () => {
     const jam = around({ jammedLockers: new Set(['A']) });
     const { unit, entries, answer } = rentAtScreen(newUnit(), { locker: 'A', minutes: 60 }, jam);
     expect(entries.map(({ type }) => type)).toEqual(['PaymentStarted', 'LockerOpenFailed', 'PaymentFailed']);
@@ -161,7 +161,7 @@ describe('a walk-up', () => {
 });
 
 describe('a QR code', () => {
-  test('starts the rental of a reservation that the unit never heard of', () => {
+  test('starts the rental of a reservation that is not on the list of the unit', () => {
     const { entries, answer } = redeemReservation(newUnit(), CLAIMS, around());
     expect(entries.map(told)).toEqual([
       { type: 'ReservationRedeemed', locker: 'B', data: { reservationId: R1 } },
@@ -196,14 +196,14 @@ describe('a QR code', () => {
     }
   });
 
-  test('opens no locker that somebody else rents, or that there is not', () => {
+  test('opens no locker that another customer rents, and none that does not exist', () => {
     const taken = after(newUnit(), rent('B'));
     expect(refusalOf(redeemReservation(taken, CLAIMS, around()), taken)).toBe('occupied');
     const unit = newUnit();
     expect(refusalOf(redeemReservation(unit, { ...CLAIMS, locker: 'Z' }, around()), unit)).toBe('unknown-locker');
   });
 
-  test('starts no rental behind a door that is jammed', () => {
+  test('starts no rental when the door is jammed', () => {
     const { unit, entries, answer } = redeemReservation(newUnit(), CLAIMS, around({ jammedLockers: new Set(['B']) }));
     expect(entries.map(told)).toEqual([{ type: 'LockerOpenFailed', locker: 'B', data: { reason: 'jammed' } }]);
     expect(answer).toMatchObject({ done: false, reason: 'jammed' });
@@ -239,7 +239,7 @@ describe('a door', () => {
     expect(decision.unit.lockers[0]?.door).toBe('closed');
   });
 
-  test('is known by its unit', () => {
+  test('that does not exist is refused', () => {
     for (const action of [openLocker, closeDoor, giveBackLocker]) {
       const unit = newUnit();
       expect(refusalOf(action(unit, 'Z', around()), unit)).toBe('unknown-locker');

@@ -201,7 +201,7 @@ describe('ending a reservation', () => {
       .thenRefused('reservation-state', /not used yet; cancel/);
   });
 
-  test('repeated with the same command id changes nothing, also after many other commands', () => {
+  test('repeated changes nothing, also when many reservations have ended since', () => {
     // The unit forgets finished reservations, the ones that ended first before the others: this one was made long ago.
     const others = Array.from({ length: 40 }, (_, index) => {
       const reservationId = `r-${index}`;

@@ -110,16 +110,16 @@ describe.each(TYPES)('%s', (type) => {
     for (const aggregate of aggregates) expect(AGGREGATES).toContain(aggregate);
   });
 
-  test('refuses what is no object', () => {
+  test('refuses data that is not an object', () => {
     for (const broken of [null, undefined, 'text', 1]) expect(Value.Check(schema, broken)).toBe(false);
   });
 
-  test('refuses to miss what it needs', () => {
+  test('refuses data without a required field', () => {
     for (const field of schema.required ?? [])
       expect({ field, ok: Value.Check(schema, without(field)) }).toEqual({ field, ok: false });
   });
 
-  test('refuses each field with a value of another kind', () => {
+  test('refuses each field with a value of another type', () => {
     for (const [field, part] of Object.entries<TSchema>(schema.properties)) {
       const broken = part[Kind] === 'Record' || part[Kind] === 'Object' ? 'text' : NONSENSE;
       expect({ field, ok: Value.Check(schema, { ...example, [field]: broken }) }).toEqual({ field, ok: false });
@@ -139,7 +139,7 @@ describe('upcasting', () => {
     data: {},
   };
 
-  test('knows the present version', () => {
+  test('leaves data of the present version unchanged', () => {
     expect(upcast(event)).toMatchObject({ type: 'LockerClosed' });
   });
 
@@ -152,7 +152,7 @@ describe('upcasting', () => {
     expect(upcast({ ...event, ...changes })).toBeUndefined();
   });
 
-  test('a type is one of the catalogue, and nothing else', () => {
+  test('isEventType accepts the types of the catalogue and no other string', () => {
     expect(TYPES.every(isEventType)).toBe(true);
     for (const name of ['', 'toString', '__proto__', 'lockerclosed']) expect(isEventType(name)).toBe(false);
   });

@@ -25,7 +25,7 @@ import {
   taken,
 } from '../../support/scene.ts';
 
-describe('the offset of a clock', () => {
+describe('the clock offset', () => {
   test.each([
     ['is what the unit is ahead', '2026-06-01T12:00:05.000Z', 5_000],
     ['is negative when it is behind', '2026-06-01T11:59:00.000Z', -60_000],
@@ -35,12 +35,12 @@ describe('the offset of a clock', () => {
     expect(clockOffsetMs(unitTime, NOW_MS)).toBe(offset);
   });
 
-  test('in an answer counts from half way', () => {
+  test('of an answer is measured at half the round trip', () => {
     expect(clockOffsetFromPingMs(NOW_MS, NOW_MS - 300, 600)).toBe(0);
     expect(clockOffsetFromPingMs(NOW_MS + HOUR_MS, NOW_MS - 300, 600)).toBe(HOUR_MS);
   });
 
-  test('in an answer that took too long is unknown: it could lie anywhere', () => {
+  test('of an answer that took too long is unknown', () => {
     expect(clockOffsetFromPingMs(NOW_MS, NOW_MS, 2 * CLOCK_OFFSET_TOLERANCE_MS)).toBe(-CLOCK_OFFSET_TOLERANCE_MS);
     expect(clockOffsetFromPingMs(NOW_MS, NOW_MS, 2 * CLOCK_OFFSET_TOLERANCE_MS + 2)).toBeUndefined();
   });
@@ -56,7 +56,7 @@ describe('the offset of a clock', () => {
   });
 });
 
-describe('when an event occurred', () => {
+describe('the time at which an event occurred', () => {
   test.each([
     ['its time, as it is written', '2026-06-01T12:00:00Z', undefined, '2026-06-01T12:00:00Z'],
     ['without what the clock was ahead', '2026-06-01T13:00:00Z', HOUR_MS, at(0)],
@@ -81,13 +81,13 @@ function reported(minutes: number, lockers: Reported): Past {
 }
 
 describe('a unit whose clock is an hour ahead', () => {
-  test('has rentals at the screen that begin and end when they do', () => {
+  test('has walk-up rentals with corrected start and end', () => {
     const { device } = given(ahead(taken('A', { fromMin: 60, untilMin: 120 }))).state;
     expect(device.lockers.A?.rental).toEqual({ rentalId: 'rental-A', startedAt: at(0), until: at(60) });
     expect(device.lastEventAt).toBe(at(0));
   });
 
-  test('has rentals with a reservation whose end is the platform’s', () => {
+  test('has rentals whose reserved end is not corrected, because the platform set it', () => {
     const start = ahead(taken('A', { fromMin: 60, untilMin: 90, reservationId: R1 }));
     const { device } = given(start).state;
     expect(device.lockers.A?.rental).toMatchObject({ startedAt: at(0), until: at(90) });
@@ -96,7 +96,7 @@ describe('a unit whose clock is an hour ahead', () => {
     expect(ended.usages).toEqual([{ reservationId: R1, startedAt: at(0), locker: 'A', endedAt: at(20) }]);
   });
 
-  test('reports rentals in its own time', () => {
+  test('has the rentals of its state report corrected', () => {
     const { device } = given(
       ahead(
         reported(70, [
@@ -120,7 +120,7 @@ describe('a unit whose clock is an hour ahead', () => {
   const lockers = registeredWith({ id: 'A', size: 'S' }, { id: 'B', size: 'S' });
   const reservedSoon = [held({ from: at(30), until: at(90) }), confirmed()];
 
-  test('does not take a locker in the next hour that it took in this one', () => {
+  test('does not occupy a locker in the next hour by a rental of this hour', () => {
     const half = { fromMin: 65, untilMin: 85 };
     // The customer is there until 25 minutes from now, and the reservation begins in 30.
     given(lockers, ...reservedSoon, ahead(taken('A', half)))
@@ -134,7 +134,7 @@ describe('a unit whose clock is an hour ahead', () => {
     ]);
   });
 
-  test('starts and completes a reservation when it did', () => {
+  test('starts and completes a reservation at the corrected times', () => {
     given(
       lockers,
       held(),

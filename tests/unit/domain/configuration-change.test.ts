@@ -31,7 +31,7 @@ describe('a change', () => {
       ]);
   });
 
-  test('that was made already changes nothing, also when another one came after it', () => {
+  test('that is repeated decides nothing, also when another change came after it', () => {
     const made: Past = { ...configured(DEARER), commandId: 'c1' };
     const later: Past = {
       type: 'ConfigurationChanged',
@@ -42,7 +42,7 @@ describe('a change', () => {
     given(registered, online, made, later).when(change()).thenNothing();
   });
 
-  test('made from another version than the wanted one is refused', () => {
+  test('made from another version than the desired one is refused', () => {
     given(registered, online)
       .when(change({ expectedVersion: 1 }))
       .thenEvents([expect.anything()]);
@@ -51,7 +51,7 @@ describe('a change', () => {
       .thenRefused('precondition-failed', /Version 2 is wanted by now, not 1/);
   });
 
-  test('of a unit that is not there, or not there any more, is refused', () => {
+  test('of an unregistered or decommissioned unit is refused', () => {
     given()
       .when(change())
       .thenRefused('not-found', /no such unit/);
@@ -97,7 +97,7 @@ describe('a change', () => {
       ]);
   });
 
-  test('may have as many bytes as a unit takes, and not one more', () => {
+  test('is refused when its values have more bytes than a unit accepts', () => {
     const withText = (length: number): ConfigurationValues => ({ ...VALUES, texts: { en: { a: 'x'.repeat(length) } } });
     const empty = Buffer.byteLength(JSON.stringify(withText(0)));
     expect(validateConfiguration(withText(MAX_CONFIGURATION_BYTES - empty))).toEqual([]);
@@ -105,8 +105,8 @@ describe('a change', () => {
   });
 });
 
-describe('what a change changes', () => {
-  test('is told by field, prices by their size', () => {
+describe('the difference between two configurations', () => {
+  test('is listed by field, and prices by size', () => {
     const after: ConfigurationValues = {
       ...VALUES,
       minimumMinutes: 30,
@@ -126,7 +126,7 @@ describe('what a change changes', () => {
     ]);
   });
 
-  test('is nothing when both say the same', () => {
+  test('is empty when both have the same values', () => {
     expect(configurationDiff(VALUES, structuredClone(VALUES))).toEqual([]);
   });
 });

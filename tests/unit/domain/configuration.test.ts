@@ -95,7 +95,7 @@ describe('the schema', () => {
     expect({ version, hash }).toEqual({ version: 1, hash: configurationHash(values) });
   });
 
-  test('accepts everything that the hash was tried with', () => {
+  test('accepts every configuration that the hash tests use', () => {
     fc.assert(
       fc.property(anyValues, (values) => Value.Check(ConfigurationValues, values)),
       { seed },

@@ -21,7 +21,7 @@ test.each([
   expect(given(...PASTS[status]).state.connectivity).toEqual(expected);
 });
 
-describe('a proof', () => {
+describe('a proof of life', () => {
   test.each(['ping', 'heartbeat', 'command'] as const)(
     'by %s takes a unit that nobody saw before online',
     (evidence) => {
@@ -31,7 +31,7 @@ describe('a proof', () => {
     },
   );
 
-  test('takes an offline unit online, and says how long nobody heard of it', () => {
+  test('takes an offline unit online, with the duration of its absence', () => {
     given(...PASTS.offline)
       .when(({ connectivity }) => markUnitOnline(connectivity, 'ping', NOW_MS + 500))
       .thenEvents([{ type: 'UnitWentOnline', data: { evidence: 'ping', awayMs: 60_500 } }]);
@@ -43,14 +43,14 @@ describe('a proof', () => {
       .thenEvents([{ type: 'UnitWentOnline', data: { evidence: 'ping', awayMs: 0 } }]);
   });
 
-  test('is no news of a unit that is online', () => {
+  test('decides nothing for a unit that is online', () => {
     given(online)
       .when(({ connectivity }) => markUnitOnline(connectivity, 'ping', NOW_MS))
       .thenNothing();
   });
 });
 
-describe('misses', () => {
+describe('missed pings', () => {
   test('take an online unit offline', () => {
     given(online)
       .when(({ connectivity }) => markUnitOffline(connectivity, 3, at(-1)))

@@ -20,7 +20,7 @@ function stateReported(minutes: number, lockers: readonly Reported[], epoch = EP
   return { type: 'UnitStateReported', atMs: atMs(minutes), epoch, data };
 }
 
-describe('the place in the log', () => {
+describe('the position in the log', () => {
   test('is the last seq of each epoch', () => {
     const { device } = given(
       taken('A', { fromMin: 0, untilMin: 60 }),
@@ -61,8 +61,8 @@ describe('the place in the log', () => {
   });
 });
 
-describe('doors and rentals', () => {
-  test('follow what the unit says', () => {
+describe('the state of doors and rentals', () => {
+  test('follow the events of the unit', () => {
     const opened: Past = { type: 'LockerOpened', locker: 'A', data: { cause: 'walk-up' } };
     const closed: Past = { type: 'LockerClosed', locker: 'A', data: {} };
     expect(given(opened).state.device.lockers.A).toEqual({ door: 'open' });
@@ -76,7 +76,7 @@ describe('doors and rentals', () => {
     });
   });
 
-  test('events that name no locker change nothing', () => {
+  test('do not change by events that name no locker', () => {
     const { device } = given(
       { type: 'LockerOpened', data: { cause: 'service' } },
       { type: 'LockerClosed', data: {} },
@@ -86,7 +86,7 @@ describe('doors and rentals', () => {
     expect(device.lockers).toEqual({});
   });
 
-  test('the end of another rental leaves the present one alone', () => {
+  test('keep the present rental when another rental ends', () => {
     const { device } = given(
       taken('A', { fromMin: 0, untilMin: 60, id: 'new' }),
       givenBack('A', 1, undefined, 'old'),
@@ -122,14 +122,14 @@ describe('the use of a reservation', () => {
     expect(usesById(given(start, givenBack('A', 5)).state)[R1]?.endedAt).toBe(at(5));
   });
 
-  test('ends when the locker is taken by the next, though its end was never told', () => {
+  test('ends when the next rental of the locker starts, though its end was never reported', () => {
     const next = taken('A', { fromMin: 7, untilMin: 60, id: 'next', reservationId: R2 });
     const uses = usesById(given(start, next).state);
     expect(uses[R1]?.endedAt).toBe(at(7));
     expect(uses[R2]).toEqual({ startedAt: at(7), locker: 'A' });
   });
 
-  test('goes on when the same rental is told again', () => {
+  test('continues when the same rental is reported again', () => {
     expect(usesById(given(start, start).state)[R1]).toEqual({ startedAt: at(0), locker: 'A' });
   });
 
@@ -150,7 +150,7 @@ describe('the use of a reservation', () => {
 describe('a state report', () => {
   const rental = { rentalId: 'r', reservationId: R1, startedAt: at(-5), until: at(60) };
 
-  test('replaces what was believed', () => {
+  test('replaces the known doors and rentals', () => {
     const { device } = given(
       taken('A', { fromMin: 0, untilMin: 60, reservationId: R2 }),
       taken('B', { fromMin: 0, untilMin: 60 }),
@@ -167,18 +167,18 @@ describe('a state report', () => {
     expect(device.reportedConfiguration).toEqual({ hash: 'c', at: at(9) });
   });
 
-  test('lets what it names go on', () => {
+  test('continues the rentals that it names', () => {
     const report = stateReported(9, [{ id: 'C', door: 'open', rental }]);
     const { device } = given(taken('C', { fromMin: -5, untilMin: 60, id: 'r', reservationId: R1 }), report).state;
     expect(usesById({ device })[R1]).toEqual({ startedAt: at(-5), locker: 'C' });
   });
 });
 
-describe('an epoch that is over', () => {
+describe('an earlier epoch', () => {
   const wiped = stateReported(10, [{ id: 'A', door: 'closed' }], NEXT_EPOCH);
   const late = (past: Past): Past => ({ ...past, epoch: EPOCH });
 
-  test('is recorded when its events come late, and no longer says what is', () => {
+  test('has its late events recorded, which do not change doors and rentals', () => {
     const { device } = given(
       taken('B', { fromMin: 0, untilMin: 60 }),
       wiped,
@@ -206,7 +206,7 @@ describe('an epoch that is over', () => {
     });
   });
 
-  test('does not end what runs in the new one', () => {
+  test('does not end rentals of the new epoch', () => {
     const { device } = given(
       taken('A', { fromMin: 0, untilMin: 60, reservationId: R1 }),
       stateReported(
@@ -220,7 +220,7 @@ describe('an epoch that is over', () => {
   });
 });
 
-describe('memory', () => {
+describe('the memory for uses', () => {
   const use = (index: number, startMs: number): Past[] => {
     const reservationId = `r-${index}`;
     const rentalId = `rental-${index}`;
@@ -234,28 +234,28 @@ describe('memory', () => {
       ({ reservationId }) => reservationId,
     );
 
-  test('keeps every use of a day, so that a batch cannot push out what it has just brought', () => {
+  test('keeps every use of a day, also when one batch brings many', () => {
     expect(usesAfter(250, 60_000)).toHaveLength(250);
   });
 
-  test('lets old ones go, but not the newest', () => {
+  test('forgets old uses, but not the newest', () => {
     const kept = usesAfter(150, DAY_MS);
     expect(kept).toHaveLength(64);
     expect(kept.at(0)).toBe('r-86');
     expect(kept.at(-1)).toBe('r-149');
   });
 
-  test('is bounded, however fast they come', () => {
+  test('is bounded, however many uses arrive', () => {
     expect(usesAfter(600, 1).length).toBe(500);
   });
 
-  test('never forgets a use that runs', () => {
+  test('never forgets an open use', () => {
     const running = taken('B', { fromMin: 0, untilMin: 60, reservationId: R1 });
     const uses = usesById(unitAfter([running, ...Array.from({ length: 700 }, (_, i) => use(i, NOW_MS + i)).flat()]));
     expect(uses[R1]).toEqual({ startedAt: at(0), locker: 'B' });
   });
 
-  test('has at most one running use for each locker, whatever a broken unit reports', () => {
+  test('has at most one open use for each locker, also when a faulty unit reports several', () => {
     const starts = Array.from({ length: 700 }, (_, index) =>
       taken('A', { fromMin: index, untilMin: 9_999, id: `x-${index}`, reservationId: `r-${index}` }),
     );

@@ -39,20 +39,20 @@ const online: Past = { type: 'UnitWentOnline', data: { evidence: 'ping' }, atMs:
 const GRACE_MIN = NO_SHOW_GRACE_MS / MINUTE_MS;
 const ALLOWANCE_MIN = OVERDUE_ALLOWANCE_MS / MINUTE_MS;
 
-describe('holds', () => {
+describe('forecast holds', () => {
   const later = held({ from: at(30), until: at(90) });
 
-  test('stand until they run out, and are expired from then on', () => {
+  test('are held until they expire, and expired from then on', () => {
     expect(bookings(8, registered, later)).toEqual([[R1, 'A', 'held', 'ahead']]);
     expect(bookings(9, registered, later)).toEqual([[R1, 'A', 'expired', 'over']]);
   });
 
-  test('that have run out already bind nothing', () => {
+  test('that have expired occupy no locker', () => {
     expect(bookings(20, registered, held({ holdExpiresAt: at(-1) }))).toEqual([]);
   });
 });
 
-describe('confirmed reservations', () => {
+describe('forecast confirmed reservations', () => {
   const past = [registered, held({ from: at(30), until: at(90) }), confirmed()];
 
   test.each([
@@ -66,29 +66,29 @@ describe('confirmed reservations', () => {
     expect(bookings(minutes, ...past)).toEqual([[R1, 'A', status, course]]);
   });
 
-  test('of which nothing is decided are as they are now', () => {
+  test('without a pending decision stay as they are', () => {
     const { state } = given(...past);
     expect(forecastUnit(state, atMs(1), NOW_MS).state).toEqual(state);
   });
 
-  test('move now, when their locker was taken at the screen', () => {
+  test('move at once when a walk-up rental has their locker', () => {
     const walkUp = taken('A', { fromMin: -5, untilMin: 45 });
     expect(bookings(60, ...past, walkUp)).toEqual([[R1, 'B', 'confirmed', 'running']]);
   });
 
-  test('stay where they are, when whoever is in their locker leaves in time', () => {
+  test('keep their locker when its rental is due to end in time', () => {
     const walkUp = taken('A', { fromMin: -5, untilMin: 25 });
     for (const minutes of [10, 60]) expect(bookings(minutes, ...past, walkUp)[0]?.[1]).toBe('A');
   });
 
-  test('are not given up for somebody over time who is expected to leave', () => {
+  test('are not ended for an overdue rental that is expected to end', () => {
     const only = [registeredWith({ id: 'A', size: 'S' }), ...past.slice(1)];
     const overdue = taken('A', { fromMin: -60, untilMin: -1 });
     expect(bookings(89, ...only, overdue)).toEqual([[R1, 'A', 'confirmed', 'running']]);
   });
 });
 
-describe('what is in use', () => {
+describe('a forecast open rental', () => {
   const past = [
     registered,
     held(),
@@ -107,7 +107,7 @@ describe('what is in use', () => {
     expect(state.device.lockers.A?.rental).toBeDefined();
   });
 
-  test('and over its time is expected to end within the allowance', () => {
+  test('that is overdue is expected to end within the allowance', () => {
     const overdue = taken('A', { fromMin: -60, untilMin: -1 });
     const end = at(ALLOWANCE_MIN);
     expect(expected(ALLOWANCE_MIN - 1, registered, overdue).rentals.A).toEqual({ course: 'running', endsAt: end });
@@ -115,7 +115,7 @@ describe('what is in use', () => {
   });
 });
 
-test('each reservation has its own course', () => {
+test('each reservation has a forecast of its own', () => {
   const second = held({ reservationId: R2, from: at(120), until: at(180) });
   expect(bookings(90, registered, held(), confirmed(), second, confirmed(R2))).toEqual([
     [R1, 'A', 'confirmed', 'over'],
@@ -123,7 +123,7 @@ test('each reservation has its own course', () => {
   ]);
 });
 
-describe('a configuration that waits', () => {
+describe('a pending configuration', () => {
   const changed = { ...configured({ minimumMinutes: 30 }), atMs: NOW_MS - 1_000 };
   const failed: Past = {
     type: 'ConfigurationPushFailed',
@@ -138,7 +138,7 @@ describe('a configuration that waits', () => {
     expect(expected(5, registered, online, changed, failed).appliedAt).toBe(at(5));
   });
 
-  test('waits for a unit that is offline, and for one that has it nothing waits', () => {
+  test('waits for a unit that is offline, and is absent for a unit that has applied it', () => {
     expect(expected(60, registered, changed).appliedAt).toBeUndefined();
     expect(expected(60, registered, online).appliedAt).toBeUndefined();
   });

@@ -37,7 +37,7 @@ test('a size without a price is not for rent', () => {
   expect(priceOf(priced(1), 'XL', 0, HOUR_MS)).toBeUndefined();
 });
 
-test('a price is whole, never below the exact one, by less than a minute and a minor unit', () => {
+test('a price is a whole number, at least the exact price and less than the price of one more minute and one minor unit', () => {
   const perHour = fc.nat({ max: 1_000_000 });
   const durationMs = fc.integer({ min: 1, max: 90 * 24 * HOUR_MS });
   fc.assert(

@@ -36,7 +36,7 @@ function waiting({ status }: Reservation): boolean {
   return status === 'held' || status === 'confirmed';
 }
 
-test('the platform never promises one locker to two at one time', () => {
+test('one locker is never reserved for two customers at one time', () => {
   holds(
     fc.property(steps, (actions) => {
       const life = new Life(true);
@@ -51,7 +51,7 @@ test('the platform never promises one locker to two at one time', () => {
   );
 });
 
-test('it confirms one locker to one only, also when the clocks of its processes differ', () => {
+test('one locker is confirmed for one customer at one time, also when the clocks of processes differ', () => {
   holds(
     fc.property(steps, (actions) => {
       const life = new Life(false);
@@ -64,7 +64,7 @@ test('it confirms one locker to one only, also when the clocks of its processes 
   );
 });
 
-test('once settled, nobody waits for a locker that the unit has given to another', () => {
+test('after settlement no reservation has a locker that the unit rented to another customer', () => {
   holds(
     fc.property(steps, (actions) => {
       const life = lifeOf(actions);
@@ -78,7 +78,7 @@ test('once settled, nobody waits for a locker that the unit has given to another
   );
 });
 
-test('settling twice is settling once', () => {
+test('a second settlement decides nothing', () => {
   holds(
     fc.property(steps, (actions) => {
       const life = lifeOf(actions, false);
@@ -88,7 +88,7 @@ test('settling twice is settling once', () => {
   );
 });
 
-test('subjects may be folded in any order between them', () => {
+test('the state is the same in whatever order subjects are interleaved', () => {
   holds(
     fc.property(steps, fc.infiniteStream(fc.nat({ max: 5 })), (actions, choices) => {
       const { commits, state } = lifeOf(actions, false);
@@ -111,7 +111,7 @@ function interleaved(commits: readonly FoldableCommit[], choices: Iterator<numbe
   return mixed;
 }
 
-test('a commit that comes again changes nothing', () => {
+test('a commit that is delivered again changes nothing', () => {
   holds(
     fc.property(steps, (actions) => {
       const { commits, state } = lifeOf(actions, false);
@@ -120,7 +120,7 @@ test('a commit that comes again changes nothing', () => {
   );
 });
 
-test('a snapshot is as good as the state that it was taken of', () => {
+test('a state restored from its snapshot equals the state and folds the same', () => {
   holds(
     fc.property(steps, fc.nat(), (actions, cut) => {
       const { commits, state } = lifeOf(actions, false);
@@ -133,7 +133,7 @@ test('a snapshot is as good as the state that it was taken of', () => {
   );
 });
 
-test('these lives are eventful', () => {
+test('the random histories contain every kind of outcome that the properties are about', () => {
   const seen = new Set<string>();
   holds(
     fc.property(steps, (actions) => {

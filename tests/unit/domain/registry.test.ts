@@ -16,13 +16,13 @@ const COMMAND = 'register-again';
 const retired: Past = { type: 'UnitRetired', data: { reason: 'sold' } };
 
 describe('registering', () => {
-  test('a new unit', () => {
+  test('a new unit is recorded', () => {
     given()
       .when(({ registry }) => registerUnit(registry, register, COMMAND))
       .thenEvents([{ type: 'UnitRegistered', data: register }]);
   });
 
-  test('a unit without lockers', () => {
+  test('a unit without lockers is recorded', () => {
     given()
       .when(({ registry }) => registerUnit(registry, registration([]), COMMAND))
       .thenEvents([{ type: 'UnitRegistered', data: registration([]) }]);
@@ -77,7 +77,7 @@ describe('credentials', () => {
       .thenNothing();
   });
 
-  test('are rotated so often and no more', () => {
+  test('are rotated up to the limit and then refused', () => {
     const often = Array.from({ length: MAX_ROTATIONS_PER_UNIT }, (_, index) => rotated(index + 2));
     given(registered, ...often.slice(1))
       .when(rotate)
@@ -128,10 +128,10 @@ describe('credentials', () => {
   });
 });
 
-describe('what is registered', () => {
+describe('the registered state of a unit', () => {
   const unitAfter = (...past: readonly Past[]) => requireUnit(given(registered, ...past).state.registry);
 
-  test('begins with everything in service', () => {
+  test('begins with every locker in service', () => {
     const { configuration: _, ...registration } = register;
     expect(unitAfter()).toEqual({
       ...registration,
@@ -144,7 +144,7 @@ describe('what is registered', () => {
     });
   });
 
-  test('changes as operators say, and keeps the rest', () => {
+  test('has the changes of operators, and keeps the other values', () => {
     expect(unitAfter({ type: 'UnitUpdated', data: { displayName: 'New', tags: ['a'] } })).toMatchObject({
       displayName: 'New',
       tags: ['a'],
@@ -152,7 +152,7 @@ describe('what is registered', () => {
     });
   });
 
-  test('grows by lockers and loses them for a while', () => {
+  test('has lockers that were added, and those that are out of service', () => {
     const grown: Past = { type: 'LockerAdded', data: { id: 'D', size: 'XL' } };
     const out: Past = { type: 'LockerTakenOutOfService', data: { id: 'B', reason: 'jammed' } };
     const back: Past = { type: 'LockerReturnedToService', data: { id: 'B' } };
@@ -165,7 +165,7 @@ describe('what is registered', () => {
     expect(inService(out, back)).toEqual(['A', 'B', 'C']);
   });
 
-  test('has credentials of a version, until they are revoked, and new ones after that', () => {
+  test('has a credentials version, none after a revocation, and a new one after a rotation', () => {
     const revoked: Past = { type: 'UnitCredentialsRevoked', data: {} };
     const rotated: Past = { type: 'UnitCredentialsRotated', data: { keyVersion: 2, natsUser: 'U2' } };
     expect(unitAfter(revoked)).toMatchObject({ credentialsRevoked: true, keyVersion: 1 });
@@ -173,16 +173,16 @@ describe('what is registered', () => {
   });
 });
 
-describe('a unit is asked for', () => {
-  test('and is not there', () => {
+describe('a request for a unit', () => {
+  test('is refused as not found for an unregistered unit', () => {
     expect(() => requireUnit(given().state.registry)).toThrow('no such unit');
   });
 
-  test('and has left', () => {
+  test('is refused for a decommissioned unit', () => {
     expect(() => requireUnit(given(registered, retired).state.registry)).toThrow('left the platform');
   });
 
-  test('before anything was registered, and nothing else counts', () => {
+  test('is refused as not found while no UnitRegistered is recorded, whatever other events are', () => {
     expect(given({ type: 'UnitUpdated', data: { displayName: 'x' } }, configured({})).state.registry).toEqual({
       status: 'unregistered',
     });

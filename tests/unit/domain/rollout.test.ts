@@ -18,14 +18,14 @@ import { seededRandom } from '../../support/random.ts';
 const { seed } = seededRandom();
 const MINUTE_MS = 60_000;
 
-describe('the pace', () => {
-  test('of a rate is even', () => {
+describe('the pace of a rollout', () => {
+  test('at a rate spaces units evenly', () => {
     const pace = { rate: { unitsPerMinute: 60 } };
     const due = [0, 1, 1_000, 1_500, 2_000, MINUTE_MS].map((ms) => unitsDue(pace, ms));
     expect(due).toEqual([0, 1, 1, 2, 2, 60]);
   });
 
-  test('of waves waits between them, and repeats the last', () => {
+  test('in waves waits between waves, and repeats the last size', () => {
     const pace = {
       waves: [
         { units: 5, waitS: 600 },
@@ -37,7 +37,7 @@ describe('the pace', () => {
     expect([0, 599, 600, 899, 900, 959, 960, 1_020].map(at)).toEqual([5, 5, 25, 25, 125, 125, 225, 325]);
   });
 
-  test('never takes back what was due', () => {
+  test('never lowers the number of units that are due', () => {
     const pace: fc.Arbitrary<Pace> = fc.oneof(
       fc.record({ rate: fc.record({ unitsPerMinute: fc.integer({ min: 1, max: 60_000 }) }) }),
       fc.record({
@@ -88,13 +88,13 @@ describe('an action', () => {
   });
 });
 
-describe('changes', () => {
-  test('that fit some unit are right, whatever another one has', () => {
+describe('the changes of a rollout', () => {
+  test('are accepted when they are valid for at least one unit', () => {
     expect(validateRolloutChanges({ minimumMinutes: 100_000 })).toEqual([]);
     expect(validateRolloutChanges({ maximumMinutes: 1 })).toEqual([]);
   });
 
-  test('that fit no unit are told', () => {
+  test('are refused with the reason when they are valid for no unit', () => {
     expect(validateRolloutChanges({ minimumMinutes: 60, maximumMinutes: 30 })).toMatchObject([
       { path: '/minimumMinutes' },
     ]);

@@ -140,7 +140,7 @@ describe('a walk-up rental in a reserved locker', () => {
       .thenEvents([conflict('moved'), moved('B', 'S'), conflict('rejected', R2), rejected(R2)]);
   });
 
-  test('moves the reservation to a locker whose rental ended in the same batch', () => {
+  test('moves the reservation to a locker whose reservation is completed in the same settlement', () => {
     given(
       registeredWith({ id: 'A', size: 'S' }, { id: 'B', size: 'S' }),
       held(),

@@ -23,14 +23,14 @@ function closed(fromSeq: number, toSeq: number, lost: boolean, epoch = EPOCH): P
 /** Two events of the epoch are recorded. */
 const TWO_RECORDED: readonly Past[] = [taken('A', { fromMin: 0, untilMin: 60 }), givenBack('A', 1)];
 
-describe('a gap', () => {
-  test('reaches from what is recorded to what has arrived', () => {
+describe('a gap in the log of a unit', () => {
+  test('covers the seqs between the last recorded and the first arrived event', () => {
     given(...TWO_RECORDED)
       .when((state) => detectGap(state, { epoch: EPOCH, arrivedSeq: 6 }))
       .thenEvents([detected(3, 5)]);
   });
 
-  test('is none when the next event is what has arrived, or an older one', () => {
+  test('is not detected when the next seq or an older one arrives', () => {
     for (const arrivedSeq of [1, 2, 3]) {
       given(...TWO_RECORDED)
         .when((state) => detectGap(state, { epoch: EPOCH, arrivedSeq }))
@@ -48,7 +48,7 @@ describe('a gap', () => {
       .thenEvents([detected(1, 3, OTHER)]);
   });
 
-  test('closes when all of it has arrived, and not before', () => {
+  test('closes when all its seqs have arrived, and not before', () => {
     given(...TWO_RECORDED, detected(3, 4), taken('B', { fromMin: 2, untilMin: 60 }))
       .when(closeFilledGaps)
       .thenNothing();
@@ -57,7 +57,7 @@ describe('a gap', () => {
       .thenEvents([closed(3, 4, false)]);
   });
 
-  test('that was closed is closed', () => {
+  test('is closed once', () => {
     const past = [...TWO_RECORDED, detected(1, 2), closed(1, 2, false)];
     given(...past)
       .when(closeFilledGaps)
@@ -66,8 +66,8 @@ describe('a gap', () => {
   });
 });
 
-describe('what a unit no longer has', () => {
-  test('is lost, and the log goes on behind it', () => {
+describe('a range that the unit no longer has', () => {
+  test('is recorded as lost, and the log continues behind it', () => {
     given(...TWO_RECORDED, detected(3, 5))
       .when((state) => closeLostGap(state, { epoch: EPOCH, firstAvailableSeq: 6 }))
       .thenEvents([closed(3, 5, true)]);
@@ -76,7 +76,7 @@ describe('what a unit no longer has', () => {
     expect(log.gaps).toEqual({});
   });
 
-  test('is detected in the same breath when nobody had noticed', () => {
+  test('is detected and lost in one decision when no gap was open', () => {
     given(...TWO_RECORDED)
       .when((state) => closeLostGap(state, { epoch: EPOCH, firstAvailableSeq: 4 }))
       .thenEvents([detected(3, 3), closed(3, 3, true)]);
@@ -88,7 +88,7 @@ describe('what a unit no longer has', () => {
     expect(nextExpectedSeq(log, device, EPOCH)).toBe(6);
   });
 
-  test('is not what is recorded already', () => {
+  test('is not lost when it is already recorded', () => {
     given(...TWO_RECORDED)
       .when((state) => closeLostGap(state, { epoch: EPOCH, firstAvailableSeq: 3 }))
       .thenNothing();
@@ -108,7 +108,7 @@ describe('a rejected event', () => {
       .thenNothing();
   });
 
-  test('tells how a reservation was used', () => {
+  test('proves the use of its reservation once it is recovered', () => {
     const started: Past = {
       type: 'UnitEventRecovered',
       locker: 'B',

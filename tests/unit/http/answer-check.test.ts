@@ -43,7 +43,7 @@ function problem(status: number, name: string) {
   return new Response(JSON.stringify(document), { status, headers: { 'content-type': 'application/problem+json' } });
 }
 
-describe('an answer as documented passes untouched', () => {
+describe('a documented answer passes unchanged', () => {
   test.each([
     ['JSON', () => Response.json({ id: 'a', parts: [{ size: 'M' }], note: { by: 'ops:me' } })],
     ['no body', () => new Response(null, { status: 204 })],
@@ -56,7 +56,7 @@ describe('an answer as documented passes untouched', () => {
     expect(await checked(response, '/things/a/')).toBe(response);
   });
 
-  test('a problem where no route is', async () => {
+  test('the problem of an unknown route', async () => {
     const response = problem(404, 'not-found');
     expect(await checked(response, '/elsewhere')).toBe(response);
     expect(await checked(response, '/things/a', 'DELETE')).toBe(response);
@@ -96,13 +96,13 @@ describe('an answer that differs becomes a 500 that names the difference', () =>
 describe('the API', () => {
   const broken = { nats: async () => 'yes' as unknown as boolean };
 
-  test('compares what its handlers answer', async () => {
+  test('compares the answers of its handlers with their schemas', async () => {
     const response = await apiWithoutServices({ checks: broken }).handle(new Request('http://localhost/readyz'));
     expect(response.status).toBe(500);
     expect(await response.json()).toMatchObject({ detail: expect.stringContaining('/checks/nats expected boolean') });
   });
 
-  test('compares nothing in production', async () => {
+  test('does not compare answers in production', async () => {
     const app = apiWithoutServices({ checks: broken, checkAnswers: false });
     expect((await app.handle(new Request('http://localhost/readyz'))).status).toBe(200);
   });

@@ -61,7 +61,7 @@ const ROUTES = [
 describe.each(ROUTES)('%s %s', (method, path, role) => {
   const body = method === 'POST' ? { unknown: true } : undefined;
 
-  test('is 401 without a token, whatever the request holds, and 403 for the other role', async () => {
+  test('is 401 without a token, for any request, and 403 for the other role', async () => {
     expect(await send(method, path, undefined, body)).toMatchObject({
       status: 401,
       body: { type: '/problems/unauthenticated' },

@@ -62,7 +62,7 @@ async function problemOf(promise: Promise<unknown>): Promise<Problem> {
 }
 
 describe('a repeat with the key', () => {
-  test('gets the first answer with its position, without what is shown only once, and runs nothing', async () => {
+  test('gets the first answer with its position, without secrets that are shown once, and does not run the handler', async () => {
     expect(await write()).toEqual({
       status: 201,
       body: { secret: 's', id: 1 },
@@ -104,7 +104,7 @@ describe('a repeat with the key', () => {
 });
 
 describe('the id of a command', () => {
-  test('follows from caller, route and key', async () => {
+  test('is derived from caller, route and key', async () => {
     await write();
     for (const changes of [
       { caller: { role: 'customer', sub: 'bob' } },
@@ -119,7 +119,7 @@ describe('the id of a command', () => {
     expect(new Set(commands).size).toBe(5);
   });
 
-  test('is a new one without a key, and nothing is kept', async () => {
+  test('is new without a key, and the answer is not stored', async () => {
     await write(created, { key: undefined });
     await write(created, { key: undefined });
     expect(commands).toEqual(['a-new-id', 'a-new-id']);

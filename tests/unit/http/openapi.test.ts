@@ -71,7 +71,7 @@ describe('the OpenAPI document', () => {
     }
   });
 
-  test('has named schemas, and every reference leads to one', () => {
+  test('has named schemas, and every reference resolves to one', () => {
     const references = JSON.stringify(document).matchAll(/"\$ref":"#\/components\/schemas\/([^"]+)"/g);
     const names = new Set([...references].map(([, name]) => name ?? ''));
     expect([...names].toSorted()).toEqual(Object.keys(document.components.schemas).toSorted());
@@ -126,7 +126,7 @@ describe('the OpenAPI document', () => {
   });
 });
 
-test('the root leads to the documentation', async () => {
+test('the root path redirects to the documentation', async () => {
   const response = await apiWithoutServices().handle(new Request('http://localhost/'));
   expect([response.status, response.headers.get('location')]).toEqual([302, '/swagger']);
 });

@@ -53,8 +53,8 @@ function growing(seq: number, numbers: number): string {
   return `{"seq":${seq},"v":1,"type":"LockerClosed","time":"${TIME}","locker":"A","data":{"n":[${list}]}}`;
 }
 
-describe('a batch that can be read', () => {
-  test('is recorded in the order of seq, and what is recorded already is dropped', () => {
+describe('a readable batch', () => {
+  test('is recorded in the order of seq, without events that are already recorded', () => {
     const { events, waitingFrom } = accept([event(4), event(2), event(3), event(1)], { recorded: 1 });
     expect(seqs(events)).toEqual([2, 3, 4]);
     expect(waitingFrom).toBeUndefined();
@@ -73,7 +73,7 @@ describe('a batch that can be read', () => {
     });
   });
 
-  test('waits where something is missing', () => {
+  test('is recorded up to the first missing seq, and waits there', () => {
     expect(accept([event(1), event(3)])).toMatchObject({ events: [{ unitseq: 1 }], waitingFrom: 3 });
   });
 
@@ -94,7 +94,7 @@ describe('a batch that can be read', () => {
     expect(accept([unknown])).toMatchObject({ events: [expected], unstoredRejections: new Map() });
   });
 
-  test('keys that every object has are data like others', () => {
+  test('keys that every JavaScript object has are recorded like other keys', () => {
     const odd = `{"seq":1,"v":1,"type":"LockerClosed","time":"${TIME}","locker":"A",
       "data":{"__proto__":{"polluted":true},"constructor":1,"a\\nb\\u0000":2}}`;
     const [recorded] = accept([odd]).events;
@@ -102,7 +102,7 @@ describe('a batch that can be read', () => {
     expect(({} as { polluted?: boolean }).polluted).toBeUndefined();
   });
 
-  test('goes into several commits when one cannot hold it', () => {
+  test('is split into several commits when it exceeds the limit of one', () => {
     const batch = [1, 2, 3, 4].map((seq) => growing(seq, 10_000));
     const first = accept(batch);
     expect(first).toMatchObject({ isPart: true, waitingFrom: undefined });
@@ -115,7 +115,7 @@ describe('a batch that can be read', () => {
     }
   });
 
-  test('the most that a batch may have fits into one commit', () => {
+  test('of the maximum number of events fits into one commit', () => {
     const full = Array.from({ length: MAX_BATCH_EVENTS }, (_, n) => event(n + 1, { causationId: 'c'.repeat(200) }));
     const { events, isPart } = accept(full);
     expect([events.length, isPart]).toEqual([MAX_BATCH_EVENTS, false]);
@@ -190,7 +190,7 @@ describe('an event that cannot be accepted', () => {
     expect([...accept([event(1), bad]).unstoredRejections.values()]).toMatchObject([{ seq: 2, reason }]);
   });
 
-  test('has nothing in what is said of it that cannot be shown', () => {
+  test('is described without control characters and lone surrogates', () => {
     const bad = event(1, { type: `a\u0000b\ud800${'c'.repeat(200)}`, time: 'long ago' });
     const [rejected] = accept([bad], { storedRejections: new Set([0]) }).events;
     expect(rejected?.time).toBe('2026-07-01T12:00:00.000Z');
@@ -199,12 +199,12 @@ describe('an event that cannot be accepted', () => {
     expect(JSON.stringify([...accept([odd]).unstoredRejections.values()][0]?.reason)).not.toMatch(/\\u/);
   });
 
-  test('is kept to the letter', () => {
+  test('is kept as the exact text that the unit sent', () => {
     const text = `{ "seq": 1, "seq":1, "data": {"serial": 12345678901234567890, "x": "\\ud800,]}\\"" } }`;
     expect([...accept([text]).unstoredRejections.values()]).toMatchObject([{ seq: 1, content: text }]);
   });
 
-  test('of several with one seq the first counts, copies go, and others are kept before it is recorded', () => {
+  test('of several with one seq is recorded first, equal copies are dropped, and different ones become dead letters before it is recorded', () => {
     const batch = [event(1), event(1), event(1, { locker: 'B' }), event(2)];
     const first = accept(batch);
     expect(first.events).toEqual([]);
@@ -217,14 +217,14 @@ describe('an event that cannot be accepted', () => {
     expect(accept(batch, { recorded: 2 })).toMatchObject({ events: [], unstoredRejections: new Map() });
   });
 
-  test('does not hide others behind it', () => {
+  test('does not stop later events from being checked', () => {
     const { events, unstoredRejections: toKeep } = accept([event(1), event(2, { v: 0 }), event(3), event(4, { v: 0 })]);
     expect(seqs(events)).toEqual([1]);
     expect([...toKeep.values()].map(({ seq }) => seq)).toEqual([2, 4]);
   });
 });
 
-describe('a batch that cannot be read', () => {
+describe('an unreadable batch', () => {
   const many = Array.from({ length: MAX_BATCH_EVENTS + 1 }, (_, n) => event(n + 1));
   test.each<[string, Uint8Array, RegExp]>([
     ['is no JSON', bytesOf('{"unit":'), /JSON/],

@@ -16,7 +16,7 @@ test('one batch enters in each turn of the event loop, in order', async () => {
   expect(Math.max(...seen.map((count, turn) => count - (seen[turn - 1] ?? 0)))).toBe(1);
 });
 
-test('so many bytes are under way at once; a larger batch goes alone', async () => {
+test('concurrent batches stay within the byte limit, and a batch above the limit runs alone', async () => {
   const turns = new ByteSemaphore(100);
   let underWay = 0;
   let most = 0;
@@ -40,7 +40,7 @@ test('so many bytes are under way at once; a larger batch goes alone', async () 
   expect(most).toBe(90);
 });
 
-test('a batch that fails makes room for the next', async () => {
+test('a batch that fails releases its bytes', async () => {
   const turns = new ByteSemaphore(10);
   const failing = turns.run(10, () => Promise.reject(new Error('no')));
   expect(await failing.catch((error: Error) => error.message)).toBe('no');

@@ -63,7 +63,7 @@ describe('the clock offset cache', () => {
     expect(reads).toBe(3);
   });
 
-  test('the first read is over also when it failed', async () => {
+  test('a failed first read ends the wait for the first read', async () => {
     const { seen } = await pollWith((world) => {
       world.isAway = true;
     });

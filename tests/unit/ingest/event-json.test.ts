@@ -6,7 +6,7 @@ import { seededRandom } from '../../support/random.ts';
 const RUNS = 500;
 const { seed } = seededRandom();
 
-test('the texts of the events are those of the list, however they are written', () => {
+test('sliceEventJson returns the exact JSON text of each event, for any whitespace and escapes', () => {
   const batches = fc.record({
     before: fc.json(),
     events: fc.array(fc.json()),
@@ -25,7 +25,7 @@ test('the texts of the events are those of the list, however they are written', 
   );
 });
 
-test('of a list that stands twice the last one counts, as for who parses it', () => {
+test('of two lists named events the last one counts, as in JSON.parse', () => {
   expect(sliceEventJson('{"events":[1,2],"x":{"events":[3]},"events":[{"a":"]\\\\"},[]]}')).toEqual([
     '{"a":"]\\\\"}',
     '[]',

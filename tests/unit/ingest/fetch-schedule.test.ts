@@ -97,7 +97,7 @@ describe('a unit of delivery fetch', () => {
 });
 
 describe('a unit that pushes', () => {
-  test('is not asked while its log arrives by itself', () => {
+  test('is not asked while it pushes its log', () => {
     expect(attempts(unit(), { events: 1 })).toEqual([]);
     const draining = Object.fromEntries(
       Array.from({ length: 120 }, (_, s) => [s, { recorded: at(s), reported: at(1_000) }]),
@@ -143,7 +143,7 @@ describe('a unit that pushes and is not pinged', () => {
     expect(asked[1]?.s).toBeLessThanOrEqual(360);
   });
 
-  test('is asked after longer and longer waits when it does not answer', () => {
+  test('is asked with exponential backoff while it does not answer', () => {
     const asked = attempts(unit(UNPINGED), { events: undefined, seconds: 1_800 });
     expect(asked.length).toBeGreaterThan(5);
     expect(asked.length).toBeLessThan(12);
@@ -177,7 +177,7 @@ describe('the schedule', () => {
     expect(schedule.due(START_MS, NO_LIMIT).fetches).toEqual([{ name: 'C', reason: 'gap' }]);
   });
 
-  test('hands out no more than its caller has places for, and the rest the next time', () => {
+  test('returns at most as many units as its caller has capacity for, and the others at the next call', () => {
     const schedule = new FetchSchedule(INTERVAL_MS);
     for (let index = 0; index < 5; index += 1) schedule.update(unit({ name: `U-${index}`, hasGap: true }), START_MS);
     const first = schedule.due(START_MS, 2).fetches;

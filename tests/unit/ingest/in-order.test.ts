@@ -18,7 +18,7 @@ beforeEach(async () => {
   for (let seq = 2; seq <= LOG_LENGTH; seq += BATCH_EVENTS) world.push(BATCH_EVENTS, 'arrives');
 });
 
-test('a batch that overtook others is put off at first, and takes them along when it is looked at again', async () => {
+test('a batch that overtook others is delayed, and its redelivery records the waiting batches before it', async () => {
   expect(world.inbox).toHaveLength(4);
   await world.deliver(3, false);
   expect(await recorded()).toBe(1);
@@ -27,7 +27,7 @@ test('a batch that overtook others is put off at first, and takes them along whe
   expect(world.inbox).toHaveLength(3);
 });
 
-test('and what is still missing in between is waited for', async () => {
+test('a redelivered batch records the waiting batches only up to the first missing seq', async () => {
   world.inbox.splice(1, 1);
   await world.deliver(2, false);
   await world.deliver(2, false);

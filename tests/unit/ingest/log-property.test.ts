@@ -111,7 +111,7 @@ async function lostSeqs(world: LogWorld, epoch: string): Promise<number[]> {
     });
 }
 
-test('whatever happens on the way, the store has the log of the unit: each event once, in its order, as it was', async () => {
+test('the store has each event of the log once, in order and unchanged, after any sequence of faults', async () => {
   await holds(async (world) => {
     for (const { id, entries } of world.epochs) {
       const events = await world.recorded(id);
@@ -129,7 +129,7 @@ test('whatever happens on the way, the store has the log of the unit: each event
   });
 });
 
-test('once everything works again, all that the unit has is recorded, and only what it dropped is given up', async () => {
+test('after the faults end, every event that the unit has is recorded, and only dropped events are given up as lost', async () => {
   await holds(async (world) => {
     const { id, entries, dropped } = world.present;
     const recorded = new Set((await world.recorded(id)).map(({ unitseq }) => unitseq));
@@ -139,7 +139,7 @@ test('once everything works again, all that the unit has is recorded, and only w
   });
 });
 
-test('no hole stays unexplained, in epochs that are over neither', async () => {
+test('every seq of every epoch is recorded or given up as lost, and no gap stays open', async () => {
   await holds(async (world) => {
     for (const { id } of world.epochs) {
       const recorded = (await world.recorded(id)).map(({ unitseq }) => unitseq ?? 0);
@@ -151,7 +151,7 @@ test('no hole stays unexplained, in epochs that are over neither', async () => {
   });
 });
 
-test('the present epoch is the one that the unit has, however late the others come', async () => {
+test('the current epoch is that of the unit, however late events of other epochs arrive', async () => {
   await holds(async (world) => {
     expect((await world.state()).device.epoch).toBe(world.present.id);
   });

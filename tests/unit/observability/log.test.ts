@@ -50,7 +50,7 @@ test('an error is written with its name, message and stack, also in a list', () 
   expect(errors).toEqual([line.error]);
 });
 
-test('a value that refers to itself does not keep the line from being written', () => {
+test('a line with a circular value is written', () => {
   const loop: Record<string, unknown> = { name: 'loop' };
   loop.self = loop;
   expect(JSON.parse(written((log) => log.info('A loop', { loop })))).toMatchObject({ loop: { name: 'loop' } });

@@ -14,7 +14,7 @@ function source(name: string, read: Source<keyof typeof FAMILIES>['read']): Sour
   return { name, families: FAMILIES, read };
 }
 
-test('every answer has what the source says at that moment', async () => {
+test('every scrape has the current values of the source', async () => {
   const metrics = new Metrics(quietLog);
   const answers = [
     { shelves: 4, parcels_total: { small: 7, 'a "b"\\c': 1 } },

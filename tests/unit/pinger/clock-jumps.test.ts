@@ -70,7 +70,7 @@ function expectOnTime({ sent, names, schedule }: PingerWorld, fromMs: number): v
 const JUMPS_MS = [0.3 * S, 0.7 * S, 3 * S, 9.5 * S, 30 * S, 10 * MIN, 5 * H, 30 * 24 * H];
 
 describe.each(JUMPS_MS.flatMap((ms) => [ms, -ms]))('a clock that jumps by %d ms', (jumpMs) => {
-  test('makes no storm, calls nobody offline, and pings go on in time', async () => {
+  test('causes no burst of pings and no offline unit, and pings continue on schedule', async () => {
     const world = await start();
     const { clock } = world;
     await clock.pass(3_333);
@@ -85,7 +85,7 @@ describe.each(JUMPS_MS.flatMap((ms) => [ms, -ms]))('a clock that jumps by %d ms'
     expect(world.meter.totals.clockJumps).toBe(Math.abs(jumpMs) > MAX_CLOCK_DRIFT_MS ? 1 : 0);
   });
 
-  test('does not hide a unit that dies', async () => {
+  test('does not delay the detection of a unit that stops answering', async () => {
     const world = await start();
     const { clock, dead } = world;
     clock.jump(jumpMs);
@@ -98,7 +98,7 @@ describe.each(JUMPS_MS.flatMap((ms) => [ms, -ms]))('a clock that jumps by %d ms'
   });
 });
 
-test('a clock that jumps again and again calls nobody offline and makes no storm', async () => {
+test('a clock that jumps repeatedly causes no offline unit and no burst of pings', async () => {
   const world = await start();
   const { clock } = world;
   const startedMs = clock.monotonic();

@@ -102,7 +102,7 @@ async function missTimes(world: World, tracker: ConnectivityTracker, count: numb
 const types = (events: readonly CloudEvent[]) => events.map(({ type }) => type);
 
 describe('transitions', () => {
-  test('are one event each, with what they say', async () => {
+  test('append one event each, with its data', async () => {
     const world = await platform();
     const tracker = world.newPinger();
     tracker.recordProof(INDEX, 'ping', world.now());
@@ -122,7 +122,7 @@ describe('transitions', () => {
     expect(tracker.states()).toEqual({ unknown: 0, 'never-seen': 0, online: 1, offline: 0 });
   });
 
-  test('are none for a unit that was never seen', async () => {
+  test('do not happen by misses of a unit that was never seen', async () => {
     const world = await platform();
     const tracker = world.newPinger();
     await missTimes(world, tracker, 10);
@@ -130,7 +130,7 @@ describe('transitions', () => {
     expect(tracker.states()).toMatchObject({ 'never-seen': 1 });
   });
 
-  test('are none for a unit that nobody registered', async () => {
+  test('do not happen for an unregistered unit', async () => {
     const world = await platform();
     const tracker = world.newPinger();
     tracker.add(STRANGER, unitHash('stranger'));
@@ -139,7 +139,7 @@ describe('transitions', () => {
     expect(await world.store.tail('stranger', 0)).toEqual([]);
   });
 
-  test('are written once when two pingers own the unit', async () => {
+  test('are appended once when two pingers own the unit', async () => {
     const world = await platform();
     const pingers = [world.newPinger(), world.newPinger(), world.newPinger()];
     for (let round = 0; round < 4; round += 1) {
@@ -155,7 +155,7 @@ describe('transitions', () => {
     expect(types(await world.transitions())).toEqual(expected);
   });
 
-  test('go on after a restart from what the log says', async () => {
+  test('continue after a restart from the status in the event log', async () => {
     const world = await platform();
     const before = world.newPinger();
     before.recordProof(INDEX, 'ping', world.now());
@@ -167,8 +167,8 @@ describe('transitions', () => {
   });
 });
 
-describe('who is right', () => {
-  test('misses do not count when another process heard the unit after they began', async () => {
+describe('conflicting evidence', () => {
+  test('misses do not count when another process received a newer proof', async () => {
     const world = await platform();
     const [deaf, hearing] = [world.newPinger(), world.newPinger()];
     await missTimes(world, deaf, N - 1);
@@ -180,7 +180,7 @@ describe('who is right', () => {
     expect(deaf.states()).toMatchObject({ online: 1 });
   });
 
-  test('the read model makes a pinger look again', async () => {
+  test('a read model with another status makes a pinger read the event log again', async () => {
     const world = await platform();
     const [mine, other] = [world.newPinger(), world.newPinger()];
     mine.recordProof(INDEX, 'ping', world.now());
@@ -197,7 +197,7 @@ describe('who is right', () => {
     expect(types(await world.transitions())).toEqual(['UnitWentOnline', 'UnitWentOffline', 'UnitWentOnline']);
   });
 
-  test('a read model that lags is not believed at once', async () => {
+  test('a read model that lags behind does not change the status at once', async () => {
     const world = await platform();
     const tracker = world.newPinger();
     tracker.recordProof(INDEX, 'ping', world.now());
@@ -209,7 +209,7 @@ describe('who is right', () => {
 });
 
 describe('silence', () => {
-  test('makes a unit offline that only heartbeats tell of', async () => {
+  test('takes a unit offline that sends only heartbeats', async () => {
     const world = await platform();
     const tracker = world.newPinger();
     tracker.recordProof(INDEX, 'heartbeat', world.now());
@@ -228,7 +228,7 @@ describe('silence', () => {
     ]);
   });
 
-  test('is the only thing that counts at a unit that pings do not reach', async () => {
+  test('alone counts for a unit that pings do not reach', async () => {
     const world = await platform();
     const tracker = world.newPinger();
     tracker.recordProof(INDEX, 'heartbeat', world.now());
@@ -243,8 +243,8 @@ describe('silence', () => {
   });
 });
 
-describe('a store that is away', () => {
-  test('loses no transition: the next evidence asks again', async () => {
+describe('an unreachable event store', () => {
+  test('loses no transition: the next evidence repeats the decision', async () => {
     const world = await platform();
     const tracker = world.newPinger();
     world.breakStore(true);
@@ -262,7 +262,7 @@ describe('a store that is away', () => {
   });
 });
 
-test('what comes in while a decision is under way is not lost', async () => {
+test('evidence that arrives during a decision is not lost', async () => {
   const world = await platform();
   const tracker = world.newPinger();
   tracker.recordProof(INDEX, 'ping', world.now());
@@ -273,7 +273,7 @@ test('what comes in while a decision is under way is not lost', async () => {
   expect(types(await world.transitions())).toEqual(['UnitWentOnline', 'UnitWentOffline', 'UnitWentOnline']);
 });
 
-test('a unit that has left is forgotten, until it is watched again', async () => {
+test('a unit that was removed is ignored until it is added again', async () => {
   const world = await platform();
   const tracker = world.newPinger();
   tracker.remove(INDEX);

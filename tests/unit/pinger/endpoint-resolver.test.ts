@@ -50,7 +50,7 @@ describe('the endpoint resolver', () => {
     expect(resolved).toHaveLength(4);
   });
 
-  test('resolves a host name again at every full read, because it may lead elsewhere', async () => {
+  test('resolves a host name again at every full read, because its address may have changed', async () => {
     const { resolver, hosts, resolved } = createResolver();
     hosts.set('unit.example', '10.0.0.1');
     const named = target({ address: 'unit.example:80' });
@@ -65,7 +65,7 @@ describe('the endpoint resolver', () => {
     expect(resolved.at(-1)).toEqual(['PL-1', { ip: '10.0.0.9', port: 80 }]);
   });
 
-  test('reports an address that leads nowhere, and logs the unit and the reason', async () => {
+  test('reports an address that cannot be resolved, and logs the unit and the reason', async () => {
     const { resolver, resolved, lines } = createResolver();
     resolver.update(INDEX, target({ address: 'nowhere' }), false);
     await resolver.settled();

@@ -58,7 +58,7 @@ describe('the instant of a unit', () => {
 });
 
 describe('a slot', () => {
-  test('contains the moments that it begins before', () => {
+  test('begins at or before each moment that it contains', () => {
     fc.assert(
       fc.property(moment, intervalMs, (nowMs, interval) => {
         const slot = scheduleOf(interval).slotAt(nowMs);
@@ -101,8 +101,8 @@ function run(stepsMs: readonly number[], interval: number): { taken: number[]; s
   return { taken, skipped };
 }
 
-describe('what is due', () => {
-  test('is every slot once, in order, when the loop is in time', () => {
+describe('the due slots', () => {
+  test('are every slot once, in order, when the loop is in time', () => {
     const inTime = fc.array(fc.integer({ min: 0, max: SLOT_WIDTH_MS }), { maxLength: 300 });
     fc.assert(
       fc.property(inTime, fc.integer({ min: 1_000, max: 20_000 }), (steps, interval) => {
@@ -118,7 +118,7 @@ describe('what is due', () => {
     );
   });
 
-  test('never piles up and never comes twice, however late the loop is', () => {
+  test('never accumulate and never repeat, however late the loop is', () => {
     const steps = fc.array(fc.integer({ min: 0, max: 50_000 }), { maxLength: 100 });
     fc.assert(
       fc.property(steps, intervalMs, (late, interval) => {
@@ -144,7 +144,7 @@ describe('what is due', () => {
     );
   });
 
-  test('pings every unit once per interval', () => {
+  test('contain every unit once per interval', () => {
     const { taken } = run(new Array<number>(3 * schedule.slotsPerInterval).fill(SLOT_WIDTH_MS), INTERVAL_MS);
     for (const name of ['PL-1000', 'a', 'b', 'DE-77']) {
       const mine = taken.filter((slot) => schedule.slotIndexOf(slot) === slotIndexOf(name, INTERVAL_MS));
@@ -152,7 +152,7 @@ describe('what is due', () => {
     }
   });
 
-  test('says what it left out when it is late', () => {
+  test('report the skipped slots when the loop is late', () => {
     const lastSlot = schedule.slotAt(NOW_MS);
     expect(schedule.dueSlots(lastSlot, NOW_MS + SLOT_WIDTH_MS + 7)).toEqual({
       slots: [lastSlot + 1],
@@ -165,27 +165,27 @@ describe('what is due', () => {
     });
   });
 
-  test('has slots so wide that few of them wait for an answer', () => {
+  test('are wide enough that few of them wait for an answer at the same time', () => {
     expect(slotWidthMs(2_000)).toBe(MIN_SLOT_WIDTH_MS);
     expect(slotWidthMs(60_000)).toBe(1_200);
     expect(new PingSchedule(100, 1_200).slotsPerInterval).toBe(1);
   });
 
-  test('waits when the clock steps back a little', () => {
+  test('are empty while a small step back of the clock lasts', () => {
     const lastSlot = schedule.slotAt(NOW_MS);
     expect(schedule.dueSlots(lastSlot, NOW_MS - 3_000)).toMatchObject({ slots: [], lastSlot });
     expect(schedule.dueSlots(lastSlot, NOW_MS)).toMatchObject({ slots: [], lastSlot });
     expect(schedule.dueSlots(lastSlot, NOW_MS + SLOT_WIDTH_MS).slots).toEqual([lastSlot + 1]);
   });
 
-  test('starts anew when the clock steps back far', () => {
+  test('restart after a large step back of the clock', () => {
     const backMs = NOW_MS - 3_600_000;
     const due = schedule.dueSlots(schedule.slotAt(NOW_MS), backMs);
     expect(due).toEqual({ slots: [], skipped: 0, lastSlot: schedule.slotAt(backMs) });
     expect(schedule.dueSlots(due.lastSlot, backMs + SLOT_WIDTH_MS).slots).toHaveLength(1);
   });
 
-  test('is no storm when the clock steps forward', () => {
+  test('do not accumulate when the clock steps forward', () => {
     const due = schedule.dueSlots(schedule.slotAt(NOW_MS), NOW_MS + 86_400_000);
     expect(due.slots).toHaveLength(MAX_CATCH_UP_SLOTS);
   });

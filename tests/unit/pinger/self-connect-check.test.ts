@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test';
 import { SelfConnectCheck } from '../../../pinger/probes/self-connect-check.ts';
 
-test('those who ask at the same time share an attempt, and who asks during one waits for the next', async () => {
+test('concurrent checks share one attempt, and a check during an attempt waits for the next', async () => {
   const attempts: PromiseWithResolvers<boolean>[] = [];
   const canary = new SelfConnectCheck(() => {
     const attempt = Promise.withResolvers<boolean>();
@@ -19,7 +19,7 @@ test('those who ask at the same time share an attempt, and who asks during one w
   expect(await later).toBe(false);
 });
 
-test('a machine that has what it takes can connect to itself', async () => {
+test('the check succeeds on a machine with free ports', async () => {
   const canary = new SelfConnectCheck();
   expect([await canary.canConnect(), await canary.canConnect()]).toEqual([true, true]);
 });

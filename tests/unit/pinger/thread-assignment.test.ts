@@ -17,14 +17,14 @@ function dealt(units: number, probe: number, threads: number, timeoutMs = TIMEOU
   return counts;
 }
 
-describe('units are dealt', () => {
-  test('to as few threads as take them with ease', () => {
+describe('units are assigned', () => {
+  test('to as few threads as the units of a thread allow', () => {
     expect(dealt(50, PROBE_NUMBERS.udp, 4)).toEqual([50, 0, 0, 0]);
     expect(dealt(50_000, PROBE_NUMBERS.udp, 4)).toEqual([50_000, 0, 0, 0]);
     expect(dealt(70_000, PROBE_NUMBERS.udp, 4)).toEqual([50_000, 20_000, 0, 0]);
   });
 
-  test('evenly to all threads when they are more than that', () => {
+  test('evenly to all threads when there are too many units for fewer', () => {
     expect(dealt(300_000, PROBE_NUMBERS.udp, 2)).toEqual([150_000, 150_000]);
     expect(dealt(300_000, PROBE_NUMBERS.nats, 3)).toEqual([100_000, 100_000, 100_000]);
     expect(dealt(300_000, PROBE_NUMBERS.udp, 1)).toEqual([300_000]);
@@ -37,7 +37,7 @@ describe('units are dealt', () => {
     expect(second).toBe(first);
   });
 
-  test('at short intervals too', () => {
+  test('to several threads when the interval is much shorter than the timeout', () => {
     const dealing = new ThreadAssignment({ threads: 2, intervalMs: 100, timeoutMs: 60_000 });
     const threads = Array.from({ length: 10 }, (_, index) => dealing.threadOf(index, PROBE_NUMBERS.http));
     expect(new Set(threads)).toEqual(new Set([0, 1]));

@@ -112,7 +112,7 @@ describe('a unit that pings do not reach', () => {
   });
 });
 
-test('the status in the event log replaces the belief, and a doubt about it makes it unknown', () => {
+test('the status in the event log replaces the known status, and an invalidation makes it unknown', () => {
   const offline = withRecordedStatus(UNKNOWN_LIVENESS, 'offline');
   expect(offline.status).toBe('offline');
   expect(withUnknownStatus(offline).status).toBe('unknown');

@@ -76,7 +76,7 @@ const TABLE: readonly [string, readonly TelemetryResult[], Expected][] = [
   ],
 ];
 
-describe('what was heard of a unit, in any order and dealt in any way', () => {
+describe('the telemetry state of a unit, for any order and distribution of messages', () => {
   test.each(TABLE)('%s', (_, results, expected) => {
     for (const order of permutations(results)) {
       expect(summary(after(order))).toEqual(expected);

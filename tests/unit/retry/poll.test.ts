@@ -48,18 +48,18 @@ async function pollUntilPauses(
 }
 
 describe('poll', () => {
-  test('starts polls one interval apart, whatever a poll takes', async () => {
+  test('starts polls one interval apart, independent of their duration', async () => {
     const { slept, polls } = await pollUntilPauses(3, ({ poll: n, takes }) => takes([100, 0, 5_000][n - 1] ?? 0));
     expect(slept).toEqual([900, 1_000, 0]);
     expect(polls).toBe(3);
   });
 
-  test('polls take no more than their share of the time', async () => {
+  test('polls take at most their share of the time', async () => {
     const { slept } = await pollUntilPauses(2, ({ poll: n, takes }) => takes([100, 500][n - 1] ?? 0), 0.1);
     expect(slept).toEqual([900, 4_500]);
   });
 
-  test('time in which a poll idles is no work', async () => {
+  test('idle time of a poll does not count towards its share', async () => {
     const { slept } = await pollUntilPauses(
       1,
       async ({ takes, idle }) => {

@@ -25,8 +25,8 @@ function ownedBy(owners: ReadonlyMap<string, string>, name: string): string {
   return [...owners].flatMap(([shard, owner]) => (owner === name ? [shard] : [])).join();
 }
 
-describe('dealt', () => {
-  test('every shard has an owner, who is a member', () => {
+describe('shards without fixed owners', () => {
+  test('every shard has an owner, which is a member', () => {
     fc.assert(
       fc.property(shards, dealtMembers, (all, there) => {
         const owners = assignShards(all, there);
@@ -38,7 +38,7 @@ describe('dealt', () => {
     );
   });
 
-  test('the order in which members are known does not matter', () => {
+  test('the owners do not depend on the order of the members', () => {
     fc.assert(
       fc.property(shards, members, (all, there) => {
         expect(assignShards(all, there.toReversed())).toEqual(assignShards(all, there));
@@ -47,7 +47,7 @@ describe('dealt', () => {
     );
   });
 
-  test('the load is spread: of 256 shards nobody has more than double his share, or less than half', () => {
+  test('of 256 shards every member has between half and double its even share', () => {
     fc.assert(
       fc.property(fc.uniqueArray(id, { minLength: 2, maxLength: 5 }), (ids) => {
         const owners = assignShards(PAIRS, ids.map(dealtTo));
@@ -63,7 +63,7 @@ describe('dealt', () => {
     );
   });
 
-  test('the owners stay the same from version to version', () => {
+  test('a shard belongs to the member with the largest sha256 of shard and member id', () => {
     // For each letter: the larger of sha256("<letter> one") and sha256("<letter> two").
     const larger = (shard: string) => {
       const rank = (name: string) => new Bun.CryptoHasher('sha256').update(`${shard} ${name}`).digest('hex');
@@ -73,7 +73,7 @@ describe('dealt', () => {
   });
 });
 
-test('who leaves moves only its own shards, fixed or not; who comes takes only for itself', () => {
+test('a member that leaves moves only its own shards, and a member that joins takes shards only for itself', () => {
   fc.assert(
     fc.property(shards, members, member, (all, others, one) => {
       fc.pre(others.every((other) => other.id !== one.id));
@@ -87,8 +87,8 @@ test('who leaves moves only its own shards, fixed or not; who comes takes only f
   );
 });
 
-describe('fixed', () => {
-  test('a shard belongs to one that names it; else to one that names nothing; else to nobody', () => {
+describe('shards with fixed owners', () => {
+  test('a shard belongs to a member that names it, else to a member without fixed prefixes, else to none', () => {
     fc.assert(
       fc.property(shards, members, (all, there) => {
         const owners = assignShards(all, there);
@@ -106,21 +106,31 @@ describe('fixed', () => {
   });
 
   test.each([
-    ['what nobody names is dealt', [fixedTo('x', '0', '1'), dealtTo('y')], 'x', '0,1'],
-    ['who is fixed is dealt nothing else', [fixedTo('x', '0', '1'), dealtTo('y')], 'y', '2,3,4,5,6,7,8,9,a,b,c,d,e,f'],
-    ['a shard is not split: part of it is all of it', [fixedTo('x', 'd0', 'd7'), dealtTo('y')], 'x', 'd'],
-    ['nobody has what nobody names when all are fixed', [fixedTo('x', '0'), fixedTo('y', '1')], 'y', '1'],
-    ['fixed to nothing', [fixedTo('x'), dealtTo('y')], 'x', ''],
+    ['unnamed shards go to members without fixed prefixes', [fixedTo('x', '0', '1'), dealtTo('y')], 'x', '0,1'],
+    [
+      'a member with fixed prefixes gets no other shards',
+      [fixedTo('x', '0', '1'), dealtTo('y')],
+      'y',
+      '2,3,4,5,6,7,8,9,a,b,c,d,e,f',
+    ],
+    ['a prefix longer than a shard takes the whole shard', [fixedTo('x', 'd0', 'd7'), dealtTo('y')], 'x', 'd'],
+    [
+      'unnamed shards have no owner when every member has fixed prefixes',
+      [fixedTo('x', '0'), fixedTo('y', '1')],
+      'y',
+      '1',
+    ],
+    ['a member with an empty list of prefixes gets no shards', [fixedTo('x'), dealtTo('y')], 'x', ''],
   ])('%s', (_title, there, name, expected) => {
     expect(ownedBy(assignShards(LETTERS, there), name)).toBe(expected);
   });
 
-  test('prefixes of other lengths than the shards', () => {
+  test('prefixes may be shorter or longer than the shards', () => {
     const owners = assignShards(PAIRS, [fixedTo('x', 'a', 'b3', 'c41'), dealtTo('y')]);
     expect(ownedBy(owners, 'x')).toBe('a0,a1,a2,a3,a4,a5,a6,a7,a8,a9,aa,ab,ac,ad,ae,af,b3,c4');
   });
 
-  test('two that name the same share it', () => {
+  test('members that name the same prefix share its shards', () => {
     const owners = assignShards(PAIRS, [fixedTo('x', 'a'), fixedTo('y', 'a'), dealtTo('z')]);
     const ofA = PAIRS.filter((shard) => shard.startsWith('a')).map((shard) => owners.get(shard));
     expect(new Set(ofA)).toEqual(new Set(['x', 'y']));

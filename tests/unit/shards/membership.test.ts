@@ -5,8 +5,8 @@ import { EXPIRY_MS, HEARTBEAT_MS, Membership } from '../../../platform/shards/me
 const A = { id: 'a', fixed: undefined };
 const B = { id: 'b', fixed: ['0', '1'] };
 
-describe('who is there', () => {
-  test('whoever was heard, until it leaves', () => {
+describe('the membership', () => {
+  test('has a member from its first heartbeat until it leaves', () => {
     const others = new Membership();
     expect([others.recordHeartbeat(A, 0), others.recordHeartbeat(B, 0)]).toEqual([true, true]);
     expect(others.members).toEqual([A, B]);
@@ -14,7 +14,7 @@ describe('who is there', () => {
     expect(others.members).toEqual([B]);
   });
 
-  test('another heartbeat changes nothing, other prefixes do', () => {
+  test('changes by a heartbeat with other prefixes, and not by a repeated one', () => {
     const others = new Membership();
     others.recordHeartbeat(B, 0);
     expect(others.recordHeartbeat({ ...B }, HEARTBEAT_MS)).toBe(false);
@@ -23,7 +23,7 @@ describe('who is there', () => {
     expect(others.recordHeartbeat({ id: 'b', fixed: undefined }, HEARTBEAT_MS)).toBe(true);
   });
 
-  test('whoever is silent for the whole time is gone, not a moment earlier', () => {
+  test('removes a member once it sent no heartbeat for EXPIRY_MS, not earlier', () => {
     const others = new Membership();
     others.recordHeartbeat(A, 0);
     others.recordHeartbeat(B, 500);
@@ -35,14 +35,14 @@ describe('who is there', () => {
     expect(others.removeExpired(EXPIRY_MS + 500)).toEqual([]);
   });
 
-  test('what is read late does not make anybody older', () => {
+  test('does not shorten the expiry of a member by an older heartbeat', () => {
     const others = new Membership();
     others.recordHeartbeat(A, 1_000);
     others.recordHeartbeat(A, 400);
     expect(others.nextExpiryMs).toBe(1_000 + EXPIRY_MS);
   });
 
-  test('after the silence of the reader everybody has the whole time again', () => {
+  test('gives every member the full expiry time after its reader was disconnected', () => {
     const others = new Membership();
     others.recordHeartbeat(A, 0);
     others.restartExpiry(60_000);
@@ -50,13 +50,13 @@ describe('who is there', () => {
     expect(others.removeExpired(60_000 + EXPIRY_MS)).toEqual(['a']);
   });
 
-  test('nobody: no time is ever up', () => {
+  test('without members has no next expiry', () => {
     expect(new Membership().nextExpiryMs).toBe(Number.POSITIVE_INFINITY);
   });
 });
 
 describe('a heartbeat', () => {
-  test('says what was written', () => {
+  test('is decoded to the prefixes that were encoded', () => {
     for (const fixed of [undefined, [], ['0', 'b3']])
       expect(decodeHeartbeat(encodeHeartbeat(fixed))?.fixed).toEqual(fixed);
   });
