@@ -109,7 +109,7 @@ async function daysOf(happened: readonly Happened[], now: string) {
 }
 
 describe('a day', () => {
-  test('has 23 or 25 hours where clocks are set, and a rental over midnight is of both days', async () => {
+  test('has 23 or 25 hours at a change to or from summer time, and a rental over midnight counts on both days', async () => {
     // Clocks go forward on the 29th of March 2026, and back on the 25th of October.
     const spring = await daysOf(
       [
@@ -134,7 +134,7 @@ describe('a day', () => {
     ]);
   });
 
-  test('that is not over counts what goes on up to now', async () => {
+  test('that is not over counts open rentals up to now', async () => {
     const days = await daysOf(
       [
         registered('2026-07-01T22:00:00Z', 'Europe/Warsaw'),
@@ -161,7 +161,7 @@ describe('a day', () => {
     ]);
   });
 
-  test('counts a payment once, whoever told of it, and none that failed', async () => {
+  test('counts a payment once, reported by the unit or the platform, and no failed payment', async () => {
     const failed = device('2026-07-02T09:00:00Z', {
       type: 'PaymentFailed',
       data: { reference: 'p9', amount: 900, currency: 'PLN', reason: 'declined' },
@@ -186,7 +186,7 @@ describe('a day', () => {
     ]);
   });
 
-  test('keeps its name where a unit moves to another zone, and none comes twice', async () => {
+  test('keeps its date when the unit moves to another time zone, and no date is counted twice', async () => {
     const moved = (at: string, timeZone: string): Happened => ({
       aggregate: 'registry',
       at,
@@ -306,8 +306,8 @@ function halfHours(fromMs: number, toMs: number): number[] {
   return Array.from({ length: Math.max(0, Math.ceil((toMs - first) / stepMs)) }, (_, n) => first + n * stepMs);
 }
 
-describe('days', () => {
-  test('come out the same in whatever order what is late arrives and wherever batches are cut, and as counted slowly', async () => {
+describe('the days of a history', () => {
+  test('are the same for any order of late events and any batches, and equal a slow reference count', async () => {
     for (let round = 0; round < 6; round++) {
       const zone = random.pick(['Europe/Warsaw', 'America/Sao_Paulo', 'Australia/Lord_Howe', 'Asia/Kolkata']);
       const fromMs = Date.parse(random.pick(['2026-03-20T05:00:00.000Z', '2026-10-18T17:00:00.000Z']));

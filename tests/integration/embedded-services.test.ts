@@ -53,12 +53,12 @@ describe('Postgres', () => {
     ]);
   });
 
-  test('keeps its password where nobody else reads it', async () => {
+  test('keeps its password in a file that only the owner can read', async () => {
     expect((await stat(join(dataDir, 'password'))).mode & 0o077).toBe(0);
     await expect(query(server.url.replace(/:[^:@]+@/, ':wrong@'), 'select 1')).rejects.toThrow('password');
   });
 
-  test('comes back by itself on the same address after kill -9, with what was committed', async () => {
+  test('restarts on the same address after kill -9, with the committed data', async () => {
     await query(server.url, 'create table kept (n int)');
     await query(server.url, 'insert into kept values (1)');
     const killed = server.pid ?? 0;
@@ -68,14 +68,14 @@ describe('Postgres', () => {
     expect(server.pid).not.toBe(killed);
   });
 
-  test('resumes after a stop, past a lock whose process id belongs to somebody else now', async () => {
+  test('starts again after a stop, with a stale lock whose process id belongs to another process', async () => {
     await server.stop();
     await writeFile(join(dataDir, 'cluster', 'postmaster.pid'), `${process.ppid}\n${dataDir}/cluster\n1\n5432\n\n\n`);
     server = await startEmbeddedPostgres({ dataDir, log });
     expect(await query(server.url, 'select n from kept')).toEqual([{ n: 1 }]);
   });
 
-  test('runs where only the user of this process may enter: programs and cluster in a folder of mode 0700', async () => {
+  test('runs when its programs and its cluster are in a folder of mode 0700', async () => {
     const closed = await temporaryFolder('closed');
     await chmod(closed, 0o700);
     const packaged = join(
@@ -101,7 +101,7 @@ describe('Postgres', () => {
     await expect(start).rejects.toThrow('shared_buffers');
   });
 
-  test('leaves a port that is taken to its owner', async () => {
+  test('fails to start on a port that another process uses', async () => {
     const { port } = new URL(server.url);
     const start = startEmbeddedPostgres({ dataDir: `${dataDir} too`, port: Number(port), log });
     await expect(start).rejects.toThrow('Address already in use');
@@ -115,7 +115,7 @@ describe('Postgres', () => {
 });
 
 describe('NATS', () => {
-  test('starts with JetStream on the port that was asked for, and is gone after its stop', async () => {
+  test('starts with JetStream on the configured port, and has ended after its stop', async () => {
     const [binary, dataDir] = [await natsServerBinary(), await temporaryFolder('nats with blanks')];
     const port = freePort();
     const nats = await startEmbeddedNats({ dataDir, binary, config: 'server_name: here', port, log });
@@ -126,7 +126,7 @@ describe('NATS', () => {
     expect(isPortFree('127.0.0.1', port)).toBe(true);
   });
 
-  test('comes back by itself on the same address after kill -9', async () => {
+  test('restarts on the same address after kill -9', async () => {
     const [binary, dataDir] = [await natsServerBinary(), await temporaryFolder('nats')];
     const nats = await startEmbeddedNats({ dataDir, binary, config: '', port: 0, log });
     const killed = nats.pid ?? 0;
@@ -142,7 +142,7 @@ describe('NATS', () => {
     await expect(start).rejects.toThrow('Parse error on line 1');
   });
 
-  test('a start that is broken off leaves nothing behind', async () => {
+  test('a start that is aborted leaves no process behind', async () => {
     const [binary, dataDir] = [await natsServerBinary(), await temporaryFolder('nats')];
     const signal = AbortSignal.abort(new Error('enough'));
     await expect(startEmbeddedNats({ dataDir, binary, config: '', port: 0, log, signal })).rejects.toThrow('enough');
@@ -150,7 +150,7 @@ describe('NATS', () => {
 });
 
 describe('the search for nats-server', () => {
-  test('passes by one that is too old', async () => {
+  test('skips a version that is too old', async () => {
     const folder = await temporaryFolder('old-nats');
     await writeFile(join(folder, 'nats-server'), '#!/bin/sh\necho "nats-server: v2.9.10"\n', { mode: 0o755 });
     const found = await ensureNatsServer({ path: folder, toolchainDir: join(await natsServerBinary(), '..'), log });

@@ -93,7 +93,7 @@ function twoFreePorts(): number {
 const dataFolder = async () => join(await temporaryFolder('start'), 'data with blanks');
 
 describe('a session', () => {
-  test('says that it is ready and how to get a token, and stops in order', async () => {
+  test('prints that it is ready and how to get a token, and stops in order', async () => {
     const dataDir = await dataFolder();
     const session = await started(dataDir);
     const block = await eventually(() => session.out.length === 6 && session.out);
@@ -115,7 +115,7 @@ describe('a session', () => {
     expect(await readFile(join(dataDir, 'stops.txt'), 'utf8')).toBe('device-sim\nserver\nprojections\n');
   });
 
-  test('gives each program that has metrics a port of its own, and refuses one that is taken', async () => {
+  test('gives each program that has metrics a port of its own, and refuses a port in use', async () => {
     const port = twoFreePorts();
     const session = await started(await dataFolder(), { METRICS_PORT: String(port) });
     const says = async (at: number) => (await fetch(`http://127.0.0.1:${at}/`, { keepalive: false })).text();
@@ -147,7 +147,7 @@ describe('a session', () => {
     ]);
   });
 
-  test('takes over from one that was killed, its children too', async () => {
+  test('replaces a killed one, and ends its children', async () => {
     const dataDir = await dataFolder();
     const first = await started(dataDir);
     const { pid, databaseUrl } = await about(first);
@@ -160,7 +160,7 @@ describe('a session', () => {
     expect(processIdentity(pid)).toBeUndefined();
   });
 
-  test('says which ports are taken', async () => {
+  test('names the ports that are in use', async () => {
     const first = await started(await dataFolder());
     const second = start(await dataFolder(), { HTTP_PORT: String(first.httpPort) });
     expect(await second.exited).toBe(2);
@@ -174,7 +174,7 @@ describe('a session', () => {
     expect(session.errors.join('\n')).toContain('SIM_UNITS must be');
   });
 
-  test('does without the services that the settings name, and without a fleet', async () => {
+  test('starts no service that the settings name, and no fleet', async () => {
     const services = await started(await dataFolder());
     const { natsUrl, natsCreds, databaseUrl } = await about(services);
     const dataDir = await dataFolder();
@@ -189,7 +189,7 @@ describe('a session', () => {
     expect(await readFile(join(dataDir, 'stops.txt'), 'utf8')).toBe('server\nprojections\n');
   });
 
-  test('stopped while it starts, it leaves nothing behind', async () => {
+  test('that is stopped while it starts leaves no process behind', async () => {
     const session = start(await dataFolder());
     await eventually(() => session.errors.some((line) => line.includes('making a Postgres cluster')));
     expect(await stopped(session, 'SIGINT')).toBe(0);

@@ -51,7 +51,7 @@ describe('a supervised child', () => {
     expect([isAlive(first), isAlive(second), child.pid]).toEqual([false, false, undefined]);
   });
 
-  test('takes its grandchildren with it', async () => {
+  test('ends its grandchildren when it is stopped', async () => {
     const { child, lines } = watch('sleep 60 & echo "grandchild $!"; echo ready; wait');
     await child.start();
     const grandchild = numberAfter(lines, 'grandchild ');
@@ -69,7 +69,7 @@ describe('a supervised child', () => {
     await child.stop();
   });
 
-  test('that does not listen to SIGTERM is killed after its grace', async () => {
+  test('that ignores SIGTERM is killed after its grace period', async () => {
     const { child, lines } = watch("trap '' TERM; echo ready; while :; do sleep 1; done");
     await child.start();
     const pid = child.pid ?? 0;
@@ -78,7 +78,7 @@ describe('a supervised child', () => {
     expect(isAlive(pid)).toBe(false);
   });
 
-  test('that never becomes ready is given up with its last words', async () => {
+  test('that never becomes ready is given up with its last output', async () => {
     const { child, lines } = watch('echo starting; echo "no disk" >&2; exit 3');
     await expect(child.start()).rejects.toThrow(/^fixture exited with code 3, 8 times in a row[\s\S]*no disk/);
     expect(lines.filter((line) => line === 'starting')).toHaveLength(MAX_CRASHES_IN_A_ROW);
@@ -89,7 +89,7 @@ describe('a supervised child', () => {
     await expect(child.start()).rejects.toThrow('was killed by SIGKILL, 2 times in a row');
   });
 
-  test('that was ready and then only crashes is given up aloud', async () => {
+  test('that crashes repeatedly after it was ready is given up with an error in the log', async () => {
     const { child, gaveUp } = watch('echo ready; exit 1');
     await child.start();
     await eventually(() => gaveUp.length === 1);

@@ -63,7 +63,7 @@ async function months(of: Postgres): Promise<Record<string, number>> {
   return counted;
 }
 
-test('each month of recording has a partition, whatever the clocks of units and of the store say', async () => {
+test('each month of recording has a partition, also when the clocks of units or of the store are wrong', async () => {
   const store = await recorded(
     { at: '1970-01-01T00:00:00.000Z' },
     { at: '2019-12-31T23:59:59.999Z' },
@@ -87,13 +87,13 @@ test('each month of recording has a partition, whatever the clocks of units and 
   expect((await listEvents(readModelsOf(postgres), { ...february, limit: 100, count: true })).total).toBe(UNITS);
 });
 
-test('a clock that says anything makes a bounded number of partitions', () => {
+test('a wrong clock creates a bounded number of partitions', () => {
   const names = new Set<string>();
   for (let year = -200_000; year < 200_000; year += 7) names.add(monthOf(Date.UTC(year, year % 12)).name);
   expect(names.size).toBeLessThanOrEqual(80 * 12 + 2);
 });
 
-test('processes that meet in a new month make it once, and what they fill is what one alone would', async () => {
+test('processes that reach a new month at the same time create its partition once, and fill it as a single process does', async () => {
   const days = Array.from({ length: 12 }, (_, month) => ({ at: new Date(Date.UTC(2026, month, 15)).toISOString() }));
   const store = await recorded(...days);
   const [shared, alone] = [await freshPostgres(), await freshPostgres()];

@@ -150,7 +150,7 @@ function someFilter(): EventFilter {
 }
 
 describe('pages', () => {
-  test('of any filter in any order join to what the filter matches, however little a page may look at', async () => {
+  test('of any filter and order contain exactly the matching events, for any scan limit of a page', async () => {
     for (let round = 0; round < 120; round++) {
       const filter = someFilter();
       const sort = SORTS[round % SORTS.length] ?? 'time';
@@ -163,7 +163,7 @@ describe('pages', () => {
     }
   }, 60_000);
 
-  test('end where an export was begun', async () => {
+  test('end at the event at which the export began', async () => {
     const upTo = 1_000;
     for (const sort of SORTS) {
       const keys = await allPages({ filter: { type: 'LockerOpened' }, sort, limit: 90, upTo });
@@ -207,7 +207,7 @@ function examined(node: PlanNode): number {
   );
 }
 
-describe.each(['as it was filled', 'analyzed'])('the plan of a page, %s', (when) => {
+describe.each(['without statistics', 'analyzed'])('the plan of a page, %s', (when) => {
   beforeAll(async () => {
     if (when === 'analyzed') await postgres.sql.script(`analyze "${schema}".event`);
   });

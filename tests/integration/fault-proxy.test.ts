@@ -30,7 +30,7 @@ class Caller {
   }
 }
 
-describe('a fault proxy in front of a server that answers what it hears', () => {
+describe('a fault proxy in front of an echo server', () => {
   let server: Server;
   let proxy: FaultProxy;
   let heardByServer = '';
@@ -62,7 +62,7 @@ describe('a fault proxy in front of a server that answers what it hears', () => 
   });
   afterAll(() => new Promise<void>((resolve) => server.close(() => resolve())));
 
-  test('passes everything on, and the end of it', async () => {
+  test('forwards all bytes and the end of the connection', async () => {
     const caller = call();
     const long = 'x'.repeat(3_000_000);
     caller.say(long);
@@ -72,7 +72,7 @@ describe('a fault proxy in front of a server that answers what it hears', () => 
     await eventually(() => caller.end === 'closed' && proxy.connections === 0);
   });
 
-  test('resets connections, and takes new ones', async () => {
+  test('resets connections, and accepts new ones', async () => {
     const caller = call();
     caller.say('one');
     await eventually(() => caller.heard === 'one');
@@ -83,7 +83,7 @@ describe('a fault proxy in front of a server that answers what it hears', () => 
     await eventually(() => next.heard === 'two');
   });
 
-  test('cuts in the middle of what is sent', async () => {
+  test('cuts a connection in the middle of a message', async () => {
     const caller = call();
     caller.say('one');
     await eventually(() => caller.heard === 'one');
@@ -101,22 +101,25 @@ describe('a fault proxy in front of a server that answers what it hears', () => 
     expect(other.heard).toBe('twoan');
   });
 
-  test.each(['up', 'down'] as const)('stalls what goes %s until it is healed, and loses nothing', async (direction) => {
-    const caller = call();
-    caller.say('one ');
-    await eventually(() => caller.heard === 'one ');
-    proxy.set({ stalled: [direction] });
-    caller.say('two ');
-    caller.say('three');
-    if (direction === 'down') await eventually(() => heardByServer === 'one two three');
-    await Bun.sleep(50);
-    expect(caller.heard).toBe('one ');
-    if (direction === 'up') expect(heardByServer).toBe('one ');
-    proxy.heal();
-    await eventually(() => caller.heard === 'one two three');
-  });
+  test.each(['up', 'down'] as const)(
+    'stalls bytes that go %s until it is healed, and loses none',
+    async (direction) => {
+      const caller = call();
+      caller.say('one ');
+      await eventually(() => caller.heard === 'one ');
+      proxy.set({ stalled: [direction] });
+      caller.say('two ');
+      caller.say('three');
+      if (direction === 'down') await eventually(() => heardByServer === 'one two three');
+      await Bun.sleep(50);
+      expect(caller.heard).toBe('one ');
+      if (direction === 'up') expect(heardByServer).toBe('one ');
+      proxy.heal();
+      await eventually(() => caller.heard === 'one two three');
+    },
+  );
 
-  test('delays, with jitter, and keeps the order', async () => {
+  test('delays bytes with jitter, and keeps their order', async () => {
     const caller = call();
     caller.say('.');
     await eventually(() => caller.heard === '.');
@@ -127,7 +130,7 @@ describe('a fault proxy in front of a server that answers what it hears', () => 
     expect(performance.now() - start).toBeGreaterThan(79);
   });
 
-  test('is as slow as it is told', async () => {
+  test('limits the throughput to the configured rate', async () => {
     const caller = call();
     proxy.set({ bytesPerS: 10_000 });
     const start = performance.now();
@@ -139,7 +142,7 @@ describe('a fault proxy in front of a server that answers what it hears', () => 
     await eventually(() => caller.heard.length === 101_000, { timeoutMs: 2_000 });
   });
 
-  test('refuses new connections as long as it is told to', async () => {
+  test('refuses new connections until it is healed', async () => {
     proxy.set({ refuse: true });
     const refused = call();
     await eventually(() => refused.end === 'reset');
@@ -151,7 +154,7 @@ describe('a fault proxy in front of a server that answers what it hears', () => 
   });
 });
 
-test('a NATS client comes back through it', async () => {
+test('a NATS client reconnects through a fault proxy', async () => {
   const { url, creds } = await testPlatform();
   const proxy = await FaultProxy.start({ target: url, random: seededRandom(1) });
   const nats = await Nats.connect({ url: proxy.url, creds, name: 'through a proxy', log: quietLog });

@@ -17,7 +17,7 @@ beforeAll(async () => {
 
 afterAll(() => platform.stop());
 
-test('a server tells how it answered, and a pinger whom it watches', async () => {
+test('the server has metrics of its answers, and the pinger of the units that it pings', async () => {
   const ports = { api: freePort(), server: freePort(), pinger: freePort() };
   platform.startServer({ HTTP_PORT: String(ports.api), METRICS_PORT: String(ports.server), ROLES: 'api' });
   platform.startPinger({ METRICS_PORT: String(ports.pinger) });

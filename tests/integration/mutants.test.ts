@@ -20,7 +20,7 @@ test('mutants of a file are tested by the tests that reach it', async () => {
   expect(code).toBe(0);
 }, 60_000);
 
-test('a sample that is no number is refused', async () => {
+test('a sample size that is not a number is refused', async () => {
   const { code, errors } = await mutants('--sample', 'many');
   expect(code).toBe(2);
   expect(errors).toContain('usage: ./run mutants');

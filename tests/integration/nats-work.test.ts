@@ -36,7 +36,7 @@ function newUnit(): string {
 
 const newId = () => crypto.randomUUID();
 
-test('what cannot prepare its streams because nothing answers waits, and goes on when something does', async () => {
+test('preparing the streams is retried while NATS does not answer, and succeeds once it does', async () => {
   const { url, creds } = await testPlatform();
   const proxy = await FaultProxy.start({ target: url, random: seededRandom() });
   const behind = await Nats.connect({ url: proxy.url, creds, name: 'slow start', log: silentLog });
@@ -47,8 +47,8 @@ test('what cannot prepare its streams because nothing answers waits, and goes on
       pauses += 1;
       proxy.heal();
     };
-    const patience = { signal: new AbortController().signal, sleep: healAfterFirst, log: silentLog };
-    await retryWithBackoff('preparing the streams', patience, () => ensureStreams(behind));
+    const retryOptions = { signal: new AbortController().signal, sleep: healAfterFirst, log: silentLog };
+    await retryWithBackoff('preparing the streams', retryOptions, () => ensureStreams(behind));
     expect(pauses).toBe(1);
   } finally {
     await behind.close();
@@ -57,7 +57,7 @@ test('what cannot prepare its streams because nothing answers waits, and goes on
 }, 15_000);
 
 describe('a reader of the store', () => {
-  test('has a bounded part of it in memory, however slow it is', async () => {
+  test('buffers a bounded number of messages, however slowly they are handled', async () => {
     const store = new NatsEventStore(nats, newId, () => performance.now());
     const after = await store.lastSequence();
     const commits = 300;
@@ -78,7 +78,7 @@ describe('a reader of the store', () => {
   }, 30_000);
 });
 
-test('what is lost on the way to a reader is read again, and is no gap of the store', async () => {
+test('messages that are lost on the way to a reader are read again, and are not reported as a gap of the store', async () => {
   const store = new NatsEventStore(nats, newId, () => performance.now());
   const after = await store.lastSequence();
   const commits = 400;
@@ -157,7 +157,7 @@ describe('group commit', () => {
 });
 
 describe('acknowledgements in order', () => {
-  test('empty the stream, whichever consumer brought the message', async () => {
+  test('empty the stream, for any consumer that delivered the message', async () => {
     // Tests before this one may have left something.
     const left = await api<{ consumers: string[] | null }>(nats, 'CONSUMER.NAMES.UNIT_INBOX');
     for (const name of left.consumers ?? []) await api(nats, `CONSUMER.DELETE.UNIT_INBOX.${name}`);

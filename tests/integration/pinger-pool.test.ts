@@ -52,13 +52,13 @@ test.each(['exit', 'throw', 'hang'] as const)(
   15_000,
 );
 
-test('a slot that cannot be pinged says nothing, and the others go on', async () => {
+test('a slot that cannot be pinged has no result, and the others continue', async () => {
   const pool = newPool();
   expect(await pool.ping(1, task(FRAIL.always))).toBeUndefined();
   await eventually(async () => (await pool.ping(1, task(0))) !== undefined);
 });
 
-test('a thread is there once a slot needs it, and never more than there may be', async () => {
+test('a thread is started once a slot needs it, and never more than the maximum', async () => {
   const pool = newPool(2);
   expect(pool.startedThreads).toBe(0);
   expect(await Promise.all([pool.ping(1, task(0)), pool.ping(1, task(0))])).not.toContain(undefined);
@@ -67,14 +67,14 @@ test('a thread is there once a slot needs it, and never more than there may be',
   expect(pool.startedThreads).toBe(1);
 });
 
-test('slots of one thread do not wait for one another, and there is an end to them', async () => {
+test('slots of one thread run concurrently, up to a limit', async () => {
   const pool = newPool(1);
   const results = await Promise.all(Array.from({ length: 200 }, () => pool.ping(0, task(0))));
   expect(results.filter((result) => result !== undefined)).toHaveLength(128);
   expect(await pool.ping(0, task(0))).toBeDefined();
 });
 
-test('a slot does not wait for units that make another one last long', async () => {
+test('a slot does not wait for the slow units of another slot', async () => {
   const pool = newPool(1);
   const slow = pool.ping(0, task(FRAIL.slow));
   const startedMs = performance.now();
@@ -85,7 +85,7 @@ test('a slot does not wait for units that make another one last long', async () 
   expect(tookMs).toBeLessThan(SLOW_MS / 2);
 });
 
-test('a pool that has stopped gives nothing, and waits for nothing', async () => {
+test('a stopped pool returns no results, and does not wait', async () => {
   const pool = newPool();
   const hanging = pool.ping(0, task(FRAIL.hang));
   await pool.stop();

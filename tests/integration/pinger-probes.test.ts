@@ -118,7 +118,7 @@ describe.each([
     await eventually(async () => (await prober.ping()).outcomes[0] !== PING_OUTCOME.discarded);
   });
 
-  test('learns what the unit says about itself', async () => {
+  test('returns the report of the unit', async () => {
     const { epoch, lastSeq } = unit.model.log;
     for (let time = 1; time <= 3; time += 1) {
       const results = await prober.ping();
@@ -130,7 +130,7 @@ describe.each([
     }
   });
 
-  test('measures the clock of the unit, also when the answer takes its time', async () => {
+  test('measures the clock offset of the unit, also when the answer is slow', async () => {
     expectClockOffset(await prober.ping(), 0);
     await faults({ clockSkewMs: -HOUR_MS, latencyMs: LATENCY_MS });
     const delayed = await prober.ping();
@@ -138,17 +138,17 @@ describe.each([
     expectClockOffset(delayed, -HOUR_MS);
   });
 
-  test('lets the unit forget what is recorded', async () => {
+  test('tells the unit up to which seq its log is recorded', async () => {
     const { epoch, lastSeq } = unit.model.log;
     await prober.ping({ recorded: { epoch, seq: lastSeq } });
     await eventually(() => unit.model.log.recordedSeq === lastSeq);
   });
 
-  test('is not answered when it cannot prove who asks', async () => {
+  test('gets no answer when it is signed with another key', async () => {
     expect((await prober.ping({ key: new Uint8Array(32) })).outcomes[0]).toBe(PING_OUTCOME.missed);
   });
 
-  test('measures the delay on the way', async () => {
+  test('measures the round-trip time', async () => {
     await faults({ latencyMs: LATENCY_MS });
     const pings: { readonly rttMs: number; readonly tookMs: number }[] = [];
     for (let time = 1; time <= 5; time += 1) {
@@ -164,7 +164,7 @@ describe.each([
     }
   });
 
-  test('misses a unit that is cut off, or too slow', async () => {
+  test('reports a miss for a unit that is cut off or too slow', async () => {
     await faults({ offline: true });
     expect((await prober.ping()).outcomes[0]).toBe(PING_OUTCOME.missed);
     await faults({ offline: false, latencyMs: 3 * TIMEOUT_MS });
@@ -176,18 +176,18 @@ describe.each([
     await faults({ latencyMs: 0 });
   });
 
-  test('finds nobody where nobody is', async () => {
+  test('reports a miss for an address without a unit', async () => {
     expect((await prober.ping({ port: 1, name: 'NOBODY' })).outcomes[0]).toBe(PING_OUTCOME.missed);
   });
 });
 
-test('a probe that cannot send discards', async () => {
+test('a ping that cannot be sent is discarded and counts as no miss', async () => {
   const prober = await newProber(PROBE_NUMBERS.nats);
   // It has no connection yet.
   expect((await prober.ping()).outcomes[0]).toBe(PING_OUTCOME.discarded);
 });
 
-test('a unit that refuses is missed, unless this machine cannot connect at all', async () => {
+test('a refused connection counts as a miss, unless this machine cannot connect to itself', async () => {
   let canConnect = false;
   const prober = await newProber(PROBE_NUMBERS.http, false, new SelfConnectCheck(async () => canConnect));
   expect((await prober.ping({ ip: '127.0.0.1', port: 1 })).outcomes[0]).toBe(PING_OUTCOME.discarded);
@@ -195,7 +195,7 @@ test('a unit that refuses is missed, unless this machine cannot connect at all',
   expect((await prober.ping({ ip: '127.0.0.1', port: 1 })).outcomes[0]).toBe(PING_OUTCOME.missed);
 });
 
-describe('datagrams that come back', () => {
+describe('reply datagrams', () => {
   const key = randomBytes(32);
   const reply = {
     flags: 0,
@@ -228,7 +228,7 @@ describe('datagrams that come back', () => {
   const good = (nonce: Buffer) => encodePingReply(key, nonce, reply);
   const forged = (nonce: Buffer) => encodePingReply(randomBytes(32), nonce, reply);
 
-  test('forged, truncated, or garbage are no answer, and are counted', async () => {
+  test('that are forged, truncated or garbage are ignored and counted', async () => {
     const { ping, close } = await unitThat((nonce) => [
       forged(nonce),
       good(nonce).subarray(0, PING_DATAGRAM_BYTES - 1),
@@ -240,7 +240,7 @@ describe('datagrams that come back', () => {
     expect(strays(results)).toEqual({ forged: 1, late: 0, duplicate: 0, malformed: 2, unsent: 0 });
   });
 
-  test('forged before the true one do not spoil it', async () => {
+  test('that are forged do not suppress the genuine one that follows', async () => {
     const { ping, close } = await unitThat((nonce) => [forged(nonce), good(nonce)]);
     const results = await ping();
     close();
@@ -249,7 +249,7 @@ describe('datagrams that come back', () => {
     expect(strays(results)).toMatchObject({ forged: 1 });
   });
 
-  test('twice count once', async () => {
+  test('that arrive twice count once', async () => {
     const { ping, close } = await unitThat((nonce) => [good(nonce), good(nonce)]);
     expect((await ping()).outcomes[0]).toBe(PING_OUTCOME.answered);
     // The second came when the slot was done: the next one tells.
@@ -257,7 +257,7 @@ describe('datagrams that come back', () => {
     close();
   });
 
-  test('late never count for a later ping', async () => {
+  test('that are late do not answer a later ping', async () => {
     let last: Buffer | undefined;
     const { ping, close } = await unitThat((nonce) => {
       const before = last;

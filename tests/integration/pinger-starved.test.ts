@@ -8,7 +8,7 @@ import type { StarvedFindings, StarvedTask } from '../support/starved-pinger.ts'
 
 const MAX_DESCRIPTORS = 160;
 
-test('a process without descriptors pings less, says so, misses nobody, and recovers', async () => {
+test('a process without free file descriptors pings less, logs it, counts no misses, and recovers', async () => {
   const key = randomBytes(32);
   const http = new FakeUnit('PL-HTTP', '127.0.0.1', key);
   await http.listen();

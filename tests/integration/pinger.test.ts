@@ -173,7 +173,7 @@ async function pinged(each: FakeUnit, times: number): Promise<void> {
 }
 
 describe('a mixed fleet', () => {
-  test('each is what it is, and nobody delays another', async () => {
+  test('each unit has the status of its behaviour, and none delays another', async () => {
     for (const each of slow()) each.delayMs = SLOW_MS;
     for (const each of silent()) each.pingAnswer = 'silent';
     for (const each of refusing()) await each.stopListening();
@@ -227,7 +227,7 @@ describe('a mixed fleet', () => {
     }
   }
 
-  test('response times are what the units make them, from the send on', async () => {
+  test('response times are measured from the send and have the latency of the units', async () => {
     for (const each of slow()) each.delayMs = SLOW_MS;
     for (const each of silent()) each.pingAnswer = 'silent';
     const watched = [...good(), ...slow(), ...silent()];
@@ -254,8 +254,8 @@ describe('a mixed fleet', () => {
   }, 20_000);
 });
 
-describe('a unit that goes and comes', () => {
-  test('makes one event each time', async () => {
+describe('a unit that goes offline and comes back', () => {
+  test('has one event for each transition', async () => {
     const [still, goes, falls] = [unit(0), unit(1), unit(2)];
     const world = await start([still, goes, falls]);
     await eventually(() => world.pinger.status().states.online === 3);
@@ -276,7 +276,7 @@ describe('a unit that goes and comes', () => {
     expect(Number(online?.data.awayMs)).toBeGreaterThan((FAILURES - 1) * INTERVAL_MS);
   }, 30_000);
 
-  test('is offline within so many intervals and the time-out, not sooner', async () => {
+  test('goes offline after the configured number of intervals and the timeout, not sooner', async () => {
     const each = unit(3);
     const world = await start([each]);
     await eventually(() => world.pinger.status().states.online === 1);
@@ -293,8 +293,8 @@ describe('a unit that goes and comes', () => {
   }, 20_000);
 });
 
-describe('targets', () => {
-  test('join, say what is recorded, move and leave while it runs', async () => {
+describe('ping targets', () => {
+  test('are added, moved and removed while the pinger runs, and get the recorded seq', async () => {
     const [first, second] = [unit(5), unit(6)];
     const world = await start([first, second]);
     const mine = world.targets.get(second.name);
@@ -316,7 +316,7 @@ describe('targets', () => {
     expect(second.pingedAtMs.length).toBe(pings);
   }, 20_000);
 
-  test('whose address is none are not pinged, and live from their heartbeats', async () => {
+  test('with an invalid address are not pinged, and stay online by their heartbeats', async () => {
     const [pingable, beyond] = [unit(7), unit(8)];
     const read = async () => [
       targetOf({ name: pingable.name, address: pingable.address, probe: 'http' }),
@@ -343,7 +343,7 @@ describe('targets', () => {
     expect(await world.transitions(beyond.name)).toMatchObject([{ data: { evidence: 'heartbeat' } }]);
   }, 20_000);
 
-  test('whose heartbeats are garbage are there all the same', async () => {
+  test('with unreadable heartbeats stay online by pings', async () => {
     const beyond = unit(8);
     const read = async () => [targetOf({ name: beyond.name, address: 'nowhere', probe: 'udp' })];
     const world = await start([beyond], { targets: { read, changes: ANY_CHANGE } });
@@ -355,7 +355,7 @@ describe('targets', () => {
     expect(world.telemetry).toEqual([{ heard: 'heartbeat', unit: beyond.name, at: heardMs }]);
   }, 20_000);
 
-  test('that cannot be read stop nothing', async () => {
+  test('that cannot be read do not stop the pings of the known ones', async () => {
     const each = unit(9);
     let away = false;
     const read = async () => {
@@ -374,7 +374,7 @@ describe('targets', () => {
   }, 20_000);
 });
 
-test('telemetry that cannot be published costs nothing else', async () => {
+test('pings and transitions continue while telemetry cannot be published', async () => {
   const each = unit(10);
   lines.length = 0;
   const publishTelemetry = () => {
@@ -386,7 +386,7 @@ test('telemetry that cannot be published costs nothing else', async () => {
   expect(lines.filter((line) => line.includes('Publishing telemetry fails.'))).toHaveLength(1);
 });
 
-test('a pinger that has stopped asks nobody any more', async () => {
+test('a stopped pinger sends no pings', async () => {
   const each = unit(11);
   const world = await start([each]);
   await eventually(() => world.pinger.status().states.online === 1);

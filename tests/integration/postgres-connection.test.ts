@@ -19,8 +19,8 @@ function connect(database = url, maxConnections = 4): Postgres {
   return postgres;
 }
 
-describe('values', () => {
-  test('travel there and back', async () => {
+describe('Postgres values', () => {
+  test('are read as they were written', async () => {
     const { sql } = connect();
     const texts = [
       'a',
@@ -61,7 +61,7 @@ describe('values', () => {
     ]);
   });
 
-  test('queries are made of parts', async () => {
+  test('a query is composed of parts', async () => {
     const { sql } = connect();
     const condition = sql.part`n > ${1} ${sql.part`and n < ${4}`}`;
     const rows = await sql<{ n: number }[]>`select n from generate_series(1, 5) as n where ${condition}`;
@@ -71,7 +71,7 @@ describe('values', () => {
 });
 
 describe('transactions', () => {
-  test('are applied whole or not at all', async () => {
+  test('are committed completely or not at all', async () => {
     const postgres = connect();
     await postgres.sql.script('create table whole (n int primary key)');
     await postgres.transaction(async (tx) => {
@@ -87,7 +87,7 @@ describe('transactions', () => {
     expect((await postgres.sql`select n from whole order by n`).map(({ n }) => n)).toEqual([1, 2]);
   });
 
-  test('more of them than connections wait for their turn', async () => {
+  test('wait for a connection when all are in use', async () => {
     const postgres = connect(url, 2);
     const values = await Promise.all(
       Array.from({ length: 50 }, (_, n) =>
@@ -98,8 +98,8 @@ describe('transactions', () => {
   });
 });
 
-describe('connections that break', () => {
-  test('lose and double nothing', async () => {
+describe('broken connections', () => {
+  test('lose and repeat no committed write', async () => {
     const database = await freshDatabase();
     const postgres = connect(database, 6);
     await postgres.sql.script(
@@ -144,7 +144,7 @@ describe('connections that break', () => {
     for (const move of moves) expect(surely.has(move) || maybe.has(move)).toBe(true);
   }, 30_000);
 
-  test('a Postgres that is not there is unavailable, at once', async () => {
+  test('an unreachable Postgres is an unavailable error at once', async () => {
     const postgres = connect('postgres://nobody@127.0.0.1:1/none');
     const beforeMs = performance.now();
     await expect(postgres.sql`select 1`).rejects.toBeInstanceOf(PostgresUnavailableError);
@@ -152,14 +152,14 @@ describe('connections that break', () => {
     expect(performance.now() - beforeMs).toBeLessThan(1_000);
   });
 
-  test('a query that takes longer than it may is unavailable, and the next one works', async () => {
+  test('a query that exceeds its timeout is an unavailable error, and the next one succeeds', async () => {
     const postgres = new Postgres({ url, applicationName: 'slow', maxConnections: 1, statementTimeoutMs: 50 });
     open.push(postgres);
     await expect(postgres.sql`select pg_sleep(5)`).rejects.toBeInstanceOf(PostgresUnavailableError);
     expect([...(await postgres.sql`select 1 as one`)]).toEqual([{ one: 1 }]);
   });
 
-  test('a closed pool refuses', async () => {
+  test('a closed pool refuses queries', async () => {
     const postgres = new Postgres({ url, applicationName: 'closed', maxConnections: 1 });
     await postgres.sql`select 1`;
     await postgres.close();
@@ -168,7 +168,7 @@ describe('connections that break', () => {
 });
 
 describe('migrations', () => {
-  test('are applied once, whoever starts at the same time', async () => {
+  test('are applied once when several processes start at the same time', async () => {
     const database = await freshDatabase();
     const pools = Array.from({ length: 6 }, () => connect(database, 1));
     const counting = {

@@ -30,7 +30,7 @@ describe('the change feed', () => {
   const ping = (unit: string, seconds: number, lastSeq: number, configurationHash = 'c') =>
     answered({ unit, at: NOW_MS + seconds * 1_000, rttMs: 1, epoch: EPOCH, lastSeq, configurationHash });
 
-  test('names the units that report another end of their log or another configuration, and no others', async () => {
+  test('names only the units that report another last seq or another configuration', async () => {
     const into = feed();
     expect(await record(into, ping('FEED-1', 1, 1), ping('FEED-2', 1, 1))).toEqual(['FEED-1', 'FEED-2']);
     expect(await record(into, ping('FEED-1', 2, 1), ping('FEED-2', 2, 2))).toEqual(['FEED-2']);

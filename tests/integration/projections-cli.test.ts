@@ -63,7 +63,7 @@ test('beside ./run start, status, rebuild and verify need no settings', async ()
   expect(await projections('parked', 'units')).toMatchObject({ errors: '', exitCode: 0 });
 }, 60_000);
 
-test('the file with the database password is for its owner only, and goes with the platform', async () => {
+test('the file with the database password is readable by its owner only, and is deleted when the platform stops', async () => {
   const file = join(dataDir, 'run', 'services.json');
   expect(((await stat(file)).mode & 0o777).toString(8)).toBe('600');
   platform.kill('SIGTERM');

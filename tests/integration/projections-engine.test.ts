@@ -74,8 +74,8 @@ async function messagesOf(store: MemoryEventStore, unit: string): Promise<number
   return (await store.tail(unit, 0)).map(({ sequence }) => sequence);
 }
 
-describe('live and replayed', () => {
-  test('what follows live equals what is filled in one go, row for row', async () => {
+describe('live and rebuilt tables', () => {
+  test('are equal row for row', async () => {
     const history = newHistory();
     const store = storeOf(history);
     const live = await database();
@@ -96,7 +96,7 @@ describe('live and replayed', () => {
     }
   }, 60_000);
 
-  test('stopped and started at any moment, with connections cut, it comes to the same', async () => {
+  test('are equal after restarts at random moments and cut connections', async () => {
     const history = newHistory();
     const store = storeOf(history);
     const postgres = await database();
@@ -117,7 +117,7 @@ describe('live and replayed', () => {
     expect(await dump(postgres)).toEqual(await inOneGo(store));
   }, 60_000);
 
-  test('two owners of the same lanes double nothing', async () => {
+  test('are equal when two processes own the same lanes', async () => {
     const history = newHistory();
     const store = storeOf(history);
     const postgres = await database();
@@ -138,7 +138,7 @@ describe('live and replayed', () => {
     expect(await dump(postgres)).toEqual(await inOneGo(store));
   }, 60_000);
 
-  test('lanes that are split between two processes come to the same', async () => {
+  test('are equal when two processes share the lanes', async () => {
     const history = newHistory();
     const store = storeOf(history);
     await happen(history, store, 400);
@@ -152,8 +152,8 @@ describe('live and replayed', () => {
   }, 60_000);
 });
 
-describe('poison', () => {
-  test('parks its unit, lets the others on, and is taken up in order by code that knows better', async () => {
+describe('a poison event', () => {
+  test('parks its unit while others continue, and is applied in order after a fix of the code', async () => {
     const history = newHistory(6);
     const store = storeOf(history);
     await happen(history, store, 200);
@@ -189,7 +189,7 @@ describe('poison', () => {
     expect(await runStatus(postgres.sql)).toMatchObject([{ parkedUnits: 0 }]);
   }, 30_000);
 
-  test('an owner that passes over a parked unit notices that it was taken up', async () => {
+  test('a process that skips a parked unit notices that it was resumed', async () => {
     const history = newHistory(4);
     const store = storeOf(history);
     await happen(history, store, 60);
@@ -209,7 +209,7 @@ describe('poison', () => {
     expect(await entries(postgres, unit)).toEqual(await messagesOf(store, unit));
   }, 30_000);
 
-  test('a parked unit says how far its snapshot is complete', async () => {
+  test('a parked unit has the position up to which its snapshot is complete', async () => {
     const history = newHistory(3);
     const store = storeOf(history);
     await happen(history, store, 60);
@@ -227,7 +227,7 @@ describe('poison', () => {
     expect(unknown).toMatchObject({ completeTo: 60, state: { name: 'NOBODY', registry: { status: 'unregistered' } } });
   }, 30_000);
 
-  test('a message that is no commit is skipped', async () => {
+  test('a message that is not a commit is skipped', async () => {
     const history = newHistory(3);
     const store = storeOf(history);
     await happen(history, store, 30);
@@ -238,8 +238,8 @@ describe('poison', () => {
   }, 30_000);
 });
 
-describe('what ends the process', () => {
-  test('a checkpoint beyond the end of the store', async () => {
+describe('the process ends with an error', () => {
+  test('at a checkpoint beyond the end of the store', async () => {
     const history = newHistory(3);
     const store = storeOf(history);
     await happen(history, store, 40);
@@ -252,7 +252,7 @@ describe('what ends the process', () => {
     await expect(filling.ended).rejects.toBeInstanceOf(CheckpointBeyondEndError);
   }, 30_000);
 
-  test('a gap in the store; not a store that is away for a moment', async () => {
+  test('at a gap in the store, but not while the store is briefly unreachable', async () => {
     const history = newHistory(3);
     const store = storeOf(history);
     const postgres = await database();
@@ -281,7 +281,7 @@ describe('what ends the process', () => {
     expect((await entries(postgres)).length).toBeGreaterThanOrEqual(19);
   }, 30_000);
 
-  test('code that is older than what serves', async () => {
+  test('when its code is older than the run that serves', async () => {
     const postgres = await database();
     await ensureRun(postgres, journal(undefined, 2));
     await expect(ensureRun(postgres, journal(undefined, 1))).rejects.toBeInstanceOf(ObsoleteProjectionError);
@@ -289,7 +289,7 @@ describe('what ends the process', () => {
 });
 
 describe('a new version', () => {
-  test('is built beside the old one and takes over when it is level', async () => {
+  test('is built beside the old one and serves once it has caught up', async () => {
     const history = newHistory(4);
     const store = storeOf(history);
     await happen(history, store, 100);
@@ -312,7 +312,7 @@ describe('a new version', () => {
     await Promise.all([old.stop(), next.stop()]);
   }, 30_000);
 
-  test('that cannot apply an event fails, and the old one goes on serving', async () => {
+  test('that cannot apply an event fails, and the old one continues to serve', async () => {
     const history = newHistory(4);
     const store = storeOf(history);
     await happen(history, store, 50);
@@ -323,15 +323,15 @@ describe('a new version', () => {
     expect((await entries(postgres)).length).toBe(50);
   }, 30_000);
 
-  test('is made once when two processes start at the same time', async () => {
+  test('is created once when two processes start at the same time', async () => {
     const postgres = await database();
     const runs = await Promise.all(Array.from({ length: 5 }, () => ensureRun(postgres, journal(undefined))));
     expect(new Set(runs.map(({ schema }) => schema)).size).toBe(1);
   });
 });
 
-describe('reading one’s writes', () => {
-  test('waits for the lanes that matter, and no longer than it may', async () => {
+describe('reading your own writes', () => {
+  test('waits for the lanes of the written units, up to its timeout', async () => {
     const history = newHistory(3);
     const store = storeOf(history);
     await happen(history, store, 20);
@@ -349,7 +349,7 @@ describe('reading one’s writes', () => {
     await filling.stop();
   }, 30_000);
 
-  test('a batch that touches many lanes takes the idle ones along at once', async () => {
+  test('a batch of many lanes also advances the idle lanes', async () => {
     const postgres = await database();
     const history = newHistory(200);
     const store = storeOf(history);
@@ -365,7 +365,7 @@ describe('reading one’s writes', () => {
     await filling.stop();
   });
 
-  test('a quiet store is passed by all lanes within moments', async () => {
+  test('all lanes reach the end of an idle store', async () => {
     const store = new MemoryEventStore(Date.now);
     const history = newHistory(1);
     const postgres = await database();

@@ -39,7 +39,7 @@ async function messagesOf(store: MemoryEventStore, unit: string): Promise<number
   return (await store.tail(unit, 0)).map(({ sequence }) => sequence);
 }
 
-test('a parked unit is listed, and taken up in order when somebody asks, while everything goes on', async () => {
+test('a parked unit is listed, and resumed in order when an operator asks, while the others continue', async () => {
   const history = new FleetHistory(seededRandom(), { units: 4, lockers: 5 });
   const store = storeOf(history);
   const postgres = await freshPostgres();

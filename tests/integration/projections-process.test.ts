@@ -165,7 +165,7 @@ test('the process follows the stream, survives kill -9, writes telemetry, and st
   expect(performance.now() - beforeMs).toBeLessThan(STOP_LIMIT_MS);
 }, 90_000);
 
-test('the process tells Prometheus what is shown, what waits, and what it has applied', async () => {
+test('the process has metrics of serving versions, lag and applied events', async () => {
   const prefix = `M${Date.now().toString(36)}`;
   const history = new FleetHistory(seededRandom(), { units: 3, lockers: 3, prefix });
   const append = async (commits: number) => {
@@ -206,7 +206,7 @@ test('the process tells Prometheus what is shown, what waits, and what it has ap
   expect(await child.exited).toBe(0);
 }, 60_000);
 
-test('NATS and Postgres crash under it, and it goes on by itself', async () => {
+test('the process continues after crashes of NATS and Postgres', async () => {
   const keys = (await testPlatform()).keys;
   const folder = await temporaryFolder('projections-crash');
   const [ownNats, ownPostgres] = await Promise.all([
@@ -270,7 +270,7 @@ test('NATS and Postgres crash under it, and it goes on by itself', async () => {
   }
 }, 120_000);
 
-test('lanes are shared by processes; one that comes, goes or is killed loses and doubles nothing', async () => {
+test('processes share the lanes, and no event is lost or repeated when one starts, stops or is killed', async () => {
   const prefix = `L${Date.now().toString(36)}`;
   const history = new FleetHistory(seededRandom(), { units: 20, lockers: 3, prefix });
   let events = 0;
@@ -308,7 +308,7 @@ test('lanes are shared by processes; one that comes, goes or is killed loses and
   expect(await Promise.all(members.map((member) => member.exited))).toEqual([0, 0]);
 }, 120_000);
 
-test('what the command line does not know, it says', () => {
+test('an unknown command is refused with the usage', () => {
   for (const args of [[], ['rebuild'], ['rebuild', 'units', 'bookings'], ['status', 'units'], ['constructor']]) {
     const { exitCode, stderr } = cli(...args);
     expect(exitCode).toBe(2);

@@ -89,8 +89,8 @@ async function countOf({ sql }: Postgres, projection: string): Promise<number> {
   return row?.count ?? 0;
 }
 
-describe('a rebuild that was asked for', () => {
-  test('under live traffic, readers see everything that they may expect in every answer', async () => {
+describe('a requested rebuild', () => {
+  test('under live traffic, every answer to readers is complete', async () => {
     const history = newHistory();
     const store = storeOf(history);
     const postgres = await database();
@@ -145,7 +145,7 @@ describe('a rebuild that was asked for', () => {
     expect(await dump(postgres)).toEqual(await inOneGo(store));
   }, 90_000);
 
-  test('is the same one when it is asked for again, and goes on after a stop in the middle', async () => {
+  test('is the same one when it is requested again, and continues after a stop', async () => {
     const history = newHistory(4);
     const store = storeOf(history);
     const postgres = await database();
@@ -154,7 +154,7 @@ describe('a rebuild that was asked for', () => {
     await fillToTheEnd(postgres, store, { projections: [slow()] });
     const runId = await ask(postgres, 'slow');
     expect(await requestRebuild(postgres, 'slow', 'ops:other')).toEqual({ runId, isNew: false });
-    // Nobody works: it waits.
+    // No process is running, so the rebuild waits.
     expect(await statusOf(postgres, runId)).toBe('requested');
     for (let round = 0; round < 5; round++) {
       const filling = fill(postgres, store, { projections: [slow()] });
@@ -169,7 +169,7 @@ describe('a rebuild that was asked for', () => {
     expect(projection).toMatchObject({ name: 'slow', position: 300, lag: 0, rebuild: null, lastEnded: null });
   }, 60_000);
 
-  test('of what is folded comes to the same as what was applied live, stopped and cut off at any moment', async () => {
+  test('of folded tables equals the live tables, after stops and cut connections at random moments', async () => {
     const history = newHistory(40);
     const store = storeOf(history);
     const postgres = await database();
@@ -201,7 +201,7 @@ describe('a rebuild that was asked for', () => {
     expect(await dump(postgres)).toEqual(applied);
   }, 60_000);
 
-  test('that is called off changes nothing, and leaves nothing behind', async () => {
+  test('that is cancelled changes nothing, and leaves no tables behind', async () => {
     const history = newHistory(4);
     const store = storeOf(history);
     const postgres = await database();
@@ -224,7 +224,7 @@ describe('a rebuild that was asked for', () => {
     expect(await countOf(postgres, 'slow')).toBe(120);
   }, 60_000);
 
-  test('that meets an event which cannot be applied fails, says which, and everything goes on', async () => {
+  test('that cannot apply an event fails and names it, and the old run continues to serve', async () => {
     const history = newHistory(4);
     const store = storeOf(history);
     const postgres = await database();
@@ -244,7 +244,7 @@ describe('a rebuild that was asked for', () => {
   }, 60_000);
 });
 
-test('in a new database, readers wait until the read models have caught up, and then see all', async () => {
+test('in a new database, readers wait until the read models have caught up, and then read everything', async () => {
   const history = newHistory();
   const store = storeOf(history);
   await happen(history, store, 300);
@@ -260,7 +260,7 @@ test('in a new database, readers wait until the read models have caught up, and 
   await filling.stop();
 }, 60_000);
 
-test('a rebuild of what does not exist is none', async () => {
+test('a rebuild of an unknown projection is refused', async () => {
   const postgres = await database();
   expect(await requestRebuild(postgres, 'nothing', 'ops:test')).toBeUndefined();
   expect(await cancelRebuild(postgres, 'nothing', 'ops:test')).toBe('none');

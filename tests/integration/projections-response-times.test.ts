@@ -1,4 +1,4 @@
-/** Response times in buckets: what is told of pings is added up once. */
+/** Response times in buckets: each ping result is counted once. */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { toInstant } from '../../domain/vocabulary.ts';
@@ -69,7 +69,7 @@ describe('response times', () => {
     expect(await responseTimes(postgres.sql, 'FRAIL')).toMatchObject([{ sent: 4, lost: 2, meanMs: 1 }]);
   });
 
-  test('of days long gone are dropped', async () => {
+  test('of days beyond the retention are deleted', async () => {
     const old = 'response_times_20200101';
     await postgres.sql.script(`create table platform.${old} partition of platform.response_times
       for values from ('2020-01-01T00:00:00Z') to ('2020-01-02T00:00:00Z')`);

@@ -58,7 +58,7 @@ async function tell(...results: TelemetryResult[]): Promise<void> {
 
 const said = (lastSeq: number) => ({ epoch: EPOCH, lastSeq, configurationHash: 'c' });
 
-describe('what was heard', () => {
+describe('recorded telemetry', () => {
   const columns = () => postgres.sql`
     select at, pinged_at, answered_at, last_response_ms, last_online_at, epoch, last_seq, configuration_hash,
       clock_offset_ms, clock_wrong
@@ -176,7 +176,7 @@ describe('what was heard', () => {
   );
 });
 
-describe('the state that is shown', () => {
+describe('the displayed state', () => {
   const shown = async (unit: string) => (await listUnits(readModelsOf(postgres), { q: unit, limit: 10 })).items[0];
   const status = (changes: Partial<PingerStatus>): PingerStatus => ({
     pingerId: 'pinger-1',
@@ -203,7 +203,7 @@ describe('the state that is shown', () => {
     await recorder.flush();
   };
 
-  test('is online or syncing while its shard is watched, and unknown since nobody does', async () => {
+  test('is online or syncing while a pinger has its shard, and unknown since no pinger has it', async () => {
     await register('BEATS', { probe: 'nats' });
     await append('BEATS', 'device', { type: 'LockerClosed', locker: 'A', data: {} }, { unitepoch: EPOCH, unitseq: 1 });
     await fillToTheEnd(postgres, store);
@@ -230,7 +230,7 @@ describe('the state that is shown', () => {
     expect(await shown('BEATS')).toMatchObject({ state: 'unknown' });
   });
 
-  test('is unknown in an outage, unless the unit was heard since', async () => {
+  test('is unknown in an outage, unless a proof of life arrived since', async () => {
     await register('VANISHED');
     await fillToTheEnd(postgres, store);
     const shard = unitHash('VANISHED').slice(0, 2);
@@ -243,7 +243,7 @@ describe('the state that is shown', () => {
     expect((await activePingers(postgres.sql)).outages).toEqual([]);
   });
 
-  test('is told by the pingers that watch now', async () => {
+  test('depends only on the pingers that are running now', async () => {
     await say({ pingerId: 'pinger-2', shards: ['aa', 'ab'] });
     const { owners, unwatched } = await activePingers(postgres.sql);
     expect(owners.map(({ pingerId }) => pingerId)).toEqual(['pinger-1', 'pinger-2']);
@@ -254,7 +254,7 @@ describe('the state that is shown', () => {
     ]);
   });
 
-  test('a status that cannot be read changes nothing', async () => {
+  test('an unreadable status message changes nothing', async () => {
     recorder.recordPingerStatus('hello');
     await say({ shards: ['cc', 'zz'] });
     expect((await activePingers(postgres.sql)).unwatched).toContain('cc');
@@ -284,7 +284,7 @@ test('a clock is wrong beyond the tolerance, in the grid, in the detail and for 
   expect([...(await clockOffsets(postgres.sql)).keys()]).toEqual(['BEHIND']);
 });
 
-describe('events of a wrong clock', () => {
+describe('events of a unit with a wrong clock', () => {
   beforeAll(async () => {
     await register('SKEWED');
     const place = (unitseq: number) => ({ unitepoch: EPOCH, unitseq });
@@ -314,14 +314,14 @@ describe('events of a wrong clock', () => {
     expect(await seqs({ until: at(1) })).toEqual([]);
   });
 
-  test('make the unit’s detail right', async () => {
+  test('have corrected times in the detail of the unit', async () => {
     const unit = await getUnit(readModelsOf(postgres), 'SKEWED');
     expect(unit?.lastEventAt).toBe(at(2));
     expect(unit?.lockerDetails[0]?.rental).toEqual({ rentalId: 'r', startedAt: at(2), until: at(60) });
   });
 });
 
-test('who pings and fetches hears of channels, and nothing of units whose credentials are revoked', async () => {
+test('the targets of pings and fetches have their channels, and leave out units whose credentials are revoked', async () => {
   await register('FETCHED', { delivery: 'fetch', commandChannel: 'nats' });
   await register('REVOKED');
   await append('REVOKED', 'registry', { type: 'UnitCredentialsRevoked', data: {} });
@@ -347,7 +347,7 @@ test('who pings and fetches hears of channels, and nothing of units whose creden
   expect(await names()).toContain('REVOKED');
 });
 
-test('units that the change feed names are read by name: what a unit reports stands beside what is recorded of it', async () => {
+test('units that the change feed names are read by name, with their reported and their recorded state', async () => {
   await register('FEED-4');
   await fillToTheEnd(postgres, store);
   await tell(

@@ -31,7 +31,7 @@ function three(): [ProofExchange, ProofExchange, ProofExchange] {
   return [one, two, other];
 }
 
-test('what one process hears, all others hear soon, and nobody takes it for telemetry', async () => {
+test('a proof of life that one process receives reaches all others, and is not counted as telemetry', async () => {
   const [one, two] = three();
   const heard: Proof[] = [];
   const taken: string[] = [];
@@ -54,7 +54,7 @@ test('what one process hears, all others hear soon, and nobody takes it for tele
   for (const end of ends) end();
 });
 
-test('others are asked what they know, not oneself, and the newest counts', async () => {
+test('a question for proofs is answered by the other processes only, and the newest proof counts', async () => {
   const [one, two, other] = three();
   const knows = (known: Readonly<Record<string, number>>) => (unit: string) => {
     const atMs = known[unit];
@@ -80,7 +80,7 @@ test('others are asked what they know, not oneself, and the newest counts', asyn
   for (const end of ends) end();
 });
 
-test('a question that cannot be asked tells nothing', async () => {
+test('a question that cannot be sent has no answer', async () => {
   const questions = new ProofQueryBatcher(async () => {
     throw new Error('NATS is away');
   });

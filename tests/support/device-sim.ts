@@ -59,7 +59,7 @@ export interface FieldPlatform {
   command(unit: Addressed, command: Command): Promise<CommandAnswer>;
   commandOverNats(unit: string, command: Command): Promise<CommandAnswer>;
   fetch(unit: Addressed, query: string, recorded?: string): Promise<{ status: number; batch: FetchedBatch }>;
-  /** `asked`: `after` and `limit`. Answers with the body, whatever it is. */
+  /** `asked`: `after` and `limit`. Answers with the given body. */
   fetchOverNats(unit: string, asked?: object, recorded?: string): Promise<unknown>;
   /** Every batch that a unit has pushed and JetStream has stored, oldest first. */
   inbox(unit: string): Promise<UnitBatch[]>;

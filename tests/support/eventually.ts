@@ -11,9 +11,9 @@ const TIMEOUT_MS = 10_000;
 const INTERVAL_MS = 20;
 
 /**
- * Tries until it works: until `attempt` neither throws nor gives `false`.
- * @returns what the attempt that worked gave.
- * @throws at the deadline, with what the last attempt threw or gave, also when that attempt hangs.
+ * Repeats `attempt` until it neither throws nor returns `false`.
+ * @returns the value of the successful attempt.
+ * @throws at the deadline, with the error or value of the last attempt, also when that attempt hangs.
  */
 export async function eventually<T>(
   attempt: () => T | false | Promise<T | false>,
@@ -27,7 +27,7 @@ export async function eventually<T>(
       try {
         const value = await Promise.race([attempt(), over.promise]);
         if (value !== false) return value;
-        last = 'it gave false';
+        last = 'it returned false';
       } catch (error) {
         if (error instanceof NeverHappenedError) throw error;
         last = error;
@@ -39,7 +39,7 @@ export async function eventually<T>(
   }
 }
 
-/** What was waited for did not happen in time. */
+/** The attempt did not succeed before the deadline. */
 export class NeverHappenedError extends Error {
   override readonly name = 'NeverHappenedError';
 

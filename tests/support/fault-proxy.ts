@@ -253,7 +253,7 @@ class Lane {
     }
   }
 
-  /** Whoever sends faster than the bytes may pass has to wait, as behind a full window. */
+  /** A sender that exceeds the rate waits, as behind a full TCP window. */
   #pace(): void {
     if (this.#stopped) return;
     const full = this.#waitingBytes + this.#to.writableLength > MAX_WAITING_BYTES;
@@ -263,5 +263,5 @@ class Lane {
 }
 
 function ignore(): void {
-  // Whoever was refused has gone.
+  // The refused client has closed the connection.
 }

@@ -17,7 +17,7 @@ const MAX_CONNECTIONS = 10;
 /** What is expected to go wrong in a test does not belong in its output. */
 export const silentLog = createLog(() => undefined, Date.now);
 
-/** A migrated, empty database; whoever asks for it closes it. */
+/** A migrated, empty database; the caller closes it. */
 export async function freshPostgres(): Promise<Postgres> {
   const postgres = new Postgres({
     url: await freshDatabase(),

@@ -1,4 +1,4 @@
-/** A NATS client that says what it is told to, word by word: no library keeps it from what a hostile unit might send. */
+/** A NATS client that sends the given protocol lines unchanged, so that tests can send what a hostile unit might send. */
 
 import { credsAuthenticator } from '../../platform/nats/creds.ts';
 import { eventually } from './eventually.ts';

@@ -110,7 +110,7 @@ export function completed(reservationId = R1, locker = 'A', minutes = 30): Past 
   };
 }
 
-/** At the unit: somebody takes a locker, at the screen unless a reservation is named. */
+/** The unit reports a rental: a walk-up unless a reservation is named. */
 export function taken(
   locker: string,
   rental: {

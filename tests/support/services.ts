@@ -62,5 +62,5 @@ export async function freshDatabase(): Promise<string> {
 
 /** What a service has to say when it does not start stands in the error. */
 function ignoreLog(): void {
-  // Nobody reads the log of a service that is well.
+  // The log of a healthy service is not read.
 }

@@ -23,7 +23,7 @@ function resolver(denied: readonly string[] = DEFAULT_DENIED) {
   });
 }
 
-describe('an address is accepted', () => {
+describe('address resolution', () => {
   test.each([
     ['10.0.0.7:80', { ip: '10.0.0.7', port: 80 }],
     ['127.0.0.5:9000', { ip: '127.0.0.5', port: 9_000 }],
@@ -49,11 +49,11 @@ describe('an address is accepted', () => {
     ['224.0.0.1:80', 'denied'],
     ['255.255.255.255:80', 'denied'],
     ['sly.example:80', 'denied'],
-  ])('nowhere: %s is %s', async (address, problem) => {
+  ])('refuses %s as %s', async (address, problem) => {
     expect(await resolver().resolve(address)).toMatchObject({ problem, message: expect.any(String) });
   });
 
-  test('only in the networks of the setting', async () => {
+  test('denies the networks of the setting instead of the default ones', async () => {
     expect(await resolver(['10.0.0.0/8']).resolve('10.0.0.7:80')).toMatchObject({ problem: 'denied' });
     expect(await resolver([]).resolve('169.254.169.254:80')).toEqual({ ip: '169.254.169.254', port: 80 });
   });

@@ -103,7 +103,7 @@ describe('the AsyncAPI document is complete', () => {
     unitHeartbeatSubject(unit),
     unitCommandsSubject(unit),
     ...AGGREGATES.map((aggregate) => eventSubject(unit, aggregate)),
-  ])('%s stands in it, and its parameters are said', (subject) => {
+  ])('has the subject %s with its parameters', (subject) => {
     expect(subjects.filter((candidate) => candidate === subject)).toEqual([subject]);
   });
 
@@ -143,7 +143,7 @@ describe('every example is valid for its schema', () => {
     for (const value of values) expect([...Value.Errors(schema, value)]).toEqual([]);
   });
 
-  test('and an event of another type, version or data is refused', () => {
+  test('an event of another type, version or data is refused', () => {
     const commit = (change: object) => {
       const { payload } =
         (object(at('#/components/messages/RentalEnded')).examples as { payload: object[] }[])[0] ?? {};
@@ -162,13 +162,13 @@ describe('the schema of unit events agrees with ingest', () => {
   const data = { rentalId: 'r', reason: 'given-back' };
   const cases: [string, object, boolean][] = [
     ['an event', { data }, true],
-    ['an event with more than is known', { data: { ...data, mood: 'good' } }, true],
+    ['an event with an unknown field', { data: { ...data, mood: 'good' } }, true],
     ['other data', {}, false],
     ['another version', { v: 2 }, true],
     ['an unknown type', { type: 'CoffeeBrewed' }, true],
-    ['a type that the platform decides', { type: 'ReservationHeld' }, false],
-    ['a time that is none', { data, time: 'noon' }, false],
-    ['no seq', { data, seq: 0 }, false],
+    ['a type that only the platform records', { type: 'ReservationHeld' }, false],
+    ['an invalid time', { data, time: 'noon' }, false],
+    ['an invalid seq', { data, seq: 0 }, false],
   ];
 
   test.each(cases)('%s', (_, change, accepted) => {

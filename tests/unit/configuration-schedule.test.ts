@@ -26,7 +26,7 @@ const MINUTE_MS = 60_000;
 const VALUES = { ...defaultConfiguration(600).values, minimumMinutes: 30 };
 const random = seededRandom();
 
-/** A unit that is pushed to when that is due, on a clock that only moves when somebody moves it. */
+/** A unit that gets pushes when they are due, on a clock that the test moves. */
 class Field {
   nowMs = START_MS;
   /** What the unit does with a push. */

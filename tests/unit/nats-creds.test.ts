@@ -2,7 +2,7 @@ import { expect, test } from 'bun:test';
 import { createUser, fmtCreds, type KeyPair } from '@nats-io/jwt';
 import { credsAuthenticator } from '../../platform/nats/creds.ts';
 
-/** A creds file whose token nobody looks at. */
+/** A creds file whose token is not read. */
 function credsOf(user: KeyPair): string {
   return new TextDecoder().decode(fmtCreds('head.claims.signature', user));
 }

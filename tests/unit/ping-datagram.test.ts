@@ -34,7 +34,7 @@ const REPLY = {
   clockMs: 1_782_907_200_040,
 };
 
-/** A datagram after somebody has changed it, with a MAC that holds for what it is now. */
+/** A changed datagram with a valid MAC. */
 function resealed(datagram: Buffer, change: (bytes: Buffer) => void): Buffer {
   const bytes = Buffer.from(datagram);
   change(bytes);
@@ -100,7 +100,7 @@ describe('a datagram is refused', () => {
   const tooLarge = (at: number) => (bytes: Buffer) => {
     bytes.writeBigUInt64LE(2n ** 53n, at);
   };
-  /** `isShaped`: it is one for whoever does not check the MAC. */
+  /** `isShaped`: readers that do not check the MAC accept it. */
   const table: { name: string; make: (bytes: Buffer) => Buffer; isShaped?: true; key?: Buffer }[] = [
     { name: 'that is empty', make: () => Buffer.alloc(0) },
     { name: 'that is too short', make: (bytes) => bytes.subarray(0, 95) },

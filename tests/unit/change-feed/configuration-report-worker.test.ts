@@ -72,7 +72,7 @@ const report = (name: string, isConclusive: boolean): ConfigurationReport => ({
   isConclusive,
 });
 
-test('a report that is sent after the change is recorded, one of an earlier boot or an older one is not', async () => {
+test('a conclusive report is recorded once, an inconclusive one and one of a unit of another process are not', async () => {
   const { change, run } = world();
   for (const each of [report('A', true), report('B', false), report('FOREIGN', true)]) change(each);
   expect(await run(0)).toEqual(['A']);

@@ -109,7 +109,7 @@ test('a reordered batch is sent as two halves, the second first', () => {
 });
 
 describe('timers', () => {
-  /** A clock that moves when it is told to. */
+  /** A clock that the test moves. */
   function handClock(): Clock & { moveTo(ms: number): void } {
     let nowMs = 0;
     const due = new Map<symbol, { atMs: number; run: () => void }>();

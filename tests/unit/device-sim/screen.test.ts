@@ -220,7 +220,7 @@ describe('a door', () => {
       types: ['LockerOpened'],
     },
     { action: openLocker, name: 'does not open twice', unit: after(newUnit(), rent('A')), types: 'door-open' },
-    { action: openLocker, name: 'opens for nobody else', unit: newUnit(), types: 'not-rented' },
+    { action: openLocker, name: 'does not open without a rental', unit: newUnit(), types: 'not-rented' },
     { action: closeDoor, name: 'closes', unit: after(newUnit(), rent('A')), types: ['LockerClosed'] },
     { action: closeDoor, name: 'does not close twice', unit: newUnit(), types: 'door-closed' },
   ];

@@ -207,7 +207,7 @@ describe('a free locker', () => {
 
 describe('a hold is refused', () => {
   test.each([
-    ['for a unit that nobody registered', [], /no such unit/],
+    ['for an unregistered unit', [], /no such unit/],
     ['for a unit that has left', [registered, { type: 'UnitRetired', data: {} }], /left the platform/],
   ] as const)('%s', (_, past, message) => {
     given(...past)

@@ -85,7 +85,7 @@ describe('confirm', () => {
   });
 
   test('is refused for an expired hold on a slow clock when another customer holds the locker', () => {
-    // Whoever gave the locker to R2 saw R1's hold run out; this process's clock is behind.
+    // The process that reserved the locker for R2 saw the hold of R1 expire; the clock of this process is behind.
     const past = [registered, held({ holdExpiresAt: at(1) }), held({ reservationId: R2, customer: BOB })];
     given(...past)
       .when((state) => confirmReservation(state, pay()))

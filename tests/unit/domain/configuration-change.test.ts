@@ -1,4 +1,4 @@
-/** What may be wanted on a unit, and what is told of a change. */
+/** The configurations that a change may set, and the differences that it lists. */
 
 import { describe, expect, test } from 'bun:test';
 import { configurationHash } from '../../../domain/configuration/configuration-hash.ts';

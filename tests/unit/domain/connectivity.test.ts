@@ -22,14 +22,11 @@ test.each([
 });
 
 describe('a proof of life', () => {
-  test.each(['ping', 'heartbeat', 'command'] as const)(
-    'by %s takes a unit that nobody saw before online',
-    (evidence) => {
-      given()
-        .when(({ connectivity }) => markUnitOnline(connectivity, evidence, NOW_MS))
-        .thenEvents([{ type: 'UnitWentOnline', data: { evidence } }]);
-    },
-  );
+  test.each(['ping', 'heartbeat', 'command'] as const)('by %s takes a never-seen unit online', (evidence) => {
+    given()
+      .when(({ connectivity }) => markUnitOnline(connectivity, evidence, NOW_MS))
+      .thenEvents([{ type: 'UnitWentOnline', data: { evidence } }]);
+  });
 
   test('takes an offline unit online, with the duration of its absence', () => {
     given(...PASTS.offline)

@@ -100,7 +100,7 @@ describe('a forecast open rental', () => {
   test.each([
     [59, 'running'],
     [60, 'over'],
-  ])('in %d minutes is %s, and nobody decides so before the unit says it', (minutes, course) => {
+  ])('in %d minutes is %s, and no decision is made before the unit reports it', (minutes, course) => {
     expect(bookings(minutes, ...past)).toEqual([[R1, 'A', 'active', course as string]]);
     const { rentals, state } = expected(minutes, ...past);
     expect(rentals).toMatchObject({ A: { course, endsAt: at(60) } });

@@ -186,7 +186,7 @@ export class Life {
   }
 }
 
-/** What the unit reports: it asks nobody, but it takes the end of a reservation from the reservation. */
+/** Reports of the unit, which decides alone; it takes the end of a reservation from the reservation. */
 function factOf(
   life: Life,
   action: Extract<Step, { do: 'walk-up' | 'redeem' | 'give back' | 'door' | 'report' }>,

@@ -14,7 +14,7 @@ import { UNIT } from '../../support/given.ts';
 import { LOCKERS, NOW_MS, registration } from '../../support/scene.ts';
 
 const N = 3;
-/** Of the unit, and of one that nobody registered, in the roster of each pinger. */
+/** The index of the unit, and that of an unregistered one, in the roster of each pinger. */
 const INDEX = 0;
 const STRANGER = 1;
 
