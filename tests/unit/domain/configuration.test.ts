@@ -100,7 +100,7 @@ describe('the schema', () => {
       fc.property(anyValues, (values) => Value.Check(ConfigurationValues, values)),
       { seed },
     );
-  });
+  }, 30_000);
 
   test.each([
     ['an unknown field', { colour: 'red' }],
