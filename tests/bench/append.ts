@@ -12,17 +12,26 @@ import { registration } from '../support/registration.ts';
 import { Latencies, type LatencySummary } from './latencies.ts';
 import type { BenchReport, Figure } from './report.ts';
 
-const RUN_MS = 4_000;
-const UNITS = 512;
 const CONCURRENCY = [1, 8, 32, 128] as const;
 const ATOMIC_MESSAGES = 100;
 const HOUR_MS = 3_600_000;
+
+export interface AppendScale {
+  readonly units: number;
+  /** How long each row is measured. */
+  readonly runMs: number;
+}
+
+export const APPEND_SCALES = {
+  full: { units: 512, runMs: 4_000 },
+  smoke: { units: 64, runMs: 100 },
+} as const satisfies Record<string, AppendScale>;
 
 interface Rate extends LatencySummary {
   readonly perSecond: number;
 }
 
-export async function benchAppend(): Promise<BenchReport> {
+export async function benchAppend(scale: AppendScale): Promise<BenchReport> {
   const nats = await connectPlatform();
   const stop = new AbortController();
   const decider = new UnitDecider({
@@ -39,12 +48,12 @@ export async function benchAppend(): Promise<BenchReport> {
     log: quietLog,
   });
   const following = decider.followStore(stop.signal);
-  const units = await registerUnits(decider);
+  const units = await registerUnits(decider, scale.units);
   const holdOne = holder(decider, units);
   const figures: Figure[] = [];
   for (const concurrency of CONCURRENCY) {
-    const raw = await measure(concurrency, rawPublisher(nats, `raw-${concurrency}`));
-    const ours = await measure(concurrency, holdOne);
+    const raw = await measure(scale.runMs, concurrency, rawPublisher(nats, `raw-${concurrency}`, scale.units));
+    const ours = await measure(scale.runMs, concurrency, holdOne);
     figures.push({
       name: `decisions, ${concurrency} at once`,
       value: ours.perSecond,
@@ -54,7 +63,7 @@ export async function benchAppend(): Promise<BenchReport> {
       note: `p50 ${ours.p50Ms.toFixed(1)} ms, p99 ${ours.p99Ms.toFixed(1)} ms (publishes ${raw.p50Ms.toFixed(1)} and ${raw.p99Ms.toFixed(1)})`,
     });
   }
-  const ceiling = await measure(1, atomicPublisher(nats));
+  const ceiling = await measure(scale.runMs, 1, atomicPublisher(nats));
   figures.push({
     name: `ceiling: atomic batches of ${ATOMIC_MESSAGES}, nothing decided`,
     value: ceiling.perSecond * ATOMIC_MESSAGES,
@@ -64,13 +73,13 @@ export async function benchAppend(): Promise<BenchReport> {
   await following;
   await nats.close();
   const conditions = [
-    `sync_interval always, ${UNITS} units, ${RUN_MS / 1_000} s a row, one process, NATS on the same machine`,
+    `sync_interval always, ${scale.units} units, ${scale.runMs / 1_000} s a row, one process, NATS on the same machine`,
   ];
   return { bench: 'append', conditions, figures };
 }
 
-async function registerUnits(decider: UnitDecider): Promise<string[]> {
-  const units = Array.from({ length: UNITS }, (_, index) => `APPEND-${index}`);
+async function registerUnits(decider: UnitDecider, count: number): Promise<string[]> {
+  const units = Array.from({ length: count }, (_, index) => `APPEND-${index}`);
   await Promise.all(
     units.map((name) =>
       decider.decide(name, 'registry', { actor: 'ops:bench', source: '/bench', commandId: `register-${name}` }, () => [
@@ -99,13 +108,13 @@ function holder(decider: UnitDecider, units: readonly string[]): () => Promise<v
 }
 
 /** The same bytes with the same guards, straight through the client. */
-function rawPublisher(nats: Nats, prefix: string): () => Promise<void> {
+function rawPublisher(nats: Nats, prefix: string, units: number): () => Promise<void> {
   let calls = 0;
   const last = new Map<string, number>();
   const payload = JSON.stringify([SAMPLE_EVENT]);
   return async () => {
     calls += 1;
-    const subject = eventSubject(`${prefix}-${calls % UNITS}`, 'booking');
+    const subject = eventSubject(`${prefix}-${calls % units}`, 'booking');
     const headers = {
       'Content-Type': 'application/cloudevents-batch+json',
       'Nats-Msg-Id': Bun.randomUUIDv7(),
@@ -132,12 +141,12 @@ function atomicPublisher(nats: Nats): () => Promise<void> {
   };
 }
 
-async function measure(concurrency: number, one: () => Promise<void>): Promise<Rate> {
+async function measure(runMs: number, concurrency: number, one: () => Promise<void>): Promise<Rate> {
   const latencies = new Latencies();
   const start = performance.now();
   await Promise.all(
     Array.from({ length: concurrency }, async () => {
-      for (let now = performance.now(); now < start + RUN_MS; now = performance.now()) {
+      for (let now = performance.now(); now < start + runMs; now = performance.now()) {
         await one();
         latencies.add(performance.now() - now);
       }

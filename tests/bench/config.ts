@@ -10,8 +10,8 @@ import { Client, items } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import { quietLog } from '../support/nats.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
-import { startMeasuring } from './field.ts';
 import type { LoadFindings, LoadTask } from './load.ts';
+import { startMeasuring } from './measuring-process.ts';
 import { cpuSecondsOf } from './processes.ts';
 import type { BenchReport, Figure } from './report.ts';
 
@@ -19,18 +19,29 @@ export interface ConfigScale {
   readonly units: number;
   readonly unitsPerMinute: number;
   readonly timers: number;
+  /** How long reservations are measured without a rollout. */
+  readonly quietMs: number;
+  /** How long the CPU time is measured, without timers and with them. */
+  readonly timersMs: number;
+  /** Settings of the platform that differ from production. */
+  readonly env: Readonly<Record<string, string>>;
 }
 
-const FULL_SCALE: ConfigScale = { units: 5_000, unitsPerMinute: 6_000, timers: 10_000 };
+export const CONFIG_SCALES = {
+  full: { units: 5_000, unitsPerMinute: 6_000, timers: 10_000, quietMs: 20_000, timersMs: 20_000, env: {} },
+  smoke: {
+    ...{ units: 5, unitsPerMinute: 6_000, timers: 10, quietMs: 300, timersMs: 500 },
+    // The pinger notices sooner that units are offline.
+    env: { PING_INTERVAL_MS: '500', PING_TIMEOUT_MS: '200' },
+  },
+} as const satisfies Record<string, ConfigScale>;
 
 const MS_PER_S = 1_000;
 const LOCKERS = 4;
 const OFFLINE_SHARE = 0.3;
 const RESERVE_RATE = 100;
 const RESERVE_CLIENTS = 32;
-const QUIET_MS = 20_000;
 const ROLLOUT_TIMEOUT_MS = 300_000;
-const TIMERS_MS = 20_000;
 const FAR_MS = 3_600_000;
 const START_TIMEOUT_MS = 240_000;
 /** Requests to the simulator at once. */
@@ -40,10 +51,10 @@ const GOAL_RESERVE = 2;
 const GOAL_OFFLINE = 1.1;
 const GOAL_TIMER_CORES = 0.02;
 
-export async function benchConfig(scale: ConfigScale = FULL_SCALE): Promise<BenchReport> {
+export async function benchConfig(scale: ConfigScale): Promise<BenchReport> {
   try {
     const field = await startField(scale);
-    const quiet = await reserve(field, QUIET_MS).findings;
+    const quiet = await reserve(field, scale.quietMs).findings;
     const rollout = await withLoad(field, () => rollOut(field, 9_000));
     const others = await someOffline(field);
     const figures = [...figuresOf(rollout, quiet), offlineFigure(others, rollout.tookS), await timersFigure(field)];
@@ -53,11 +64,11 @@ export async function benchConfig(scale: ConfigScale = FULL_SCALE): Promise<Benc
   }
 }
 
-function conditionsOf({ units, unitsPerMinute, timers }: ConfigScale): string[] {
+function conditionsOf({ units, unitsPerMinute, timers, timersMs }: ConfigScale): string[] {
   return [
     `${units.toLocaleString('en')} simulated units of ${LOCKERS} lockers, pushed to over HTTP; a rollout of ${unitsPerMinute.toLocaleString('en')} units a minute`,
     `meanwhile ${RESERVE_RATE} reservations a second, open loop; server with all roles, projections, device-sim, NATS and Postgres on this machine, durable`,
-    `${timers.toLocaleString('en')} timers for the next hour; their cost over ${TIMERS_MS / MS_PER_S} s`,
+    `${timers.toLocaleString('en')} timers for the next hour; their cost over ${timersMs / MS_PER_S} s`,
   ];
 }
 
@@ -75,7 +86,7 @@ async function startField(scale: ConfigScale): Promise<Field> {
     purpose: 'bench-config',
     units,
     durable: true,
-    env: { SIM_LOCKERS: String(LOCKERS) },
+    env: { ...scale.env, SIM_LOCKERS: String(LOCKERS) },
     readyTimeoutMs: START_TIMEOUT_MS,
   });
   const ops = new Client(platform.api, await platform.token('ops', 'bench'));
@@ -183,8 +194,8 @@ async function timersFigure({ platform, names, scale }: Field): Promise<Figure> 
   const cpuS = () => cpuSecondsOf(natsPid) + cpuSecondsOf(platform.server.pid);
   const cores = async () => {
     const before = cpuS();
-    await Bun.sleep(TIMERS_MS);
-    return (cpuS() - before) / (TIMERS_MS / MS_PER_S);
+    await Bun.sleep(scale.timersMs);
+    return (cpuS() - before) / (scale.timersMs / MS_PER_S);
   };
   const without = await cores();
   const dueAtMs = Date.now() + FAR_MS;

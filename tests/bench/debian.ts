@@ -1,7 +1,8 @@
 /** Programs of Debian that a benchmark measures beside the product. Where they cannot be had, `undefined`. */
 
 import { join } from 'node:path';
-import { temporaryFolder } from '../support/cleanup.ts';
+import { atTheEnd, temporaryFolder } from '../support/cleanup.ts';
+import { endChild } from './measuring-process.ts';
 
 const APT_TIMEOUT_MS = 120_000;
 
@@ -9,10 +10,11 @@ const APT_TIMEOUT_MS = 120_000;
  * The program at `path` of a package. One that is not installed is unpacked into a folder that is removed at the end: so no
  * service of its own starts, and nothing stays behind.
  */
-export async function debianProgram(name: string, path: string): Promise<string | undefined> {
+export async function debianProgram(name: string, path: string, mayDownload: boolean): Promise<string | undefined> {
   const program = path.slice(path.lastIndexOf('/') + 1);
   const installed = Bun.which(program);
   if (installed !== null) return installed;
+  if (!mayDownload) return undefined;
   const folder = await temporaryFolder(`bench-${name}`);
   const isThere =
     (await succeeds(['apt-get', 'download', '-q', name], folder)) &&
@@ -21,9 +23,10 @@ export async function debianProgram(name: string, path: string): Promise<string 
 }
 
 /** Go, which has too many parts to be unpacked: it is installed, and stays. */
-export async function debianGo(): Promise<string | undefined> {
+export async function debianGo(mayInstall: boolean): Promise<string | undefined> {
   const present = Bun.which('go');
   if (present !== null) return present;
+  if (!mayInstall) return undefined;
   const install = ['apt-get', 'install', '-q', '-y', '--no-install-recommends', 'golang-go'];
   return (await succeeds(install)) ? (Bun.which('go') ?? undefined) : undefined;
 }
@@ -36,5 +39,6 @@ async function succeeds(command: string[], cwd?: string): Promise<boolean> {
     stdio: ['ignore', 'ignore', 'ignore'],
     timeout: APT_TIMEOUT_MS,
   });
+  atTheEnd(() => endChild(child));
   return (await child.exited) === 0;
 }

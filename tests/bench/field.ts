@@ -8,6 +8,7 @@ import { atTheEnd, temporaryFolder } from '../support/cleanup.ts';
 import { eventually } from '../support/eventually.ts';
 import type { Platform } from '../support/platform.ts';
 import { registrationBody } from '../support/registration.ts';
+import { endChild } from './measuring-process.ts';
 import type { PushFindings, PushTask } from './push.ts';
 import type { UnitIdentity } from './unit-connection.ts';
 import { LOCKERS } from './unit-log.ts';
@@ -126,7 +127,7 @@ export async function startGenerator(task: PushTask): Promise<Generator> {
     stdout: 'pipe',
     stderr: 'inherit',
   });
-  atTheEnd(() => child.kill());
+  atTheEnd(() => endChild(child));
   const reader = child.stdout.getReader();
   const decoder = new TextDecoder();
   let output = '';
@@ -146,31 +147,6 @@ export async function startGenerator(task: PushTask): Promise<Generator> {
       await child.stdin.end();
       await readUntil(() => false);
       return JSON.parse(output.trim().split('\n').at(-1) ?? '') as PushFindings;
-    },
-  };
-}
-
-export interface Measuring<T> {
-  /** Resolves with what it found when it has ended. */
-  readonly findings: Promise<T>;
-  /** Ends it before its time. */
-  stop(): Promise<T>;
-}
-
-/** Starts a process of this folder that takes a task as JSON, and prints its findings as JSON when it ends. */
-export function startMeasuring<T>(script: string, task: object): Measuring<T> {
-  const child = Bun.spawn([process.execPath, resolve(import.meta.dir, script)], {
-    stdin: new Blob([JSON.stringify(task)]),
-    stdout: 'pipe',
-    stderr: 'inherit',
-  });
-  atTheEnd(() => child.kill());
-  const findings = child.stdout.text().then((text) => JSON.parse(text.trim().split('\n').at(-1) ?? '') as T);
-  return {
-    findings,
-    stop: () => {
-      child.kill('SIGTERM');
-      return findings;
     },
   };
 }

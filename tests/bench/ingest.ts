@@ -15,16 +15,9 @@ import { quietLog } from '../support/nats.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
 import { natsServerBinary } from '../support/services.ts';
 import type { CeilingFindings, CeilingTask } from './ceiling.ts';
-import {
-  eventStore,
-  importUnits,
-  inboxDrained,
-  readModelsCaughtUp,
-  recorded,
-  startGenerator,
-  startMeasuring,
-} from './field.ts';
+import { eventStore, importUnits, inboxDrained, readModelsCaughtUp, recorded, startGenerator } from './field.ts';
 import type { LoadFindings, LoadTask } from './load.ts';
+import { startMeasuring } from './measuring-process.ts';
 import { cpuSecondsOf, peakRssMbOf, watchTree } from './processes.ts';
 import type { PushFindings } from './push.ts';
 import type { BenchReport, Figure } from './report.ts';
@@ -39,30 +32,37 @@ export interface IngestScale {
   readonly returning: { readonly units: number; readonly eventsPerUnit: number };
   readonly quietMs: number;
   readonly ceilingRunMs: number;
+  readonly reserveWarmUpMs: number;
+  /** Appends that are not counted, because they find the code cold. */
+  readonly appendsToWarmUp: number;
 }
 
-const FULL_SCALE: IngestScale = {
-  steady: { units: 1_000, eventsPerUnit: 1_000, batchEvents: 50 },
-  returning: { units: 5_000, eventsPerUnit: 200 },
-  quietMs: 10_000,
-  ceilingRunMs: 3_000,
-};
+export const INGEST_SCALES = {
+  full: {
+    steady: { units: 1_000, eventsPerUnit: 1_000, batchEvents: 50 },
+    returning: { units: 5_000, eventsPerUnit: 200 },
+    ...{ quietMs: 10_000, ceilingRunMs: 3_000, reserveWarmUpMs: 4_000, appendsToWarmUp: 100 },
+  },
+  smoke: {
+    steady: { units: 10, eventsPerUnit: 100, batchEvents: 50 },
+    returning: { units: 10, eventsPerUnit: 100 },
+    ...{ quietMs: 300, ceilingRunMs: 100, reserveWarmUpMs: 200, appendsToWarmUp: 5 },
+  },
+} as const satisfies Record<string, IngestScale>;
 
 const SEED = 20_260_701;
 const APPENDS_PER_SECOND = 100;
-const APPENDS_TO_WARM_UP = 100;
 /** Commits with so many events are read back for the ceiling. */
 const CEILING_EVENTS = 200_000;
 const DRAIN_TIMEOUT_MS = 150_000;
 const RESERVES_PER_SECOND = 100;
 const RESERVE_CLIENTS = 16;
-const RESERVE_WARM_UP_MS = 4_000;
 const MAX_RESERVE_MS = 200_000;
 const CUSTOMERS = 100;
 const GOAL_EVENTS_PER_SECOND = 100_000;
 const GOAL_RSS_MB = 300;
 
-export async function benchIngest(scale: IngestScale = FULL_SCALE): Promise<BenchReport> {
+export async function benchIngest(scale: IngestScale): Promise<BenchReport> {
   const steady = await steadyStream(scale);
   // What is measured next must not share the machine with what was measured before.
   await runCleanups();
@@ -79,8 +79,9 @@ export async function benchIngest(scale: IngestScale = FULL_SCALE): Promise<Benc
   return { bench: 'ingest', conditions, figures: [...steady, ...returning] };
 }
 
-async function steadyStream({ steady, quietMs, ceilingRunMs }: IngestScale): Promise<Figure[]> {
-  const { units: unitCount, eventsPerUnit, batchEvents } = steady;
+async function steadyStream(scale: IngestScale): Promise<Figure[]> {
+  const { quietMs, ceilingRunMs, appendsToWarmUp } = scale;
+  const { units: unitCount, eventsPerUnit, batchEvents } = scale.steady;
   const platform = await startPlatform({ purpose: 'bench-ingest', env: { ROLES: 'api,ingest' }, durable: true });
   const nats = await connectTo(platform);
   const units = await importUnits(platform, names('PUSH', unitCount));
@@ -91,9 +92,9 @@ async function steadyStream({ steady, quietMs, ceilingRunMs }: IngestScale): Pro
 
   const appends = (run: string): AppendTask => {
     const { natsCreds } = platform;
-    return { natsUrl: platform.nats.url, natsCreds, rate: APPENDS_PER_SECOND, run, warmUp: APPENDS_TO_WARM_UP };
+    return { natsUrl: platform.nats.url, natsCreds, rate: APPENDS_PER_SECOND, run, warmUp: appendsToWarmUp };
   };
-  const warmUpMs = (APPENDS_TO_WARM_UP * 1_000) / APPENDS_PER_SECOND;
+  const warmUpMs = (appendsToWarmUp * 1_000) / APPENDS_PER_SECOND;
   const quietly = startMeasuring<AppendFindings>('single-appends.ts', appends('QUIET'));
   await Bun.sleep(quietMs + warmUpMs);
   const quiet = await quietly.stop();
@@ -172,7 +173,7 @@ async function measureCeiling(of: { platform: Platform; after: number; runMs: nu
   return startMeasuring<CeilingFindings>('ceiling.ts', task).findings;
 }
 
-async function allBackAtOnce({ returning, quietMs }: IngestScale): Promise<Figure[]> {
+async function allBackAtOnce({ returning, quietMs, reserveWarmUpMs }: IngestScale): Promise<Figure[]> {
   const { units: unitCount, eventsPerUnit } = returning;
   const platform = await startPlatform({ purpose: 'bench-return', durable: true });
   const nats = await connectTo(platform);
@@ -189,7 +190,7 @@ async function allBackAtOnce({ returning, quietMs }: IngestScale): Promise<Figur
     const paced = { clients: RESERVE_CLIENTS, rate: RESERVES_PER_SECOND, durationMs, seed };
     return { port, tokens, units: units.map(({ name }) => name), lockers: LOCKERS, ...paced };
   };
-  await startMeasuring<LoadFindings>('load.ts', reserves(SEED, RESERVE_WARM_UP_MS)).findings;
+  await startMeasuring<LoadFindings>('load.ts', reserves(SEED, reserveWarmUpMs)).findings;
   const quiet = await startMeasuring<LoadFindings>('load.ts', reserves(SEED + 1, quietMs)).findings;
 
   const after = await eventStore(nats).lastSequence();

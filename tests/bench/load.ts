@@ -10,6 +10,7 @@
 
 import { seededRandom } from '../support/random.ts';
 import { Latencies, type LatencySummary } from './latencies.ts';
+import { READY_LINE } from './measuring-process.ts';
 
 export interface LoadTask {
   readonly port: number;
@@ -34,6 +35,8 @@ export interface LoadFindings extends LatencySummary {
   readonly late: number;
 }
 
+/** A generator that is stopped goes on until it has so many answers: without one there is no percentile. */
+const MIN_ANSWERS = 10;
 const MAX_REQUESTS = 2_000_000;
 const MS_PER_MINUTE = 60_000;
 const DAYS_AHEAD = 300;
@@ -53,7 +56,8 @@ export async function generate(task: LoadTask): Promise<LoadFindings> {
   process.once('SIGTERM', () => {
     stopped = true;
   });
-  const over = (now: number) => stopped || now >= end;
+  console.log(READY_LINE);
+  const over = (now: number) => (stopped && latencies.count >= MIN_ANSWERS) || now >= end;
   const one = async (client: HttpClient, due: number) => {
     sent += 1;
     const status = await client.send(reservation(task, random, sent));

@@ -1,74 +1,50 @@
 /**
- * `./run bench [NAME] [--json] [--units=N] [--steady-s=S]`: benchmarks, each beside its peer or ceiling from the same run. How many
- * units there are, and for how long they are watched, are those of `pinger`.
+ * `./run bench [NAME…] [--json] [--smoke] [--units=N] [--steady-s=S]`: benchmarks, each beside its peer or ceiling from the same run.
+ * `--json` prints JSON and nothing else on standard output. `--smoke` runs the smallest sizes. `--units` and `--steady-s` are those
+ * of `pinger`.
+ *
+ * This process only supervises. The benchmarks run in a child process with the identifier of the run in its environment, which every
+ * process that they start inherits. By that identifier this process finds and kills the processes that are left, whether the
+ * benchmarks ended, crashed or were killed. When this process is killed, the child process sees the end of its standard input and
+ * does the same.
  */
 
-import { runCleanups } from '../support/cleanup.ts';
-import { benchAppend } from './append.ts';
-import { benchConfig } from './config.ts';
-import { benchIngest } from './ingest.ts';
-import { benchPinger, FULL_SCALE } from './pinger.ts';
-import { benchPingerPeers } from './pinger-peers.ts';
-import { benchProjections } from './projections.ts';
-import { type BenchReport, format } from './report.ts';
-import { benchReserve } from './reserve.ts';
-import { benchStart } from './start.ts';
+import { chmod, mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { processIdentity } from '../../platform/process/identity.ts';
+import { endRun, RUN_VARIABLE, SIGNAL_STATUS, STOP_GRACE_MS } from './run-end.ts';
 
-const MS_PER_S = 1_000;
+const PARENT_POLL_MS = 500;
+const FAILURE_STATUS = 1;
 
-class UsageError extends Error {
-  override readonly name = 'UsageError';
+const parentIdentity = processIdentity(process.ppid);
+const runId = crypto.randomUUID();
+const folder = await mkdtemp(join(tmpdir(), 'lockfleet-bench-'));
+// When root runs the benchmarks, the account that runs Postgres for root must be able to enter the folder.
+await chmod(folder, 0o755);
+
+const child = Bun.spawn([process.execPath, resolve(import.meta.dir, 'run-benchmarks.ts'), ...process.argv.slice(2)], {
+  env: { ...process.env, [RUN_VARIABLE]: runId, TMPDIR: folder },
+  stdio: ['pipe', 'inherit', 'inherit'],
+});
+let signalStatus: number | undefined;
+let killTimer: ReturnType<typeof setTimeout> | undefined;
+
+function stop(status: number): void {
+  signalStatus ??= status;
+  child.kill('SIGTERM');
+  killTimer ??= setTimeout(() => child.kill('SIGKILL'), STOP_GRACE_MS);
 }
 
-const BENCHES: Readonly<Record<string, (args: readonly string[]) => Promise<BenchReport>>> = {
-  append: benchAppend,
-  config: () => benchConfig(),
-  ingest: () => benchIngest(),
-  pinger: (args) =>
-    benchPinger({
-      ...FULL_SCALE,
-      units: numberOf(args, '--units=') ?? FULL_SCALE.units,
-      steadyMs: (numberOf(args, '--steady-s=') ?? FULL_SCALE.steadyMs / MS_PER_S) * MS_PER_S,
-    }),
-  'pinger-peers': () => benchPingerPeers(),
-  projections: benchProjections,
-  reserve: benchReserve,
-  start: benchStart,
-};
+for (const [signal, status] of Object.entries(SIGNAL_STATUS)) process.on(signal, () => stop(status));
+// A parent that SIGKILL ends, such as `bun run`, cannot pass a signal on.
+const parentPoll = setInterval(() => {
+  if (processIdentity(process.ppid) !== parentIdentity && signalStatus === undefined) stop(SIGNAL_STATUS.SIGTERM);
+}, PARENT_POLL_MS);
 
-/** @throws UsageError when it is there and no positive whole number */
-function numberOf(args: readonly string[], option: string): number | undefined {
-  const value = args.find((arg) => arg.startsWith(option))?.slice(option.length);
-  if (value !== undefined && !/^[1-9]\d{0,5}$/.test(value))
-    throw new UsageError(`${option} takes a number, not ${value}`);
-  return value === undefined ? undefined : Number(value);
-}
-
-async function run(args: readonly string[]): Promise<number> {
-  const json = args.includes('--json');
-  const names = args.filter((arg) => !arg.startsWith('--'));
-  const unknown = names.filter((name) => !(name in BENCHES));
-  if (unknown.length > 0) {
-    console.error(`there is no benchmark ${unknown.join(', ')}; there are ${Object.keys(BENCHES).join(', ')}`);
-    return 2;
-  }
-  const reports: BenchReport[] = [];
-  try {
-    for (const [name, bench] of Object.entries(BENCHES)) {
-      if (names.length > 0 && !names.includes(name)) continue;
-      const report = await bench(args);
-      reports.push(report);
-      if (!json) console.log(format(report));
-    }
-    if (json) console.log(JSON.stringify(reports, undefined, 2));
-    return 0;
-  } catch (error) {
-    if (!(error instanceof UsageError)) throw error;
-    console.error(error.message);
-    return 2;
-  } finally {
-    for (const failure of await runCleanups()) console.error(failure);
-  }
-}
-
-process.exit(await run(process.argv.slice(2)));
+await child.exited;
+clearInterval(parentPoll);
+clearTimeout(killTimer);
+await endRun(runId, folder);
+process.exit(signalStatus ?? child.exitCode ?? FAILURE_STATUS);

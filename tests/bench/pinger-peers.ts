@@ -11,6 +11,7 @@ import { atTheEnd, runCleanups, temporaryFolder } from '../support/cleanup.ts';
 import { eventually } from '../support/eventually.ts';
 import { debianGo, debianProgram } from './debian.ts';
 import type { HttpUnitsTask } from './http-units.ts';
+import { endChild } from './measuring-process.ts';
 import type { UnitsTask } from './pinger-units.ts';
 import type { PingsFindings, PingsTask } from './pings.ts';
 import { cpuSecondsOf } from './processes.ts';
@@ -23,17 +24,40 @@ const KEY_BYTES = 32;
 const NONCE_BYTES = 16;
 const THREADS = 2;
 const TIMEOUT_MS = 2_000;
-/** A pinger runs for weeks: what is compiled in its first seconds counts for nothing. */
-const WARM_UP_MS = 10_000;
-const RUN_MS = 10_000;
 /** What each has to begin with, more than it needs. */
 const GRACE_MS = 20_000;
-/** 2,000 pings a second. */
-const HTTP = { units: 4_000, intervalMs: 2_000 } as const;
-/** 10,000 pings a second. */
-const UDP = { units: 20_000, intervalMs: 2_000 } as const;
+interface PingedFleet {
+  readonly units: number;
+  readonly intervalMs: number;
+}
+
+export interface PingerPeersScale {
+  readonly http: PingedFleet;
+  readonly udp: PingedFleet;
+  /** A pinger runs for weeks: the seconds in which its code is compiled do not count. */
+  readonly warmUpMs: number;
+  readonly runMs: number;
+  /** Whether peers that this machine lacks are downloaded or installed. */
+  readonly installsPeers: boolean;
+}
+
+export const PINGER_PEERS_SCALES = {
+  full: {
+    http: { units: 4_000, intervalMs: 2_000 },
+    udp: { units: 20_000, intervalMs: 2_000 },
+    ...{ warmUpMs: 10_000, runMs: 10_000, installsPeers: true },
+  },
+  smoke: {
+    http: { units: 40, intervalMs: 400 },
+    udp: { units: 80, intervalMs: 400 },
+    ...{ warmUpMs: 600, runMs: 1_000, installsPeers: false },
+  },
+} as const satisfies Record<string, PingerPeersScale>;
+
 /** Probes that the exporter has under way. */
 const EXPORTER_PROBES = 16;
+/** Later runs find net/http compiled. */
+const GO_CACHE = resolve(import.meta.dir, '..', '..', '.toolchain', 'go-cache');
 const GOAL_OF_GO = 1;
 const GOAL_OF_EXPORTER = 5;
 const GOAL_OF_FPING = 1;
@@ -51,36 +75,36 @@ interface Fleet {
   readonly ports: readonly number[];
 }
 
-export async function benchPingerPeers(): Promise<BenchReport> {
+export async function benchPingerPeers(scale: PingerPeersScale): Promise<BenchReport> {
   try {
     const skipped: string[] = [];
-    const http = await startHttpUnits();
-    const figures = [...(await overHttp(http.fleet, skipped))];
+    const http = await startHttpUnits(scale);
+    const figures = [...(await overHttp(http.fleet, scale, skipped))];
     http.stop();
-    const udp = await startUdpUnits();
-    figures.push(...(await byDatagrams(udp.fleet, skipped)));
-    return { bench: 'pinger-peers', conditions: [...conditions(), ...skipped], figures };
+    const udp = await startUdpUnits(scale);
+    figures.push(...(await byDatagrams(udp.fleet, scale, skipped)));
+    return { bench: 'pinger-peers', conditions: [...conditions(scale), ...skipped], figures };
   } finally {
     await runCleanups();
   }
 }
 
-function conditions(): string[] {
+function conditions({ http, udp, warmUpMs, runMs }: PingerPeersScale): string[] {
   return [
     'everything on this machine; not the whole platform: the rounds, the pool, the probes of the pinger in a process of their own, the units in another',
-    `each pings for ${RUN_MS / MS_PER_S} s after ${WARM_UP_MS / MS_PER_S} s that do not count; its CPU is that of its process with all threads`,
-    `HTTP: ${HTTP.units.toLocaleString('en')} units every ${HTTP.intervalMs / MS_PER_S} s, ours on up to ${THREADS} threads; ours and that in Go sign each request and prove each answer by its MAC`,
-    `datagrams: ${UDP.units.toLocaleString('en')} units every ${UDP.intervalMs / MS_PER_S} s; ours signs and proves each, an echo of ICMP is answered by the system, in part at the expense of who asks`,
+    `each pings for ${runMs / MS_PER_S} s after ${warmUpMs / MS_PER_S} s that do not count; its CPU is that of its process with all threads`,
+    `HTTP: ${http.units.toLocaleString('en')} units every ${http.intervalMs / MS_PER_S} s, ours on up to ${THREADS} threads; ours and that in Go sign each request and prove each answer by its MAC`,
+    `datagrams: ${udp.units.toLocaleString('en')} units every ${udp.intervalMs / MS_PER_S} s; ours signs and proves each, an echo of ICMP is answered by the system, in part at the expense of who asks`,
   ];
 }
 
-async function overHttp(fleet: Fleet, skipped: string[]): Promise<Figure[]> {
-  const go = await buildGoPings();
-  if (go === undefined) skipped.push('no rows beside Go: golang-go is not there and cannot be installed');
+async function overHttp(fleet: Fleet, scale: PingerPeersScale, skipped: string[]): Promise<Figure[]> {
+  const go = await buildGoPings(scale);
+  if (go === undefined) skipped.push(`no rows beside Go: golang-go ${absence(scale)}`);
   const figures: Figure[] = [];
   let ours: PingsFindings | undefined;
   for (const keepAlive of [false, true]) {
-    const task = { ...taskOf(fleet, HTTP), probe: 'http', keepAlive } as const;
+    const task = { ...taskOf(fleet, scale.http, scale), probe: 'http', keepAlive } as const;
     const own = await measure([process.execPath, resolve(import.meta.dir, 'pings.ts')], task);
     ours ??= own;
     const manner = keepAlive ? 'connections that are kept' : 'new connections';
@@ -90,7 +114,7 @@ async function overHttp(fleet: Fleet, skipped: string[]): Promise<Figure[]> {
       ...(go === undefined ? {} : besideGo(await measure([go], task), own, keepAlive)),
     });
   }
-  const exporter = await exporterRate(fleet, skipped);
+  const exporter = await exporterRate(fleet, scale, skipped);
   if (exporter !== undefined && ours !== undefined) figures.splice(1, 0, besideExporter(ours, exporter));
   return figures;
 }
@@ -117,12 +141,12 @@ function besideExporter(own: PingsFindings, exporter: PingsFindings): Figure {
   };
 }
 
-async function byDatagrams(fleet: Fleet, skipped: string[]): Promise<Figure[]> {
-  const task = { ...taskOf(fleet, UDP), probe: 'udp', keepAlive: false } as const;
+async function byDatagrams(fleet: Fleet, scale: PingerPeersScale, skipped: string[]): Promise<Figure[]> {
+  const task = { ...taskOf(fleet, scale.udp, scale), probe: 'udp', keepAlive: false } as const;
   const own = await measure([process.execPath, resolve(import.meta.dir, 'pings.ts')], task);
-  const fping = await fpingRate(fleet);
+  const fping = await fpingRate(fleet, scale);
   if (fping === undefined)
-    skipped.push('no row beside fping: it is not there, cannot be had, or may not open its socket');
+    skipped.push(`no row beside fping: fping may not open its socket here, or ${absence(scale)}`);
   const costUs = ({ answered, cpuS }: PingsFindings) => (cpuS * US_PER_S) / answered;
   return [
     {
@@ -137,8 +161,15 @@ async function byDatagrams(fleet: Fleet, skipped: string[]): Promise<Figure[]> {
   ];
 }
 
-function taskOf({ file, ports }: Fleet, { intervalMs }: { readonly intervalMs: number }) {
-  return { file, ports, intervalMs, threads: THREADS, timeoutMs: TIMEOUT_MS, warmUpMs: WARM_UP_MS, runMs: RUN_MS };
+/** Why a peer is left out, after its name. */
+function absence({ installsPeers }: PingerPeersScale): string {
+  return installsPeers
+    ? 'is not installed, and apt-get could not provide it'
+    : 'is not installed, and this size installs nothing';
+}
+
+function taskOf({ file, ports }: Fleet, { intervalMs }: PingedFleet, { warmUpMs, runMs }: PingerPeersScale) {
+  return { file, ports, intervalMs, threads: THREADS, timeoutMs: TIMEOUT_MS, warmUpMs, runMs };
 }
 
 /** Runs a process that takes a task as JSON, and prints what it found. */
@@ -147,30 +178,36 @@ async function measure(command: string[], task: PingsTask): Promise<PingsFinding
     stdin: new Blob([JSON.stringify(task)]),
     stdout: 'pipe',
     stderr: 'inherit',
-    timeout: WARM_UP_MS + RUN_MS + GRACE_MS,
+    timeout: task.warmUpMs + task.runMs + GRACE_MS,
   });
-  atTheEnd(() => child.kill());
+  atTheEnd(() => endChild(child));
   return JSON.parse(await child.stdout.text()) as PingsFindings;
 }
 
 /** `undefined` where there is no Go. */
-async function buildGoPings(): Promise<string | undefined> {
-  const go = await debianGo();
+async function buildGoPings({ installsPeers }: PingerPeersScale): Promise<string | undefined> {
+  const go = await debianGo(installsPeers);
   if (go === undefined) return undefined;
   const folder = await temporaryFolder('bench-go');
   const binary = join(folder, 'pings');
-  const env = { ...process.env, GOCACHE: join(folder, 'cache'), GO111MODULE: 'off', GOTOOLCHAIN: 'local' };
+  const env = { ...process.env, GOCACHE: GO_CACHE, GO111MODULE: 'off', GOTOOLCHAIN: 'local' };
   const source = resolve(import.meta.dir, 'go-pings', 'main.go');
-  const child = Bun.spawn([go, 'build', '-o', binary, source], { env, stdio: ['ignore', 'inherit', 'inherit'] });
+  const child = Bun.spawn([go, 'build', '-o', binary, source], { env, stdio: ['ignore', 'ignore', 'inherit'] });
+  atTheEnd(() => endChild(child));
   if ((await child.exited) !== 0) throw new Error('the pinger in Go cannot be built');
   return binary;
 }
 
 /** `undefined` where there is no exporter. */
-async function exporterRate({ units, ports }: Fleet, skipped: string[]): Promise<PingsFindings | undefined> {
-  const program = await debianProgram('prometheus-blackbox-exporter', 'usr/bin/prometheus-blackbox-exporter');
+async function exporterRate(
+  { units, ports }: Fleet,
+  scale: PingerPeersScale,
+  skipped: string[],
+): Promise<PingsFindings | undefined> {
+  const [name, path] = ['prometheus-blackbox-exporter', 'usr/bin/prometheus-blackbox-exporter'];
+  const program = await debianProgram(name, path, scale.installsPeers);
   if (program === undefined) {
-    skipped.push('no row beside blackbox_exporter: it is not there and cannot be had');
+    skipped.push(`no row beside blackbox_exporter: ${name} ${absence(scale)}`);
     return undefined;
   }
   const config = join(await temporaryFolder('bench-exporter'), 'config.yml');
@@ -180,7 +217,7 @@ async function exporterRate({ units, ports }: Fleet, skipped: string[]): Promise
     [program, `--config.file=${config}`, `--web.listen-address=${address}`, '--log.level=error'],
     { stdio: ['ignore', 'ignore', 'inherit'] },
   );
-  atTheEnd(() => child.kill());
+  atTheEnd(() => endChild(child));
   await eventually(async () => (await fetch(`http://${address}/-/healthy`)).ok);
   let [pings, answered, next, isOver] = [0, 0, 0, false];
   const probing = Array.from({ length: EXPORTER_PROBES }, async () => {
@@ -195,9 +232,9 @@ async function exporterRate({ units, ports }: Fleet, skipped: string[]): Promise
       if ((await response.text()).includes('\nprobe_success 1\n')) answered += 1;
     }
   });
-  await Bun.sleep(WARM_UP_MS);
+  await Bun.sleep(scale.warmUpMs);
   const before = { pings, answered, cpuS: cpuSecondsOf(child.pid) };
-  await Bun.sleep(RUN_MS);
+  await Bun.sleep(scale.runMs);
   const cpuS = cpuSecondsOf(child.pid) - before.cpuS;
   const findings = { pings: pings - before.pings, answered: answered - before.answered, cpuS };
   isOver = true;
@@ -207,17 +244,20 @@ async function exporterRate({ units, ports }: Fleet, skipped: string[]): Promise
 }
 
 /** Echoes of ICMP to the addresses of the units, as often as they are pinged. `undefined` where fping cannot. */
-async function fpingRate({ units }: Fleet): Promise<PingsFindings | undefined> {
-  const program = await debianProgram('fping', 'usr/bin/fping');
+async function fpingRate(
+  { units }: Fleet,
+  { udp, runMs, installsPeers }: PingerPeersScale,
+): Promise<PingsFindings | undefined> {
+  const program = await debianProgram('fping', 'usr/bin/fping', installsPeers);
   if (program === undefined) return undefined;
   const addresses = `${units.map(({ ip }) => ip).join('\n')}\n`;
-  const times = Math.ceil(RUN_MS / UDP.intervalMs);
-  const pauseMs = UDP.intervalMs / UDP.units;
+  const times = Math.ceil(runMs / udp.intervalMs);
+  const pauseMs = udp.intervalMs / udp.units;
   const child = Bun.spawn(
-    [program, '-q', '-s', '-c', String(times), '-p', String(UDP.intervalMs), '-i', String(pauseMs)],
-    { stdin: new Blob([addresses]), stdout: 'ignore', stderr: 'pipe', timeout: RUN_MS + GRACE_MS },
+    [program, '-q', '-s', '-c', String(times), '-p', String(udp.intervalMs), '-i', String(pauseMs)],
+    { stdin: new Blob([addresses]), stdout: 'ignore', stderr: 'pipe', timeout: runMs + GRACE_MS },
   );
-  atTheEnd(() => child.kill());
+  atTheEnd(() => endChild(child));
   const said = await child.stderr.text();
   await child.exited;
   const pings = Number(/(\d+) ICMP Echos sent/.exec(said)?.[1]);
@@ -238,15 +278,15 @@ async function newFleet(count: number): Promise<Omit<Fleet, 'ports'>> {
   return { units, file };
 }
 
-async function startHttpUnits() {
-  const { units, file } = await newFleet(HTTP.units);
+async function startHttpUnits({ http }: PingerPeersScale) {
+  const { units, file } = await newFleet(http.units);
   const task: HttpUnitsTask = { file };
   const { stop, said } = await startUnits('http-units.ts', task);
   return { stop, fleet: { units, file, ports: [Number(said)] } };
 }
 
-async function startUdpUnits() {
-  const { units, file } = await newFleet(UDP.units);
+async function startUdpUnits({ udp }: PingerPeersScale) {
+  const { units, file } = await newFleet(udp.units);
   const ports = await freeUdpPorts();
   const task: UnitsTask = { file, ports };
   const { stop } = await startUnits('pinger-units.ts', task);

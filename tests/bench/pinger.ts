@@ -14,7 +14,7 @@ import { eventually } from '../support/eventually.ts';
 import { quietLog } from '../support/nats.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
 import type { BareFindings, BareTask } from './bare-pings.ts';
-import { startMeasuring } from './field.ts';
+import { startMeasuring } from './measuring-process.ts';
 import type { UnitsCommand, UnitsTask } from './pinger-units.ts';
 import { cpuSecondsOf, peakRssMbOf } from './processes.ts';
 import type { BenchReport, Figure } from './report.ts';
@@ -29,26 +29,42 @@ export interface PingerScale {
   readonly dying: number;
   /** Units beside them that answer late, and say how late indeed. */
   readonly late: number;
+  /** How long the bare loop is measured. */
+  readonly bareRunMs: number;
+  /** The figures of the pinger's status are those of so long before. */
+  readonly statusWindowMs: number;
 }
 
 /** As many as two cores bear with everything on them: with 300,000 they are full, and datagrams get lost on the way. */
-export const FULL_SCALE: PingerScale = {
+const FULL_SCALE: PingerScale = {
   units: 50_000,
   intervalMs: 10_000,
   timeoutMs: 2_000,
   steadyMs: 60_000,
   dying: 100,
   late: 1_000,
+  bareRunMs: 20_000,
+  statusWindowMs: 35_000,
 };
+
+const SMOKE_SCALE: PingerScale = {
+  units: 40,
+  intervalMs: 500,
+  timeoutMs: 200,
+  steadyMs: 1_500,
+  dying: 4,
+  late: 10,
+  bareRunMs: 500,
+  statusWindowMs: 1_000,
+};
+
+export const PINGER_SCALES = { full: FULL_SCALE, smoke: SMOKE_SCALE } as const;
 
 const MS_PER_S = 1_000;
 const FAILURES = 3;
 /** Units that a line of an import is made of at once. */
 const IMPORT_CHUNK = 5_000;
 const ONLINE_TIMEOUT_MS = 900_000;
-const BARE_RUN_MS = 20_000;
-/** The pinger speaks of the last half minute. */
-const STATUS_WINDOW_MS = 35_000;
 const DELAYS_MS = 50;
 const RTT_INTERVALS = 3;
 const US_PER_MS = 1_000;
@@ -217,7 +233,7 @@ async function joining({ platform, scale, status, importedPerS }: Field): Promis
 let bareUs = Number.NaN;
 
 async function bareLoop({ scale, file, ports }: Field): Promise<Figure[]> {
-  const task: BareTask = { file, ports, intervalMs: scale.intervalMs, runMs: BARE_RUN_MS };
+  const task: BareTask = { file, ports, intervalMs: scale.intervalMs, runMs: scale.bareRunMs };
   pinger?.pause();
   const found = await startMeasuring<BareFindings>('bare-pings.ts', task).findings;
   pinger?.resume();
@@ -234,7 +250,7 @@ async function bareLoop({ scale, file, ports }: Field): Promise<Figure[]> {
 
 async function steady({ scale, platform, unitsPid, events, status }: Field): Promise<Figure[]> {
   // The pinger stood still while the ceiling was measured.
-  await Bun.sleep(STATUS_WINDOW_MS + scale.intervalMs);
+  await Bun.sleep(scale.statusWindowMs + scale.intervalMs);
   const pids = {
     pinger: pingerPid(),
     units: unitsPid,
@@ -342,7 +358,7 @@ async function detection({ scale, events, command }: Field): Promise<Figure[]> {
 async function halfDead({ scale, status, command }: Field): Promise<Figure[]> {
   const alive = status()?.scheduleLagMs.p99 ?? Number.NaN;
   command({ from: 0, to: Math.floor(scale.units / 2), isDead: true });
-  await Bun.sleep(STATUS_WINDOW_MS + scale.intervalMs);
+  await Bun.sleep(scale.statusWindowMs + scale.intervalMs);
   const told = status();
   return [
     {

@@ -2,12 +2,10 @@
 
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import type { HistoryTask } from './emmett-history.ts';
-import { startMeasuring } from './field.ts';
+import { startMeasuring } from './measuring-process.ts';
 import type { EmmettFindings, EmmettRates } from './projections-emmett.ts';
 import type { Figure } from './report.ts';
 
-/** Its projectors take a minute for these. */
-const MAX_PEER_EVENTS = 20_000;
 const DATABASE = 'emmett';
 
 /** Into a new database of the same server, by a process of its own. @param url of any database of the server */
@@ -18,8 +16,7 @@ export async function measureEmmett(
 ): Promise<EmmettFindings> {
   await postgres.sql`create database ${postgres.sql(DATABASE)}`;
   const databaseUrl = Object.assign(new URL(url), { pathname: `/${DATABASE}` }).toString();
-  const events = Math.min(task.events, MAX_PEER_EVENTS);
-  return startMeasuring<EmmettFindings>('projections-emmett.ts', { ...task, events, databaseUrl }).findings;
+  return startMeasuring<EmmettFindings>('projections-emmett.ts', { ...task, databaseUrl }).findings;
 }
 
 /** @param ours what our own process does, in events a second; its `both` fills all read models that there are */

@@ -21,18 +21,34 @@ import { peakRssMbOf } from './processes.ts';
 import { besideEmmett, conditionsOfEmmett, measureEmmett } from './projections-peer.ts';
 import type { BenchReport, Figure } from './report.ts';
 
-/** Settable: `BENCH_EVENTS=1000000 ./run bench projections`. */
-const EVENTS = Number(process.env.BENCH_EVENTS ?? 300_000);
-const UNITS = 1_000;
+export interface ProjectionsScale {
+  readonly events: number;
+  readonly units: number;
+  readonly steadyEventsPerS: number;
+  readonly steadyS: number;
+  /** The first events of the history, which the peer gets: its projectors take a minute for 20,000. */
+  readonly peerEvents: number;
+}
+
+/** `BENCH_EVENTS=1000000 ./run bench projections` measures with another number of events. */
+export const PROJECTIONS_SCALES = {
+  full: {
+    events: Number(process.env.BENCH_EVENTS ?? 300_000),
+    units: 1_000,
+    steadyEventsPerS: 5_000,
+    steadyS: 30,
+    peerEvents: 20_000,
+  },
+  smoke: { events: 1_000, units: 20, steadyEventsPerS: 2_000, steadyS: 1, peerEvents: 100 },
+} as const satisfies Record<string, ProjectionsScale>;
+
 const LOCKERS = 8;
 const SEED = 1;
 const NAMES = createProjections().map(({ name }) => name);
 /** Those that fold states, for which there is a goal. */
 const STATES: ReadonlySet<string> = new Set(['units', 'bookings', 'reservations']);
-/** At least a thousand events a second. */
-const PATIENCE = { timeoutMs: Math.max(600_000, EVENTS), intervalMs: 50 };
-const STEADY_EVENTS_PER_S = 5_000;
-const STEADY_S = 30;
+const MIN_TIMEOUT_MS = 600_000;
+const POLL_MS = 50;
 const STEADY_TICK_MS = 50;
 const PROBE_MS = 10;
 const MAX_BARE_ROWS = 100_000;
@@ -40,7 +56,8 @@ const BARE_ROWS_PER_INSERT = 1_000;
 const MS_PER_S = 1_000;
 const quiet = createLog(() => undefined, Date.now);
 
-interface Desk {
+interface Setup {
+  readonly scale: ProjectionsScale;
   readonly platform: Platform;
   readonly nats: Nats;
   readonly store: NatsEventStore;
@@ -48,7 +65,7 @@ interface Desk {
   readonly history: FleetHistory;
 }
 
-export async function benchProjections(): Promise<BenchReport> {
+export async function benchProjections(scale: ProjectionsScale): Promise<BenchReport> {
   const platform = await startPlatform({ purpose: 'bench-projections', durable: true });
   const nats = await Nats.connect({ url: platform.nats.url, creds: platform.natsCreds, name: 'bench', log: quiet });
   const store = new NatsEventStore(
@@ -57,23 +74,26 @@ export async function benchProjections(): Promise<BenchReport> {
     () => performance.now(),
   );
   const postgres = new Postgres({ url: platform.postgres.url, applicationName: 'bench', maxConnections: 4 });
-  const history = new FleetHistory(seededRandom(SEED), { units: UNITS, lockers: LOCKERS });
-  const desk: Desk = { platform, nats, store, postgres, history };
+  const history = new FleetHistory(seededRandom(SEED), { units: scale.units, lockers: LOCKERS });
+  const setup: Setup = { scale, platform, nats, store, postgres, history };
   try {
     const end = await store.lastSequence();
     if (end !== 0) throw new Error(`the store of the benchmark is not empty: ${end}`);
     platform.projections.pause();
     // It would react to all of it, and ping units that there are not.
     platform.server.pause();
-    const events = await publishHistory(desk.nats, desk.history, EVENTS);
-    const live = await measureLive(desk, events);
+    const events = await publishHistory(setup.nats, setup.history, scale.events);
+    const live = await measureLive(setup, events);
     // Before the rebuilds, after which Postgres cleans up for a while.
-    const lag = await measureLag(desk);
-    const rebuilds = await measureRebuilds(desk);
+    const lag = await measureLag(setup);
+    const rebuilds = await measureRebuilds(setup);
     const bare = await measureBareInserts(postgres.sql);
     const reading = await measureReading(store);
-    const fleet = { units: UNITS, lockers: LOCKERS, seed: SEED };
-    const emmett = await measureEmmett(postgres, platform.postgres.url, { events, ...fleet });
+    const fleet = { units: scale.units, lockers: LOCKERS, seed: SEED };
+    const emmett = await measureEmmett(postgres, platform.postgres.url, {
+      events: Math.min(events, scale.peerEvents),
+      ...fleet,
+    });
     const rateOf = (wanted: string) => rebuilds.find(({ name }) => name === wanted)?.rate ?? Number.NaN;
     const figures: Figure[] = [
       { name: 'live, into all read models', value: live, unit: 'events/s', goal: { atLeast: 40_000 } },
@@ -86,7 +106,7 @@ export async function benchProjections(): Promise<BenchReport> {
       }),
       ...besideEmmett({ eventLog: rateOf('event_log'), units: rateOf('units'), both: live }, emmett),
       { name: 'reading the stream without applying', value: reading, unit: 'events/s' },
-      { name: `lag p99 at ${STEADY_EVENTS_PER_S} events a second`, value: lag, unit: 'ms', goal: { atMost: 250 } },
+      { name: `lag p99 at ${scale.steadyEventsPerS} events a second`, value: lag, unit: 'ms', goal: { atMost: 250 } },
       {
         name: 'peak memory of projections',
         value: peakRssMbOf(platform.projections.pid),
@@ -97,7 +117,7 @@ export async function benchProjections(): Promise<BenchReport> {
     return {
       bench: 'projections',
       conditions: [
-        `${events} events of ${UNITS} units with ${LOCKERS} lockers, 1.5 in a commit, one process, durable settings`,
+        `${events} events of ${scale.units} units with ${LOCKERS} lockers, 1.5 in a commit, one process, durable settings`,
         'a rebuild counts from its beginning until it serves, while the other read models are followed',
         ...conditionsOfEmmett(emmett),
       ],
@@ -111,16 +131,21 @@ export async function benchProjections(): Promise<BenchReport> {
   }
 }
 
+/** A process that follows fewer than a thousand events a second fails the benchmark. */
+function waitBounds({ events }: ProjectionsScale) {
+  return { timeoutMs: Math.max(MIN_TIMEOUT_MS, events), intervalMs: POLL_MS };
+}
+
 /** From the moment at which the process may go on until everything is shown. */
-async function measureLive(desk: Desk, events: number): Promise<number> {
-  const end = await desk.store.lastSequence();
+async function measureLive(setup: Setup, events: number): Promise<number> {
+  const end = await setup.store.lastSequence();
   const startedMs = performance.now();
-  desk.platform.projections.resume();
-  await eventually(async () => (await shownTo(desk.postgres.sql)) >= end, PATIENCE);
+  setup.platform.projections.resume();
+  await eventually(async () => (await shownTo(setup.postgres.sql)) >= end, waitBounds(setup.scale));
   return (events / (performance.now() - startedMs)) * MS_PER_S;
 }
 
-async function measureRebuilds({ postgres }: Desk): Promise<{ name: string; rate: number }[]> {
+async function measureRebuilds({ postgres, scale }: Setup): Promise<{ name: string; rate: number }[]> {
   const rates: { name: string; rate: number }[] = [];
   for (const name of NAMES) {
     const asked = await requestRebuild(postgres, name, 'bench');
@@ -129,7 +154,7 @@ async function measureRebuilds({ postgres }: Desk): Promise<{ name: string; rate
         select (events / extract(epoch from served_at - started_at))::double precision as rate
         from platform.projection_runs where id = ${asked?.runId ?? 0} and status = 'serving'`;
       return run ?? false;
-    }, PATIENCE);
+    }, waitBounds(scale));
     rates.push({ name, rate: row.rate });
   }
   return rates;
@@ -176,27 +201,27 @@ async function measureReading(store: NatsEventStore): Promise<number> {
 }
 
 /** From the acknowledgement of a batch until every lane of every projection has passed it. @returns the 99th percentile, ms */
-async function measureLag(desk: Desk): Promise<number> {
+async function measureLag(setup: Setup): Promise<number> {
   const lags: number[] = [];
   const waiting: { readonly end: number; readonly atMs: number }[] = [];
   let isOver = false;
   const probing = (async () => {
     while (!isOver || waiting.length > 0) {
-      const shown = await shownTo(desk.postgres.sql);
+      const shown = await shownTo(setup.postgres.sql);
       const nowMs = performance.now();
       while (waiting[0] !== undefined && waiting[0].end <= shown) lags.push(nowMs - (waiting.shift()?.atMs ?? nowMs));
       await pause(PROBE_MS);
     }
   })();
-  const untilMs = performance.now() + STEADY_S * MS_PER_S;
+  const untilMs = performance.now() + setup.scale.steadyS * MS_PER_S;
   let owed = 0;
   let tickMs = performance.now();
   while (performance.now() < untilMs) {
-    owed += (STEADY_EVENTS_PER_S * (performance.now() - tickMs)) / MS_PER_S;
+    owed += (setup.scale.steadyEventsPerS * (performance.now() - tickMs)) / MS_PER_S;
     tickMs = performance.now();
     if (owed >= BATCH_COMMITS / 2) {
-      owed -= await publishHistory(desk.nats, desk.history, owed / 2);
-      waiting.push({ end: await desk.store.lastSequence(), atMs: performance.now() });
+      owed -= await publishHistory(setup.nats, setup.history, owed / 2);
+      waiting.push({ end: await setup.store.lastSequence(), atMs: performance.now() });
     }
     await pause(STEADY_TICK_MS);
   }

@@ -11,49 +11,58 @@ import { eventually } from '../support/eventually.ts';
 import { startPlatform } from '../support/platform.ts';
 import { registrationBody } from '../support/registration.ts';
 import type { LoadFindings, LoadTask } from './load.ts';
+import { endChild, startMeasuring } from './measuring-process.ts';
 import type { BenchReport, Figure } from './report.ts';
 
-const UNITS = 4_000;
 const LOCKERS = ['A', 'B', 'C', 'D', 'E', 'F', 'G', 'H'];
 const REGISTRATION = { address: '127.0.0.1:9', lockers: LOCKERS.map((id) => ({ id, size: 'M' as const })) };
 const CUSTOMERS = 200;
-const RUN_MS = 8_000;
-const WARM_UP_MS = 5_000;
-const OPEN_LOOP_RATE = 1_000;
 const SECRET = 'a secret that only this benchmark knows, long enough';
 const SEED = 20_260_701;
 
-const here = import.meta.dir;
+export interface ReserveScale {
+  readonly units: number;
+  /** How long each row is measured. */
+  readonly runMs: number;
+  readonly warmUpMs: number;
+  /** Requests a second of the open loop. */
+  readonly openLoopRate: number;
+}
 
-export async function benchReserve(): Promise<BenchReport> {
-  const units = Array.from({ length: UNITS }, (_, index) => `BENCH-${index}`);
+export const RESERVE_SCALES = {
+  full: { units: 4_000, runMs: 8_000, warmUpMs: 5_000, openLoopRate: 1_000 },
+  smoke: { units: 20, runMs: 300, warmUpMs: 200, openLoopRate: 100 },
+} as const satisfies Record<string, ReserveScale>;
+
+export async function benchReserve(scale: ReserveScale): Promise<BenchReport> {
+  const units = Array.from({ length: scale.units }, (_, index) => `BENCH-${index}`);
   const tokens = await Promise.all(Array.from({ length: CUSTOMERS }, (_, index) => bearer(`customer-${index}`)));
   const task = { tokens, units, lockers: LOCKERS, seed: SEED };
 
   const peer = await startPeer();
   const product = await startProduct(units);
   const figures: Figure[] = [];
-  await load({ ...task, port: peer.port, clients: 32, durationMs: WARM_UP_MS });
-  await load({ ...task, port: product.port, clients: 32, durationMs: WARM_UP_MS, seed: SEED + 1 });
+  await load({ ...task, port: peer.port, clients: 32, durationMs: scale.warmUpMs });
+  await load({ ...task, port: product.port, clients: 32, durationMs: scale.warmUpMs, seed: SEED + 1 });
   for (const [clients, goal] of [
     [32, 1],
     [128, 1.5],
   ] as const) {
-    const theirs = await load({ ...task, port: peer.port, clients, durationMs: RUN_MS, seed: SEED + clients });
-    const ours = await load({ ...task, port: product.port, clients, durationMs: RUN_MS, seed: SEED + clients });
+    const theirs = await load({ ...task, port: peer.port, clients, durationMs: scale.runMs, seed: SEED + clients });
+    const ours = await load({ ...task, port: product.port, clients, durationMs: scale.runMs, seed: SEED + clients });
     figures.push(compared(`reserve, ${clients} clients, everything running`, ours, theirs, goal));
     const alone = await product.withoutProjections(() =>
-      load({ ...task, port: product.port, clients, durationMs: RUN_MS, seed: SEED + 2 * clients }),
+      load({ ...task, port: product.port, clients, durationMs: scale.runMs, seed: SEED + 2 * clients }),
     );
     figures.push(compared(`reserve, ${clients} clients, projections standing still`, alone, theirs, goal));
   }
   await product.caughtUp();
-  const openTask = { ...task, port: product.port, clients: 128, durationMs: RUN_MS, rate: OPEN_LOOP_RATE };
-  figures.push(openLoop('everything running', await load(openTask)));
+  const openTask = { ...task, port: product.port, clients: 128, durationMs: scale.runMs, rate: scale.openLoopRate };
+  figures.push(openLoop('everything running', scale, await load(openTask)));
   const quiet = await product.withoutProjections(() => load({ ...openTask, seed: SEED + 3 }));
-  figures.push(openLoop('projections standing still', quiet));
+  figures.push(openLoop('projections standing still', scale, quiet));
   const conditions = [
-    `${UNITS} units of ${LOCKERS.length} lockers, ${CUSTOMERS} customers, ${RUN_MS / 1_000} s a row, random free periods`,
+    `${scale.units} units of ${LOCKERS.length} lockers, ${CUSTOMERS} customers, ${scale.runMs / 1_000} s a row, random free periods`,
     'NATS sync_interval always; Postgres fsync and synchronous_commit on; load generator on the same machine',
   ];
   return { bench: 'reserve', conditions, figures };
@@ -70,9 +79,9 @@ function compared(name: string, ours: LoadFindings, theirs: LoadFindings, atLeas
   };
 }
 
-function openLoop(name: string, findings: LoadFindings): Figure {
+function openLoop(name: string, { openLoopRate }: ReserveScale, findings: LoadFindings): Figure {
   return {
-    name: `p99 at ${OPEN_LOOP_RATE} a second, open loop, ${name}`,
+    name: `p99 at ${openLoopRate} a second, open loop, ${name}`,
     value: findings.p99Ms,
     unit: 'ms',
     goal: { atMost: 25 },
@@ -94,12 +103,12 @@ async function startPeer(): Promise<{ readonly port: number }> {
   const dataDir = await temporaryFolder('bench-peer');
   const postgres = await startEmbeddedPostgres({ dataDir, log: () => undefined });
   atTheEnd(() => postgres.stop());
-  const child = Bun.spawn([process.execPath, resolve(here, 'peer-server.ts')], {
+  const child = Bun.spawn([process.execPath, resolve(import.meta.dir, 'peer-server.ts')], {
     stdin: new Blob([JSON.stringify({ databaseUrl: postgres.url, secret: SECRET })]),
     stdout: 'pipe',
     stderr: 'inherit',
   });
-  atTheEnd(() => child.kill());
+  atTheEnd(() => endChild(child));
   for await (const chunk of child.stdout) {
     const port = /ready (\d+)/.exec(new TextDecoder().decode(chunk))?.[1];
     if (port !== undefined) return { port: Number(port) };
@@ -169,12 +178,6 @@ async function bearer(sub: string, role: 'customer' | 'ops' = 'customer'): Promi
   return `Bearer ${await signToken({ secret: SECRET, sub, role, ttlS: 3_600, nowMs: Date.now() })}`;
 }
 
-async function load(task: LoadTask): Promise<LoadFindings> {
-  const child = Bun.spawn([process.execPath, resolve(here, 'load.ts')], {
-    stdin: new Blob([JSON.stringify(task)]),
-    stdout: 'pipe',
-    stderr: 'inherit',
-  });
-  const lines = (await child.stdout.text()).trim().split('\n');
-  return JSON.parse(lines.at(-1) ?? '') as LoadFindings;
+function load(task: LoadTask): Promise<LoadFindings> {
+  return startMeasuring<LoadFindings>('load.ts', task).findings;
 }

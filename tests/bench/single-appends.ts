@@ -9,6 +9,7 @@ import { Nats } from '../../platform/nats/connection.ts';
 import { NatsEventStore } from '../../platform/nats/event-store.ts';
 import { createLog } from '../../platform/observability/log.ts';
 import { Latencies, type LatencySummary } from './latencies.ts';
+import { READY_LINE } from './measuring-process.ts';
 
 export interface AppendTask {
   readonly natsUrl: string;
@@ -25,6 +26,9 @@ export interface AppendFindings extends LatencySummary {
   /** Appends that the store did not answer in time; they count with the time that they waited. */
   readonly failed: number;
 }
+
+/** A process that is stopped goes on until it has measured so many: without one there is no percentile. */
+const MIN_APPENDS = 10;
 
 /** As a unit that the platform has seen go online: one small event. */
 function sample(unit: string): CloudEvent {
@@ -54,6 +58,7 @@ async function measure({ natsUrl, natsCreds, rate, run, warmUp }: AppendTask): P
   process.once('SIGTERM', () => {
     over = true;
   });
+  console.log(READY_LINE);
   const underWay = new Set<Promise<void>>();
   let failed = 0;
   const append = async (index: number, due: number) => {
@@ -69,7 +74,7 @@ async function measure({ natsUrl, natsCreds, rate, run, warmUp }: AppendTask): P
   };
   const start = performance.now();
   const dueAt = (index: number) => start + (index * 1_000) / rate;
-  for (let issued = 0; !over; await Bun.sleep(1)) {
+  for (let issued = 0; !over || latencies.count < MIN_APPENDS; await Bun.sleep(1)) {
     for (; dueAt(issued) <= performance.now(); issued += 1) {
       const appended = append(issued, dueAt(issued)).finally(() => underWay.delete(appended));
       underWay.add(appended);

@@ -2,6 +2,7 @@
 
 import { resolve } from 'node:path';
 import { atTheEnd } from '../support/cleanup.ts';
+import { endChild } from './measuring-process.ts';
 
 /** Sockets of the units: each has room for few hundred datagrams. */
 const PORTS = 16;
@@ -22,7 +23,7 @@ export async function startUnits(script: string, task: object): Promise<UnitsPro
     stderr: 'inherit',
   });
   const stop = () => child.kill();
-  atTheEnd(stop);
+  atTheEnd(() => endChild(child));
   const command = (line: object) => {
     child.stdin.write(`${JSON.stringify(line)}\n`);
     void child.stdin.flush();
