@@ -13,8 +13,8 @@ const MAX_COMMAND_CHARS = 200;
  * @returns the command lines of those that had to be killed.
  */
 export async function endLeftProcesses(mark: string, graceMs: number): Promise<string[]> {
-  for (let waitedMs = 0; waitedMs < graceMs && marked(mark).length > 0; waitedMs += POLL_MS) await sleep(POLL_MS);
-  const left = marked(mark);
+  for (let waitedMs = 0; waitedMs < graceMs && markedProcesses(mark).length > 0; waitedMs += POLL_MS) await sleep(POLL_MS);
+  const left = markedProcesses(mark);
   const names = left.map((pid) => `${pid} ${(commandLine(pid) ?? '').slice(0, MAX_COMMAND_CHARS)}`);
   for (const pid of left) {
     if (sendSignal(pid, 'SIGKILL')) killGroup(pid);
@@ -22,7 +22,8 @@ export async function endLeftProcesses(mark: string, graceMs: number): Promise<s
   return names;
 }
 
-function marked(mark: string): number[] {
+/** The ids of the living processes that carry a mark in their environment, without this process. */
+export function markedProcesses(mark: string): number[] {
   const pids = existsSync('/proc/self/environ') ? markedInProc(mark) : markedInPs(mark);
   return pids.filter((pid) => pid !== process.pid && processIdentity(pid) !== undefined);
 }

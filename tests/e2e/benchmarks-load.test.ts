@@ -1,0 +1,9 @@
+/** The smoke runs of the benchmarks that generate load on the API, ingest and the event store. */
+
+import { test } from 'bun:test';
+import { expectSmokeReport } from '../support/bench.ts';
+
+test.each(['append', 'config', 'ingest', 'reserve'])(
+  '%s reports figures and conditions as JSON, and nothing else on standard output',
+  (name) => expectSmokeReport(name),
+);
