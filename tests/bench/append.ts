@@ -90,7 +90,7 @@ async function registerUnits(decider: UnitDecider, count: number): Promise<strin
   return units;
 }
 
-/** Each call holds a locker for an hour that nobody has. */
+/** Each call holds a locker for an hour in which the locker is free. */
 function holder(decider: UnitDecider, units: readonly string[]): () => Promise<void> {
   let calls = 0;
   const baseMs = Date.now();

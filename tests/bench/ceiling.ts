@@ -18,7 +18,7 @@ interface Server {
 export interface CeilingTask {
   /** Where the run's commits are. */
   readonly from: Server;
-  /** Sequence before the first of them, and how many events are taken at least, if there are so many. */
+  /** The sequence before the first commit, and the least number of events to read, if the stream has as many. */
   readonly after: number;
   readonly events: number;
   /** The equal one. */

@@ -1,4 +1,4 @@
-/** Programs of Debian that a benchmark measures beside the product. Where they cannot be had, `undefined`. */
+/** Programs of Debian that a benchmark measures beside the product. A function returns `undefined` where its program cannot be installed. */
 
 import { join } from 'node:path';
 import { atTheEnd, temporaryFolder } from '../support/cleanup.ts';

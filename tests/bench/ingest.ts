@@ -52,7 +52,7 @@ export const INGEST_SCALES = {
 
 const SEED = 20_260_701;
 const APPENDS_PER_SECOND = 100;
-/** Commits with so many events are read back for the ceiling. */
+/** The ceiling publishes again commits with this number of events. */
 const CEILING_EVENTS = 200_000;
 const DRAIN_TIMEOUT_MS = 150_000;
 const RESERVES_PER_SECOND = 100;

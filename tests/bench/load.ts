@@ -35,7 +35,7 @@ export interface LoadFindings extends LatencySummary {
   readonly late: number;
 }
 
-/** A generator that is stopped goes on until it has so many answers: without one there is no percentile. */
+/** A generator that is stopped goes on until it has this number of answers, because percentiles need answers. */
 const MIN_ANSWERS = 10;
 const MAX_REQUESTS = 2_000_000;
 const MS_PER_MINUTE = 60_000;

@@ -27,15 +27,15 @@ export interface PingerScale {
   readonly steadyMs: number;
   /** Units that die and come back. */
   readonly dying: number;
-  /** Units beside them that answer late, and say how late indeed. */
+  /** Further units that answer late and report their true delay. */
   readonly late: number;
   /** How long the bare loop is measured. */
   readonly bareRunMs: number;
-  /** The figures of the pinger's status are those of so long before. */
+  /** The period that the figures of the pinger's status cover. */
   readonly statusWindowMs: number;
 }
 
-/** As many as two cores bear with everything on them: with 300,000 they are full, and datagrams get lost on the way. */
+/** Two cores run the whole platform with 50,000 units. With 300,000 the cores are full, and the kernel drops datagrams. */
 const FULL_SCALE: PingerScale = {
   units: 50_000,
   intervalMs: 10_000,
@@ -294,7 +294,7 @@ async function steady({ scale, platform, unitsPid, events, status }: Field): Pro
   ];
 }
 
-/** Some units answer late, and say how late indeed. */
+/** Some units answer late and report their true delay. */
 async function responseTimes({ scale, nats, commandLate }: Field): Promise<Figure[]> {
   const errorsMs: number[] = [];
   const stop = nats.subscribe(TELEMETRY_FILTER, ({ data }) => {

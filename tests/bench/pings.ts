@@ -38,7 +38,7 @@ export interface PingsFindings {
 }
 
 const US_PER_S = 1_000_000;
-/** A short run on a busy machine is extended until so many pings are answered: a rate needs more than none. */
+/** A run on a busy machine goes on until this number of pings is answered, because the CPU time is divided by it. */
 const MIN_ANSWERED = 10;
 const MAX_EXTENSION_MS = 10_000;
 const EXTENSION_STEP_MS = 50;

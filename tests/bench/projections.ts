@@ -1,6 +1,6 @@
 /**
  * `projections`: how fast a process of projections follows and rebuilds, Postgres and NATS on the same machine. Beside it, in
- * the same run, bare inserts of the same rows, the stream read by somebody who does nothing with it, and emmett as a peer.
+ * the same run, bare inserts of the same rows, reads of the stream without applying the events, and emmett as a peer.
  */
 
 import { setTimeout as pause } from 'node:timers/promises';
@@ -80,7 +80,7 @@ export async function benchProjections(scale: ProjectionsScale): Promise<BenchRe
     const end = await store.lastSequence();
     if (end !== 0) throw new Error(`the store of the benchmark is not empty: ${end}`);
     platform.projections.pause();
-    // It would react to all of it, and ping units that there are not.
+    // The server would react to the whole history, and ping units that do not exist.
     platform.server.pause();
     const events = await publishHistory(setup.nats, setup.history, scale.events);
     const live = await measureLive(setup, events);
@@ -136,7 +136,7 @@ function waitBounds({ events }: ProjectionsScale) {
   return { timeoutMs: Math.max(MIN_TIMEOUT_MS, events), intervalMs: POLL_MS };
 }
 
-/** From the moment at which the process may go on until everything is shown. */
+/** Measures from the moment at which the process resumes until the read models have all events. */
 async function measureLive(setup: Setup, events: number): Promise<number> {
   const end = await setup.store.lastSequence();
   const startedMs = performance.now();

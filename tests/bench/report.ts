@@ -1,4 +1,4 @@
-/** What a benchmark found: figures of the product, each beside a peer or a ceiling of the same run, as ratios. */
+/** The report of a benchmark: figures of the product, each with the figure of a peer or a ceiling from the same run. */
 
 export interface Figure {
   readonly name: string;

@@ -27,7 +27,7 @@ export interface AppendFindings extends LatencySummary {
   readonly failed: number;
 }
 
-/** A process that is stopped goes on until it has measured so many: without one there is no percentile. */
+/** A process that is stopped goes on until it has measured this number of appends, because percentiles need appends. */
 const MIN_APPENDS = 10;
 
 /** As a unit that the platform has seen go online: one small event. */
