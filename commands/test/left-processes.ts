@@ -13,7 +13,8 @@ const MAX_COMMAND_CHARS = 200;
  * @returns the command lines of those that had to be killed.
  */
 export async function endLeftProcesses(mark: string, graceMs: number): Promise<string[]> {
-  for (let waitedMs = 0; waitedMs < graceMs && markedProcesses(mark).length > 0; waitedMs += POLL_MS) await sleep(POLL_MS);
+  for (let waitedMs = 0; waitedMs < graceMs && markedProcesses(mark).length > 0; waitedMs += POLL_MS)
+    await sleep(POLL_MS);
   const left = markedProcesses(mark);
   const names = left.map((pid) => `${pid} ${(commandLine(pid) ?? '').slice(0, MAX_COMMAND_CHARS)}`);
   for (const pid of left) {

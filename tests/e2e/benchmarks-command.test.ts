@@ -3,7 +3,7 @@
 import { describe, expect, test } from 'bun:test';
 import { markedProcesses } from '../../commands/test/left-processes.ts';
 import { commandLine } from '../../platform/process/identity.ts';
-import { BENCH_MAIN, runBench, startBench } from '../support/bench.ts';
+import { BENCH_MAIN, runBench, startBench } from '../bench/bench-command.ts';
 import { eventually } from '../support/eventually.ts';
 
 const STOP_TIMEOUT_MS = 40_000;

@@ -2,9 +2,9 @@
 
 import { expect } from 'bun:test';
 import { resolve } from 'node:path';
-import type { BenchReport } from '../bench/report.ts';
+import type { BenchReport } from './report.ts';
 
-export const BENCH_MAIN = resolve(import.meta.dir, '..', 'bench', 'main.ts');
+export const BENCH_MAIN = resolve(import.meta.dir, 'main.ts');
 const SMOKE_CONDITION = 'smoke sizes: these figures say nothing about speed';
 /** Figures that count failures, or are the difference of two measurements: they may be zero, the difference also less. */
 const MAY_BE_ZERO = /^falsely offline$|timers that wait/;
