@@ -3,23 +3,18 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { join } from 'node:path';
 import { startEmbeddedPostgres } from '../../platform/embedded/postgres.ts';
-import { Nats } from '../../platform/nats/connection.ts';
-import { unitPushSubject } from '../../platform/nats/subjects.ts';
 import { Postgres } from '../../platform/postgres/connection.ts';
 import { atTheEnd } from '../support/cleanup.ts';
 import { type Answer, Client, fields, items, period, text } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import { EPOCH } from '../support/given.ts';
-import { quietLog } from '../support/nats.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
-import { registrationBody } from '../support/registration.ts';
-
-const PUSH_TIMEOUT_MS = 5_000;
+import { ScriptableUnit } from '../support/scriptable-unit.ts';
 
 let platform: Platform;
 let ops: Client;
 let postgres: Postgres;
-const units: PushingUnit[] = [];
+const units: ScriptableUnit[] = [];
 
 beforeAll(async () => {
   platform = await startPlatform({ purpose: 'dead-letters' });
@@ -28,44 +23,34 @@ beforeAll(async () => {
 }, 60_000);
 
 afterAll(async () => {
-  await Promise.all(units.map((unit) => unit.close()));
+  await Promise.all(units.map((unit) => unit.stop()));
   await postgres.close();
   await platform.stop();
 });
 
-/** A unit that only pushes, with its own credentials. */
+/** A unit that only pushes, and what operators see of it. */
 class PushingUnit {
   readonly name: string;
-  readonly #nats: Nats;
+  readonly #unit: ScriptableUnit;
 
-  private constructor(name: string, nats: Nats) {
-    this.name = name;
-    this.#nats = nats;
+  private constructor(unit: ScriptableUnit) {
+    this.name = unit.name;
+    this.#unit = unit;
   }
 
   static async register(name: string): Promise<PushingUnit> {
-    // Right after the start, the read model that decisions begin with may not be there yet.
-    const registered = await eventually(async () => {
-      const answer = await ops.post('/v1/units', registrationBody(name), { 'idempotency-key': name });
-      return answer.status !== 503 && answer;
-    });
-    expect(registered.status).toBe(201);
-    const { natsUrl, natsCreds, natsInboxPrefix } = registered.body.credentials as Record<string, string>;
-    const credentials = { url: natsUrl ?? '', creds: natsCreds ?? '', inboxPrefix: natsInboxPrefix ?? '' };
-    const unit = new PushingUnit(name, await Nats.connect({ ...credentials, name, log: quietLog }));
+    const unit = await ScriptableUnit.register(ops, name, { isOnline: false });
+    unit.epoch = EPOCH;
     units.push(unit);
-    return unit;
+    return new PushingUnit(unit);
   }
 
-  /** Pushes a batch, or something else, and waits until it is durable. */
+  /** Pushes a batch or another payload, which JetStream stores. */
   async push(content: readonly object[] | string | Uint8Array): Promise<void> {
-    const isRaw = typeof content === 'string' || content instanceof Uint8Array;
-    const payload = isRaw ? content : JSON.stringify({ unit: this.name, epoch: EPOCH, events: content });
-    const { data } = await this.#nats.request(unitPushSubject(this.name), payload, { timeoutMs: PUSH_TIMEOUT_MS });
-    expect(JSON.parse(new TextDecoder().decode(data))).toMatchObject({ stream: 'UNIT_INBOX' });
+    expect(await this.#unit.push(content)).toMatchObject({ stream: 'UNIT_INBOX' });
   }
 
-  /** Its events of some aggregates, the oldest first, when there are so many. */
+  /** The unit's events except its registration, the oldest first, as soon as there are `count`. */
   events(count: number, type?: string): Promise<Record<string, unknown>[]> {
     const query = new URLSearchParams({ unit: this.name, limit: '100', ...(type === undefined ? {} : { type }) });
     return eventually(async () => {
@@ -76,10 +61,6 @@ class PushingUnit {
 
   letters(query = ''): Promise<Answer> {
     return ops.get(`/v1/dead-letters?unit=${this.name}${query}`);
-  }
-
-  close(): Promise<void> {
-    return this.#nats.close();
   }
 }
 

@@ -14,9 +14,9 @@ import { unitPushSubject } from '../../platform/nats/subjects.ts';
 import { Client, items } from '../support/client.ts';
 import { startTestFleet, type TestFleet, type TestFleetOptions } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
-import { LogUnit } from '../support/log-unit.ts';
 import { quietLog } from '../support/nats.ts';
 import { type Platform, type PlatformProcess, startPlatform } from '../support/platform.ts';
+import { ScriptableUnit } from '../support/scriptable-unit.ts';
 import { detailOf, expectWhole } from './unit-logs.ts';
 
 const WAIT = { timeoutMs: 45_000, intervalMs: 50 };
@@ -37,7 +37,7 @@ let ops: Client;
 let nats: Nats;
 let worker: PlatformProcess | undefined;
 const fleets: TestFleet[] = [];
-const written: LogUnit[] = [];
+const scripted: ScriptableUnit[] = [];
 
 beforeAll(async () => {
   const pings = { PING_INTERVAL_MS: '1000', PING_TIMEOUT_MS: '950', PINGER_THREADS: '1' };
@@ -48,7 +48,7 @@ beforeAll(async () => {
 }, 60_000);
 
 afterAll(async () => {
-  await Promise.all([...fleets.map((fleet) => fleet.stop()), ...written.map((unit) => unit.stop())]);
+  await Promise.all([...fleets.map((fleet) => fleet.stop()), ...scripted.map((unit) => unit.stop())]);
   await nats.close();
   await platform.stop();
 });
@@ -96,7 +96,7 @@ function onlyUnit(fleet: TestFleet): EmulatedUnit {
 }
 
 let crowded: TestFleet | undefined;
-let listened: LogUnit | undefined;
+let listened: ScriptableUnit | undefined;
 
 test('while nobody takes them, the batches of a unit are refused beyond its bound, and those of others are not', async () => {
   const fleet = await startUnits(30, { factoryConfiguration: hastyConfiguration() });
@@ -112,17 +112,17 @@ test('while nobody takes them, the batches of a unit are refused beyond its boun
   await unit.reboot();
   expect(unit.model.log.lastSeq).toBeGreaterThan(acknowledgedSeq);
 
-  const other = await LogUnit.start(ops, { name: 'LOG-FULL' });
-  written.push(other);
+  const other = await ScriptableUnit.register(ops, 'LOG-FULL');
+  scripted.push(other);
   listened = other;
   const at = { v: 1, time: new Date().toISOString(), type: 'UnitRestarted' };
   other.events = Array.from({ length: MAX_INBOX_BATCHES_PER_UNIT + 2 }, (_, index) => {
     return { ...at, seq: index + 1, data: { bootId: String(index) } };
   });
   for (const { seq } of other.events.slice(0, MAX_INBOX_BATCHES_PER_UNIT)) {
-    expect(await other.push(seq, seq)).toMatchObject({ stream: 'UNIT_INBOX' });
+    expect(await other.pushRange(seq, seq)).toMatchObject({ stream: 'UNIT_INBOX' });
   }
-  const refused = await other.push(MAX_INBOX_BATCHES_PER_UNIT + 1, MAX_INBOX_BATCHES_PER_UNIT + 1);
+  const refused = await other.pushRange(MAX_INBOX_BATCHES_PER_UNIT + 1, MAX_INBOX_BATCHES_PER_UNIT + 1);
   expect(refused.error).toMatchObject({ err_code: MAX_MESSAGES_PER_SUBJECT });
   expect(await waiting(other.name)).toBe(MAX_INBOX_BATCHES_PER_UNIT);
 }, 60_000);
@@ -156,7 +156,7 @@ test('once somebody takes them, all is recorded in order, and refused units push
   worker = startWorker();
   await eventually(async () => (await waiting(other.name)) === 0, WAIT);
   for (const { seq } of other.events.slice(MAX_INBOX_BATCHES_PER_UNIT)) {
-    expect(await other.push(seq, seq)).toMatchObject({ stream: 'UNIT_INBOX' });
+    expect(await other.pushRange(seq, seq)).toMatchObject({ stream: 'UNIT_INBOX' });
   }
   const wanted = other.events.length;
   await eventually(async () => (await detailOf(ops, other.name)).log?.recordedSeq === wanted, WAIT);

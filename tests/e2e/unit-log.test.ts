@@ -15,9 +15,9 @@ import { GAP_GRACE_MS } from '../../server/workers/ingest/ingest-worker.ts';
 import { Client } from '../support/client.ts';
 import { startTestFleet, type TestFleet, type TestFleetOptions } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
-import { LogUnit, type LogUnitOptions } from '../support/log-unit.ts';
 import { quietLog } from '../support/nats.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
+import { type RegisteredUnitOptions, ScriptableUnit } from '../support/scriptable-unit.ts';
 import { detailOf, eventsOf, expectWhole, reportedIn } from './unit-logs.ts';
 
 /** Longer than any grace period, and a look of the fetch worker after it. */
@@ -32,7 +32,7 @@ let platform: Platform;
 let ops: Client;
 let nats: Nats;
 const fleets: TestFleet[] = [];
-const written: LogUnit[] = [];
+const scripted: ScriptableUnit[] = [];
 
 beforeAll(async () => {
   const env = { FETCH_INTERVAL_MS: '1000', PING_INTERVAL_MS: '500', PING_TIMEOUT_MS: '400', PINGER_THREADS: '1' };
@@ -42,7 +42,7 @@ beforeAll(async () => {
 }, 60_000);
 
 afterAll(async () => {
-  await Promise.all([...fleets.map((fleet) => fleet.stop()), ...written.map((unit) => unit.stop())]);
+  await Promise.all([...fleets.map((fleet) => fleet.stop()), ...scripted.map((unit) => unit.stop())]);
   await nats.close();
   await platform.stop();
 });
@@ -56,9 +56,10 @@ async function startUnits(seed: number, changes: Partial<TestFleetOptions>): Pro
   return [...fleet.units.values()];
 }
 
-async function startWritten(options: LogUnitOptions): Promise<LogUnit> {
-  const unit = await LogUnit.start(ops, options);
-  written.push(unit);
+async function registerScripted(name: string, options: RegisteredUnitOptions = {}): Promise<ScriptableUnit> {
+  const lockers = ['A', 'B'].map((id) => ({ id, size: 'S' as const }));
+  const unit = await ScriptableUnit.register(ops, name, { lockers, ...options });
+  scripted.push(unit);
   return unit;
 }
 
@@ -156,7 +157,7 @@ test.concurrent.each([
 );
 
 test.concurrent('a unit that is offline is not asked for its log, and is asked once it is back', async () => {
-  const unit = await startWritten({ name: 'LOG-AWAY', delivery: 'fetch' });
+  const unit = await registerScripted('LOG-AWAY', { delivery: 'fetch' });
   unit.events = [{ seq: 1, v: 1, type: 'LockerOpened', time: instant(0), locker: 'A', data: { cause: 'service' } }];
   const recordedSeq = async () => (await detailOf(ops, unit.name)).log?.recordedSeq;
   await eventually(async () => (await recordedSeq()) === 1, WAIT);
@@ -180,7 +181,7 @@ function instant(second: number): string {
 }
 
 /** A day of locker A: the state of all, then it opens and closes again and again. */
-function dayOfA(length: number): LogUnit['events'] {
+function dayOfA(length: number): ScriptableUnit['events'] {
   const lockers = ['A', 'B'].map((id) => ({ id, door: 'closed' }));
   const report = { reason: 'new-epoch', configurationHash: 'c'.repeat(64), lockers };
   return Array.from({ length }, (_, index) => {
@@ -196,16 +197,16 @@ function dayOfA(length: number): LogUnit['events'] {
   });
 }
 
-let outOfOrder: LogUnit | undefined;
+let outOfOrder: ScriptableUnit | undefined;
 
 test.concurrent('what comes before its time waits, is called a gap, and is recorded in order once the rest is there', async () => {
   // Nobody reaches it, so that only what it pushes counts.
-  const unit = await startWritten({ name: 'LOG-MIXED', online: false });
+  const unit = await registerScripted('LOG-MIXED', { isOnline: false });
   outOfOrder = unit;
   unit.events = dayOfA(10);
   const { epoch } = unit;
   const pushedAtMs = Date.now();
-  expect(await unit.push(6, 10)).toMatchObject({ stream: 'UNIT_INBOX' });
+  expect(await unit.pushRange(6, 10)).toMatchObject({ stream: 'UNIT_INBOX' });
   const gap = { epoch, fromSeq: 1, toSeq: 5 };
   const [detected] = await eventually(async () => {
     const events = await eventsOf(ops, unit.name, 'UnitLogGapDetected');
@@ -218,7 +219,7 @@ test.concurrent('what comes before its time waits, is called a gap, and is recor
   await eventually(async () => expect((await detailOf(ops, unit.name)).gaps).toEqual([gap]), WAIT);
   expect(reportedIn(await eventsOf(ops, unit.name), epoch)).toEqual([]);
 
-  expect(await unit.push(1, 5)).toMatchObject({ stream: 'UNIT_INBOX' });
+  expect(await unit.pushRange(1, 5)).toMatchObject({ stream: 'UNIT_INBOX' });
   const isRecorded = async () => (await detailOf(ops, unit.name)).log?.recordedSeq === 10;
   // At once, and not at the next look at what waits.
   await eventually(isRecorded, { ...WAIT, timeoutMs: SLACK_MS });
@@ -233,7 +234,7 @@ test.concurrent('what comes before its time waits, is called a gap, and is recor
 }, 60_000);
 
 test.concurrent('what a unit has no more is given up, and the lockers are as it says behind the gap', async () => {
-  const unit = await startWritten({ name: 'LOG-CUT' });
+  const unit = await registerScripted('LOG-CUT');
   const { epoch } = unit;
   const until = new Date(Date.now() + DAY_MS).toISOString();
   const rental = (rentalId: string) => ({ rentalId, startedAt: instant(3), until });
@@ -248,7 +249,7 @@ test.concurrent('what a unit has no more is given up, and the lockers are as it 
   unit.events = [first, ...rest].map((event) => ({ 2: started, 8: report })[event.seq] ?? event);
   // 9 to 12 are of the other locker: A stays as the report says.
   unit.events = unit.events.map((event) => (event.seq > 8 ? { ...event, locker: 'B' } : event));
-  await unit.push(1, 3);
+  await unit.pushRange(1, 3);
   await eventually(async () => (await detailOf(ops, unit.name)).log?.recordedSeq === 3, WAIT);
   expect((await detailOf(ops, unit.name)).lockerDetails[0]).toMatchObject({
     door: 'closed',
@@ -256,7 +257,7 @@ test.concurrent('what a unit has no more is given up, and the lockers are as it 
   });
 
   unit.firstAvailableSeq = 8;
-  await unit.push(10, 12);
+  await unit.pushRange(10, 12);
   await eventually(async () => (await detailOf(ops, unit.name)).log?.recordedSeq === 12, WAIT);
   const gap = { epoch, fromSeq: 4, toSeq: 7 };
   await eventually(async () => {
@@ -347,10 +348,10 @@ test('a log that comes again a month later is recorded no second time', async ()
   await jetstream(nats, 'STREAM.UPDATE.EVENTS', { name: 'EVENTS', ...STREAMS.EVENTS, duplicate_window: 100_000_000 });
   const before = await eventsOf(ops, unit.name);
   unit.events = dayOfA(12);
-  await unit.push(6, 10);
-  await unit.push(1, 5);
-  await unit.push(4, 11);
-  await unit.push(1, 12);
+  await unit.pushRange(6, 10);
+  await unit.pushRange(1, 5);
+  await unit.pushRange(4, 11);
+  await unit.pushRange(1, 12);
   await eventually(async () => (await detailOf(ops, unit.name)).log?.recordedSeq === 12, WAIT);
   await expectWhole(ops, unit.name, { epoch: unit.epoch, lastSeq: 12 });
   const after = await eventsOf(ops, unit.name);

@@ -12,10 +12,11 @@ import { SelfConnectCheck } from '../../pinger/probes/self-connect-check.ts';
 import { UdpProbe } from '../../pinger/probes/udp-probe.ts';
 import { systemClock } from '../../pinger/runtime/clock.ts';
 import { EPOCH_BYTES, PROBE_NUMBERS, type UnitRow, UnitTable, uuidOf } from '../../pinger/units/unit-table.ts';
-import { encodePingReply, PING_DATAGRAM_BYTES, REQUEST_AT } from '../../platform/unit-protocol/datagram.ts';
+import { PING_DATAGRAM_BYTES } from '../../platform/unit-protocol/datagram.ts';
 import { type FieldPlatform, startFieldPlatform, startTestFleet, type TestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
 import { quietLog, testPlatform } from '../support/nats.ts';
+import { ScriptableUnit } from '../support/scriptable-unit.ts';
 
 const TIMEOUT_MS = 400;
 const LATENCY_MS = 80;
@@ -196,77 +197,58 @@ test('a refused connection counts as a miss, unless this machine cannot connect 
 });
 
 describe('reply datagrams', () => {
-  const key = randomBytes(32);
-  const reply = {
-    flags: 0,
-    bootId: '00'.repeat(8),
-    uptimeS: 1,
-    configurationHash: 'ab'.repeat(8),
-    epoch: '018f0000-0000-7000-8000-000000000001',
-    lastSeq: 5,
-    clockMs: 1_780_000_000_000,
-  };
+  const scripted = new ScriptableUnit({ name: 'PL-UDP', key: randomBytes(32) });
+  const good = (nonce: Buffer) => scripted.pingDatagram(nonce);
+  const forged = (nonce: Buffer) => scripted.pingDatagram(nonce, randomBytes(32));
+  let port: number;
 
-  /** A unit that answers each request with the datagrams that `answers` makes of its nonce. */
-  async function unitThat(answers: (nonce: Buffer, count: number) => readonly Buffer[]) {
-    let count = 0;
-    const socket = await Bun.udpSocket({
-      hostname: '127.0.0.1',
-      binaryType: 'buffer',
-      socket: {
-        data(from, request, port, address) {
-          count += 1;
-          const nonce = Buffer.from(request.subarray(REQUEST_AT.nonce, REQUEST_AT.nonce + 16));
-          for (const answer of answers(nonce, count)) from.send(answer, port, address);
-        },
-      },
-    });
+  beforeAll(async () => {
+    port = await scripted.listenForDatagrams();
+  });
+  afterAll(() => scripted.stop());
+
+  /** Pings the unit, which answers each request with the datagrams that `answers` makes of its nonce. */
+  async function pingerOf(answers: (nonce: Buffer) => readonly Buffer[]) {
+    scripted.datagramAnswers = answers;
     const prober = await newProber(PROBE_NUMBERS.udp);
-    return { ping: () => prober.ping({ ip: '127.0.0.1', port: socket.port, key }), close: () => socket.close() };
+    return () => prober.ping({ ip: '127.0.0.1', port, key: scripted.key });
   }
 
-  const good = (nonce: Buffer) => encodePingReply(key, nonce, reply);
-  const forged = (nonce: Buffer) => encodePingReply(randomBytes(32), nonce, reply);
-
   test('that are forged, truncated or garbage are ignored and counted', async () => {
-    const { ping, close } = await unitThat((nonce) => [
+    const ping = await pingerOf((nonce) => [
       forged(nonce),
       good(nonce).subarray(0, PING_DATAGRAM_BYTES - 1),
       Buffer.from('hello'),
     ]);
     const results = await ping();
-    close();
     expect(results.outcomes[0]).toBe(PING_OUTCOME.forged);
     expect(strays(results)).toEqual({ forged: 1, late: 0, duplicate: 0, malformed: 2, unsent: 0 });
   });
 
   test('that are forged do not suppress the genuine one that follows', async () => {
-    const { ping, close } = await unitThat((nonce) => [forged(nonce), good(nonce)]);
+    const ping = await pingerOf((nonce) => [forged(nonce), good(nonce)]);
     const results = await ping();
-    close();
     expect(results.outcomes[0]).toBe(PING_OUTCOME.answered);
-    expect(results.configurationHashes).toEqual(new Uint8Array(8).fill(0xab));
+    expect(results.configurationHashes).toEqual(new Uint8Array(8).fill(0xcc));
     expect(strays(results)).toMatchObject({ forged: 1 });
   });
 
   test('that arrive twice count once', async () => {
-    const { ping, close } = await unitThat((nonce) => [good(nonce), good(nonce)]);
+    const ping = await pingerOf((nonce) => [good(nonce), good(nonce)]);
     expect((await ping()).outcomes[0]).toBe(PING_OUTCOME.answered);
     // The second came when the slot was done: the next one tells.
     await eventually(async () => strays(await ping()).duplicate === 1);
-    close();
   });
 
   test('that are late do not answer a later ping', async () => {
     let last: Buffer | undefined;
-    const { ping, close } = await unitThat((nonce) => {
+    const ping = await pingerOf((nonce) => {
       const before = last;
       last = nonce;
       return before === undefined ? [] : [good(before)];
     });
     expect((await ping()).outcomes[0]).toBe(PING_OUTCOME.missed);
     const second = await ping();
-    close();
     expect(second.outcomes[0]).toBe(PING_OUTCOME.missed);
     expect(strays(second)).toMatchObject({ late: 1 });
   });

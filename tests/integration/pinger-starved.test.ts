@@ -2,38 +2,19 @@ import { expect, test } from 'bun:test';
 import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
 import { PING_OUTCOME } from '../../pinger/pool/slot-results.ts';
-import { encodePingReply, REQUEST_AT } from '../../platform/unit-protocol/datagram.ts';
-import { FakeUnit } from '../support/fake-unit.ts';
+import { ScriptableUnit } from '../support/scriptable-unit.ts';
 import type { StarvedFindings, StarvedTask } from '../support/starved-pinger.ts';
 
 const MAX_DESCRIPTORS = 160;
 
 test('a process without free file descriptors pings less, logs it, counts no misses, and recovers', async () => {
   const key = randomBytes(32);
-  const http = new FakeUnit('PL-HTTP', '127.0.0.1', key);
+  const [udp, http] = [new ScriptableUnit({ name: 'PL-UDP', key }), new ScriptableUnit({ name: 'PL-HTTP', key })];
+  const udpPort = await udp.listenForDatagrams();
   await http.listen();
-  const reply = {
-    flags: 0,
-    bootId: '00'.repeat(8),
-    uptimeS: 1,
-    configurationHash: 'ab'.repeat(8),
-    epoch: '018f0000-0000-7000-8000-000000000001',
-    lastSeq: 5,
-    clockMs: 1_780_000_000_000,
-  };
-  const udp = await Bun.udpSocket({
-    hostname: '127.0.0.1',
-    binaryType: 'buffer',
-    socket: {
-      data(from, request, port, address) {
-        const nonce = request.subarray(REQUEST_AT.nonce, REQUEST_AT.nonce + 16);
-        from.send(encodePingReply(key, nonce, reply), port, address);
-      },
-    },
-  });
   const task: StarvedTask = {
-    udp: { name: 'PL-UDP', port: udp.port },
-    http: { name: http.name, port: Number(http.address.split(':')[1]) },
+    udp: { name: udp.name, port: udpPort },
+    http: { name: http.name, port: http.port },
     key: key.toString('hex'),
   };
   const script = resolve(import.meta.dir, '..', 'support', 'starved-pinger.ts');
@@ -43,8 +24,7 @@ test('a process without free file descriptors pings less, logs it, counts no mis
   );
   const output = await new Response(child.stdout).text();
   expect(await child.exited).toBe(0);
-  udp.close();
-  await http.stopListening();
+  await Promise.all([udp.stop(), http.stop()]);
   const { starts, sated, starved, again, log } = JSON.parse(output) as StarvedFindings;
   const { answered, discarded } = PING_OUTCOME;
   expect(starts).toEqual({ outcomes: [], unsent: 0 });

@@ -13,8 +13,8 @@ import { AddressResolver, DEFAULT_DENIED } from '../../platform/network/address-
 import { createLog } from '../../platform/observability/log.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
 import { eventually } from '../support/eventually.ts';
-import { FakeUnit, type PingAnswer } from '../support/fake-unit.ts';
-import { LOCKERS, registration } from '../support/scene.ts';
+import { appendRegistration } from '../support/registration.ts';
+import { type PingAnswer, ScriptableUnit } from '../support/scriptable-unit.ts';
 
 const INTERVAL_MS = 500;
 const TIMEOUT_MS = 250;
@@ -24,12 +24,12 @@ const HOUR_MS = 3_600_000;
 /** Times of pings and arrivals are rounded to milliseconds, on two clocks. */
 const ROUNDING_MS = 3;
 
-const units: FakeUnit[] = [];
+const units: ScriptableUnit[] = [];
 const lines: string[] = [];
 const log = createLog((line) => lines.push(line), Date.now);
 const EPOCH = '018f0000-0000-7000-8000-000000000001';
 
-function unit(index: number): FakeUnit {
+function unit(index: number): ScriptableUnit {
   const found = units[index];
   if (found === undefined) throw new RangeError(`there is no unit ${index}`);
   return found;
@@ -47,13 +47,16 @@ const strange = () => units.slice(46, 50);
 
 beforeAll(async () => {
   for (let index = 0; index < 50; index += 1) {
-    units.push(new FakeUnit(`PL-${index}`, `127.77.0.${index + 1}`, randomBytes(32)));
+    const host = `127.77.0.${index + 1}`;
+    const unit = new ScriptableUnit({ name: `PL-${index}`, host, key: randomBytes(32), epoch: EPOCH });
+    unit.lastSeq = 7;
+    units.push(unit);
   }
   await Promise.all(units.map((each) => each.listen()));
 });
 
 afterAll(async () => {
-  await Promise.all(units.map((each) => each.stopListening()));
+  await Promise.all(units.map((each) => each.stop()));
 });
 
 interface World {
@@ -83,7 +86,7 @@ function targetOf(target: Pick<PingTarget, 'name' | 'address'> & Partial<PingTar
 }
 
 /** A pinger over a platform in memory, where every unit is registered. */
-async function start(watched: readonly FakeUnit[], changes: Partial<PingerOptions> = {}): Promise<World> {
+async function start(watched: readonly ScriptableUnit[], changes: Partial<PingerOptions> = {}): Promise<World> {
   const store = new MemoryEventStore(Date.now);
   const decider = new UnitDecider({
     store,
@@ -96,10 +99,7 @@ async function start(watched: readonly FakeUnit[], changes: Partial<PingerOption
   });
   const targets = new Map<string, PingTarget>();
   for (const { name, address } of watched) {
-    const meta = { commandId: `register-${name}`, actor: 'ops:tests', source: '/lockfleet/tests' };
-    await decider.decide(name, 'registry', meta, () => [
-      { type: 'UnitRegistered', data: { ...registration(LOCKERS), name, address } },
-    ]);
+    await appendRegistration(decider, name, { address });
     targets.set(name, { ...targetOf({ name, address }), recorded: { epoch: EPOCH, seq: 1 } });
   }
   const keys = new Map(watched.map(({ name, key }) => [name, key]));
@@ -134,7 +134,7 @@ async function start(watched: readonly FakeUnit[], changes: Partial<PingerOption
   return { pinger, targets, telemetry, batches, transitions };
 }
 
-function heartbeatOf({ name, lastSeq }: FakeUnit, clockMs: number): Uint8Array {
+function heartbeatOf({ name, lastSeq }: ScriptableUnit, clockMs: number): Uint8Array {
   const time = new Date(clockMs).toISOString();
   const reply = {
     unit: name,
@@ -148,12 +148,13 @@ function heartbeatOf({ name, lastSeq }: FakeUnit, clockMs: number): Uint8Array {
   return new TextEncoder().encode(JSON.stringify(reply));
 }
 
-const typesOf = async (world: World, { name }: FakeUnit) => (await world.transitions(name)).map(({ type }) => type);
+const typesOf = async (world: World, { name }: ScriptableUnit) =>
+  (await world.transitions(name)).map(({ type }) => type);
 
 /** The last answered ping in each summary of the units: when it was sent, and its response time. */
 function answersOf(
   { telemetry }: World,
-  group: readonly FakeUnit[],
+  group: readonly ScriptableUnit[],
 ): { readonly at: number; readonly rttMs: number }[] {
   return telemetry.flatMap((result) =>
     result.heard === 'pings' && result.last !== undefined && group.some(({ name }) => name === result.unit)
@@ -167,7 +168,7 @@ function median(values: readonly number[]): number {
 }
 
 /** Waits until a unit was pinged so many more times. */
-async function pinged(each: FakeUnit, times: number): Promise<void> {
+async function pinged(each: ScriptableUnit, times: number): Promise<void> {
   const before = each.pingedAtMs.length;
   await eventually(() => each.pingedAtMs.length >= before + times, { timeoutMs: INTERVAL_MS * (times + 5) });
 }
@@ -207,7 +208,7 @@ describe('a mixed fleet', () => {
   }, 20_000);
 
   /** By how much the last pings of a unit left off its phase, on average. The first, a join ping, is not among them. */
-  function offPhaseMs(world: World, each: FakeUnit): number {
+  function offPhaseMs(world: World, each: ScriptableUnit): number {
     const phaseMs = new PingSchedule(INTERVAL_MS, MIN_SLOT_WIDTH_MS).phaseOf(unitHash(each.name));
     const offsetsMs = answersOf(world, [each])
       .slice(-3)
@@ -219,7 +220,7 @@ describe('a mixed fleet', () => {
   }
 
   /** Every answered ping arrived at the unit between its sending and the arrival of its answer. */
-  function expectArrivalsWithinResponseTimes(world: World, each: FakeUnit): void {
+  function expectArrivalsWithinResponseTimes(world: World, each: ScriptableUnit): void {
     const arrivalsMs = each.pingedAtMs.map((atMs) => performance.timeOrigin + atMs);
     for (const { at, rttMs } of answersOf(world, [each])) {
       const isWithin = (atMs: number) => atMs >= at - ROUNDING_MS && atMs <= at + rttMs + ROUNDING_MS;
@@ -235,10 +236,10 @@ describe('a mixed fleet', () => {
     await eventually(() => world.pinger.status().states.online === good().length + slow().length);
     await pinged(unit(0), 3);
 
-    const of = (group: readonly FakeUnit[]) =>
+    const of = (group: readonly ScriptableUnit[]) =>
       world.telemetry.filter((result) => group.some(({ name }) => name === result.unit));
     expect(of(good()).length).toBeGreaterThan(good().length * 2);
-    const timesOf = (group: readonly FakeUnit[]) => answersOf(world, group).map(({ rttMs }) => rttMs);
+    const timesOf = (group: readonly ScriptableUnit[]) => answersOf(world, group).map(({ rttMs }) => rttMs);
     expect(Math.min(...timesOf(slow()))).toBeGreaterThanOrEqual(SLOW_MS - 1);
     expect(Math.min(...timesOf(good()))).toBeGreaterThan(0);
     // A slow unit adds its own delay to what the machine takes for a good one, and a good unit does not wait for slow ones.

@@ -12,7 +12,7 @@ import { fetchUnitLog } from '../../server/workers/fetch/fetch-unit-log.ts';
 import { UnitLogClient } from '../../server/workers/fetch/unit-log-client.ts';
 import { type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
-import { registration } from '../support/registration.ts';
+import { appendRegistration } from '../support/registration.ts';
 
 const MAX_EVENTS = 20;
 const newId = () => Bun.randomUUIDv7();
@@ -36,9 +36,7 @@ async function recordOf(unit: EmulatedUnit, commandChannel: 'http' | 'nats') {
     sleep: async () => undefined,
     log: silentLog,
   });
-  const data = { ...registration(unit.name), address: unit.address, commandChannel };
-  const meta = { commandId: newId(), actor: 'ops:test', source: '/test' };
-  await decider.decide(unit.name, 'registry', meta, () => [{ type: 'UnitRegistered', data }]);
+  await appendRegistration(decider, unit.name, { address: unit.address, commandChannel });
   const deadLetters = {
     insertRejectedEvents: () => Promise.reject(new Error('nothing was to be rejected')),
     insertUnreadableBatch: () => Promise.reject(new Error('nothing was to be unreadable')),

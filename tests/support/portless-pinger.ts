@@ -10,7 +10,7 @@ import { PingPool } from '../../pinger/pool/ping-pool.ts';
 import { PING_ANOMALIES } from '../../pinger/probes/probe.ts';
 import { PROBE_NUMBERS, UnitTable } from '../../pinger/units/unit-table.ts';
 import { createLog } from '../../platform/observability/log.ts';
-import { FakeUnit } from './fake-unit.ts';
+import { ScriptableUnit } from './scriptable-unit.ts';
 
 export interface PortlessFindings {
   /** Outcomes of one ping, and how many were not sent. */
@@ -26,9 +26,9 @@ const MORE_PORTS = '40000 40127';
 const MAX_HELD = 128;
 
 writeFileSync(PORT_RANGE, FEW_PORTS);
-const unit = new FakeUnit('PL-HTTP', '127.0.0.1', new Uint8Array(32));
+const unit = new ScriptableUnit({ name: 'PL-HTTP', key: new Uint8Array(32) });
 await unit.listen();
-const port = Number(unit.address.split(':')[1]);
+const { port } = unit;
 const table = UnitTable.create(1);
 const row = {
   name: unit.name,

@@ -13,7 +13,7 @@ import {
 } from '../../platform/units/unit-decider.ts';
 import { eventually } from '../support/eventually.ts';
 import { quietLog } from '../support/nats.ts';
-import { registration } from '../support/registration.ts';
+import { appendRegistration } from '../support/registration.ts';
 
 const META = { actor: 'ops:test', source: '/test' };
 
@@ -58,9 +58,7 @@ function tagsOf(state: UnitState): readonly string[] {
 }
 
 async function register(store: EventStore, unit = 'U-1'): Promise<void> {
-  await newDecider(store).decide(unit, 'registry', { ...META, commandId: `register-${unit}` }, () => [
-    { type: 'UnitRegistered', data: registration(unit) },
-  ]);
+  await appendRegistration(newDecider(store), unit);
 }
 
 describe('the unit decider', () => {

@@ -21,7 +21,7 @@ import { type LogPosition, toFetchedPage } from '../../../server/workers/fetch/u
 import { ingestMessage, type PushedMessage } from '../../../server/workers/ingest/ingest-worker.ts';
 import type { UnitInbox } from '../../../server/workers/ingest/unit-inbox.ts';
 import { UNIT } from '../../support/given.ts';
-import { registration } from '../../support/registration.ts';
+import { appendRegistration } from '../../support/registration.ts';
 
 const START_MS = Date.parse('2026-07-01T12:00:00.000Z');
 /** Longer than the grace periods of the platform. */
@@ -74,9 +74,7 @@ export class LogWorld {
   }
 
   async register(): Promise<void> {
-    const meta = { commandId: 'register', actor: 'ops:test', source: '/test' };
-    const { decider } = this.#processes[0];
-    await decider.decide(UNIT, 'registry', meta, () => [{ type: 'UnitRegistered', data: registration(UNIT) }]);
+    await appendRegistration(this.#processes[0].decider, UNIT);
   }
 
   get present(): Epoch {
