@@ -100,7 +100,7 @@ async function run(): Promise<number> {
       error instanceof ConfigError;
     if (!isExpected) throw error;
     process.stderr.write(`lockfleet: ${error.message}\n`);
-    return error instanceof RegistrationRefusedError ? EXIT_FAILED : EXIT_REFUSED;
+    return error instanceof ConfigError ? EXIT_REFUSED : EXIT_FAILED;
   }
 }
 

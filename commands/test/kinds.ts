@@ -26,15 +26,15 @@ export const KINDS: readonly Kind[] = [
   {
     name: 'integration',
     testTimeoutMs: 60 * SECOND_MS,
-    processTimeoutMs: 120 * SECOND_MS,
+    processTimeoutMs: 240 * SECOND_MS,
     sharedBy: 'file',
     concurrency: 1,
   },
-  { name: 'e2e', testTimeoutMs: 120 * SECOND_MS, processTimeoutMs: 240 * SECOND_MS, sharedBy: 'file', concurrency: 1 },
+  { name: 'e2e', testTimeoutMs: 120 * SECOND_MS, processTimeoutMs: 480 * SECOND_MS, sharedBy: 'file', concurrency: 1 },
   {
     name: 'chaos',
     testTimeoutMs: 180 * SECOND_MS,
-    processTimeoutMs: 300 * SECOND_MS,
+    processTimeoutMs: 600 * SECOND_MS,
     sharedBy: 'file',
     concurrency: 1,
   },

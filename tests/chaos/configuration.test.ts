@@ -25,7 +25,7 @@ beforeAll(async () => {
   ops = new Client(platform.api, await platform.token('ops', 'operator'));
   sim = new Client(platform.sim);
   await eventually(async () => items(await ops.get('/v1/units?state=online')).length === UNITS, RECOVERY);
-}, 60_000);
+}, 120_000);
 
 afterAll(() => platform.stop());
 

@@ -37,7 +37,7 @@ beforeAll(async () => {
   platform = await startPlatform({ purpose: 'chaos-pinger', units: UNITS, pingers: 2, env });
   ops = new Client(platform.api, await platform.token('ops', 'operator'));
   sim = new Client(platform.sim);
-}, 60_000);
+}, 120_000);
 
 afterAll(() => platform.stop());
 

@@ -82,7 +82,7 @@ beforeAll(async () => {
   );
   for (const unit of fleet.units.values()) copyLog(unit);
   await connectThrough(fleet, field.url);
-}, 60_000);
+}, 120_000);
 
 afterAll(async () => {
   await fleet?.stop();

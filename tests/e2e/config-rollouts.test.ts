@@ -8,7 +8,7 @@ import { type Platform, startPlatform } from '../support/platform.ts';
 
 const UNITS = 10;
 const ALL = Array.from({ length: UNITS }, (_, index) => `PL-${1000 + index}`);
-const SLOW = { timeoutMs: 30_000 };
+const SLOW = { timeoutMs: 60_000 };
 const FACTORY = defaultConfiguration(600).values;
 const AT_ONCE = { rate: { unitsPerMinute: 60_000 } };
 
@@ -26,7 +26,7 @@ beforeAll(async () => {
   ops = new Client(platform.api, await platform.token('ops', 'operator'));
   sim = new Client(platform.sim);
   await eventually(async () => items(await ops.get('/v1/units?state=online')).length === UNITS, SLOW);
-}, 60_000);
+}, 120_000);
 
 afterAll(() => platform.stop());
 
@@ -82,7 +82,7 @@ describe('a rollout', () => {
 
   test('can be paused and resumed, and goes on after its server was killed', async () => {
     const minimumMinutes = nextMinutes();
-    const id = await begin({ selection: { names: ALL }, changes: { minimumMinutes }, rate: { unitsPerMinute: 120 } });
+    const id = await begin({ selection: { names: ALL }, changes: { minimumMinutes }, rate: { unitsPerMinute: 60 } });
     await eventually(async () => (await minimumOf('PL-1001')) === minimumMinutes, SLOW);
     expect((await ops.post(`/v1/config-rollouts/${id}/pause`, { reason: 'lunch' })).body).toMatchObject({
       status: 'paused',
@@ -107,7 +107,7 @@ describe('a rollout', () => {
       expect(versions).toHaveLength(1);
     }
     expect((await ops.post(`/v1/config-rollouts/${id}/pause`)).status).toBe(412);
-  }, 90_000);
+  }, 180_000);
 
   test('that units cannot take aborts itself, and takes back what they have not taken', async () => {
     const before = await minimumOf('PL-1009');

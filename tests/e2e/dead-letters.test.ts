@@ -11,6 +11,8 @@ import { EPOCH } from '../support/given.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
 import { ScriptableUnit } from '../support/scriptable-unit.ts';
 
+const PUSH_TIMEOUT_MS = 30_000;
+
 let platform: Platform;
 let ops: Client;
 let postgres: Postgres;
@@ -20,7 +22,7 @@ beforeAll(async () => {
   platform = await startPlatform({ purpose: 'dead-letters' });
   ops = new Client(platform.api, await platform.token('ops', 'operator'));
   postgres = new Postgres({ url: platform.postgres.url, applicationName: 'test' });
-}, 60_000);
+}, 120_000);
 
 afterAll(async () => {
   await Promise.all(units.map((unit) => unit.stop()));
@@ -81,7 +83,7 @@ async function becomesAcceptable(id: unknown, content: object): Promise<void> {
 }
 
 describe('an event that cannot be accepted', () => {
-  test('is rejected in its place, kept whole, and the rest of its batch goes on', async () => {
+  test('is rejected in its place in the log and kept whole, and the rest of its batch is recorded', async () => {
     const unit = await PushingUnit.register('DL-MIXED');
     const oversized = event(4, { data: { log: 'x'.repeat(250_000) } });
     const nul = event(5, { type: 'a\u0000', data: { 'b\u0000': '\ud800' } });
@@ -133,7 +135,7 @@ describe('an event that cannot be accepted', () => {
     expect(items(await unit.letters('&status=recovered'))).toEqual([]);
   });
 
-  test('that tells of a use is recovered once, and completes the reservation', async () => {
+  test('that reports the end of a rental is recovered once, and completes the reservation', async () => {
     const unit = await PushingUnit.register('DL-USE');
     const customer = new Client(platform.api, await platform.token('customer', 'carol'));
     const held = await eventually(async () => {
@@ -177,7 +179,7 @@ describe('an event that cannot be accepted', () => {
   });
 });
 
-test('a type and a version that are not known yet are recorded as they came, and stall nothing', async () => {
+test('events of an unknown type or version are recorded unchanged, and stall neither the unit nor a read model', async () => {
   const unit = await PushingUnit.register('DL-FUTURE');
   const other = await PushingUnit.register('DL-OTHER');
   await unit.push([
@@ -200,7 +202,7 @@ test('a type and a version that are not known yet are recorded as they came, and
   expect(items(await unit.letters())).toEqual([]);
 });
 
-test('a batch that cannot be read is noted and kept, whatever it is', async () => {
+test('a batch that cannot be parsed is recorded as rejected and kept as a dead letter, whatever its bytes', async () => {
   const unit = await PushingUnit.register('DL-BATCH');
   const lie = JSON.stringify({ unit: 'DL-OTHER', epoch: EPOCH, events: [event(1)] });
   await unit.push('{"unit":');
@@ -230,7 +232,7 @@ test('a batch that cannot be read is noted and kept, whatever it is', async () =
   expect((await unit.events(2, 'LockerClosed')).map(({ unitseq }) => unitseq)).toEqual([1, 2]);
 });
 
-test('letters are put away, one by one or all of a unit, with a reason or without', async () => {
+test('operators dismiss one dead letter or all of a unit, with a reason or without', async () => {
   const unit = await PushingUnit.register('DL-DISMISS');
   await unit.push(Array.from({ length: 5 }, (_, index) => event(index + 1, { data: 'none' })));
   await unit.push('no batch');
@@ -266,7 +268,7 @@ test('letters are put away, one by one or all of a unit, with a reason or withou
   expect((await unit.letters('&status=recovered&count=true')).body.total).toBe(1);
 });
 
-test('the routes are for operators, and refuse what they do not understand', async () => {
+test('the routes of dead letters answer operators only, and name each invalid field', async () => {
   const customer = new Client(platform.api, await platform.token('customer', 'dave'));
   const id = '00000000-0000-4000-8000-000000000000';
   expect((await customer.get('/v1/dead-letters')).status).toBe(403);
@@ -289,8 +291,8 @@ test('the routes are for operators, and refuse what they do not understand', asy
   }
 });
 
-// The last: it takes Postgres away from all others.
-test('what comes while Postgres is away waits, and nothing of it is lost', async () => {
+// The test starts Postgres again on the same port and folder before it ends, so that other tests may follow.
+test('what a unit pushes while Postgres is stopped is recorded after Postgres is back, and nothing is lost', async () => {
   const unit = await PushingUnit.register('DL-AWAY');
   await unit.push([event(1)]);
   await unit.events(1);

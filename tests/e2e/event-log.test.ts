@@ -31,9 +31,9 @@ beforeAll(async () => {
   });
   for (let n = 0; n < 5; n++) await hostile.post(`/v1/units/${UNIT}/credentials/rotate`);
   const position = registered.headers.get('lockfleet-position');
-  expect((await ops.get(`/v1/events?unit=${UNIT}&minPosition=${position}`)).status).toBe(200);
+  expect((await ops.getOnceShown(`/v1/events?unit=${UNIT}&minPosition=${position}`)).status).toBe(200);
   await eventually(async () => items(await ops.get(`/v1/events?unit=${UNIT}`)).length >= 6);
-}, 60_000);
+}, 120_000);
 
 afterAll(stopFleet);
 

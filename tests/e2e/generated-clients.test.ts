@@ -13,7 +13,7 @@ let document: Record<string, unknown>;
 beforeAll(async () => {
   platform = await startPlatform({ purpose: 'clients', units: 1 });
   document = (await new Client(platform.api).get('/swagger/json')).body;
-}, 60_000);
+}, 120_000);
 
 afterAll(() => platform.stop());
 
@@ -31,5 +31,5 @@ describe.each<GeneratorName>(['openapi-typescript', 'hey-api'])('a client that %
       opened: 'opened',
       currency: 'EUR',
     });
-  }, 60_000);
+  }, 120_000);
 });

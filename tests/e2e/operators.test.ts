@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { Client, fields, items, text } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
-import type { Platform } from '../support/platform.ts';
+import type { Platform, PlatformProcess } from '../support/platform.ts';
 import { fleet, operator, stopFleet } from './fleet.ts';
 
 let platform: Platform;
@@ -12,7 +12,7 @@ let ops: Client;
 beforeAll(async () => {
   platform = await fleet();
   ops = await operator();
-}, 60_000);
+}, 120_000);
 
 afterAll(stopFleet);
 
@@ -126,10 +126,12 @@ describe('documentation', () => {
 });
 
 describe('pages', () => {
+  let apiOnly: PlatformProcess | undefined;
+
   // Pings and heartbeats change the values by which lists are sorted. Without a pinger the values stay, and differ between units.
   beforeAll(async () => {
     await platform.server.kill();
-    platform.startServer({ ROLES: 'api' });
+    apiOnly = platform.startServer({ ROLES: 'api' });
     const list = async () => JSON.stringify(items(await ops.get('/v1/units?limit=100')));
     let previous = '';
     await eventually(
@@ -139,8 +141,14 @@ describe('pages', () => {
         previous = current;
         return isStill;
       },
-      { timeoutMs: 30_000, intervalMs: 1_000 },
+      { timeoutMs: 60_000, intervalMs: 1_000 },
     );
+  }, 120_000);
+
+  afterAll(async () => {
+    await apiOnly?.stop();
+    platform.server.start();
+    await eventually(async () => (await ops.get('/readyz')).status === 200, { timeoutMs: 60_000 });
   }, 60_000);
 
   test.each(['name', 'state', 'lastOnlineAt', 'lastResponseTimeMs'])('by %s join to the whole list', async (sort) => {

@@ -16,7 +16,7 @@ let ops: Client;
 beforeAll(async () => {
   platform = await fleet();
   ops = await operator();
-}, 60_000);
+}, 120_000);
 
 afterAll(stopFleet);
 
@@ -47,7 +47,7 @@ describe('a rental from the phone', () => {
     const { id, locker, position, answer } = await holdOne(alice, unit);
     expect(answer.body).toMatchObject({ unit, locker, status: 'held', unitAck: 'pending' });
 
-    const held = await alice.get(`/v1/reservations/${id}?minPosition=${position}`);
+    const held = await alice.getOnceShown(`/v1/reservations/${id}?minPosition=${position}`);
     expect(held).toMatchObject({ status: 200, body: { id, status: 'held' } });
 
     const confirmed = await alice.post(`/v1/reservations/${id}/confirm`, { paymentReference: 'pay_1' });
@@ -161,9 +161,9 @@ describe('a rental from the phone', () => {
     expect(refused.headers.get('retry-after')).not.toBeNull();
     const unit = await new Client(platform.sim).get('/units/PL-1002');
     expect((unit.body.lockers as { id: string; door: string }[]).find((one) => one.id === locker)?.door).toBe('closed');
-    await eventually(async () => (await ops.get('/v1/units/PL-1002')).body.state === 'offline', { timeoutMs: 15_000 });
+    await eventually(async () => (await ops.get('/v1/units/PL-1002')).body.state === 'offline', { timeoutMs: 60_000 });
     await sim('/units/PL-1002/faults', { offline: false });
-    await eventually(async () => (await ops.get('/v1/units/PL-1002')).body.state === 'online', { timeoutMs: 15_000 });
+    await eventually(async () => (await ops.get('/v1/units/PL-1002')).body.state === 'online', { timeoutMs: 60_000 });
     expect((await frank.post(`/v1/reservations/${id}/open`)).status).toBe(200);
   });
 
@@ -201,7 +201,7 @@ describe('states that do not allow it', () => {
   test('others’ reservations do not exist', async () => {
     const [ivy, jack] = [await newCustomer(), await newCustomer()];
     const { id, position } = await holdOne(ivy, 'PL-1000', period(300, 60));
-    expect((await jack.get(`/v1/reservations/${id}?minPosition=${position}`)).status).toBe(404);
+    expect((await jack.getOnceShown(`/v1/reservations/${id}?minPosition=${position}`)).status).toBe(404);
     for (const action of ['cancel', 'open', 'end']) {
       expect((await jack.post(`/v1/reservations/${id}/${action}`)).status).toBe(404);
     }
@@ -220,7 +220,7 @@ describe('races', () => {
     expect(won).toHaveLength(1);
     expect(answers.filter(({ status }) => status === 409)).toHaveLength(199);
     const position = won[0]?.headers.get('lockfleet-position');
-    const log = items(await ops.get(`/v1/events?unit=PL-1002&type=ReservationHeld&minPosition=${position}`));
+    const log = items(await ops.getOnceShown(`/v1/events?unit=PL-1002&type=ReservationHeld&minPosition=${position}`));
     const sameTime = log.filter(({ data }) => (data as { from: string; locker: string }).from === when.from);
     expect(sameTime).toHaveLength(1);
   });
@@ -260,7 +260,7 @@ describe('holds end', () => {
 
   beforeAll(async () => {
     short = await startPlatform({ purpose: 'holds', units: 1, env: { HOLD_TTL_S: '10' } });
-  }, 60_000);
+  }, 120_000);
 
   afterAll(() => short.stop());
 
@@ -282,7 +282,7 @@ describe('holds end', () => {
     await Bun.sleep(expiresInMs + 500);
     short.server.start();
     await eventually(async () => (await nina.get(`/v1/reservations/${id}`)).body.status === 'expired', {
-      timeoutMs: 45_000,
+      timeoutMs: 90_000,
     });
     const [expired] = items(await operator.get('/v1/events?type=ReservationExpired'));
     expect(expired?.data).toMatchObject({ reservationId: id, reason: 'hold' });

@@ -9,13 +9,13 @@ import { fleet, operator, stopFleet } from './fleet.ts';
 
 const HOUR_MS = 3_600_000;
 const MINUTE_MS = 60_000;
-/** Far more than the clocks of two processes on one machine, and what is measured between them, can differ. */
-const SLACK_MS = 1_500;
+/** Far more than a loaded machine delays what is compared here, and far less than the hour by which the clock is wrong. */
+const SLACK_MS = 30_000;
 /** Rentals of the blackout. Each makes several events. */
 const RENTALS = 3;
 /** How long each push takes while a backlog drains: long enough to be seen. */
-const PUSH_DELAY_MS = 1_500;
-const WAIT = { timeoutMs: 30_000, intervalMs: 100 };
+const PUSH_DELAY_MS = 2_500;
+const WAIT = { timeoutMs: 60_000, intervalMs: 100 };
 
 let ops: Client;
 let api: string;
@@ -27,7 +27,7 @@ beforeAll(async () => {
   ops = await operator();
   api = platform.api;
   opsToken = async () => (await platform.token('ops', 'field')).slice('Bearer '.length);
-}, 60_000);
+}, 120_000);
 
 afterAll(async () => {
   await Promise.all(fleets.map((each) => each.stop()));
@@ -77,7 +77,7 @@ test('a unit that cannot be reached at an address is pinged over NATS: it is onl
   await eventually(async () => expect(await shown()).toMatchObject({ state: 'online', backlog: 0 }), WAIT);
   expect((await events()).length).toBeGreaterThanOrEqual(recordedBefore + backlog);
   await act('/faults', { latencyMs: 0 });
-}, 90_000);
+}, 180_000);
 
 test('a clock that is an hour ahead is seen, its events carry both times, and no longer when it is right', async () => {
   const { name, act, shown, events } = await startUnit(3, {});
@@ -91,7 +91,7 @@ test('a clock that is an hour ahead is seen, its events carry both times, and no
         const newest = await eventually(async () => (await restarts()).length > before && (await restarts())[0]);
         return newest !== undefined && wanted(newest);
       },
-      { timeoutMs: 45_000, intervalMs: 100 },
+      { timeoutMs: 90_000, intervalMs: 100 },
     );
   await eventually(async () => expect(await shown()).toMatchObject({ state: 'online', clockWrong: false }), WAIT);
   await reported((newest) => !('clockoffsetms' in newest) && !('correctedTime' in newest));

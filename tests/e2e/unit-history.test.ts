@@ -7,7 +7,7 @@ import type { Platform } from '../support/platform.ts';
 import { fleet, freeAt, newCustomer, operator, stopFleet } from './fleet.ts';
 
 const UNIT = 'PL-1003';
-const WAIT = { timeoutMs: 15_000 };
+const WAIT = { timeoutMs: 60_000 };
 const DAY_MS = 86_400_000;
 
 interface ShownLocker {
@@ -21,7 +21,7 @@ let ops: Client;
 beforeAll(async () => {
   platform = await fleet();
   ops = await operator();
-}, 60_000);
+}, 120_000);
 
 afterAll(stopFleet);
 
@@ -73,7 +73,8 @@ test('what is expected follows from holds, bookings and rentals', async () => {
   const reserved = await alice.post('/v1/reservations', { unit: UNIT, locker: free?.locker, ...when });
   const [id, minPosition] = [text(reserved, 'id'), reserved.headers.get('lockfleet-position') ?? ''];
   const courseAt = async (at: string) => {
-    const { body } = await stateAt({ at, minPosition });
+    const query = new URLSearchParams({ at, minPosition });
+    const { body } = await ops.getOnceShown(`/v1/units/${UNIT}/state?${query}`);
     expect(body).toMatchObject({ at, forecast: true, view: 'actual' });
     const { status, course } = (body.reservations as Record<string, unknown>[]).find((one) => one.id === id) ?? {};
     return [status, course];

@@ -8,7 +8,7 @@ import { verifyProjection } from '../support/verify.ts';
 import { fleet, newCustomer, operator, stopFleet } from './fleet.ts';
 
 const NAMES = ['bookings', 'configuration', 'daily_summary', 'event_log', 'reservations', 'units'];
-const REBUILD_LIMIT = { timeoutMs: 30_000 };
+const REBUILD_LIMIT = { timeoutMs: 60_000 };
 
 let platform: Platform;
 let ops: Client;
@@ -16,7 +16,7 @@ let ops: Client;
 beforeAll(async () => {
   platform = await fleet();
   ops = await operator();
-}, 60_000);
+}, 120_000);
 
 afterAll(stopFleet);
 
@@ -61,7 +61,7 @@ test('projections are listed, rebuilt and called off by operators, and by nobody
   } finally {
     platform.projections.resume();
   }
-}, 60_000);
+}, 120_000);
 
 test('parked units are listed; one that is not parked cannot be tried again', async () => {
   expect(await ops.get('/v1/projections/units/parked?count=true')).toMatchObject({
@@ -104,6 +104,6 @@ describe('after a history of every kind', () => {
       expect(said).toContain(`${name}: every row of`);
       expect(exitCode).toBe(0);
     },
-    60_000,
+    120_000,
   );
 });

@@ -1,5 +1,7 @@
 /** A REST client for tests: a principal, JSON in and out, and what an answer was. */
 
+import { eventually } from './eventually.ts';
+
 export interface Answer {
   readonly status: number;
   readonly body: Record<string, unknown>;
@@ -25,6 +27,17 @@ export class Client {
 
   get(path: string): Promise<Answer> {
     return this.send('GET', path);
+  }
+
+  /**
+   * Reads with `minPosition`, and repeats the read while the answer is 503: a read model may need longer than the 2 s that the server
+   * waits for it.
+   */
+  getOnceShown(path: string): Promise<Answer> {
+    return eventually(async () => {
+      const answer = await this.get(path);
+      return answer.status !== 503 && answer;
+    });
   }
 
   post(path: string, body?: unknown, headers: Readonly<Record<string, string>> = {}): Promise<Answer> {

@@ -1,13 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface RetryOptions {
-  /** @default 10_000 */
+  /** @default 30_000 */
   readonly timeoutMs?: number;
   /** @default 20 */
   readonly intervalMs?: number;
 }
 
-const TIMEOUT_MS = 10_000;
+/** Far longer than anything takes on a loaded machine: only a failing test waits so long. */
+const TIMEOUT_MS = 30_000;
 const INTERVAL_MS = 20;
 
 /**

@@ -13,7 +13,7 @@ import { eventually } from './eventually.ts';
 import { natsServerBinary } from './services.ts';
 
 const ROOT = resolve(import.meta.dir, '..', '..');
-const READY_TIMEOUT_MS = 30_000;
+const READY_TIMEOUT_MS = 90_000;
 const TOKEN_TTL_S = 3_600;
 const FAST_SETTINGS = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' };
 
@@ -35,7 +35,7 @@ export interface PlatformOptions {
    * @default the URL of the NATS server
    */
   readonly natsThrough?: (url: string) => Promise<string>;
-  /** Limit of the whole start, until the API and the fleet are ready. @default 30_000 */
+  /** Limit of the whole start, until the API and the fleet are ready. @default 90_000 */
   readonly readyTimeoutMs?: number;
 }
 
