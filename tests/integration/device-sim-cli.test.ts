@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { join, resolve } from 'node:path';
 import type { Report } from '../../device-sim/scenarios/report.ts';
+import { FleetStore, fleetStorePath } from '../../device-sim/store/fleet-store.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 import { type FieldPlatform, startFieldPlatform } from '../support/device-sim.ts';
 
@@ -80,6 +81,20 @@ test('ends with exit status 1 where an identity provider signs the tokens', asyn
   const { code, out, errors } = await sim(['--units', '1', '--seed', '62'], env);
   expect(errors).toMatch(/^lockfleet: The simulator cannot sign a token .*AUTH_JWKS_URL/);
   expect({ code, out }).toEqual({ code: 1, out: '' });
+});
+
+test('ends with exit status 1 and says why when its fleet cannot start, as another simulator has the store open', async () => {
+  const dataDir = await temporaryFolder('device-sim-cli');
+  const store = FleetStore.open(fleetStorePath(dataDir, 63), (error) => {
+    throw error;
+  });
+  try {
+    const { code, out, errors } = await sim(['--units', '1', '--seed', '63'], { DATA_DIR: dataDir });
+    expect(errors).toMatch(/^lockfleet: /);
+    expect({ code, out }).toEqual({ code: 1, out: '' });
+  } finally {
+    store.close();
+  }
 });
 
 describe('what cannot be run is refused', () => {
