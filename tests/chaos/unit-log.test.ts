@@ -32,12 +32,13 @@ const KILL_AT_STEP = 40;
 const WALK_UPS_PER_MINUTE = 1_500;
 const MAX_STALL_MS = 1_500;
 /** A delivery that a killed server did not acknowledge comes again after half a minute. */
-const DRAIN_TIMEOUT_MS = 60_000;
+const DRAIN_TIMEOUT_MS = 120_000;
 /** A little faster than a unit does by default. */
 const PUSH_INTERVAL_MS = 250;
 const MAX_LOG_READ = 500;
-/** Fewer would prove little. */
+/** The customers go on after the last step until the units have logged so many entries. */
 const MIN_ENTRIES = 500;
+const LOAD_TIMEOUT_MS = 60_000;
 
 let platform: Platform;
 let fleet: TestFleet;
@@ -82,7 +83,7 @@ beforeAll(async () => {
   );
   for (const unit of fleet.units.values()) copyLog(unit);
   await connectThrough(fleet, field.url);
-}, 120_000);
+}, 300_000);
 
 afterAll(async () => {
   await fleet?.stop();
@@ -107,7 +108,12 @@ function copyLog(unit: EmulatedUnit): void {
   });
 }
 
-/** One change for the worse or the better, by chance. Returns what it was. */
+/** The number of entries that all units have logged, in all their epochs. */
+function loggedEntries(): number {
+  return [...logs.values()].flatMap((epochs) => [...epochs.values()]).reduce((sum, { length }) => sum + length, 0);
+}
+
+/** Applies one random fault, or ends one. @returns a description of it for the failure report */
 async function disturb(unit: EmulatedUnit, { next, below, pick }: SeededRandom): Promise<string> {
   const proxy = pick([field, field, backbone]);
   const where = proxy === field ? 'units' : 'platform';
@@ -150,7 +156,7 @@ async function disturb(unit: EmulatedUnit, { next, below, pick }: SeededRandom):
   return `${unit.name} ${JSON.stringify(change)}`;
 }
 
-/** A good network, good units, and nobody at the screens. Units come back at once, and not when their patience says so. */
+/** Ends all faults and stops the customers. Going offline and online makes units reconnect at once, without their backoff. */
 async function heal(): Promise<void> {
   fleet.customers.stop();
   for (const proxy of [backbone, field]) proxy.heal();
@@ -229,7 +235,7 @@ async function compare({ name, model }: EmulatedUnit): Promise<number> {
   return compared;
 }
 
-test('what a unit has logged is recorded, in order and once, whatever happens on the way', async () => {
+test('every entry of a unit log is recorded once and in order under network faults, restarts of units and a killed server', async () => {
   const units = [...fleet.units.values()] as [EmulatedUnit, ...EmulatedUnit[]];
   const history: string[] = [];
   let killed = Promise.resolve();
@@ -244,6 +250,7 @@ test('what a unit has logged is recorded, in order and once, whatever happens on
     }
     await killed;
     await Bun.sleep(MAX_STALL_MS);
+    await eventually(() => loggedEntries() > MIN_ENTRIES, { timeoutMs: LOAD_TIMEOUT_MS });
     await heal();
     const healedMs = performance.now();
     const patience = { timeoutMs: DRAIN_TIMEOUT_MS, intervalMs: 250 };
@@ -255,9 +262,9 @@ test('what a unit has logged is recorded, in order and once, whatever happens on
     console.log(
       `${compared} entries in ${epochs} epochs of ${UNITS} units, all there ${drainS.toFixed(0)} s after the last fault`,
     );
-    expect(compared).toBeGreaterThan(MIN_ENTRIES);
+    expect(compared).toBeGreaterThan(0);
   } catch (error) {
     console.log(history.join('\n'));
     throw error;
   }
-}, 120_000);
+}, 300_000);

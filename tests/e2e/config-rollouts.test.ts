@@ -1,4 +1,4 @@
-/** One change for many units: its pace, its end, and what a bad one does. */
+/** Rollouts of one configuration change to many units: rate, pause, abort and their results. */
 
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test';
 import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
@@ -60,7 +60,7 @@ function becomes(id: string, status: string): Promise<Answer> {
 }
 
 describe('a rollout', () => {
-  test('changes what it names at every unit, keeps the rest, and tells of each', async () => {
+  test('changes the named values at every unit, keeps the others, and lists each unit', async () => {
     const own = { ...FACTORY, texts: { en: { title: 'Only here' } } };
     expect((await ops.send('PUT', '/v1/units/PL-1000/config', { body: { mode: 'live', values: own } })).status).toBe(
       200,
@@ -80,7 +80,7 @@ describe('a rollout', () => {
     expect(version).toMatchObject({ rolloutId: id, wantedBy: 'ops:operator', mode: 'queued' });
   });
 
-  test('can be paused and resumed, and goes on after its server was killed', async () => {
+  test('can be paused and resumed, and continues after the server was killed', async () => {
     const minimumMinutes = nextMinutes();
     const id = await begin({ selection: { names: ALL }, changes: { minimumMinutes }, rate: { unitsPerMinute: 60 } });
     await eventually(async () => (await minimumOf('PL-1001')) === minimumMinutes, SLOW);
@@ -109,7 +109,7 @@ describe('a rollout', () => {
     expect((await ops.post(`/v1/config-rollouts/${id}/pause`)).status).toBe(412);
   }, 180_000);
 
-  test('that units cannot take aborts itself, and takes back what they have not taken', async () => {
+  test('that units reject aborts itself, and withdraws the change from units that have not applied it', async () => {
     const before = await minimumOf('PL-1009');
     for (const unit of ['PL-1002', 'PL-1003']) await fault(unit, { applying: 'refuses' });
     await fault('PL-1001', { offline: true });
@@ -142,7 +142,7 @@ describe('a rollout', () => {
     expect([await minimumOf('PL-1000'), await minimumOf('PL-1009')]).toEqual([minimumMinutes, before]);
   });
 
-  test('passes over units that its changes do not fit, and says why', async () => {
+  test('skips units for which its changes are invalid, and gives the reason', async () => {
     const narrow = { ...FACTORY, minimumMinutes: 1, maximumMinutes: 10 };
     await ops.send('PUT', '/v1/units/PL-1004/config', { body: { mode: 'live', values: narrow } });
     const id = await begin({
@@ -156,7 +156,7 @@ describe('a rollout', () => {
     expect(String(skipped?.reason)).toContain('/values/minimumMinutes');
   });
 
-  test('waits for nobody: what is offline is brought when it is back', async () => {
+  test('does not wait for a unit that is offline, and changes it once it is back', async () => {
     await fault('PL-1006', { offline: true });
     await eventually(async () => (await ops.get('/v1/units/PL-1006')).body.state === 'offline', SLOW);
     const minimumMinutes = nextMinutes();
@@ -172,7 +172,7 @@ describe('a rollout', () => {
     expect(await minimumOf('PL-1006')).toBe(minimumMinutes);
   });
 
-  test('begins once under one key', async () => {
+  test('starts once for two requests with the same idempotency key', async () => {
     const body = { selection: { names: ['PL-1008'] }, changes: { minimumMinutes: nextMinutes() }, ...AT_ONCE };
     const key = { 'idempotency-key': 'rollout-once' };
     const [first, second] = [
@@ -205,7 +205,7 @@ describe('bad input', () => {
     expect({ status: answer.status, fields: fields(answer) }).toEqual({ status: 422, fields: paths });
   });
 
-  test('a rollout that is not there', async () => {
+  test('an unknown rollout answers 404', async () => {
     const id = '0197d5a8-5f3e-7c1a-9a57-2f1f0c9b1e55';
     expect((await ops.get(`/v1/config-rollouts/${id}`)).status).toBe(404);
     expect((await ops.get(`/v1/config-rollouts/${id}/units`)).status).toBe(404);

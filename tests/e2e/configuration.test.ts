@@ -1,4 +1,4 @@
-/** What operators want of units, over REST, against simulated units with faults, with a short schedule. */
+/** Configuration changes over REST, against simulated units with faults, with a short retry schedule. */
 
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test';
 import { configurationHash } from '../../domain/configuration/configuration-hash.ts';
@@ -75,7 +75,7 @@ async function online(unit: string, state: string): Promise<void> {
 }
 
 describe('live', () => {
-  test('is applied when the unit has proved it, survives its reboot, and makes the price', async () => {
+  test('is applied once the unit has proved it, survives a reboot of the unit, and sets the price', async () => {
     const unit = await newUnit();
     const values = { prices: FACTORY.prices.map((price) => ({ ...price, perHour: 6_000 })) };
     const answer = await put(unit, values);
@@ -106,7 +106,7 @@ describe('live', () => {
     expect(body).toMatchObject({ items: [{ data: { configurationVersion: 2 } }] });
   });
 
-  test('says with which reason the unit rejected it, and sends nothing until something changes', async () => {
+  test('answers 409 with the reason for which the unit rejected it, and sends nothing until the next change', async () => {
     const unit = await newUnit();
     await fault(unit, { applying: 'refuses' });
     const rejected = await put(unit, { minimumMinutes: 20 }, {}, { 'idempotency-key': 'rejected' });
@@ -131,7 +131,7 @@ describe('live', () => {
     expect(await put(unit, { minimumMinutes: 20 })).toMatchObject({ status: 200, body: { desired: { version: 3 } } });
   });
 
-  test('records nothing for a unit that is known to be offline, and waits for it when it may', async () => {
+  test('is refused for a unit that is offline, and with ifOffline is queued until the unit is back', async () => {
     const unit = await newUnit();
     await fault(unit, { offline: true });
     await online(unit, 'offline');
@@ -189,31 +189,34 @@ describe('queued', () => {
     ['other-hash', 'the unit runs another configuration'],
     ['garbage', 'answered something else'],
     ['crash-before', 'no answer'],
-  ])('a unit that %s is tried again on schedule, and why is seen', async (applying, why) => {
-    const unit = 'PL-1000';
-    const before = (await ops.get(path(unit))).body.desired as { version: number };
-    await fault(unit, { applying });
-    const minimumMinutes = 30 + before.version;
-    const wanted = await put(unit, { minimumMinutes }, { mode: 'queued' });
-    expect(wanted.status).toBe(202);
-    const failed = await eventually(async () => {
-      const answer = await ops.getOnceShown(`${path(unit)}?minPosition=${wanted.headers.get('lockfleet-position')}`);
-      return answer.body.status === 'failed' && answer.body.attempts === 2 && answer;
-    }, SLOW);
-    expect(text(failed, 'reason')).toContain(why);
-    expect(await runs(unit)).not.toMatchObject({ values: { minimumMinutes } });
-    const [second, first] = await attempts(unit, [
-      { outcome: 'failed', attempt: 2 },
-      { outcome: 'failed', attempt: 1, nextAttemptAt: expect.any(String) },
-    ]);
-    const waitedMs = Date.parse(String(second?.at)) - Date.parse(String(first?.at));
-    expect(waitedMs).toBeGreaterThanOrEqual(1_000);
-    await fault(unit, { applying: 'well' });
-    await status(unit, 'applied', wanted);
-    expect(await runs(unit)).toMatchObject({ version: before.version + 1, values: { minimumMinutes } });
-  });
+  ])(
+    'a change is retried on schedule at a unit whose fault is %s, and the attempts show the reason',
+    async (applying, why) => {
+      const unit = 'PL-1000';
+      const before = (await ops.get(path(unit))).body.desired as { version: number };
+      await fault(unit, { applying });
+      const minimumMinutes = 30 + before.version;
+      const wanted = await put(unit, { minimumMinutes }, { mode: 'queued' });
+      expect(wanted.status).toBe(202);
+      const failed = await eventually(async () => {
+        const answer = await ops.getOnceShown(`${path(unit)}?minPosition=${wanted.headers.get('lockfleet-position')}`);
+        return answer.body.status === 'failed' && answer.body.attempts === 2 && answer;
+      }, SLOW);
+      expect(text(failed, 'reason')).toContain(why);
+      expect(await runs(unit)).not.toMatchObject({ values: { minimumMinutes } });
+      const [second, first] = await attempts(unit, [
+        { outcome: 'failed', attempt: 2 },
+        { outcome: 'failed', attempt: 1, nextAttemptAt: expect.any(String) },
+      ]);
+      const waitedMs = Date.parse(String(second?.at)) - Date.parse(String(first?.at));
+      expect(waitedMs).toBeGreaterThanOrEqual(1_000);
+      await fault(unit, { applying: 'well' });
+      await status(unit, 'applied', wanted);
+      expect(await runs(unit)).toMatchObject({ version: before.version + 1, values: { minimumMinutes } });
+    },
+  );
 
-  test('drift is seen, said, and mended', async () => {
+  test('drift of a unit is detected, shown in the attempts, and repaired', async () => {
     const unit = await newUnit();
     expect((await put(unit, { minimumMinutes: 25 })).status).toBe(200);
     await sim.post(`/units/${unit}/wipe`);
@@ -223,7 +226,7 @@ describe('queued', () => {
 });
 
 describe('history', () => {
-  test('has every version with who, when and what, and any of them can be wanted again', async () => {
+  test('lists every version with author, time and changes, and an operator can roll back to any of them', async () => {
     const unit = await newUnit();
     const first = await put(unit, { minimumMinutes: 26 });
     const lost = await put(unit, { minimumMinutes: 27 }, {}, { 'if-match': '"1"' });
@@ -272,7 +275,7 @@ describe('bad input', () => {
     expect(desiredOf(await ops.get(path('PL-1000'))).version).toBe(before);
   });
 
-  test('of a mode, a version or a unit that is none', async () => {
+  test('an invalid mode, an invalid version and an unknown unit are refused', async () => {
     expect(fields(await put('PL-1000', {}, { mode: 'soon' }))).toEqual(['/mode']);
     expect(fields(await put('PL-1000', {}, {}, { 'if-match': 'two' }))).toEqual(['/headers/if-match']);
     expect((await put('NOBODY', {})).status).toBe(404);

@@ -1,4 +1,4 @@
-/** Days over REST: what a rental at the screen leaves behind in them. */
+/** The daily summary over REST. */
 
 import { afterAll, beforeAll, expect, test } from 'bun:test';
 import { parse } from 'csv-parse/sync';
@@ -17,7 +17,7 @@ beforeAll(async () => {
 
 afterAll(stopFleet);
 
-test('a rental at the screen counts in its unit and in the fleet, as a page and as CSV', async () => {
+test('a rental at the screen counts in the day of its unit and of the fleet, as a page and as CSV', async () => {
   const rented = await new Client(platform.sim).post('/units/PL-1000/walk-up', { minutes: 60 });
   expect(rented.status).toBeLessThan(300);
   const [day] = await eventually(async () => {

@@ -80,7 +80,7 @@ describe('filters', () => {
     });
   });
 
-  test('that make no sense are named', async () => {
+  test('that are invalid are refused by field', async () => {
     expect(fields(await ops.get('/v1/events?sort=size'))).toEqual(['/query/sort']);
     expect(fields(await ops.get('/v1/events?from=yesterday'))).toEqual(['/query/from']);
     expect(fields(await ops.get('/v1/events?actr=me'))).toEqual(['/query/actr']);
@@ -120,7 +120,7 @@ describe('exports', () => {
     expect(parse(text.replaceAll(`ops:${HOSTILE}`, HOSTILE)).length).toBe(rows.length + 1);
   });
 
-  test('go on behind any line, without a header, with what belongs to the export that began', async () => {
+  test('resume after any line, without a header and without events newer than the export', async () => {
     const whole = await ndjson(`/v1/events?unit=${UNIT}&sort=position`);
     const { cursor } = whole[2] ?? {};
     await ops.post(`/v1/units/${UNIT}/credentials/rotate`);
@@ -134,7 +134,7 @@ describe('exports', () => {
     expect((await csv(`/v1/events?unit=${UNIT}`)).length).toBeGreaterThan(whole.length + 1);
   });
 
-  test('are for those who ask for them; anybody else gets a page', async () => {
+  test('are sent only to clients that accept them; other clients get a page', async () => {
     for (const accept of ['*/*', 'application/json', 'text/html', 'text/csv;q=0.1, application/json']) {
       const response = await exported('/v1/events?limit=1', accept);
       expect([accept, response.headers.get('content-type')]).toEqual([accept, 'application/json;charset=utf-8']);

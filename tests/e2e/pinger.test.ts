@@ -28,7 +28,7 @@ const units = async () =>
 const states = async () => (await units()).map(({ state }) => state);
 
 describe('a pinger as a process of its own', () => {
-  test('watches all shards, and shows how fast units answer; when it ends, states are unknown since then', async () => {
+  test('pings all units and shows their response times; once it is killed, states are unknown', async () => {
     const [pinger] = platform.pingers;
     if (pinger === undefined) throw new Error('there is no pinger');
     await eventually(async () => expect(await states()).toEqual(new Array<string>(UNITS).fill('online')), WAIT);
@@ -67,7 +67,7 @@ test.each([
   ['nowhere', 'HOST:PORT'],
   ['169.254.169.254:80', 'denied range'],
   ['[fe80::1]:80', 'denied range'],
-])('a unit at %s is not registered, and the field is named', async (address, said) => {
+])('registering a unit at the address %s is refused, and the answer names the field', async (address, said) => {
   const unit = {
     name: 'ELSEWHERE',
     address,

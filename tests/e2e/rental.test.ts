@@ -1,4 +1,4 @@
-/** The main job, end to end: a phone rents a locker, and everything that happened stands in the log. */
+/** Rentals by phone, end to end: reservations, doors, races, idempotency, and the events that record them. */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { LOCKER_SIZES } from '../../domain/vocabulary.ts';
@@ -110,14 +110,14 @@ describe('a rental from the phone', () => {
     await eventually(async () => (await bob.get(`/v1/reservations/${id}`)).body.status === 'active');
   });
 
-  test('the unit hears of a confirmed reservation and accepts it', async () => {
+  test('the platform sends a confirmed reservation to the unit, and the unit accepts it', async () => {
     const carol = await newCustomer();
     const { id } = await holdOne(carol, 'PL-1001', period(600, 60));
     await carol.post(`/v1/reservations/${id}/confirm`, { paymentReference: 'pay_3' });
     await eventually(async () => (await carol.get(`/v1/reservations/${id}`)).body.unitAck === 'accepted');
   });
 
-  test('a walk-up rental takes its locker from what is free', async () => {
+  test('a locker that is rented at the screen is no longer available', async () => {
     const dave = await newCustomer();
     const rented = await sim('/units/PL-1002/walk-up', { minutes: 60 });
     const locker = text(rented, 'locker');
@@ -128,7 +128,7 @@ describe('a rental from the phone', () => {
     expect(refused).toMatchObject({ status: 409, body: { type: '/problems/no-locker-free' } });
   });
 
-  test('a walk-up rental that takes a reserved locker moves the reservation: the unit is right', async () => {
+  test('a walk-up rental of a reserved locker moves the reservation to another locker', async () => {
     const erin = await newCustomer();
     const when = period(30, 60);
     // The smallest of those that simulated customers have left: whichever else is free can take its place.
@@ -167,7 +167,7 @@ describe('a rental from the phone', () => {
     expect((await frank.post(`/v1/reservations/${id}/open`)).status).toBe(200);
   });
 
-  test('a jammed door is the unit’s no', async () => {
+  test('opening a jammed door answers 409 unit-rejected', async () => {
     const gina = await newCustomer();
     const { id, locker } = await holdOne(gina, 'PL-1001');
     await gina.post(`/v1/reservations/${id}/confirm`, { paymentReference: 'pay_5' });
@@ -180,7 +180,7 @@ describe('a rental from the phone', () => {
   });
 });
 
-describe('states that do not allow it', () => {
+describe('an action that the state of the reservation does not allow', () => {
   test('a second confirm, an open before the period, a cancel after the end: 409 with the reason', async () => {
     const hugo = await newCustomer();
     const { id } = await holdOne(hugo, 'PL-1000', period(120, 60));
@@ -198,7 +198,7 @@ describe('states that do not allow it', () => {
     expect((await hugo.post(`/v1/reservations/${id}/end`)).status).toBe(409);
   });
 
-  test('others’ reservations do not exist', async () => {
+  test('a customer gets 404 for the reservation of another customer', async () => {
     const [ivy, jack] = [await newCustomer(), await newCustomer()];
     const { id, position } = await holdOne(ivy, 'PL-1000', period(300, 60));
     expect((await jack.getOnceShown(`/v1/reservations/${id}?minPosition=${position}`)).status).toBe(404);
@@ -210,7 +210,7 @@ describe('states that do not allow it', () => {
 });
 
 describe('races', () => {
-  test('of 200 customers who want one locker, one has it', async () => {
+  test('of 200 customers who reserve one locker at once, exactly one gets it', async () => {
     const clients = await Promise.all(Array.from({ length: 200 }, newCustomer));
     const when = period(24 * 60, 60);
     const [free] = await freeAt(clients[0] ?? ops, 'PL-1002', when);
@@ -243,7 +243,7 @@ describe('idempotency', () => {
     expect((await leo.post('/v1/reservations', wish, key)).body.id).not.toBe(first.body.id);
   });
 
-  test('a refusal is answered again, too', async () => {
+  test('a repeat of a refused request with the same key gets the same refusal', async () => {
     const mia = await newCustomer();
     const { id } = await holdOne(mia, 'PL-1003', period(96 * 60, 60));
     const key = { 'idempotency-key': 'open-too-early' };

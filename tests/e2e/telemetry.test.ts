@@ -1,4 +1,4 @@
-/** What operators see of units that nobody can ping, of backlogs that drain, and of clocks that are wrong. */
+/** The state of units that only heartbeats reach, backlogs after a blackout, and wrong clocks, as the API shows them. */
 
 import { afterAll, beforeAll, expect, test } from 'bun:test';
 import type { Fleet, FleetOptions } from '../../device-sim/fleet/fleet.ts';
@@ -52,7 +52,7 @@ async function startUnit(seed: number, changes: Partial<FleetOptions>) {
   return { name, act, shown, events };
 }
 
-test('a unit that cannot be reached at an address is pinged over NATS: it is online, syncs after a blackout, and is online again', async () => {
+test('a unit that sends heartbeats over NATS is online, is syncing after a blackout, and is online again', async () => {
   const channels = { probe: 'nats', delivery: 'push', commandChannel: 'nats' } as const;
   const { act, shown, events } = await startUnit(2, { channels, heartbeatIntervalMs: 200 });
   const online = await eventually(async () => {
@@ -79,7 +79,7 @@ test('a unit that cannot be reached at an address is pinged over NATS: it is onl
   await act('/faults', { latencyMs: 0 });
 }, 180_000);
 
-test('a clock that is an hour ahead is seen, its events carry both times, and no longer when it is right', async () => {
+test('a clock that is an hour ahead is shown and its events carry both times, until the clock is right again', async () => {
   const { name, act, shown, events } = await startUnit(3, {});
   const restarts = () => events({ type: 'UnitRestarted' });
   /** Lets the unit report something again and again, until what is recorded of it is as it should be. */

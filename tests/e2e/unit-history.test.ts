@@ -41,7 +41,7 @@ function later(ms: number): string {
   return new Date(Date.now() + ms).toISOString();
 }
 
-test('what a unit did while it was cut off is in what was, and not in what was believed', async () => {
+test('a rental during a blackout is in the actual state of that time, and not in the believed state', async () => {
   await sim(`/units/${UNIT}/faults`, { offline: true });
   await eventually(async () => (await ops.get(`/v1/units/${UNIT}`)).body.state === 'offline', WAIT);
   const before = rentals(await stateAt({ at: later(0) })).length;
@@ -66,7 +66,7 @@ test('what a unit did while it was cut off is in what was, and not in what was b
   expect(Number(text(actual, 'position'))).toBeGreaterThan(Number(position));
 });
 
-test('what is expected follows from holds, bookings and rentals', async () => {
+test('the forecast of a unit follows from its holds, reservations and rentals', async () => {
   const alice = await newCustomer();
   const when = period(60, 60);
   const [free] = await freeAt(alice, UNIT, when);
@@ -89,7 +89,7 @@ test('what is expected follows from holds, bookings and rentals', async () => {
   for (const rental of rentals(await stateAt({ at: later(3 * DAY_MS) }))) expect(rental?.course).toBe('over');
 });
 
-describe('what makes no sense is named', () => {
+describe('an invalid query is refused by field', () => {
   const cases: [string, Record<string, string>, string][] = [
     ['neither time nor position', {}, '/query/at'],
     ['both', { at: later(-1_000), atPosition: '1' }, '/query/atPosition'],

@@ -24,7 +24,7 @@ async function projection(name: string) {
   return items(await ops.get('/v1/projections')).find((item) => item.name === name);
 }
 
-test('projections are listed, rebuilt and called off by operators, and by nobody else', async () => {
+test('operators list and rebuild projections and cancel rebuilds; customers may not', async () => {
   const customer = await newCustomer();
   expect((await customer.get('/v1/projections')).status).toBe(403);
   expect((await customer.post('/v1/projections/units/rebuild')).status).toBe(403);
@@ -63,7 +63,7 @@ test('projections are listed, rebuilt and called off by operators, and by nobody
   }
 }, 120_000);
 
-test('parked units are listed; one that is not parked cannot be tried again', async () => {
+test('parked units are listed, and a retry of a unit that is not parked answers 404', async () => {
   expect(await ops.get('/v1/projections/units/parked?count=true')).toMatchObject({
     status: 200,
     body: { items: [], nextCursor: null, total: 0 },
