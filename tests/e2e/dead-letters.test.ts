@@ -11,8 +11,6 @@ import { EPOCH } from '../support/given.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
 import { ScriptableUnit } from '../support/scriptable-unit.ts';
 
-const PUSH_TIMEOUT_MS = 30_000;
-
 let platform: Platform;
 let ops: Client;
 let postgres: Postgres;

@@ -14,9 +14,9 @@ import { unitPushSubject } from '../../platform/nats/subjects.ts';
 import { Client, items } from '../support/client.ts';
 import { startTestFleet, type TestFleet, type TestFleetOptions } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
-import { LogUnit } from '../support/log-unit.ts';
 import { quietLog } from '../support/nats.ts';
 import { type Platform, type PlatformProcess, startPlatform } from '../support/platform.ts';
+import { ScriptableUnit } from '../support/scriptable-unit.ts';
 import { detailOf, expectWhole } from './unit-logs.ts';
 
 /** Far longer than any grace period, and than a takeover, which needs up to 19 s on an idle machine. */
@@ -36,7 +36,7 @@ let platform: Platform;
 let ops: Client;
 let nats: Nats;
 let fleets: TestFleet[] = [];
-let written: LogUnit[] = [];
+let scripted: ScriptableUnit[] = [];
 let workers: PlatformProcess[] = [];
 
 beforeAll(async () => {
@@ -47,9 +47,9 @@ beforeAll(async () => {
 }, 120_000);
 
 afterEach(async () => {
-  await Promise.all([...fleets.map((fleet) => fleet.stop()), ...written.map((unit) => unit.stop())]);
+  await Promise.all([...fleets.map((fleet) => fleet.stop()), ...scripted.map((unit) => unit.stop())]);
   await Promise.all(workers.map((worker) => worker.stop()));
-  [fleets, written, workers] = [[], [], []];
+  [fleets, scripted, workers] = [[], [], []];
 });
 
 afterAll(async () => {
@@ -119,23 +119,23 @@ test(
     await unit.reboot();
     expect(unit.model.log.lastSeq).toBeGreaterThan(acknowledgedSeq);
 
-    const other = await LogUnit.start(ops, { name: 'LOG-FULL' });
-    written.push(other);
+    const other = await ScriptableUnit.register(ops, 'LOG-FULL');
+    scripted.push(other);
     const at = { v: 1, time: new Date().toISOString(), type: 'UnitRestarted' };
     other.events = Array.from({ length: MAX_INBOX_BATCHES_PER_UNIT + 2 }, (_, index) => {
       return { ...at, seq: index + 1, data: { bootId: String(index) } };
     });
     for (const { seq } of other.events.slice(0, MAX_INBOX_BATCHES_PER_UNIT)) {
-      expect(await other.push(seq, seq)).toMatchObject({ stream: 'UNIT_INBOX' });
+      expect(await other.pushRange(seq, seq)).toMatchObject({ stream: 'UNIT_INBOX' });
     }
-    const refused = await other.push(MAX_INBOX_BATCHES_PER_UNIT + 1, MAX_INBOX_BATCHES_PER_UNIT + 1);
+    const refused = await other.pushRange(MAX_INBOX_BATCHES_PER_UNIT + 1, MAX_INBOX_BATCHES_PER_UNIT + 1);
     expect(refused.error).toMatchObject({ err_code: MAX_MESSAGES_PER_SUBJECT });
     expect(await inboxBatches(other.name)).toBe(MAX_INBOX_BATCHES_PER_UNIT);
 
     startWorker();
     await eventually(async () => (await inboxBatches(other.name)) === 0, WAIT);
     for (const { seq } of other.events.slice(MAX_INBOX_BATCHES_PER_UNIT)) {
-      expect(await other.push(seq, seq)).toMatchObject({ stream: 'UNIT_INBOX' });
+      expect(await other.pushRange(seq, seq)).toMatchObject({ stream: 'UNIT_INBOX' });
     }
     const wanted = other.events.length;
     await eventually(async () => (await detailOf(ops, other.name)).log?.recordedSeq === wanted, WAIT);

@@ -15,9 +15,9 @@ import { GAP_GRACE_MS } from '../../server/workers/ingest/ingest-worker.ts';
 import { Client } from '../support/client.ts';
 import { startTestFleet, type TestFleet, type TestFleetOptions } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
-import { LogUnit, type LogUnitOptions } from '../support/log-unit.ts';
 import { quietLog } from '../support/nats.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
+import { type RegisteredUnitOptions, ScriptableUnit } from '../support/scriptable-unit.ts';
 import { detailOf, eventsOf, expectWhole, reportedIn } from './unit-logs.ts';
 
 /** Far longer than the grace period of a gap and the pause of the fetch worker after it, also on a loaded machine. */
@@ -32,7 +32,7 @@ let platform: Platform;
 let ops: Client;
 let nats: Nats;
 const fleets: TestFleet[] = [];
-const written: LogUnit[] = [];
+const scripted: ScriptableUnit[] = [];
 
 beforeAll(async () => {
   const env = { FETCH_INTERVAL_MS: '1000', PING_INTERVAL_MS: '500', PING_TIMEOUT_MS: '400', PINGER_THREADS: '1' };
@@ -42,7 +42,7 @@ beforeAll(async () => {
 }, 120_000);
 
 afterAll(async () => {
-  await Promise.all([...fleets.map((fleet) => fleet.stop()), ...written.map((unit) => unit.stop())]);
+  await Promise.all([...fleets.map((fleet) => fleet.stop()), ...scripted.map((unit) => unit.stop())]);
   await nats?.close();
   await platform?.stop();
 });
@@ -56,9 +56,10 @@ async function startUnits(seed: number, changes: Partial<TestFleetOptions>): Pro
   return [...fleet.units.values()];
 }
 
-async function startWritten(options: LogUnitOptions): Promise<LogUnit> {
-  const unit = await LogUnit.start(ops, options);
-  written.push(unit);
+async function registerScripted(name: string, options: RegisteredUnitOptions = {}): Promise<ScriptableUnit> {
+  const lockers = ['A', 'B'].map((id) => ({ id, size: 'S' as const }));
+  const unit = await ScriptableUnit.register(ops, name, { lockers, ...options });
+  scripted.push(unit);
   return unit;
 }
 
@@ -156,7 +157,7 @@ test.concurrent.each([
 );
 
 test.concurrent('the platform does not fetch the log of a unit that is offline, and fetches it once the unit is back', async () => {
-  const unit = await startWritten({ name: 'LOG-AWAY', delivery: 'fetch' });
+  const unit = await registerScripted('LOG-AWAY', { delivery: 'fetch' });
   unit.events = [{ seq: 1, v: 1, type: 'LockerOpened', time: instant(0), locker: 'A', data: { cause: 'service' } }];
   const recordedSeq = async () => (await detailOf(ops, unit.name)).log?.recordedSeq;
   await eventually(async () => (await recordedSeq()) === 1, WAIT);
@@ -180,7 +181,7 @@ function instant(second: number): string {
 }
 
 /** A day of locker A: the state of all, then it opens and closes again and again. */
-function dayOfA(length: number): LogUnit['events'] {
+function dayOfA(length: number): ScriptableUnit['events'] {
   const lockers = ['A', 'B'].map((id) => ({ id, door: 'closed' }));
   const report = { reason: 'new-epoch', configurationHash: 'c'.repeat(64), lockers };
   return Array.from({ length }, (_, index) => {
@@ -198,11 +199,11 @@ function dayOfA(length: number): LogUnit['events'] {
 
 test.concurrent('events that arrive before earlier ones wait, show as a gap, and are recorded in order once the earlier ones arrive', async () => {
   // The unit is unreachable, so that the platform cannot fetch what it did not push.
-  const unit = await startWritten({ name: 'LOG-MIXED', online: false });
+  const unit = await registerScripted('LOG-MIXED', { isOnline: false });
   unit.events = dayOfA(10);
   const { epoch } = unit;
   const pushedAtMs = Date.now();
-  expect(await unit.push(6, 10)).toMatchObject({ stream: 'UNIT_INBOX' });
+  expect(await unit.pushRange(6, 10)).toMatchObject({ stream: 'UNIT_INBOX' });
   const gap = { epoch, fromSeq: 1, toSeq: 5 };
   const [detected] = await eventually(async () => {
     const events = await eventsOf(ops, unit.name, 'UnitLogGapDetected');
@@ -214,7 +215,7 @@ test.concurrent('events that arrive before earlier ones wait, show as a gap, and
   await eventually(async () => expect((await detailOf(ops, unit.name)).gaps).toEqual([gap]), WAIT);
   expect(reportedIn(await eventsOf(ops, unit.name), epoch)).toEqual([]);
 
-  expect(await unit.push(1, 5)).toMatchObject({ stream: 'UNIT_INBOX' });
+  expect(await unit.pushRange(1, 5)).toMatchObject({ stream: 'UNIT_INBOX' });
   const isRecorded = async () => (await detailOf(ops, unit.name)).log?.recordedSeq === 10;
   await eventually(isRecorded, WAIT);
   await eventually(async () => expect((await detailOf(ops, unit.name)).gaps).toEqual([]), WAIT);
@@ -231,7 +232,7 @@ test.concurrent('events that arrive before earlier ones wait, show as a gap, and
 }, 120_000);
 
 test.concurrent('events that a unit no longer has are recorded as lost, and the lockers show what the unit reports after the gap', async () => {
-  const unit = await startWritten({ name: 'LOG-CUT' });
+  const unit = await registerScripted('LOG-CUT');
   const { epoch } = unit;
   const until = new Date(Date.now() + DAY_MS).toISOString();
   const rental = (rentalId: string) => ({ rentalId, startedAt: instant(3), until });
@@ -246,7 +247,7 @@ test.concurrent('events that a unit no longer has are recorded as lost, and the 
   unit.events = [first, ...rest].map((event) => ({ 2: started, 8: report })[event.seq] ?? event);
   // 9 to 12 are of the other locker: A stays as the report says.
   unit.events = unit.events.map((event) => (event.seq > 8 ? { ...event, locker: 'B' } : event));
-  await unit.push(1, 3);
+  await unit.pushRange(1, 3);
   await eventually(async () => (await detailOf(ops, unit.name)).log?.recordedSeq === 3, WAIT);
   expect((await detailOf(ops, unit.name)).lockerDetails[0]).toMatchObject({
     door: 'closed',
@@ -254,7 +255,7 @@ test.concurrent('events that a unit no longer has are recorded as lost, and the 
   });
 
   unit.firstAvailableSeq = 8;
-  await unit.push(10, 12);
+  await unit.pushRange(10, 12);
   await eventually(async () => (await detailOf(ops, unit.name)).log?.recordedSeq === 12, WAIT);
   const gap = { epoch, fromSeq: 4, toSeq: 7 };
   await eventually(async () => {
@@ -337,9 +338,9 @@ test.concurrent.each([
 );
 
 test('a log that is pushed again after the message ids have expired is not recorded again', async () => {
-  const unit = await startWritten({ name: 'LOG-AGAIN', online: false });
+  const unit = await registerScripted('LOG-AGAIN', { isOnline: false });
   unit.events = dayOfA(10);
-  await unit.push(1, 10);
+  await unit.pushRange(1, 10);
   await eventually(async () => (await detailOf(ops, unit.name)).log?.recordedSeq === 10, WAIT);
   await expectWhole(ops, unit.name, { epoch: unit.epoch, lastSeq: 10 });
   // After the restart and with a short window, neither the server's memory nor the message ids of JetStream know the log.
@@ -348,10 +349,10 @@ test('a log that is pushed again after the message ids have expired is not recor
   await jetstream(nats, 'STREAM.UPDATE.EVENTS', { name: 'EVENTS', ...STREAMS.EVENTS, duplicate_window: 100_000_000 });
   const before = await eventsOf(ops, unit.name);
   unit.events = dayOfA(12);
-  await unit.push(6, 10);
-  await unit.push(1, 5);
-  await unit.push(4, 11);
-  await unit.push(1, 12);
+  await unit.pushRange(6, 10);
+  await unit.pushRange(1, 5);
+  await unit.pushRange(4, 11);
+  await unit.pushRange(1, 12);
   await eventually(async () => (await detailOf(ops, unit.name)).log?.recordedSeq === 12, WAIT);
   await expectWhole(ops, unit.name, { epoch: unit.epoch, lastSeq: 12 });
   const after = await eventsOf(ops, unit.name);

@@ -15,7 +15,7 @@ import type { Client } from './client.ts';
 import { quietLog } from './nats.ts';
 import { type RegistrationOverrides, registerUnit } from './registration.ts';
 
-const PUSH_TIMEOUT_MS = 5_000;
+const PUSH_TIMEOUT_MS = 30_000;
 const LOCALHOST = '127.0.0.1';
 
 /** How the unit answers a ping over HTTP. */
