@@ -25,7 +25,7 @@ export const KINDS: readonly Kind[] = [
   },
   {
     name: 'integration',
-    testTimeoutMs: 60 * SECOND_MS,
+    testTimeoutMs: 120 * SECOND_MS,
     processTimeoutMs: 240 * SECOND_MS,
     sharedBy: 'file',
     concurrency: 1,

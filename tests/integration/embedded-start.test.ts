@@ -10,7 +10,7 @@ import { eventually } from '../support/eventually.ts';
 const PROGRAM = resolve(import.meta.dir, '..', 'support', 'fixture-platform', 'start.ts');
 /** What the design promises for Ctrl-C. */
 const MAX_STOP_MS = 10_000;
-const READY_TIMEOUT_MS = 20_000;
+const READY_TIMEOUT_MS = 60_000;
 
 interface Session {
   readonly pid: number;
