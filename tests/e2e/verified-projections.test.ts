@@ -8,7 +8,7 @@ import { verifyProjection } from '../support/verify.ts';
 import { fleet, newCustomer, operator, stopFleet } from './fleet.ts';
 
 const NAMES = ['bookings', 'configuration', 'daily_summary', 'event_log', 'reservations', 'units'];
-const REBUILD_LIMIT = { timeoutMs: 60_000 };
+const SLOW = { timeoutMs: 60_000 };
 
 let platform: Platform;
 let ops: Client;
@@ -40,7 +40,7 @@ test('operators list and rebuild projections and cancel rebuilds; customers may 
   await eventually(async () => {
     const now = await projection('units');
     return now?.rebuild === null && now.servingSince !== before?.servingSince;
-  }, REBUILD_LIMIT);
+  }, SLOW);
   expect((await ops.get('/v1/units?limit=1')).status).toBe(200);
 
   expect(await ops.send('DELETE', '/v1/projections/units/rebuild')).toMatchObject({
@@ -80,7 +80,7 @@ async function makeHistory(): Promise<void> {
   expect((await customer.post(`/v1/reservations/${id}/confirm`, { paymentReference: 'pay_1' })).status).toBe(200);
   expect((await customer.post(`/v1/reservations/${id}/open`)).status).toBe(200);
   expect((await sim.post('/units/PL-1000/lockers/A/close')).status).toBe(200);
-  await eventually(async () => (await customer.post(`/v1/reservations/${id}/end`)).status === 200);
+  await eventually(async () => (await customer.post(`/v1/reservations/${id}/end`)).status === 200, SLOW);
   const later = { unit: 'PL-1001', locker: 'A', ...period(600, 60) };
   const cancelled = text(await customer.post('/v1/reservations', later), 'id');
   expect((await customer.post(`/v1/reservations/${cancelled}/cancel`)).status).toBe(200);
@@ -91,11 +91,11 @@ async function makeHistory(): Promise<void> {
   const { values } = (await ops.get('/v1/units/PL-1002/config')).body.desired as { values: object };
   const changed = { mode: 'live', values: { ...values, minimumMinutes: 30 } };
   expect((await ops.send('PUT', '/v1/units/PL-1002/config', { body: changed })).status).toBe(200);
-  await eventually(async () => items(await ops.get('/v1/events?type=RentalEnded')).length === 2);
+  await eventually(async () => items(await ops.get('/v1/events?type=RentalEnded')).length === 2, SLOW);
 }
 
 describe('after a history of every kind', () => {
-  beforeAll(makeHistory, 60_000);
+  beforeAll(makeHistory, 150_000);
 
   test.each(NAMES)(
     '%s holds the rows that a rebuild gives',
