@@ -7,8 +7,8 @@
  * can name the test. Sharing one NATS and one Postgres among the files of a kind would save less than a minute of the whole
  * run, and let one file's streams, load and crashes reach the others. Unit tests are so short that the start of Bun would dominate.
  *
- * Unit tests run in two processes at once. The other kinds run one process after the other: they measure time limits against
- * servers that use both cores already, and fail falsely when a second platform takes a core away.
+ * Two processes run concurrently. Tests of whole platforms wait most of the time, so two of them need hardly more than two cores
+ * have; their limits allow for a machine that is busy with other work as well.
  */
 
 import { randomUUID } from 'node:crypto';

@@ -28,15 +28,15 @@ export const KINDS: readonly Kind[] = [
     testTimeoutMs: 120 * SECOND_MS,
     processTimeoutMs: 240 * SECOND_MS,
     sharedBy: 'file',
-    concurrency: 1,
+    concurrency: 2,
   },
-  { name: 'e2e', testTimeoutMs: 120 * SECOND_MS, processTimeoutMs: 480 * SECOND_MS, sharedBy: 'file', concurrency: 1 },
+  { name: 'e2e', testTimeoutMs: 120 * SECOND_MS, processTimeoutMs: 480 * SECOND_MS, sharedBy: 'file', concurrency: 2 },
   {
     name: 'chaos',
     testTimeoutMs: 180 * SECOND_MS,
     processTimeoutMs: 600 * SECOND_MS,
     sharedBy: 'file',
-    concurrency: 1,
+    concurrency: 2,
   },
 ];
 
