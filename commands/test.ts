@@ -49,21 +49,22 @@ async function findFiles(kind: Kind): Promise<string[]> {
 async function runKind(kind: Kind, files: readonly string[]): Promise<GroupResult[]> {
   console.log(`\n── ${kind.name}: ${files.length} ${files.length === 1 ? 'file' : 'files'}`);
   const waiting = processGroups(kind, files);
+  const concurrency = Math.min(kind.concurrency, waiting.length);
   const results: GroupResult[] = [];
   const runWaiting = async () => {
     for (let group = waiting.shift(); group !== undefined && !interrupted.signal.aborted; group = waiting.shift()) {
-      results.push(await runOneGroup(kind, group));
+      results.push(await runOneGroup(kind, group, concurrency > 1));
     }
   };
-  await Promise.all(Array.from({ length: kind.concurrency }, runWaiting));
+  await Promise.all(Array.from({ length: concurrency }, runWaiting));
   return results;
 }
 
-async function runOneGroup(kind: Kind, files: readonly string[]): Promise<GroupResult> {
+async function runOneGroup(kind: Kind, files: readonly string[], isConcurrent: boolean): Promise<GroupResult> {
   const number = ++groupsStarted;
   const held: string[] = [];
-  // Lines of processes that run at once would mix: each process prints when it has ended.
-  const write = kind.concurrency === 1 ? print : (line: string) => held.push(line);
+  // Lines of concurrent processes would mix: each process prints when it has ended.
+  const write = isConcurrent ? (line: string) => held.push(line) : print;
   const result = await runGroup({
     kind,
     files,
