@@ -219,3 +219,44 @@ describe('ending a reservation', () => {
       .thenRefused('reservation-state', /completed/);
   });
 });
+
+describe('the fold of bookings', () => {
+  const cancelled: Past = { type: 'ReservationCancelled', locker: 'A', data: { reservationId: R1 } };
+
+  test('keeps the 32 reservations that finished last', () => {
+    const past = Array.from({ length: 34 }, (_, index): Past[] => {
+      const reservationId = `r-${index}`;
+      return [held({ reservationId }), { type: 'ReservationCancelled', data: { reservationId } }];
+    }).flat();
+    const { open, finished } = given(registered, ...past).state.booking;
+    expect(open).toEqual([]);
+    expect(finished).toHaveLength(32);
+    expect(finished.at(0)?.id).toBe('r-2');
+    expect(finished.at(-1)?.id).toBe('r-33');
+  });
+
+  test('records the answer to an open on a reservation that is finished, in its place', () => {
+    const other = [held({ reservationId: R2 }), { type: 'ReservationCancelled' as const, data: { reservationId: R2 } }];
+    const past = [held(), confirmed(), asked('o1'), cancelled, ...other, opened('o1')];
+    const { open, finished } = given(registered, ...past).state.booking;
+    expect(open).toEqual([]);
+    expect(finished.map(({ id, status, openResults }) => ({ id, status, openResults }))).toEqual([
+      { id: R1, status: 'cancelled', openResults: { o1: 'opened' } },
+      { id: R2, status: 'cancelled', openResults: {} },
+    ]);
+  });
+
+  test('records that the unit accepted a reservation, and changes nothing else', () => {
+    const before = given(registered, held(), confirmed()).state.booking.open[0];
+    const accepted: Past = { type: 'ReservationAccepted', data: { reservationId: R1 }, commandId: 'accept' };
+    const after = given(registered, held(), confirmed(), accepted).state.booking.open[0];
+    expect(before).toMatchObject({ id: R1, status: 'confirmed', unitAck: 'pending' });
+    expect(after).toMatchObject({
+      id: R1,
+      status: 'confirmed',
+      locker: 'A',
+      customer: 'customer-alice',
+      unitAck: 'accepted',
+    });
+  });
+});

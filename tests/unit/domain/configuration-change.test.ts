@@ -1,12 +1,14 @@
 /** The configurations that a change may set, and the differences that it lists. */
 
 import { describe, expect, test } from 'bun:test';
+import { requireConfigured } from '../../../domain/configuration/configuration.ts';
 import { configurationHash } from '../../../domain/configuration/configuration-hash.ts';
 import { defaultConfiguration } from '../../../domain/configuration/default-configuration.ts';
 import { type ConfigurationChange, changeConfiguration } from '../../../domain/configuration/delivery.ts';
 import { configurationDiff } from '../../../domain/configuration/diff.ts';
 import { MAX_CONFIGURATION_BYTES, validateConfiguration } from '../../../domain/configuration/validation.ts';
 import type { ConfigurationValues } from '../../../domain/configuration-values.ts';
+import { Refusal } from '../../../domain/refusal.ts';
 import { given, type Past } from '../../support/given.ts';
 import { configured, HOLD_TTL_S, registered } from '../../support/scene.ts';
 
@@ -102,6 +104,32 @@ describe('a change', () => {
     const empty = Buffer.byteLength(JSON.stringify(withText(0)));
     expect(validateConfiguration(withText(MAX_CONFIGURATION_BYTES - empty))).toEqual([]);
     expect(validateConfiguration(withText(MAX_CONFIGURATION_BYTES - empty + 1))).toMatchObject([{ path: '/texts' }]);
+  });
+});
+
+describe('a text with half of a surrogate pair', () => {
+  test('is named by its field, and the size of the values is not checked', () => {
+    const texts = { de: { title: 'Hallo' }, en: { bad: 'x\ud800', long: 'x'.repeat(65_537) } };
+    expect(validateConfiguration({ ...VALUES, texts })).toEqual([
+      { path: '/texts/en/bad', message: 'is not well-formed Unicode' },
+    ]);
+  });
+});
+
+describe('the configuration of a unit', () => {
+  test('is required of a registered unit, and refused as not found of another', () => {
+    expect(requireConfigured(given(registered).state.configuration)).toMatchObject({
+      status: 'pending',
+      desired: { version: 1 },
+    });
+    let refusal: unknown;
+    try {
+      requireConfigured(given().state.configuration);
+    } catch (error) {
+      refusal = error;
+    }
+    expect(refusal).toBeInstanceOf(Refusal);
+    expect(refusal).toMatchObject({ kind: 'not-found', message: 'There is no such unit.' });
   });
 });
 

@@ -206,6 +206,17 @@ describe('an earlier epoch', () => {
     });
   });
 
+  test('proves no use by a late rental without a reservation, or one that names no locker', () => {
+    const { device } = given(
+      { type: 'UnitRestarted', data: { bootId: 'b' } },
+      wiped,
+      late(taken('A', { fromMin: 2, untilMin: 90 })),
+      late({ type: 'RentalStarted', data: { rentalId: 'r', reservationId: R1, until: at(90) } }),
+    ).state;
+    expect(device.epochs).toEqual({ [EPOCH]: 3, [NEXT_EPOCH]: 1 });
+    expect(device.usages).toEqual([]);
+  });
+
   test('does not end rentals of the new epoch', () => {
     const { device } = given(
       taken('A', { fromMin: 0, untilMin: 60, reservationId: R1 }),
@@ -243,6 +254,11 @@ describe('the memory for uses', () => {
     expect(kept).toHaveLength(64);
     expect(kept.at(0)).toBe('r-86');
     expect(kept.at(-1)).toBe('r-149');
+  });
+
+  test('forgets only as many old uses as exceed the bound', () => {
+    // An odd and an even count: forgetting one too many after every second use shows in one of them only.
+    for (const count of [150, 151]) expect(usesAfter(count, DAY_MS)).toHaveLength(64);
   });
 
   test('is bounded, however many uses arrive', () => {

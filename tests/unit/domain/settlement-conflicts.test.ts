@@ -1,5 +1,11 @@
 import { describe, expect, test } from 'bun:test';
-import { blocksLocker, OVERDUE_ALLOWANCE_MS, overlaps, periodOf } from '../../../domain/booking/allocation.ts';
+import {
+  blocksLocker,
+  freeLockers,
+  OVERDUE_ALLOWANCE_MS,
+  overlaps,
+  periodOf,
+} from '../../../domain/booking/allocation.ts';
 import { NO_SHOW_GRACE_MS, settleBookings } from '../../../domain/booking/settlement.ts';
 import type { EventDraft } from '../../../domain/events/drafts.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
@@ -179,6 +185,40 @@ describe('a walk-up rental in a reserved locker', () => {
     given(registered, held({ holdExpiresAt: at(0) }), walkUp)
       .when(now)
       .thenEvents([expired('hold')]);
+  });
+});
+
+test('a rejection in the same settlement may push a finished reservation out of the state', () => {
+  // The state keeps 32 finished reservations: the rejection of R1 drops the first of these before settlement reaches it.
+  const finished = Array.from({ length: 32 }, (_, index) => {
+    const reservationId = `r-${index}`;
+    const other = held({ reservationId, from: at(200), until: at(260) });
+    return [other, { type: 'ReservationCancelled' as const, data: { reservationId } }];
+  }).flat();
+  given(
+    registeredWith({ id: 'A', size: 'S' }),
+    ...finished,
+    held(),
+    confirmed(),
+    taken('A', { fromMin: -20, untilMin: 30 }),
+  )
+    .when(now)
+    .thenEvents([conflict('rejected'), rejected()]);
+});
+
+describe('free lockers', () => {
+  const { state } = given(registeredWith({ id: 'A', size: 'S' }, { id: 'B', size: 'S' }), held(), confirmed());
+  const lockers = [
+    { id: 'A', size: 'S' as const, inService: true },
+    { id: 'B', size: 'S' as const, inService: true },
+  ];
+  const freeIds = (except?: string) =>
+    freeLockers(lockers, state, { fromMs: atMs(0), untilMs: atMs(60) }, NOW_MS, except).map(({ id }) => id);
+
+  test('include the locker of the reservation that does not count', () => {
+    expect(freeIds()).toEqual(['B']);
+    expect(freeIds(R2)).toEqual(['B']);
+    expect(freeIds(R1)).toEqual(['A', 'B']);
   });
 });
 

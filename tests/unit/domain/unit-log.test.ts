@@ -66,6 +66,16 @@ describe('a gap in the log of a unit', () => {
   });
 });
 
+describe('the end of a gap that the state does not have', () => {
+  test('opens no gap, and records the range as lost when it is', () => {
+    expect(given(closed(3, 5, false)).state.log).toMatchObject({ gaps: {}, lost: {} });
+    expect(given(closed(3, 5, true)).state.log).toMatchObject({
+      gaps: {},
+      lost: { [EPOCH]: { fromSeq: 3, toSeq: 5 } },
+    });
+  });
+});
+
 describe('a range that the unit no longer has', () => {
   test('is recorded as lost, and the log continues behind it', () => {
     given(...TWO_RECORDED, detected(3, 5))
