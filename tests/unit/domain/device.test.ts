@@ -217,6 +217,13 @@ describe('an earlier epoch', () => {
     expect(device.usages).toEqual([]);
   });
 
+  test('proves no use by a token that a customer showed', () => {
+    const redeemed = late({ type: 'ReservationRedeemed', locker: 'A', data: { reservationId: R1 } });
+    const { device } = given({ type: 'UnitRestarted', data: { bootId: 'b' } }, wiped, redeemed).state;
+    expect(device.epochs).toEqual({ [EPOCH]: 2, [NEXT_EPOCH]: 1 });
+    expect(device.usages).toEqual([]);
+  });
+
   test('does not end rentals of the new epoch', () => {
     const { device } = given(
       taken('A', { fromMin: 0, untilMin: 60, reservationId: R1 }),
@@ -257,7 +264,7 @@ describe('the memory for uses', () => {
   });
 
   test('forgets only as many old uses as exceed the bound', () => {
-    // An odd and an even count: forgetting one too many after every second use shows in one of them only.
+    // A fold that forgets one use too many has the right count again after the next use: odd and even counts differ.
     for (const count of [150, 151]) expect(usesAfter(count, DAY_MS)).toHaveLength(64);
   });
 
