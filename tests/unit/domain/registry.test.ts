@@ -188,3 +188,9 @@ describe('a request for a unit', () => {
     });
   });
 });
+
+test('an event of another aggregate on the registry subject leaves the registered unit as it is', () => {
+  const foreign: Past = { type: 'UnitWentOnline', aggregate: 'registry', data: { evidence: 'ping' } };
+  const { registry } = given(registered, foreign).state;
+  expect(registry).toMatchObject({ status: 'registered', name: 'PL-1000', natsUser: 'UTEST' });
+});
