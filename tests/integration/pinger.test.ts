@@ -198,9 +198,8 @@ describe('a mixed fleet', () => {
     expect(watched).toBe(units.length);
     expect(states.offline).toBe(0);
     expect(totals.forged).toBeGreaterThanOrEqual(LIARS.length * 3);
-    // The pinger discards pings only while a loaded machine lets its threads wait.
+    // A loaded machine lets threads wait, and pings are discarded. Units that hold their pings for the whole time-out do not shift the others.
     expect(totals.discarded).toBeLessThan(totals.answered);
-    // Units that hold their pings for the whole time-out, in the same threads, do not shift the others.
     expect(scheduleLagMs.p99).toBeLessThan(INTERVAL_MS);
     // The pinger reports by how much its scheduled pings were late at most: no more than that are they off their phase.
     const offsetsMs = good().map((each) => offPhaseMs(world, each));

@@ -144,7 +144,11 @@ describe('an event that cannot be accepted', () => {
       /^\/data\/until: /,
     ],
     ['is the platform’s to decide', event(2, { type: 'ReservationConfirmed' }), /not an event that units may report/],
-    ['is that in another version', event(2, { type: 'ReservationConfirmed', v: 9 }), /not an event that units may report/],
+    [
+      'is that in another version',
+      event(2, { type: 'ReservationConfirmed', v: 9 }),
+      /not an event that units may report/,
+    ],
     [
       'is what the platform says of others',
       event(2, { type: 'UnitEventRejected', data: { reason: 'x' } }),
