@@ -5,7 +5,7 @@
  * A process of its own costs a file of tests about 0.3 s, and another 1.5 s when it starts NATS and Postgres. For that price a file
  * stops everything that it started before the next one begins, a crash or a hang loses the rest of one file only, and the runner
  * can name the test. Sharing one NATS and one Postgres among the files of a kind would save less than a minute of the whole
- * run, and let one file's streams, load and crashes reach the others. Unit tests are so short that the start of Bun would dominate.
+ * run, and let one file's streams, load and crashes reach the others. Unit tests are so short that starting Bun for each file would take most of their time.
  *
  * Two processes run concurrently. Tests of whole platforms wait most of the time, so two of them need hardly more than two cores
  * have; their limits allow for a machine that is busy with other work as well.
@@ -19,14 +19,14 @@ import { styleText } from 'node:util';
 import { ensureNatsServer } from '../platform/embedded/nats-server-binary.ts';
 import { errorMessage } from '../platform/observability/error-message.ts';
 import { KINDS, type Kind, processGroups } from './test/kinds.ts';
-import { endLeftProcesses } from './test/left-processes.ts';
+import { endLeftoverProcesses } from './test/leftover-processes.ts';
 import { type GroupResult, runGroup } from './test/run-group.ts';
 import { addTotals, NO_TESTS, slowestFiles, summary } from './test/totals.ts';
 
 const EXIT_INTERRUPTED = 130;
 const MARK_VARIABLE = 'LOCKFLEET_TEST_RUN';
 const SLOWEST_FILES = 10;
-/** Settings of a platform that runs for real must not reach the tests. */
+/** Settings that the tests do not inherit: they belong to the user's own platform. */
 const SETTINGS = /^(HTTP|NATS|DATABASE|AUTH|PING|PINGER|CONFIG|FETCH|HOLD|SIM|METRICS|LOG)_|^(DATA_DIR|SHARDS|ROLES)$/;
 
 const root = resolve(import.meta.dir, '..');
@@ -51,20 +51,20 @@ async function runKind(kind: Kind, files: readonly string[]): Promise<GroupResul
   const waiting = processGroups(kind, files);
   const concurrency = Math.min(kind.concurrency, waiting.length);
   const results: GroupResult[] = [];
-  const runWaiting = async () => {
+  const runUntilNoneWaits = async () => {
     for (let group = waiting.shift(); group !== undefined && !interrupted.signal.aborted; group = waiting.shift()) {
       results.push(await runOneGroup(kind, group, concurrency > 1));
     }
   };
-  await Promise.all(Array.from({ length: concurrency }, runWaiting));
+  await Promise.all(Array.from({ length: concurrency }, runUntilNoneWaits));
   return results;
 }
 
 async function runOneGroup(kind: Kind, files: readonly string[], isConcurrent: boolean): Promise<GroupResult> {
   const number = ++groupsStarted;
-  const held: string[] = [];
-  // Lines of concurrent processes would mix: each process prints when it has ended.
-  const write = isConcurrent ? (line: string) => held.push(line) : print;
+  const buffered: string[] = [];
+  // The lines of concurrent processes would mix, so the lines of each are printed after its end.
+  const write = isConcurrent ? (line: string) => buffered.push(line) : print;
   const result = await runGroup({
     kind,
     files,
@@ -75,7 +75,7 @@ async function runOneGroup(kind: Kind, files: readonly string[], isConcurrent: b
     write,
     signal: interrupted.signal,
   });
-  for (const line of held) print(line);
+  for (const line of buffered) print(line);
   if (!interrupted.signal.aborted) for (const problem of result.problems) print(`(fail) ${problem}`);
   return result;
 }
@@ -101,7 +101,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, async () => {
     if (interrupted.signal.aborted) return;
     interrupted.abort();
-    await endLeftProcesses(runMark, 0);
+    await endLeftoverProcesses(runMark, 0);
   });
 }
 
@@ -115,7 +115,7 @@ try {
   console.error(`lockfleet: the test run failed before its end: ${errorMessage(error)}`);
   totals = addTotals(totals, { ...NO_TESTS, failed: 1 });
 } finally {
-  await endLeftProcesses(runMark, 0);
+  await endLeftoverProcesses(runMark, 0);
   await rm(workDir, { recursive: true, force: true });
 }
 if (interrupted.signal.aborted) process.exit(EXIT_INTERRUPTED);

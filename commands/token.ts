@@ -16,14 +16,14 @@ interface TokenRequest {
   readonly ttlS: number;
 }
 
-/** @returns what the arguments ask for, or what is wrong with them */
+/** @returns the request, or a message for the user when the arguments cannot be used */
 function parseRequest(args: readonly string[]): TokenRequest | string {
   let values: { role?: string | undefined; sub?: string | undefined; ttl?: string | undefined };
   try {
-    const text = { type: 'string' } as const;
+    const option = { type: 'string' } as const;
     values = parseArgs({
       args: [...args],
-      options: { role: text, sub: text, ttl: text },
+      options: { role: option, sub: option, ttl: option },
       allowPositionals: false,
     }).values;
   } catch (error) {
@@ -46,7 +46,9 @@ async function run(): Promise<number> {
   try {
     const config = loadConfig(process.env);
     if (config.auth.jwksUrl !== undefined) {
-      console.error('AUTH_JWKS_URL is set, so the identity provider behind it issues the tokens. Get one there.');
+      console.error(
+        'AUTH_JWKS_URL is set, so only the identity provider at that URL can issue tokens. Get a token from it.',
+      );
       return 1;
     }
     const secret = config.auth.jwtSecret ?? readJwtSecret(config.dataDir);

@@ -17,7 +17,7 @@ import { fleetStorePath } from './store/fleet-store.ts';
 import { StoreError } from './store/group-commit.ts';
 import { ListenError } from './transports/listen-error.ts';
 
-/** Longest wait until the fleet is registered, connected and pinged; its customers arrive after it in any case. */
+/** Longest wait until the fleet is registered, connected and pinged. The scenario then begins, even with a part of the fleet. */
 const READY_TIMEOUT_MS = 120_000;
 const READY_POLL_MS = 50;
 const EXIT_FAILED = 1;

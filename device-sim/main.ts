@@ -19,7 +19,7 @@ import { ListenError } from './transports/listen-error.ts';
 const STOP_TIMEOUT_MS = 3_000;
 const EXIT_FAILED = 1;
 const EXIT_REFUSED = 2;
-/** The units listen at the port behind the control API's, each at its own address. */
+/** The units listen at the port after that of the control API, each at its own address. */
 const UNIT_PORT_OFFSET = 1;
 const MAX_PORT = 65_535;
 

@@ -17,6 +17,7 @@ export interface NatsSetup {
 export interface ServiceOptions {
   readonly config: Config;
   readonly toolchainDir: string;
+  /** The variable PATH, in which a `nats-server` is looked for. */
   readonly path: string | undefined;
   readonly natsSetup: (dataDir: string) => Promise<NatsSetup>;
   readonly logFor: (name: string) => LineSink;
@@ -34,7 +35,7 @@ export interface ServiceEnvironment extends Readonly<Record<string, string | und
   readonly DATABASE_URL: string;
 }
 
-/** Starts the services that the settings do not name, both at once. */
+/** Starts NATS and Postgres concurrently. A service whose URL is in the settings is not started. */
 export async function startServices(options: ServiceOptions): Promise<ServiceEnvironment> {
   const [nats, database] = await Promise.allSettled([natsEnvironment(options), databaseUrl(options)]);
   if (nats.status === 'rejected') throw nats.reason;
@@ -55,7 +56,7 @@ async function natsEnvironment(options: ServiceOptions) {
     dataDir,
     binary,
     config: setup.config,
-    port: await keptPort(dataDir),
+    port: await loadOrChoosePort(dataDir),
     log: withoutRoutineLines(log, / \[INF\] /),
     onGiveUp,
     signal,
@@ -64,11 +65,11 @@ async function natsEnvironment(options: ServiceOptions) {
   return { NATS_URL: nats.url, NATS_CREDS: setup.credsFile };
 }
 
-/** The port of the first start, kept for later starts: the credentials of units name it. */
-async function keptPort(dataDir: string): Promise<number> {
+/** Chooses the port of NATS at the first start. Later starts use the same port, because the credentials of units contain it. */
+async function loadOrChoosePort(dataDir: string): Promise<number> {
   const file = join(dataDir, 'port');
-  const kept = await readFile(file, 'utf8').catch(() => undefined);
-  if (kept !== undefined) return Number(kept);
+  const stored = await readFile(file, 'utf8').catch(() => undefined);
+  if (stored !== undefined) return Number(stored);
   const port = freePort();
   await mkdir(dataDir, { recursive: true });
   await writeFile(file, String(port));

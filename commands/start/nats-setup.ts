@@ -5,7 +5,7 @@ import { natsServerConfig, platformCreds } from '../../platform/credentials/nats
 import { openFilesLimit } from '../../platform/process/open-files.ts';
 import type { NatsSetup } from './embedded.ts';
 
-/** The accounts of the embedded NATS, and fresh credentials for the platform's own processes in `DATA_DIR/keys`. */
+/** Makes the configuration of the embedded NATS, and writes new credentials of the platform's processes to `DATA_DIR/keys`. */
 export async function platformNatsSetup(dataDir: string): Promise<NatsSetup> {
   const keys = await loadKeys(dataDir);
   const resolver = join(dataDir, 'nats', 'accounts');

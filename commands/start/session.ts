@@ -8,8 +8,9 @@ import { acquireLock, LockHeldError, stopLeftover } from '../../platform/process
 import type { LineSink } from '../../platform/process/lines.ts';
 import { freePort, isPortFree } from '../../platform/process/ports.ts';
 import { type SupervisedChild, stopInOrder, superviseChild } from '../../platform/process/supervise.ts';
+import { untilAborted } from '../../platform/process/until-aborted.ts';
 import { type NatsSetup, startServices } from './embedded.ts';
-import { allReady } from './readiness.ts';
+import { type ReadinessCheck, waitUntilReady } from './readiness.ts';
 import { sessionLog } from './session-log.ts';
 
 export interface SessionOptions {
@@ -52,10 +53,11 @@ const LEFTOVER_STOP = { signal: 'SIGTERM', graceMs: 3_000 } as const;
 
 /**
  * Runs the whole platform on this machine until `stop` is aborted.
- * @throws StartRefusedError before any process starts; Error when the supervisor gave a process up, after it stopped all others
+ * @throws StartRefusedError before any process starts; Error when the supervisor gives up on a process; all others are
+ *   stopped by then
  */
 export async function runSession(options: SessionOptions): Promise<void> {
-  const config = withRealPorts(loadConfig(options.env));
+  const config = withFreePorts(loadConfig(options.env));
   await mkdir(config.dataDir, { recursive: true }).catch((error: unknown) => {
     throw new StartRefusedError(
       `The folder DATA_DIR ${config.dataDir} cannot be created: ${errorMessage(error)}. Create it, or set another DATA_DIR.`,
@@ -72,42 +74,52 @@ export async function runSession(options: SessionOptions): Promise<void> {
 async function runLocked(options: SessionOptions, config: Config): Promise<void> {
   const { logFormat, colour, log, clock } = options;
   const logFor = sessionLog({ format: logFormat, colour, nameWidth: NAME_WIDTH, write: log, clock });
-  const own = logFor('start');
+  const startLog = logFor('start');
   const programs: Program[] = ['server', 'projections', ...(config.sim.units > 0 ? (['device-sim'] as const) : [])];
   for (const name of STOP_ORDER) {
-    if (isProgram(name)) await stopLeftover(pidFile(config, name), LEFTOVER_STOP, own);
+    if (isProgram(name)) await stopLeftover(pidFile(config, name), LEFTOVER_STOP, startLog);
   }
   refusePortsInUse(config);
   const failure = Promise.withResolvers<never>();
-  const parts = new Map<ProcessName, Pick<SupervisedChild, 'stop'>>();
-  const failed = new AbortController();
-  const ended = AbortSignal.any([failed.signal, options.stop]);
-  const running = run(options, config, programs, { logFor, parts, ended, onGiveUp: failure.reject });
+  const processes = new Map<ProcessName, Pick<SupervisedChild, 'stop'>>();
+  const cancelStart = new AbortController();
+  const signal = AbortSignal.any([cancelStart.signal, options.stop]);
+  const starting = startProcesses(options, config, programs, {
+    logFor,
+    processes,
+    signal,
+    onGiveUp: failure.reject,
+  });
   try {
-    await Promise.race([running.then(() => untilAborted(options.stop)), failure.promise]);
+    await Promise.race([starting.then(() => untilAborted(options.stop)), failure.promise]);
   } catch (error) {
-    // A start that Ctrl-C interrupts fails, as the user wants.
+    // After Ctrl-C, the failure of an interrupted start is no error.
     if (!options.stop.aborted) throw error;
   } finally {
-    failed.abort();
-    await Promise.allSettled([running]);
-    const alive = STOP_ORDER.map((name) => parts.get(name)).filter((part) => part !== undefined);
+    cancelStart.abort();
+    await Promise.allSettled([starting]);
+    const inStopOrder = STOP_ORDER.map((name) => processes.get(name)).filter((child) => child !== undefined);
     await removeRunningServices(config.dataDir);
-    await stopInOrder(alive, STOP_TOTAL_MS, options.kill, options.nowMs);
+    await stopInOrder(inStopOrder, STOP_TOTAL_MS, options.kill, options.nowMs);
   }
 }
 
-interface SessionProcesses {
+interface StartContext {
   readonly logFor: (name: string) => LineSink;
-  /** The processes that run; filled as they start. */
-  readonly parts: Map<ProcessName, Pick<SupervisedChild, 'stop'>>;
-  readonly ended: AbortSignal;
+  /** Receives each process when it starts, so that a failed start stops it. */
+  readonly processes: Map<ProcessName, Pick<SupervisedChild, 'stop'>>;
+  /** Aborts when the start is cancelled or the session stops. */
+  readonly signal: AbortSignal;
   readonly onGiveUp: (error: Error) => void;
 }
 
 /** Starts the services, then the programs, and announces the platform when all are ready. */
-async function run(options: SessionOptions, config: Config, programs: readonly Program[], context: SessionProcesses) {
-  const { logFor, parts, ended, onGiveUp } = context;
+async function startProcesses(
+  options: SessionOptions,
+  config: Config,
+  programs: readonly Program[],
+  { logFor, processes, signal, onGiveUp }: StartContext,
+) {
   await mkdir(join(config.dataDir, 'run'), { recursive: true });
   const services = await startServices({
     config,
@@ -116,10 +128,10 @@ async function run(options: SessionOptions, config: Config, programs: readonly P
     natsSetup: options.natsSetup,
     logFor,
     onGiveUp,
-    onStarted: (name, service) => parts.set(name, service),
-    signal: ended,
+    onStarted: (name, service) => processes.set(name, service),
+    signal,
   });
-  if (ended.aborted) return;
+  if (signal.aborted) return;
   await writeRunningServices(config.dataDir, {
     natsUrl: services.NATS_URL,
     natsCredsFile: services.NATS_CREDS,
@@ -130,8 +142,8 @@ async function run(options: SessionOptions, config: Config, programs: readonly P
       ...options.env,
       ...engineMemory(name, options.env),
       ...services,
-      ...settings(config),
-      ...metricsOf(config, name),
+      ...programSettings(config),
+      ...metricsSettings(config, name),
     };
     const child = superviseChild({
       name,
@@ -143,13 +155,14 @@ async function run(options: SessionOptions, config: Config, programs: readonly P
       log: logFor(name),
       onGiveUp,
     });
-    parts.set(name, child);
+    processes.set(name, child);
     await child.start();
   }
-  if (await allReady(readyChecks(config), ended, logFor('start'))) announce(config, options);
+  if (await waitUntilReady(readinessChecks(config), signal, logFor('start'))) announce(config, options);
 }
 
-function settings(config: Config): Record<string, string> {
+/** The settings of every program that differ from those of the session. */
+function programSettings(config: Config): Record<string, string> {
   return {
     DATA_DIR: config.dataDir,
     HTTP_HOST: config.http.host,
@@ -161,24 +174,24 @@ function settings(config: Config): Record<string, string> {
 }
 
 /** Programs with metrics: the first one uses METRICS_PORT, each further one the next port. */
-const WITH_METRICS: readonly Program[] = ['server', 'projections'];
+const PROGRAMS_WITH_METRICS: readonly Program[] = ['server', 'projections'];
 
 function metricsPortOf({ metricsPort }: Config, name: Program): number | undefined {
-  const place = WITH_METRICS.indexOf(name);
+  const place = PROGRAMS_WITH_METRICS.indexOf(name);
   return metricsPort === undefined || place < 0 ? undefined : metricsPort + place;
 }
 
-function metricsOf(config: Config, name: Program): Record<string, string | undefined> {
+function metricsSettings(config: Config, name: Program): Record<string, string | undefined> {
   return { METRICS_PORT: metricsPortOf(config, name)?.toString() };
 }
 
-function readyChecks(config: Config) {
+function readinessChecks(config: Config): ReadinessCheck[] {
   const api = { name: 'server', url: `http://${reachableHost(config.http.host)}:${config.http.port}/readyz` };
   const sim = { name: 'device-sim', url: `http://127.0.0.1:${config.sim.controlPort}/readyz` };
   return config.sim.units > 0 ? [api, sim] : [api];
 }
 
-/** The address at which this machine reaches a server that listens on `host`; a wildcard address is not one on every system. */
+/** The address at which this machine reaches a server that listens on `host`. Not every system can connect to a wildcard address. */
 function reachableHost(host: string): string {
   if (host === '0.0.0.0') return '127.0.0.1';
   if (host === '::') return '[::1]';
@@ -203,7 +216,8 @@ function announce({ http, sim, dataDir }: Config, { env, print }: SessionOptions
   print(`  token       ${dataDirSetting}./run token --role customer --sub alice   (or --role ops)`);
 }
 
-function withRealPorts(config: Config): Config {
+/** Replaces each port 0 by a free port, so that all processes know the ports before they start. */
+function withFreePorts(config: Config): Config {
   const port = (configured: number) => (configured === 0 ? freePort() : configured);
   return {
     ...config,
@@ -218,7 +232,7 @@ function refusePortsInUse(config: Config): void {
     ...(config.sim.units > 0
       ? [{ variable: 'SIM_CONTROL_PORT', host: '127.0.0.1', port: config.sim.controlPort }]
       : []),
-    ...WITH_METRICS.flatMap((name) => {
+    ...PROGRAMS_WITH_METRICS.flatMap((name) => {
       const port = metricsPortOf(config, name);
       return port === undefined ? [] : [{ variable: 'METRICS_PORT', host: config.http.host, port }];
     }),
@@ -240,7 +254,9 @@ async function lockDataDir(dataDir: string): Promise<() => Promise<void>> {
         `A platform runs on DATA_DIR ${dataDir} already (process ${error.pid}). Stop it, or set another DATA_DIR.`,
       );
     }
-    throw new StartRefusedError(`The folder DATA_DIR ${dataDir} cannot be used: ${errorMessage(error)}.`);
+    throw new StartRefusedError(
+      `The folder DATA_DIR ${dataDir} cannot be used: ${errorMessage(error)}. Make it writable, or set another DATA_DIR.`,
+    );
   }
 }
 
@@ -250,11 +266,4 @@ function pidFile(config: Config, name: Program): string {
 
 function isProgram(name: ProcessName): name is Program {
   return name !== 'nats' && name !== 'postgres';
-}
-
-function untilAborted(signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  if (signal.aborted) resolve();
-  signal.addEventListener('abort', () => resolve());
-  return promise;
 }

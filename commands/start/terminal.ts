@@ -9,8 +9,8 @@ const EXIT_REFUSED = 2;
 const EXIT_KILLED = 130;
 
 /**
- * Runs a session for this process: the first Ctrl-C, SIGTERM or closed terminal stops it in order, the second kills.
- * @returns the exit code: 0 stopped, 1 the supervisor gave a process up, 2 it could not start, 130 killed
+ * Runs a session for this process: the first Ctrl-C, SIGTERM or closed terminal stops its processes in order, the second kills them.
+ * @returns the exit code: 0 stopped, 1 the supervisor gave up on a process, 2 the session could not start, 130 killed
  */
 export async function runInTerminal(
   locations: Pick<SessionOptions, 'root' | 'toolchainDir' | 'natsSetup'>,

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { eachLine, type LineSink } from '../../platform/process/lines.ts';
 import { type JunitReport, readJunit, type TestCase } from './junit.ts';
 import type { Kind } from './kinds.ts';
-import { endLeftProcesses } from './left-processes.ts';
+import { endLeftoverProcesses } from './leftover-processes.ts';
 import { RunnerOutput } from './runner-output.ts';
 import { addTotals, NO_TESTS, type Totals } from './totals.ts';
 import { judgeCrash, judgeReport, type Verdict } from './verdict.ts';
@@ -20,7 +20,7 @@ export interface GroupOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Receives what the runner and the tests print. */
   readonly write: LineSink;
-  /** When it aborts, no further process starts. The caller ends those that run. */
+  /** After it has aborted, no further process starts. The caller ends the running processes. */
   readonly signal: AbortSignal;
 }
 
@@ -31,8 +31,8 @@ export interface GroupResult {
   readonly secondsByFile: ReadonlyMap<string, number>;
 }
 
-/** A process that has not ended by itself this long after the runner was left behind. */
-const LEFT_PROCESS_GRACE_MS = 3_000;
+/** How long processes that tests started may take to end after the runner has ended. The others count as left behind. */
+const LEFTOVER_GRACE_MS = 3_000;
 const LIST_TIMEOUT_MS = 30_000;
 /** A regular expression that matches no test: the runner loads the files, runs nothing, and reports every test as skipped. */
 const NO_TEST_PATTERN = '^(?!)';
@@ -76,16 +76,16 @@ async function runOnce(
   await runner.exited;
   const elapsedMs = performance.now() - startMs;
   // A process that a test left behind may hold the pipes of the runner: they end after it.
-  const left = await endLeftProcesses(mark, LEFT_PROCESS_GRACE_MS);
+  const leftover = await endLeftoverProcesses(mark, LEFTOVER_GRACE_MS);
   await printed;
   const report = await readReport(reportFile);
-  const [only = ''] = files;
-  const wholeProcess = new Map([[only, elapsedMs / 1_000]]);
+  const [firstFile = ''] = files;
+  const wholeProcess = new Map([[firstFile, elapsedMs / 1_000]]);
   if (report !== undefined) {
-    const verdict = withLeftProcesses(judgeReport(files, report, runner.exitCode), files, left);
+    const verdict = withLeftoverProcesses(judgeReport(files, report, runner.exitCode), files, leftover);
     return { verdict, secondsByFile: files.length === 1 ? wholeProcess : report.secondsByFile };
   }
-  // The processes of a runner that was ended are no fault of their own: no test could stop them.
+  // A runner that crashed or was killed could not stop the processes of its tests, so they do not count as left behind.
   const cause = elapsedMs < kind.processTimeoutMs ? describeEnd(runner) : `limit of ${kind.processTimeoutMs / 1_000} s`;
   const lastFile = output.startedFiles.at(-1);
   const declared = lastFile === undefined ? [] : await listTests(options, lastFile);
@@ -93,8 +93,8 @@ async function runOnce(
   return { verdict: judgeCrash(files, output, cause, declared), secondsByFile };
 }
 
-function withLeftProcesses(verdict: Verdict, files: readonly string[], left: readonly string[]): Verdict {
-  const problems = left.map((name) => `${files.join(', ')} left a process behind: ${name}`);
+function withLeftoverProcesses(verdict: Verdict, files: readonly string[], leftover: readonly string[]): Verdict {
+  const problems = leftover.map((name) => `${files.join(', ')} left a process behind: ${name}`);
   return {
     ...verdict,
     totals: addTotals(verdict.totals, { ...NO_TESTS, failed: problems.length }),

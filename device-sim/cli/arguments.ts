@@ -33,10 +33,10 @@ export interface RunOptions {
 
 /** @returns a message for the user when the arguments cannot be used */
 export function parseArguments(args: readonly string[], { sim }: Config): RunOptions | string {
-  const text = { type: 'string' } as const;
+  const option = { type: 'string' } as const;
   let values: { [option: string]: string | boolean | undefined };
   try {
-    const options = { units: text, lockers: text, seed: text, scenario: text, duration: text };
+    const options = { units: option, lockers: option, seed: option, scenario: option, duration: option };
     values = parseArgs({
       args: [...args],
       options: { ...options, json: { type: 'boolean' } },

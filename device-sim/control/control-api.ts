@@ -16,7 +16,7 @@ import { ControlProblem, EmptyBody, readBody, validationProblem } from './proble
 
 const LOOPBACK = '127.0.0.1';
 const MAX_BODY_BYTES = 64 * 1024;
-/** A request waits for the store at most, so a connection that is silent for longer is closed. */
+/** The server closes a connection that is silent for this long. A request waits only for a commit of the store, which takes far less. */
 const IDLE_TIMEOUT_S = 30;
 
 const strict = { additionalProperties: false };
@@ -32,7 +32,7 @@ export interface ControlledFleet {
   readiness(): Readiness;
 }
 
-/** @param port 0 takes a free port */
+/** @param port 0 for a free port */
 export function startControlApi(port: number, fleet: ControlledFleet): { url: string; stop(): Promise<void> } {
   const server = Bun.serve({
     hostname: LOOPBACK,

@@ -14,8 +14,8 @@ import type { Visit } from './visit.ts';
 
 const MS_PER_MINUTE = 60_000;
 /**
- * Longest wait before the next arrival is drawn again, so that a changed rate takes effect soon. Drawing again does not
- * change the distribution: exponential waits have no memory.
+ * Longest wait before the next arrival is drawn again, so that a changed rate takes effect soon. The exponential distribution is
+ * memoryless, so drawing again does not change the distribution of the waits.
  */
 const MAX_ARRIVAL_WAIT_MS = 1_000;
 
@@ -57,7 +57,7 @@ export class Customers {
     this.#visit = visit;
   }
 
-  /** Ends all visits where they are: rented lockers stay rented. */
+  /** Ends the arrivals and all visits. Rented lockers stay rented. */
   stop(): void {
     this.#isStopped = true;
   }
@@ -113,13 +113,13 @@ export class Customers {
     try {
       await step();
     } catch (error) {
-      // The store reports its failure itself and ends the process; the visit ends with it.
+      // The store reports its own failure to `onStoreFailure`, which ends the process.
       if (!(error instanceof StoreError)) throw error;
     }
   }
 }
 
-/** The locker, while the rental lasts: a wipe, a release or the control API may have ended it. */
+/** The locker if it still has this rental. A wipe, a release or the control API may have ended the rental. */
 function findRentedLocker(unit: EmulatedUnit, id: string, rentalId: string): UnitLocker | undefined {
   const locker = findLocker(unit.model, id);
   return locker?.rental?.rentalId === rentalId ? locker : undefined;

@@ -1,6 +1,6 @@
 /**
  * One running unit. It takes decisions one after another in memory, writes each to the store, and answers only after the
- * commit: neither the platform nor the control API ever sees a state that a crash could take back. `model` is the state
+ * commit: neither the platform nor the control API ever sees a state that a crash could undo. `model` is the state
  * of the last commit.
  */
 
@@ -44,6 +44,7 @@ export class EmulatedUnit {
   #faults: Faults;
   /** The state after the last decision, which may still wait for its commit. */
   #latest: UnitModel;
+  /** The state of the last commit. */
   #durable: UnitModel;
   #isCutOff = false;
   #wasPinged = false;
@@ -99,13 +100,13 @@ export class EmulatedUnit {
     };
   }
 
-  /** Calls back after each commit that appended to the log, and after each change of faults or credentials. */
+  /** Calls `listener` after each commit that appended to the log, and after each change of faults or credentials. */
   onChange(listener: (change: UnitChange) => void): void {
     this.#changeListeners.add(listener);
   }
 
   /**
-   * Takes a decision on the latest state. Resolves with the answer when every state that the answer rests on is durable.
+   * Takes a decision on the latest state. Resolves with the answer when every state that the answer depends on is durable.
    * @throws StoreError when the store cannot write, or is closed
    */
   async decide<A>(decision: (unit: UnitModel, context: DecisionContext) => Decision<A>): Promise<A> {
@@ -139,12 +140,12 @@ export class EmulatedUnit {
     return this.#mark((unit) => markRecorded(unit, place));
   }
 
-  /** Notes the place up to which JetStream has acknowledged the log. */
+  /** Stores the place up to which JetStream has acknowledged the log. */
   markAcknowledged(epoch: string, seq: number): Promise<void> {
     return this.#mark((unit) => markAcknowledged(unit, epoch, seq));
   }
 
-  /** The platform repeats both marks, so a mark that a closing store refuses is lost without harm. */
+  /** The platform repeats both marks, so a mark may be lost when the store closes. */
   async #mark(decision: (unit: UnitModel) => Decision<null>): Promise<void> {
     try {
       await this.decide(decision);
@@ -157,7 +158,7 @@ export class EmulatedUnit {
     this.#wasPinged = true;
   }
 
-  /** Whether the unit has no connection to the platform. While it has none, its events carry `offline: true`. */
+  /** Sets whether the unit has no connection to the platform. While it has none, its events have `offline: true`. */
   setCutOff(isCutOff: boolean): void {
     this.#isCutOff = isCutOff;
   }

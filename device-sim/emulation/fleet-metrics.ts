@@ -1,4 +1,4 @@
-/** Counters of a fleet: the simulator's report, its progress line and its log read them. */
+/** Counters of a fleet, for the report and the progress line of the simulator. */
 
 import { build } from 'hdr-histogram-js';
 import { firstAvailableSeq, type UnitLog, type UnitModel } from '../unit/model.ts';
@@ -62,7 +62,7 @@ export class FleetMetrics {
     }
     this.produced += after.lastSeq - before.lastSeq;
     this.acknowledged += after.acknowledgedSeq - before.acknowledgedSeq;
-    // A platform that continues behind a gap names a later seq recorded, although it never had the dropped events.
+    // The platform continues after a lost range and names a later seq recorded, although it never received the dropped events.
     const skipped = after.recordedSeq > before.droppedSeq ? droppedUnrecorded(before) : 0;
     this.recorded += after.recordedSeq - before.recordedSeq - skipped;
     this.droppedUnrecorded += droppedUnrecorded(after) - droppedUnrecorded(before) + skipped;

@@ -36,7 +36,7 @@ export interface FleetOptions {
   readonly platform: PlatformApi;
   /** The configuration of a unit before its first `applyConfiguration`. */
   readonly factoryConfiguration: VersionedConfiguration;
-  /** Common port of the units; 0 takes a free one. A store that has units keeps theirs. */
+  /** Common port of the units, 0 for a free one. Units that are in the store keep their port. */
   readonly unitPort: number;
   /** @default DEFAULT_CHANNELS */
   readonly channels?: UnitChannels;
@@ -48,7 +48,7 @@ export interface FleetOptions {
   /** A new UUIDv7 at every call. */
   readonly newId: () => string;
   readonly log: Log;
-  /** Called once when the store cannot write: the process has to end. */
+  /** Called once when the store cannot write. The process must end then. */
   readonly onStoreFailure: (error: StoreError) => void;
   /** Called once when the platform refuses the simulator's token: no unit will be registered. */
   readonly onRegistrationRefused: (error: RegistrationRefusedError) => void;
@@ -92,10 +92,10 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     const plan = planFleet(options);
     const loaded = loadOrCreateUnits(store, plan, { nowMs: clock.nowMs(), newId, factoryConfiguration, unitPort });
     const deps: UnitDependencies = { store, clock, newId, metrics, factoryConfiguration, maxUnrecordedEvents };
-    const addTransport = transportFactory(options, timers, metrics);
+    const makeTransport = transportFactory(options, timers, metrics);
     const members = plan.flatMap((planned): FleetMember[] => {
       const stored = loaded.get(planned.name)?.stored;
-      return stored === undefined ? [] : [{ plan: planned, ...addTransport(new EmulatedUnit(stored, deps)) }];
+      return stored === undefined ? [] : [{ plan: planned, ...makeTransport(new EmulatedUnit(stored, deps)) }];
     });
     for (const { unit } of members) metrics.countUnrecordedAtStart(unit.model);
     // A start of the simulator is a boot of its units: those of an earlier run append `UnitRestarted`.
@@ -110,7 +110,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   }
 }
 
-/** Gives a unit its request handler, its NATS connection and, when it delivers by push, its pusher. */
+/** @returns a function that makes the request handler and the NATS transport of a unit, and its pusher when it delivers by push */
 function transportFactory(options: FleetOptions, timers: Timers, metrics: FleetMetrics) {
   const { seed, log, clock, channels = DEFAULT_CHANNELS, heartbeatIntervalMs } = options;
   const connectLimit = pLimit(MAX_UNITS_CONNECTING);

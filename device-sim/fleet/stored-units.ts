@@ -14,7 +14,7 @@ export interface LoadedUnit {
   readonly isNew: boolean;
 }
 
-/** Loads the units of a plan, and creates those that the store does not have, by name. */
+/** Loads the units of a plan, and creates those that the store does not have. @returns the units by name */
 export function loadOrCreateUnits(
   store: FleetStore,
   plan: readonly PlannedUnit[],
@@ -22,7 +22,7 @@ export function loadOrCreateUnits(
     readonly nowMs: number;
     readonly newId: () => string;
     readonly factoryConfiguration: VersionedConfiguration;
-    /** Common port of the units. A store that has units keeps theirs. */
+    /** Common port of the units. Units that are in the store keep their port. */
     readonly unitPort: number;
   },
 ): Map<string, LoadedUnit> {

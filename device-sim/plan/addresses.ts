@@ -1,6 +1,6 @@
 /**
- * The addresses of a fleet: each unit has its own address in 127.0.0.0/8. Where the system only knows 127.0.0.1 (macOS), each
- * unit has its own port instead.
+ * The addresses of a fleet: each unit has its own address in 127.0.0.0/8. On a system that has only 127.0.0.1 (macOS), each unit
+ * has its own port instead.
  */
 
 import { freePort } from '../../platform/process/ports.ts';
@@ -15,9 +15,9 @@ export interface AddressPlan {
 }
 
 /**
- * @param port the common port of all units, or the first port where each unit has its own; 0 takes a free one
- * @param isFixed units with this port are registered at the platform: the port is kept even when it is taken. Otherwise a free
- *   port replaces one that is taken
+ * @param port the common port of all units, or the first port when each unit has its own; 0 for a free one
+ * @param isFixed whether units with this port are registered at the platform. A fixed port is kept even when it is in use;
+ *   otherwise a free port replaces a port in use
  */
 export function planAddresses(port: number, isFixed: boolean): AddressPlan {
   const isUsable = isFixed || (port !== 0 && tryListening(loopbackAddress(0), port) !== 'taken');

@@ -8,7 +8,7 @@ const FIRST_PREFIX = 'PL';
 const FIRST_NUMBER = 1_000;
 const LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ';
 const MIN_PREFIX_LENGTH = 2;
-/** Units are placed at most this far around the centre, in degrees. */
+/** The middle of the area of all units, in degrees, and the greatest distance of a unit from it. */
 const CENTRE = { lat: 52.1, lon: 19.4 };
 const MAX_OFFSET = { lat: 2.6, lon: 4.5 };
 const KINDS = ['campsite', 'festival', 'station'] as const;
@@ -24,6 +24,7 @@ export interface PlannedUnit {
   readonly lockers: readonly Locker[];
 }
 
+/** The units of a fleet, in the order of their names. */
 export function planFleet(request: { units: number; lockers: number; seed: number }): PlannedUnit[] {
   const prefix = fleetPrefix(request.seed);
   return Array.from({ length: request.units }, (_, index) => {
@@ -50,18 +51,18 @@ export function planFleet(request: { units: number; lockers: number; seed: numbe
 
 /** The prefix of unit names: two letters that count from `PL` to `ZZ`, then three that count from `AAA`, and so on. */
 export function fleetPrefix(seed: number): string {
-  let left = seed - 1 + LETTERS.indexOf(FIRST_PREFIX.charAt(0)) * LETTERS.length;
-  left += LETTERS.indexOf(FIRST_PREFIX.charAt(1));
-  if (left < 0) left += LETTERS.length ** MIN_PREFIX_LENGTH;
+  let remainder = seed - 1 + LETTERS.indexOf(FIRST_PREFIX.charAt(0)) * LETTERS.length;
+  remainder += LETTERS.indexOf(FIRST_PREFIX.charAt(1));
+  if (remainder < 0) remainder += LETTERS.length ** MIN_PREFIX_LENGTH;
   let length = MIN_PREFIX_LENGTH;
-  while (left >= LETTERS.length ** length) {
-    left -= LETTERS.length ** length;
+  while (remainder >= LETTERS.length ** length) {
+    remainder -= LETTERS.length ** length;
     length += 1;
   }
   let prefix = '';
   for (let place = 0; place < length; place++) {
-    prefix = LETTERS.charAt(left % LETTERS.length) + prefix;
-    left = Math.floor(left / LETTERS.length);
+    prefix = LETTERS.charAt(remainder % LETTERS.length) + prefix;
+    remainder = Math.floor(remainder / LETTERS.length);
   }
   return prefix;
 }

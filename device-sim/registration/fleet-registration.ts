@@ -17,10 +17,10 @@ import { type PlatformApi, RegistrationRefusedError } from './platform-api.ts';
 const MAX_UNITS_PER_IMPORT = 500;
 const IMPORT_TIMEOUT_MS = 60_000;
 const ROTATE_TIMEOUT_MS = 10_000;
-/** The wait for a platform that does not answer: it may still be starting. */
+/** The wait before the next request to a platform that does not answer, such as one that is starting. */
 const RETRY_MS = 250;
 const RETRIES_BETWEEN_LOG_LINES = 40;
-/** The wait before units that the platform has refused are tried again: an operator may have corrected the cause. */
+/** The wait before the simulator registers refused units again. An operator may have corrected the cause meanwhile. */
 const REFUSED_RETRY_MS = 30_000;
 const UNAUTHORIZED = 401;
 const FORBIDDEN = 403;
@@ -59,9 +59,9 @@ const ImportLine = Type.Object({
   credentials: Type.Optional(Credentials),
   problem: Type.Optional(Problem),
 });
-const Rotated = Type.Object({ credentials: Credentials });
+const RotateAnswer = Type.Object({ credentials: Credentials });
 
-/** The platform does not answer, or answers that it cannot do it now. The error is retryable. */
+/** The platform does not answer, or cannot execute the request now. The error is retryable. */
 class PlatformUnavailableError extends Error {
   override readonly name = 'PlatformUnavailableError';
 }
@@ -92,8 +92,8 @@ export class FleetRegistration {
       if (unregistered.length === 0) return;
       try {
         await this.#register(unregistered);
-        const left = unregistered.filter(({ unit }) => unit.credentials === undefined).length;
-        if (left > 0 && left === unregistered.length) await timers.pause(REFUSED_RETRY_MS);
+        const refused = unregistered.filter(({ unit }) => unit.credentials === undefined).length;
+        if (refused === unregistered.length) await timers.pause(REFUSED_RETRY_MS);
       } catch (error) {
         if (!(error instanceof PlatformUnavailableError)) throw error;
         if (this.#abort.signal.aborted) return;
@@ -122,7 +122,7 @@ export class FleetRegistration {
     const response = await this.#post('/v1/units/import', IMPORT_TIMEOUT_MS, body.join(''), 'application/x-ndjson');
     if (!response.ok || response.body === null) throw await importError(response, this.#deps.platform.url);
     let index = 0;
-    // An error in one line must not skip the lines behind it: their credentials are not shown again.
+    // An error in one line must not skip the lines after it, because the platform shows their credentials only once.
     let unavailable: string | undefined;
     for await (const line of linesOf(response.body)) {
       const candidate = chunk[index];
@@ -134,26 +134,26 @@ export class FleetRegistration {
     if (index < chunk.length) throw new PlatformUnavailableError('The connection broke off during the import.');
   }
 
-  /** @returns why the platform cannot register the unit now; undefined when the line is final */
+  /** @returns why the platform cannot register the unit now; undefined when a retry cannot change the outcome */
   async #applyImportLine({ unit }: Candidate, line: string): Promise<string | undefined> {
     const answer = parseAs(ImportLine, line);
     const status = answer?.problem?.status ?? 0;
     if (status >= SERVER_ERROR) return `The import answered ${describeProblem(answer?.problem)}.`;
     if (answer === undefined) {
-      this.#noteRefusal(unit, `the platform's answer cannot be read: ${line.slice(0, MAX_QUOTED_LENGTH)}`);
+      this.#recordRefusal(unit, `the platform's answer cannot be read: ${line.slice(0, MAX_QUOTED_LENGTH)}`);
     } else if (answer.credentials !== undefined) {
       this.problems.delete(unit.name);
       await unit.setCredentials(answer.credentials);
     } else if (status === CONFLICT) await this.#rotateCredentials(unit);
-    else this.#noteRefusal(unit, `the platform refused it: ${describeProblem(answer.problem)}`);
+    else this.#recordRefusal(unit, `the platform refused it: ${describeProblem(answer.problem)}`);
     return undefined;
   }
 
-  /** The platform has the unit, and the simulator's store has no credentials of it: the unit needs new ones. */
+  /** Gets new credentials for a unit that the platform has registered and whose credentials the simulator's store has lost. */
   async #rotateCredentials(unit: EmulatedUnit): Promise<void> {
     const path = `/v1/units/${encodeURIComponent(unit.name)}/credentials/rotate`;
     const response = await this.#post(path, ROTATE_TIMEOUT_MS, '{}', 'application/json');
-    const rotated = parseAs(Rotated, await textOf(response));
+    const rotated = parseAs(RotateAnswer, await textOf(response));
     if (response.ok && rotated !== undefined) {
       this.problems.delete(unit.name);
       this.#deps.log.warn(
@@ -162,14 +162,14 @@ export class FleetRegistration {
       );
       return unit.setCredentials(rotated.credentials);
     }
-    this.#noteRefusal(
+    this.#recordRefusal(
       unit,
       'the platform has it registered, this simulator has lost its credentials, and rotating them answered ' +
         `${response.status}; choose another seed (SIM_SEED), or restore the store of the simulator`,
     );
   }
 
-  #noteRefusal(unit: EmulatedUnit, reason: string): void {
+  #recordRefusal(unit: EmulatedUnit, reason: string): void {
     if (this.problems.get(unit.name) === reason) return;
     this.problems.set(unit.name, reason);
     this.#deps.log.error(`${unit.name} cannot be registered: ${reason}`);
@@ -229,7 +229,7 @@ async function* linesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<string
   if (rest.trim() !== '') yield rest;
 }
 
-function parseAs<S extends typeof ImportLine | typeof Rotated>(schema: S, text: string): Static<S> | undefined {
+function parseAs<S extends typeof ImportLine | typeof RotateAnswer>(schema: S, text: string): Static<S> | undefined {
   try {
     const value: unknown = JSON.parse(text);
     return Value.Check(schema, value) ? value : undefined;

@@ -31,7 +31,7 @@ export interface Report {
   /** Units with unrecorded events, ten at most. */
   readonly behind: readonly string[];
   readonly problems: readonly string[];
-  /** The platform has recorded every event that the fleet has produced. */
+  /** Whether the platform has recorded every event that the fleet has produced. */
   readonly ok: boolean;
 }
 

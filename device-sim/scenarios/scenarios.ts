@@ -6,7 +6,7 @@ export interface Phase {
   /** Part of the duration of the run, from 0 to 1. The shares of a scenario add up to 1. */
   readonly share: number;
   readonly walkUpsPerUnitMinute: number;
-  /** The whole fleet has no connection to the platform. */
+  /** Whether the whole fleet has no connection to the platform. */
   readonly offline: boolean;
 }
 

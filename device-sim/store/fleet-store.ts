@@ -49,7 +49,7 @@ interface AnsweredRow {
   readonly forget_at_ms: number;
 }
 
-const doNothing = (): null => null;
+const noCallback = (): void => undefined;
 
 /** The path of the store of a fleet. The fleet of a seed has one store, whichever command runs it. */
 export function fleetStorePath(dataDir: string, seed: number): string {
@@ -69,7 +69,7 @@ export class FleetStore {
 
   /**
    * Opens the store, and creates it when the file does not exist.
-   * @param onFailure is called once when a commit fails: the process has to end
+   * @param onFailure called once, when a commit fails; the process must end then
    * @throws StoreError when another process has the file open, or a newer version wrote it
    */
   static open(path: string, onFailure: (error: StoreError) => void): FleetStore {
@@ -136,12 +136,12 @@ export class FleetStore {
 
   saveCredentials(id: number, credentials: Credentials): Promise<void> {
     const text = JSON.stringify(credentials);
-    return this.#commits.write(() => this.#statements.setCredentials.run({ id, credentials: text }), doNothing);
+    return this.#commits.write(() => this.#statements.setCredentials.run({ id, credentials: text }), noCallback);
   }
 
   saveFaults(id: number, faults: Faults): Promise<void> {
     const text = JSON.stringify(faults);
-    return this.#commits.write(() => this.#statements.setFaults.run({ id, faults: text }), doNothing);
+    return this.#commits.write(() => this.#statements.setFaults.run({ id, faults: text }), noCallback);
   }
 
   /** Resolves when all earlier writes are durable. */
@@ -163,7 +163,7 @@ export class FleetStore {
     const statements = this.#statements;
     if (after.log !== before.log || after.bootId !== before.bootId) {
       const { bootId, bootedAtMs } = after;
-      statements.setPlaces.run({ id, ...after.log, bootId, bootedAtMs });
+      statements.updateLogAndBoot.run({ id, ...after.log, bootId, bootedAtMs });
     }
     if (after.lockers !== before.lockers) statements.setLockers.run({ id, lockers: JSON.stringify(after.lockers) });
     if (after.syncedList !== before.syncedList)
@@ -199,13 +199,14 @@ export class FleetStore {
   }
 }
 
-interface Id {
+/** The parameters of a statement: the id of the unit and the values of its columns. */
+interface UnitParameters {
   readonly [column: string]: string | number;
   readonly id: number;
 }
 
 function prepareStatements(database: Database) {
-  const change = (sql: string) => database.query<null, Id>(sql);
+  const writeStatement = (sql: string) => database.query<null, UnitParameters>(sql);
   return {
     createUnit: database.query<null, Record<string, string | number>>(
       `insert into unit (name, address, faults, epoch, last_seq, acknowledged_seq, recorded_seq, dropped_seq,
@@ -213,36 +214,36 @@ function prepareStatements(database: Database) {
        values ($name, $address, $faults, $epoch, $lastSeq, $acknowledgedSeq, $recordedSeq, $droppedSeq,
          $checkpointSeq, $bootId, $bootedAtMs, $lockers, $synced, $spent, $configuration)`,
     ),
-    setPlaces: change(
+    updateLogAndBoot: writeStatement(
       `update unit set epoch = $epoch, last_seq = $lastSeq, acknowledged_seq = $acknowledgedSeq,
          recorded_seq = $recordedSeq, dropped_seq = $droppedSeq, checkpoint_seq = $checkpointSeq, boot_id = $bootId, booted_at_ms = $bootedAtMs where id = $id`,
     ),
-    setLockers: change('update unit set lockers = $lockers where id = $id'),
-    setSynced: change('update unit set synced = $synced where id = $id'),
-    setSpent: change('update unit set spent = $spent where id = $id'),
-    setConfiguration: change('update unit set configuration = $configuration where id = $id'),
-    setCredentials: change('update unit set credentials = $credentials where id = $id'),
-    setFaults: change('update unit set faults = $faults where id = $id'),
-    insertEntry: change('insert into log (unit, seq, body) values ($id, $seq, $body)'),
-    deleteLog: change('delete from log where unit = $id and seq <= $upTo'),
-    readLog: database.query<{ body: string }, Id>(
+    setLockers: writeStatement('update unit set lockers = $lockers where id = $id'),
+    setSynced: writeStatement('update unit set synced = $synced where id = $id'),
+    setSpent: writeStatement('update unit set spent = $spent where id = $id'),
+    setConfiguration: writeStatement('update unit set configuration = $configuration where id = $id'),
+    setCredentials: writeStatement('update unit set credentials = $credentials where id = $id'),
+    setFaults: writeStatement('update unit set faults = $faults where id = $id'),
+    insertEntry: writeStatement('insert into log (unit, seq, body) values ($id, $seq, $body)'),
+    deleteLog: writeStatement('delete from log where unit = $id and seq <= $upTo'),
+    readLog: database.query<{ body: string }, UnitParameters>(
       'select body from log where unit = $id and seq >= $fromSeq order by seq limit $limit',
     ),
-    rememberCommand: change(
+    rememberCommand: writeStatement(
       `insert into answered (unit, command_id, answer, forget_at_ms)
        values ($id, $commandId, $answer, $forgetAtMs)`,
     ),
-    forgetCommand: change('delete from answered where unit = $id and command_id = $commandId'),
+    forgetCommand: writeStatement('delete from answered where unit = $id and command_id = $commandId'),
   };
 }
 
-/** Only this program writes the file, so its JSON has the shape that `saveDecision` gave it. */
+/** Only this program writes the file, so its JSON has the shape that `saveDecision` and `createUnits` wrote. */
 function toStoredUnit(row: UnitRow, answered: UnitModel['answeredCommands']): StoredUnit {
   return {
     id: row.id,
     address: row.address,
     credentials: row.credentials === null ? undefined : JSON.parse(row.credentials),
-    // A store of an older version lacks the faults that later versions have added.
+    // A store of an older version lacks the faults that were added later.
     faults: { ...NO_FAULTS, ...JSON.parse(row.faults) },
     model: {
       name: row.name,

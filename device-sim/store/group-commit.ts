@@ -2,7 +2,7 @@
  * Group commit: all writes of one turn of the event loop share one transaction, and so one fsync.
  *
  * A unit takes a decision in memory first, and answers after the commit. When a commit fails, the memory of the process is
- * ahead of its disk and cannot go back: the store accepts no further write, and the process has to end.
+ * ahead of its disk and cannot be rolled back: the store accepts no further write, and the process must end.
  */
 
 import type { Database } from 'bun:sqlite';
@@ -33,7 +33,7 @@ export class GroupCommit {
   #isScheduled = false;
   #failure: StoreError | undefined;
 
-  /** @param onFailure is called once, when a commit fails; every waiting write is rejected with the same error */
+  /** @param onFailure called once, when a commit fails; every waiting write is rejected with the same error */
   constructor(database: Database, onFailure: (error: StoreError) => void) {
     this.#database = database;
     this.#onFailure = onFailure;
@@ -88,7 +88,8 @@ export class GroupCommit {
       this.#fail(
         group,
         new StoreError(
-          'The store of the simulator cannot write. The simulator has to end, and nothing that it has answered is lost.',
+          'The store of the simulator cannot write, so the simulator ends. Everything that it has answered is stored. ' +
+            'Check the disk of DATA_DIR, then start the simulator again.',
           { cause: error },
         ),
       );

@@ -3,7 +3,7 @@
 import { MAX_BATCH_BYTES, MAX_BATCH_EVENTS } from '../../domain/unit-protocol/batch.ts';
 import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
 
-/** Room in a batch for the fields beside `events`. */
+/** Most bytes of a batch without its events. */
 const HEADER_BYTES = 1_024;
 
 export interface Batch {
@@ -21,7 +21,7 @@ export function nextBatch(unit: EmulatedUnit, fromSeq: number, limit = MAX_BATCH
   let count = 0;
   for (const body of bodies) {
     bytes += Buffer.byteLength(body) + 1;
-    // A batch has at least one entry: an entry that fits into no batch would stop the log for ever.
+    // A batch has at least one entry: otherwise an entry that is too large for a batch would block the log.
     if (bytes > MAX_BATCH_BYTES && count > 0) break;
     count += 1;
   }

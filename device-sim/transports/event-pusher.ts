@@ -99,7 +99,7 @@ export class EventPusher {
       const waitMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** (this.#consecutiveFailures - 1));
       this.#schedule(waitMs * random.between(0.5, 1));
     } else {
-      // A backlog drains batch after batch. Without a backlog, new events gather for an interval.
+      // A backlog is pushed without pauses. Without a backlog, new events collect for an interval.
       this.#schedule(lastSeq > batch.toSeq ? 0 : this.#intervalMs());
     }
   }

@@ -1,7 +1,6 @@
 /**
- * Serves the HTTP requests of a unit. Each unit has a listener at an address of its own, so that the address alone names
- * the unit, and no address outside this machine is listened on: one socket at 0.0.0.0 would be open to the network. 5,000
- * listeners take half a second to open, and 100 MB.
+ * Serves the HTTP requests of a unit. Each unit has a listener at an address of its own, which identifies the unit. One socket on
+ * 0.0.0.0 for all units would be open to the network. 5,000 listeners open in half a second and take 100 MB.
  */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -70,7 +69,7 @@ async function serve(
   await timers.pause(waitMs / 2);
   const answer = await dispatch(requests, request);
   await timers.pause(waitMs / 2);
-  // The unit has executed the request when its answer is lost. The platform repeats the command with the same commandId.
+  // When the answer is lost, the unit has executed the request. The platform repeats a command with the same commandId.
   if (answer === undefined || unit.faults.offline || isMessageLost(unit.faults, random)) {
     return closeConnection(request);
   }

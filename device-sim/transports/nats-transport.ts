@@ -1,7 +1,7 @@
 /**
  * The connection of a unit to NATS, with the credentials of the unit. The transport keeps the connection open while the unit
- * is online and registered. The NATS client reconnects by itself after an interruption; a connection that stays away
- * longer is replaced by a new one, since the server closes a connection for good when its credentials end.
+ * is online and registered. The NATS client reconnects by itself after an interruption. The transport replaces a connection that
+ * stays interrupted for more than a heartbeat interval, because the client closes it for good when the server rejects its credentials.
  */
 
 import type { LimitFunction } from 'p-limit';
@@ -66,7 +66,7 @@ export class NatsTransport {
     timers.after(random.between(0, heartbeatIntervalMs), () => this.#sendHeartbeat());
   }
 
-  /** Calls back each time the connection is established again. */
+  /** Calls `listener` each time a connection is established. */
   onConnected(listener: () => void): void {
     this.#connectedListeners.add(listener);
   }
@@ -90,7 +90,7 @@ export class NatsTransport {
     return !this.#isStopped && !this.#unit.faults.offline && this.#unit.credentials !== undefined;
   }
 
-  /** Connects or disconnects the unit, whichever its faults and credentials ask for. */
+  /** Connects or disconnects the unit, as its faults and credentials require. */
   #reconcile(): void {
     if (!this.#shouldBeConnected()) {
       this.#cancelRetry();

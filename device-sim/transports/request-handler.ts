@@ -35,7 +35,8 @@ export class UnitRequestHandler {
   }
 
   /**
-   * `POST /commands`. A signed command is answered with status 200 and a `CommandAnswer`, whatever the unit makes of it.
+   * `POST /commands`. A signed command is answered with status 200 and a `CommandAnswer`, also when the unit
+   * refuses it or fails to execute it.
    * @returns undefined when the unit crashes before it answers
    */
   handleCommand(body: Uint8Array): Promise<UnitResponse | undefined> {

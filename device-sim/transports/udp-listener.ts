@@ -1,7 +1,7 @@
 /**
- * Serves the pings of a fleet that arrive as datagrams. One socket on all addresses of a port serves every unit, since a
- * socket for each unit would be too many descriptors. The socket cannot see which address a datagram was sent to, so the
- * hash of the name in the datagram says which unit is asked. A sender outside this machine gets no reply.
+ * Serves the pings of a fleet that arrive as datagrams. One socket on all addresses of a port serves every unit, since a socket for
+ * each unit would take too many file descriptors. The socket cannot see to which address a datagram was sent; the hash of a name in
+ * the datagram identifies the unit. A sender outside this machine gets no reply.
  */
 
 import type { Log } from '../../platform/observability/log.ts';
@@ -20,7 +20,7 @@ export interface UdpListenerDependencies {
   readonly timers: Timers;
   readonly random: Random;
   readonly log: Log;
-  /** The platform pings these units by UDP. Otherwise a port that is taken is logged, and the fleet starts without it. */
+  /** Whether the platform pings these units by UDP. If not, the fleet starts without a UDP port that is in use. */
   readonly isProbe: boolean;
 }
 
@@ -84,7 +84,7 @@ async function listen(
   });
 }
 
-/** Applies the faults of the network to a request and its reply, each by itself: either may be lost. */
+/** Answers a datagram. The faults of the network apply to the request and to the reply independently. */
 function receive(
   { unit, requests }: Addressee,
   datagram: Buffer,

@@ -121,7 +121,7 @@ export function openLockerByCommand(
 }
 
 /**
- * Replaces the configuration as a whole, and answers with the hash that the unit runs after that. A refused or failed
+ * Replaces the whole configuration, and answers with the hash of the configuration that the unit runs afterwards. A refused or failed
  * configuration changes nothing.
  */
 export function applyConfiguration(

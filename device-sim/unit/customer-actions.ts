@@ -44,7 +44,7 @@ export function rentAtScreen(
     return refusal(unit, 'period', `This unit rents lockers for ${minimumMinutes} to ${maximumMinutes} minutes.`);
   }
   const period = { fromMs: context.nowMs, untilMs: context.nowMs + order.minutes * MS_PER_MINUTE };
-  const locker = order.locker === undefined ? pickFree(unit, period, context) : findLocker(unit, order.locker);
+  const locker = order.locker === undefined ? pickFreeLocker(unit, period, context) : findLocker(unit, order.locker);
   if (locker === undefined) {
     return order.locker === undefined
       ? refusal(unit, 'no-locker-free', 'No locker is free for that long.')
@@ -58,7 +58,7 @@ export function rentAtScreen(
   return payAndRent(unit, locker, { until: toInstant(period.untilMs), price, byScenario: order.byScenario }, context);
 }
 
-/** The terminal takes the money only after the door could open: a customer never pays for a locker that stays closed. */
+/** The terminal charges the customer only when the door can open: a customer never pays for a locker that stays closed. */
 function payAndRent(
   unit: UnitModel,
   locker: UnitLocker,
@@ -100,7 +100,7 @@ function payAndRent(
 
 /**
  * A customer shows the QR code of a reservation. The unit need not have the reservation in its list: the token is signed.
- * Where the list has it, the list wins, since it is newer than the token.
+ * When the list has the reservation, its locker and period replace those of the token, since the list is newer.
  * @param claims the payload of a token whose signature holds
  */
 export function redeemReservation(
@@ -112,7 +112,7 @@ export function redeemReservation(
   const rentedLocker = unit.lockers.find((locker) => locker.rental?.reservationId === reservationId);
   if (rentedLocker?.rental !== undefined) {
     const { rentalId, until } = rentedLocker.rental;
-    return openRented(unit, rentedLocker, context, { locker: rentedLocker.id, reservationId, rentalId, until });
+    return openRentedLocker(unit, rentedLocker, context, { locker: rentedLocker.id, reservationId, rentalId, until });
   }
   if (Object.hasOwn(unit.usedReservations, reservationId))
     return refusal(unit, 'spent', 'The reservation was used: its locker was given back.');
@@ -150,7 +150,7 @@ export function openLocker(
   if (locker === undefined) return refusal(unit, 'unknown-locker', `This unit has no locker ${lockerId}.`);
   if (locker.rental === undefined) return refusal(unit, 'not-rented', `Locker ${lockerId} is not rented.`);
   if (locker.door === 'open') return refusal(unit, 'door-open', `The door of locker ${lockerId} is open.`);
-  return openRented(unit, locker, context, { locker: lockerId });
+  return openRentedLocker(unit, locker, context, { locker: lockerId });
 }
 
 /** A customer closes the door. A rental that the platform has released ends with it. */
@@ -187,7 +187,7 @@ export function giveBackLocker(
   return decisionWith(ended.unit, context, [ended.draft], { done: true, locker: lockerId, rentalId: rental.rentalId });
 }
 
-/** Ends a rental. Its reservation, if it has one, becomes a used one: it opens no locker any more. */
+/** Ends a rental. The unit remembers its reservation, if it has one, as used: the QR code opens no locker any more. */
 export function endRental(
   unit: UnitModel,
   locker: UnitLocker,
@@ -208,7 +208,7 @@ export function lockerOpenFailed(locker: string, commandId?: string): EntryDraft
   return { type: 'LockerOpenFailed', locker, causationId: commandId, data: { reason: 'jammed', commandId } };
 }
 
-function openRented<T extends object>(
+function openRentedLocker<T extends object>(
   unit: UnitModel,
   locker: UnitLocker,
   context: DecisionContext,
@@ -226,7 +226,7 @@ function jammedOutcome(locker: string): { done: false; reason: 'jammed'; detail:
 }
 
 /** The first locker that the unit can rent out for the period and whose door is not jammed. */
-function pickFree(unit: UnitModel, period: Period, context: DecisionContext): UnitLocker | undefined {
+function pickFreeLocker(unit: UnitModel, period: Period, context: DecisionContext): UnitLocker | undefined {
   const { values } = unit.configuration;
   return unit.lockers.find(
     (locker) =>

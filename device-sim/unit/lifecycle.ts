@@ -15,7 +15,7 @@ const BOOT_ID_LENGTH = 16;
 
 /** The first boot of a unit. Its log begins with a report of the state of every locker. */
 export function createUnit(
-  made: {
+  plan: {
     readonly name: string;
     readonly lockers: readonly Locker[];
     readonly configuration: VersionedConfiguration;
@@ -23,12 +23,12 @@ export function createUnit(
   context: DecisionContext,
 ): Decision<null> {
   const unit: UnitModel = {
-    name: made.name,
+    name: plan.name,
     ...newBoot(context),
-    lockers: made.lockers.map(({ id, size }) => ({ id, size, door: 'closed' })),
+    lockers: plan.lockers.map(({ id, size }) => ({ id, size, door: 'closed' })),
     syncedList: { version: 0, reservations: [] },
     usedReservations: {},
-    configuration: made.configuration,
+    configuration: plan.configuration,
     answeredCommands: {},
     log: newLog(context),
   };

@@ -1,10 +1,10 @@
 /**
  * The bound of a unit's log. The store of a unit is finite: a unit without a connection deletes its oldest unrecorded
- * events when the log is full. The events that remain must be understood without the deleted ones, so they begin with a
- * report of the state of every locker.
+ * events when the log is full. The remaining events must make sense without the deleted ones, so they begin with a report of
+ * the state of every locker.
  *
- * An event cannot change after it has its seq, and the unit does not know in advance where it will have to cut. So it
- * appends such a report, a checkpoint, before it needs one:
+ * An event cannot be inserted before events that have their seq, so the unit appends such a report, a checkpoint, before the log is
+ * full:
  *
  *   log half full: append a checkpoint ──▶ log full: delete everything before the checkpoint, append the next checkpoint
  *
@@ -15,7 +15,7 @@
 import { stateReport } from './lifecycle.ts';
 import { type Decision, type DecisionContext, decisionWith, firstAvailableSeq } from './model.ts';
 
-/** A smaller log would keep little more than its checkpoint. */
+/** A smaller log would have room for little more than its checkpoint. */
 export const MIN_UNRECORDED_EVENTS = 8;
 export const DEFAULT_MAX_UNRECORDED_EVENTS = 100_000;
 

@@ -29,7 +29,7 @@ export interface UnitLocker {
   readonly rental?: UnitRental;
 }
 
-/** The places of the log that the unit has to remember: `acknowledgedSeq` and `recordedSeq` never pass `lastSeq`. */
+/** The state of the log, without its entries. `acknowledgedSeq` and `recordedSeq` never exceed `lastSeq`. */
 export interface UnitLog {
   /** UUIDv7, made when the store was created or wiped. */
   readonly epoch: string;
@@ -72,13 +72,13 @@ export interface UnitModel {
   readonly log: UnitLog;
 }
 
-/** The inputs of a decision beside the state of the unit. */
+/** The inputs of a decision besides the state of the unit. */
 export interface DecisionContext {
   /** The unit's own clock, which may be wrong. */
   readonly nowMs: number;
   /** A new UUIDv7 at every call. */
   readonly newId: () => string;
-  /** The unit has no connection to the platform. */
+  /** Whether the unit has no connection to the platform. */
   readonly isOffline: boolean;
   /** Lockers whose door does not open. */
   readonly jammedLockers: ReadonlySet<string>;

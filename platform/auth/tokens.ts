@@ -6,12 +6,13 @@ import { LRUCache } from 'lru-cache';
 export const TOKEN_ROLES = ['customer', 'ops'] as const;
 export type TokenRole = (typeof TOKEN_ROLES)[number];
 
-/** Bytes of the cache of verified tokens, which saves a client the verification at every request: some 30,000 tokens. */
+/** Bytes of the cache of verified tokens, enough for some 30,000. A token in the cache is not verified again. */
 const MAX_CACHE_BYTES = 16 * 1024 * 1024;
 /** Bytes of a cache entry beside the text of its token. */
 const ENTRY_OVERHEAD_BYTES = 200;
 const MAX_TOKEN_LENGTH = 4_096;
-/** Clients send tokens with unknown keys as often as they like; the provider must not feel it. */
+const MAX_SUBJECT_LENGTH = 200;
+/** Bounds the requests to the identity provider: without it, each token that names an unknown key would cause one. */
 const KEY_REQUEST_INTERVAL_MS = 30_000;
 const MS_PER_S = 1_000;
 
@@ -20,7 +21,7 @@ export interface Principal {
   readonly role: TokenRole;
 }
 
-/** The token is missing, unsigned, expired, signed with another key, or lacks a claim. */
+/** The token is missing, malformed, unsigned, expired or signed with another key, or it lacks a claim. */
 export class TokenError extends Error {
   override readonly name = 'TokenError';
 }
@@ -82,9 +83,9 @@ function withCache(
   });
   return {
     async verify(token) {
-      const known = verifiedTokens.get(token);
-      if (known !== undefined) {
-        if (clock() < known.expiresAtMs) return known.principal;
+      const cached = verifiedTokens.get(token);
+      if (cached !== undefined) {
+        if (clock() < cached.expiresAtMs) return cached.principal;
         verifiedTokens.delete(token);
         throw new TokenError('The token has expired.');
       }
@@ -103,18 +104,23 @@ async function verifyOnce(
   if (token.length > MAX_TOKEN_LENGTH) throw new TokenError('The token is too long.');
   let payload: JWTPayload;
   try {
-    // The client learns whether its token is unsigned or badly signed.
+    // An unsigned token gets a message of its own, which tells the client what to correct.
     if (decodeProtectedHeader(token).alg === 'none') throw new TokenError('The token is not signed.');
     payload = (await check(token, new Date(clock()))).payload;
   } catch (error) {
     if (error instanceof TokenError) throw error;
     const expired = error instanceof Error && 'code' in error && error.code === 'ERR_JWT_EXPIRED';
-    throw new TokenError(expired ? 'The token has expired.' : 'The token is not one of ours.', { cause: error });
+    throw new TokenError(
+      expired ? 'The token has expired.' : 'The token is malformed, or its signature does not hold.',
+      { cause: error },
+    );
   }
   const { sub, role, exp } = payload;
-  if (typeof sub !== 'string' || sub.length === 0 || sub.length > 200)
-    throw new TokenError('The token names no subject.');
-  if (role !== 'customer' && role !== 'ops') throw new TokenError('The token names no role that we know.');
-  if (exp === undefined) throw new TokenError('The token has no end.');
+  if (typeof sub !== 'string' || sub.length === 0 || sub.length > MAX_SUBJECT_LENGTH)
+    throw new TokenError(`The token must have a claim "sub" of 1 to ${MAX_SUBJECT_LENGTH} characters.`);
+  if (role !== 'customer' && role !== 'ops') {
+    throw new TokenError(`The token must have a claim "role" of ${TOKEN_ROLES.join(' or ')}.`);
+  }
+  if (exp === undefined) throw new TokenError('The token must have a claim "exp".');
   return { principal: { sub, role }, expiresAtMs: exp * MS_PER_S };
 }

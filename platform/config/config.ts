@@ -1,4 +1,4 @@
-/** The settings of every process. They are read once from the environment and validated together: one error lists all faults. */
+/** The settings of every process. They are read once from the environment and validated together: one error lists all mistakes. */
 
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
@@ -15,12 +15,13 @@ export type LogFormat = (typeof LOG_FORMATS)[number];
 export interface Config {
   /** `checkAnswers`: the API compares its answers with its documentation and fails when they differ; for tests. */
   readonly http: { readonly host: string; readonly port: number; readonly checkAnswers: boolean };
-  /** Absolute path: embedded services, keys, simulator state. */
+  /** Absolute path of the folder of the embedded services, the keys and the simulator. */
   readonly dataDir: string;
-  /** Undefined URL: the embedded NATS. `credsFile` is the path of a creds file. */
+  /** `url` undefined: the embedded NATS. `credsFile` is the path of a creds file. */
   readonly nats: { readonly url: string | undefined; readonly credsFile: string | undefined };
+  /** Undefined: the embedded Postgres. */
   readonly databaseUrl: string | undefined;
-  /** Undefined: the secret that the platform generated in `dataDir`. */
+  /** `jwtSecret` undefined: the secret that the platform generated in `dataDir`, unless `jwksUrl` is set. */
   readonly auth: { readonly jwtSecret: string | undefined; readonly jwksUrl: string | undefined };
   readonly pinger: {
     readonly intervalMs: number;
@@ -71,7 +72,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
   const { mistakes } = settings;
   const roles = (settings.text('ROLES') ?? ROLES.join(',')).split(',').map((role) => role.trim());
   for (const role of roles) {
-    if (!isRole(role)) mistakes.push(`ROLES knows ${ROLES.join(', ')}, not "${role}"`);
+    if (!isRole(role)) mistakes.push(`ROLES must be some of ${ROLES.join(', ')}, not "${role}"`);
   }
   const config: Config = {
     http: {
@@ -107,7 +108,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     metricsPort: settings.optionalInteger('METRICS_PORT', 1, MAX_METRICS_PORT),
   };
   if (config.auth.jwtSecret !== undefined && config.auth.jwksUrl !== undefined) {
-    mistakes.push('AUTH_JWT_SECRET and AUTH_JWKS_URL exclude each other');
+    mistakes.push('AUTH_JWT_SECRET and AUTH_JWKS_URL exclude each other: set one of them');
   }
   if (config.auth.jwtSecret !== undefined && config.auth.jwtSecret.length < MIN_JWT_SECRET_LENGTH) {
     mistakes.push(`AUTH_JWT_SECRET must have at least ${MIN_JWT_SECRET_LENGTH} characters`);
@@ -128,7 +129,9 @@ export function requireServices(config: Config): { readonly natsUrl: string; rea
   if (nats.url !== undefined && databaseUrl !== undefined) return { natsUrl: nats.url, databaseUrl };
   const missing = [nats.url === undefined ? 'NATS_URL' : '', databaseUrl === undefined ? 'DATABASE_URL' : ''];
   throw new ConfigError(
-    missing.filter((name) => name !== '').map((name) => `${name} is missing; ./run start brings both services along`),
+    missing
+      .filter((name) => name !== '')
+      .map((name) => `${name} is missing: set it, or use ./run start, which starts NATS and Postgres`),
   );
 }
 

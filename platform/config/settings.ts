@@ -60,7 +60,7 @@ export class Settings {
     return raw;
   }
 
-  /** Hash prefixes and ranges of them. */
+  /** Hash prefixes, and ranges of hash prefixes, with commas between them. */
   prefixes(name: string): readonly string[] | undefined {
     const raw = this.text(name);
     return raw === undefined
@@ -68,26 +68,26 @@ export class Settings {
       : parseShardPrefixes(raw, (mistake) => this.mistakes.push(`${name} ${mistake}`));
   }
 
-  /** Ranges of addresses. */
+  /** Ranges of addresses with commas between them. */
   ranges(name: string, fallback: readonly string[]): readonly string[] {
     const listed = this.text(name)
       ?.split(',')
       .map((range) => range.trim());
     for (const range of listed ?? []) {
       if (!isRange(range)) {
-        this.mistakes.push(`${name} has ranges of addresses such as 169.254.0.0/16, not "${range}"`);
+        this.mistakes.push(`${name} must be address ranges such as 169.254.0.0/16, not "${range}"`);
       }
     }
     return listed ?? fallback;
   }
 
-  /** Waits in seconds. */
+  /** Waits in seconds with commas between them. */
   seconds(name: string, fallback: readonly number[]): readonly number[] {
     const raw = this.text(name);
     if (raw === undefined) return fallback;
     const waits = raw.split(',').map((wait) => (/^\d{1,5}$/.test(wait.trim()) ? Number(wait) : Number.NaN));
-    const isRight = waits.length <= MAX_SCHEDULE_LENGTH && waits.every((wait) => wait >= 1 && wait <= MAX_WAIT_S);
-    if (isRight) return waits;
+    const isValid = waits.length <= MAX_SCHEDULE_LENGTH && waits.every((wait) => wait >= 1 && wait <= MAX_WAIT_S);
+    if (isValid) return waits;
     this.mistakes.push(`${name} must be 1 to ${MAX_SCHEDULE_LENGTH} waits of 1 to ${MAX_WAIT_S} seconds, not "${raw}"`);
     return fallback;
   }

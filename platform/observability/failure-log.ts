@@ -1,7 +1,7 @@
 import type { Log } from './log.ts';
 
 export interface FailureLogOptions {
-  /** What is attempted, as a gerund: `reading the ping targets`. */
+  /** What is attempted, as a gerund phrase: `reading the ping targets`. */
   readonly operation: string;
   /** What happens while the operation fails, as a sentence: `The pinger keeps the units that it knows and reads again.` */
   readonly consequence: string;
@@ -30,6 +30,6 @@ export class FailureLog {
   }
 }
 
-function capitalize(text: string): string {
+export function capitalize(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }

@@ -28,7 +28,7 @@ export function createLog(write: (line: string) => void, clock: () => number, fi
     timestamp: () => `,"time":"${new Date(clock()).toISOString()}"`,
     formatters: { level: (level: string) => ({ level }), log: toPlainFields },
   };
-  // Written in this thread: lines of a worker thread get lost when the process ends.
+  // pino writes in this thread. The lines of a worker thread would be lost when the process ends.
   return fromPino(pino(options, { write }));
 }
 

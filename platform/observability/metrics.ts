@@ -1,8 +1,8 @@
 /**
  * The metrics of a process for Prometheus: those of the process itself, and those of its sources.
  *
- * A source is a part of the process that counts for purposes of its own; it is read at each scrape. A source that fails or is
- * slow has no values in that scrape, and `lockfleet_source_failed` names it. The other sources are not affected.
+ * A source is a part of the process that keeps counters or gauges. It is read at each scrape. A source that fails or is slow has
+ * no values in that scrape, and `lockfleet_source_failed` names it. The other sources are not affected.
  */
 
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
@@ -65,8 +65,8 @@ export class Metrics {
     this.#refreshes.push(async () => {
       for (const [family, metric] of metrics) resetMetric(metric, families[family]);
       try {
-        const reading = await inTime(read());
-        for (const [family, metric] of metrics) write(metric, families[family].label, reading[family]);
+        const reading = await withTimeout(read());
+        for (const [family, metric] of metrics) setMetric(metric, families[family].label, reading[family]);
         this.#failed.set({ source: name }, 0);
       } catch (error) {
         this.#failed.set({ source: name }, 1);
@@ -99,7 +99,7 @@ export class Metrics {
       return { end: () => server.stop(true) };
     } catch (error) {
       if (!(error instanceof Error && 'code' in error && error.code === 'EADDRINUSE')) throw error;
-      throw new ConfigError([`METRICS_PORT ${port} on ${host} is taken: each process needs one of its own`]);
+      throw new ConfigError([`METRICS_PORT ${port} on ${host} is in use: give each process a port of its own`]);
     }
   }
 
@@ -133,17 +133,17 @@ function resetMetric(metric: Counter | Gauge, { type, label, labelValues = [] }:
 }
 
 /** Adds a reading to a metric that was reset, so that the metric has the value that was read. */
-function write(metric: Counter | Gauge, label: string | undefined, value: Reading<string>[string]): void {
+function setMetric(metric: Counter | Gauge, label: string | undefined, value: Reading<string>[string]): void {
   if (value === undefined) return;
   if (typeof value === 'number') metric.inc(value);
-  else if (label !== undefined) for (const [key, one] of Object.entries(value)) metric.inc({ [label]: key }, one);
+  else if (label !== undefined) for (const [key, amount] of Object.entries(value)) metric.inc({ [label]: key }, amount);
 }
 
 function keysOf<Name extends string>(families: Readonly<Record<Name, Family>>): Name[] {
   return Object.keys(families) as Name[];
 }
 
-async function inTime<T>(reading: T | Promise<T>): Promise<T> {
+async function withTimeout<T>(reading: T | Promise<T>): Promise<T> {
   const late = Promise.withResolvers<never>();
   const timer = setTimeout(
     () => late.reject(new Error(`the source did not answer within ${READ_TIMEOUT_MS} ms`)),

@@ -279,7 +279,10 @@ function tagged(templates: Client, runQuery: QueryRunner): Sql {
 
 /** Runs a query on a connection. A retryable failure marks the connection as lost. */
 async function runOn<T>(connection: Connection, query: Query<T>): Promise<T> {
-  if (connection.lost) throw new PostgresUnavailableError('the connection of the transaction was lost');
+  if (connection.lost)
+    throw new PostgresUnavailableError(
+      'The connection to Postgres was lost, so the query was not sent and its transaction is rolled back. Repeat the transaction.',
+    );
   try {
     return await query(connection.client);
   } catch (error) {

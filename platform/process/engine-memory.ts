@@ -1,12 +1,13 @@
 /**
- * The memory size that a program of the platform reports to JavaScriptCore. The engine lets garbage grow with the memory that there
- * is: on a large machine, projections that catch up hold half as much again as with this, and are 5 to 10 % faster.
+ * The memory size that JavaScriptCore assumes in a program of the platform. The engine collects garbage later on a machine with more
+ * memory: with the memory of a large machine, projections that catch up use 1.5 times as much as with this size, and are 5 to 10 %
+ * faster.
  */
 
 const MIB = 1024 * 1024;
 
 /** JavaScriptCore reads this variable once, when a process starts. */
-const VARIABLE = 'BUN_JSC_forceRAMSize';
+const RAM_SIZE_VARIABLE = 'BUN_JSC_forceRAMSize';
 
 const RAM_MIB: Readonly<Partial<Record<string, number>>> = {
   projections: 1_024,
@@ -19,5 +20,5 @@ export function engineMemory(
   env: Readonly<Record<string, string | undefined>>,
 ): Readonly<Record<string, string>> {
   const mib = RAM_MIB[program];
-  return mib === undefined || env[VARIABLE] !== undefined ? {} : { [VARIABLE]: String(mib * MIB) };
+  return mib === undefined || env[RAM_SIZE_VARIABLE] !== undefined ? {} : { [RAM_SIZE_VARIABLE]: String(mib * MIB) };
 }

@@ -27,7 +27,7 @@ const COLOURS = [36, 33, 35, 32, 34, 96, 93, 95];
  * Prefixes the log lines of several processes with the name of each, for people who read them in one terminal.
  * @param write receives a finished line
  * @param colour whether names have the colours of a terminal; a name keeps its colour
- * @param nameWidth to which names are padded
+ * @param nameWidth the width to which names are padded
  * @returns a function from the name of a process to the sink of its lines
  */
 export function prefixedLogs(write: LineSink, colour: boolean, nameWidth: number): (name: string) => LineSink {

@@ -6,11 +6,12 @@ export function isPortFree(hostname: string, port: number): boolean {
 /** A loopback port that is free now. Another process may bind it first: the caller must then call again. */
 export function freePort(): number {
   const port = tryListen('127.0.0.1', 0);
-  if (port === undefined) throw new Error('this machine has no free loopback port');
+  if (port === undefined)
+    throw new Error('No port of 127.0.0.1 is free. End programs that hold many connections, then try again.');
   return port;
 }
 
-/** Listens for an instant. @returns the port, or undefined when the port is in use. */
+/** Listens on a port and closes it at once. @returns the port, or undefined when the port is in use. */
 function tryListen(hostname: string, port: number): number | undefined {
   try {
     const listener = Bun.listen({ hostname, port, socket: { data: ignoreData } });

@@ -11,7 +11,7 @@ export interface StopDeadlineOptions {
 
 /**
  * Ends the process when it has not ended within `deadlineMs` of its stop: a connection that does not close, or a worker that
- * does not return, would otherwise keep it alive until the supervisor kills it without a word in the log.
+ * does not return, would otherwise keep it alive until the supervisor kills it, which leaves no line in the log.
  * @returns a function that cancels the deadline
  */
 export function enforceStopDeadline({ signal, deadlineMs, log, exit }: StopDeadlineOptions): () => void {

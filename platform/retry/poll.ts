@@ -1,9 +1,9 @@
 /**
- * Runs the same piece of work again and again until the process stops.
+ * Repeats a piece of work until the process stops.
  *
  * Polls start one interval apart, and take at most the share `maxDuty` of the time. A poll that failed is repeated sooner, with
- * exponential backoff: a service that starts or comes back is noticed within a fraction of the interval. The log names the first failure of a row and the first
- * success after it.
+ * exponential backoff, so that a service that starts or is available again is noticed within a fraction of the interval. Of
+ * consecutive failures, only the first is logged, and so is the first success after them.
  */
 
 import { FailureLog } from '../observability/failure-log.ts';

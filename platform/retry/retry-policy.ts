@@ -5,6 +5,7 @@
 
 import { StoreUnavailableError } from '../event-store/store.ts';
 import { NatsUnavailableError } from '../nats/connection.ts';
+import { capitalize } from '../observability/failure-log.ts';
 import type { Log } from '../observability/log.ts';
 import { PostgresUnavailableError } from '../postgres/connection.ts';
 import { type BackoffBounds, backoffMs } from './backoff.ts';
@@ -31,14 +32,15 @@ export function isRetryable(error: unknown): boolean {
   );
 }
 
-/** Exponential backoff for a loop of the caller's: counts the failures in a row and waits after each. */
+/** Exponential backoff for a loop of the caller: counts the failures in a row and waits after each. */
 export class RetryBackoff {
-  readonly #what: string;
+  readonly #operation: string;
   readonly #policy: RetryPolicy;
   #inARow = 0;
 
-  constructor(what: string, policy: RetryPolicy) {
-    this.#what = what;
+  /** @param operation a gerund phrase for the log, such as "reading the event store" */
+  constructor(operation: string, policy: RetryPolicy) {
+    this.#operation = operation;
     this.#policy = policy;
   }
 
@@ -46,23 +48,28 @@ export class RetryBackoff {
     const { log, sleep } = this.#policy;
     this.#inARow += 1;
     const isLogged = this.#inARow <= LOGGED_FAILURES || this.#inARow % LOG_EVERY_FAILURES === 0;
-    if (isLogged) log.warn(`${this.#what} failed, trying again`, { error, failures: this.#inARow });
+    if (isLogged)
+      log.warn(`${capitalize(this.#operation)} failed. It is repeated with exponential backoff.`, {
+        error,
+        failures: this.#inARow,
+      });
     await sleep(backoffMs(this.#inARow, RETRY_BACKOFF));
   }
 
   resetAfterSuccess(): void {
-    if (this.#inARow > 0) this.#policy.log.info(`${this.#what} works again`, { failures: this.#inARow });
+    if (this.#inARow > 0)
+      this.#policy.log.info(`${capitalize(this.#operation)} works again.`, { failures: this.#inARow });
     this.#inARow = 0;
   }
 }
 
 /**
  * Repeats `work` with exponential backoff until it succeeds or `policy.signal` aborts.
- * @param what a gerund for the log, such as "migrating the database"
+ * @param operation a gerund phrase for the log, such as "migrating the database"
  * @throws the first terminal error; the last error when the signal has aborted
  */
-export async function retryWithBackoff<T>(what: string, policy: RetryPolicy, work: () => Promise<T>): Promise<T> {
-  const retries = new RetryBackoff(what, policy);
+export async function retryWithBackoff<T>(operation: string, policy: RetryPolicy, work: () => Promise<T>): Promise<T> {
+  const retries = new RetryBackoff(operation, policy);
   for (;;) {
     try {
       const result = await work();

@@ -1,7 +1,7 @@
 /** The end of a run of benchmarks: `main.ts` ends what is left, or `run-benchmarks.ts` when `main.ts` was killed. */
 
 import { rm } from 'node:fs/promises';
-import { endLeftProcesses } from '../../commands/test/left-processes.ts';
+import { endLeftoverProcesses } from '../../commands/test/leftover-processes.ts';
 
 /** The environment variable with the identifier of the run, which every process that the benchmarks start inherits. */
 export const RUN_VARIABLE = 'LOCKFLEET_BENCH_RUN';
@@ -14,7 +14,7 @@ const LEFT_PROCESS_GRACE_MS = 2_000;
 
 /** Kills the processes of a run that are left, prints their command lines on standard error, and removes the folder of the run. */
 export async function endRun(runId: string, folder: string): Promise<void> {
-  const left = await endLeftProcesses(`${RUN_VARIABLE}=${runId}`, LEFT_PROCESS_GRACE_MS);
+  const left = await endLeftoverProcesses(`${RUN_VARIABLE}=${runId}`, LEFT_PROCESS_GRACE_MS);
   await rm(folder, { recursive: true, force: true });
   for (const name of left) console.error(`the benchmarks left a process running; it was ended: ${name}`);
 }

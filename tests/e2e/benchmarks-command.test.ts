@@ -1,7 +1,7 @@
 /** `./run bench`: usage errors, and the end of its processes when it is killed. */
 
 import { describe, expect, test } from 'bun:test';
-import { markedProcesses } from '../../commands/test/left-processes.ts';
+import { markedProcesses } from '../../commands/test/leftover-processes.ts';
 import { commandLine } from '../../platform/process/identity.ts';
 import { BENCH_MAIN, runBench, startBench } from '../bench/bench-command.ts';
 import { eventually } from '../support/eventually.ts';

@@ -7,12 +7,12 @@ const POLL_MS = 50;
 const MAX_COMMAND_CHARS = 200;
 
 /**
- * Ends the processes that still carry a mark in their environment: every process that a test
- * starts inherits the mark, even when it changes its group or parent.
- * @param graceMs how long they may take to end by themselves.
- * @returns the command lines of those that had to be killed.
+ * Ends the processes that carry a mark in their environment. Every process that a test starts inherits the mark, even when it
+ * changes its group or parent.
+ * @param graceMs how long the processes may take to end by themselves
+ * @returns id and command line of each process that was killed
  */
-export async function endLeftProcesses(mark: string, graceMs: number): Promise<string[]> {
+export async function endLeftoverProcesses(mark: string, graceMs: number): Promise<string[]> {
   for (let waitedMs = 0; waitedMs < graceMs && markedProcesses(mark).length > 0; waitedMs += POLL_MS)
     await sleep(POLL_MS);
   const left = markedProcesses(mark);
