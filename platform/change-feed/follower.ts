@@ -1,8 +1,9 @@
 /**
- * Keeps its owner level with the units of a read model: it reads the units that the change feed names, and every unit at first,
- * whenever the feed cannot tell which units changed, and once in `fullReadIntervalMs`.
+ * Passes the units of a read model to its owner, and later the units that have changed. The follower reads the units that the
+ * change feed names. It reads every unit at the start, when the feed cannot tell which units changed, and every
+ * `FULL_READ_INTERVAL_MS`.
  *
- * The full read from time to time bounds how long a change can stay unseen that no message names.
+ * The regular full read bounds how long a change stays unnoticed when no message names it.
  */
 
 import { chunksOf } from '../batching/chunks-of.ts';
@@ -10,7 +11,7 @@ import type { UnitChangeSubscription, UnitChanges } from './subscription.ts';
 
 /** Units in one query. */
 export const MAX_UNITS_PER_QUERY = 1_000;
-/** Milliseconds between full reads that nothing asks for. */
+/** Interval of the regular full reads, in milliseconds. */
 export const FULL_READ_INTERVAL_MS = 600_000;
 
 /** Units by their names, or a page of all units: those after a name, in order. Fewer than `limit` units are the last page. */
@@ -20,7 +21,7 @@ export type UnitQuery =
 
 export interface UnitFollowerOptions<Unit extends { readonly name: string }> {
   readonly changes: Pick<UnitChangeSubscription, 'take' | 'putBack'>;
-  /** Reads the read model. Units that are of no interest may be missing. */
+  /** Reads the read model. The result may omit units that the owner does not follow. */
   readonly read: (query: UnitQuery) => Promise<readonly Unit[]>;
   /** Whether a unit that the feed names is read at all. */
   readonly owns: (name: string) => boolean;
@@ -29,9 +30,9 @@ export interface UnitFollowerOptions<Unit extends { readonly name: string }> {
   /** Milliseconds of a clock that never jumps. */
   readonly monotonic: () => number;
   readonly onUnit: (unit: Unit, isFullRead: boolean) => void;
-  /** A unit that was asked for by name is not in the read model, or of no interest any more. */
+  /** Called when the read model does not return a unit that the follower requested by name. */
   readonly onAbsent: (name: string) => void;
-  /** A full read has ended; `present` holds the names of all units that it found. */
+  /** Called after a full read. `present` holds the names of all units that it found. */
   readonly onFullRead: (present: ReadonlySet<string>) => void;
 }
 
@@ -96,7 +97,7 @@ export class UnitFollower<Unit extends { readonly name: string }> {
   }
 }
 
-/** A full read covers what has collected. */
+/** Discards the names that the feed has collected, because a full read covers them. */
 function takeAll(changes: Pick<UnitChangeSubscription, 'take'>): UnitChanges {
   changes.take();
   return 'all';

@@ -6,7 +6,7 @@
 import type { Nats } from '../nats/connection.ts';
 import { encodeUnitChanges, MAX_UNITS_PER_MESSAGE, UNIT_CHANGES_SUBJECT } from './message.ts';
 
-/** How often a publisher calls `heartbeat`: so long can the loss of a message stay unnoticed. */
+/** Interval of `heartbeat` calls. A subscriber notices the loss of a message after this time at the latest. */
 export const CHANGE_HEARTBEAT_INTERVAL_MS = 5_000;
 
 export class UnitChangePublisher {
@@ -40,8 +40,8 @@ export class UnitChangePublisher {
   }
 
   /**
-   * Publishes an empty message. Called every few seconds: a subscriber notices by its number that the last message before it was
-   * lost, and a change that could not be published while NATS was away is made up for.
+   * Publishes an empty message, or `all` when a change could not be published while NATS was away. A subscriber notices by the
+   * number of the message that the message before it was lost.
    */
   heartbeat(): void {
     this.#publish([], false);

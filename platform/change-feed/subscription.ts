@@ -8,9 +8,9 @@ import { LRUCache } from 'lru-cache';
 import type { Nats } from '../nats/connection.ts';
 import { decodeUnitChanges, UNIT_CHANGES_SUBJECT } from './message.ts';
 
-/** Names that wait to be taken; with more, reading all units costs less than reading those by name. */
+/** Most names that wait for the owner. Above it, reading all units costs less than reading the units by name. */
 export const MAX_WAITING_UNITS = 50_000;
-/** Publishers whose last number is remembered; one that was dropped counts as new. */
+/** Publishers whose last number is remembered. A forgotten publisher counts as new. */
 const MAX_PUBLISHERS = 256;
 
 /** `all`: any unit may have changed. */
@@ -19,11 +19,11 @@ export type UnitChanges = 'all' | ReadonlySet<string>;
 type FeedConnection = Pick<Nats, 'subscribe' | 'onConnection' | 'flush'>;
 
 export interface UnitChangeSubscription {
-  /** Whether there is something to take. */
+  /** Whether changes wait. */
   readonly hasChanges: boolean;
-  /** Takes what has collected; an empty set when nothing has changed. */
+  /** Removes and returns the changes that wait; an empty set when nothing has changed. */
   take(): UnitChanges;
-  /** Puts back what was taken and could not be read. */
+  /** Adds changes to those that wait, such as changes whose units could not be read. */
   putBack(changes: UnitChanges): void;
   close(): void;
 }
@@ -70,15 +70,15 @@ class NatsUnitChanges implements UnitChangeSubscription {
   }
 
   /**
-   * What was published before the server knew of the subscription is lost. So the units are read once more after the server has
-   * answered, which it does in the order in which it was asked.
+   * Messages that were published before the server processed the subscription are lost, so the owner must read every unit. The
+   * server processes the requests of a connection in order: when it answers `flush`, it has processed the subscription.
    */
   async #resynchronise(nats: FeedConnection): Promise<void> {
     this.#numbers.clear();
     try {
       await nats.flush();
     } catch {
-      // The connection was lost again: its return resynchronises anew.
+      // The connection was lost again. When it is restored, `onConnection` resynchronises again.
     }
     this.#isAll = true;
   }

@@ -36,20 +36,21 @@ export function revocationsIn(claims: AccountClaims): Revocations {
 /** A JWT that replaces the one with these claims and has further revocations. */
 export function withRevocations(claims: AccountClaims, added: Revocations, operator: KeyPair, nowMs: number): string {
   const revocations = { ...revocationsIn(claims), ...added };
-  return signAccountJwt({ ...claims, nats: { ...claims.nats, revocations } }, operator, laterThan(claims, nowMs));
+  return signAccountJwt({ ...claims, nats: { ...claims.nats, revocations } }, operator, issueTimeS(claims, nowMs));
 }
 
 /**
  * A JWT that replaces `stored`, with the settings of `fresh` and the revocations of `stored`: revocations are the only part of
  * an account that is not a setting.
  */
-export function replacing(stored: AccountClaims, fresh: AccountClaims, operator: KeyPair): string {
+export function replacementJwt(stored: AccountClaims, fresh: AccountClaims, operator: KeyPair): string {
   const { revocations } = stored.nats;
   const nats = revocations === undefined ? fresh.nats : { ...fresh.nats, revocations };
-  return signAccountJwt({ ...fresh, nats }, operator, laterThan(stored, fresh.iat * 1_000));
+  return signAccountJwt({ ...fresh, nats }, operator, issueTimeS(stored, fresh.iat * 1_000));
 }
 
-function laterThan({ iat }: AccountClaims, nowMs: number): number {
+/** The time of issue of a JWT that replaces the one with these claims, in seconds since 1970. */
+function issueTimeS({ iat }: AccountClaims, nowMs: number): number {
   return Math.max(iat + 1, Math.floor(nowMs / 1_000));
 }
 

@@ -37,7 +37,7 @@ export interface PlatformKeys {
 export async function loadKeys(dataDir: string): Promise<PlatformKeys> {
   const folder = join(dataDir, KEYS_FOLDER);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const key = (name: string, make: () => string) => readOrMake(join(folder, name), make);
+  const key = (name: string, make: () => string) => readOrCreate(join(folder, name), make);
   const seed = (kind: KeyKind) => new TextDecoder().decode(newKeyPair(kind).getSeed());
   const newSigningKey = JSON.stringify(await makeSigningKey());
   return {
@@ -87,8 +87,8 @@ async function makeSigningKey(): Promise<JWK> {
   return exportJWK(privateKey);
 }
 
-/** Whoever links the file first has made the key; everybody else reads it. */
-function readOrMake(path: string, make: () => string): string {
+/** Creates the file unless it exists. When several processes create it, the first link determines its content, and all read that. */
+function readOrCreate(path: string, make: () => string): string {
   if (!existsSync(path)) {
     const draft = `${path}.${randomBytes(4).toString('hex')}`;
     writeFileSync(draft, make(), { mode: 0o600 });

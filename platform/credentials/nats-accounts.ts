@@ -3,9 +3,9 @@
  *
  * Processes of the platform are users of the account `PLATFORM`, which has JetStream. Units are users of the account `UNITS`,
  * which has none. Only pushes, heartbeats and commands cross between the accounts. A unit that names an event subject
- * (`evt.…`) as the reply subject of its push reaches no stream, because that subject exists in the other account only. Two
- * subjects of its own account would be in its reach: `commandsSubject` says how commands are closed to it, and
- * `unitNatsCredentials` how the inboxes of other units are.
+ * (`evt.…`) as the reply subject of its push reaches no stream, because that subject exists in the other account only. Within the
+ * account `UNITS`, a reply subject could also name the commands or the inbox of another unit: `commandsSubject` and
+ * `unitNatsCredentials` say what prevents that.
  */
 
 import { createHmac, randomBytes } from 'node:crypto';
@@ -16,7 +16,7 @@ import { type Account, encodeAccount, encodeOperator, encodeUser, fmtCreds, type
 import { MAX_BATCH_BYTES } from '../../domain/unit-protocol/batch.ts';
 import { keyPairOf, newKeyPair } from '../nats/nkeys.ts';
 import { unitCommandsSubject, unitHeartbeatSubject, unitPushSubject } from '../nats/subjects.ts';
-import { type AccountClaims, readAccountJwt, replacing } from './account-jwt.ts';
+import { type AccountClaims, readAccountJwt, replacementJwt } from './account-jwt.ts';
 import type { PlatformKeys } from './keys.ts';
 
 const UNLIMITED = -1;
@@ -30,7 +30,7 @@ const COMMAND_ANSWER_TTL_NS = 60 * 1_000_000_000;
 const MAX_UNITS = 300_000;
 /** A unit reconnects before the server has given up its broken connection: room for a tenth of the fleet at once. */
 const MAX_UNIT_CONNECTIONS = MAX_UNITS + MAX_UNITS / 10;
-/** Connections that units cannot take: two for each of hundreds of platform processes, and those of operators. */
+/** Connections that are reserved for the platform: two for each of hundreds of processes, and those of operators. */
 const PLATFORM_CONNECTIONS = 10_000;
 /** The share of the server's open files that connections of units may take. The platform and the streams need the rest. */
 const UNITS_SHARE_OF_FILES = 0.75;
@@ -43,8 +43,8 @@ const HEARTBEATS = 'unit.*.*.*.heartbeat';
 /** A subject of the system account. The server replaces the JWT of an account by the one that is sent to it. */
 export const CLAIMS_UPDATE_SUBJECT = '$SYS.REQ.CLAIMS.UPDATE';
 const INBOX_SECRET_BYTES = 16;
-/** A subject without subscribers. */
-const NOWHERE = 'nowhere';
+/** A subject without subscribers. The server drops messages that it maps to it. */
+const DISCARD_SUBJECT = 'nowhere';
 
 const NATS_LIMITS = { data: UNLIMITED, payload: UNLIMITED, subs: UNLIMITED };
 const ACCOUNT_LIMITS = {
@@ -91,7 +91,7 @@ export async function natsServerConfig(
   openFiles = Number.POSITIVE_INFINITY,
 ): Promise<string> {
   const unitConnections = Math.min(MAX_UNIT_CONNECTIONS, Math.floor(openFiles * UNITS_SHARE_OF_FILES));
-  const accounts = pairs(keys);
+  const accounts = keyPairsOf(keys);
   const systemKey = accounts.system.getPublicKey();
   const operatorJwt = await encodeOperator('lockfleet', accounts.operator, { system_account: systemKey });
   const commands = commandsSubject(keys);
@@ -101,7 +101,10 @@ export async function natsServerConfig(
     [accounts.units.getPublicKey(), await unitsJwt(accounts, commands, unitConnections)],
   ] as const;
   const current = await Promise.all(
-    preload.map(async ([account, jwt]) => [account, await inPlaceOfStored(jwt, account, accounts, resolverFolder)]),
+    preload.map(async ([account, jwt]) => [
+      account,
+      await withStoredRevocations(jwt, account, accounts, resolverFolder),
+    ]),
   );
   return [
     `operator: ${operatorJwt}`,
@@ -118,7 +121,8 @@ export async function natsServerConfig(
   ].join('\n');
 }
 
-async function inPlaceOfStored(
+/** Adds the revocations of the stored account, if there is one, to the JWT of an account. */
+async function withStoredRevocations(
   jwt: string,
   account: string,
   { operator }: Accounts,
@@ -126,7 +130,7 @@ async function inPlaceOfStored(
 ): Promise<string> {
   const file = join(resolverFolder, `${account}.jwt`);
   if (!existsSync(file)) return jwt;
-  return replacing(await storedClaims(file), readAccountJwt(jwt), operator);
+  return replacementJwt(await storedClaims(file), readAccountJwt(jwt), operator);
 }
 
 /** The stored account has the revocations: a server that started without them would accept revoked credentials again. */
@@ -171,7 +175,7 @@ export interface UnitNatsCredentials {
   /** The text of a creds file; it holds the only copy of the unit's seed. */
   readonly creds: string;
   readonly inboxPrefix: string;
-  /** Public key of the user: what a revocation names. */
+  /** Public key of the user. A revocation names the user by it. */
   readonly natsUser: string;
 }
 
@@ -200,7 +204,7 @@ export async function unitNatsCredentials(keys: PlatformKeys, unit: string): Pro
 
 /**
  * The subject on which the platform's commands enter the account `UNITS`. The server maps it to the command subject of the
- * unit, and maps every other message to a command subject to `NOWHERE`, such as the acknowledgement of a push that named a
+ * unit, and maps every other message to a command subject to `DISCARD_SUBJECT`, such as the acknowledgement of a push that named a
  * command subject as its reply subject. The subject holds a secret that no unit learns.
  */
 function commandsSubject({ nats }: PlatformKeys): string {
@@ -231,7 +235,7 @@ function unitsJwt(accounts: Accounts, commands: string, connections: number): Pr
     imports: [{ name: 'pushes', subject: PUSHES, account: platform, type: 'service' }],
     mappings: {
       [commands]: [{ subject: 'unit.$1.$2.$3.commands', weight: 100 }],
-      [COMMANDS]: [{ subject: NOWHERE, weight: 100 }],
+      [COMMANDS]: [{ subject: DISCARD_SUBJECT, weight: 100 }],
     },
   });
 }
@@ -246,7 +250,7 @@ function accountJwt(name: string, { operator }: Accounts, account: KeyPair, clai
   return encodeAccount(name, account, { ...claims, limits }, { signer: operator });
 }
 
-function pairs({ nats }: PlatformKeys): Accounts {
+function keyPairsOf({ nats }: PlatformKeys): Accounts {
   return {
     operator: keyPairOf(nats.operator),
     system: keyPairOf(nats.system),

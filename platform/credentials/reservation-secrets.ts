@@ -1,4 +1,7 @@
-/** What opens a reservation's locker at the screen. Derived and signed when asked for: no event and no table holds it. */
+/**
+ * The secrets that open the locker of a reservation at the unit: the access code and the offline token. They are derived and signed
+ * on request, so that no event and no table contains them.
+ */
 
 import type { PlatformSigner } from '../unit-protocol/signatures.ts';
 import { accessCode } from './keys.ts';

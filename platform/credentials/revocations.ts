@@ -32,7 +32,7 @@ const MAX_ATTEMPTS = 3;
 /** Pause before another attempt: a change reaches the other servers of a NATS cluster a moment later. */
 const RETRY_PAUSE_MS = 100;
 
-/** `MAX_REVOCATIONS` users are revoked: no further credentials can be. */
+/** `MAX_REVOCATIONS` users are revoked already, so that no further user can be revoked. Terminal. */
 export class RevocationsFullError extends Error {
   override readonly name = 'RevocationsFullError';
 }
@@ -52,9 +52,9 @@ export class UnitRevocations {
   readonly #options: RevocationOptions;
   readonly #lookup: string;
   #nats: Nats | undefined;
-  #dialling: Promise<Nats> | undefined;
+  #connecting: Promise<Nats> | undefined;
   readonly #waiting = new Set<string>();
-  #group: Promise<void> | undefined;
+  #nextUpdate: Promise<void> | undefined;
   #running: Promise<unknown> = Promise.resolve();
 
   /** Connects to the system account when it is first needed. */
@@ -69,7 +69,7 @@ export class UnitRevocations {
    * @throws RevocationsFullError
    */
   async ready(): Promise<void> {
-    this.#requireRoom(await this.#claims(await this.#connected()), 1);
+    this.#requireRoom(await this.#readClaims(await this.#connected()), 1);
   }
 
   /**
@@ -80,22 +80,22 @@ export class UnitRevocations {
   ensure(users: readonly string[]): Promise<void> {
     if (users.length === 0) return Promise.resolve();
     for (const user of users) this.#waiting.add(user);
-    this.#group ??= this.#next();
-    return this.#group;
+    this.#nextUpdate ??= this.#scheduleUpdate();
+    return this.#nextUpdate;
   }
 
   async close(): Promise<void> {
     await this.#running;
-    await this.#dialling?.catch(() => undefined);
+    await this.#connecting?.catch(() => undefined);
     await this.#nats?.close();
   }
 
   /** The next update: it collects users while the previous update runs. */
-  #next(): Promise<void> {
+  #scheduleUpdate(): Promise<void> {
     const group = this.#running.then(async () => {
       const users = [...this.#waiting];
       this.#waiting.clear();
-      this.#group = undefined;
+      this.#nextUpdate = undefined;
       await this.#revoke(users);
     });
     this.#running = group.catch(() => undefined);
@@ -104,15 +104,15 @@ export class UnitRevocations {
 
   async #revoke(users: readonly string[]): Promise<void> {
     const nats = await this.#connected();
-    if (missing(await this.#claims(nats), users).length === 0) return;
+    if (missing(await this.#readClaims(nats), users).length === 0) return;
     await this.#options.exclusively(async () => {
       for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt += 1) {
-        const claims = await this.#claims(nats);
+        const claims = await this.#readClaims(nats);
         const added = missing(claims, users);
         if (added.length === 0) return;
         this.#requireRoom(claims, added.length);
-        await this.#push(nats, claims, added);
-        if (missing(await this.#claims(nats), users).length === 0) return;
+        await this.#updateAccount(nats, claims, added);
+        if (missing(await this.#readClaims(nats), users).length === 0) return;
         await sleep(RETRY_PAUSE_MS);
       }
       throw new NatsUnavailableError(
@@ -121,16 +121,19 @@ export class UnitRevocations {
     });
   }
 
-  async #claims(nats: Nats): Promise<AccountClaims> {
+  async #readClaims(nats: Nats): Promise<AccountClaims> {
     const { data } = await nats.request(this.#lookup, '', { timeoutMs: REQUEST_TIMEOUT_MS });
     try {
       return readAccountJwt(new TextDecoder().decode(data));
     } catch (error) {
-      throw new NatsUnavailableError('NATS does not know the account of the units', { cause: error });
+      throw new NatsUnavailableError(
+        'NATS did not return the account of the units. Restart NATS with the configuration of this platform.',
+        { cause: error },
+      );
     }
   }
 
-  async #push(nats: Nats, claims: AccountClaims, users: readonly string[]): Promise<void> {
+  async #updateAccount(nats: Nats, claims: AccountClaims, users: readonly string[]): Promise<void> {
     const { keys, clock } = this.#options;
     const nowMs = clock();
     const untilS = Math.floor(nowMs / 1_000) + CLOCK_TOLERANCE_S;
@@ -138,25 +141,26 @@ export class UnitRevocations {
     const jwt = withRevocations(claims, added, keyPairOf(keys.nats.operator), nowMs);
     const { data } = await nats.request(CLAIMS_UPDATE_SUBJECT, jwt, { timeoutMs: REQUEST_TIMEOUT_MS });
     const { error } = JSON.parse(new TextDecoder().decode(data)) as { error?: { description?: string } };
-    if (error !== undefined) throw new NatsUnavailableError(`NATS refuses the account: ${error.description}`);
+    if (error !== undefined)
+      throw new NatsUnavailableError(`NATS refused the update of the units account: ${error.description}`);
   }
 
   #requireRoom(claims: AccountClaims, more: number): void {
     const { maxRevocations = MAX_REVOCATIONS } = this.#options;
-    const there = Object.keys(revocationsIn(claims)).length;
-    if (there + more <= maxRevocations) return;
-    throw new RevocationsFullError(`${there} users of units are revoked, and ${maxRevocations} is the most`);
+    const count = Object.keys(revocationsIn(claims)).length;
+    if (count + more <= maxRevocations) return;
+    throw new RevocationsFullError(`${count} users of units are revoked, and ${maxRevocations} is the most`);
   }
 
-  /** The connection to the system account, dialled again when it was lost; concurrent callers share one attempt. */
+  /** The connection to the system account, opened again when it was lost; concurrent callers share one attempt. */
   #connected(): Promise<Nats> {
-    this.#dialling ??= this.#dialUnlessConnected().finally(() => {
-      this.#dialling = undefined;
+    this.#connecting ??= this.#connectUnlessConnected().finally(() => {
+      this.#connecting = undefined;
     });
-    return this.#dialling;
+    return this.#connecting;
   }
 
-  async #dialUnlessConnected(): Promise<Nats> {
+  async #connectUnlessConnected(): Promise<Nats> {
     if (this.#nats?.connected === true) return this.#nats;
     await this.#nats?.close();
     const { url, keys, log } = this.#options;

@@ -79,7 +79,7 @@ export class Nats {
     return this.#connected && !this.client.isClosed();
   }
 
-  /** Calls the watcher whenever the connection is lost or restored. @returns how to stop that */
+  /** Calls the watcher whenever the connection is lost or restored. @returns a function that removes the watcher */
   onConnection(watcher: (connected: boolean) => void): () => void {
     this.#watchers.add(watcher);
     return () => this.#watchers.delete(watcher);
@@ -112,7 +112,7 @@ export class Nats {
     }
   }
 
-  /** Passes every message on a subject to `handle`, which must not throw. @returns how to stop that */
+  /** Passes every message on a subject to `handle`, which must not throw. @returns a function that unsubscribes */
   subscribe(subject: string, handle: (message: NatsMessage) => void): () => void {
     const subscription = this.client.subscribe(subject, {
       callback: (error, message) => {

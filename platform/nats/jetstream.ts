@@ -126,7 +126,7 @@ interface DirectPage {
 
 /**
  * Reads messages whose subject matches `filter` straight from the stream, from `sequence` on, at most `limit`.
- * `more` tells that others follow. @throws NatsUnavailableError
+ * `more`: whether further messages match. @throws NatsUnavailableError
  */
 export async function readDirectly(
   nats: Nats,
@@ -152,7 +152,7 @@ export async function readDirectly(
       messages.push(toDirectMessage(message));
     },
   });
-  // The package's own request for many answers begins to count only with the first of them.
+  // `requestMany` of the package would start its time-out only at the first answer.
   const timer = setTimeout(() => fail(`no answer within ${DIRECT_READ_TIMEOUT_MS} ms`), DIRECT_READ_TIMEOUT_MS);
   try {
     const body = JSON.stringify({ seq: sequence, next_by_subj: filter, batch: limit });

@@ -77,7 +77,7 @@ export class MemberBucket {
       }));
   }
 
-  /** Calls the watcher for every later entry of the group, including those of this member. @returns how to stop that */
+  /** Calls the watcher for every later entry of the group, including those of this member. @returns a function that ends the watch */
   watch(watcher: MemberWatcher): () => void {
     return this.#nats.subscribe(this.#key('*'), ({ subject, data, header }) => {
       const id = idOf(subject);

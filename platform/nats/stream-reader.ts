@@ -48,7 +48,7 @@ const STATUS_HEARTBEAT = 100;
 const STATUS_DONE = new Set([404, 408]);
 const STATUS_ENDED = 409;
 /** The description of status 409 when a pull has used up its bytes or its messages. */
-const SPENT = /exceeds maxbytes|batch completed/i;
+const PULL_FILLED = /exceeds maxbytes|batch completed/i;
 
 /**
  * Yields the messages of a stream until the signal aborts.
@@ -196,7 +196,7 @@ class PullBuffer {
     const code = headers?.code ?? 0;
     const description = headers?.description ?? '';
     if (code === STATUS_HEARTBEAT) return;
-    const done = STATUS_DONE.has(code) || (code === STATUS_ENDED && SPENT.test(description));
+    const done = STATUS_DONE.has(code) || (code === STATUS_ENDED && PULL_FILLED.test(description));
     if (!done) this.#fail(`status ${code} ${description}`);
     this.#outstanding = 0;
     if (this.#queue.length === 0) this.#pull();

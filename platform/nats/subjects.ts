@@ -1,4 +1,4 @@
-/** Every NATS subject, in one place. The shard tokens stand in each, so that a subject tells its lane. */
+/** The NATS subjects of events, units, timers and jobs. Each contains the shard tokens of its unit, so that its lane follows from it. */
 
 import { AGGREGATES, type Aggregate } from '../../domain/events/cloud-event.ts';
 import { laneOfTokens, shardTokens } from '../../domain/shard.ts';
@@ -15,7 +15,7 @@ export function unitEventsFilter(unit: string): string {
   return `evt.${shardTokens(unit)}.${unit}.*`;
 }
 
-/** What a subject of `EVENTS` says, or `undefined` when it is not one of ours. */
+/** Parses a subject of `EVENTS`. @returns `undefined` when the subject is not that of a commit */
 export function parseEventSubject(
   subject: string,
 ): { readonly unit: string; readonly aggregate: Aggregate; readonly lane: number } | undefined {
@@ -33,7 +33,7 @@ export function unitPushSubject(unit: string): string {
   return `unit.${shardTokens(unit)}.${unit}.events`;
 }
 
-/** Where a unit proves that it is there. */
+/** Where a unit publishes its heartbeats. */
 export function unitHeartbeatSubject(unit: string): string {
   return `unit.${shardTokens(unit)}.${unit}.heartbeat`;
 }
@@ -43,7 +43,7 @@ export function unitHeartbeatFilter(shard: string): string {
   return `unit.${shard.slice(0, 1)}.${shard.slice(1)}.*.heartbeat`;
 }
 
-/** Where a unit takes commands as requests. */
+/** Where a unit receives commands, each as a request. */
 export function unitCommandsSubject(unit: string): string {
   return `unit.${shardTokens(unit)}.${unit}.commands`;
 }

@@ -1,4 +1,4 @@
-/** Write-behind for timers: each write is an fsync, so that the timers of a moment are written in one atomic batch. */
+/** Write-behind for timers: each write costs an fsync, so timers that arrive within `GATHER_MS` are written in one atomic batch. */
 
 import type { Nats } from './connection.ts';
 import { setTimers, type Timer } from './timers.ts';

@@ -1,6 +1,6 @@
 /**
- * Rollouts as they were asked for, and how far each has come to its units: `platform.config_rollouts` and
- * `platform.config_rollout_units`. What became of a unit's configuration is in the events of the unit, and in the read model.
+ * Stores rollouts and their progress: the tables `platform.config_rollouts` and `platform.config_rollout_units`. The outcome at each
+ * unit is in the events of the unit and in the read model.
  */
 
 import type { AbortThreshold, Pace, RolloutChanges, RolloutStatus } from '../../domain/configuration/rollout.ts';
@@ -10,7 +10,7 @@ import { decodeCursor, type Page, toPage } from '../postgres/cursor.ts';
 /** Units that are written in one statement. */
 const MAX_ROWS_PER_WRITE = 10_000;
 
-/** A rollout without what became of its units. Times are RFC 3339. */
+/** A rollout without the outcomes at its units. Times are RFC 3339. */
 export interface Rollout {
   readonly id: string;
   readonly createdAt: string;
@@ -20,11 +20,11 @@ export interface Rollout {
   readonly pace: Pace;
   readonly abortThreshold: AbortThreshold;
   readonly status: RolloutStatus;
-  /** When, by whom and why it came there. */
+  /** When, by whom and why the status was set. */
   readonly statusAt: string;
   readonly statusBy: string;
   readonly statusReason: string | null;
-  /** For how long it has run. */
+  /** Running time without pauses. */
   readonly ranMs: number;
 }
 
@@ -46,7 +46,7 @@ interface Row {
 
 export type NewRollout = Pick<Rollout, 'id' | 'createdBy' | 'selection' | 'changes' | 'pace' | 'abortThreshold'>;
 
-/** Keeps a rollout with its units, in the order in which they are changed. One that is there already stays as it is. */
+/** Stores a rollout and its units, in the order in which it changes them. A rollout that is stored already stays unchanged. */
 export async function createRollout(tx: Tx, rollout: NewRollout, units: readonly string[]): Promise<void> {
   const { id, createdBy, selection, changes, pace, abortThreshold } = rollout;
   const { count } = await tx`
@@ -119,7 +119,7 @@ export async function updateRolloutStatus(
   await tx`
     update platform.config_rollouts
     set status = ${status}, status_at = clock_timestamp(), status_by = ${by}, status_reason = ${reason ?? null},
-      -- The time of a pause does not count.
+      -- The running time does not include a pause.
       looked_at = clock_timestamp()
     where id = ${id}`;
 }
@@ -152,7 +152,7 @@ export async function markUnitsStarted(tx: Tx, id: string, started: readonly Sta
     where u.rollout_id = ${id} and u.ordinal = s.ordinal`;
 }
 
-/** Notes which version took the place of that of an aborted rollout. */
+/** Stores which configuration version replaced that of an aborted rollout at each unit. */
 export async function markUnitsWithdrawn(
   tx: Tx,
   id: string,

@@ -18,7 +18,7 @@ import type { Nats } from '../nats/connection.ts';
 import { MemberBucket } from '../nats/members.ts';
 import { errorMessage } from '../observability/error-message.ts';
 import type { Log } from '../observability/log.ts';
-import { assignShards, type Member } from './deal.ts';
+import { assignShards, type Member } from './assign-shards.ts';
 import { decodeHeartbeat, encodeHeartbeat } from './heartbeat.ts';
 import { HEARTBEAT_MS, Membership } from './membership.ts';
 
@@ -49,7 +49,7 @@ export type ShardWatcher = (owned: readonly string[]) => void;
 
 /**
  * Joins a group. The member owns no shards until it has read the other members from NATS.
- * @throws TypeError when the group or the id cannot stand in a key
+ * @throws TypeError when the group or the id is not a token of a NATS subject
  */
 export function joinShards(options: ShardOptions): Shards {
   return new Shards(options);
@@ -77,7 +77,7 @@ export class Shards {
   constructor(options: ShardOptions) {
     const { nats, group, memberId, fixed, shardLetters, signal } = options;
     for (const token of [group, memberId]) {
-      if (!TOKEN.test(token)) throw new TypeError(`"${token}" cannot stand in a key`);
+      if (!TOKEN.test(token)) throw new TypeError(`"${token}" is not 1 to 64 letters, digits, "_" and "-"`);
     }
     this.#options = options;
     this.#self = { id: memberId, fixed };
@@ -118,7 +118,7 @@ export class Shards {
     return [this.#self, ...this.#others.members];
   }
 
-  /** Calls the watcher after each change of the owned shards. @returns how to stop that */
+  /** Calls the watcher after each change of the owned shards. @returns a function that removes the watcher */
   onChange(watcher: ShardWatcher): () => void {
     this.#watchers.add(watcher);
     return () => this.#watchers.delete(watcher);

@@ -9,7 +9,7 @@
  * again.
  */
 
-import type { Member } from './deal.ts';
+import type { Member } from './assign-shards.ts';
 
 /** Interval of a member's heartbeats. */
 export const HEARTBEAT_MS = 1_000;

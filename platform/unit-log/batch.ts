@@ -46,7 +46,7 @@ interface PlacedEvent {
 
 /** Reads a batch that `unit` sent. @throws UnreadableBatchError */
 export function parseBatch(unit: string, data: Uint8Array): ParsedBatch {
-  const text = textIn(data);
+  const text = decodeText(data);
   return toParsedBatch(unit, parse(text), text);
 }
 
@@ -155,8 +155,8 @@ export function planAppend(
     // An event whose type or version this code does not know is recorded as the unit sent it.
     const event =
       reason === undefined
-        ? reported(batch, content as BatchEvent)
-        : rejected(batch, seq, content, reason, receivedAtMs);
+        ? reportedEvent(batch, content as BatchEvent)
+        : rejectionEvent(batch, seq, content, reason, receivedAtMs);
     const recorded = withClockOffset(event, content, clockOffsetMs);
     if (batch.bytes > UNCHECKED_BATCH_BYTES) freeBytes -= Buffer.byteLength(JSON.stringify(recorded)) + 1;
     if (freeBytes < 1) return { events, waitingFrom: undefined, unstoredRejections, isPart: true };
@@ -178,24 +178,30 @@ function withClockOffset(event: CloudEvent, content: unknown, clockOffsetMs: num
   return { ...event, clockoffsetms: clockOffsetMs };
 }
 
-function reported(batch: ParsedBatch, event: BatchEvent): CloudEvent {
+function reportedEvent(batch: ParsedBatch, event: BatchEvent): CloudEvent {
   const extra = unknownFields(event);
-  const recorded = placed(batch, event, event.type, event.v, event.data);
+  const recorded = toCloudEvent(batch, event, event.type, event.v, event.data);
   return extra === undefined ? recorded : { ...recorded, unitextra: JSON.stringify(extra) };
 }
 
 /** Creates the `UnitEventRejected` that replaces an invalid event, so that the events after it can be recorded. */
-function rejected(batch: ParsedBatch, seq: number, content: unknown, reason: string, receivedAtMs: number): CloudEvent {
+function rejectionEvent(
+  batch: ParsedBatch,
+  seq: number,
+  content: unknown,
+  reason: string,
+  receivedAtMs: number,
+): CloudEvent {
   const { type, time } = fieldsOf(content);
   const data = {
     reason,
     ...(typeof type === 'string' ? { rejectedType: replaceUnprintable(type.slice(0, MAX_TYPE_LENGTH)) } : {}),
   };
   const place = { seq, time: isInstant(time) ? time : toInstant(receivedAtMs) };
-  return placed(batch, place, 'UnitEventRejected', versionOf('UnitEventRejected'), data);
+  return toCloudEvent(batch, place, 'UnitEventRejected', versionOf('UnitEventRejected'), data);
 }
 
-function placed(
+function toCloudEvent(
   { unit, epoch }: ParsedBatch,
   event: Pick<BatchEvent, 'seq' | 'time' | 'locker' | 'offline' | 'causationId'>,
   type: string,
@@ -220,7 +226,7 @@ function placed(
   };
 }
 
-function textIn(data: Uint8Array): string {
+function decodeText(data: Uint8Array): string {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(data);
   } catch {

@@ -6,7 +6,7 @@
 import type { Log } from '../observability/log.ts';
 import { poll } from '../retry/poll.ts';
 
-/** From one read to the next: ingest learns this late that a unit's clock went wrong, or was corrected. */
+/** Interval of the reads. Ingest knows after this time at the latest that a unit's clock went wrong, or was corrected. */
 const CLOCK_OFFSETS_REFRESH_MS = 3_000;
 
 export interface ClockOffsetCacheOptions {

@@ -249,15 +249,17 @@ export class DeadLetterStore {
   async #requireFreeCapacity(unit: string, places: readonly string[]): Promise<void> {
     const [row] = await this.#sql<{ full: boolean }[]>`
       select count(*) >= ${this.#maxOpenPerUnit} and exists (
-        select 1 from unnest(${places}::text[]) as wanted (place)
-        where not exists (select 1 from platform.dead_letters kept where kept.unit = ${unit} and kept.place = wanted.place)
+        select 1 from unnest(${places}::text[]) as new_letter (place)
+        where not exists (select 1 from platform.dead_letters stored where stored.unit = ${unit} and stored.place = new_letter.place)
       ) as full
       from (
         select 1 from platform.dead_letters where ${this.#condition({ unit, status: 'open' })}
         limit ${this.#maxOpenPerUnit}
       ) open`;
     if (row?.full === true) {
-      throw new DeadLetterLimitError(`unit ${unit} has ${this.#maxOpenPerUnit} open dead letters`);
+      throw new DeadLetterLimitError(
+        `Unit ${unit} has ${this.#maxOpenPerUnit} open dead letters. Recover or dismiss some of them.`,
+      );
     }
   }
 }

@@ -15,7 +15,7 @@ export class KeyedQueue {
   readonly #maxTasksPerKey: number;
   readonly #queues = new Map<string, Queue>();
 
-  /** `maxTasksPerKey`: of the running task and those that wait. */
+  /** `maxTasksPerKey` counts the running task and those that wait. */
   constructor(maxTasksPerKey: number) {
     this.#maxTasksPerKey = maxTasksPerKey;
   }

@@ -16,14 +16,14 @@ export interface UnitHttpAnswer {
   readonly body: Uint8Array;
 }
 
-/** Rejects when the unit cannot be reached, does not answer in time, or says too much. */
+/** Rejects when the unit cannot be reached, does not answer in time, or answers with more than `maxBytes`. */
 export function requestOverHttp(url: string, options: UnitHttpRequest): Promise<UnitHttpAnswer> {
   const { method, body, timeoutMs, maxBytes } = options;
   return new Promise((resolve, reject) => {
     const signal = AbortSignal.timeout(timeoutMs);
     const length = body === undefined ? {} : { 'content-length': Buffer.byteLength(body) };
     const headers = { ...options.headers, ...length };
-    // `fetch` has 256 places for the whole process: units that do not answer would take them from those that do.
+    // `fetch` opens at most 256 connections in a process, so units that do not answer would block the requests to others.
     const outgoing = request(url, { method, headers, signal, agent: false }, (incoming) => {
       const chunks: Buffer[] = [];
       let bytes = 0;

@@ -53,7 +53,7 @@ export class UnitCommandClient {
     }
     const answer = readAnswer(text);
     if (answer === undefined || answer.commandId !== command.commandId) {
-      throw new UnitUnreachableError(`${unit.name} answered something else`);
+      throw new UnitUnreachableError(`${unit.name} answered, but not to this command`);
     }
     onAnswer(unit.name);
     return answer;

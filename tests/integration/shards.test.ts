@@ -8,7 +8,7 @@ import { Nats } from '../../platform/nats/connection.ts';
 import { api } from '../../platform/nats/jetstream.ts';
 import { MemberBucket } from '../../platform/nats/members.ts';
 import { createLog } from '../../platform/observability/log.ts';
-import { assignShards } from '../../platform/shards/deal.ts';
+import { assignShards } from '../../platform/shards/assign-shards.ts';
 import { joinShards, type ShardOptions, type Shards } from '../../platform/shards/join.ts';
 import { EXPIRY_MS, HEARTBEAT_MS } from '../../platform/shards/membership.ts';
 import { temporaryFolder } from '../support/cleanup.ts';

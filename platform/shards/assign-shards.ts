@@ -1,6 +1,6 @@
 /**
  * Assigns shards to members by rendezvous hashing. The assignment is a function of the members, so that every member computes
- * it by itself and all come to an equal result.
+ * it by itself and all get the same result.
  *
  * Each candidate of a shard has a rank for it, and the highest rank owns the shard. A member that leaves moves only its own
  * shards, and a member that joins takes only the shards for which it now ranks highest.
@@ -21,28 +21,31 @@ export interface Member {
 /** The id of the owner by shard; a shard without candidates is missing. @param shards all of one length */
 export function assignShards(shards: readonly string[], members: readonly Member[]): ReadonlyMap<string, string> {
   const letters = shards[0]?.length ?? 0;
-  const dealt = members.filter(({ fixed }) => fixed === undefined);
-  const named = members.flatMap((member) =>
-    member.fixed === undefined ? [] : [{ member, names: new Set(member.fixed.map((name) => name.slice(0, letters))) }],
+  const unfixed = members.filter(({ fixed }) => fixed === undefined);
+  const fixed = members.flatMap((member) =>
+    member.fixed === undefined
+      ? []
+      : [{ member, prefixes: new Set(member.fixed.map((prefix) => prefix.slice(0, letters))) }],
   );
   const owners = new Map<string, string>();
   for (const shard of shards) {
-    const naming = named.filter(({ names }) => isNamed(shard, names)).map(({ member }) => member);
-    const owner = winner(shard, naming.length > 0 ? naming : dealt);
+    const fixedToShard = fixed.filter(({ prefixes }) => hasPrefixIn(shard, prefixes)).map(({ member }) => member);
+    const owner = highestRanked(shard, fixedToShard.length > 0 ? fixedToShard : unfixed);
     if (owner !== undefined) owners.set(shard, owner);
   }
   return owners;
 }
 
-/** `names`: cut to the length of the shard. */
-function isNamed(shard: string, names: ReadonlySet<string>): boolean {
+/** @param prefixes each cut to the length of the shard */
+function hasPrefixIn(shard: string, prefixes: ReadonlySet<string>): boolean {
   for (let letters = 1; letters <= shard.length; letters += 1) {
-    if (names.has(shard.slice(0, letters))) return true;
+    if (prefixes.has(shard.slice(0, letters))) return true;
   }
   return false;
 }
 
-function winner(shard: string, candidates: readonly Member[]): string | undefined {
+/** @returns the id of the candidate with the highest rank for the shard */
+function highestRanked(shard: string, candidates: readonly Member[]): string | undefined {
   if (candidates.length <= 1) return candidates[0]?.id;
   let best: { readonly id: string; readonly rank: string } | undefined;
   for (const { id } of candidates) {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import fc from 'fast-check';
 import { shardsOfLength } from '../../../domain/shard-prefixes.ts';
-import { assignShards, type Member } from '../../../platform/shards/deal.ts';
+import { assignShards, type Member } from '../../../platform/shards/assign-shards.ts';
 import { seededRandom } from '../../support/random.ts';
 
 const { seed } = seededRandom();
