@@ -52,7 +52,7 @@ export class UnitFollower<Unit extends { readonly name: string }> {
   }
 
   /**
-   * Reads what has changed, and the units named in `also`. When a query fails, the changes stay for the next call.
+   * Reads the changed units, and the units named in `also`. When a query fails, the changes stay for the next call.
    * @throws what `read` throws
    */
   async refresh(signal: AbortSignal, also: Iterable<string> = []): Promise<void> {

@@ -28,7 +28,7 @@ export function encodeUnitChanges(message: UnitChangesMessage): string {
   return JSON.stringify(message);
 }
 
-/** Reads a message; `undefined` when the bytes are not one. */
+/** Reads a message. @returns `undefined` when the bytes are not a valid message */
 export function decodeUnitChanges(bytes: Uint8Array): UnitChangesMessage | undefined {
   try {
     const message: unknown = JSON.parse(text.decode(bytes));

@@ -34,7 +34,7 @@ export class UnitChangePublisher {
     if (chunk.length > 0) this.#publish(chunk, false);
   }
 
-  /** Publishes that any unit may have changed: another run serves, or this process took over lanes of one that died. */
+  /** Publishes that any unit may have changed: another run serves, or this process took over the lanes of a process that died. */
   allChanged(): void {
     this.#publish([], true);
   }

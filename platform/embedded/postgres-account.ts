@@ -30,9 +30,10 @@ const CAPABILITIES = ['dac_read_search', 'dac_override'];
 const KEEP_CAPABILITIES = '--securebits=+no_setuid_fixup';
 
 /**
+ * Chooses how this process runs the programs of Postgres, which refuse to run as root.
  * @param cluster the folder of the cluster, which need not exist
- * @param isUsable whether a way to run works: whether it reaches the folder and the programs
- * @throws Error that says what to do when no way works
+ * @param isUsable whether a runner can reach the folder and the programs
+ * @throws Error that says what to do when no runner is usable
  */
 export async function choosePostgresRunner(
   cluster: string,

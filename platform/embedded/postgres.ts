@@ -146,8 +146,8 @@ async function prepareCluster(options: EmbeddedPostgresOptions): Promise<Cluster
 }
 
 /**
- * Whether a runner can make the cluster, and thus run it: it can enter the folder above, and its initdb finds the postgres
- * beside it. The runner itself is tried, because modes alone do not say what capabilities and mounts allow.
+ * Whether a runner can create and run the cluster: it can enter the parent folder, and its initdb finds the
+ * postgres beside it. The function runs initdb, because file modes alone do not show what capabilities and mounts allow.
  */
 function canInitialise(runner: PostgresRunner, cluster: string, initdb: string): boolean {
   const script = 'cd -- "$1" && exec "$2" --show --pgdata "$3"';

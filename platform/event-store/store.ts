@@ -58,7 +58,7 @@ export interface EventStore {
    * Stores a commit durably, or not at all.
    *
    * @throws ConcurrencyError another commit was appended first: load the state and decide again.
-   * @throws StoreUnavailableError the store cannot be reached, or did not answer in time; nothing is known to be stored.
+   * @throws StoreUnavailableError the store cannot be reached, or did not answer in time; the commit may be stored.
    * @throws RangeError the commit exceeds a bound.
    */
   append(append: Append): Promise<Appended>;

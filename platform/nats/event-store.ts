@@ -24,12 +24,12 @@ import { eventSubject, parseEventSubject, unitEventsFilter } from './subjects.ts
 const CONTENT_TYPE = 'application/cloudevents-batch+json';
 /** Messages of one direct read. A longer tail takes several reads. */
 const TAIL_READ_MESSAGES = 256;
-/** Bounds of what the server sends ahead of the message that a reader of events works on: backpressure. */
+/** Bounds of the messages that a reader of events requests in advance: backpressure. */
 const READ_AHEAD: PullBounds = { messages: 2_000, bytes: 8 * 1024 * 1024 };
 /** The same bounds for `watch`, whose messages arrive without their events. */
 const WATCH_AHEAD: PullBounds = { messages: 4_000, bytes: 4 * 1024 * 1024 };
 
-/** The subject is not at the expected sequence. A stream with one replica answers a repeated append with it, too. */
+/** The subject is not at the expected sequence. A stream with one replica also answers a repeated append with this code. */
 const WRONG_LAST_SEQUENCE = 10071;
 /** An atomic batch has a message whose id was stored before. */
 const DUPLICATE_IN_BATCH = 10201;

@@ -26,7 +26,7 @@ const MAX_GROUP_BYTES = 1024 * 1024;
 const MAX_BACKGROUND_GROUP_BYTES = 512 * 1024;
 /** Bound of background appends in a group when there was one. */
 const MAX_YIELDING_GROUP_BYTES = 128 * 1024;
-/** For so long after an interactive append, background appends leave the store free for the next one. */
+/** For this time after an interactive append, background groups are small and pauses follow them. */
 const INTERACTIVE_WINDOW_MS = 1_000;
 /** Appends of one priority that may wait. Further appends are refused: load shedding. */
 export const MAX_WAITING_APPENDS = 20_000;

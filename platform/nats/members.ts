@@ -3,8 +3,8 @@
  * NATS deletes it.
  *
  * The key-value API of the `nats` package watches a bucket through a consumer. A restart of NATS deletes that consumer, and the
- * watch then stays silent without an error, even when the bucket exists again. NATS delivers what is put into a bucket to plain
- * subscriptions as well, so that `watch` is one: it survives a reconnection, and receives heartbeats while no bucket exists.
+ * watch then stays silent without an error, even when the bucket exists again. NATS also delivers the entries of a bucket to plain
+ * subscriptions, so `watch` uses one: it survives a reconnection, and receives heartbeats while no bucket exists.
  */
 
 import type { Nats } from './connection.ts';

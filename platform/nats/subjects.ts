@@ -53,12 +53,12 @@ export function unitOfUnitSubject(subject: string): string | undefined {
   return subject.split('.')[3];
 }
 
-/** A timer of a unit; another one on the same subject replaces it. */
+/** The subject of a timer of a unit. A later timer on the same subject replaces it. */
 export function timerSubject(unit: string, name: string): string {
   return `timer.${shardTokens(unit)}.${unit}.${name}`;
 }
 
-/** A job for a unit. */
+/** The subject of a job for a unit. */
 export function jobSubject(unit: string, kind: string): string {
   return `job.${shardTokens(unit)}.${unit}.${kind}`;
 }

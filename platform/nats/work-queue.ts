@@ -62,7 +62,7 @@ export interface WorkerOptions {
 
 /**
  * Handles messages until `signal` aborts, then waits for the handlers that still run. Restarts the consumer when it fails, and
- * after each reconnection: a NATS that was restarted has lost the consumers whose state it kept in memory.
+ * after each reconnection: a restarted NATS has lost the consumers whose state it kept in memory.
  */
 export async function consumeWork(nats: Nats, options: WorkerOptions): Promise<void> {
   const { signal, sleep, log, durable } = options;

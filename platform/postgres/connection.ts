@@ -106,7 +106,7 @@ export class Postgres {
   readonly sql: Sql;
   readonly #options: PostgresOptions;
   readonly #maxConnections: number;
-  readonly #all = new Set<Connection>();
+  readonly #connections = new Set<Connection>();
   /** Connections without a query, the most recently used one last. */
   readonly #idle: Connection[] = [];
   readonly #waiting: Waiter[] = [];
@@ -147,7 +147,7 @@ export class Postgres {
     this.#closed = true;
     for (const waiter of this.#waiting.splice(0))
       waiter.reject(new PostgresUnavailableError('The pool of Postgres connections is closed.'));
-    await Promise.all([...this.#all].map(({ client }) => client.end({ timeout: graceS })));
+    await Promise.all([...this.#connections].map(({ client }) => client.end({ timeout: graceS })));
   }
 
   async #withConnection<T>(use: (connection: Connection) => Promise<T>): Promise<T> {
@@ -163,7 +163,7 @@ export class Postgres {
     if (this.#closed) throw new PostgresUnavailableError('The pool of Postgres connections is closed.');
     const idle = this.#idle.pop();
     if (idle !== undefined) return idle;
-    if (this.#all.size < this.#maxConnections) return this.#open();
+    if (this.#connections.size < this.#maxConnections) return this.#open();
     if (this.#waiting.length >= MAX_WAITING)
       throw new PostgresUnavailableError(
         `${MAX_WAITING} queries wait for a Postgres connection already. Nothing was done; retry later.`,
@@ -189,13 +189,13 @@ export class Postgres {
         if (at >= 0) this.#discard(...this.#idle.splice(at, 1));
       }),
     };
-    this.#all.add(connection);
+    this.#connections.add(connection);
     return connection;
   }
 
   #discard(...connections: Connection[]): void {
     for (const connection of connections) {
-      this.#all.delete(connection);
+      this.#connections.delete(connection);
       void connection.client.end({ timeout: 0 });
     }
   }

@@ -32,11 +32,11 @@ export function processIdentity(pid: number): string | undefined {
 }
 
 function identityFromProc(pid: number): string | undefined {
-  const stat = readIfThere(`/proc/${pid}/stat`);
+  const stat = readIfExists(`/proc/${pid}/stat`);
   if (stat === undefined) return undefined;
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   if (fields[STAT_STATE] === 'Z') return undefined;
-  const boot = readIfThere('/proc/sys/kernel/random/boot_id')?.trim();
+  const boot = readIfExists('/proc/sys/kernel/random/boot_id')?.trim();
   return `${boot}/${fields[STAT_START_TIME]}`;
 }
 
@@ -49,12 +49,12 @@ function identityFromPs(pid: number): string | undefined {
 
 /** The command line of a living process, its arguments joined by blanks; undefined when there is none. */
 export function commandLine(pid: number): string | undefined {
-  if (existsSync('/proc/self/stat')) return readIfThere(`/proc/${pid}/cmdline`)?.replaceAll('\0', ' ').trim();
+  if (existsSync('/proc/self/stat')) return readIfExists(`/proc/${pid}/cmdline`)?.replaceAll('\0', ' ').trim();
   const { stdout } = spawnSync('ps', ['-o', 'command=', '-p', String(pid)], { encoding: 'utf8' });
   return stdout.trim() === '' ? undefined : stdout.trim();
 }
 
-function readIfThere(path: string): string | undefined {
+function readIfExists(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8');
   } catch (error) {

@@ -48,7 +48,7 @@ export class Membership {
     return gone;
   }
 
-  /** When the next member expires. Infinity without other members. */
+  /** When the next member expires, on the monotonic clock; Infinity without other members. */
   get nextExpiryMs(): number {
     return Math.min(...[...this.#heartbeats.values()].map(({ atMs }) => atMs + EXPIRY_MS));
   }

@@ -1,6 +1,6 @@
 /**
- * Which units have a wrong clock, and by how much, in memory: ingest looks it up for every batch, and must not depend on
- * Postgres for it.
+ * Caches in memory which units have a wrong clock, and by how much. Ingest reads it for every batch, and must not depend on Postgres
+ * for that.
  */
 
 import type { Log } from '../observability/log.ts';

@@ -8,7 +8,7 @@ import { Value } from '@sinclair/typebox/value';
 import { CompactSign, type CryptoKey, compactVerify, importJWK, type JWK } from 'jose';
 import { COMMAND_SIGNATURE_TTL_S, Command, OfflineTokenClaims } from '../../domain/unit-protocol/commands.ts';
 
-/** How far the clocks of a unit and the platform may differ until the unit refuses signatures. */
+/** The greatest difference between the clocks of a unit and the platform at which the unit accepts signatures. */
 export const CLOCK_TOLERANCE_S = 120;
 
 const MS_PER_S = 1_000;
@@ -64,7 +64,7 @@ export class PlatformSigner {
   }
 
   /**
-   * Signs the right to read a unit's log with `GET /events`, sent as a bearer token. `recorded` (`EPOCH:SEQ`) is the place
+   * Signs the bearer token with which the platform reads a unit's log (`GET /events`). `recorded` (`EPOCH:SEQ`) is the place
    * up to which the unit may delete: it is signed, because with an unsigned place any party that sees the token could
    * delete the log.
    */

@@ -37,7 +37,7 @@ import { KeyedQueue, QueueFullError } from './keyed-queue.ts';
 export const MAX_CACHED_STATE_BYTES = 512 * 1024 * 1024;
 /** Attempts of one decision, the first included, before the decider gives up on optimistic concurrency. */
 export const MAX_DECISION_ATTEMPTS = 12;
-/** Pause after the n-th lost race: n times this, and as much again as jitter. */
+/** Pause after the n-th conflict: n times this, and up to as much again as jitter. */
 const RETRY_PAUSE_MS = 4;
 /** Decisions on one subject that run or wait. */
 export const MAX_DECISIONS_PER_SUBJECT = 1_000;
@@ -114,8 +114,8 @@ export class UnitDecider {
    * Decides on one subject of a unit and appends the events of the decision. A repeated command id is idempotent.
    *
    * @throws Refusal what `decision` throws
-   * @throws StoreUnavailableError when the store is out of reach, too many decisions wait for the subject, or other writers won
-   *   every race
+   * @throws StoreUnavailableError when the store is out of reach, too many decisions wait for the subject, or other
+   *   writers appended first at every attempt
    */
   decide(
     unit: string,
@@ -202,7 +202,7 @@ export class UnitDecider {
         return { state: cached.state, sequence, appended: true };
       } catch (error) {
         if (!(error instanceof ConcurrencyError)) throw error;
-        // A replica of the stream may lag right after a lost race, and jitter keeps two writers from colliding again.
+        // The pause gives a lagging replica of the stream time to catch up. Its jitter keeps two writers from conflicting again.
         await sleep(RETRY_PAUSE_MS * attempt * (1 + random()));
         await this.#readMissing(unit, cached);
       }

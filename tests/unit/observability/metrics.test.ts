@@ -82,7 +82,7 @@ test('only /metrics answers, and a port that is taken is a mistake in the settin
     expect(await at('/metrics', 'POST')).toBe(404);
     expect(await at('/')).toBe(404);
     expect(() => startMetrics(settings, quietLog)).toThrow(ConfigError);
-    expect(() => startMetrics(settings, quietLog)).toThrow(`METRICS_PORT ${port} on 127.0.0.1 is taken`);
+    expect(() => startMetrics(settings, quietLog)).toThrow(`METRICS_PORT ${port} on 127.0.0.1 is in use`);
   } finally {
     await first?.end();
   }
