@@ -40,7 +40,7 @@ const BOUNDED_LOG = `
   alter table unit add column checkpoint_seq integer not null default 0;
 `;
 
-/** Migrations, oldest first. The version of a store is the number of those that it has had. */
+/** Migrations, oldest first. The version of a store is the number of migrations that were applied to it. */
 const MIGRATIONS = [TABLES, BOUNDED_LOG];
 
 /**

@@ -28,7 +28,7 @@ const COMMAND_ANSWER_TTL_NS = 60 * 1_000_000_000;
 
 /** The largest fleet that the platform is built for. */
 const MAX_UNITS = 300_000;
-/** A unit reconnects before the server has given up its broken connection: room for a tenth of the fleet at once. */
+/** Most connections of units. A tenth of the fleet may reconnect before the server has closed its broken connections. */
 const MAX_UNIT_CONNECTIONS = MAX_UNITS + MAX_UNITS / 10;
 /** Connections that are reserved for the platform: two for each of hundreds of processes, and those of operators. */
 const PLATFORM_CONNECTIONS = 10_000;

@@ -1,5 +1,5 @@
 /**
- * Exchanges proofs that units are alive between processes. A process that receives an answer of a unit publishes it to all pingers, and a
+ * Exchanges between processes the proofs that units are alive. A process that receives an answer of a unit publishes it to all pingers, and a
  * pinger that is about to call units offline queries the proofs of all other pingers.
  */
 

@@ -1,6 +1,6 @@
 /**
  * The messages in which a pinger publishes response times and the reports of units, on `telemetry.<pingerId>`. NATS keeps them for
- * minutes and they are not events: a lost message costs points of a graph, and the next report of each unit replaces it.
+ * minutes and they are not events: a lost message leaves out response times, and the next report of a unit replaces a lost one.
  */
 
 import { type Static, Type } from '@sinclair/typebox';

@@ -20,11 +20,11 @@ import { JetStreamError, type OutgoingMessage, type PubAck, publishAtomically, p
 /** Fewer messages than this are faster one by one: the server stages an atomic batch before it commits it. */
 const MIN_ATOMIC_MESSAGES = 12;
 const MAX_GROUP_MESSAGES = 256;
-/** Bounds how long the appends behind a group wait for it. */
+/** Most bytes of a group. It bounds how long the next group waits. */
 const MAX_GROUP_BYTES = 1024 * 1024;
 /** Bound of background appends in a group when there was no interactive append in the last `INTERACTIVE_WINDOW_MS`. */
 const MAX_BACKGROUND_GROUP_BYTES = 512 * 1024;
-/** Bound of background appends in a group when there was one. */
+/** Bound of background appends in a group within `INTERACTIVE_WINDOW_MS` of an interactive append. */
 const MAX_YIELDING_GROUP_BYTES = 128 * 1024;
 /** For this time after an interactive append, background groups are small and pauses follow them. */
 const INTERACTIVE_WINDOW_MS = 1_000;

@@ -144,7 +144,7 @@ export async function readDirectly(
     callback: (error, message) => {
       if (error !== null) return fail(errorMessage(error));
       if (!message.headers?.has('Nats-Sequence')) {
-        // 204 ends a batch, 404 says that nothing matches; anything else is no answer.
+        // Status 204 ends a batch, and 404 means that no message matches. Any other status is an error.
         const code = message.headers?.code ?? 0;
         return code === 204 || code === 404 ? resolve({ messages, more: pending > 0 }) : fail(`status ${code}`);
       }

@@ -25,9 +25,9 @@ export interface MemberEntry {
 }
 
 export interface MemberWatcher {
-  /** A member stored its heartbeat. */
+  /** Called when a member has stored its heartbeat. */
   put(id: string, value: string): void;
-  /** A member left. */
+  /** Called when a member has left. */
   deleted(id: string): void;
 }
 

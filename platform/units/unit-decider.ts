@@ -39,7 +39,7 @@ export const MAX_CACHED_STATE_BYTES = 512 * 1024 * 1024;
 export const MAX_DECISION_ATTEMPTS = 12;
 /** Pause after the n-th conflict: n times this, and up to as much again as jitter. */
 const RETRY_PAUSE_MS = 4;
-/** Decisions on one subject that run or wait. */
+/** Most decisions on one subject that run or wait. */
 export const MAX_DECISIONS_PER_SUBJECT = 1_000;
 /** Aggregates whose events thousands of units report at once. The store commits people's decisions before them. */
 const BACKGROUND_AGGREGATES: ReadonlySet<Aggregate> = new Set(['device', 'connectivity', 'log']);
