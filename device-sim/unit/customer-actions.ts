@@ -99,7 +99,7 @@ function payAndRent(
 }
 
 /**
- * A customer shows the QR code of a reservation. The unit need not have the reservation in its list: the token is signed.
+ * A customer shows the QR code of a reservation. The unit need not have the reservation in its list, because the token is signed.
  * When the list has the reservation, its locker and period replace those of the token, since the list is newer.
  * @param claims the payload of a token whose signature holds
  */

@@ -9,7 +9,7 @@ import type { OrderedAcks } from './ordered-acks.ts';
 import type { StreamName } from './streams.ts';
 
 const DEFAULT_ACK_WAIT_MS = 30_000;
-/** The server delivers a message whose handler threw again after this time. */
+/** When a handler throws, the server delivers the message again after this time. */
 const RETRY_DELAY_MS = 1_000;
 /** Pause before a consumer that failed is started again. */
 const RESTART_DELAY_MS = 500;
