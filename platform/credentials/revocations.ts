@@ -116,7 +116,7 @@ export class UnitRevocations {
         await sleep(RETRY_PAUSE_MS);
       }
       throw new NatsUnavailableError(
-        `The NATS account of the units kept none of ${MAX_ATTEMPTS} updates: another process overwrites it.`,
+        `The NATS account of the units kept none of ${MAX_ATTEMPTS} updates, because another process overwrites it. Retry later.`,
       );
     });
   }

@@ -132,7 +132,8 @@ export class Nats {
   }
 
   #requireConnection(): void {
-    if (!this.connected) throw new NatsUnavailableError('the connection to NATS is down');
+    if (!this.connected)
+      throw new NatsUnavailableError('The connection to NATS is down. Nothing was sent; retry later.');
   }
 
   async #watch(log: Log): Promise<void> {

@@ -139,7 +139,9 @@ export class NatsEventStore implements EventStore {
       for await (const message of readStream(this.#nats, 'EVENTS', { after, signal, ...how })) {
         const { sequence, subject } = message;
         if (sequence !== expected)
-          throw new GapError(`The stream EVENTS has no message ${expected}: the next one is ${sequence}.`);
+          throw new GapError(
+            `The stream EVENTS has no message ${expected}: the next one is ${sequence}. The store has lost data.`,
+          );
         expected += 1;
         const stored = toMessage(message);
         if (stored === undefined) onAlarm({ sequence, reason: `${subject} is not the subject of a commit` });

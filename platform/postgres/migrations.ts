@@ -53,7 +53,7 @@ export async function migrate(postgres: Postgres, log: Log, migrations?: readonl
         );
       await tx.script(migration.sql);
       await tx`insert into platform.migrations (name, checksum) values (${migration.name}, ${checksum})`;
-      log.info('migrated the database', { migration: migration.name });
+      log.info('A migration of the database is applied.', { migration: migration.name });
     }
   });
 }

@@ -178,7 +178,11 @@ export class Shards {
     if (this.#isConnected) await this.#bucket.put(this.#self.id, encodeHeartbeat(this.#self.fixed));
     else await this.#reconnect();
     const silent = this.#others.removeExpired(monotonic());
-    if (silent.length > 0) log.info('Members sent no heartbeat and are taken to be gone.', { group, members: silent });
+    if (silent.length > 0)
+      log.info('Members sent no heartbeat in time. The other members take over their shards.', {
+        group,
+        members: silent,
+      });
     if (silent.length > 0 || !this.#isConnected) this.#reassign();
   }
 
@@ -219,10 +223,13 @@ export class Shards {
     const unowned = this.#shards.filter((shard) => !owners.has(shard));
     if (unowned.length > 0 && !this.#logged.unowned) {
       const { log, group } = this.#options;
-      log.warn('Some shards have no owner: SHARDS is set in all members, and in none to these.', {
-        group,
-        shards: unowned.join(),
-      });
+      log.warn(
+        'Some shards have no owner, because SHARDS is set in every member and names them in none. Name them, or start a member without SHARDS.',
+        {
+          group,
+          shards: unowned.join(),
+        },
+      );
     }
     this.#logged.unowned = unowned.length > 0;
   }
