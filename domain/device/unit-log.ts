@@ -124,7 +124,7 @@ export function closeFilledGaps({
 }
 
 /**
- * Records the events before `firstAvailableSeq` that are missing as lost, because the unit has deleted them. A gap that was not
+ * Records the events before `firstAvailableSeq` that are missing as lost, because the unit no longer has them. A gap that was not
  * detected yet is recorded with the same commit.
  */
 export function closeLostGap(

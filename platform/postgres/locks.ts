@@ -3,8 +3,8 @@
 import type { Postgres } from './connection.ts';
 
 /**
- * Runs `work` while this process holds the lock of this name. `work` must end within 30 s: after that Postgres ends the idle
- * transaction that holds the lock, and another process can acquire it.
+ * Runs `work` while this process holds the lock of this name. `work` must end within 30 s: then Postgres closes the
+ * connection, because its transaction is idle, and another process can acquire the lock.
  * @throws PostgresUnavailableError also when another process holds the lock for more than 10 s
  */
 export function withLock<T>(postgres: Postgres, name: string, work: () => Promise<T>): Promise<T> {

@@ -20,6 +20,8 @@ export const MAX_DUTY_PAUSE_MS = 60_000;
 export interface PollOptions {
   /** A gerund for the log, such as "reading the clock offsets of units". */
   readonly name: string;
+  /** What the failures mean for operators until a poll succeeds, as a sentence for the log. */
+  readonly consequence?: string;
   /** From the start of a poll to the start of the next, milliseconds. */
   readonly intervalMs: number;
   /** Greatest share of the time that polls may take, above 0. @default 1 */
@@ -37,10 +39,10 @@ export type Idle = (ms: number) => Promise<void>;
 
 /** Polls until `signal` aborts. A poll that rejects counts as failed, whatever its error is. Never rejects itself. */
 export async function poll(options: PollOptions, work: (idle: Idle) => Promise<void>): Promise<void> {
-  const { name, intervalMs, maxDuty = 1, clock, signal, sleep, log } = options;
+  const { name, consequence, intervalMs, maxDuty = 1, clock, signal, sleep, log } = options;
   const failureLog = new FailureLog({
     operation: name,
-    consequence: 'It is repeated with exponential backoff.',
+    consequence: `${consequence === undefined ? '' : `${consequence} `}It is repeated with exponential backoff.`,
     log,
   });
   const backoff = {

@@ -90,7 +90,10 @@ function seqsOf(events: readonly unknown[], firstSeq: number | undefined): numbe
   return events.map((_, index) => first + index);
 }
 
-/** Sorts by seq. Of events with the same seq the first one counts and is sorted last; its exact copies are dropped. */
+/**
+ * Sorts by seq. Of events with the same seq the first one in the batch counts, and its exact copies are dropped. It follows the
+ * others in the result, so that `planAppend` reaches all of them before it proceeds to the next seq.
+ */
 function sortBySeq(events: readonly PlacedEvent[], textOf: ParsedBatch['textOf']): PlacedEvent[] {
   const bySeq = [...Map.groupBy(events, ({ seq }) => seq)].sort(([a], [b]) => a - b);
   return bySeq.flatMap(([, [first, ...others]]) => {

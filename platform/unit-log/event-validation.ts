@@ -45,7 +45,7 @@ export function findSizeError(content: unknown, receivedBytes: number): string |
   return bytes <= MAX_EVENT_BYTES ? undefined : `it has ${bytes} bytes, more than the ${MAX_EVENT_BYTES} of an event`;
 }
 
-/** Replaces each character that is unreadable or that Postgres refuses by a question mark. */
+/** Replaces control characters, of which Postgres cannot store NUL, and UTF-16 surrogates by question marks. */
 export function replaceUnprintable(text: string): string {
   return text.replaceAll(UNPRINTABLE, '?');
 }

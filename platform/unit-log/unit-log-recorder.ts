@@ -107,11 +107,10 @@ export class UnitLogRecorder {
       detectGap(state, { epoch, arrivedSeq }),
     );
     if (appended)
-      log.warn(`The log of unit ${unit} has a gap. The fetch worker requests the missing events.`, {
-        unit,
-        epoch,
-        arrivedSeq,
-      });
+      log.warn(
+        `The log of unit ${unit} has a gap. The fetch worker requests the missing events while the unit is online.`,
+        { unit, epoch, arrivedSeq },
+      );
   }
 
   /**
@@ -125,7 +124,7 @@ export class UnitLogRecorder {
     );
     if (appended) {
       log.error(
-        `Unit ${unit} deleted events before the platform recorded them; recording continues after the lost range.`,
+        `Unit ${unit} no longer has events that the platform did not record: it deleted them or began a new epoch. Recording continues after the lost range.`,
         {
           unit,
           epoch,

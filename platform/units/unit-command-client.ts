@@ -40,7 +40,8 @@ export class UnitCommandClient {
   async send(unit: RegisteredUnit, command: Command, timeoutMs = COMMAND_TIMEOUT_MS): Promise<CommandAnswer> {
     const { nats, signer, clock, onAnswer } = this.#options;
     // Another device may answer at the address of a unit whose credentials are revoked.
-    if (unit.credentialsRevoked) throw new UnitUnreachableError(`the credentials of ${unit.name} are revoked`);
+    if (unit.credentialsRevoked)
+      throw new UnitUnreachableError(`the credentials of ${unit.name} are revoked; rotate them to reach the unit`);
     const body = JSON.stringify({ jws: await signer.command(unit.name, command, clock()) });
     let text: string;
     try {
@@ -49,11 +50,17 @@ export class UnitCommandClient {
           ? await overNats(nats, unit.name, body, timeoutMs)
           : await overHttp(`http://${unit.address}/commands`, body, timeoutMs);
     } catch (error) {
-      throw new UnitUnreachableError(`no answer from ${unit.name}: ${errorMessage(error)}`, { cause: error });
+      const channel = unit.commandChannel === 'nats' ? 'over NATS' : `over HTTP at ${unit.address}`;
+      throw new UnitUnreachableError(
+        `no answer from ${unit.name} ${channel}: ${errorMessage(error)}; check the unit and its network`,
+        { cause: error },
+      );
     }
     const answer = readAnswer(text);
     if (answer === undefined || answer.commandId !== command.commandId) {
-      throw new UnitUnreachableError(`${unit.name} answered, but not to this command`);
+      throw new UnitUnreachableError(
+        `${unit.name} sent an invalid answer; check that its software follows docs/unit-protocol.md`,
+      );
     }
     onAnswer(unit.name);
     return answer;

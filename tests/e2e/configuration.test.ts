@@ -187,7 +187,7 @@ describe('queued', () => {
   test.each([
     ['fails', 'cannot-apply'],
     ['other-hash', 'the unit runs another configuration'],
-    ['garbage', 'answered, but not to this command'],
+    ['garbage', 'sent an invalid answer'],
     ['crash-before', 'no answer'],
   ])(
     'a change is retried on schedule at a unit whose fault is %s, and the attempts show the reason',

@@ -287,7 +287,8 @@ export const LIST_ATTEMPTS = operation({
           version: 3,
           outcome: 'failed',
           attempt: 1,
-          reason: 'no answer from PL-1000: the operation was aborted',
+          reason:
+            'no answer from PL-1000 over HTTP at 127.0.1.5:7800: the operation was aborted; check the unit and its network',
           reportedHash: null,
           nextAttemptAt: '2026-07-01T10:00:00.000Z',
         },

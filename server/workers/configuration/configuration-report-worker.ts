@@ -15,14 +15,14 @@ import pLimit from 'p-limit';
 import { recordReportedHash } from '../../../domain/configuration/delivery.ts';
 import { UnitFollower, type UnitQuery } from '../../../platform/change-feed/follower.ts';
 import type { UnitChangeSubscription } from '../../../platform/change-feed/subscription.ts';
-import { FailureLog } from '../../../platform/observability/failure-log.ts';
 import type { Log } from '../../../platform/observability/log.ts';
+import { poll } from '../../../platform/retry/poll.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 
 /** Length of the shard prefixes by which the workers divide the units between them. */
 export const REPORT_SHARD_LETTERS = 2;
-/** Pause between two looks at the change feed. */
-const STEP_INTERVAL_MS = 1_000;
+/** From the start of one poll of the change feed to the start of the next. */
+const POLL_INTERVAL_MS = 1_000;
 export const FIRST_RECHECK_MS = 5_000;
 export const MAX_RECHECK_MS = 60_000;
 /** Units on which the worker decides at the same time. */
@@ -56,26 +56,20 @@ export interface ConfigurationReportWorkerOptions {
 }
 
 /** Runs until `signal` aborts. */
-export async function runConfigurationReportWorker(options: ConfigurationReportWorkerOptions): Promise<void> {
-  const { signal, sleep, log } = options;
-  const step = createReportStep(options);
-  const recording = new FailureLog({
-    operation: 'recording which configurations units report',
-    consequence: 'The unit stays due, and the worker repeats the decision at its next poll.',
-    log,
-  });
-  while (!signal.aborted) {
-    try {
-      await step();
-      recording.recordSuccess();
-    } catch (error) {
-      recording.recordFailure(error);
-    }
-    await sleep(STEP_INTERVAL_MS);
-  }
+export function runConfigurationReportWorker(options: ConfigurationReportWorkerOptions): Promise<void> {
+  const { monotonic: clock, signal, sleep, log } = options;
+  const polling = {
+    name: 'recording which configurations units report',
+    consequence: 'Units that drifted may keep the wrong configuration meanwhile.',
+    intervalMs: POLL_INTERVAL_MS,
+  };
+  return poll({ ...polling, clock, signal, sleep, log }, createReportStep(options));
 }
 
-/** Makes one look at the change feed. It rejects with what reading and deciding throw; contradicting units are read again. */
+/**
+ * Returns one poll: it reads the changed units and records their reports. A poll rejects with the errors of reading and deciding;
+ * later polls read the units again.
+ */
 export function createReportStep(options: ConfigurationReportWorkerOptions): () => Promise<void> {
   const { decider, readReports, changes, owns, newId, monotonic, signal } = options;
   const limit = pLimit(MAX_CONCURRENT_DECISIONS);

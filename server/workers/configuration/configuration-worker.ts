@@ -3,7 +3,8 @@
  *
  * When an event may make a push due, the worker adds a job at once or sets a JetStream timer for the time of the push. A job carries
  * no decision: the worker reads the latest state of the unit and decides anew, so jobs are idempotent. The worker delays a job whose
- * timer fired early. A timer that fell due while the platform was down fires when it is back. No push is due while a unit is offline.
+ * timer fired early. A timer that fell due while the platform was down fires when it is back. Pushes are due only while the
+ * unit is online (`nextPushAtMs`).
  */
 
 import { nextPushAtMs } from '../../../domain/configuration/delivery.ts';
@@ -25,7 +26,7 @@ const TIMER_NAME = 'configuration';
 const MAX_CONCURRENT_EVENTS = 1_000;
 /** Pushes that run concurrently. A unit that does not answer occupies one of them until its command times out. */
 const MAX_CONCURRENT_PUSHES = 256;
-/** The worker delays a job that is early by at most this much. It drops an earlier job, because a timer is set for the push. */
+/** The worker delays a job that is early by at most this much. It drops an earlier job: the event that delayed the push sets a timer. */
 const EARLY_TIMER_MS = 2_000;
 /** Pause before the worker retries a job of a unit to which a push is running. */
 const BUSY_RETRY_MS = 1_000;

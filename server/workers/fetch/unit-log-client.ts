@@ -121,6 +121,8 @@ function parsePage(unit: string, answer: Uint8Array): { readonly text: string; r
     if (!Value.Check(FetchPageHeader, page)) throw new Error('it is no page of a log');
     return { text, page };
   } catch (error) {
-    throw new UnitUnreachableError(`${unit} answered something else: ${errorMessage(error)}`, { cause: error });
+    throw new UnitUnreachableError(`${unit} sent an invalid answer to a fetch: ${errorMessage(error)}`, {
+      cause: error,
+    });
   }
 }

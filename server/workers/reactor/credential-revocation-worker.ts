@@ -63,7 +63,10 @@ async function revokeCredentials(
     await revocations.ensure(revokedNatsUsers(registry));
   } catch (error) {
     if (!(error instanceof RevocationsFullError)) throw error;
-    log.error('ended credentials still work', { unit: subject.unit, error });
+    log.error(
+      `The ended credentials of unit ${subject.unit} still work, because the revocation list is full. Give the units a new NATS account.`,
+      { unit: subject.unit, error },
+    );
     return { retryInMs: FULL_RETRY_MS };
   }
   return 'done';

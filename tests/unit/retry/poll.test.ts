@@ -12,7 +12,7 @@ async function pollUntilPauses(
     readonly takes: (ms: number) => void;
     readonly idle: Idle;
   }) => void | Promise<void>,
-  maxDuty?: number,
+  { maxDuty, consequence }: { readonly maxDuty?: number; readonly consequence?: string } = {},
 ) {
   const stop = new AbortController();
   const slept: number[] = [];
@@ -24,6 +24,7 @@ async function pollUntilPauses(
     name: 'reading',
     intervalMs: INTERVAL_MS,
     ...(maxDuty === undefined ? {} : { maxDuty }),
+    ...(consequence === undefined ? {} : { consequence }),
     clock: () => nowMs,
     signal: stop.signal,
     sleep: async (ms: number) => {
@@ -55,7 +56,7 @@ describe('poll', () => {
   });
 
   test('polls take at most their share of the time', async () => {
-    const { slept } = await pollUntilPauses(2, ({ poll: n, takes }) => takes([100, 500][n - 1] ?? 0), 0.1);
+    const { slept } = await pollUntilPauses(2, ({ poll: n, takes }) => takes([100, 500][n - 1] ?? 0), { maxDuty: 0.1 });
     expect(slept).toEqual([900, 4_500]);
   });
 
@@ -66,13 +67,15 @@ describe('poll', () => {
         takes(200);
         await idle(1_800);
       },
-      0.2,
+      { maxDuty: 0.2 },
     );
     expect(slept).toEqual([800]);
   });
 
   test('a clock that jumps ahead or back during a poll delays the next one for a bounded time', async () => {
-    const jumped = await pollUntilPauses(2, ({ poll: n, takes }) => takes(n === 1 ? 86_400_000 : -3_000), 0.05);
+    const jumped = await pollUntilPauses(2, ({ poll: n, takes }) => takes(n === 1 ? 86_400_000 : -3_000), {
+      maxDuty: 0.05,
+    });
     expect(jumped.slept).toEqual([MAX_DUTY_PAUSE_MS, INTERVAL_MS]);
   });
 
@@ -82,6 +85,17 @@ describe('poll', () => {
     });
     expect(slept).toEqual([250, 500, 1_000, 2_000, 4_000, MAX_POLL_BACKOFF_MS, MAX_POLL_BACKOFF_MS, 1_000]);
     expect(messages).toEqual(['Reading fails. It is repeated with exponential backoff.', 'Reading works again.']);
+  });
+
+  test('the log names the consequence of a failure', async () => {
+    const { messages } = await pollUntilPauses(
+      1,
+      () => {
+        throw new Error('Postgres is away');
+      },
+      { consequence: 'Nothing is read meanwhile.' },
+    );
+    expect(messages).toEqual(['Reading fails. Nothing is read meanwhile. It is repeated with exponential backoff.']);
   });
 
   test('does not sleep when the signal aborts during a poll', async () => {
