@@ -6,6 +6,7 @@ import { COLUMN_NAMES } from '../../server/api/events/event-export.ts';
 import { type Answer, Client, fields, items } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import type { Platform } from '../support/platform.ts';
+import { registrationBody } from '../support/registration.ts';
 import { fleet, operator, stopFleet } from './fleet.ts';
 
 let platform: Platform;
@@ -18,17 +19,10 @@ beforeAll(async () => {
   platform = await fleet();
   ops = await operator();
   const hostile = new Client(platform.api, await platform.token('ops', HOSTILE));
-  const registered = await hostile.post('/v1/units', {
-    name: UNIT,
-    displayName: 'A "quoted", name\r\n=2+3',
-    address: '127.0.0.1:80',
-    probe: 'http',
-    delivery: 'push',
-    commandChannel: 'http',
-    location: { lat: 52.5, lon: 13.4 },
-    timeZone: 'Europe/Berlin',
-    lockers: [{ id: 'A', size: 'M' }],
-  });
+  const registered = await hostile.post(
+    '/v1/units',
+    registrationBody(UNIT, { displayName: 'A "quoted", name\r\n=2+3' }),
+  );
   for (let n = 0; n < 5; n++) await hostile.post(`/v1/units/${UNIT}/credentials/rotate`);
   const position = registered.headers.get('lockfleet-position');
   expect((await ops.getOnceShown(`/v1/events?unit=${UNIT}&minPosition=${position}`)).status).toBe(200);

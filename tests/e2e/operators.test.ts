@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { Client, fields, items, text } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import type { Platform, PlatformProcess } from '../support/platform.ts';
+import { registrationBody } from '../support/registration.ts';
 import { fleet, operator, stopFleet } from './fleet.ts';
 
 let platform: Platform;
@@ -18,36 +19,28 @@ afterAll(stopFleet);
 
 describe('operators', () => {
   test('register, import and list units; a name is never given twice', async () => {
-    const unit = (name: string) => ({
-      name,
-      address: '127.0.0.1:80',
-      probe: 'http',
-      delivery: 'push',
-      commandChannel: 'http',
-      location: { lat: 52.5, lon: 13.4 },
-      timeZone: 'Europe/Berlin',
-      lockers: [{ id: 'A', size: 'M' }],
-    });
-    const registered = await ops.post('/v1/units', unit('OPS-1'), { 'idempotency-key': 'register-ops-1' });
+    const registered = await ops.post('/v1/units', registrationBody('OPS-1'), { 'idempotency-key': 'register-ops-1' });
     expect(registered.status).toBe(201);
     expect(registered.body.credentials).toMatchObject({
       natsInboxPrefix: expect.any(String),
       unitKey: expect.any(String),
     });
-    const repeated = await ops.post('/v1/units', unit('OPS-1'), { 'idempotency-key': 'register-ops-1' });
+    const repeated = await ops.post('/v1/units', registrationBody('OPS-1'), { 'idempotency-key': 'register-ops-1' });
     expect(repeated).toMatchObject({ status: 201, body: { name: 'OPS-1' } });
     expect(repeated.body.credentials).toBeUndefined();
-    expect(fields(await ops.post('/v1/units', unit('OPS-1')))).toEqual(['/name']);
-    expect(fields(await ops.post('/v1/units', { ...unit('OPS-2'), timeZone: 'Mars/Base' }))).toEqual(['/timeZone']);
+    expect(fields(await ops.post('/v1/units', registrationBody('OPS-1')))).toEqual(['/name']);
+    expect(fields(await ops.post('/v1/units', { ...registrationBody('OPS-2'), timeZone: 'Mars/Base' }))).toEqual([
+      '/timeZone',
+    ]);
     for (const address of ['nowhere', 'host:0', 'host:70000', 'host:80/path', 'a@host:80', ':80']) {
-      expect(fields(await ops.post('/v1/units', { ...unit('OPS-2'), address }))).toEqual(['/address']);
+      expect(fields(await ops.post('/v1/units', { ...registrationBody('OPS-2'), address }))).toEqual(['/address']);
     }
 
     const lines = [
-      JSON.stringify(unit('OPS-3')),
+      JSON.stringify(registrationBody('OPS-3')),
       '{"broken',
-      JSON.stringify({ ...unit('OPS-4'), probe: 'smoke' }),
-      JSON.stringify(unit('OPS-5')),
+      JSON.stringify({ ...registrationBody('OPS-4'), probe: 'smoke' }),
+      JSON.stringify(registrationBody('OPS-5')),
     ];
     const imported = await fetch(`${platform.api}/v1/units/import`, {
       method: 'POST',

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { Client, items } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
+import { registrationBody } from '../support/registration.ts';
 
 const UNITS = 4;
 const PING_INTERVAL_MS = 500;
@@ -68,17 +69,7 @@ test.each([
   ['169.254.169.254:80', 'denied range'],
   ['[fe80::1]:80', 'denied range'],
 ])('registering a unit at the address %s is refused, and the answer names the field', async (address, said) => {
-  const unit = {
-    name: 'ELSEWHERE',
-    address,
-    probe: 'udp',
-    delivery: 'push',
-    commandChannel: 'http',
-    location: { lat: 54, lon: 18 },
-    timeZone: 'Europe/Warsaw',
-    lockers: [{ id: 'A', size: 'M' }],
-  };
-  const refused = await ops.post('/v1/units', unit);
+  const refused = await ops.post('/v1/units', registrationBody('ELSEWHERE', { address, probe: 'udp' }));
   expect(refused.status).toBe(422);
   expect(refused.body.errors).toEqual([{ path: '/address', message: expect.stringContaining(said) as string }]);
   expect((await ops.get('/v1/units/ELSEWHERE')).status).toBe(404);

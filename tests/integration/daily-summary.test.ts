@@ -1,5 +1,4 @@
 import { afterAll, describe, expect, test } from 'bun:test';
-import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
 import type { Aggregate, CloudEvent } from '../../domain/events/cloud-event.ts';
 import type { EventDraft } from '../../domain/events/drafts.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
@@ -10,6 +9,7 @@ import { listDays } from '../../projections/daily_summary/queries.ts';
 import type { Commit } from '../../projections/engine/projection.ts';
 import { dump, fillToTheEnd, freshPostgres, readModelsOf } from '../support/projections.ts';
 import { type SeededRandom, seededRandom } from '../support/random.ts';
+import { registration } from '../support/registration.ts';
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -41,21 +41,7 @@ const registered = (at: string, timeZone: string): Happened => ({
   at,
   draft: {
     type: 'UnitRegistered',
-    data: {
-      name: UNIT,
-      displayName: UNIT,
-      address: '127.0.0.1:80',
-      probe: 'http',
-      delivery: 'push',
-      commandChannel: 'http',
-      location: { lat: 52.5, lon: 13.4 },
-      timeZone,
-      tags: [],
-      lockers: LOCKERS.map((id) => ({ id, size: 'M' as const })),
-      configuration: defaultConfiguration(600),
-      keyVersion: 1,
-      natsUser: 'U',
-    },
+    data: registration(UNIT, { timeZone, lockers: LOCKERS.map((id) => ({ id, size: 'M' as const })) }),
   },
 });
 const device = (at: string, draft: EventDraft): Happened => ({ aggregate: 'device', at, draft });

@@ -10,7 +10,8 @@ import { EPOCH, UNIT } from '../support/given.ts';
 import { LetterProcess, NOW_MS } from '../support/letter-process.ts';
 import { fillToTheEnd, freshPostgres } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
-import { LOCKERS, registration } from '../support/scene.ts';
+import { appendRegistration } from '../support/registration.ts';
+import { LOCKERS } from '../support/scene.ts';
 
 const RANDOM_EVENTS = 150;
 /** The longest text that leaves room for the rest of an event. */
@@ -79,9 +80,7 @@ const NASTY: readonly object[] = [
 test('whatever is recorded of a unit can be stored by every read model', async () => {
   const store = new MemoryEventStore(() => NOW_MS);
   const { decider, recorder } = new LetterProcess(postgres.sql, store, {}, new Map([[UNIT, 7_000]]));
-  await decider.decide(UNIT, 'registry', { commandId: 'register', actor: 'ops:test', source: '/test' }, () => [
-    { type: 'UnitRegistered', data: registration([...LOCKERS, { id: 'constructor', size: 'S' }]) },
-  ]);
+  await appendRegistration(decider, UNIT, { lockers: [...LOCKERS, { id: 'constructor', size: 'S' }] });
   const chance = fc.sample(
     fc.record(
       {

@@ -18,7 +18,8 @@ import { configurationReports, fetchTargets, pingTargets } from '../../projectio
 import { getUnit, listUnits } from '../../projections/units/queries/units.ts';
 import { permutations } from '../support/permutations.ts';
 import { fillToTheEnd, freshPostgres, readModelsOf, silentLog } from '../support/projections.ts';
-import { at, HOUR_MS, LOCKERS, NOW_MS, registration } from '../support/scene.ts';
+import { type RegistrationOverrides, registration } from '../support/registration.ts';
+import { at, HOUR_MS, NOW_MS } from '../support/scene.ts';
 import { answered, missed, watchAllShards } from '../support/telemetry.ts';
 
 const EPOCH = '018f0000-0000-7000-8000-000000000001';
@@ -45,9 +46,8 @@ async function append(unit: string, aggregate: Aggregate, draft: EventDraft, cha
   await store.append({ unit, aggregate, expectedSequence: expectedSequence ?? 0, commandId, events });
 }
 
-async function register(unit: string, changes: Partial<ReturnType<typeof registration>> = {}): Promise<void> {
-  const data = { ...registration(LOCKERS), name: unit, ...changes };
-  await append(unit, 'registry', { type: 'UnitRegistered', data });
+async function register(unit: string, overrides: RegistrationOverrides = {}): Promise<void> {
+  await append(unit, 'registry', { type: 'UnitRegistered', data: registration(unit, overrides) });
   await append(unit, 'connectivity', { type: 'UnitWentOnline', data: { evidence: 'heartbeat' } });
 }
 

@@ -27,6 +27,7 @@ import { eventually } from '../support/eventually.ts';
 import { quietLog } from '../support/nats.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
 import { RawNats } from '../support/raw-nats.ts';
+import { registrationBody } from '../support/registration.ts';
 
 let platform: Platform;
 let ops: Client;
@@ -56,16 +57,7 @@ function credentialsIn(body: Record<string, unknown>): Credentials {
 }
 
 async function register(name: string): Promise<Credentials> {
-  const answer = await ops.post('/v1/units', {
-    name,
-    address: '127.0.0.1:80',
-    probe: 'nats',
-    delivery: 'push',
-    commandChannel: 'nats',
-    location: { lat: 52.5, lon: 13.4 },
-    timeZone: 'Europe/Berlin',
-    lockers: [{ id: 'A', size: 'M' }],
-  });
+  const answer = await ops.post('/v1/units', registrationBody(name, { probe: 'nats', commandChannel: 'nats' }));
   expect(answer.status).toBe(201);
   return credentialsIn(answer.body);
 }

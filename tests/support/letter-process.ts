@@ -14,7 +14,8 @@ import { toFetchedPage } from '../../server/workers/fetch/unit-log-client.ts';
 import { ingestMessage } from '../../server/workers/ingest/ingest-worker.ts';
 import { EPOCH } from './given.ts';
 import { silentLog } from './projections.ts';
-import { LOCKERS, registration } from './scene.ts';
+import { appendRegistration } from './registration.ts';
+import { LOCKERS } from './scene.ts';
 
 export const NOW_MS = Date.parse('2026-07-01T12:00:00.000Z');
 export const TIME = '2026-07-01T11:59:00.000Z';
@@ -83,12 +84,8 @@ export class LetterProcess {
 
   /** What the fetch worker does when the unit answers with these events, whatever it is asked for. */
   async fetch(unit: string, events: readonly object[], lastSeq: number): Promise<number> {
-    const meta = { commandId: newId(), actor: 'ops:test', source: '/test' };
-    await this.decider.decide(unit, 'registry', meta, ({ registry }) =>
-      registry.status === 'unregistered'
-        ? [{ type: 'UnitRegistered', data: { ...registration(LOCKERS), name: unit } }]
-        : [],
-    );
+    const { registry } = await this.decider.getState(unit);
+    if (registry.status === 'unregistered') await appendRegistration(this.decider, unit, { lockers: [...LOCKERS] });
     const page = { unit, epoch: EPOCH, firstAvailableSeq: 1, lastSeq, more: false, events };
     const answer = new TextEncoder().encode(JSON.stringify(page));
     return fetchUnitLog(unit, {

@@ -16,7 +16,8 @@ import { PROBE_NUMBERS, UnitTable } from '../../pinger/units/unit-table.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import { createLog } from '../../platform/observability/log.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
-import { LOCKERS, NOW_MS, registration } from './scene.ts';
+import { appendRegistration } from './registration.ts';
+import { NOW_MS } from './scene.ts';
 
 export const INTERVAL_MS = 10_000;
 export const TIMEOUT_MS = 2_000;
@@ -110,11 +111,7 @@ export async function startPingerWorld(units: number): Promise<PingerWorld> {
   const log = createLog((line) => lines.push(line), clock.now);
   const { store, decider, newId } = platformOf(clock, log);
   const names = Array.from({ length: units }, (_, index) => `PL-${index}`);
-  const meta = { actor: 'ops:tests', source: '/lockfleet/tests' };
-  for (const name of names) {
-    const data = { ...registration(LOCKERS), name };
-    await decider.decide(name, 'registry', { ...meta, commandId: newId() }, () => [{ type: 'UnitRegistered', data }]);
-  }
+  for (const name of names) await appendRegistration(decider, name);
   const roster = new UnitIndex(units);
   const tracker = new ConnectivityTracker({
     unitIndex: roster,

@@ -11,7 +11,8 @@ import { StoreUnavailableError } from '../../../platform/event-store/store.ts';
 import { createLog } from '../../../platform/observability/log.ts';
 import { UnitDecider } from '../../../platform/units/unit-decider.ts';
 import { UNIT } from '../../support/given.ts';
-import { LOCKERS, NOW_MS, registration } from '../../support/scene.ts';
+import { appendRegistration } from '../../support/registration.ts';
+import { NOW_MS } from '../../support/scene.ts';
 
 const N = 3;
 /** The index of the unit, and that of an unregistered one, in the roster of each pinger. */
@@ -44,10 +45,7 @@ async function platform() {
       sleep: async () => undefined,
       log,
     });
-  const operator = { commandId: 'register', actor: 'ops:tests', source: '/lockfleet/tests' };
-  await newDecider().decide(UNIT, 'registry', operator, () => [
-    { type: 'UnitRegistered', data: registration(LOCKERS) },
-  ]);
+  await appendRegistration(newDecider(), UNIT);
   const newPinger = () => {
     const roster = new UnitIndex(2);
     for (const name of [UNIT, 'stranger']) roster.add(name);
