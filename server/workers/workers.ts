@@ -1,4 +1,4 @@
-/** The workers of a server: which role starts which worker, and what each takes. */
+/** Starts the workers of a server by its roles, and passes each worker its dependencies. */
 
 import type { UnitQuery } from '../../platform/change-feed/follower.ts';
 import { subscribeToUnitChanges } from '../../platform/change-feed/subscription.ts';
@@ -50,7 +50,7 @@ export interface WorkersDependencies {
   readonly clock: () => number;
   /** Milliseconds of a clock that never jumps. */
   readonly monotonic: () => number;
-  /** Resolves after so many milliseconds, or at once when `stop` aborts. */
+  /** Resolves after `ms` milliseconds, or at once when `stop` aborts. */
   readonly pause: (ms: number) => Promise<void>;
   readonly stop: AbortSignal;
   readonly log: Log;

@@ -3,12 +3,12 @@
  *
  * Units report the hash of their configuration in pings and heartbeats. The read model selects the reports that contradict the
  * platform's state, and the worker folds the unit from the store before it records anything. A unit that reports another than the
- * desired configuration has drifted: the event makes the configuration worker push again. A unit that reports the desired
+ * desired configuration has drifted: the recorded event makes the configuration worker push again. A unit that reports the desired
  * configuration proves a push whose answer got lost.
  *
- * The change feed names units whose rows or reports changed. A report may be too old to be conclusive, and the same report of a later
- * time is no change. So the worker reads a contradicting unit again, after `FIRST_RECHECK_MS` doubling to `MAX_RECHECK_MS`, until its
- * report contradicts no more.
+ * The change feed names units whose rows or reports changed. A report may be too old to be conclusive, and the feed does not name a
+ * unit that reports the same hash again. So the worker reads a contradicting unit again with exponential backoff (`FIRST_RECHECK_MS`
+ * to `MAX_RECHECK_MS`) until its report agrees with the platform's state.
  */
 
 import pLimit from 'p-limit';

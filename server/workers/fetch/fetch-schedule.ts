@@ -8,7 +8,7 @@
  * recorded for `BEHIND_GRACE_MS`. The worker retries a unit that yields no events with exponential backoff (5 s to 5 min).
  *
  * The schedule holds only units of which one of these is or may become true, in a queue by the time at which each may become due.
- * So a step costs what is due, and not what there is.
+ * So the cost of a step depends on the number of due units, not on the size of the fleet.
  */
 
 import TinyQueue from 'tinyqueue';
@@ -207,7 +207,7 @@ export class FetchSchedule {
   }
 
   #schedule(unit: ScheduledUnit, nowMs: number): void {
-    const dueMs = this.#nextLookMs(unit, nowMs);
+    const dueMs = this.#nextDueMs(unit, nowMs);
     if (dueMs === unit.dueMs) return;
     unit.dueMs = dueMs;
     if (Number.isFinite(dueMs)) this.#queue.push({ name: unit.target.name, dueMs });
@@ -215,7 +215,7 @@ export class FetchSchedule {
   }
 
   /** When the unit may become due, if its row does not change before. */
-  #nextLookMs(unit: ScheduledUnit, nowMs: number): number {
+  #nextDueMs(unit: ScheduledUnit, nowMs: number): number {
     const { target, notBeforeMs } = unit;
     if (!target.online) return Number.POSITIVE_INFINITY;
     const slotMs = (unit.lastSlot + 1 + unit.phase) * this.#intervalMs;

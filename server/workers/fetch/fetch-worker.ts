@@ -87,7 +87,7 @@ function followTargets(
   });
 }
 
-/** Fetches from one unit and tells the schedule the outcome. It never rejects: it logs what failed. */
+/** Fetches from one unit and records the outcome in the schedule. It logs errors and never rejects. */
 async function fetchFromUnit(fetch: DueFetch, schedule: FetchSchedule, options: FetchWorkerOptions): Promise<void> {
   const { unitInbox, clock, log } = options;
   const { name: unit, reason } = fetch;

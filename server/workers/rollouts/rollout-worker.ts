@@ -123,8 +123,8 @@ async function startUnit(
   const commandId = `${id}.${unit}`;
   const meta = { commandId, actor: createdBy, source: SOURCE, correlationId: id, priority: 'background' } as const;
   try {
-    const { state } = await decider.decide(unit, 'config', meta, (present) =>
-      applyChanges(present, changes, commandId),
+    const { state } = await decider.decide(unit, 'config', meta, (current) =>
+      applyChanges(current, changes, commandId),
     );
     return { ordinal, version: requireConfigured(state.configuration).desired.version };
   } catch (error) {
@@ -160,8 +160,8 @@ async function withdrawUnits(tx: Tx, rollout: Rollout, pacing: Pacing, options: 
     const commandId = `${id}.${unit}.withdrawn`;
     const actor = rollout.statusBy;
     const meta = { commandId, actor, source: SOURCE, correlationId: id, priority: 'background' } as const;
-    const { state } = await decider.decide(unit, 'config', meta, (present) =>
-      withdrawChange(present, { version, former }),
+    const { state } = await decider.decide(unit, 'config', meta, (current) =>
+      withdrawChange(current, { version, former }),
     );
     return { ordinal, version: requireConfigured(state.configuration).desired.version, from: version };
   });
