@@ -142,7 +142,7 @@ export function planAppend(
 ): AppendPlan {
   const events: CloudEvent[] = [];
   const unstoredRejections = new Map<number, RejectedEvent>();
-  // Brackets, then each event with a comma.
+  // A commit is a JSON array: it takes two brackets, and a comma for each event but the last.
   let freeBytes = MAX_COMMIT_BYTES - 1;
   let next = nextExpectedSeq(log, device, batch.epoch);
   for (const placed of batch.events) {

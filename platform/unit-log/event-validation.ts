@@ -1,4 +1,4 @@
-/** The checks of what units send, compiled once: thousands of events a second pass through them. */
+/** Validates what units send. The checks are compiled once, because thousands of events pass through them each second. */
 
 import type { TSchema } from '@sinclair/typebox';
 import { type TypeCheck, TypeCompiler } from '@sinclair/typebox/compiler';

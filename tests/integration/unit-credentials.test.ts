@@ -57,7 +57,9 @@ function credentialsIn(body: Record<string, unknown>): Credentials {
 }
 
 async function register(name: string): Promise<Credentials> {
-  const answer = await ops.post('/v1/units', registrationBody(name, { probe: 'nats', commandChannel: 'nats' }));
+  const lockers = [{ id: 'A', size: 'M' as const }];
+  const body = registrationBody(name, { probe: 'nats', commandChannel: 'nats', lockers });
+  const answer = await ops.post('/v1/units', body);
   expect(answer.status).toBe(201);
   return credentialsIn(answer.body);
 }

@@ -138,8 +138,8 @@ export class FetchSchedule {
   }
 
   /**
-   * Removes what is due from the queue: at most `limit` units to ask, and the units that the caller reads again (`outdated`): their
-   * last ping is long ago, or the row that says so is. The caller records each attempt.
+   * Removes due units from the queue. @returns at most `limit` units to ask, of which the caller records each attempt, and the
+   * units whose rows the caller reads again (`outdated`), because their last known ping is long ago
    */
   due(nowMs: number, limit: number): { readonly fetches: readonly DueFetch[]; readonly outdated: readonly string[] } {
     const fetches: DueFetch[] = [];
