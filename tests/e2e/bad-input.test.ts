@@ -16,7 +16,7 @@ beforeAll(async () => {
 
 afterAll(stopFleet);
 
-describe('a request that is not valid is refused by field, and nothing is recorded', () => {
+describe('an invalid reservation request', () => {
   const valid = { unit: 'PL-1000', size: 'M', ...period(10_000, 60) };
   const cases: [string, unknown, number, string][] = [
     ['an unknown field', { ...valid, colour: 'red' }, 422, '/colour'],
@@ -26,13 +26,13 @@ describe('a request that is not valid is refused by field, and nothing is record
     ['a period that ends before it starts', { ...valid, until: valid.from }, 422, '/until'],
     ['a period in the past', { ...valid, ...period(-120, 60) }, 422, '/from'],
     ['a period that is too short', { ...valid, ...period(10_000, 1) }, 422, '/until'],
-    ['a time that is none', { ...valid, from: 'tomorrow' }, 422, '/from'],
+    ['an invalid time', { ...valid, from: 'tomorrow' }, 422, '/from'],
     ['an unknown locker', { unit: 'PL-1000', locker: 'ZZ', ...period(10_000, 60) }, 422, '/locker'],
     ['size and locker at once', { ...valid, locker: 'A' }, 422, '/locker'],
     ['neither size nor locker', { unit: 'PL-1000', ...period(10_000, 60) }, 422, '/size'],
   ];
 
-  test.each(cases)('%s', async (_name, body, status, field) => {
+  test.each(cases)('with %s is refused with its field, and records no event', async (_name, body, status, field) => {
     const before = (await ops.get('/v1/events?limit=1&type=ReservationHeld&count=true')).body.total;
     const answer = await (await newCustomer()).post('/v1/reservations', body);
     expect(answer.status).toBe(status);
@@ -42,12 +42,12 @@ describe('a request that is not valid is refused by field, and nothing is record
     expect((await ops.get('/v1/events?limit=1&type=ReservationHeld&count=true')).body.total).toBe(before);
   });
 
-  test('an unknown unit is not found', async () => {
+  test('for an unknown unit answers 404', async () => {
     const answer = await (await newCustomer()).post('/v1/reservations', { ...valid, unit: 'NO-SUCH' });
     expect(answer).toMatchObject({ status: 404, body: { type: '/problems/not-found' } });
   });
 
-  test('an oversized body, invalid UTF-8, broken JSON and another content type', async () => {
+  test('with an oversized body, invalid UTF-8, broken JSON or another content type is refused', async () => {
     const client = await newCustomer();
     const send = (body: string | Uint8Array, contentType = 'application/json') =>
       client.send('POST', '/v1/reservations', { raw: { body, contentType } });
@@ -60,7 +60,7 @@ describe('a request that is not valid is refused by field, and nothing is record
     expect(await send(JSON.stringify(valid), 'text/plain')).toMatchObject({ status: 415 });
   });
 
-  test('a token that is missing, unsigned, foreign, expired or of the other role', async () => {
+  test('with a missing, unsigned, foreign or expired token answers 401, and with the wrong role 403', async () => {
     const secret = 'a secret that is not the platform’s own one at all';
     const foreign = await signToken({ secret, sub: 'eve', role: 'customer', ttlS: 60, nowMs: Date.now() });
     const expired = await platform.expiredToken('customer', 'eve');
@@ -85,7 +85,7 @@ describe('a request that is not valid is refused by field, and nothing is record
     expect(await ops.get('/v1/reservations')).toMatchObject({ status: 403 });
   });
 
-  test('lists: a foreign cursor, a limit out of bounds, an unknown filter', async () => {
+  test('for a list with an invalid cursor, limit or filter is refused with the parameter, and an unknown route or unit answers 404', async () => {
     expect(fields(await ops.get('/v1/events?cursor=nonsense'))).toEqual(['/query/cursor']);
     expect(fields(await ops.get('/v1/units?limit=100000'))).toEqual(['/query/limit']);
     expect(fields(await ops.get('/v1/units?colour=red'))).toEqual(['/query/colour']);
@@ -93,7 +93,7 @@ describe('a request that is not valid is refused by field, and nothing is record
     expect(await ops.get('/v1/units/NO-SUCH')).toMatchObject({ status: 404 });
   });
 
-  test('a position that is not reached yet is 503 with Retry-After', async () => {
+  test('for a position that is not reached yet answers 503 with Retry-After', async () => {
     const answer = await ops.get('/v1/events?minPosition=999999999');
     expect(answer).toMatchObject({ status: 503, body: { type: '/problems/unavailable' } });
     expect(answer.headers.get('retry-after')).not.toBeNull();

@@ -100,7 +100,7 @@ describe('a rollout', () => {
     await becomes(id, 'completed');
     for (const unit of ALL) {
       expect(await minimumOf(unit)).toBe(minimumMinutes);
-      // Whoever was killed before it noted what it did decided nothing twice.
+      // A server that was killed before it recorded its progress did not create a second version.
       const versions = items(await ops.get(`/v1/units/${unit}/config/versions`)).filter(
         ({ rolloutId }) => rolloutId === id,
       );
@@ -128,17 +128,17 @@ describe('a rollout', () => {
     });
     expect(body.units).toMatchObject({ total: UNITS, waiting: 6, applied: 1, withdrawn: 3 });
     await fault('PL-1001', { offline: false });
-    const wanted = (unit: string) => ops.get(`/v1/units/${unit}/config`);
+    const configOf = (unit: string) => ops.get(`/v1/units/${unit}/config`);
     for (const unit of ['PL-1001', 'PL-1002', 'PL-1003']) {
       await fault(unit, { applying: 'well' });
       const settled = await eventually(async () => {
-        const answer = await wanted(unit);
+        const answer = await configOf(unit);
         return answer.body.status === 'applied' && answer;
       }, SLOW);
       expect(settled.body).toMatchObject({ desired: { values: { minimumMinutes: before } } });
       expect(await minimumOf(unit)).toBe(before);
     }
-    // Who had taken it keeps it; whom it did not come to never heard of it.
+    // The unit that had applied the change keeps it, and the unit that the rollout had not reached has the old value.
     expect([await minimumOf('PL-1000'), await minimumOf('PL-1009')]).toEqual([minimumMinutes, before]);
   });
 
@@ -185,22 +185,22 @@ describe('a rollout', () => {
   });
 });
 
-describe('bad input', () => {
+describe('an invalid rollout', () => {
   const good = { selection: { names: ['PL-1000'] }, changes: { minimumMinutes: 20 } };
   test.each([
     ['no selection', { ...good, selection: {} }, ['/selection']],
     ['an unknown unit', { ...good, selection: { names: ['PL-1000', 'NOBODY'] } }, ['/selection/names/1']],
-    ['a selection of nothing', { ...good, selection: { tags: ['none has it'] } }, ['/selection']],
+    ['a selection without units', { ...good, selection: { tags: ['none has it'] } }, ['/selection']],
     ['no change', { ...good, changes: {} }, ['/changes']],
     ['an unknown key', { ...good, changes: { colour: 'red' } }, ['/changes/colour']],
     [
-      'changes that fit nobody',
+      'changes that are invalid for every unit',
       { ...good, changes: { minimumMinutes: 9, maximumMinutes: 8 } },
       ['/changes/minimumMinutes'],
     ],
     ['a rate beside waves', { ...good, ...AT_ONCE, waves: [{ units: 1, waitS: 1 }] }, ['/waves']],
-    ['a rate of none', { ...good, rate: { unitsPerMinute: 0 } }, ['/rate/unitsPerMinute']],
-  ])('%s is refused with the field named', async (_, body, paths) => {
+    ['a rate of zero', { ...good, rate: { unitsPerMinute: 0 } }, ['/rate/unitsPerMinute']],
+  ])('with %s is refused with the field', async (_, body, paths) => {
     const answer = await ops.post('/v1/config-rollouts', body);
     expect({ status: answer.status, fields: fields(answer) }).toEqual({ status: 422, fields: paths });
   });

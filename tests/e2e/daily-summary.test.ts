@@ -41,7 +41,7 @@ test('a rental at the screen counts in the day of its unit and of the fleet, as 
   expect(rows.at(-1)?.[0]).toBe(String(day?.day));
 });
 
-test('dates that do not exist are refused by name, and a unit that does not exist has no days', async () => {
+test('dates that do not exist are refused with the parameter, and an unknown unit has no days', async () => {
   expect(fields(await ops.get('/v1/daily-summary?from=2026-02-30'))).toEqual(['/query/from']);
   expect(fields(await ops.get('/v1/daily-summary?until=tomorrow'))).toEqual(['/query/until']);
   expect(fields(await ops.get('/v1/daily-summary?cursor=nonsense'))).toEqual(['/query/cursor']);

@@ -52,7 +52,7 @@ const positions = (list: readonly Record<string, unknown>[]) => list.map(({ posi
 const types = (answer: Answer) => new Set(items(answer).map(({ type }) => type));
 
 describe('filters', () => {
-  test('take several types, in either way of writing them', async () => {
+  test('accept several types, as repeated parameters or separated by commas', async () => {
     for (const written of [
       'type=UnitRegistered&type=UnitCredentialsRotated',
       'type=UnitRegistered,UnitCredentialsRotated',
@@ -63,7 +63,7 @@ describe('filters', () => {
     expect(types(await ops.get('/v1/events?type=UnitRegistered'))).toEqual(new Set(['UnitRegistered']));
   });
 
-  test('find an actor, and count', async () => {
+  test('find the events of an actor, and count them', async () => {
     const query = new URLSearchParams({ actor: `ops:${HOSTILE}`, unit: UNIT, count: 'true', limit: '2' });
     const answer = await ops.get(`/v1/events?${query}`);
     expect([items(answer).length, answer.body.total]).toEqual([2, 6]);
@@ -74,7 +74,7 @@ describe('filters', () => {
     });
   });
 
-  test('that are invalid are refused by field', async () => {
+  test('that are invalid are refused with the parameter', async () => {
     expect(fields(await ops.get('/v1/events?sort=size'))).toEqual(['/query/sort']);
     expect(fields(await ops.get('/v1/events?from=yesterday'))).toEqual(['/query/from']);
     expect(fields(await ops.get('/v1/events?actr=me'))).toEqual(['/query/actr']);
@@ -87,7 +87,7 @@ describe('filters', () => {
 });
 
 describe('exports', () => {
-  test('have what the pages have, in the same order, with a cursor in each line', async () => {
+  test('have the same events as the pages, in the same order, with a cursor in each line', async () => {
     for (const sort of ['position', '-time']) {
       const page = await ops.get(`/v1/events?unit=${UNIT}&sort=${sort}&limit=100`);
       const lines = await ndjson(`/v1/events?unit=${UNIT}&sort=${sort}`);

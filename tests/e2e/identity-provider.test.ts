@@ -59,7 +59,7 @@ describe('a token of the provider', () => {
 });
 
 describe('a token that the provider has not signed is refused', () => {
-  test('with a key of its own under the id of a published one', async () => {
+  test('with another key under the id of a published key', async () => {
     const forged = await newKey('first', 'ES256');
     expect(await statusFor({ key: forged, role: 'ops' })).toBe(401);
   });
@@ -74,7 +74,7 @@ describe('a token that the provider has not signed is refused', () => {
     expect((await reservations(`Bearer ${token}`)).status).toBe(401);
   });
 
-  test('with the secret of the platform itself, which counts only without a provider', async () => {
+  test('with the secret of the platform, which is accepted only without a provider', async () => {
     expect((await reservations(await platform.token('customer', 'alice'))).status).toBe(401);
   });
 

@@ -18,7 +18,7 @@ beforeAll(async () => {
 afterAll(stopFleet);
 
 describe('operators', () => {
-  test('register, import and list units; a name is never given twice', async () => {
+  test('register, import and list units; an existing name and invalid fields are refused', async () => {
     const registered = await ops.post('/v1/units', registrationBody('OPS-1'), { 'idempotency-key': 'register-ops-1' });
     expect(registered.status).toBe(201);
     expect(registered.body.credentials).toMatchObject({
@@ -84,7 +84,7 @@ interface DocumentedRoute {
 }
 
 describe('documentation', () => {
-  test('every route has a summary, answers and problems; the page loads nothing from other hosts', async () => {
+  test('every route has a summary, answers and problems, and the page loads no script from another host', async () => {
     const document = (await new Client(platform.api).get('/swagger/json')).body as {
       paths: Record<string, Record<string, DocumentedRoute>>;
     };

@@ -101,7 +101,7 @@ function outputOf(part: string): string {
 
 const answerTo = (part: string) => JSON.parse(outputOf(part));
 
-test('a customer holds, pays, opens and gives back', () => {
+test('a customer holds, confirms, opens, closes and ends a reservation', () => {
   expect(answerTo('echo "$FREE"').items.length).toBeGreaterThan(0);
   expect(answerTo('echo "$HELD"')).toMatchObject({ unit: 'PL-1000', status: 'held' });
   expect(answerTo('/confirm')).toMatchObject({ status: 'confirmed', accessCode: expect.any(String) });
@@ -110,7 +110,7 @@ test('a customer holds, pays, opens and gives back', () => {
   expect(answerTo('/end"')).toMatchObject({ status: 'completed' });
 });
 
-test('an operator sees the fleet', () => {
+test('an operator reads units, events, summaries, forecasts, the pinger and projections', () => {
   expect(answerTo('units?limit=1').items).toHaveLength(1);
   expect(answerTo('units/PL-1000" ')).toMatchObject({ name: 'PL-1000', state: 'online' });
   expect(answerTo('events?unit=PL-1000').items.length).toBeGreaterThan(5);
@@ -121,20 +121,20 @@ test('an operator sees the fleet', () => {
   expect(outputOf('projections status')).toContain('event_log');
 });
 
-test('a grid row in the README has the fields of a real one', async () => {
+test('the unit in the README has the same fields as in the API', async () => {
   const readme = await Bun.file(join(ROOT, 'README.md')).text();
   const [, row = '{}'] = /```json\n([\s\S]*?)```/.exec(readme) ?? [];
   expect(Object.keys(JSON.parse(row))).toEqual(Object.keys(answerTo('units?limit=1').items[0]));
 });
 
-test('other prices reach a unit, and the fleet', () => {
+test('an operator changes the prices of a unit and of the fleet', () => {
   expect(answerTo('-X PUT')).toMatchObject({ status: 'applied' });
   expect(answerTo('units/PL-1001/config"\n'.trim())).toMatchObject({ unit: 'PL-1001' });
   expect(answerTo('minimumMinutes":30')).toMatchObject({ status: 'running' });
   expect(answerTo('config-rollouts?limit=1').items).toHaveLength(1);
 });
 
-test('a unit of one’s own is registered, with credentials', () => {
+test('an operator registers a unit and gets its credentials', () => {
   expect(answerTo('"lockers')).toMatchObject({ credentials: { natsCreds: expect.any(String) } });
   expect(answerTo('dead-letters')).toEqual({ items: [], nextCursor: null });
 });

@@ -7,7 +7,7 @@ import { eventually } from '../support/eventually.ts';
 import { type Platform, startPlatform } from '../support/platform.ts';
 import { type Free, fleet, freeAt, newCustomer, operator, stopFleet } from './fleet.ts';
 
-/** The reactor needs a fraction of it to set the timer of a hold. */
+/** Far longer than the reactor needs to set the timer of a hold. */
 const REACTOR_MS = 1_000;
 
 let platform: Platform;
@@ -25,7 +25,7 @@ function sim(path: string, body?: unknown) {
 }
 
 async function holdOne(client: Client, unit: string, when = period(0, 60)) {
-  // Availability is read from a read model: it may still list a locker that the test before has taken.
+  // The availability comes from a read model, which may still list a locker that the previous test has reserved.
   for (const { locker } of await freeAt(client, unit, when)) {
     const answer = await client.post('/v1/reservations', { unit, locker, ...when });
     if (answer.status === 409) continue;
@@ -41,7 +41,7 @@ async function eventsOf(unit: string, type?: string): Promise<Record<string, unk
 }
 
 describe('a rental from the phone', () => {
-  test('hold, confirm, open, close, end: each shows in the read models and in the log', async () => {
+  test('is held, confirmed, opened, closed and ended, and each step appears in the read models and in the log', async () => {
     const alice = await newCustomer();
     const unit = 'PL-1000';
     const { id, locker, position, answer } = await holdOne(alice, unit);
@@ -60,7 +60,7 @@ describe('a rental from the phone', () => {
     const door = await new Client(platform.sim).get(`/units/${unit}`);
     expect((door.body.lockers as { id: string; door: string }[]).find((one) => one.id === locker)?.door).toBe('open');
 
-    // The door event comes from the unit, caused by the command that stands in the log.
+    // The door event comes from the unit, and its cause is the command in the log.
     const [requested] = await eventually(async () => {
       const found = await eventsOf(unit, 'LockerOpenRequested');
       return found.length > 0 && found;
@@ -73,7 +73,7 @@ describe('a rental from the phone', () => {
       ),
     );
 
-    // While the door stands open the locker cannot be given back.
+    // The locker cannot be given back while its door is open.
     await eventually(async () => (await alice.post(`/v1/reservations/${id}/end`)).status === 409);
     expect((await sim(`/units/${unit}/lockers/${locker}/close`)).status).toBeLessThan(300);
     const ended = await eventually(async () => {
@@ -131,7 +131,7 @@ describe('a rental from the phone', () => {
   test('a walk-up rental of a reserved locker moves the reservation to another locker', async () => {
     const erin = await newCustomer();
     const when = period(30, 60);
-    // The smallest of those that simulated customers have left: whichever else is free can take its place.
+    // The smallest free locker, because the reservation can move from it to any other free locker.
     const free = await freeAt(erin, 'PL-1003', when);
     const [smallest, ...others] = free.toSorted((a, b) => LOCKER_SIZES.indexOf(a.size) - LOCKER_SIZES.indexOf(b.size));
     if (smallest === undefined || others.length === 0) throw new Error('too little is free at PL-1003');
@@ -151,7 +151,7 @@ describe('a rental from the phone', () => {
     expect(conflicts[0]?.data).toMatchObject({ reservationId: id, locker, resolution: 'moved' });
   });
 
-  test('a unit that is cut off answers 503 unit-offline, and the door stays closed', async () => {
+  test('opening a locker of an offline unit answers 503 unit-offline, and the door stays closed', async () => {
     const frank = await newCustomer();
     const { id, locker } = await holdOne(frank, 'PL-1002');
     await frank.post(`/v1/reservations/${id}/confirm`, { paymentReference: 'pay_4' });
@@ -209,7 +209,7 @@ describe('an action that the state of the reservation does not allow', () => {
   });
 });
 
-describe('races', () => {
+describe('concurrent reservations', () => {
   test('of 200 customers who reserve one locker at once, exactly one gets it', async () => {
     const clients = await Promise.all(Array.from({ length: 200 }, newCustomer));
     const when = period(24 * 60, 60);
@@ -255,7 +255,7 @@ describe('idempotency', () => {
   });
 });
 
-describe('holds end', () => {
+describe('a hold', () => {
   let short: Platform;
 
   beforeAll(async () => {
@@ -264,7 +264,7 @@ describe('holds end', () => {
 
   afterAll(() => short.stop());
 
-  test('a hold that is not confirmed expires by itself, and its locker is free again', async () => {
+  test('that is not confirmed expires, and its locker is free again', async () => {
     const nina = new Client(short.api, await short.token('customer', 'nina'));
     const operator = new Client(short.api, await short.token('ops', 'operator'));
     const when = period(60, 60);

@@ -1,4 +1,4 @@
-/** A unit at other times over REST: what it did while it was cut off, what was believed of it, and what is expected. */
+/** The state of a unit at other times over REST: the actual state, the believed state and the forecast. */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { type Answer, Client, fields, period, text } from '../support/client.ts';
@@ -60,13 +60,13 @@ test('a rental during a blackout is in the actual state of that time, and not in
   expect(rentals(believed)).toHaveLength(before);
   expect(actual.body).toMatchObject({ view: 'actual', at, forecast: false, connectivity: { status: 'offline' } });
   expect(believed.body).toMatchObject({ view: 'believed', at, forecast: false, connectivity: { status: 'offline' } });
-  // What was recorded by then is also what its position says, and what came late lies behind it.
+  // The believed state equals the state at its position. The events that came late have later positions.
   const position = text(believed, 'position');
   expect((await stateAt({ atPosition: position })).body).toMatchObject({ position, lockers: believed.body.lockers });
   expect(Number(text(actual, 'position'))).toBeGreaterThan(Number(position));
 });
 
-test('the forecast of a unit follows from its holds, reservations and rentals', async () => {
+test('a forecast shows how holds, reservations and rentals will have changed', async () => {
   const alice = await newCustomer();
   const when = period(60, 60);
   const [free] = await freeAt(alice, UNIT, when);
@@ -89,28 +89,28 @@ test('the forecast of a unit follows from its holds, reservations and rentals', 
   for (const rental of rentals(await stateAt({ at: later(3 * DAY_MS) }))) expect(rental?.course).toBe('over');
 });
 
-describe('an invalid query is refused by field', () => {
+describe('an invalid query', () => {
   const cases: [string, Record<string, string>, string][] = [
     ['neither time nor position', {}, '/query/at'],
-    ['both', { at: later(-1_000), atPosition: '1' }, '/query/atPosition'],
-    ['a time that is none', { at: 'yesterday' }, '/query/at'],
-    ['a day that is none', { at: '2026-02-30T00:00:00Z' }, '/query/at'],
-    ['a position that is none', { atPosition: '-1' }, '/query/atPosition'],
+    ['both time and position', { at: later(-1_000), atPosition: '1' }, '/query/atPosition'],
+    ['an invalid time', { at: 'yesterday' }, '/query/at'],
+    ['a date that does not exist', { at: '2026-02-30T00:00:00Z' }, '/query/at'],
+    ['a negative position', { atPosition: '-1' }, '/query/atPosition'],
     ['a position beyond the end', { atPosition: '999999999' }, '/query/atPosition'],
-    ['a view that is none', { at: later(-1_000), view: 'wished' }, '/query/view'],
-    ['a position by occurrence', { atPosition: '1', view: 'actual' }, '/query/view'],
-    ['what is believed of the future', { at: later(DAY_MS), view: 'believed' }, '/query/view'],
-    ['a future too far ahead', { at: later(366 * DAY_MS) }, '/query/at'],
+    ['an unknown view', { at: later(-1_000), view: 'unknown' }, '/query/view'],
+    ['the actual view at a position', { atPosition: '1', view: 'actual' }, '/query/view'],
+    ['the believed view of the future', { at: later(DAY_MS), view: 'believed' }, '/query/view'],
+    ['a time more than a year ahead', { at: later(366 * DAY_MS) }, '/query/at'],
     ['an unknown parameter', { at: later(-1_000), when: 'now' }, '/query/when'],
   ];
 
-  test.each(cases)('%s', async (_name, query, field) => {
+  test.each(cases)('with %s answers 422 with the parameter', async (_name, query, field) => {
     const answer = await stateAt(query);
     expect(answer).toMatchObject({ status: 422, body: { type: '/problems/validation' } });
     expect(fields(answer)).toEqual([field]);
   });
 
-  test('a unit that there is not, and one that was not registered yet', async () => {
+  test('for an unknown unit, or for a time before its registration, answers 404', async () => {
     for (const at of [later(-1_000), later(DAY_MS)]) {
       const unknown = await stateAt({ at }, 'NO-SUCH');
       expect(unknown).toMatchObject({ status: 404, body: { detail: 'There is no unit NO-SUCH.' } });
@@ -122,7 +122,7 @@ describe('an invalid query is refused by field', () => {
     }
   });
 
-  test('a position to wait for that is not there, and a token that is not an operator’s', async () => {
+  test('for a position that is not reached answers 503, of a customer 403, and without a token 401', async () => {
     expect(await stateAt({ at: later(-1_000), minPosition: '999999999' })).toMatchObject({ status: 503 });
     const customer = await newCustomer();
     expect(await customer.get(`/v1/units/${UNIT}/state?atPosition=1`)).toMatchObject({ status: 403 });

@@ -75,19 +75,19 @@ async function expectRecorded(unit: EmulatedUnit) {
 
 /** Counts what units push, and how often they are asked for their log over NATS, until it is stopped. */
 function overhear(units: readonly EmulatedUnit[]) {
-  const heard = { pushes: 0, fetches: 0 };
+  const received = { pushes: 0, fetches: 0 };
   const stops = units.flatMap(({ name }) => [
     nats.subscribe(unitPushSubject(name), () => {
-      heard.pushes += 1;
+      received.pushes += 1;
     }),
     nats.subscribe(unitCommandsSubject(name), ({ data }) => {
-      if (new TextDecoder().decode(data).includes('"limit"')) heard.fetches += 1;
+      if (new TextDecoder().decode(data).includes('"limit"')) received.fetches += 1;
     }),
   ]);
   const stop = () => {
     for (const each of stops) each();
   };
-  return { heard, stop };
+  return { received, stop };
 }
 
 test.concurrent.each([
@@ -133,7 +133,7 @@ test.concurrent.each([
     await eventually(() => (other?.model.log.recordedSeq ?? 0) > otherSeq + 20, WAIT);
     expect((await detailOf(ops, cutOff.name)).log).toEqual(standing);
     away.stop();
-    expect(away.heard).toEqual({ pushes: 0, fetches: 0 });
+    expect(away.received).toEqual({ pushes: 0, fetches: 0 });
 
     await cutOff.setFaults({ offline: false });
     fleets.find(({ units: own }) => own.has(cutOff.name))?.customers.stop();
@@ -150,8 +150,8 @@ test.concurrent.each([
       await expectNothingLetGo(unit);
       await eventually(() => unit.entries(1, MAX_BATCH_EVENTS).bodies.length === 0, WAIT);
     }
-    expect(all.heard.pushes).toBe(0);
-    expect(all.heard.fetches > 0).toBe(commandChannel === 'nats');
+    expect(all.received.pushes).toBe(0);
+    expect(all.received.fetches > 0).toBe(commandChannel === 'nats');
   },
   180_000,
 );

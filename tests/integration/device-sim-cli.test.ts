@@ -50,7 +50,7 @@ test('runs a scenario, waits until everything is recorded, and reports', async (
             last === undefined || seq === undefined ? undefined : { epoch: last.epoch, seq },
           );
         } catch {
-          // The simulator has ended, or has not started: nobody answers.
+          // The simulator has not started or has ended, so the unit does not answer.
         }
       }
       await Bun.sleep(50);
@@ -97,7 +97,7 @@ test('ends with exit status 1 and says why when its fleet cannot start, as anoth
   }
 });
 
-describe('what cannot be run is refused', () => {
+describe('the simulator refuses the arguments', () => {
   const table = [
     { args: ['--scenario', 'doomsday'], says: /--scenario must be one of steady, rush-hour, blackout, not "doomsday"/ },
     { args: ['--units', '0'], says: /--units must be a whole number from 1/ },

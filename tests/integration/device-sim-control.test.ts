@@ -49,7 +49,7 @@ function post(path: string, body?: object | string) {
 const faults = (change: object, name = NAME) => post(`/units/${name}/faults`, change);
 
 describe('the control API', () => {
-  test('shows the units', async () => {
+  test('lists the units, and shows the state of one', async () => {
     const { body } = await ask('/units');
     expect(body).toMatchObject([{ name: NAME }, { name: OTHER }]);
     const one = await ask(`/units/${NAME}`);
@@ -64,7 +64,7 @@ describe('the control API', () => {
     } as never);
   });
 
-  test('walks a customer through a rental', async () => {
+  test('rents a locker at the screen, closes and opens it, and gives it back', async () => {
     const rented = await post(`/units/${NAME}/walk-up`, { minutes: 30 });
     expect(rented).toMatchObject({ status: 200, body: { locker: 'A', price: { currency: 'EUR' } } });
     expect(await post(`/units/${NAME}/walk-up`, { locker: 'A', minutes: 30 })).toMatchObject({
@@ -85,7 +85,7 @@ describe('the control API', () => {
     });
   });
 
-  test('takes the QR code of a reservation', async () => {
+  test('opens the locker of a QR code, and refuses one of another unit or without a valid signature', async () => {
     const claims = {
       aud: NAME,
       sub: `${NAME}.r1`,
@@ -167,7 +167,7 @@ describe('faults', () => {
   };
   const pushed = () => eventually(() => unit.model.log.acknowledgedSeq === unit.model.log.lastSeq);
 
-  test('set what they name and leave the rest', async () => {
+  test('a change sets the named faults and leaves the others', async () => {
     expect((await faults({ latencyMs: 5, jammed: ['C'] })).body).toMatchObject({
       latencyMs: 5,
       jammed: ['C'],
@@ -177,7 +177,7 @@ describe('faults', () => {
     await faults({ latencyMs: 0 });
   });
 
-  test('offline: nothing answers, customers go on, and the log comes later, marked', async () => {
+  test('an offline unit answers no ping, still rents lockers, and pushes the events later, marked as offline', async () => {
     await pushed();
     await faults({ offline: true });
     await eventually(() => fleet.readiness().connected === 1);
@@ -212,7 +212,7 @@ describe('faults', () => {
     await faults({ latencyMs: 0 });
   });
 
-  test('loss closes connections without an answer, and pushes come through in the end', async () => {
+  test('loss closes connections without an answer, and pushes succeed when it ends', async () => {
     await pushed();
     await faults({ lossRate: 1 });
     await expect(call(`http://${unit.address}/ping`)).rejects.toThrow();
@@ -223,7 +223,7 @@ describe('faults', () => {
     await pushed();
   });
 
-  test('a lost acknowledgement makes the same batch come twice', async () => {
+  test('with duplicatePushes, the same batch is pushed twice', async () => {
     await pushed();
     const before = (await inbox()).length;
     await faults({ duplicatePushes: true });
@@ -235,7 +235,7 @@ describe('faults', () => {
     await faults({ duplicatePushes: false });
   });
 
-  test('pushes out of order carry the same events', async () => {
+  test('with reorderPushes, batches arrive out of order with all events', async () => {
     await pushed();
     const { lastSeq } = unit.model.log;
     const before = (await inbox()).length;
@@ -247,7 +247,7 @@ describe('faults', () => {
     await faults({ reorderPushes: false });
   });
 
-  test('a wrong clock shows in every time, and refuses what has expired by it', async () => {
+  test('a skewed clock shows in ping replies, and commands that have expired by it are refused', async () => {
     await faults({ clockSkewMs: 60_000 });
     const reply = await platform.ping(unit);
     expect(Math.abs(Date.parse(reply?.time ?? '') - Date.now() - 60_000)).toBeLessThan(2_000);
@@ -257,7 +257,7 @@ describe('faults', () => {
     await faults({ clockSkewMs: 0 });
   });
 
-  test('a terminal that declines and a door that is jammed', async () => {
+  test('a declining terminal and a jammed door refuse rentals, and commands for a jammed door fail', async () => {
     await faults({ declinePayments: true });
     expect(await post(`/units/${NAME}/walk-up`, { locker: 'A', minutes: 30 })).toMatchObject({
       status: 409,

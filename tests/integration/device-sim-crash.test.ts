@@ -19,7 +19,7 @@ beforeAll(async () => {
   platform = await startFieldPlatform();
 });
 afterAll(async () => {
-  // What a failed test has left running.
+  // A failed test leaves its simulators running.
   for (const child of children) child.kill('SIGKILL');
   await Promise.all([...children].map((child) => child.exited));
   await platform.stop();
@@ -84,10 +84,10 @@ async function post(simulator: Simulator, path: string, body: object = {}): Prom
   return fetch(`${simulator.url}${path}`, { method: 'POST', body: JSON.stringify(body), keepalive: false });
 }
 
-test('killed in mid-push, again and again: no place in a log is lost, doubled or used twice', async () => {
+test('a simulator that is killed repeatedly while it pushes loses no event, and gives no seq to two events', async () => {
   const random = seededRandom();
   const dataDir = await temporaryFolder('device-sim-crash');
-  const promised = new Map<string, Set<string>>(UNITS.map((name) => [name, new Set<string>()]));
+  const answered = new Map<string, Set<string>>(UNITS.map((name) => [name, new Set<string>()]));
   const epochs = new Map<string, string>();
   const seen = new Map<string, number>();
 
@@ -109,14 +109,14 @@ test('killed in mid-push, again and again: no place in a log is lost, doubled or
           const rented = await post(simulator, `/units/${name}/walk-up`, { minutes: 30 });
           if (!rented.ok) continue;
           const { locker, rentalId } = (await rented.json()) as { locker: string; rentalId: string };
-          promised.get(name)?.add(rentalId);
+          answered.get(name)?.add(rentalId);
           await post(simulator, `/units/${name}/lockers/${locker}/close`);
           await post(simulator, `/units/${name}/lockers/${locker}/give-back`);
           seen.set(name, (await show(simulator, name)).log.lastSeq);
-          // Nobody empties the inbox: a fast machine would fill it to its bound, and the rest would never be acknowledged.
+          // No ingest empties the inbox. Without this pause a fast machine would fill it, and later pushes would never be acknowledged.
           await Bun.sleep(CUSTOMER_PAUSE_MS);
         } catch (error) {
-          // The simulator is gone; anything that was answered before counts.
+          // The simulator was killed. The test checks only rentals that it had answered.
           if (!stop.signal.aborted) throw error;
         }
       }
@@ -146,8 +146,8 @@ test('killed in mid-push, again and again: no place in a log is lost, doubled or
           Array.from({ length: lastSeq }, (_, index) => index + 1),
         );
         const pushed = [...contents.values()].join('\n');
-        for (const rentalId of promised.get(name) ?? []) expect(pushed).toContain(rentalId);
-        expect(promised.get(name)?.size).toBeGreaterThan(KILLS);
+        for (const rentalId of answered.get(name) ?? []) expect(pushed).toContain(rentalId);
+        expect(answered.get(name)?.size).toBeGreaterThan(KILLS);
       }
       const { code, log } = await simulator.kill('SIGTERM');
       expect(code).toBe(0);
@@ -158,7 +158,7 @@ test('killed in mid-push, again and again: no place in a log is lost, doubled or
   }
 }, 60_000);
 
-test('a command that was answered is remembered by a unit that was killed right after', async () => {
+test('a unit that was killed after it answered a command keeps the effect, and gives the same answer to a repeat', async () => {
   const dataDir = await temporaryFolder('device-sim-crash');
   const settings = { SIM_SEED: String(SEED + 1), SIM_UNITS: '1' };
   const name = 'RJ-1000';
@@ -185,7 +185,7 @@ test('a command that was answered is remembered by a unit that was killed right 
   await second.kill('SIGTERM');
 });
 
-test('a second simulator on the same fleet is refused, with what to do', async () => {
+test('a second simulator on an open store and a store of a later version are refused', async () => {
   const dataDir = await temporaryFolder('device-sim-crash');
   const settings = { SIM_SEED: String(SEED + 2), SIM_UNITS: '1' };
   const first = await startSimulator(dataDir, settings);
@@ -199,7 +199,7 @@ test('a second simulator on the same fleet is refused, with what to do', async (
   await expect(startSimulator(dataDir, settings)).rejects.toThrow(/tables of version 99/);
 });
 
-test('SIM_CUSTOMERS decides whether customers walk up on their own', async () => {
+test('simulated customers rent lockers with SIM_CUSTOMERS, and none does with SIM_CUSTOMERS=0', async () => {
   const dataDir = await temporaryFolder('device-sim-crash');
   const settings = { SIM_SEED: String(SEED + 3), SIM_UNITS: '1' };
   const rentedLockers = async (simulator: Simulator) =>
@@ -213,7 +213,7 @@ test('SIM_CUSTOMERS decides whether customers walk up on their own', async () =>
     SIM_SEED: String(SEED + 4),
     SIM_CUSTOMERS: '0',
   });
-  // The fastest rate takes all four lockers in a fraction of this.
+  // At the fastest rate, customers rent all four lockers in a fraction of this time.
   await Bun.sleep(1_500);
   expect(((await (await fetch(`${withoutCustomers.url}/units`)).json()) as Shown[])[0]?.log.lastSeq).toBe(1);
   await withoutCustomers.kill('SIGTERM');

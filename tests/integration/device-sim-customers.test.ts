@@ -15,9 +15,9 @@ beforeAll(async () => {
 });
 afterAll(() => platform.stop());
 
-const HASTY = { rentalMinutes: [15, 60], stepMs: [5, 20], reopenChance: 0.5 } as const;
+const FAST_VISIT = { rentalMinutes: [15, 60], stepMs: [5, 20], reopenChance: 0.5 } as const;
 
-/** Names everything recorded that JetStream has acknowledged: what the ingest and the pinger do. */
+/** Tells every unit that its acknowledged events are recorded, as the pinger does. */
 async function recordEverything(fleet: Fleet): Promise<void> {
   for (const unit of fleet.units.values()) {
     const { epoch, acknowledgedSeq } = unit.model.log;
@@ -42,7 +42,7 @@ async function whilePinging<T>(fleet: Fleet, work: Promise<T>): Promise<T> {
 }
 
 for (const [index, { name }] of SCENARIOS.entries()) {
-  test(`${name}: what customers did is recorded, all of it`, async () => {
+  test(`in the scenario ${name}, every event of the customers is recorded`, async () => {
     const fleet = await startTestFleet(platform, { seed: 30 + index, lockers: 2 });
     const timers = new Timers(wallClock);
     const scenario = scenarioNamed(name);
@@ -50,7 +50,7 @@ for (const [index, { name }] of SCENARIOS.entries()) {
     await eventually(() => fleet.readiness().connected === 2);
     const brisk = {
       ...scenario,
-      visit: HASTY,
+      visit: FAST_VISIT,
       phases: scenario.phases.map((phase) => ({ ...phase, walkUpsPerUnitMinute: phase.walkUpsPerUnitMinute * 100 })),
     };
     await whilePinging(
@@ -67,7 +67,7 @@ for (const [index, { name }] of SCENARIOS.entries()) {
   });
 }
 
-test('what the platform never recorded makes the report say so', async () => {
+test('the report counts events that the platform did not record, and is not ok', async () => {
   const fleet = await startTestFleet(platform, { seed: 40 });
   await eventually(() => fleet.metrics.acknowledged === 2);
   const result = reportOf(fleet, { scenario: 'steady', seed: 40, durationMs: 1 });
@@ -76,9 +76,9 @@ test('what the platform never recorded makes the report say so', async () => {
   await fleet.stop();
 });
 
-test('a customer whose locker outlived the simulator comes back to it; other rentals are left alone', async () => {
+test('after a restart, simulated customers end the rentals of the scenario and leave other rentals', async () => {
   const storePath = join(await temporaryFolder('device-sim'), 'fleet.sqlite');
-  const customers = { walkUpsPerMinute: 60_000, visit: { ...HASTY, stepMs: [60_000, 60_000] } } as const;
+  const customers = { walkUpsPerMinute: 60_000, visit: { ...FAST_VISIT, stepMs: [60_000, 60_000] } } as const;
   const first = await startTestFleet(platform, { storePath, seed: 41, units: 1, lockers: 2, customers });
   const [unit] = first.units.values();
   if (unit === undefined) throw new Error('the fleet has no unit');
@@ -89,7 +89,7 @@ test('a customer whose locker outlived the simulator comes back to it; other ren
     storePath,
     seed: 41,
     units: 1,
-    customers: { walkUpsPerMinute: 0, visit: HASTY },
+    customers: { walkUpsPerMinute: 0, visit: FAST_VISIT },
   });
   const [again] = second.units.values();
   if (again === undefined) throw new Error('the fleet has no unit');
@@ -101,7 +101,7 @@ test('a customer whose locker outlived the simulator comes back to it; other ren
     storePath,
     seed: 41,
     units: 1,
-    customers: { walkUpsPerMinute: 60_000, visit: HASTY },
+    customers: { walkUpsPerMinute: 60_000, visit: FAST_VISIT },
   });
   const [last] = third.units.values();
   if (last === undefined) throw new Error('the fleet has no unit');

@@ -58,7 +58,7 @@ describe('a fleet', () => {
     expect(await control(fleet, '/readyz')).toMatchObject({ status: 200, body: { ready: true, pinged: 2 } });
   });
 
-  test('answers a ping with what the protocol says, and proves it', async () => {
+  test('answers a ping with a valid reply and its MAC', async () => {
     const reply = (await platform.ping(unit)) as (PingReply & { nonce: string; mac: string }) | undefined;
     if (reply === undefined || unit.credentials === undefined) throw new Error('no answer');
     expect(Value.Check(PingReply, reply)).toBe(true);
@@ -68,7 +68,7 @@ describe('a fleet', () => {
     expect(reply.mac).toBe(pingReplyMac(key, reply.nonce, reply));
   });
 
-  test('answers no ping that does not prove who asks', async () => {
+  test('refuses a ping without a valid MAC with 403, and a malformed ping with 400', async () => {
     const nonce = 'a'.repeat(32);
     const url = `http://${unit.address}/ping?nonce=${nonce}&clock=1`;
     expect(await call(`${url}&mac=${'0'.repeat(32)}`)).toEqual({ status: 403, text: '' });
@@ -78,7 +78,7 @@ describe('a fleet', () => {
     expect((await call(`http://${unit.address}/nowhere`)).status).toBe(404);
   });
 
-  test('pushes what happened, in order, and deletes only what a ping names recorded', async () => {
+  test('pushes its events in order, and deletes only events that a ping names as recorded', async () => {
     expect((await control(fleet, '/units/PL-1000/walk-up', { locker: 'A', minutes: 30 })).status).toBe(200);
     await eventually(() => unit.model.log.acknowledgedSeq === unit.model.log.lastSeq);
     const { epoch, lastSeq } = unit.model.log;
@@ -95,7 +95,7 @@ describe('a fleet', () => {
     expect(unit.entries(1, 500).bodies).toHaveLength(lastSeq - 3);
   });
 
-  test('gives its log page by page, and deletes only what the signature names', async () => {
+  test('answers fetches page by page, deletes only events that a signed claim names as recorded, and refuses fetches with a wrong signature', async () => {
     const { epoch, lastSeq } = unit.model.log;
     const first = await platform.fetch(unit, `after=${epoch}:3&limit=1`);
     expect(first.status).toBe(200);
@@ -122,7 +122,7 @@ describe('a fleet', () => {
     expect((await call(`http://${unit.address}/events`, { headers })).status).toBe(401);
   });
 
-  test('carries out a signed command once', async () => {
+  test('executes a signed command once, and answers a repeat in the same way', async () => {
     const command = {
       commandId: newId(),
       expiresAt: soon(),
@@ -139,7 +139,7 @@ describe('a fleet', () => {
     });
   });
 
-  test('ignores fields of a command that it does not know', async () => {
+  test('ignores unknown fields of a command', async () => {
     const command = { commandId: newId(), expiresAt: soon(), openLocker: { locker: 'C', colour: 'red' }, priority: 1 };
     expect(await platform.command(unit, command)).toEqual({ commandId: command.commandId, status: 'done' });
     expect(unit.model.lockers[2]?.door).toBe('open');
@@ -151,7 +151,7 @@ describe('a fleet', () => {
     { name: 'without a kind', body: {}, reason: 'unknown-command' },
     { name: 'whose field has another type', body: { openLocker: { locker: 7 } }, reason: 'malformed' },
     { name: 'that lacks a field', body: { syncReservations: { version: 1 } }, reason: 'malformed' },
-  ])('refuses a signed command $name, and says so', async ({ body, reason }) => {
+  ])('refuses a signed command $name with its reason', async ({ body, reason }) => {
     const { lastSeq } = unit.model.log;
     const commandId = newId();
     const command = { commandId, expiresAt: soon(), ...body } as unknown as Command;
@@ -160,7 +160,7 @@ describe('a fleet', () => {
     expect(Object.keys(unit.model.answeredCommands)).not.toContain(commandId);
   });
 
-  test('refuses commands that nobody signed for it', async () => {
+  test('refuses commands without a valid signature for this unit, and bodies that are malformed or too large', async () => {
     const command = { commandId: newId(), expiresAt: soon(), openLocker: { locker: 'C' } };
     const post = async (body: string) => {
       const { status, text } = await call(`http://${unit.address}/commands`, { method: 'POST', body });
@@ -184,30 +184,34 @@ describe('a fleet', () => {
     ['crash-before', false],
     ['crash-after', true],
   ] as const)(
-    'that crashes while it applies a configuration (%s) has one or the other, whole',
-    async (applying, took) => {
+    'that crashes while it applies a configuration (%s) has either the old or the new configuration',
+    async (applying, isApplied) => {
       const unit = unitOf(fleet, 'PL-1001');
       const before = unit.model;
       const values = { ...before.configuration.values, holdTtlS: before.configuration.values.holdTtlS + 1 };
-      const wanted = { version: before.configuration.version + 1, hash: configurationHash(values), values };
+      const desired = { version: before.configuration.version + 1, hash: configurationHash(values), values };
       await control(fleet, '/units/PL-1001/faults', { applying });
-      const command = { commandId: newId(), expiresAt: soon(), applyConfiguration: wanted };
+      const command = { commandId: newId(), expiresAt: soon(), applyConfiguration: desired };
       await expect(platform.command(unit, command)).rejects.toThrow();
       expect(unit.model.bootId).not.toBe(before.bootId);
-      expect(unit.model.configuration).toEqual(took ? wanted : before.configuration);
+      expect(unit.model.configuration).toEqual(isApplied ? desired : before.configuration);
       await control(fleet, '/units/PL-1001/faults', { applying: 'well' });
-      // The same command once more: it is carried out, or answered as it was.
-      expect(await platform.command(unit, command)).toMatchObject({ status: 'done', configurationHash: wanted.hash });
+      // The repeated command succeeds: it is executed now, or has the same effect as before.
+      expect(await platform.command(unit, command)).toMatchObject({ status: 'done', configurationHash: desired.hash });
     },
   );
 
-  test('applies a configuration, and runs the factory one after a wipe', async () => {
+  test('applies a configuration, and has the factory configuration after a wipe', async () => {
     const values = { ...defaultConfiguration(600).values, pushIntervalMs: 100 };
     const other = unitOf(fleet, 'PL-1001');
-    const wanted = { version: other.model.configuration.version + 1, hash: configurationHash(values), values };
-    const answer = await platform.command(other, { commandId: newId(), expiresAt: soon(), applyConfiguration: wanted });
-    expect(answer).toMatchObject({ status: 'done', configurationHash: wanted.hash });
-    expect((await platform.ping(other))?.configurationHash).toBe(wanted.hash);
+    const desired = { version: other.model.configuration.version + 1, hash: configurationHash(values), values };
+    const answer = await platform.command(other, {
+      commandId: newId(),
+      expiresAt: soon(),
+      applyConfiguration: desired,
+    });
+    expect(answer).toMatchObject({ status: 'done', configurationHash: desired.hash });
+    expect((await platform.ping(other))?.configurationHash).toBe(desired.hash);
     const { epoch } = other.model.log;
     const wiped = await control(fleet, '/units/PL-1001/wipe', {});
     expect(wiped.status).toBe(200);
@@ -218,7 +222,7 @@ describe('a fleet', () => {
 });
 
 describe('a fleet that is started again', () => {
-  test('has its log, its credentials and its faults, and says that it was switched on', async () => {
+  test('keeps its log, lockers, credentials and faults, and logs the restart', async () => {
     const storePath = join(await temporaryFolder('device-sim'), 'fleet.sqlite');
     const first = await startTestFleet(platform, { storePath, seed: 2 });
     await connected(first);
@@ -247,7 +251,7 @@ describe('a fleet that is started again', () => {
     }
   });
 
-  test('grows, and keeps what it has', async () => {
+  test('gets the additional units, and keeps its existing unit and its address', async () => {
     const storePath = join(await temporaryFolder('device-sim'), 'fleet.sqlite');
     const small = await startTestFleet(platform, { storePath, seed: 3, units: 1, lockers: 2 });
     const { address } = unitOf(small, 'PN-1000');
@@ -260,7 +264,7 @@ describe('a fleet that is started again', () => {
     await large.stop();
   });
 
-  test('says which address is taken, keeps it for its units, and lets go of everything else', async () => {
+  test('fails with the address that another process uses, and starts with it when the address is free', async () => {
     const storePath = join(await temporaryFolder('device-sim'), 'fleet.sqlite');
     const first = await startTestFleet(platform, { storePath, seed: 9 });
     const { address } = unitOf(first, 'PT-1001');
@@ -276,7 +280,7 @@ describe('a fleet that is started again', () => {
     await second.stop();
   });
 
-  test('takes another port at its first start when the wanted one is taken', async () => {
+  test('chooses another port at its first start when the configured port is taken', async () => {
     const squatter = Bun.listen({ hostname: '127.64.0.1', port: 0, socket: { data: () => undefined } });
     const fleet = await startTestFleet(platform, { seed: 10, unitPort: squatter.port });
     expect(unitOf(fleet, 'PU-1000').address).toMatch(/^127\.64\.0\.1:\d+$/);
@@ -285,7 +289,7 @@ describe('a fleet that is started again', () => {
     squatter.stop(true);
   });
 
-  test('is refused the store of one that runs', async () => {
+  test('fails to start on a store that another fleet has open', async () => {
     const storePath = join(await temporaryFolder('device-sim'), 'fleet.sqlite');
     const store = FleetStore.open(storePath, () => undefined);
     await expect(startTestFleet(platform, { storePath })).rejects.toThrow(StoreError);
@@ -294,13 +298,13 @@ describe('a fleet that is started again', () => {
 });
 
 describe('registration', () => {
-  test('waits for a platform that is not there yet', async () => {
+  test('waits for a platform that cannot be reached, without reporting a problem', async () => {
     const fleet = await startTestFleet({ url: 'http://127.0.0.1:9' }, { seed: 4 });
     expect(fleet.readiness()).toMatchObject({ ready: false, registered: 0, problems: [] });
     await fleet.stop();
   });
 
-  test('rotates what the platform knows and the store has lost, or says why it cannot', async () => {
+  test('rotates the credentials of a unit that the platform has registered, or reports why it cannot', async () => {
     platform.registered.set('PP-1000', 'nowhere:1');
     const fleet = await startTestFleet(platform, { seed: 5 });
     await eventually(() => fleet.readiness().problems.length === 1);
@@ -318,7 +322,7 @@ describe('registration', () => {
   });
 
   test.each(['import', 'rotation'])(
-    'is tried again when the connection breaks off during the answer to the %s',
+    'is retried when the connection breaks during the answer to the %s',
     async (request) => {
       const credentials = await platform.credentialsOf('PV-1000');
       const conflict = `${JSON.stringify({ name: 'PV-1000', problem: { status: 409 } })}\n`;
@@ -352,7 +356,7 @@ describe('registration', () => {
     },
   );
 
-  test('ends when the platform refuses the token, with what to do', async () => {
+  test('ends with an error that names DATA_DIR when the platform refuses the token', async () => {
     platform.acceptsTokens = false;
     const refused = Promise.withResolvers<Error>();
     const fleet = await startTestFleet(platform, { seed: 12, onRegistrationRefused: refused.resolve });
@@ -368,7 +372,7 @@ describe('registration', () => {
   });
 });
 
-test('a unit that is fetched from pushes nothing', async () => {
+test('a unit with the delivery channel fetch pushes nothing', async () => {
   const fleet = await startTestFleet(platform, {
     seed: 8,
     channels: { probe: 'http', delivery: 'fetch', commandChannel: 'http' },

@@ -1,4 +1,4 @@
-/** A log that is full: a unit that was cut off for too long lets the oldest events go, and says where it begins anew. */
+/** A full log: a unit that was offline for too long drops its oldest events and reports the gap. */
 
 import { Database } from 'bun:sqlite';
 import { afterAll, beforeAll, expect, test } from 'bun:test';
@@ -31,15 +31,15 @@ function unitOf(fleet: Fleet, name: string): EmulatedUnit {
   return unit;
 }
 
-/** Customers whose payment is declined: each leaves two events. */
-async function turnAway(unit: EmulatedUnit, customers: number): Promise<void> {
+/** Customers whose payment is declined. Each adds two events to the log. */
+async function declineCustomers(unit: EmulatedUnit, customers: number): Promise<void> {
   await unit.setFaults({ declinePayments: true });
   for (let each = 0; each < customers; each++) {
     await unit.decide((model, around) => rentAtScreen(model, { minutes: 60 }, around));
   }
 }
 
-test('a unit that was cut off for too long goes on behind a gap, with the state of every locker first', async () => {
+test('a unit that was offline for too long drops its oldest events, and pushes its state as the first event after the gap', async () => {
   const storePath = join(await temporaryFolder('device-sim-log'), 'fleet.sqlite');
   const settings = { seed: 160, storePath, maxUnrecordedEvents: MAX_EVENTS };
   const first = await startTestFleet(platform, settings);
@@ -49,7 +49,7 @@ test('a unit that was cut off for too long goes on behind a gap, with the state 
   await platform.ping(cut, { epoch: cut.model.log.epoch, seq: 1 });
   await eventually(() => cut.model.log.recordedSeq === 1);
   await cut.setFaults({ offline: true });
-  await turnAway(cut, 15);
+  await declineCustomers(cut, 15);
   const { epoch, lastSeq, droppedSeq } = cut.model.log;
   expect(droppedSeq).toBeGreaterThan(1);
   expect(cut.entries(1, 500).bodies).toHaveLength(lastSeq - droppedSeq);
@@ -71,7 +71,7 @@ test('a unit that was cut off for too long goes on behind a gap, with the state 
   ]);
   expect(pushed[1]).toMatchObject({ seq: begin, type: 'UnitStateReported', offline: true, data: { reason: 'gap' } });
 
-  // The platform asks for what it misses, and hears that nobody has it any more.
+  // The platform fetches the missing events. The unit answers with the first seq that it still has.
   const { batch } = await platform.fetch(unit, `after=${epoch}:1&limit=1`);
   expect(batch).toMatchObject({ firstAvailableSeq: begin, lastSeq: lastSeq + 1, more: true });
   expect(batch.events[0]).toMatchObject({ seq: begin, type: 'UnitStateReported' });
@@ -84,11 +84,11 @@ test('a unit that was cut off for too long goes on behind a gap, with the state 
   await fleet.stop();
 });
 
-test('what was pushed before it was dropped, and is named recorded later, was not lost', async () => {
+test('dropped events that a later ping names as recorded no longer count as lost', async () => {
   const fleet = await startTestFleet(platform, { seed: 161, maxUnrecordedEvents: MAX_EVENTS });
   const unit = unitOf(fleet, 'VP-1000');
   await eventually(() => fleet.readiness().connected === 2);
-  await turnAway(unit, 15);
+  await declineCustomers(unit, 15);
   const { epoch, droppedSeq, lastSeq } = unit.model.log;
   expect(fleet.metrics.droppedUnrecorded).toBe(droppedSeq);
   await platform.ping(unit, { epoch, seq: droppedSeq });
@@ -127,7 +127,7 @@ function readStore(path: string): { unit: StoredUnit; entries: BatchEvent[] } {
   return { unit, entries };
 }
 
-test('killed while it drops: what is left is whole, and no place is used twice', async () => {
+test('a fleet that is killed while it drops events keeps a log without gaps, and gives no seq to two events', async () => {
   const random = seededRandom();
   const path = join(await temporaryFolder('device-sim-log'), 'fleet.sqlite');
   const seen = new Map<number, string>();
@@ -135,7 +135,7 @@ test('killed while it drops: what is left is whole, and no place is used twice',
     const child = await startChild(path);
     const post = (action: string, body: object) =>
       fetch(`${child.url}/${action}`, { method: 'POST', body: JSON.stringify(body), keepalive: false });
-    let told = 0;
+    let lastShownSeq = 0;
     let killed = false;
     try {
       await post('faults', { declinePayments: true });
@@ -143,22 +143,22 @@ test('killed while it drops: what is left is whole, and no place is used twice',
         while (!killed) {
           await post('walk-up', { minutes: 30 });
           const shown = (await (await fetch(child.url)).json()) as { log: { lastSeq: number } };
-          told = Math.max(told, shown.log.lastSeq);
+          lastShownSeq = Math.max(lastShownSeq, shown.log.lastSeq);
         }
       });
-      const gone = Promise.allSettled(customers);
+      const customersEnded = Promise.allSettled(customers);
       const enough = (round + 1) * 3 * MAX_EVENTS;
-      await eventually(() => told > enough);
+      await eventually(() => lastShownSeq > enough);
       await Bun.sleep(random.below(50));
       killed = true;
       await child.kill();
-      await gone;
+      await customersEnded;
     } finally {
       await child.kill();
     }
     const { unit, entries } = readStore(path);
     const { log } = unit.model;
-    expect(log.lastSeq).toBeGreaterThanOrEqual(told);
+    expect(log.lastSeq).toBeGreaterThanOrEqual(lastShownSeq);
     expect(log.droppedSeq).toBeGreaterThan(0);
     const first = firstAvailableSeq(log);
     expect(entries.map(({ seq }) => seq)).toEqual(
@@ -174,11 +174,11 @@ test('killed while it drops: what is left is whole, and no place is used twice',
   }
 }, 30_000);
 
-test('a store of the version before is brought up to date, and keeps its log', async () => {
+test('a store of the previous version is migrated, and keeps its log', async () => {
   const storePath = join(await temporaryFolder('device-sim-log'), 'fleet.sqlite');
   const fleet = await startTestFleet(platform, { seed: 162, storePath });
   const unit = unitOf(fleet, 'VQ-1000');
-  await turnAway(unit, 3);
+  await declineCustomers(unit, 3);
   const { epoch, lastSeq } = unit.model.log;
   await fleet.stop();
   const database = new Database(storePath);
@@ -190,6 +190,6 @@ test('a store of the version before is brought up to date, and keeps its log', a
   await again.stop();
 });
 
-test('a bound that leaves no room is refused', async () => {
+test('a bound of fewer than 8 events is refused', async () => {
   await expect(startTestFleet(platform, { maxUnrecordedEvents: 2 })).rejects.toThrow('at least 8 events');
 });

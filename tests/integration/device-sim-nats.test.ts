@@ -1,4 +1,4 @@
-/** Units behind a carrier's NAT: nobody reaches them at an address, so commands and fetches come over NATS. */
+/** Units behind a carrier's NAT: the platform cannot connect to them, so commands and fetches arrive over NATS. */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { Value } from '@sinclair/typebox/value';
@@ -36,14 +36,14 @@ afterAll(async () => {
   await platform.stop();
 });
 
-test('a unit takes commands over NATS when that is its channel', async () => {
+test('a unit with the command channel NATS executes commands that arrive over NATS', async () => {
   const command = { commandId: newId(), expiresAt: soon(), openLocker: { locker: 'A' } };
   expect(await platform.commandOverNats(NAME, command)).toEqual({ commandId: command.commandId, status: 'done' });
   expect(unit.model.lockers[0]?.door).toBe('open');
 });
 
 describe('a fetch over NATS', () => {
-  test('is answered with what GET /events answers, whatever it asks for', async () => {
+  test('is answered with the same batch as GET /events', async () => {
     const { epoch, lastSeq } = unit.model.log;
     expect(lastSeq).toBeGreaterThan(1);
     const asked: { after?: string; limit?: number }[] = [
@@ -70,7 +70,7 @@ describe('a fetch over NATS', () => {
     });
   });
 
-  test('deletes what its signature names recorded, and nothing else', async () => {
+  test('deletes the events that its signature names as recorded, and not those that only its body names', async () => {
     const { epoch } = unit.model.log;
     await platform.fetchOverNats(NAME, { after: `${epoch}:2`, recorded: `${epoch}:2` });
     expect(unit.model.log.recordedSeq).toBe(0);
@@ -81,7 +81,7 @@ describe('a fetch over NATS', () => {
     expect(unit.model.log.recordedSeq).toBe(1);
   });
 
-  test('that cannot be answered says why, as over HTTP', async () => {
+  test('is refused with a reason when it is malformed or its signature is wrong', async () => {
     const { epoch } = unit.model.log;
     const malformed = [
       { after: 'nonsense' },
@@ -111,14 +111,14 @@ describe('a fetch over NATS', () => {
   });
 
   test.each(['5', 'null', '"a"', '[]', '{}', '{"nonce":"00"}'])(
-    'is told from a ping: the ping %s cannot be read, and gets no reply',
+    'is not assumed for a malformed ping: the ping %s gets no reply',
     async (ping) => {
       const asking = platform.nats.request(unitCommandsSubject(NAME), `{"ping":${ping}}`, { timeoutMs: 300 });
       await expect(asking).rejects.toThrow(NatsUnavailableError);
     },
   );
 
-  test('is no command over HTTP, and a command is no fetch', async () => {
+  test('is refused as a command over HTTP, and a command is refused as a fetch', async () => {
     const jws = await platform.signer.fetch(NAME, Date.now());
     const { text } = await call(`http://${unit.address}/commands`, { method: 'POST', body: JSON.stringify({ jws }) });
     expect(JSON.parse(text)).toEqual({ commandId: '', status: 'refused', reason: 'signature' });

@@ -25,10 +25,10 @@ let pinger: Pinger;
 let unit: EmulatedUnit;
 let other: EmulatedUnit;
 
-/** One socket that asks every unit. Replies are told apart by their nonce, as they come from anywhere. */
+/** One socket that pings every unit. It finds the ping of a reply by the nonce. */
 class Pinger {
   readonly #socket: Bun.udp.Socket<'buffer'>;
-  readonly #asked = new Map<string, { key: Buffer; done: (reply: PingReplyDatagram) => void }>();
+  readonly #pings = new Map<string, { key: Buffer; done: (reply: PingReplyDatagram) => void }>();
   replies = 0;
 
   private constructor(socket: Bun.udp.Socket<'buffer'>) {
@@ -38,13 +38,13 @@ class Pinger {
   static async open(): Promise<Pinger> {
     const socket = await Bun.udpSocket({
       hostname: '127.0.0.1',
-      socket: { data: (_, datagram) => opened.#hear(Buffer.from(datagram)) },
+      socket: { data: (_, datagram) => opened.#receive(Buffer.from(datagram)) },
     });
     const opened = new Pinger(socket);
     return opened;
   }
 
-  /** `change`: what somebody does to the datagram on its way. */
+  /** @param change changes the datagram before it is sent. @default it is sent as it is */
   send(
     asked: EmulatedUnit,
     recorded?: { epoch: string; seq: number },
@@ -53,7 +53,7 @@ class Pinger {
     const nonce = randomBytes(NONCE_BYTES);
     const key = keyOf(asked);
     const answered = Promise.withResolvers<PingReplyDatagram>();
-    this.#asked.set(nonce.toString('hex'), { key, done: answered.resolve });
+    this.#pings.set(nonce.toString('hex'), { key, done: answered.resolve });
     const ping = { nameHash: nameHash(asked.name), nonce, clockMs: Date.now() };
     const datagram = encodePing(key, { ...ping, ...(recorded === undefined ? {} : { recorded }) });
     const [host = '', port] = asked.address.split(':');
@@ -65,13 +65,13 @@ class Pinger {
     this.#socket.close();
   }
 
-  #hear(datagram: Buffer): void {
+  #receive(datagram: Buffer): void {
     this.replies += 1;
     const nonce = replyNonce(datagram);
-    const asked = this.#asked.get(nonce?.toString('hex') ?? '');
-    if (nonce === undefined || asked === undefined) throw new Error('that answers nothing');
+    const asked = this.#pings.get(nonce?.toString('hex') ?? '');
+    if (nonce === undefined || asked === undefined) throw new Error('the reply has the nonce of no ping');
     const reply = decodePingReply(asked.key, nonce, datagram);
-    if (reply === undefined) throw new Error('that proves nothing');
+    if (reply === undefined) throw new Error('the reply has a wrong MAC');
     asked.done(reply);
   }
 }
@@ -87,7 +87,7 @@ function unitOf(of: Fleet, name: string): EmulatedUnit {
   return found;
 }
 
-/** Whether `send` is answered. What was sent before is dealt with before: datagrams keep their order on one machine. */
+/** Whether `send` is answered before a later ping of another unit is. Datagrams keep their order on one machine. */
 async function isAnswered(send: () => Promise<unknown>): Promise<boolean> {
   const before = pinger.replies;
   void send();
@@ -111,7 +111,7 @@ beforeEach(async () => {
   await unit.setFaults(NO_FAULTS);
 });
 
-test('each unit of a fleet answers a datagram with what it answers over HTTP, and proves it', async () => {
+test('each unit of a fleet answers a datagram with the same state as over HTTP', async () => {
   for (const each of [unit, other]) {
     const [overHttp, reply] = [await platform.ping(each), await pinger.send(each)];
     const { bootId, configurationHash, epoch, lastSeq, time = '' } = overHttp ?? {};
@@ -122,27 +122,27 @@ test('each unit of a fleet answers a datagram with what it answers over HTTP, an
   await eventually(() => fleet.readiness().ready);
 });
 
-test('a datagram that nobody with the key has made gets no reply and deletes nothing', async () => {
+test('a datagram that was changed or has the MAC of another key gets no reply, and deletes no event', async () => {
   const { epoch, lastSeq } = unit.model.log;
   const all = { epoch, seq: lastSeq };
-  const turned = (at: number) => (datagram: Buffer) => {
+  const withFlippedBit = (at: number) => (datagram: Buffer) => {
     datagram.writeUInt8(datagram.readUInt8(at) ^ 1, at);
     return datagram;
   };
-  const forged = (datagram: Buffer) => {
+  const signedByOther = (datagram: Buffer) => {
     const { nonce, recorded, clockMs } = { nonce: datagram.subarray(16, 32), recorded: all, clockMs: 1 };
     return encodePing(keyOf(other), { nameHash: nameHash(unit.name), nonce, recorded, clockMs });
   };
-  expect(await isAnswered(() => pinger.send(unit, all, turned(95)))).toBe(false);
-  expect(await isAnswered(() => pinger.send(unit, all, turned(0)))).toBe(false);
-  expect(await isAnswered(() => pinger.send(unit, all, turned(8)))).toBe(false);
+  expect(await isAnswered(() => pinger.send(unit, all, withFlippedBit(95)))).toBe(false);
+  expect(await isAnswered(() => pinger.send(unit, all, withFlippedBit(0)))).toBe(false);
+  expect(await isAnswered(() => pinger.send(unit, all, withFlippedBit(8)))).toBe(false);
   expect(await isAnswered(() => pinger.send(unit, all, (datagram) => datagram.subarray(0, 95)))).toBe(false);
-  expect(await isAnswered(() => pinger.send(unit, all, forged))).toBe(false);
+  expect(await isAnswered(() => pinger.send(unit, all, signedByOther))).toBe(false);
   expect(unit.model.log.recordedSeq).toBe(0);
   expect(await isAnswered(() => pinger.send(unit))).toBe(true);
 });
 
-test('what a datagram names recorded is deleted', async () => {
+test('a datagram deletes the events that it names as recorded, but not for an unknown epoch or a seq beyond the log', async () => {
   const { epoch, lastSeq } = unit.model.log;
   await pinger.send(unit, { epoch: '0197c5ed-3a00-7b1e-8f00-0a1b2c3d4e5f', seq: 1 });
   await pinger.send(unit, { epoch, seq: lastSeq + 1 });
@@ -152,14 +152,14 @@ test('what a datagram names recorded is deleted', async () => {
   await eventually(() => unit.model.log.recordedSeq === 1);
 });
 
-test('a unit that is offline gets nothing and says nothing', async () => {
+test('an offline unit does not answer', async () => {
   await unit.setFaults({ offline: true });
   expect(await isAnswered(() => pinger.send(unit))).toBe(false);
   await unit.setFaults({ offline: false });
   expect(await isAnswered(() => pinger.send(unit))).toBe(true);
 });
 
-test('latency comes before the reply, and its clock is that of the unit', async () => {
+test('a reply is delayed by the latency, and has the time of the unit', async () => {
   await unit.setFaults({ latencyMs: 60, jitterMs: 20, clockSkewMs: 3_600_000 });
   const sentMs = performance.now();
   const { clockMs } = await pinger.send(unit);
@@ -167,7 +167,7 @@ test('latency comes before the reply, and its clock is that of the unit', async 
   expect(clockMs - Date.now()).toBeGreaterThan(3_500_000);
 });
 
-test('loss takes requests, and replies to requests that the unit has heard', async () => {
+test('loss drops some requests and some replies', async () => {
   for (let each = 0; each < 40; each++) {
     await unit.decide((model, around) =>
       rentAtScreen(model, { minutes: 60 }, { ...around, doesTerminalDecline: true }),
@@ -175,21 +175,21 @@ test('loss takes requests, and replies to requests that the unit has heard', asy
   }
   const { epoch, recordedSeq: before } = unit.model.log;
   await unit.setFaults({ lossRate: 0.5 });
-  const seen = { answered: 0, heard: 0, lost: 0 };
+  const seen = { answered: 0, processed: 0, lost: 0 };
   for (let seq = before + 1; seq <= before + 60; seq++) {
     const answered = await isAnswered(() => pinger.send(unit, { epoch, seq }));
-    // A decision that changes nothing waits for those that were taken before.
+    // This decision changes nothing, but it waits for the decisions before it.
     await unit.markAcknowledged(epoch, 0);
-    const heard = unit.model.log.recordedSeq === seq;
-    if (answered) expect(heard).toBe(true);
-    seen[answered ? 'answered' : heard ? 'heard' : 'lost'] += 1;
+    const processed = unit.model.log.recordedSeq === seq;
+    if (answered) expect(processed).toBe(true);
+    seen[answered ? 'answered' : processed ? 'processed' : 'lost'] += 1;
   }
   expect(seen.answered).toBeGreaterThan(0);
-  expect(seen.heard).toBeGreaterThan(0);
+  expect(seen.processed).toBeGreaterThan(0);
   expect(seen.lost).toBeGreaterThan(0);
 });
 
-test('a port that is taken stops a fleet that is pinged by datagrams, and is told by another', async () => {
+test('with its UDP port taken, a fleet with UDP probes fails to start and another fleet logs it', async () => {
   const squatter = await Bun.udpSocket({ hostname: '0.0.0.0', port: 0 });
   const unitPort = squatter.port;
   await expect(startTestFleet(platform, { seed: SEED + 1, unitPort, channels: CHANNELS })).rejects.toThrow(

@@ -12,7 +12,7 @@ import { freshDatabase, natsServerBinary } from '../support/services.ts';
 
 const log = () => undefined;
 
-/** Runs one query on a connection of its own. */
+/** Runs one query on a new connection. */
 async function query(url: string, text: string): Promise<unknown[]> {
   const sql = postgres(url, { max: 1, onnotice: log });
   try {
@@ -22,7 +22,7 @@ async function query(url: string, text: string): Promise<unknown[]> {
   }
 }
 
-/** The greeting of whatever listens on a NATS URL. */
+/** The first line that the server at a NATS URL sends. */
 async function natsGreeting(url: string): Promise<string> {
   const greeting = Promise.withResolvers<string>();
   const socket = await Bun.connect({
@@ -45,7 +45,7 @@ describe('Postgres', () => {
   });
   afterAll(() => server.stop());
 
-  test('listens on loopback, durably, in UTF-8', async () => {
+  test('listens on loopback, with fsync, UTF-8 and 200 connections', async () => {
     const settings = `select current_setting('listen_addresses') as at, current_setting('fsync') as fsync,
       current_setting('server_encoding') as encoding, current_setting('max_connections') as connections`;
     expect(await query(server.url, settings)).toEqual([
@@ -95,9 +95,9 @@ describe('Postgres', () => {
     expect(await query(second.url, 'select n from kept').finally(() => second.stop())).toEqual([{ n: 1 }]);
   });
 
-  test('says in its own words why it does not start', async () => {
-    const elsewhere = join(await temporaryFolder('postgres'), 'broken');
-    const start = startEmbeddedPostgres({ dataDir: elsewhere, settings: { shared_buffers: 'many' }, log });
+  test('fails to start with the message of Postgres about an invalid setting', async () => {
+    const brokenDir = join(await temporaryFolder('postgres'), 'broken');
+    const start = startEmbeddedPostgres({ dataDir: brokenDir, settings: { shared_buffers: 'many' }, log });
     await expect(start).rejects.toThrow('shared_buffers');
   });
 
@@ -107,7 +107,7 @@ describe('Postgres', () => {
     await expect(start).rejects.toThrow('Address already in use');
   });
 
-  test('gives every test file a database of its own', async () => {
+  test('gets a separate database for each call of freshDatabase', async () => {
     const [a, b] = [await freshDatabase(), await freshDatabase()];
     await query(a, 'create table only_here (n int)');
     await expect(query(b, 'select * from only_here')).rejects.toThrow('only_here');
@@ -115,7 +115,7 @@ describe('Postgres', () => {
 });
 
 describe('NATS', () => {
-  test('starts with JetStream on the configured port, and has ended after its stop', async () => {
+  test('starts with JetStream on the configured port, and frees the port when it stops', async () => {
     const [binary, dataDir] = [await natsServerBinary(), await temporaryFolder('nats with blanks')];
     const port = freePort();
     const nats = await startEmbeddedNats({ dataDir, binary, config: 'server_name: here', port, log });
@@ -136,7 +136,7 @@ describe('NATS', () => {
     await nats.stop();
   });
 
-  test('says in its own words why it does not start', async () => {
+  test('fails to start with the message of nats-server about an invalid configuration', async () => {
     const [binary, dataDir] = [await natsServerBinary(), await temporaryFolder('nats')];
     const start = startEmbeddedNats({ dataDir, binary, config: 'nonsense { ', port: 0, log });
     await expect(start).rejects.toThrow('Parse error on line 1');
@@ -157,7 +157,7 @@ describe('the search for nats-server', () => {
     expect(found).toBe(await natsServerBinary());
   });
 
-  test('says what is missing, why and what to do', () => {
+  test('fails with an error that names the version, the reason and what to do', () => {
     const { message } = new NatsServerMissingError('the PATH has none');
     expect(message).toContain('2.15');
     expect(message).toContain('why: the PATH has none');

@@ -65,7 +65,7 @@ function fetchExport(): Promise<Response> {
 }
 
 describe('an export', () => {
-  test('that succeeds ends properly; empty pieces are left out', async () => {
+  test('that succeeds sends all pieces, without the empty ones', async () => {
     pieces = async function* () {
       yield* ['a,b\r\n', '', '', '1,2\r\n', ''];
     };
@@ -107,9 +107,9 @@ describe('an export', () => {
     let before = -1;
     await eventually(
       () => {
-        const isStill = made === before;
+        const isPaused = made === before;
         before = made;
-        return isStill;
+        return isPaused;
       },
       { intervalMs: 200 },
     );
@@ -132,7 +132,7 @@ describe('an export', () => {
     await eventually(() => running === 0);
   });
 
-  test('is refused with 503 while the most are running, and accepted when one has ended', async () => {
+  test('is refused with 503 while the maximum number of exports runs, and accepted when one has ended', async () => {
     pieces = endless;
     const sockets = await Promise.all(Array.from({ length: MAX_EXPORTS }, startExport));
     const refused = await fetchExport();

@@ -6,16 +6,16 @@ import { FaultProxy } from '../support/fault-proxy.ts';
 import { quietLog, testPlatform } from '../support/nats.ts';
 import { seededRandom } from '../support/random.ts';
 
-/** A client that keeps what it hears and how it ended. */
+/** A client that records the bytes that it received, and how its connection ended. */
 class Caller {
   readonly socket: Socket;
-  heard = '';
+  received = '';
   end: 'open' | 'closed' | 'reset' = 'open';
 
   constructor(url: string) {
     this.socket = connect(Number(new URL(url).port), '127.0.0.1');
     this.socket.on('data', (bytes: Buffer) => {
-      this.heard += bytes.toString();
+      this.received += bytes.toString();
     });
     this.socket.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code === 'ECONNRESET') this.end = 'reset';
@@ -25,7 +25,7 @@ class Caller {
     });
   }
 
-  say(text: string): void {
+  send(text: string): void {
     this.socket.write(text);
   }
 }
@@ -33,7 +33,7 @@ class Caller {
 describe('a fault proxy in front of an echo server', () => {
   let server: Server;
   let proxy: FaultProxy;
-  let heardByServer = '';
+  let receivedByServer = '';
   const callers: Caller[] = [];
   const call = () => {
     const caller = new Caller(proxy.url);
@@ -45,7 +45,7 @@ describe('a fault proxy in front of an echo server', () => {
     server = createServer((socket) => {
       socket.on('error', () => undefined);
       socket.on('data', (bytes: Buffer) => {
-        heardByServer += bytes.toString();
+        receivedByServer += bytes.toString();
         socket.write(bytes);
       });
     });
@@ -53,7 +53,7 @@ describe('a fault proxy in front of an echo server', () => {
   });
   beforeEach(async () => {
     const { port } = server.address() as { port: number };
-    heardByServer = '';
+    receivedByServer = '';
     proxy = await FaultProxy.start({ target: `tcp://127.0.0.1:${port}`, random: seededRandom(1) });
   });
   afterEach(async () => {
@@ -65,68 +65,68 @@ describe('a fault proxy in front of an echo server', () => {
   test('forwards all bytes and the end of the connection', async () => {
     const caller = call();
     const long = 'x'.repeat(3_000_000);
-    caller.say(long);
-    await eventually(() => caller.heard.length === long.length);
-    expect(caller.heard).toBe(long);
+    caller.send(long);
+    await eventually(() => caller.received.length === long.length);
+    expect(caller.received).toBe(long);
     caller.socket.end();
     await eventually(() => caller.end === 'closed' && proxy.connections === 0);
   });
 
   test('resets connections, and accepts new ones', async () => {
     const caller = call();
-    caller.say('one');
-    await eventually(() => caller.heard === 'one');
+    caller.send('one');
+    await eventually(() => caller.received === 'one');
     expect(proxy.cut()).toBe(1);
     await eventually(() => caller.end === 'reset' && proxy.connections === 0);
     const next = call();
-    next.say('two');
-    await eventually(() => next.heard === 'two');
+    next.send('two');
+    await eventually(() => next.received === 'two');
   });
 
   test('cuts a connection in the middle of a message', async () => {
     const caller = call();
-    caller.say('one');
-    await eventually(() => caller.heard === 'one');
+    caller.send('one');
+    await eventually(() => caller.received === 'one');
     proxy.cutAfter(4, 'up');
-    caller.say('a frame of the protocol');
+    caller.send('a frame of the protocol');
     await eventually(() => caller.end === 'reset' && proxy.connections === 0);
-    expect(heardByServer).toBe('onea fr');
+    expect(receivedByServer).toBe('onea fr');
 
     const other = call();
-    other.say('two');
-    await eventually(() => other.heard === 'two');
+    other.send('two');
+    await eventually(() => other.received === 'two');
     proxy.cutAfter(2, 'down');
-    other.say('an answer that is long');
+    other.send('an answer that is long');
     await eventually(() => other.end === 'closed');
-    expect(other.heard).toBe('twoan');
+    expect(other.received).toBe('twoan');
   });
 
   test.each(['up', 'down'] as const)(
     'stalls bytes that go %s until it is healed, and loses none',
     async (direction) => {
       const caller = call();
-      caller.say('one ');
-      await eventually(() => caller.heard === 'one ');
+      caller.send('one ');
+      await eventually(() => caller.received === 'one ');
       proxy.set({ stalled: [direction] });
-      caller.say('two ');
-      caller.say('three');
-      if (direction === 'down') await eventually(() => heardByServer === 'one two three');
+      caller.send('two ');
+      caller.send('three');
+      if (direction === 'down') await eventually(() => receivedByServer === 'one two three');
       await Bun.sleep(50);
-      expect(caller.heard).toBe('one ');
-      if (direction === 'up') expect(heardByServer).toBe('one ');
+      expect(caller.received).toBe('one ');
+      if (direction === 'up') expect(receivedByServer).toBe('one ');
       proxy.heal();
-      await eventually(() => caller.heard === 'one two three');
+      await eventually(() => caller.received === 'one two three');
     },
   );
 
   test('delays bytes with jitter, and keeps their order', async () => {
     const caller = call();
-    caller.say('.');
-    await eventually(() => caller.heard === '.');
+    caller.send('.');
+    await eventually(() => caller.received === '.');
     proxy.set({ delayMs: 40, jitterMs: 20 });
     const start = performance.now();
-    for (let n = 0; n < 10; n += 1) caller.say(String(n));
-    await eventually(() => caller.heard === '.0123456789', { intervalMs: 1 });
+    for (let n = 0; n < 10; n += 1) caller.send(String(n));
+    await eventually(() => caller.received === '.0123456789', { intervalMs: 1 });
     expect(performance.now() - start).toBeGreaterThan(79);
   });
 
@@ -134,12 +134,12 @@ describe('a fault proxy in front of an echo server', () => {
     const caller = call();
     proxy.set({ bytesPerS: 10_000 });
     const start = performance.now();
-    caller.say('x'.repeat(1_000));
-    await eventually(() => caller.heard.length === 1_000, { intervalMs: 1 });
+    caller.send('x'.repeat(1_000));
+    await eventually(() => caller.received.length === 1_000, { intervalMs: 1 });
     expect(performance.now() - start).toBeGreaterThan(199);
-    caller.say('y'.repeat(100_000));
+    caller.send('y'.repeat(100_000));
     proxy.heal();
-    await eventually(() => caller.heard.length === 101_000, { timeoutMs: 2_000 });
+    await eventually(() => caller.received.length === 101_000, { timeoutMs: 2_000 });
   });
 
   test('refuses new connections until it is healed', async () => {
@@ -149,8 +149,8 @@ describe('a fault proxy in front of an echo server', () => {
     expect(proxy.accepted).toBe(1);
     proxy.heal();
     const caller = call();
-    caller.say('one');
-    await eventually(() => caller.heard === 'one');
+    caller.send('one');
+    await eventually(() => caller.received === 'one');
   });
 });
 
@@ -158,16 +158,16 @@ test('a NATS client reconnects through a fault proxy', async () => {
   const { url, creds } = await testPlatform();
   const proxy = await FaultProxy.start({ target: url, random: seededRandom(1) });
   const nats = await Nats.connect({ url: proxy.url, creds, name: 'through a proxy', log: quietLog });
-  const heard: string[] = [];
-  nats.subscribe('fault-proxy.test', ({ data }) => heard.push(new TextDecoder().decode(data)));
+  const received: string[] = [];
+  nats.subscribe('fault-proxy.test', ({ data }) => received.push(new TextDecoder().decode(data)));
   await nats.flush();
   expect(new URL(proxy.url).protocol).toBe('nats:');
   proxy.cutAfter(10, 'up');
   nats.publish('fault-proxy.test', 'cut in the middle');
   await eventually(() => proxy.accepted === 2 && nats.connected);
   nats.publish('fault-proxy.test', 'after the cut');
-  await eventually(() => heard.includes('after the cut'));
-  expect(heard).not.toContain('cut in the middle');
+  await eventually(() => received.includes('after the cut'));
+  expect(received).not.toContain('cut in the middle');
   await nats.close();
   await proxy.stop();
 });

@@ -14,9 +14,9 @@ import { eventually } from '../support/eventually.ts';
 import { natsServerBinary } from '../support/services.ts';
 
 const TIMEOUT_MS = 5_000;
-/** A unit waits this long at most until its pushes are taken again. Short of 30 s, after which a pull request expires. */
+/** The bound for the first push after a crash. It is below the 30 s after which a pull request expires. */
 const RECOVERY_MS = 15_000;
-/** The connection is lost on purpose here. */
+/** These tests break the connection, so they do not read its warnings. */
 const silentLog = createLog(
   () => undefined,
   () => 0,
@@ -52,7 +52,7 @@ afterAll(async () => {
 
 for (const isStateInMemory of [true, false]) {
   const where = isStateInMemory ? 'memory' : 'a file';
-  test(`a consumer with its state in ${where} goes on after NATS was killed`, async () => {
+  test(`a consumer with its state in ${where} receives new messages after NATS was killed`, async () => {
     const subject = unitPushSubject(`CRASH-${isStateInMemory}`);
     const stop = new AbortController();
     const handled: string[] = [];

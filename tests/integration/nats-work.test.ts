@@ -16,7 +16,7 @@ import { connectPlatform, quietLog, testPlatform } from '../support/nats.ts';
 import { seededRandom } from '../support/random.ts';
 
 const TIMEOUT_MS = 5_000;
-/** Connections come and go here. */
+/** These tests break connections, so they do not read the warnings. */
 const silentLog = createLog(
   () => undefined,
   () => 0,
@@ -39,7 +39,7 @@ const newId = () => crypto.randomUUID();
 test('preparing the streams is retried while NATS does not answer, and succeeds once it does', async () => {
   const { url, creds } = await testPlatform();
   const proxy = await FaultProxy.start({ target: url, random: seededRandom() });
-  const behind = await Nats.connect({ url: proxy.url, creds, name: 'slow start', log: silentLog });
+  const proxied = await Nats.connect({ url: proxy.url, creds, name: 'through a proxy', log: silentLog });
   try {
     proxy.set({ stalled: ['down'] });
     let pauses = 0;
@@ -48,10 +48,10 @@ test('preparing the streams is retried while NATS does not answer, and succeeds 
       proxy.heal();
     };
     const retryOptions = { signal: new AbortController().signal, sleep: healAfterFirst, log: silentLog };
-    await retryWithBackoff('preparing the streams', retryOptions, () => ensureStreams(behind));
+    await retryWithBackoff('preparing the streams', retryOptions, () => ensureStreams(proxied));
     expect(pauses).toBe(1);
   } finally {
-    await behind.close();
+    await proxied.close();
     await proxy.stop();
   }
 }, 15_000);
@@ -66,9 +66,9 @@ describe('a reader of the store', () => {
     const reading = store.read({ after, signal: stop.signal, onAlarm: () => undefined })[Symbol.asyncIterator]();
     const first = await reading.next();
     expect(first.value?.sequence).toBe(after + 1);
-    const delivered = await furthest('EVENTS');
+    const delivered = await lastDelivered('EVENTS');
     expect(delivered).toBeGreaterThan(after);
-    // Two pulls of eight megabytes at most are on the way or wait: thirty megabytes are there.
+    // The store sent at most two pulls of eight megabytes, of the thirty megabytes in the stream.
     expect(delivered - after).toBeLessThan(2 * 84 + 2);
     let last = after + 1;
     while (last < after + commits) last = (await reading.next()).value?.sequence ?? Number.POSITIVE_INFINITY;
@@ -85,14 +85,14 @@ test('messages that are lost on the way to a reader are read again, and are not 
   for (let index = 0; index < commits; index += 1) await appendText(store, 5_000);
   const { url, creds } = await testPlatform();
   const proxy = await FaultProxy.start({ target: url, random: seededRandom() });
-  const far = await Nats.connect({ url: proxy.url, creds, name: 'far', log: silentLog });
-  const reader = new NatsEventStore(far, newId, () => performance.now());
+  const proxied = await Nats.connect({ url: proxy.url, creds, name: 'through a proxy', log: silentLog });
+  const reader = new NatsEventStore(proxied, newId, () => performance.now());
   const stop = new AbortController();
   const read: number[] = [];
   let breaks = 0;
   while (read.length < commits) {
     const last = read.at(-1) ?? after;
-    // The rest of what is on the way then is lost, and the connection comes back at once.
+    // The messages on their way are lost, and the client reconnects at once.
     proxy.cutAfter(300_000, 'down');
     try {
       for await (const { sequence } of reader.read({ after: last, signal: stop.signal, onAlarm: () => undefined })) {
@@ -102,12 +102,12 @@ test('messages that are lost on the way to a reader are read again, and are not 
     } catch (error) {
       expect(error).toBeInstanceOf(StoreUnavailableError);
       breaks += 1;
-      await eventually(() => far.connected);
+      await eventually(() => proxied.connected);
     }
   }
   expect(read).toEqual(Array.from({ length: commits }, (_, index) => after + 1 + index));
   expect(breaks).toBeGreaterThan(2);
-  await far.close();
+  await proxied.close();
   await proxy.stop();
 }, 30_000);
 
@@ -118,8 +118,8 @@ async function appendText(store: NatsEventStore, length: number): Promise<void> 
   await store.append({ unit, aggregate: 'log', expectedSequence: 0, commandId: newId(), events });
 }
 
-/** The last sequence that any consumer of a stream has been sent. */
-async function furthest(stream: string): Promise<number> {
+/** The highest sequence that was delivered to a consumer of a stream. */
+async function lastDelivered(stream: string): Promise<number> {
   const list = await api<{ consumers: { delivered: { stream_seq: number } }[] | null }>(
     nats,
     `CONSUMER.LIST.${stream}`,
@@ -133,12 +133,12 @@ describe('group commit', () => {
   test('an interactive append waits for at most two groups of background appends', async () => {
     const commits = new GroupCommit(nats, newId, () => performance.now());
     const order: string[] = [];
-    const facts = Array.from({ length: 60 }, () =>
+    const background = Array.from({ length: 60 }, () =>
       commits.store(message(newUnit(), 'x'.repeat(60_000)), 'background').then(() => order.push('background')),
     );
     await sleep(1);
     const interactive = commits.store(message(newUnit(), 'y')).then(() => order.push('interactive'));
-    await Promise.all([...facts, interactive]);
+    await Promise.all([...background, interactive]);
     // The store is committing one group, of at most eight of the 60 appends; the interactive append joins the next group.
     expect(order.indexOf('interactive')).toBeLessThan(17);
     expect(order).toHaveLength(61);
@@ -147,18 +147,18 @@ describe('group commit', () => {
   test('a background append is stored although interactive appends keep coming', async () => {
     const commits = new GroupCommit(nats, newId, () => performance.now());
     let stored = false;
-    const fact = commits.store(message(newUnit(), 'x'), 'background').then(() => {
+    const background = commits.store(message(newUnit(), 'x'), 'background').then(() => {
       stored = true;
     });
     for (let index = 0; index < 2_000 && !stored; index += 1) await commits.store(message(newUnit(), 'y'));
-    await fact;
+    await background;
     expect(stored).toBe(true);
   });
 });
 
 describe('acknowledgements in order', () => {
-  test('empty the stream, for any consumer that delivered the message', async () => {
-    // Tests before this one may have left something.
+  test('remove every message from the stream, from whichever consumer it came', async () => {
+    // Earlier tests may have left consumers and messages in the stream.
     const left = await api<{ consumers: string[] | null }>(nats, 'CONSUMER.NAMES.UNIT_INBOX');
     for (const name of left.consumers ?? []) await api(nats, `CONSUMER.DELETE.UNIT_INBOX.${name}`);
     await api(nats, 'STREAM.PURGE.UNIT_INBOX');

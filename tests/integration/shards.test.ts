@@ -19,7 +19,7 @@ import { natsServerBinary } from '../support/services.ts';
 
 const LETTERS = shardsOfLength(1);
 const PAIRS = shardsOfLength(2);
-/** Longer than any time that is up. */
+/** Far longer than the time after which a member without heartbeats is removed. */
 const LONG_MS = 20 * EXPIRY_MS;
 const EXPIRY_HEARTBEATS = EXPIRY_MS / HEARTBEAT_MS;
 
@@ -27,8 +27,8 @@ interface Copy {
   readonly id: string;
   readonly shards: Shards;
   readonly nats: Nats;
-  /** What it was told that it owns, from the first time on. */
-  readonly told: string[];
+  /** The shards that it owned after each change, the oldest first. */
+  readonly ownedOverTime: string[];
   readonly warnings: string[];
 }
 
@@ -60,7 +60,7 @@ async function start(changes: Partial<ShardOptions> = {}, url?: string): Promise
   const id = `copy-${copies.length + 1}`;
   const options = { url: url ?? shared.url, creds: shared.creds, name: id, log: quietLog };
   const nats = changes.nats ?? (await Nats.connect(options));
-  const told: string[] = [];
+  const ownedOverTime: string[] = [];
   const warnings: string[] = [];
   const shards = joinShards({
     nats,
@@ -74,20 +74,20 @@ async function start(changes: Partial<ShardOptions> = {}, url?: string): Promise
     signal: new AbortController().signal,
     ...changes,
   });
-  shards.onChange((owned) => told.push(owned.join()));
-  const copy = { id, shards, nats, told, warnings };
+  shards.onChange((owned) => ownedOverTime.push(owned.join()));
+  const copy = { id, shards, nats, ownedOverTime, warnings };
   copies.push(copy);
   return copy;
 }
 
-/** Copies that share all, each as it is dealt. */
+/** Three copies, after each owns the shards that are assigned to it. */
 async function startThree(url?: string): Promise<[Copy, Copy, Copy]> {
   const three: [Copy, Copy, Copy] = [await start({}, url), await start({}, url), await start({}, url)];
   await share(three);
   return three;
 }
 
-/** Waits until each shard is owned by the one that it is dealt to when exactly these are there. */
+/** Waits until each of the copies owns exactly the shards that are assigned to it when these copies are the members. */
 function share(there: readonly Copy[], all = LETTERS): Promise<void> {
   const owners = assignShards(
     all,
@@ -98,18 +98,18 @@ function share(there: readonly Copy[], all = LETTERS): Promise<void> {
   });
 }
 
-/** Waits until everybody who runs has done what was due, then lets time pass. */
+/** Waits until every running copy pauses, then moves the clock. */
 async function pass(ms: number, running = copies.length): Promise<void> {
   await eventually(() => time.pauses === running);
   time.advance(ms);
 }
 
 const forget = (...these: readonly Copy[]) => {
-  for (const { told } of these) told.length = 0;
+  for (const { ownedOverTime } of these) ownedOverTime.length = 0;
 };
 
 describe('joining', () => {
-  test('one owns everything, two share, three share', async () => {
+  test('one copy owns all shards, and a second and a third copy get their shares of them', async () => {
     const first = await start();
     await share([first]);
     expect(first.shards.owned()).toEqual(LETTERS);
@@ -125,19 +125,19 @@ describe('joining', () => {
     ).toEqual(['copy-1', 'copy-2', 'copy-3']);
   });
 
-  test('a new one never takes what it is not dealt, and nothing before it has read who is there', async () => {
+  test('a new copy owns no shard before it has read the list of members, and then only those assigned to it', async () => {
     const [first] = await startThree();
     const late = await start();
     expect(late.shards.owned()).toEqual([]);
-    // A heartbeat of one of the others, before the late one knows of all.
+    // This heartbeat of another copy arrives before the late copy knows all members.
     late.nats.publish(`$KV.members.${group}.copy-1`, '{}');
     await share(copies);
-    expect(late.told).toEqual([late.shards.owned().join()]);
-    // Whatever the old ones gave away went to the new one.
-    expect(first.shards.owned().every((shard) => first.told.at(-2)?.includes(shard))).toBe(true);
+    expect(late.ownedOverTime).toEqual([late.shards.owned().join()]);
+    // The first copy's last change gave up shards and added none.
+    expect(first.shards.owned().every((shard) => first.ownedOverTime.at(-2)?.includes(shard))).toBe(true);
   });
 
-  test('by the letter or by the pair, a unit belongs to the owner of its shard', async () => {
+  test('with shards of two letters, a unit belongs to the copy that owns its shard', async () => {
     const [one, two] = [await start({ shardLetters: 2 }), await start({ shardLetters: 2 })];
     await share([one, two], PAIRS);
     for (let index = 0; index < 100; index += 1) {
@@ -149,13 +149,13 @@ describe('joining', () => {
     }
   });
 
-  test('groups have nothing to do with one another', async () => {
+  test('a copy owns all shards of its group, whatever the copies of other groups own', async () => {
     const [one, two] = [await start(), await start({ group: `${group}-other` })];
     await share([one]);
     await share([two]);
   });
 
-  test('what cannot stand in a key is refused', async () => {
+  test('a group or a member id that a key cannot contain is refused', async () => {
     for (const wrong of [{ group: 'a.b' }, { group: '' }, { memberId: '*' }, { memberId: 'a b' }]) {
       const nats = await Nats.connect({ ...(await testPlatform()), name: 'wrong', log: quietLog });
       const options = { nats, group, shardLetters: 1, fixed: undefined, memberId: 'id', ...wrong };
@@ -165,7 +165,7 @@ describe('joining', () => {
     }
   });
 
-  test('a heartbeat that cannot be read is nobody, and is told once', async () => {
+  test('heartbeats that cannot be read make no member, and are logged as one warning', async () => {
     const one = await start();
     await share([one]);
     const bucket = new MemberBucket(one.nats, group);
@@ -178,18 +178,18 @@ describe('joining', () => {
 });
 
 describe('leaving', () => {
-  test('the others have everything at once, without any time passing', async () => {
+  test('the other copies take over the shards at once, without any time passing', async () => {
     const [first, second, third] = await startThree();
     await second.shards.leave();
     expect(second.shards.owned()).toEqual([]);
-    expect(second.told.at(-1)).toBe('');
+    expect(second.ownedOverTime.at(-1)).toBe('');
     await share([first, third]);
     await third.shards.leave();
     await share([first]);
     expect(time.monotonic()).toBe(0);
   });
 
-  test('by the signal, too', async () => {
+  test('a copy whose signal is aborted leaves', async () => {
     const stop = new AbortController();
     const [first, second] = [await start(), await start({ signal: stop.signal })];
     await share([first, second]);
@@ -198,7 +198,7 @@ describe('leaving', () => {
     expect(second.shards.owned()).toEqual([]);
   });
 
-  test('whoever reads the bucket afterwards does not find it', async () => {
+  test('a copy that starts later does not find the copy that left among the members', async () => {
     const [first, second] = [await start(), await start()];
     await share([first, second]);
     await first.shards.leave();
@@ -206,7 +206,7 @@ describe('leaving', () => {
     await share([second, late]);
   });
 
-  test('one that is killed loses its shards when its time is up, not earlier', async () => {
+  test('a killed copy loses its shards when its heartbeat expires, not earlier', async () => {
     const [first, second, third] = await startThree();
     await pass(HEARTBEAT_MS);
     await pass(0);
@@ -215,12 +215,12 @@ describe('leaving', () => {
     for (let heartbeat = 1; heartbeat < EXPIRY_HEARTBEATS; heartbeat += 1) await pass(HEARTBEAT_MS);
     await pass(HEARTBEAT_MS - 1);
     await pass(0);
-    expect([first.told, third.told]).toEqual([[], []]);
+    expect([first.ownedOverTime, third.ownedOverTime]).toEqual([[], []]);
     await pass(1);
     await share([first, third]);
   });
 
-  test('one that was killed before another comes is waited for no longer than by those who knew it', async () => {
+  test('a new copy counts the expiry of a killed member from its last heartbeat', async () => {
     const first = await start();
     const bucket = new MemberBucket(first.nats, group);
     await bucket.put('killed', '{}');
@@ -237,7 +237,7 @@ describe('leaving', () => {
 });
 
 describe('SHARDS', () => {
-  test('fixed members have theirs, the rest is dealt', async () => {
+  test('copies with fixed shards own those, and the others share the rest', async () => {
     const fixed = await start({ fixed: ['0', '1', 'd0', 'd1'] });
     const [one, two] = [await start(), await start()];
     await share([fixed, one, two]);
@@ -248,7 +248,7 @@ describe('SHARDS', () => {
     await share([one, two]);
   });
 
-  test('what nobody works on is told, once', async () => {
+  test('shards without an owner are logged as one warning', async () => {
     const low = await start({ fixed: ['0', '1', '2', '3', '4', '5', '6', '7'] });
     await share([low]);
     await pass(HEARTBEAT_MS);
@@ -279,7 +279,7 @@ describe('without NATS', () => {
 
   const keys = async ({ nats }: Copy) => (await new MemberBucket(nats, group).read()).map(({ id }) => id).toSorted();
 
-  test('after a crash everybody keeps what it owns, and comes back to a new bucket', async () => {
+  test('all copies keep their shards while NATS crashes, and write their heartbeats again after it restarted', async () => {
     const three = await startThree(own.url);
     forget(...three);
     process.kill(own.pid ?? 0, 'SIGKILL');
@@ -290,7 +290,7 @@ describe('without NATS', () => {
       await pass(HEARTBEAT_MS);
       expect(await keys(three[0])).toEqual(['copy-1', 'copy-2', 'copy-3']);
     });
-    expect(three.map(({ told }) => told)).toEqual([[], [], []]);
+    expect(three.map(({ ownedOverTime }) => ownedOverTime)).toEqual([[], [], []]);
 
     const late = await start({}, own.url);
     await share([...three, late]);
@@ -298,7 +298,7 @@ describe('without NATS', () => {
     await share([three[1], three[2], late]);
   });
 
-  test('one that does not come back with NATS loses its shards in time', async () => {
+  test('a copy that does not reconnect to NATS loses its shards', async () => {
     const [first, second, third] = await startThree(own.url);
     process.kill(own.pid ?? 0, 'SIGKILL');
     await second.nats.close();
@@ -312,7 +312,7 @@ describe('without NATS', () => {
     await share([first, third]);
   });
 
-  test('a bucket that is deleted is made again', async () => {
+  test('a deleted bucket is created again, and no copy loses a shard', async () => {
     const three = await startThree(own.url);
     forget(...three);
     await api(three[0].nats, 'STREAM.DELETE.KV_members');
@@ -321,10 +321,10 @@ describe('without NATS', () => {
       await pass(HEARTBEAT_MS);
       expect(await keys(three[0])).toEqual(['copy-1', 'copy-2', 'copy-3']);
     });
-    expect(three.map(({ told }) => told)).toEqual([[], [], []]);
+    expect(three.map(({ ownedOverTime }) => ownedOverTime)).toEqual([[], [], []]);
   });
 
-  test('while it stands still nobody takes anything from anybody', async () => {
+  test('no shard changes its owner while NATS is stopped with SIGSTOP', async () => {
     const three = await startThree(own.url);
     await pass(0);
     forget(...three);
@@ -337,10 +337,10 @@ describe('without NATS', () => {
     }
     await pass(HEARTBEAT_MS);
     await pass(0);
-    expect(three.map(({ told }) => told)).toEqual([[], [], []]);
+    expect(three.map(({ ownedOverTime }) => ownedOverTime)).toEqual([[], [], []]);
   });
 
-  test('where it is not there yet, nothing is owned until it has come', async () => {
+  test('a copy that starts while NATS is down owns no shard until NATS is up', async () => {
     const { creds } = await testPlatform();
     const nats = await Nats.connect({ url: own.url, creds, name: 'early', log: quietLog });
     process.kill(own.pid ?? 0, 'SIGKILL');
@@ -351,7 +351,7 @@ describe('without NATS', () => {
     expect(early.warnings).toHaveLength(1);
   });
 
-  test('leaving ends all the same', async () => {
+  test('a copy can leave while NATS is down', async () => {
     const [first] = await startThree(own.url);
     process.kill(own.pid ?? 0, 'SIGKILL');
     await eventually(() => !first.nats.connected);

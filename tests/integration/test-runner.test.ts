@@ -1,4 +1,4 @@
-/** `./run test` and its parts, on small test files of their own. */
+/** `./run test` and its parts, on small test files that these tests write. */
 
 import { afterAll, describe, expect, test } from 'bun:test';
 import { cp, mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises';
@@ -45,7 +45,7 @@ async function run(bodies: Readonly<Record<string, string>>, changes: Partial<Gr
 const GOOD = "test('good', () => expect(1).toBe(1));";
 
 describe('one process for a group of files', () => {
-  test('adds up what its report says, and prints what the runner prints', async () => {
+  test('counts the results of its report, and prints the output of the test runner', async () => {
     const bodies = { 'a.test.ts': `${GOOD}\ntest('bad', () => expect(1).toBe(2));`, 'b.test.ts': GOOD };
     const { totals, problems, printed, secondsByFile, root } = await run(bodies);
     expect(totals).toEqual({ passed: 2, failed: 1, skipped: 0 });
@@ -55,7 +55,7 @@ describe('one process for a group of files', () => {
     expect(await readdir(root)).not.toContain('work');
   }, 30_000);
 
-  test('names the test in which it died, and runs the files behind it in another process', async () => {
+  test('names the test in which the process died, and runs the remaining files in another process', async () => {
     const dying = `${GOOD}\ntest('dies', () => process.kill(process.pid, 'SIGKILL'));\ntest('never runs', () => undefined);`;
     const { totals, problems } = await run({ 'a.test.ts': GOOD, 'b.test.ts': dying, 'c.test.ts': GOOD });
     expect(totals).toEqual({ passed: 3, failed: 1, skipped: 0 });
@@ -72,7 +72,7 @@ describe('one process for a group of files', () => {
     expect(problems).toEqual(['a.test.ts: the test runner ended (limit of 3 s) in the test "hangs"']);
   }, 30_000);
 
-  test('fails for a process that a test left behind, and ends it', async () => {
+  test('counts a process that a test left behind as a failure', async () => {
     const leaving = `test('leaves', () => { Bun.spawn(['sleep', '97'], { stdio: ['ignore', 'inherit', 'inherit'] }).unref(); });`;
     const { totals, problems } = await run({ 'a.test.ts': leaving });
     expect(totals).toEqual({ passed: 1, failed: 1, skipped: 0 });
@@ -94,7 +94,7 @@ describe('one process for a group of files', () => {
   }, 30_000);
 });
 
-/** A checkout with the real commands and test files of its own. */
+/** A checkout with the real commands and the given test files. */
 async function checkoutWith(bodies: Readonly<Record<string, string>>): Promise<string> {
   const root = await filesWith(bodies);
   await mkdir(join(root, 'tests'), { recursive: true });
@@ -113,7 +113,7 @@ function startRun(root: string, ...filters: string[]) {
 }
 
 describe('./run test', () => {
-  test('ends with the totals of all kinds, after the slowest files', async () => {
+  test('prints the slowest files and then the totals of all kinds', async () => {
     const root = await checkoutWith({
       'tests/unit/a.test.ts': GOOD,
       'tests/unit/deep/b.test.ts': `${GOOD}\ntest.skip('skipped', () => undefined);`,
@@ -135,7 +135,7 @@ describe('./run test', () => {
     expect(printed.trimEnd().split('\n').at(-1)).toBe('0 passed, 0 failed');
   }, 30_000);
 
-  test('interrupted, ends its processes, starts no other, and exits with 130', async () => {
+  test('ends its processes after SIGINT, starts no other, and exits with 130', async () => {
     const slow = (name: string) =>
       `test('slow', async () => { await Bun.write(process.env.TRACES + '/${name}', String(process.pid)); await Bun.sleep(60_000); }, 90_000);`;
     const root = await checkoutWith({ 'tests/contract/a.test.ts': slow('a'), 'tests/contract/b.test.ts': slow('b') });

@@ -26,7 +26,7 @@ test('a token is signed with the keys of DATA_DIR', async () => {
   expect(await secretVerifier(jwtSecret, Date.now).verify(out)).toMatchObject({ role: 'ops', sub: 'me' });
 });
 
-test('a DATA_DIR without keys is refused, and gets none', async () => {
+test('a DATA_DIR without keys is refused, and no keys are created in it', async () => {
   const dataDir = await temporaryFolder('token');
   const { code, out, errors } = await token({ DATA_DIR: dataDir }, '--role', 'ops', '--sub', 'me');
   expect(code).toBe(1);
@@ -36,7 +36,7 @@ test('a DATA_DIR without keys is refused, and gets none', async () => {
   expect(await readdir(dataDir)).toEqual([]);
 });
 
-test('with an identity provider of its own, the platform issues no token', async () => {
+test('with AUTH_JWKS_URL set, the command issues no token', async () => {
   const dataDir = await temporaryFolder('token');
   const env = { DATA_DIR: dataDir, AUTH_JWKS_URL: 'https://login.example/jwks' };
   const { code, out, errors } = await token(env, '--role', 'ops', '--sub', 'me');
@@ -49,7 +49,7 @@ test.each([
   [['--role', 'king', '--sub', 'me']],
   [['--role', 'ops']],
   [['--role', 'ops', '--sub', 'me', '--ttl', '0']],
-])('arguments %j are refused with the usage', async (args) => {
+])('the arguments %j are refused, and the usage is printed', async (args) => {
   const { code, errors } = await token({ DATA_DIR: await temporaryFolder('token') }, ...args);
   expect(code).toBe(2);
   expect(errors).toContain('usage: ./run token');

@@ -1,4 +1,4 @@
-/** What a unit, and all of them together, may take of NATS. */
+/** The limits that NATS sets to a unit, and to all units together. */
 
 import { expect, test } from 'bun:test';
 import { join } from 'node:path';
@@ -24,7 +24,7 @@ async function connectUnit(name: string): Promise<RawNats> {
   return RawNats.connect(url, (await unitNatsCredentials(keys, name)).creds);
 }
 
-test('a payload beyond a batch is refused, and the connection ends', async () => {
+test('a payload larger than a batch is refused, and the connection is closed', async () => {
   const client = await connectUnit('ID-LARGE');
   const push = (bytes: number) => client.publish(unitPushSubject('ID-LARGE'), 'x'.repeat(bytes));
   expect(await push(MAX_BATCH_BYTES)).toEqual([]);
@@ -32,7 +32,7 @@ test('a payload beyond a batch is refused, and the connection ends', async () =>
   await eventually(() => client.closed);
 });
 
-test('too many subscriptions are refused', async () => {
+test('subscriptions beyond eight are refused', async () => {
   const { url, keys } = await testPlatform();
   const { creds, inboxPrefix } = await unitNatsCredentials(keys, 'ID-CURIOUS');
   const client = await RawNats.connect(url, creds);
@@ -50,10 +50,10 @@ async function limitsWith(openFiles?: number) {
   return { limits: readAccountJwt(jwt).nats.limits ?? {}, maxConnections };
 }
 
-test('there is nothing without a bound that units do not need so', async () => {
+test('the account of the units has exactly the documented limits', async () => {
   const { limits } = await limitsWith();
   expect(limits).toEqual({
-    // Nothing but the bytes: how many batches of a unit are stored is bounded where they are.
+    // The bytes have no limit here: the stream bounds how many batches of a unit are stored.
     data: -1,
     payload: 294_912,
     subs: 8,
@@ -66,13 +66,13 @@ test('there is nothing without a bound that units do not need so', async () => {
   });
 });
 
-test('a fleet fits, and leaves the platform its connections', async () => {
+test('the units get all connections but those reserved for the platform', async () => {
   expect(await limitsWith()).toMatchObject({ limits: { conn: 330_000 }, maxConnections: 340_000 });
-  // Where the system allows fewer files than that, they are what must be left.
+  // With 20,000 open files, units get three quarters of them, and the platform keeps its 10,000 connections.
   expect(await limitsWith(20_000)).toMatchObject({ limits: { conn: 15_000 }, maxConnections: 25_000 });
 });
 
-test('a unit beyond the bound is refused, and the platform is let in', async () => {
+test('a connection of a unit beyond the limit is refused, and the platform can still connect', async () => {
   const [dataDir, binary] = [await temporaryFolder('full-nats'), await natsServerBinary()];
   const keys = await loadKeys(dataDir);
   const config = await natsServerConfig(keys, join(dataDir, 'accounts'), 8);

@@ -1,4 +1,4 @@
-/** Revocations at NATS: that they cut, that they last, and that none is lost. */
+/** Revocations at NATS: they end connections, they survive restarts, and none is lost. */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
@@ -26,7 +26,7 @@ import { quietLog } from '../support/nats.ts';
 import { RawNats } from '../support/raw-nats.ts';
 import { freshDatabase, natsServerBinary } from '../support/services.ts';
 
-/** A NATS of its own, that is stopped and started again on the same folder. */
+/** A NATS server of this test that can be stopped and started again on the same folder. */
 class OwnNats {
   readonly keys: PlatformKeys;
   readonly #dataDir: string;
@@ -75,7 +75,7 @@ class OwnNats {
     this.#nats = undefined;
   }
 
-  /** `kill -9`; the embedded server comes back by itself, with the configuration of its start. */
+  /** Kills the server with SIGKILL. Its supervisor starts it again, with the configuration of its first start. */
   async crash(): Promise<void> {
     const nats = this.#nats;
     const pid = nats?.pid ?? 0;
@@ -130,7 +130,7 @@ describe('a revoked user', () => {
   });
   afterAll(() => revocations.close());
 
-  test('loses its connection within a second and gets no other; those of others stay', async () => {
+  test('loses its connection within a second and cannot connect again; other users of the unit stay connected', async () => {
     const [ended, stays] = [await nats.unit('R-1'), await nats.unit('R-1')];
     const [cut, kept] = [await RawNats.connect(nats.url, ended.creds), await RawNats.connect(nats.url, stays.creds)];
     await revocations.ensure([ended.natsUser]);
@@ -141,7 +141,7 @@ describe('a revoked user', () => {
     kept.close();
   });
 
-  test('twice is once, and pushes nothing', async () => {
+  test('that is revoked again leaves the account unchanged', async () => {
     const user = someUser();
     await revocations.ensure([user]);
     const { iat, nats: account } = await nats.unitsClaims();
@@ -149,13 +149,13 @@ describe('a revoked user', () => {
     expect(await nats.unitsClaims()).toMatchObject({ iat, nats: { revocations: account.revocations ?? {} } });
   });
 
-  test('stays out after a stop, a start and a crash, and so do those of before', async () => {
+  test('is refused after a restart and after a crash, also when it was revoked before the restart', async () => {
     const [before, between] = [await nats.unit('R-2'), await nats.unit('R-2')];
     await revocations.ensure([before.natsUser]);
     await nats.stop();
     await nats.start();
     await expect(RawNats.connect(nats.url, before.creds)).rejects.toThrow(refused);
-    // In the very second in which the account was preloaded: a crash preloads the same once more.
+    // This revocation falls into the second in which the account was preloaded; the restart after a crash preloads the same account.
     await revocations.ensure([between.natsUser]);
     await nats.crash();
     for (const { creds } of [before, between]) {

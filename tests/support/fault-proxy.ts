@@ -1,6 +1,6 @@
 /**
  * A bad network: a TCP proxy on loopback in front of one server, NATS or HTTP, whose faults a test sets. Bytes are never
- * lost, changed or reordered while a connection lives, because TCP does not do that: they come late, slowly or not at all,
+ * lost, changed or reordered while a connection is open, because TCP does not do that: they arrive late, slowly or not at all,
  * and the connection ends in the middle of a frame.
  */
 
@@ -11,13 +11,13 @@ import type { SeededRandom } from './random.ts';
 export type Direction = 'up' | 'down';
 
 export interface LinkFaults {
-  /** Every byte takes so much longer, in each direction. */
+  /** The delay of every byte, in each direction. */
   readonly delayMs: number;
-  /** And at most so much more, by chance; later bytes never overtake. */
+  /** The greatest random delay on top of `delayMs`. Bytes keep their order. */
   readonly jitterMs: number;
-  /** Each direction of each connection. @default Infinity */
+  /** The rate of each direction of each connection. @default Infinity */
   readonly bytesPerS: number;
-  /** Nothing passes until that changes; what was sent meanwhile then arrives. */
+  /** Directions in which bytes wait; they arrive when the direction is no longer stalled. */
   readonly stalled: readonly Direction[];
   /** New connections are reset at once. */
   readonly refuse: boolean;
@@ -32,13 +32,13 @@ export const GOOD_LINK: LinkFaults = {
 };
 
 export interface FaultProxyOptions {
-  /** Such as `nats://127.0.0.1:4222`; its scheme stands in the proxy's own URL. */
+  /** A URL such as `nats://127.0.0.1:4222`. The proxy's own URL has the same scheme. */
   readonly target: string;
-  /** Where jitter comes from. */
+  /** The source of the jitter. */
   readonly random: Pick<SeededRandom, 'next'>;
 }
 
-/** Bytes that wait in one direction of a connection before its sender has to wait. */
+/** The proxy stops reading from a sender while more bytes than these wait in its direction. */
 const MAX_WAITING_BYTES = 1024 * 1024;
 const MS_PER_S = 1_000;
 
@@ -47,7 +47,7 @@ export class FaultProxy {
   readonly #options: FaultProxyOptions;
   readonly #links = new Set<Link>();
   #faults: LinkFaults = GOOD_LINK;
-  /** How many connections there were. */
+  /** The number of connections that clients have opened. */
   accepted = 0;
 
   private constructor(options: FaultProxyOptions) {
@@ -64,24 +64,24 @@ export class FaultProxy {
     return proxy;
   }
 
-  /** What clients connect to. */
+  /** The URL to which clients connect. */
   get url(): string {
     const { port } = this.#server.address() as AddressInfo;
     return `${new URL(this.#options.target).protocol}//127.0.0.1:${port}`;
   }
 
-  /** Connections that live now. */
+  /** The number of open connections. */
   get connections(): number {
     return this.#links.size;
   }
 
-  /** Sets the faults that are named and leaves the others, for connections that live and for new ones. */
+  /** Changes the given faults and leaves the others, for open and for new connections. */
   set(change: Partial<LinkFaults>): void {
     this.#faults = { ...this.#faults, ...change };
     for (const link of this.#links) link.wake();
   }
 
-  /** Resets every connection now. What was under way is gone. @returns how many there were */
+  /** Resets every connection now; bytes on their way are lost. @returns the number of connections */
   cut(): number {
     const cut = this.#links.size;
     for (const link of [...this.#links]) link.reset();
@@ -89,14 +89,14 @@ export class FaultProxy {
   }
 
   /**
-   * Ends every connection that lives in the middle of something: after `bytes` more in one direction. Its receiver gets
-   * those and then the end, its sender a reset.
+   * Ends every open connection in the middle of a message, after `bytes` more in one direction. The receiver gets
+   * those bytes and then the end of the connection; the sender gets a reset.
    */
   cutAfter(bytes: number, direction: Direction): void {
     for (const link of this.#links) link[direction].cutAfter(bytes);
   }
 
-  /** A good network again. What waits arrives at once; connections that were to be cut live on. */
+  /** Removes all faults. Waiting bytes arrive at once, and `cutAfter` no longer applies. */
   heal(): void {
     this.#faults = GOOD_LINK;
     for (const link of this.#links) {
@@ -119,27 +119,27 @@ export class FaultProxy {
     }
     const { hostname, port } = new URL(this.#options.target);
     const server = connect({ host: hostname, port: Number(port), allowHalfOpen: true });
-    const around = { faults: () => this.#faults, random: this.#options.random };
-    const link = new Link(client, server, around, () => this.#links.delete(link));
+    const network = { faults: () => this.#faults, random: this.#options.random };
+    const link = new Link(client, server, network, () => this.#links.delete(link));
     this.#links.add(link);
   }
 }
 
-interface Surroundings {
+interface Network {
   readonly faults: () => LinkFaults;
   readonly random: Pick<SeededRandom, 'next'>;
 }
 
-/** One client, and the connection that was made for it. */
+/** A client's connection, and the proxy's connection to the server for it. */
 class Link {
   readonly up: Lane;
   readonly down: Lane;
   readonly #sockets: readonly [Socket, Socket];
 
-  constructor(client: Socket, server: Socket, around: Surroundings, onEnd: () => void) {
+  constructor(client: Socket, server: Socket, network: Network, onEnd: () => void) {
     this.#sockets = [client, server];
-    this.up = new Lane('up', client, server, around);
-    this.down = new Lane('down', server, client, around);
+    this.up = new Lane('up', client, server, network);
+    this.down = new Lane('down', server, client, network);
     for (const socket of this.#sockets) {
       socket.setNoDelay(true);
       socket.on('error', () => this.reset());
@@ -167,12 +167,12 @@ interface Waiting {
   dueMs: number;
 }
 
-/** One direction of a connection: bytes wait until they are due, in order. */
+/** One direction of a connection: a queue of bytes, each with the time at which it is due. */
 class Lane {
   readonly #direction: Direction;
   readonly #from: Socket;
   readonly #to: Socket;
-  readonly #around: Surroundings;
+  readonly #network: Network;
   #waiting: Waiting[] = [];
   #waitingBytes = 0;
   #lastDueMs = 0;
@@ -180,28 +180,28 @@ class Lane {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #stopped = false;
 
-  constructor(direction: Direction, from: Socket, to: Socket, around: Surroundings) {
+  constructor(direction: Direction, from: Socket, to: Socket, network: Network) {
     this.#direction = direction;
     this.#from = from;
     this.#to = to;
-    this.#around = around;
-    from.on('data', (bytes: Buffer) => this.#take(bytes));
-    from.on('end', () => this.#take(undefined));
-    to.on('drain', () => this.#pace());
+    this.#network = network;
+    from.on('data', (bytes: Buffer) => this.#enqueue(bytes));
+    from.on('end', () => this.#enqueue(undefined));
+    to.on('drain', () => this.#applyBackpressure());
   }
 
   cutAfter(bytes: number): void {
     this.#bytesLeft = bytes;
   }
 
-  /** Faults have changed: what stood still may pass. */
+  /** Forwards the bytes that are due under the present faults. */
   wake(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#pass();
+    this.#forwardDue();
   }
 
-  /** Lets everything that waits pass now, and takes a cut back. */
+  /** Forwards all waiting bytes now, and takes a cut back. */
   release(): void {
     this.#bytesLeft = undefined;
     this.#lastDueMs = 0;
@@ -215,19 +215,19 @@ class Lane {
     this.#waiting = [];
   }
 
-  #take(bytes: Buffer | undefined): void {
-    const { delayMs, jitterMs, bytesPerS } = this.#around.faults();
-    const jitter = jitterMs === 0 ? 0 : this.#around.random.next() * jitterMs;
+  #enqueue(bytes: Buffer | undefined): void {
+    const { delayMs, jitterMs, bytesPerS } = this.#network.faults();
+    const jitter = jitterMs === 0 ? 0 : this.#network.random.next() * jitterMs;
     const travelMs = ((bytes?.length ?? 0) * MS_PER_S) / bytesPerS;
     this.#lastDueMs = Math.max(this.#lastDueMs, performance.now() + delayMs + jitter) + travelMs;
     this.#waiting.push({ bytes, dueMs: this.#lastDueMs });
     this.#waitingBytes += bytes?.length ?? 0;
-    this.#pass();
+    this.#forwardDue();
   }
 
-  #pass(): void {
+  #forwardDue(): void {
     for (let [next] = this.#waiting; next !== undefined && !this.#stopped; [next] = this.#waiting) {
-      if (this.#timer !== undefined || this.#around.faults().stalled.includes(this.#direction)) break;
+      if (this.#timer !== undefined || this.#network.faults().stalled.includes(this.#direction)) break;
       const waitMs = next.dueMs - performance.now();
       if (waitMs > 0) {
         this.#timer = setTimeout(() => this.wake(), waitMs);
@@ -237,7 +237,7 @@ class Lane {
       this.#waitingBytes -= next.bytes?.length ?? 0;
       this.#forward(next.bytes);
     }
-    this.#pace();
+    this.#applyBackpressure();
   }
 
   #forward(bytes: Buffer | undefined): void {
@@ -254,7 +254,7 @@ class Lane {
   }
 
   /** A sender that exceeds the rate waits, as behind a full TCP window. */
-  #pace(): void {
+  #applyBackpressure(): void {
     if (this.#stopped) return;
     const full = this.#waitingBytes + this.#to.writableLength > MAX_WAITING_BYTES;
     if (full && !this.#from.isPaused()) this.#from.pause();

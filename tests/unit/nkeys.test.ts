@@ -6,7 +6,7 @@ const MESSAGE = new TextEncoder().encode('what is signed');
 
 describe('NATS keys', () => {
   test.each(['operator', 'account', 'user'] as const)(
-    'a new %s key is what the package of NATS makes of its seed',
+    'a new %s key equals the key that the package of NATS derives from its seed',
     (kind) => {
       const pair = newKeyPair(kind);
       const theirs = fromSeed(pair.getSeed());

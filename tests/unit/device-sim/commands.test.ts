@@ -88,13 +88,13 @@ describe('openLocker', () => {
     reason?: string;
   }[] = [
     {
-      name: 'again: only the door',
+      name: 'already rented by this reservation: opens only the door',
       unit: after(newUnit(), does(openB), shut('B')),
       types: ['LockerOpened'],
       status: 'done',
     },
     {
-      name: 'without a reservation: only the door',
+      name: 'without a reservation: opens only the door',
       unit: newUnit(),
       order: { openLocker: { locker: 'B' } },
       types: ['LockerOpened'],
@@ -146,7 +146,7 @@ describe('openLocker', () => {
     },
     { name: 'jammed', unit: newUnit(), jammed: 'B', types: ['LockerOpenFailed'], status: 'failed', reason: 'jammed' },
     {
-      name: 'a locker that there is not',
+      name: 'an unknown locker',
       unit: newUnit(),
       order: { openLocker: { locker: 'Z' } },
       types: [],
@@ -154,7 +154,7 @@ describe('openLocker', () => {
       reason: 'unknown-locker',
     },
     {
-      name: 'no period known',
+      name: 'a reservation without a known period',
       unit: newUnit(),
       order: { openLocker: { locker: 'B', reservationId: R1 } },
       types: [],
@@ -294,21 +294,24 @@ describe('applyConfiguration', () => {
     ['refuses', 'refused', 'not-supported'],
     ['fails', 'failed', 'cannot-apply'],
     ['other-hash', 'done', undefined],
-  ] as const)('%s, and goes on with what it had', (applying, status, reason) => {
-    const unit = newUnit();
-    const decision = execute(
-      unit,
-      orderOf({ applyConfiguration: wanted }, 'c'),
-      around({ configurationFault: applying }),
-    );
-    expect(decision.answer).toEqual({
-      commandId: 'c',
-      status,
-      ...(reason === undefined ? {} : { reason }),
-      configurationHash: unit.configuration.hash,
-    });
-    expect(decision.unit.configuration).toBe(unit.configuration);
-  });
+  ] as const)(
+    'with the fault %s, is answered with %s and leaves the previous configuration',
+    (applying, status, reason) => {
+      const unit = newUnit();
+      const decision = execute(
+        unit,
+        orderOf({ applyConfiguration: wanted }, 'c'),
+        around({ configurationFault: applying }),
+      );
+      expect(decision.answer).toEqual({
+        commandId: 'c',
+        status,
+        ...(reason === undefined ? {} : { reason }),
+        configurationHash: unit.configuration.hash,
+      });
+      expect(decision.unit.configuration).toBe(unit.configuration);
+    },
+  );
 });
 
 describe('syncReservations', () => {

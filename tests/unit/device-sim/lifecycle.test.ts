@@ -77,7 +77,7 @@ describe('a log', () => {
       log: places(3, 0),
     },
     {
-      name: 'is recorded, and so need not be pushed',
+      name: 'is recorded, and is therefore not pushed',
       decision: markRecorded(unit, { epoch: 'epoch-0', seq: 4 }),
       log: places(4, 4),
     },

@@ -84,22 +84,26 @@ describe('a walk-up', () => {
 
   const picks: { name: string; unit: UnitModel; jammed?: string[]; minutes?: number; locker: string | undefined }[] = [
     { name: 'the first locker', unit: newUnit(), locker: 'A' },
-    { name: 'the next when it is rented', unit: after(newUnit(), rent('A')), locker: 'B' },
+    { name: 'the next locker when the first is rented', unit: after(newUnit(), rent('A')), locker: 'B' },
     {
-      name: 'none that is reserved within the period',
+      name: 'the next locker when one is reserved within the period',
       unit: after(newUnit(), rent('A'), sync(1, reservation())),
       locker: 'C',
     },
     {
-      name: 'one that is reserved later',
+      name: 'a locker that is reserved later',
       unit: after(newUnit(), rent('A'), sync(1, reservation())),
       minutes: 30,
       locker: 'B',
     },
-    { name: 'none that says it is jammed', unit: newUnit(), jammed: ['A', 'B'], locker: 'C' },
-    { name: 'nothing when all are taken', unit: after(newUnit(), rent('A'), rent('B'), rent('C')), locker: undefined },
+    { name: 'the first locker that is not jammed', unit: newUnit(), jammed: ['A', 'B'], locker: 'C' },
     {
-      name: 'nothing when the rest is jammed',
+      name: 'no locker when all are rented',
+      unit: after(newUnit(), rent('A'), rent('B'), rent('C')),
+      locker: undefined,
+    },
+    {
+      name: 'no locker when the free ones are jammed',
       unit: after(newUnit(), rent('A'), rent('B')),
       jammed: ['C'],
       locker: undefined,
@@ -114,7 +118,7 @@ describe('a walk-up', () => {
   }
 
   const refusals: { name: string; unit?: UnitModel; locker?: string; minutes?: number; reason: string }[] = [
-    { name: 'a locker that there is not', locker: 'Z', reason: 'unknown-locker' },
+    { name: 'an unknown locker', locker: 'Z', reason: 'unknown-locker' },
     { name: 'a rented locker', unit: after(newUnit(), rent('A')), locker: 'A', reason: 'occupied' },
     { name: 'a reserved locker', unit: after(newUnit(), sync(1, reservation())), locker: 'B', reason: 'reserved' },
     { name: 'less than the shortest time', locker: 'A', minutes: 14, reason: 'period' },
@@ -215,7 +219,7 @@ describe('a door', () => {
   const table: { action: typeof openLocker; name: string; unit: UnitModel; types: string[] | string }[] = [
     {
       action: openLocker,
-      name: 'opens for who rents it',
+      name: 'opens for the customer who rents it',
       unit: after(newUnit(), rent('A'), shut('A')),
       types: ['LockerOpened'],
     },

@@ -129,19 +129,19 @@ describe('a free locker', () => {
 
   test.each([
     ['held', [held()], false],
-    ['held, but run out', [held({ holdExpiresAt: at(0) })], true],
+    ['held by an expired hold', [held({ holdExpiresAt: at(0) })], true],
     ['confirmed', [held(), confirmed()], false],
     ['active', [held(), confirmed(), started()], false],
     ['completed', [held(), confirmed(), started(), completed()], true],
     ['cancelled', [held(), { type: 'ReservationCancelled', data: { reservationId: R1 } }], true],
     ['expired', [held(), { type: 'ReservationExpired', data: { reservationId: R1, reason: 'hold' } }], true],
     ['rejected', [held(), { type: 'ReservationRejected', data: { reservationId: R1, reason: 'taken' } }], true],
-    ['held until the very moment', [held({ from: at(-60), until: at(0) })], true],
-    ['held from the very end', [held({ from: at(60), until: at(90) })], true],
-    ['held from just before the end', [held({ from: at(59), until: at(90) })], false],
+    ['held until the start of the period', [held({ from: at(-60), until: at(0) })], true],
+    ['held from the end of the period', [held({ from: at(60), until: at(90) })], true],
+    ['held from a minute before the end', [held({ from: at(59), until: at(90) })], false],
     ['held in another locker', [held({ locker: 'B' })], true],
     [
-      'moved away',
+      'held by a reservation that was moved to another locker',
       [
         held(),
         confirmed(),
@@ -228,8 +228,8 @@ describe('a hold is refused', () => {
   });
 
   test.each([
-    ['from', 'is no time', { from: 'soon' }, '/from'],
-    ['until', 'is no time', { until: '2026-06-01T99:00:00Z' }, '/until'],
+    ['from', 'is not a time', { from: 'soon' }, '/from'],
+    ['until', 'is not a time', { until: '2026-06-01T99:00:00Z' }, '/until'],
     ['until', 'is before from', { until: at(-1) }, '/until'],
     ['until', 'is from', { until: at(0) }, '/until'],
     ['from', 'lies in the past', { from: toInstant(NOW_MS - PAST_TOLERANCE_MS - 1) }, '/from'],
@@ -251,11 +251,11 @@ describe('a hold is refused', () => {
   });
 
   test.each([
-    ['begins as long ago as a slow clock may say', { from: toInstant(NOW_MS - PAST_TOLERANCE_MS) }],
-    ['is as short as it may be', { until: at(15) }],
-    ['is as long as it may be', { until: at(7 * 24 * 60) }],
+    ['begins as long ago as the tolerance allows', { from: toInstant(NOW_MS - PAST_TOLERANCE_MS) }],
+    ['has the minimum length', { until: at(15) }],
+    ['has the maximum length', { until: at(7 * 24 * 60) }],
     [
-      'begins as far ahead as it may',
+      'begins as far ahead as allowed',
       {
         from: toInstant(NOW_MS + MAX_RESERVE_AHEAD_DAYS * DAY_MS),
         until: toInstant(NOW_MS + MAX_RESERVE_AHEAD_DAYS * DAY_MS + HOUR_MS),

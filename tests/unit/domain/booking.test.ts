@@ -46,7 +46,7 @@ describe('another customer', () => {
     ['open', (state) => requestLockerOpen(state, command(other))],
     ['end', (state) => endReservation(state, command(other))],
   ] satisfies [string, Parameters<ReturnType<typeof given>['when']>[0]][])(
-    'cannot %s it: for them it does not exist',
+    'cannot %s it and gets not found',
     (_, decide) => {
       given(registered, held(), confirmed())
         .when(decide)

@@ -27,7 +27,7 @@ import {
 
 describe('the clock offset', () => {
   test.each([
-    ['is what the unit is ahead', '2026-06-01T12:00:05.000Z', 5_000],
+    ['is the lead of the unit', '2026-06-01T12:00:05.000Z', 5_000],
     ['is negative when it is behind', '2026-06-01T11:59:00.000Z', -60_000],
     ['of a clock that began anew is large', '1970-01-01T00:00:00Z', -NOW_MS],
     ['is unknown when the unit tells no time', 'noon', undefined],
@@ -59,8 +59,8 @@ describe('the clock offset', () => {
 describe('the time at which an event occurred', () => {
   test.each([
     ['its time, as it is written', '2026-06-01T12:00:00Z', undefined, '2026-06-01T12:00:00Z'],
-    ['without what the clock was ahead', '2026-06-01T13:00:00Z', HOUR_MS, at(0)],
-    ['with what it was behind', at(-60), -HOUR_MS, at(0)],
+    ['minus the offset of a clock that was ahead', '2026-06-01T13:00:00Z', HOUR_MS, at(0)],
+    ['plus the offset of a clock that was behind', at(-60), -HOUR_MS, at(0)],
     ['of a clock that began anew', '1970-01-01T00:00:00.000Z', -NOW_MS, at(0)],
     ['no time is no time', '2026-02-31T25:61:00Z', HOUR_MS, '2026-02-31T25:61:00Z'],
     ['before all years', '0000-01-01T00:00:00.000Z', HOUR_MS, '0000-01-01T00:00:00.000Z'],

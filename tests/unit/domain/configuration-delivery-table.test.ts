@@ -242,7 +242,7 @@ describe('a report of the configuration hash', () => {
     ['', '?'],
     ['\u0000é\n', '???'],
     ['x'.repeat(200), 'x'.repeat(100)],
-  ])('of %p is kept as what an event can hold', (hash, reportedHash) => {
+  ])('of %p is stored as at most 100 printable ASCII characters', (hash, reportedHash) => {
     expect(recordReportedHash(unitIn('applied'), { hash, atMs: NOW_MS })).toMatchObject([{ data: { reportedHash } }]);
   });
 

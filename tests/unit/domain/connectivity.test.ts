@@ -17,11 +17,11 @@ test.each([
   ['never-seen', { status: 'never-seen' }],
   ['online', { status: 'online', since: at(0) }],
   ['offline', { status: 'offline', since: at(0), lastProofAt: at(-1) }],
-] as const)('%s is folded from its events', (status, expected) => {
+] as const)('the state %s follows from its events', (status, expected) => {
   expect(given(...PASTS[status]).state.connectivity).toEqual(expected);
 });
 
-describe('a proof of life', () => {
+describe('a proof that the unit is online', () => {
   test.each(['ping', 'heartbeat', 'command'] as const)('by %s takes a never-seen unit online', (evidence) => {
     given()
       .when(({ connectivity }) => markUnitOnline(connectivity, evidence, NOW_MS))
@@ -54,14 +54,14 @@ describe('missed pings', () => {
       .thenEvents([{ type: 'UnitWentOffline', data: { missedPings: 3, lastProofAt: at(-1) } }]);
   });
 
-  test.each(['never-seen', 'offline'] as const)('are no news of a unit that is %s', (status) => {
+  test.each(['never-seen', 'offline'] as const)('decide nothing for a unit that is %s', (status) => {
     given(...PASTS[status])
       .when(({ connectivity }) => markUnitOffline(connectivity, 3, at(-1)))
       .thenNothing();
   });
 });
 
-test('transitions alternate, whatever the order of proofs and misses', () => {
+test('transitions alternate, also after several proofs or misses in a row', () => {
   const evidence = [true, true, false, false, true, false, false, true, true, false];
   const past: Past[] = [];
   for (const proof of evidence) {

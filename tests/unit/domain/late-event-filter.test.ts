@@ -22,7 +22,7 @@ import {
 
 const OTHER_EPOCH = '018f0000-0000-7000-8000-000000000002';
 
-/** All of it is recorded in one go, long after; what of it had happened at the moment is folded. */
+/** The actual state at `momentMs` after all of `past` was recorded at once, by default a day later. */
 function actual(momentMs: number, past: readonly Past[], recordedAtMs = NOW_MS + 24 * HOUR_MS): UnitState {
   const late = new LateEventFilter(momentMs);
   const commits: FoldableCommit[] = [];
@@ -52,7 +52,7 @@ describe('an event that is recorded late counts from when it occurred', () => {
     expect(rentalIn(actual(atMs(minute), past))).toBe(rental);
   });
 
-  test('of a batch, the events that had occurred by then count', () => {
+  test('in a batch, only the events that had occurred by then count', () => {
     const whole = unitAfter([registered]);
     const first = commitOf(whole, taken('A', { fromMin: 0, untilMin: 60 }));
     const second = commitOf(evolveUnit(whole, first), givenBack('A', 30));
@@ -74,7 +74,7 @@ describe('unit clocks', () => {
     const past = [
       registered,
       taken('A', { fromMin: 0, untilMin: 60, id: 'first' }),
-      // The clock ran ahead, and was set back before the next one.
+      // The clock was ahead here, and was set back before the next rental.
       { ...givenBack('A', 50, undefined, 'first') },
       taken('A', { fromMin: 10, untilMin: 60, id: 'second' }),
     ];
@@ -116,7 +116,7 @@ test('late events of an earlier epoch count in that epoch', () => {
   expect([rentalIn(after), after.device.epoch]).toEqual([undefined, OTHER_EPOCH]);
 });
 
-test('a recovered event counts from when it occurred, whatever events surround it', () => {
+test('a recovered event counts from when it occurred, by its own clock offset', () => {
   const recovered: Past = {
     type: 'UnitEventRecovered',
     locker: 'A',
@@ -146,26 +146,26 @@ describe('a reservation whose use the unit reported', () => {
   const past = [registered, held(), confirmed()];
   const used = taken('B', { fromMin: 5, untilMin: 60, reservationId: R1 });
 
-  test('was in use, in the locker that the unit assigned', () => {
+  test('is active in the locker that the unit assigned', () => {
     const { booking } = withReportedUsage(unitAfter([...past, used]), atMs(10));
     expect(findReservation(booking, R1)).toMatchObject({ status: 'active', locker: 'B', startedAt: at(5) });
   });
 
-  test('was completed', () => {
+  test('is completed at the reported end', () => {
     const { booking } = withReportedUsage(unitAfter([...past, used, givenBack('B', 20, R1)]), atMs(30));
     expect(findReservation(booking, R1)).toMatchObject({ status: 'completed', endedAt: at(20) });
   });
 
-  test('is as the platform decided where the unit reported nothing', () => {
+  test('is unchanged when the unit reported no use', () => {
     const state = unitAfter([...past, completed()]);
     expect(withReportedUsage(state, atMs(40))).toBe(state);
   });
 });
 
-test('the aggregate of an event follows from the event', () => {
+test('an event belongs to an aggregate by its type and its epoch, also when its type is unknown', () => {
   const payment = { type: 'PaymentSucceeded' };
   expect(aggregateOf(payment)).toBe('booking');
   expect(aggregateOf({ ...payment, unitepoch: OTHER_EPOCH })).toBe('device');
-  expect(aggregateOf({ type: 'NotYetInvented', unitepoch: OTHER_EPOCH } as Pick<CloudEvent, 'type'>)).toBe('device');
-  expect(aggregateOf({ type: 'NotYetInvented' })).toBeUndefined();
+  expect(aggregateOf({ type: 'UnknownType', unitepoch: OTHER_EPOCH } as Pick<CloudEvent, 'type'>)).toBe('device');
+  expect(aggregateOf({ type: 'UnknownType' })).toBeUndefined();
 });

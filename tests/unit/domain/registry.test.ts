@@ -182,7 +182,7 @@ describe('a request for a unit', () => {
     expect(() => requireUnit(given(registered, retired).state.registry)).toThrow('left the platform');
   });
 
-  test('is refused as not found while no UnitRegistered is recorded, whatever other events are', () => {
+  test('finds the unit unregistered after other events than UnitRegistered', () => {
     expect(given({ type: 'UnitUpdated', data: { displayName: 'x' } }, configured({})).state.registry).toEqual({
       status: 'unregistered',
     });

@@ -109,8 +109,8 @@ describe('a walk-up rental in a reserved locker', () => {
 
   test.each([
     ['out of service', [{ type: 'LockerTakenOutOfService', data: { id: 'B' } }]],
-    ['promised to another', [held({ reservationId: R2, locker: 'B' }), confirmed(R2, 'B')]],
-    ['taken at the screen too', [taken('B', { fromMin: -9, untilMin: 30 })]],
+    ['reserved for another customer', [held({ reservationId: R2, locker: 'B' }), confirmed(R2, 'B')]],
+    ['rented at the screen too', [taken('B', { fromMin: -9, untilMin: 30 })]],
   ] as const)('does not move it to one that is %s', (_, past) => {
     const { state } = given(
       registeredWith({ id: 'A', size: 'S' }, { id: 'B', size: 'S' }),
@@ -168,8 +168,8 @@ describe('a walk-up rental in a reserved locker', () => {
 
   test.each([
     ['ends before it begins', held({ from: at(30), until: at(90) }), walkUp],
-    ['is its own', held(), taken('A', { fromMin: -1, untilMin: 60, reservationId: R1 })],
-    ['ended already', held(), [walkUp, givenBack('A', -2)]],
+    ['is of the same reservation', held(), taken('A', { fromMin: -1, untilMin: 60, reservationId: R1 })],
+    ['has ended', held(), [walkUp, givenBack('A', -2)]],
   ] as const)('is no conflict when the rental %s', (_, reservation, rental) => {
     const { state } = given(registered, reservation, confirmed(), ...[rental].flat());
     expect(settleBookings(state, NOW_MS).filter(({ type }) => type === 'ReservationConflictDetected')).toEqual([]);

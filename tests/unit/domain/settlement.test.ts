@@ -77,7 +77,7 @@ describe('the passage of time', () => {
     ['confirmed', [held(), confirmed()], atMs(60) + NO_SHOW_GRACE_MS],
     ['active', [held(), confirmed(), started()], undefined],
     ['completed', [held(), confirmed(), started(), completed()], undefined],
-  ] as const)('next changes a %s one when it says so', (_, past, due) => {
+  ] as const)('is next due for a %s reservation at its deadline', (_, past, due) => {
     const { state } = given(registered, ...past);
     const reservation = findReservation(state.booking, R1);
     expect(reservation === undefined ? Number.NaN : expiryAtMs(reservation)).toBe(due);

@@ -90,7 +90,7 @@ describe('a readable batch', () => {
       { type: 'RentalStarted', dataschema: 'RentalStarted/2', data: { who: { knows: 1 } } },
     ],
     ['a field beside data', event(1, { firmware: '2.1' }), { type: 'LockerClosed', unitextra: '{"firmware":"2.1"}' }],
-  ])('%s that is not known yet is recorded as it came', (_, unknown, expected) => {
+  ])('%s that is unknown is recorded unchanged', (_, unknown, expected) => {
     expect(accept([unknown])).toMatchObject({ events: [expected], unstoredRejections: new Map() });
   });
 
@@ -125,41 +125,45 @@ describe('a readable batch', () => {
 describe('an event that cannot be accepted', () => {
   const tooLarge = event(2, { data: { text: 'x'.repeat(MAX_EVENT_BYTES) } });
   test.each<[string, object | string, RegExp]>([
-    ['is no object', '7', /object/i],
+    ['is not an object', '7', /object/i],
     ['is null', 'null', /object/i],
     ['has no seq', event(undefined), /^\/seq: /],
     ['has a seq that is a text', event('2'), /^\/seq: /],
-    ['has a seq of nothing', event(0), /^\/seq: /],
+    ['has the seq 0', event(0), /^\/seq: /],
     ['has no type', event(2, { type: undefined }), /^\/type: /],
-    ['has a type that is no name', event(2, { type: 'Locker Closed' }), /^\/type: /],
+    ['has a type that is not a name', event(2, { type: 'Locker Closed' }), /^\/type: /],
     ['has no version', event(2, { v: undefined }), /^\/v: /],
-    ['has another thing for data', event(2, { data: [] }), /^\/data: /],
-    ['lacks what its type needs', event(2, { type: 'RentalStarted' }), /^\/data\/rentalId: /],
-    ['names a locker that cannot be', event(2, { locker: 'A/B' }), /^\/locker: /],
-    ['has a day that there is not', event(2, { time: '2026-02-30T12:00:00Z' }), /^\/time: /],
-    ['has a year that Postgres has not', event(2, { time: '0000-02-01T12:00:00Z' }), /^\/time: /],
+    ['has data that is not an object', event(2, { data: [] }), /^\/data: /],
+    ['lacks a field of its type', event(2, { type: 'RentalStarted' }), /^\/data\/rentalId: /],
+    ['names a malformed locker', event(2, { locker: 'A/B' }), /^\/locker: /],
+    ['has a date that does not exist', event(2, { time: '2026-02-30T12:00:00Z' }), /^\/time: /],
+    ['has a year that Postgres cannot store', event(2, { time: '0000-02-01T12:00:00Z' }), /^\/time: /],
     [
-      'has such a day inside',
+      'has a date in its data that does not exist',
       event(2, { type: 'RentalStarted', data: { rentalId: 'r', until: '2025-02-29T12:00:00Z' } }),
       /^\/data\/until: /,
     ],
-    ['is the platform’s to decide', event(2, { type: 'ReservationConfirmed' }), /not an event that units may report/],
     [
-      'is that in another version',
+      'has a type that only the platform decides',
+      event(2, { type: 'ReservationConfirmed' }),
+      /not an event that units may report/,
+    ],
+    [
+      'has such a type in an unknown version',
       event(2, { type: 'ReservationConfirmed', v: 9 }),
       /not an event that units may report/,
     ],
     [
-      'is what the platform says of others',
+      'has a type that only the platform records',
       event(2, { type: 'UnitEventRejected', data: { reason: 'x' } }),
       /not an event that units may report/,
     ],
     ['is too large', tooLarge, /more than the \d+ of an event/],
-    ['is too large when it is written again', growing(2, 20_000), /more than the \d+ of an event/],
+    ['is too large after serialization', growing(2, 20_000), /more than the \d+ of an event/],
     ['is nested too deeply', `{"seq":2,"data":{"a":${nested(MAX_EVENT_DEPTH)}}}`, /nested/],
-    ['is nested deeper than it can be written', `{"seq":2,"data":{"a":${nested(60_000)}}}`, /nested|bytes/],
-    ['has a number that is none', '{"seq":2,"v":1,"type":"LockerSang","data":{"n":1e400}}', /number/],
-  ])('%s: it is kept, then rejected in its place', (_, bad, reason) => {
+    ['is nested too deeply for serialization', `{"seq":2,"data":{"a":${nested(60_000)}}}`, /nested|bytes/],
+    ['has a number that is not finite', '{"seq":2,"v":1,"type":"LockerSang","data":{"n":1e400}}', /number/],
+  ])('%s: its content is kept, and then UnitEventRejected takes its place', (_, bad, reason) => {
     const batch = [event(1), bad, event(3)];
     const first = accept(batch);
     expect(seqs(first.events)).toEqual([1]);
@@ -181,16 +185,16 @@ describe('an event that cannot be accepted', () => {
   test.each([
     ['a field that is missing', event(2, { data: undefined }), '/data: is missing'],
     [
-      'a time elsewhere',
+      'a time with an offset',
       event(2, { time: '2026-07-01T12:00:00+01:00' }),
       '/time: must be a time in UTC as RFC 3339 writes it, such as 2026-07-01T10:00:00Z',
     ],
     [
-      'a cause that there is not',
+      'an unknown cause',
       event(2, { type: 'LockerOpened', data: { cause: 'kick' } }),
       '/data/cause: must be one of "walk-up", "reservation", "command", "service"',
     ],
-  ])('is explained in words: %s', (_, bad, reason) => {
+  ])('has a reason that names the field and the rule: %s', (_, bad, reason) => {
     expect([...accept([event(1), bad]).unstoredRejections.values()]).toMatchObject([{ seq: 2, reason }]);
   });
 

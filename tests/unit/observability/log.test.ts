@@ -87,7 +87,7 @@ test('on a terminal, problems have a colour that other lines have not', () => {
 });
 
 test.each(['[84] 2026/01/02 [INF] Server is ready', '{"a":1}', '{broken', '', '[1]', 'null'])(
-  'the line %p, which no log wrote, stays as it is',
+  'the line %p, which is not a log entry, is printed unchanged',
   (line) => {
     expect(prettyLines({ colour: true })(line)).toBe(line);
   },

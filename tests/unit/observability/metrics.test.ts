@@ -71,7 +71,7 @@ test('a source that fails, or never answers, has no values; the others and the p
   expect(later.get('lockfleet_source_failed{source="broken"}')).toBe(0);
 }, 10_000);
 
-test('only /metrics answers, and a port that is taken is a mistake in the settings', async () => {
+test('only GET /metrics answers, and a port that is in use is refused as a wrong METRICS_PORT', async () => {
   const port = freePort();
   const settings = { http: { host: '127.0.0.1' }, metricsPort: port };
   const first = startMetrics(settings, quietLog);

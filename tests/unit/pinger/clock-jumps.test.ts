@@ -116,19 +116,22 @@ test('a clock that jumps repeatedly causes no offline unit and no burst of pings
   expectOnTime(world, calmMs);
 });
 
-test.each([0.9, 0.9995, 1.0005, 1.1])('a clock that is slewed to %d of its pace changes nothing', async (pace) => {
-  const world = await start();
-  const { clock } = world;
-  const startedMs = clock.monotonic();
-  await clock.pass(12 * INTERVAL_MS, pace);
-  expect(await world.offline()).toEqual(new Map());
-  expect(world.meter.totals).toMatchObject({ clockJumps: 0, discarded: 0, missed: 0, skippedSlots: 0 });
-  expect(mostPerSlot(world, startedMs)).toBeLessThanOrEqual(2 * fullestSlot(world));
-  await clock.pass(CALMING_MS);
-  const calmMs = clock.monotonic();
-  await clock.pass(2 * INTERVAL_MS);
-  expectOnTime(world, calmMs);
-});
+test.each([0.9, 0.9995, 1.0005, 1.1])(
+  'a clock that is slewed to %d of its pace does not change the schedule',
+  async (pace) => {
+    const world = await start();
+    const { clock } = world;
+    const startedMs = clock.monotonic();
+    await clock.pass(12 * INTERVAL_MS, pace);
+    expect(await world.offline()).toEqual(new Map());
+    expect(world.meter.totals).toMatchObject({ clockJumps: 0, discarded: 0, missed: 0, skippedSlots: 0 });
+    expect(mostPerSlot(world, startedMs)).toBeLessThanOrEqual(2 * fullestSlot(world));
+    await clock.pass(CALMING_MS);
+    const calmMs = clock.monotonic();
+    await clock.pass(2 * INTERVAL_MS);
+    expectOnTime(world, calmMs);
+  },
+);
 
 test.each([-H, H])('a slot that was on its way when the clock jumped by %d ms is discarded at once', async (jumpMs) => {
   const clock = new SimulatedClock();

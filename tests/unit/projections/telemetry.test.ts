@@ -45,12 +45,12 @@ const byPing = (offsetMs: number) => ({ clock: { offsetMs, isFromPing: true } })
 const byHeartbeat = (offsetMs: number) => ({ clock: { offsetMs, isFromPing: false } });
 const TABLE: readonly [string, readonly TelemetryResult[], Expected][] = [
   ['an answer', [answer(1, 7)], { proof: 1, answer: 1, pinged: 1, lost: 0, ...byPing(7) }],
-  ['a miss proves nothing', [miss(1)], { pinged: 1, lost: 1 }],
+  ['a missed ping updates only the counters', [miss(1)], { pinged: 1, lost: 1 }],
   ['a heartbeat has no response time', [beat(1, 9)], { proof: 1, lost: 0, ...byHeartbeat(9) }],
   ['a heartbeat whose content could not be read', [{ heard: 'heartbeat', unit, at: 1 }], { proof: 1, lost: 0 }],
   ['a miss does not undo an answer', [answer(1), miss(2)], { proof: 1, answer: 1, pinged: 2, lost: 1 }],
   ['a miss does not undo a newer heartbeat', [miss(1), beat(2)], { proof: 2, pinged: 1, lost: 1 }],
-  ['nor an older one', [beat(1), miss(2)], { proof: 1, pinged: 2, lost: 1 }],
+  ['a miss does not undo an older heartbeat', [beat(1), miss(2)], { proof: 1, pinged: 2, lost: 1 }],
   ['a newer answer', [answer(1), miss(2), answer(3)], { proof: 3, answer: 3, pinged: 3, lost: 1 }],
   ['the response time stays that of the ping', [answer(1), beat(2)], { proof: 2, answer: 1, pinged: 1, lost: 0 }],
   ['the proof is the newer one', [beat(1), answer(2)], { proof: 2, answer: 2, pinged: 2, lost: 0 }],
@@ -60,12 +60,12 @@ const TABLE: readonly [string, readonly TelemetryResult[], Expected][] = [
     { proof: 3, answer: 1, pinged: 4, lost: 2, ...byPing(1) },
   ],
   [
-    'the clock is that of the ping while there was one lately',
+    'the clock offset is that of a recent ping',
     [answer(1, 10), beat(LATE, 20)],
     { proof: LATE, answer: 1, pinged: 1, lost: 0, ...byPing(10) },
   ],
   [
-    'and that of the heartbeat when there was none for long',
+    'the clock offset is that of the heartbeat when there was no recent ping',
     [answer(1, 10), beat(LATE + 2, 20)],
     { proof: LATE + 2, answer: 1, pinged: 1, lost: 0, ...byHeartbeat(20) },
   ],
