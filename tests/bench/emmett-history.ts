@@ -69,7 +69,7 @@ export async function appendHistory(task: HistoryTask): Promise<AppendedHistory>
   const startedMs = Date.now();
   let appended = 0;
   while (appended < task.events) {
-    for (const commit of history.take(COMMITS_PER_TAKE)) {
+    for (const commit of history.nextCommits(COMMITS_PER_TAKE)) {
       const events = recordedOf(commit, Date.now());
       await store.appendToStream(`${commit.aggregate}-${commit.unit}`, events);
       for (const event of events) {

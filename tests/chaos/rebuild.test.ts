@@ -72,8 +72,8 @@ test.each(['event_log', 'bookings', 'reservations', 'daily_summary'])(
       await platform.projections.killAndRestart();
     }
     await eventually(async () => (await statusOf(runId)) === 'serving', WAIT);
-    const { said, exitCode } = await verifyProjection(platform, name);
-    expect(said).toContain(`${name}: every row of`);
+    const { output, exitCode } = await verifyProjection(platform, name);
+    expect(output).toContain(`${name}: every row of`);
     expect(exitCode).toBe(0);
   },
   180_000,

@@ -100,8 +100,8 @@ describe('after a history of every kind', () => {
   test.each(NAMES)(
     '%s holds the rows that a rebuild gives',
     async (name) => {
-      const { said, exitCode } = await verifyProjection(platform, name);
-      expect(said).toContain(`${name}: every row of`);
+      const { output, exitCode } = await verifyProjection(platform, name);
+      expect(output).toContain(`${name}: every row of`);
       expect(exitCode).toBe(0);
     },
     120_000,

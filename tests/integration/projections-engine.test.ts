@@ -20,7 +20,7 @@ import { runStatus } from '../../projections/engine/queries/status.ts';
 import { ensureRun, ObsoleteProjectionError } from '../../projections/engine/runs/runs.ts';
 import { eventually } from '../support/eventually.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
-import { dump, fill, fillToTheEnd, freshPostgres, happen, readModelsOf, storeOf } from '../support/projections.ts';
+import { append, dump, fill, fillToTheEnd, freshPostgres, readModelsOf, storeOf } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
 
 const open: Postgres[] = [];
@@ -81,7 +81,7 @@ describe('live and rebuilt tables', () => {
     const live = await database();
     const filling = fill(live, store);
     for (let round = 0; round < 12; round++) {
-      await happen(history, store, 60);
+      await append(history, store, 60);
       await pause(round % 3);
     }
     const watch = new PositionWaiter(readModelsOf(live), Date.now);
@@ -101,7 +101,7 @@ describe('live and rebuilt tables', () => {
     const store = storeOf(history);
     const postgres = await database();
     for (let round = 0; round < 10; round++) {
-      await happen(history, store, 80);
+      await append(history, store, 80);
       const filling = fill(postgres, store);
       await pause(round * 3);
       // A connection that was cut in the round before may be tried first.
@@ -127,7 +127,7 @@ describe('live and rebuilt tables', () => {
       fill(postgres, store, { lanes: [...Array(128).keys()] }),
     ];
     for (let round = 0; round < 10; round++) {
-      await happen(history, store, 60);
+      await append(history, store, 60);
       await pause(5);
     }
     const watch = new PositionWaiter(readModelsOf(postgres), Date.now);
@@ -141,7 +141,7 @@ describe('live and rebuilt tables', () => {
   test('are equal when two processes share the lanes', async () => {
     const history = newHistory();
     const store = storeOf(history);
-    await happen(history, store, 400);
+    await append(history, store, 400);
     const postgres = await database();
     const even = Array.from({ length: 128 }, (_, index) => index * 2);
     await Promise.all([
@@ -156,14 +156,14 @@ describe('a poison event', () => {
   test('parks its unit while others continue, and is applied in order after a fix of the code', async () => {
     const history = newHistory(6);
     const store = storeOf(history);
-    await happen(history, store, 200);
+    await append(history, store, 200);
     const unit = 'PL-1002';
     const all = await messagesOf(store, unit);
     const poison = all[5] ?? 0;
     const postgres = await database();
     const filling = fill(postgres, store, { projections: [journal(poison)] });
     await filling.caughtUp;
-    await happen(history, store, 100);
+    await append(history, store, 100);
     const end = await store.lastSequence();
     const watch = new PositionWaiter(readModelsOf(postgres), Date.now);
     expect(
@@ -192,14 +192,14 @@ describe('a poison event', () => {
   test('a process that skips a parked unit notices that it was resumed', async () => {
     const history = newHistory(4);
     const store = storeOf(history);
-    await happen(history, store, 60);
+    await append(history, store, 60);
     const unit = 'PL-1001';
     const poison = (await messagesOf(store, unit))[3] ?? 0;
     const postgres = await database();
     const broken = fill(postgres, store, { projections: [journal(poison)] });
     await broken.caughtUp;
     await fillToTheEnd(postgres, store, { projections: [journal(undefined)] });
-    await happen(history, store, 60);
+    await append(history, store, 60);
     const position = await store.lastSequence();
     const watch = new PositionWaiter(readModelsOf(postgres), Date.now);
     expect(await watch.waitUntilPassed({ projections: ['journal'], lanes: 'all', position, timeoutMs: 10_000 })).toBe(
@@ -212,7 +212,7 @@ describe('a poison event', () => {
   test('a parked unit has the position up to which its snapshot is complete', async () => {
     const history = newHistory(3);
     const store = storeOf(history);
-    await happen(history, store, 60);
+    await append(history, store, 60);
     const postgres = await database();
     await fillToTheEnd(postgres, store);
     const [run] = await postgres.sql<
@@ -230,7 +230,7 @@ describe('a poison event', () => {
   test('a message that is not a commit is skipped', async () => {
     const history = newHistory(3);
     const store = storeOf(history);
-    await happen(history, store, 30);
+    await append(history, store, 30);
     const broken = withBroken(store, 11);
     const postgres = await database();
     await fillToTheEnd(postgres, broken, { projections: [journal(undefined)] });
@@ -242,11 +242,11 @@ describe('the process ends with an error', () => {
   test('at a checkpoint beyond the end of the store', async () => {
     const history = newHistory(3);
     const store = storeOf(history);
-    await happen(history, store, 40);
+    await append(history, store, 40);
     const postgres = await database();
     await fillToTheEnd(postgres, store);
     const shorter = new MemoryEventStore(Date.now);
-    for (const commit of new FleetHistory(seededRandom(1), { units: 3, lockers: 2 }).take(10))
+    for (const commit of new FleetHistory(seededRandom(1), { units: 3, lockers: 2 }).nextCommits(10))
       await shorter.append(commit);
     const filling = fill(postgres, shorter);
     await expect(filling.ended).rejects.toBeInstanceOf(CheckpointBeyondEndError);
@@ -257,7 +257,7 @@ describe('the process ends with an error', () => {
     const store = storeOf(history);
     const postgres = await database();
     await fillToTheEnd(postgres, store, { projections: [journal(undefined)] });
-    await happen(history, store, 40);
+    await append(history, store, 40);
     let failures = 0;
     const moody = {
       append: store.append.bind(store),
@@ -292,17 +292,17 @@ describe('a new version', () => {
   test('is built beside the old one and serves once it has caught up', async () => {
     const history = newHistory(4);
     const store = storeOf(history);
-    await happen(history, store, 100);
+    await append(history, store, 100);
     const postgres = await database();
     const old = fill(postgres, store, { projections: [journal(undefined, 1)] });
     await old.caughtUp;
     const next = fill(postgres, store, { projections: [journal(undefined, 2)] });
-    await happen(history, store, 100);
+    await append(history, store, 100);
     await next.caughtUp;
     // Ready means that the new one serves; until then the old one did.
     const serving = await postgres.sql`select version from platform.projection_runs where status = 'serving'`;
     expect([...serving]).toEqual([{ version: 2 }]);
-    await happen(history, store, 50);
+    await append(history, store, 50);
     await eventually(async () => (await entries(postgres)).length === 250);
     const runs = await postgres.sql`select version, status from platform.projection_runs order by version`;
     expect([...runs]).toEqual([
@@ -315,7 +315,7 @@ describe('a new version', () => {
   test('that cannot apply an event fails, and the old one continues to serve', async () => {
     const history = newHistory(4);
     const store = storeOf(history);
-    await happen(history, store, 50);
+    await append(history, store, 50);
     const postgres = await database();
     await fillToTheEnd(postgres, store, { projections: [journal(undefined, 1)] });
     const next = fill(postgres, store, { projections: [journal(30, 2)] });
@@ -334,7 +334,7 @@ describe('reading your own writes', () => {
   test('waits for the lanes of the written units, up to its timeout', async () => {
     const history = newHistory(3);
     const store = storeOf(history);
-    await happen(history, store, 20);
+    await append(history, store, 20);
     const postgres = await database();
     const watch = new PositionWaiter(readModelsOf(postgres), Date.now);
     const lanes = [laneOf('PL-1000')];
@@ -344,7 +344,7 @@ describe('reading your own writes', () => {
     const filling = fill(postgres, store, { projections: [journal(undefined)] });
     expect(new Set(await Promise.all(waiting))).toEqual(new Set([true]));
     expect(await watch.waitUntilPassed({ ...wait, position: 21 })).toBe(false);
-    await happen(history, store, 1);
+    await append(history, store, 1);
     expect(await watch.waitUntilPassed({ ...wait, lanes: 'all' as never, position: 21, timeoutMs: 5_000 })).toBe(true);
     await filling.stop();
   }, 30_000);
@@ -356,10 +356,10 @@ describe('reading your own writes', () => {
     // By this clock, after the first time it is never again time for the idle lanes.
     const filling = fill(postgres, store, { projections: [journal(undefined)], clock: () => 0 });
     await filling.caughtUp;
-    await happen(history, store, 1);
+    await append(history, store, 1);
     const first = await eventually(async () => (await runStatus(postgres.sql))[0]?.minPosition === 1 && 1);
     await eventually(async () => {
-      await happen(history, store, 200);
+      await append(history, store, 200);
       return ((await runStatus(postgres.sql))[0]?.minPosition ?? 0) > first;
     });
     await filling.stop();
@@ -371,7 +371,7 @@ describe('reading your own writes', () => {
     const postgres = await database();
     const filling = fill(postgres, store, { projections: [journal(undefined)] });
     await filling.caughtUp;
-    await happen(history, store, 1);
+    await append(history, store, 1);
     const watch = new PositionWaiter(readModelsOf(postgres), Date.now);
     expect(await watch.waitUntilPassed({ projections: ['journal'], lanes: 'all', position: 1, timeoutMs: 1_000 })).toBe(
       true,

@@ -5,7 +5,7 @@ import type { Projection } from '../../projections/engine/projection.ts';
 import { parkedUnit, parkedUnits, requestRetry } from '../../projections/engine/queries/parked.ts';
 import { eventually } from '../support/eventually.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
-import { fill, freshPostgres, happen, storeOf } from '../support/projections.ts';
+import { append, fill, freshPostgres, storeOf } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
 
 /** Notes every commit of a unit, and refuses the one at `poison`. */
@@ -51,9 +51,9 @@ test('a parked unit is listed, and resumed in order when an operator asks, while
   };
   const filling = fill(postgres, store, { projections: [healing] });
   await filling.caughtUp;
-  await happen(history, store, 60);
+  await append(history, store, 60);
   // The commit at which it stops is known before it is appended.
-  const coming = history.take(40);
+  const coming = history.nextCommits(40);
   const index = coming.findIndex((commit) => commit.unit === unit);
   poison = 60 + index + 1;
   await eventually(async () => (await entries(postgres)).length === 60);
@@ -69,7 +69,7 @@ test('a parked unit is listed, and resumed in order when an operator asks, while
   poison = undefined;
   expect(await requestRetry(postgres.sql, 'journal', unit)).toBe(true);
   const traffic = (async () => {
-    for (let round = 0; round < 10; round++) await happen(history, store, 10);
+    for (let round = 0; round < 10; round++) await append(history, store, 10);
   })();
   await eventually(async () => (await parkedUnit(postgres.sql, 'journal', unit)) === undefined);
   await traffic;

@@ -88,7 +88,7 @@ test('the process follows the stream, survives kill -9, writes telemetry, and st
   const history = new FleetHistory(random, { units: 5, lockers: 3, prefix });
   const unit = `${prefix}-1000`;
   const append = async (commits: number) => {
-    for (const commit of history.take(commits))
+    for (const commit of history.nextCommits(commits))
       await store.append({ ...commit, expectedSequence: await lastOf(commit) });
   };
   const recorded = async () =>
@@ -170,7 +170,7 @@ test('the process has metrics of serving versions, lag and applied events', asyn
   const history = new FleetHistory(seededRandom(), { units: 3, lockers: 3, prefix });
   const append = async (commits: number) => {
     let events = 0;
-    for (const commit of history.take(commits)) {
+    for (const commit of history.nextCommits(commits)) {
       await store.append({ ...commit, expectedSequence: await lastOf(commit) });
       events += commit.events.length;
     }
@@ -232,7 +232,7 @@ test('the process continues after crashes of NATS and Postgres', async () => {
     const history = new FleetHistory(seededRandom(), { units: 5, lockers: 3 });
     let events = 0;
     const append = async (commits: number) => {
-      for (const commit of history.take(commits)) {
+      for (const commit of history.nextCommits(commits)) {
         events += commit.events.length;
         await eventually(async () => {
           const expected = (await ownStore.tail(commit.unit, 0)).filter(
@@ -275,7 +275,7 @@ test('processes share the lanes, and no event is lost or repeated when one start
   const history = new FleetHistory(seededRandom(), { units: 20, lockers: 3, prefix });
   let events = 0;
   const append = async (commits: number) => {
-    for (const commit of history.take(commits)) {
+    for (const commit of history.nextCommits(commits)) {
       await store.append({ ...commit, expectedSequence: await lastOf(commit) });
       if (commit.unit.startsWith(prefix)) events += commit.events.length;
     }

@@ -17,7 +17,7 @@ import { TelemetryRecorder } from '../../projections/telemetry/telemetry-recorde
 import { pingTargets } from '../../projections/units/queries/followers.ts';
 import { getUnit, listUnits, type UnitSort } from '../../projections/units/queries/units.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
-import { fillToTheEnd, freshPostgres, happen, readModelsOf, silentLog, storeOf } from '../support/projections.ts';
+import { append, fillToTheEnd, freshPostgres, readModelsOf, silentLog, storeOf } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
 import { answered, watchAllShards } from '../support/telemetry.ts';
 
@@ -31,7 +31,7 @@ let postgres: Postgres;
 beforeAll(async () => {
   store = storeOf(history);
   postgres = await freshPostgres();
-  await happen(history, store, 1_500);
+  await append(history, store, 1_500);
   await fillToTheEnd(postgres, store);
 }, 60_000);
 
@@ -147,7 +147,7 @@ describe('the event log', () => {
       const page = await listEvents(readModelsOf(postgres), { limit: 97, ...at(cursor) });
       if (!isGrown) {
         isGrown = true;
-        await happen(history, store, 20);
+        await append(history, store, 20);
         await fillToTheEnd(postgres, store);
       }
       return page;

@@ -13,11 +13,11 @@ import { getUnit, listUnits } from '../../projections/units/queries/units.ts';
 import { eventually } from '../support/eventually.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
 import {
+  append,
   dump,
   fill,
   fillToTheEnd,
   freshPostgres,
-  happen,
   readModelsOf,
   silentLog,
   storeOf,
@@ -95,7 +95,7 @@ describe('a requested rebuild', () => {
     const store = storeOf(history);
     const postgres = await database();
     const filling = fill(postgres, store);
-    await happen(history, store, 400);
+    await append(history, store, 400);
     await filling.caughtUp;
     await shownTo(postgres, 400);
     const { total: unitsShown = 0 } = await listUnits(readModelsOf(postgres), { limit: 1, count: true });
@@ -130,7 +130,7 @@ describe('a requested rebuild', () => {
     };
     const write = async () => {
       while (!done.signal.aborted) {
-        await happen(history, store, 5);
+        await append(history, store, 5);
         await pause(5);
       }
     };
@@ -150,7 +150,7 @@ describe('a requested rebuild', () => {
     const store = storeOf(history);
     const postgres = await database();
     await fillToTheEnd(postgres, store, { projections: [slow()] });
-    await happen(history, store, 300);
+    await append(history, store, 300);
     await fillToTheEnd(postgres, store, { projections: [slow()] });
     const runId = await ask(postgres, 'slow');
     expect(await requestRebuild(postgres, 'slow', 'ops:other')).toEqual({ runId, isNew: false });
@@ -176,7 +176,7 @@ describe('a requested rebuild', () => {
     const live = fill(postgres, store);
     await live.caughtUp;
     for (let round = 0; round < 20; round++) {
-      await happen(history, store, 100);
+      await append(history, store, 100);
       await pause(10);
     }
     await shownTo(postgres, 2_000);
@@ -206,7 +206,7 @@ describe('a requested rebuild', () => {
     const store = storeOf(history);
     const postgres = await database();
     await fillToTheEnd(postgres, store, { projections: [slow()] });
-    await happen(history, store, 100);
+    await append(history, store, 100);
     const filling = fill(postgres, store, { projections: [slow()] });
     await filling.caughtUp;
     const runId = await ask(postgres, 'slow');
@@ -214,7 +214,7 @@ describe('a requested rebuild', () => {
     // What is filled lags behind what serves from now on, so that it cannot take over while it is called off.
     expect(await cancelRebuild(postgres, 'slow', 'ops:test')).toBeOneOf(['cancelled', 'none']);
     expect(await cancelRebuild(postgres, 'slow', 'ops:test')).toBe('none');
-    await happen(history, store, 20);
+    await append(history, store, 20);
     await eventually(async () => (await countOf(postgres, 'slow')) === 120, PATIENCE);
     await filling.stop();
     await postgres.sql`update platform.projection_runs set ended_at = now() - interval '1 hour' where ended_at is not null`;
@@ -229,7 +229,7 @@ describe('a requested rebuild', () => {
     const store = storeOf(history);
     const postgres = await database();
     await fillToTheEnd(postgres, store, { projections: [slow()] });
-    await happen(history, store, 60);
+    await append(history, store, 60);
     await fillToTheEnd(postgres, store, { projections: [slow()] });
     const filling = fill(postgres, store, { projections: [slow(30)] });
     await filling.caughtUp;
@@ -238,7 +238,7 @@ describe('a requested rebuild', () => {
     const [failed] = await listProjections(postgres.sql, () => store.lastSequence());
     expect(failed).toMatchObject({ rebuild: null, lastEnded: { status: 'failed' } });
     expect(failed?.lastEnded?.because).toMatch(/cannot apply commit 30 of unit PL-100\d: TypeError: cannot read this/);
-    await happen(history, store, 10);
+    await append(history, store, 10);
     await eventually(async () => (await countOf(postgres, 'slow')) === 70, PATIENCE);
     await filling.stop();
   }, 60_000);
@@ -247,7 +247,7 @@ describe('a requested rebuild', () => {
 test('in a new database, readers wait until the read models have caught up, and then read everything', async () => {
   const history = newHistory();
   const store = storeOf(history);
-  await happen(history, store, 300);
+  await append(history, store, 300);
   const postgres = await database();
   const filling = fill(postgres, store, { projections: createProjections() });
   // Either there is nothing to read yet, or all of it.

@@ -120,7 +120,7 @@ describe('rotation', () => {
     const repeated = await ops.post(rotate('ROT-3'), undefined, headers);
     expect(repeated).toMatchObject({ status: 200, body: { name: 'ROT-3' } });
     expect(repeated.body).not.toHaveProperty('credentials');
-    expect(await unit.say('')).toEqual([]);
+    expect(await unit.send('')).toEqual([]);
     expect(unit.closed).toBe(false);
     unit.close();
     // The same key on another unit is another request.

@@ -55,7 +55,7 @@ async function live(): Promise<void> {
   };
   for (let n = 0; n < COMMITS; n++) {
     const before = { atMs: life.nowMs, states: new Map(life.states) };
-    const [commit] = life.take(1);
+    const [commit] = life.nextCommits(1);
     if (commit === undefined) throw new Error('nothing happened');
     if (life.nowMs > before.atMs) moments.push(before);
     const late = onTheWay.get(commit.unit) ?? [];

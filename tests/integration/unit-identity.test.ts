@@ -189,7 +189,7 @@ describe('foreign subjects', () => {
   });
 
   test('none of it arrived anywhere', async () => {
-    await self.client.say('');
+    await self.client.send('');
     await platform.flush();
     expect(arrived.filter((subject) => !subject.includes(SELF))).toEqual([]);
     expect(other.client.messages).toEqual([]);
@@ -203,8 +203,8 @@ describe('hostile reply subjects', () => {
   async function push(options: Parameters<RawNats['publish']>[2]): Promise<string[]> {
     const errors = await self.client.publish(unitPushSubject(SELF), '{}', options);
     await platform.request('$JS.API.INFO', '', { timeoutMs: 2_000 });
-    await self.client.say('');
-    await other.client.say('');
+    await self.client.send('');
+    await other.client.send('');
     await platform.flush();
     return errors;
   }

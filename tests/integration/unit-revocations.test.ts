@@ -136,7 +136,7 @@ describe('a revoked user', () => {
     await revocations.ensure([ended.natsUser]);
     await eventually(() => cut.closed, { timeoutMs: 1_000 });
     await expect(RawNats.connect(nats.url, ended.creds)).rejects.toThrow(refused);
-    expect(await kept.say('')).toEqual([]);
+    expect(await kept.send('')).toEqual([]);
     expect(kept.closed).toBe(false);
     kept.close();
   });

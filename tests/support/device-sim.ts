@@ -239,8 +239,8 @@ export async function startTestFleet(
 }
 
 /**
- * Waits until the units of a fleet are registered, and has them reach NATS at another address than the one that they were
- * told, such as a fault proxy's.
+ * Waits until the units of a fleet are registered, and has them connect to NATS at another address than that of their
+ * credentials, such as a fault proxy's.
  */
 export async function connectThrough(fleet: Fleet, natsUrl: string): Promise<void> {
   const { units } = fleet;

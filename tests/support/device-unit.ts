@@ -1,4 +1,4 @@
-/** A pure unit for tables: made, steered and read without a store or a connection. */
+/** A unit model for tests, without a store or a connection. */
 
 import { createUnit } from '../../device-sim/unit/lifecycle.ts';
 import type { Decision, DecisionContext, UnitModel } from '../../device-sim/unit/model.ts';
@@ -9,12 +9,12 @@ import { toInstant } from '../../domain/vocabulary.ts';
 export const NOON_MS = Date.parse('2026-07-01T12:00:00.000Z');
 export const MINUTE_MS = 60_000;
 
-/** So many minutes after noon, as an instant. */
+/** The instant `minutes` after noon. */
 export function noonPlus(minutes: number): string {
   return toInstant(NOON_MS + minutes * MINUTE_MS);
 }
 
-/** Ids that count: `id-1`, `id-2`, … */
+/** Generates `id-1`, `id-2`, … */
 export function countingIds(): () => string {
   let made = 0;
   return () => {
@@ -35,7 +35,7 @@ export function around(changes: Partial<DecisionContext> = {}): DecisionContext 
   };
 }
 
-/** A unit with the lockers A (S), B (M) and C (L), as it stands after its first boot. */
+/** A unit with the lockers A (S), B (M) and C (L), after its first boot. */
 export function newUnit(): UnitModel {
   const made = {
     name: 'PL-1000',
@@ -49,13 +49,13 @@ export function newUnit(): UnitModel {
   return createUnit(made, around({ newId: () => 'epoch-0' })).unit;
 }
 
-/** The unit after decisions were taken one after another, at noon unless they say otherwise. */
+/** The unit after the decisions, in their order. Each decides at noon unless it has another context. */
 export function after(unit: UnitModel, ...steps: ((unit: UnitModel) => Decision<unknown>)[]): UnitModel {
   return steps.reduce((next, step) => step(next).unit, unit);
 }
 
-/** What an entry says, without its place and time. */
-export function told({ type, locker, causationId, data }: BatchEvent): object {
+/** The fields of an entry without its seq, version, time and `offline`. */
+export function entryContent({ type, locker, causationId, data }: BatchEvent): object {
   return {
     type,
     ...(locker === undefined ? {} : { locker }),

@@ -31,7 +31,7 @@ const START_MS = Date.parse('2026-06-01T08:00:00.000Z');
 const MINUTE_MS = 60_000;
 const CUSTOMERS = 25;
 
-/** What may happen, each as often as it stands here. */
+/** The actions, each with the frequency with which it is listed. */
 const ACTIONS = [
   ...['hold', 'hold', 'hold', 'hold', 'confirm', 'confirm', 'confirm', 'cancel', 'open', 'end', 'settle', 'settle'],
   ...['walk-up', 'walk-up', 'redeem', 'redeem', 'give-back', 'give-back', 'door', 'door', 'door', 'error'],
@@ -62,7 +62,7 @@ export class FleetHistory {
   }
 
   /** The next `count` commits. They are in the store's order: the first of all has sequence 1. */
-  take(count: number): Append[] {
+  nextCommits(count: number): Append[] {
     const commits: Append[] = [];
     while (commits.length < count) commits.push(...this.#step());
     return commits.slice(0, count);

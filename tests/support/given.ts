@@ -26,11 +26,11 @@ export type Past = EventDraft & {
   readonly atMs?: number;
   /** The command that caused it. @default one of its own */
   readonly commandId?: string;
-  /** Needed where the catalogue allows more than one. @default the first of them */
+  /** Required if the catalogue allows several aggregates for the type. @default the first of them */
   readonly aggregate?: Aggregate;
-  /** Of what the unit reports. @default EPOCH */
+  /** The epoch of an event of the unit. @default EPOCH */
   readonly epoch?: string;
-  /** By how much the unit's clock was ahead: `atMs` is what it said. @default it was right */
+  /** The lead of the unit's clock, by which `atMs` is shown. @default the clock was right */
   readonly clockOffsetMs?: number;
 };
 

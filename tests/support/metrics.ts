@@ -11,11 +11,11 @@ export async function metricsAt(port: number): Promise<MetricValues> {
   return valuesOf(await answer.text());
 }
 
-/** Waits until something holds of the metrics. */
-export function metricsWhen(port: number, holds: (values: MetricValues) => boolean): Promise<MetricValues> {
+/** Waits until the metrics meet the condition. */
+export function metricsWhen(port: number, isMet: (values: MetricValues) => boolean): Promise<MetricValues> {
   return eventually(async () => {
     const values = await metricsAt(port);
-    return holds(values) ? values : false;
+    return isMet(values) ? values : false;
   });
 }
 

@@ -52,7 +52,7 @@ export class SimulatedClock implements PingerClock {
     this.#nowMs += ms;
   }
 
-  /** `pace`: how fast the system's clock goes meanwhile. */
+  /** @param pace how fast the system's clock runs in relation to the monotonic clock */
   async pass(ms: number, pace = 1): Promise<void> {
     const endMs = this.#monotonicMs + ms;
     await settlePromises();
@@ -85,7 +85,7 @@ async function settlePromises(): Promise<void> {
 export interface Sent {
   readonly unit: string;
   readonly atMs: number;
-  /** What the system's clock said. */
+  /** The time of the system's clock. */
   readonly wallMs: number;
 }
 

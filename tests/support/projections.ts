@@ -28,9 +28,9 @@ export async function freshPostgres(): Promise<Postgres> {
   return postgres;
 }
 
-/** Lets a history go on by some commits. */
-export async function happen(history: FleetHistory, store: MemoryEventStore, commits: number): Promise<void> {
-  for (const commit of history.take(commits)) await store.append(commit);
+/** Appends the next commits of a history to a store. */
+export async function append(history: FleetHistory, store: MemoryEventStore, commits: number): Promise<void> {
+  for (const commit of history.nextCommits(commits)) await store.append(commit);
 }
 
 /** A store whose recording time is the time in the history. */

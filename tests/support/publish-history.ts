@@ -12,7 +12,7 @@ const PUBLISH_TIMEOUT_MS = 30_000;
 export async function publishHistory(nats: Nats, history: FleetHistory, events: number): Promise<number> {
   let published = 0;
   while (published < events) {
-    const commits = history.take(BATCH_COMMITS);
+    const commits = history.nextCommits(BATCH_COMMITS);
     const messages = commits.map((commit) => ({
       subject: eventSubject(commit.unit, commit.aggregate),
       payload: encodeCommit(commit),

@@ -3,7 +3,7 @@
 import { credsAuthenticator } from '../../platform/nats/creds.ts';
 import { eventually } from './eventually.ts';
 
-/** A message as it came, without its headers. */
+/** A received message, without its headers. */
 export interface RawMessage {
   readonly subject: string;
   /** Empty when there is none. */
@@ -35,15 +35,15 @@ export class RawNats {
         open: (opened) => {
           client = new RawNats(opened);
         },
-        data: (_, bytes) => client?.take(bytes.toString('latin1')),
-        close: () => client?.ended(),
-        error: () => client?.ended(),
+        data: (_, bytes) => client?.receive(bytes.toString('latin1')),
+        close: () => client?.onClose(),
+        error: () => client?.onClose(),
       },
     });
     const raw = client ?? new RawNats(socket);
     const { jwt, sig } = credsAuthenticator(creds)(await raw.#nonce.promise) as { jwt: string; sig: string };
     const hello = { verbose: false, pedantic: false, headers: true, no_responders: true, protocol: 1, jwt, sig };
-    const refusals = await raw.say(`CONNECT ${JSON.stringify(hello)}\r\n`);
+    const refusals = await raw.send(`CONNECT ${JSON.stringify(hello)}\r\n`);
     if (refusals.length > 0) throw new Error(refusals.join(', '));
     return raw;
   }
@@ -52,8 +52,8 @@ export class RawNats {
     return this.#closed;
   }
 
-  /** Sends protocol lines, and waits until the server has taken them. @returns the errors that it answered with */
-  async say(lines: string): Promise<string[]> {
+  /** Sends protocol lines, and waits until the server has processed them. @returns the server's errors */
+  async send(lines: string): Promise<string[]> {
     this.#errors = [];
     const pongs = this.#pongs;
     this.#socket.write(`${lines}PING\r\n`);
@@ -64,15 +64,15 @@ export class RawNats {
 
   publish(subject: string, body: string, { reply = '', headers = {} }: PublishOptions = {}): Promise<string[]> {
     const named = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
-    if (named.length === 0) return this.say(`PUB ${subject} ${reply} ${body.length}\r\n${body}\r\n`);
+    if (named.length === 0) return this.send(`PUB ${subject} ${reply} ${body.length}\r\n${body}\r\n`);
     const head = `NATS/1.0\r\n${named.join('')}\r\n`;
     const lengths = `${head.length} ${head.length + body.length}`;
-    return this.say(`HPUB ${subject} ${reply} ${lengths}\r\n${head}${body}\r\n`);
+    return this.send(`HPUB ${subject} ${reply} ${lengths}\r\n${head}${body}\r\n`);
   }
 
   subscribe(subject: string, queue = ''): Promise<string[]> {
     RawNats.#subscriptions += 1;
-    return this.say(`SUB ${subject} ${queue} ${RawNats.#subscriptions}\r\n`);
+    return this.send(`SUB ${subject} ${queue} ${RawNats.#subscriptions}\r\n`);
   }
   static #subscriptions = 0;
 
@@ -80,19 +80,19 @@ export class RawNats {
     this.#socket.end();
   }
 
-  private ended(): void {
+  private onClose(): void {
     this.#closed = true;
-    this.#nonce.reject(new Error('the server hung up'));
+    this.#nonce.reject(new Error('the server closed the connection'));
   }
 
-  private take(text: string): void {
+  private receive(text: string): void {
     this.#received += text;
     for (let end = this.#received.indexOf('\r\n'); end >= 0; end = this.#received.indexOf('\r\n')) {
       const line = this.#received.slice(0, end);
       const message = headOf(line);
       const rest = end + 2 + (message === undefined ? 0 : message.bytes + 2);
       if (this.#received.length < rest) return;
-      if (message === undefined) this.#heed(line);
+      if (message === undefined) this.#handleLine(line);
       else {
         const body = this.#received.slice(end + 2 + message.headerBytes, rest - 2);
         this.messages.push({ subject: message.subject, reply: message.reply, body });
@@ -101,7 +101,7 @@ export class RawNats {
     }
   }
 
-  #heed(line: string): void {
+  #handleLine(line: string): void {
     if (line.startsWith('INFO ')) this.#nonce.resolve(String(JSON.parse(line.slice(5)).nonce));
     else if (line.startsWith('-ERR ')) this.#errors.push(line.slice(5));
     else if (line === 'PING') this.#socket.write('PONG\r\n');

@@ -77,7 +77,7 @@ export const PRICE = { amount: 200, currency: 'EUR' };
 
 type Held = EventOf<'ReservationHeld'>;
 
-/** Alice holds locker A from the present on for an hour; made a minute ago. */
+/** Alice holds locker A for the hour from now; the hold was made a minute ago. */
 export function held(changes: Partial<Held> = {}): Past & { readonly type: 'ReservationHeld' } {
   const data: Held = {
     reservationId: R1,
@@ -144,7 +144,7 @@ export function givenBack(
   };
 }
 
-/** Alice's command about R1, now, unless something else is said. */
+/** Alice's command for R1 at the present time, with the given changes. */
 export function command(changes: Partial<ReservationCommand> = {}): ReservationCommand {
   return { commandId: 'now', reservationId: R1, customer: ALICE, nowMs: NOW_MS, ...changes };
 }

@@ -5,7 +5,7 @@ import { ensureNatsServer } from '../../platform/embedded/nats-server-binary.ts'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../platform/embedded/postgres.ts';
 import { atTheEnd, temporaryFolder } from './cleanup.ts';
 
-/** Tests do not pull plugs: what a power cut would lose may stay in memory. */
+/** Tests cut no power, so Postgres need not write to the disk at every commit. */
 const FAST_SETTINGS = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' };
 const TOOLCHAIN_DIR = resolve(import.meta.dir, '..', '..', '.toolchain');
 
@@ -13,15 +13,15 @@ let sharedNats: { readonly config: string; readonly started: Promise<EmbeddedNat
 let sharedPostgres: Promise<EmbeddedPostgres> | undefined;
 let databases = 0;
 
-/** The path of a nats-server, for tests that start one of their own with `startEmbeddedNats`. */
+/** The path of the nats-server program, for tests that start another server with `startEmbeddedNats`. */
 export function natsServerBinary(): Promise<string> {
   return ensureNatsServer({ path: process.env.PATH, toolchainDir: TOOLCHAIN_DIR, log: console.error });
 }
 
 /**
- * The NATS of this test process. Tests tell themselves apart by names of streams and units; whoever kills or fills a
- * NATS starts one of its own.
- * @param config the text of its configuration file: the same in all tests of a process.
+ * The NATS server that all tests of this process share. Each test uses its own names of streams and units. A test that kills
+ * or fills NATS starts another server.
+ * @param config the text of its configuration file; it must be the same in all tests of a process
  */
 export function testNats(config: string): Promise<EmbeddedNats> {
   sharedNats ??= { config, started: startNats(config) };
@@ -36,7 +36,7 @@ async function startNats(config: string): Promise<EmbeddedNats> {
   return nats;
 }
 
-/** The Postgres of this test process. Take a database of your own with `freshDatabase`. */
+/** The Postgres server that all tests of this process share. `freshDatabase` creates a database for one test. */
 export function testPostgres(): Promise<EmbeddedPostgres> {
   sharedPostgres ??= startPostgres();
   return sharedPostgres;
@@ -60,7 +60,7 @@ export async function freshDatabase(): Promise<string> {
   return Object.assign(new URL(url), { pathname: `/${name}` }).toString();
 }
 
-/** What a service has to say when it does not start stands in the error. */
+/** The error of a failed start contains the log of the service. */
 function ignoreLog(): void {
-  // The log of a healthy service is not read.
+  // No test reads the log of a running service.
 }

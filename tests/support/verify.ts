@@ -3,11 +3,11 @@ import type { Platform } from './platform.ts';
 
 const ROOT = resolve(import.meta.dir, '..', '..');
 
-/** Compares a read model with what the events say, as an operator would. @returns what was said, and the exit status */
+/** Runs the command that compares a read model with the events. @returns its output and its exit status */
 export async function verifyProjection(
   { dataDir, nats, postgres }: Platform,
   name: string,
-): Promise<{ readonly said: string; readonly exitCode: number }> {
+): Promise<{ readonly output: string; readonly exitCode: number }> {
   const child = Bun.spawn([process.execPath, 'projections/cli.ts', 'verify', name], {
     cwd: ROOT,
     env: {
@@ -19,5 +19,5 @@ export async function verifyProjection(
     },
     stdout: 'pipe',
   });
-  return { said: await child.stdout.text(), exitCode: await child.exited };
+  return { output: await child.stdout.text(), exitCode: await child.exited };
 }

@@ -14,7 +14,16 @@ import type { DecisionContext, UnitModel } from '../../../device-sim/unit/model.
 import { configurationHash } from '../../../domain/configuration/configuration-hash.ts';
 import { defaultConfiguration } from '../../../domain/configuration/default-configuration.ts';
 import type { Command, SyncedReservation } from '../../../domain/unit-protocol/commands.ts';
-import { after, around, countingIds, MINUTE_MS, NOON_MS, newUnit, noonPlus, told } from '../../support/device-unit.ts';
+import {
+  after,
+  around,
+  countingIds,
+  entryContent,
+  MINUTE_MS,
+  NOON_MS,
+  newUnit,
+  noonPlus,
+} from '../../support/device-unit.ts';
 
 const R1 = 'PL-1000.11111111-1111-7111-8111-111111111111';
 const R2 = 'PL-1000.22222222-2222-7222-8222-222222222222';
@@ -31,7 +40,7 @@ function orderOf(
   return { commandId, expiresAt: noonPlus(1), ...order };
 }
 
-/** Signed at noon, unless it says otherwise. */
+/** Executes a command that was signed at noon, or at `issuedAtMs`. */
 function execute(unit: UnitModel, command: Command, at: DecisionContext, issuedAtMs = NOON_MS) {
   return executeSigned(unit, { command, issuedAtMs }, at);
 }
@@ -61,7 +70,7 @@ describe('openLocker', () => {
   test('opens the door, and the first opening for a reservation starts its rental', () => {
     const { unit, entries, answer } = execute(newUnit(), orderOf(openB, 'command-1'), around());
     expect(answer).toEqual({ commandId: 'command-1', status: 'done' });
-    expect(entries.map(told)).toEqual([
+    expect(entries.map(entryContent)).toEqual([
       {
         type: 'RentalStarted',
         locker: 'B',
@@ -294,24 +303,21 @@ describe('applyConfiguration', () => {
     ['refuses', 'refused', 'not-supported'],
     ['fails', 'failed', 'cannot-apply'],
     ['other-hash', 'done', undefined],
-  ] as const)(
-    'with the fault %s, is answered with %s and leaves the previous configuration',
-    (applying, status, reason) => {
-      const unit = newUnit();
-      const decision = execute(
-        unit,
-        orderOf({ applyConfiguration: wanted }, 'c'),
-        around({ configurationFault: applying }),
-      );
-      expect(decision.answer).toEqual({
-        commandId: 'c',
-        status,
-        ...(reason === undefined ? {} : { reason }),
-        configurationHash: unit.configuration.hash,
-      });
-      expect(decision.unit.configuration).toBe(unit.configuration);
-    },
-  );
+  ] as const)('with the fault %s, answers %s and keeps its configuration', (applying, status, reason) => {
+    const unit = newUnit();
+    const decision = execute(
+      unit,
+      orderOf({ applyConfiguration: wanted }, 'c'),
+      around({ configurationFault: applying }),
+    );
+    expect(decision.answer).toEqual({
+      commandId: 'c',
+      status,
+      ...(reason === undefined ? {} : { reason }),
+      configurationHash: unit.configuration.hash,
+    });
+    expect(decision.unit.configuration).toBe(unit.configuration);
+  });
 });
 
 describe('syncReservations', () => {
@@ -352,7 +358,7 @@ describe('syncReservations', () => {
   test('releases a rental whose reservation is no longer in the list', () => {
     const unit = after(newUnit(), does(syncOf(1, reservation())), does(openB), shut('B'));
     const decision = execute(unit, orderOf(syncOf(2)), around());
-    expect(decision.entries.map(told)).toEqual([
+    expect(decision.entries.map(entryContent)).toEqual([
       { type: 'RentalEnded', locker: 'B', data: { rentalId: 'id-1', reservationId: R1, reason: 'released' } },
     ]);
     const claims = { aud: 'PL-1000', sub: R1, locker: 'B', from: noonPlus(0), until: noonPlus(90) };

@@ -8,8 +8,8 @@ import { defaultConfiguration } from '../../../domain/configuration/default-conf
 import { type DeviceState, evolveDevice, UNREPORTED_DEVICE } from '../../../domain/device/device.ts';
 import { definitionOf, isEventType, upcast } from '../../../domain/events/catalogue.ts';
 import { BatchEvent } from '../../../domain/unit-protocol/batch.ts';
-import { asStored, happening, take } from '../../support/device-story.ts';
-import { after, around, countingIds, MINUTE_MS, NOON_MS, newUnit, told } from '../../support/device-unit.ts';
+import { after, around, countingIds, entryContent, MINUTE_MS, NOON_MS, newUnit } from '../../support/device-unit.ts';
+import { asStored, performAction, unitAction } from '../../support/random-unit-actions.ts';
 
 const factory = defaultConfiguration(600);
 const NEW_LOG = { lastSeq: 1, acknowledgedSeq: 0, recordedSeq: 0, droppedSeq: 0, checkpointSeq: 0 };
@@ -27,7 +27,9 @@ describe('a unit', () => {
       unit,
       around({ nowMs: NOON_MS + MINUTE_MS, newId: () => '018f0000-0000-7000-8123-456789abcdef' }),
     );
-    expect(decision.entries.map(told)).toEqual([{ type: 'UnitRestarted', data: { bootId: '8123456789abcdef' } }]);
+    expect(decision.entries.map(entryContent)).toEqual([
+      { type: 'UnitRestarted', data: { bootId: '8123456789abcdef' } },
+    ]);
     expect(decision.unit).toEqual({
       ...unit,
       bootId: '8123456789abcdef',
@@ -43,7 +45,7 @@ describe('a unit', () => {
     expect(unit.log).toEqual({ ...NEW_LOG, epoch: answer.epoch });
     expect(unit.configuration).toBe(factory);
     expect(unit.answeredCommands).toEqual({});
-    expect(entries.map(told)).toEqual([
+    expect(entries.map(entryContent)).toEqual([
       {
         type: 'UnitStateReported',
         data: {
@@ -107,20 +109,20 @@ describe('a log', () => {
 
 test('the log has no gaps after any story, holds only events of the catalogue, and folds to the state of the unit', () => {
   fc.assert(
-    fc.property(fc.array(happening, { maxLength: 60 }), (story) => {
+    fc.property(fc.array(unitAction, { maxLength: 60 }), (story) => {
       const newId = countingIds();
       const start = newUnit();
       let unit = start;
       let folded: DeviceState = UNREPORTED_DEVICE;
-      for (const [index, happened] of story.entries()) {
+      for (const [index, action] of story.entries()) {
         const at = around({
           nowMs: NOON_MS + index * 1_000,
           newId,
-          jammedLockers: new Set(happened.jammed),
-          doesTerminalDecline: happened.declines,
+          jammedLockers: new Set(action.jammed),
+          doesTerminalDecline: action.declines,
         });
         const before = unit;
-        const { unit: next, entries } = take(before, happened, at, index);
+        const { unit: next, entries } = performAction(before, action, at, index);
         const firstSeq = next.log.epoch === before.log.epoch ? before.log.lastSeq + 1 : 1;
         expect(entries.map(({ seq }) => seq)).toEqual(entries.map((_, offset) => firstSeq + offset));
         expect(next.log.lastSeq).toBe(firstSeq + entries.length - 1);

@@ -7,8 +7,8 @@ import { firstAvailableSeq, type UnitModel } from '../../../device-sim/unit/mode
 import { type DeviceState, evolveDevice, UNREPORTED_DEVICE } from '../../../domain/device/device.ts';
 import { upcast } from '../../../domain/events/catalogue.ts';
 import type { BatchEvent } from '../../../domain/unit-protocol/batch.ts';
-import { asStored, happening, take } from '../../support/device-story.ts';
 import { after, around, countingIds, NOON_MS, newUnit } from '../../support/device-unit.ts';
+import { asStored, performAction, unitAction } from '../../support/random-unit-actions.ts';
 
 /** A unit that declines payments: each attempt is two entries that change no locker. */
 const declined = (maxEvents: number) => (unit: UnitModel) => {
@@ -100,7 +100,7 @@ function folded(state: DeviceState, entries: Iterable<BatchEvent>): DeviceState 
   return next;
 }
 
-const step = fc.record({ happened: happening, records: fc.option(fc.double({ min: 0, max: 1, noNaN: true })) });
+const step = fc.record({ action: unitAction, records: fc.option(fc.double({ min: 0, max: 1, noNaN: true })) });
 
 test('a bounded log has no gaps after any story, and its remaining events yield the state of the lockers', () => {
   fc.assert(
@@ -114,10 +114,10 @@ test('a bounded log has no gaps after any story, and its remaining events yield 
         let platform = UNREPORTED_DEVICE;
         // The first entry, as the story of this unit begins.
         keep(rows, unit, unit, takeFirst());
-        for (const [index, { happened, records }] of story.entries()) {
-          const at = around({ nowMs: NOON_MS + index * 1_000, newId, jammedLockers: new Set(happened.jammed) });
+        for (const [index, { action, records }] of story.entries()) {
+          const at = around({ nowMs: NOON_MS + index * 1_000, newId, jammedLockers: new Set(action.jammed) });
           const before = unit;
-          const decision = boundLog(take(before, happened, at, index), at, maxEvents);
+          const decision = boundLog(performAction(before, action, at, index), at, maxEvents);
           unit = decision.unit;
           if (unit.log.epoch !== before.log.epoch) platform = UNREPORTED_DEVICE;
           keep(rows, before, unit, decision.entries);

@@ -9,7 +9,7 @@ import {
 } from '../../../device-sim/unit/customer-actions.ts';
 import type { Decision, Outcome, UnitModel } from '../../../device-sim/unit/model.ts';
 import type { SyncedReservation } from '../../../domain/unit-protocol/commands.ts';
-import { after, around, MINUTE_MS, NOON_MS, newUnit, noonPlus, told } from '../../support/device-unit.ts';
+import { after, around, entryContent, MINUTE_MS, NOON_MS, newUnit, noonPlus } from '../../support/device-unit.ts';
 
 const R1 = 'PL-1000.11111111-1111-7111-8111-111111111111';
 const CLAIMS = { aud: 'PL-1000', sub: R1, locker: 'B', from: noonPlus(-5), until: noonPlus(55) };
@@ -48,7 +48,7 @@ describe('a walk-up', () => {
     const unit = newUnit();
     const decision = rentAtScreen(unit, { locker: 'B', minutes: 90 }, around());
     const payment = { reference: 'id-2', amount: 450, currency: 'EUR', rentalId: 'id-1' };
-    expect(decision.entries.map(told)).toEqual([
+    expect(decision.entries.map(entryContent)).toEqual([
       { type: 'PaymentStarted', locker: 'B', data: payment },
       { type: 'PaymentSucceeded', locker: 'B', data: payment },
       {
@@ -167,7 +167,7 @@ describe('a walk-up', () => {
 describe('a QR code', () => {
   test('starts the rental of a reservation that is not on the list of the unit', () => {
     const { entries, answer } = redeemReservation(newUnit(), CLAIMS, around());
-    expect(entries.map(told)).toEqual([
+    expect(entries.map(entryContent)).toEqual([
       { type: 'ReservationRedeemed', locker: 'B', data: { reservationId: R1 } },
       { type: 'RentalStarted', locker: 'B', data: { rentalId: 'id-1', reservationId: R1, until: noonPlus(55) } },
       { type: 'LockerOpened', locker: 'B', data: { cause: 'reservation' } },
@@ -178,7 +178,7 @@ describe('a QR code', () => {
   test('shown again opens the door and starts nothing', () => {
     const unit = after(newUnit(), useToken, shut('B'));
     const { entries } = redeemReservation(unit, CLAIMS, around({ nowMs: NOON_MS + 120 * MINUTE_MS }));
-    expect(entries.map(told)).toEqual([{ type: 'LockerOpened', locker: 'B', data: { cause: 'reservation' } }]);
+    expect(entries.map(entryContent)).toEqual([{ type: 'LockerOpened', locker: 'B', data: { cause: 'reservation' } }]);
   });
 
   test('opens the locker to which the platform has moved the reservation', () => {
@@ -209,7 +209,7 @@ describe('a QR code', () => {
 
   test('starts no rental when the door is jammed', () => {
     const { unit, entries, answer } = redeemReservation(newUnit(), CLAIMS, around({ jammedLockers: new Set(['B']) }));
-    expect(entries.map(told)).toEqual([{ type: 'LockerOpenFailed', locker: 'B', data: { reason: 'jammed' } }]);
+    expect(entries.map(entryContent)).toEqual([{ type: 'LockerOpenFailed', locker: 'B', data: { reason: 'jammed' } }]);
     expect(answer).toMatchObject({ done: false, reason: 'jammed' });
     expect(unit.lockers).toEqual(newUnit().lockers);
   });
@@ -254,7 +254,7 @@ describe('a door', () => {
 describe('giving back', () => {
   test('ends the rental', () => {
     const { unit, entries } = giveBackLocker(after(newUnit(), rent('A'), shut('A')), 'A', around());
-    expect(entries.map(told)).toEqual([
+    expect(entries.map(entryContent)).toEqual([
       { type: 'RentalEnded', locker: 'A', data: { rentalId: 'id-1', reason: 'given-back' } },
     ]);
     expect(unit.lockers[0]).toEqual({ id: 'A', size: 'S', door: 'closed' });

@@ -7,22 +7,22 @@ import { evolveUnit, type FoldableCommit, newUnitState } from '../../../domain/u
 import { toMs } from '../../../domain/vocabulary.ts';
 import { UNIT } from '../../support/given.ts';
 import { seededRandom } from '../../support/random.ts';
-import { Life, type Step, steps } from './history.ts';
+import { RandomHistory, type Step, steps } from './random-history.ts';
 
 const RUNS = 400;
 const { seed } = seededRandom();
 
-function holds(property: fc.IRawProperty<unknown>): void {
+function checkProperty(property: fc.IRawProperty<unknown>): void {
   fc.assert(property as fc.IProperty<unknown>, { seed, numRuns: RUNS });
 }
 
-function lifeOf(actions: readonly Step[], oneClock = true): Life {
-  const life = new Life(oneClock);
-  for (const action of actions) life.take(action);
-  return life;
+function historyOf(actions: readonly Step[], oneClock = true): RandomHistory {
+  const history = new RandomHistory(oneClock);
+  for (const action of actions) history.perform(action);
+  return history;
 }
 
-/** Pairs of reservations that claim one locker at one time. */
+/** Pairs of reservations for the same locker whose periods overlap. */
 function clashes(reservations: readonly Reservation[]): [Reservation, Reservation][] {
   return reservations.flatMap((one, index) =>
     reservations
@@ -36,42 +36,42 @@ function waiting({ status }: Reservation): boolean {
   return status === 'held' || status === 'confirmed';
 }
 
-test('one locker is never reserved for two customers at one time', () => {
-  holds(
+test('a locker is never reserved twice for overlapping periods', () => {
+  checkProperty(
     fc.property(steps, (actions) => {
-      const life = new Life(true);
+      const history = new RandomHistory(true);
       for (const action of actions) {
-        life.take(action);
-        const promised = allReservations(life.state.booking).filter(
-          (reservation) => waiting(reservation) && blocksLocker(reservation, life.nowMs),
+        history.perform(action);
+        const blocking = allReservations(history.state.booking).filter(
+          (reservation) => waiting(reservation) && blocksLocker(reservation, history.nowMs),
         );
-        expect(clashes(promised)).toEqual([]);
+        expect(clashes(blocking)).toEqual([]);
       }
     }),
   );
 });
 
-test('one locker is confirmed for one customer at one time, also when the clocks of processes differ', () => {
-  holds(
+test('a locker is never confirmed twice for overlapping periods, also when the clocks of processes differ', () => {
+  checkProperty(
     fc.property(steps, (actions) => {
-      const life = new Life(false);
+      const history = new RandomHistory(false);
       for (const action of actions) {
-        life.take(action);
-        const all = allReservations(life.state.booking);
+        history.perform(action);
+        const all = allReservations(history.state.booking);
         expect(clashes(all.filter(({ status }) => status === 'confirmed'))).toEqual([]);
       }
     }),
   );
 });
 
-test('after settlement no reservation has a locker that the unit rented to another customer', () => {
-  holds(
+test('after a settlement no held or confirmed reservation overlaps another one that blocks its locker', () => {
+  checkProperty(
     fc.property(steps, (actions) => {
-      const life = lifeOf(actions);
-      life.settle();
-      const binding = allReservations(life.state.booking).filter((each) => blocksLocker(each, life.nowMs));
+      const history = historyOf(actions);
+      history.settle();
+      const binding = allReservations(history.state.booking).filter((each) => blocksLocker(each, history.nowMs));
       const ahead = clashes(binding).filter((pair) =>
-        pair.some((each) => waiting(each) && toMs(each.until) > life.nowMs),
+        pair.some((each) => waiting(each) && toMs(each.until) > history.nowMs),
       );
       expect(ahead).toEqual([]);
     }),
@@ -79,26 +79,26 @@ test('after settlement no reservation has a locker that the unit rented to anoth
 });
 
 test('a second settlement decides nothing', () => {
-  holds(
+  checkProperty(
     fc.property(steps, (actions) => {
-      const life = lifeOf(actions, false);
-      life.settle();
-      expect(settleBookings(life.state, life.nowMs)).toEqual([]);
+      const history = historyOf(actions, false);
+      history.settle();
+      expect(settleBookings(history.state, history.nowMs)).toEqual([]);
     }),
   );
 });
 
-test('the state is the same in whatever order subjects are interleaved', () => {
-  holds(
+test('the state does not depend on the order in which the commits of different aggregates are interleaved', () => {
+  checkProperty(
     fc.property(steps, fc.infiniteStream(fc.nat({ max: 5 })), (actions, choices) => {
-      const { commits, state } = lifeOf(actions, false);
+      const { commits, state } = historyOf(actions, false);
       const folded = interleaved(commits, choices).reduce(evolveUnit, newUnitState(UNIT));
       expect(folded).toEqual(state);
     }),
   );
 });
 
-/** The same commits, those of one subject in their order, the subjects mixed otherwise. Registration comes first. */
+/** The same commits in another order: those of one aggregate keep their order, and the registration stays first. */
 function interleaved(commits: readonly FoldableCommit[], choices: Iterator<number>): FoldableCommit[] {
   const [first, ...rest] = commits;
   const queues = [...Map.groupBy(rest, ({ aggregate }) => aggregate).values()];
@@ -112,18 +112,18 @@ function interleaved(commits: readonly FoldableCommit[], choices: Iterator<numbe
 }
 
 test('a commit that is delivered again changes nothing', () => {
-  holds(
+  checkProperty(
     fc.property(steps, (actions) => {
-      const { commits, state } = lifeOf(actions, false);
+      const { commits, state } = historyOf(actions, false);
       expect(commits.reduce(evolveUnit, state)).toBe(state);
     }),
   );
 });
 
 test('a state restored from its snapshot equals the state and folds the same', () => {
-  holds(
+  checkProperty(
     fc.property(steps, fc.nat(), (actions, cut) => {
-      const { commits, state } = lifeOf(actions, false);
+      const { commits, state } = historyOf(actions, false);
       const place = cut % (commits.length + 1);
       const before = commits.slice(0, place).reduce(evolveUnit, newUnitState(UNIT));
       const snapshot = JSON.parse(JSON.stringify(before)) as typeof before;
@@ -135,9 +135,9 @@ test('a state restored from its snapshot equals the state and folds the same', (
 
 test('the random histories contain every kind of outcome that the properties are about', () => {
   const seen = new Set<string>();
-  holds(
+  checkProperty(
     fc.property(steps, (actions) => {
-      const { commits } = lifeOf([...actions, { do: 'settle', skewMin: 0 }]);
+      const { commits } = historyOf([...actions, { do: 'settle', skewMin: 0 }]);
       for (const commit of commits) for (const { type } of commit.events) seen.add(type);
     }),
   );

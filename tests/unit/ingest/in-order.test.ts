@@ -14,7 +14,7 @@ beforeEach(async () => {
   await world.register();
   world.push(1, 'arrives');
   await world.deliver(0, false);
-  world.happen(LOG_LENGTH - 1, false);
+  world.logEvents(LOG_LENGTH - 1, false);
   for (let seq = 2; seq <= LOG_LENGTH; seq += BATCH_EVENTS) world.push(BATCH_EVENTS, 'arrives');
 });
 

@@ -17,10 +17,10 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: small.map(
       (count): Step =>
         (world) =>
-          world.happen(count, false),
+          world.logEvents(count, false),
     ),
   },
-  { weight: 1, arbitrary: fc.constant<Step>((world) => world.happen(1, true)) },
+  { weight: 1, arbitrary: fc.constant<Step>((world) => world.logEvents(1, true)) },
   {
     weight: 8,
     arbitrary: fc.tuple(small, fc.constantFrom('arrives', 'lost', 'unacknowledged', 'twice', 'halves-swapped')).map(
@@ -45,7 +45,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
           world.deliver(which, both),
     ),
   },
-  { weight: 3, arbitrary: fc.constant<Step>((world) => world.tellRecorded()) },
+  { weight: 3, arbitrary: fc.constant<Step>((world) => world.reportRecorded()) },
   {
     weight: 3,
     arbitrary: small.map(
@@ -59,7 +59,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.constantFrom(1_000, 20_000, 30 * 86_400_000).map(
       (ms): Step =>
         (world) =>
-          world.pass(ms),
+          world.advance(ms),
     ),
   },
   { weight: 1, arbitrary: fc.constant<Step>((world) => world.restartUnit()) },
@@ -83,23 +83,23 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
 );
 
-/** Plays a life of a unit, heals everything, and gives the world as it is then. */
-async function played(steps: readonly Step[]): Promise<LogWorld> {
+/** Performs the steps on a new world, and then ends all faults. */
+async function runSteps(steps: readonly Step[]): Promise<LogWorld> {
   const world = new LogWorld();
   await world.register();
-  for (const take of steps) await take(world);
+  for (const step of steps) await step(world);
   await world.heal();
   return world;
 }
 
-async function holds(check: (world: LogWorld) => Promise<void>): Promise<void> {
-  const lives = fc.asyncProperty(fc.array(step, { maxLength: MAX_STEPS, size: 'max' }), async (steps) =>
-    check(await played(steps)),
+async function checkProperty(check: (world: LogWorld) => Promise<void>): Promise<void> {
+  const property = fc.asyncProperty(fc.array(step, { maxLength: MAX_STEPS, size: 'max' }), async (steps) =>
+    check(await runSteps(steps)),
   );
-  await fc.assert(lives, { seed, numRuns: RUNS });
+  await fc.assert(property, { seed, numRuns: RUNS });
 }
 
-/** The seqs that the platform says it gave up, by epoch. */
+/** The seqs of an epoch that the platform has given up as lost. */
 async function lostSeqs(world: LogWorld, epoch: string): Promise<number[]> {
   const commits = await world.store.tail('PL-1000', 0);
   return commits
@@ -112,7 +112,7 @@ async function lostSeqs(world: LogWorld, epoch: string): Promise<number[]> {
 }
 
 test('the store has each event of the log once, in order and unchanged, after any sequence of faults', async () => {
-  await holds(async (world) => {
+  await checkProperty(async (world) => {
     for (const { id, entries } of world.epochs) {
       const events = await world.recorded(id);
       const seqs = events.map(({ unitseq }) => unitseq ?? 0);
@@ -130,7 +130,7 @@ test('the store has each event of the log once, in order and unchanged, after an
 });
 
 test('after the faults end, every event that the unit has is recorded, and only dropped events are given up as lost', async () => {
-  await holds(async (world) => {
+  await checkProperty(async (world) => {
     const { id, entries, dropped } = world.present;
     const recorded = new Set((await world.recorded(id)).map(({ unitseq }) => unitseq));
     const missing = entries.map(({ seq }) => seq).filter((seq) => !recorded.has(seq));
@@ -140,7 +140,7 @@ test('after the faults end, every event that the unit has is recorded, and only 
 });
 
 test('every seq of every epoch is recorded or given up as lost, and no gap stays open', async () => {
-  await holds(async (world) => {
+  await checkProperty(async (world) => {
     for (const { id } of world.epochs) {
       const recorded = (await world.recorded(id)).map(({ unitseq }) => unitseq ?? 0);
       const known = new Set([...recorded, ...(await lostSeqs(world, id))]);
@@ -151,8 +151,8 @@ test('every seq of every epoch is recorded or given up as lost, and no gap stays
   });
 });
 
-test('the current epoch is that of the unit, however late events of other epochs arrive', async () => {
-  await holds(async (world) => {
+test('the current epoch is that of the unit, also after late events of other epochs', async () => {
+  await checkProperty(async (world) => {
     expect((await world.state()).device.epoch).toBe(world.present.id);
   });
 });

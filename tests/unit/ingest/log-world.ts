@@ -1,6 +1,6 @@
 /**
- * A unit, its network and a platform of two processes, all in memory: whatever the network, the unit or the platform does
- * to a log can be played here, step by step.
+ * A unit, its network and a platform of two processes, all in memory. Tests perform the faults of the unit, the network and
+ * the platform step by step.
  */
 
 import { recordedSeq } from '../../../domain/device/device.ts';
@@ -30,17 +30,17 @@ const MAX_HEALING_STEPS = 60;
 
 interface Entry {
   readonly seq: number;
-  /** As the unit stored it; one that is malformed has no time. */
+  /** The entry as the unit stored it. */
   readonly content: Partial<BatchEvent>;
 }
 
-/** Everything that ever stood in an epoch of the unit's log. */
+/** An epoch of the unit's log, with every entry that it ever had. */
 interface Epoch {
   readonly id: string;
   readonly entries: Entry[];
-  /** The oldest that the unit still has. */
+  /** The seq of the oldest entry that the unit still has. */
   firstAvailableSeq: number;
-  /** Deleted without having been recorded. */
+  /** The seqs that an overflow dropped. */
   readonly dropped: Set<number>;
 }
 
@@ -52,7 +52,7 @@ interface Process {
 export class LogWorld {
   readonly store = new MemoryEventStore(() => this.#nowMs);
   readonly epochs: Epoch[] = [];
-  /** Whole contents of what was rejected, by place. */
+  /** The contents of rejected events, by event id. */
   readonly deadLetters = new Map<string, unknown>();
   inbox: PushedMessage[] = [];
   reachable = true;
@@ -79,20 +79,20 @@ export class LogWorld {
 
   get present(): Epoch {
     const epoch = this.epochs.at(-1);
-    if (epoch === undefined) throw new Error('a unit has an epoch');
+    if (epoch === undefined) throw new Error('the unit has no epoch');
     return epoch;
   }
 
-  pass(ms: number): void {
+  advance(ms: number): void {
     this.#nowMs += ms;
   }
 
-  /** Something happens at the unit; what is malformed, a bug in its firmware wrote. */
-  happen(count: number, malformed: boolean): void {
+  /** The unit logs events. Malformed ones are due to a bug in its firmware. */
+  logEvents(count: number, malformed: boolean): void {
     for (let i = 0; i < count; i += 1) this.#write(malformed ? { type: 'LockerOpened', data: { cause: 7 } } : OPENED);
   }
 
-  /** The store of the unit is lost. */
+  /** The unit loses its store, and begins a new epoch. */
   wipe(): void {
     const id = `018f0000-0000-7000-8000-${String(this.epochs.length + 1).padStart(12, '0')}`;
     this.epochs.push({ id, entries: [], firstAvailableSeq: 1, dropped: new Set() });
@@ -100,7 +100,7 @@ export class LogWorld {
     this.#write({ type: 'UnitStateReported', data: { reason: 'new-epoch', configurationHash: 'c', lockers: [] } });
   }
 
-  /** The unit has been cut off for too long: it forgets what it has, up to a new report of its state. */
+  /** The log of the unit is full: the unit drops its entries, and continues with a report of its state. */
   overflow(): void {
     const { entries, dropped } = this.present;
     for (const { seq } of entries) if (seq >= this.present.firstAvailableSeq) dropped.add(seq);
@@ -109,7 +109,7 @@ export class LogWorld {
     this.#acknowledged = Math.max(this.#acknowledged, entries.length - 1);
   }
 
-  /** The unit forgets what was acknowledged, and begins with what it knows to be recorded. */
+  /** The unit forgets the acknowledgements, and pushes again from the first entry that it still has. */
   restartUnit(): void {
     this.#acknowledged = this.present.firstAvailableSeq - 1;
   }
@@ -125,7 +125,7 @@ export class LogWorld {
     if (fate !== 'unacknowledged') this.#acknowledged = from - 1 + batch.length;
   }
 
-  /** A batch of any age comes again; one of an epoch that is over must have come before. */
+  /** A batch of any age is delivered again. A batch of an earlier epoch is delivered only if events of that epoch are recorded. */
   async replay(which: number, from: number, count: number): Promise<void> {
     const epoch = this.epochs[which % this.epochs.length];
     if (epoch === undefined) return;
@@ -134,7 +134,7 @@ export class LogWorld {
     this.#store(epoch.id, epoch.entries.slice(start, start + count));
   }
 
-  /** A batch of the inbox is worked on, by both processes at once if `both`. */
+  /** A process ingests a batch of the inbox, or both processes at once if `both`. */
   async deliver(which: number, both: boolean): Promise<void> {
     const message = this.inbox[which % Math.max(1, this.inbox.length)];
     if (message === undefined) return;
@@ -150,8 +150,8 @@ export class LogWorld {
     });
   }
 
-  /** The unit hears what is recorded, and deletes it. */
-  async tellRecorded(): Promise<void> {
+  /** The unit learns which entries are recorded, and deletes them. */
+  async reportRecorded(): Promise<void> {
     const seq = recordedSeq((await this.state()).device, this.present.id);
     this.#deleteUpTo(this.present, seq);
   }
@@ -173,12 +173,12 @@ export class LogWorld {
     }
   }
 
-  /** A process dies, and another takes its place. */
+  /** A process is replaced by a new one, without its caches. */
   restartPlatform(which: number): void {
     this.#processes[which % 2 === 0 ? 0 : 1] = this.#newProcess();
   }
 
-  /** Everything works again, until nothing more happens. */
+  /** Ends all faults, and processes messages until everything is recorded. */
   async heal(): Promise<void> {
     this.reachable = true;
     for (let step = 0; step < MAX_HEALING_STEPS; step += 1) {
@@ -187,18 +187,18 @@ export class LogWorld {
       await this.fetch(step);
       const { device, log } = await this.state();
       const { id, entries } = this.present;
-      const whole = recordedSeq(device, id) === entries.length && Object.keys(log.gaps).length === 0;
-      if (whole && this.inbox.length === 0) return;
-      this.pass(HEALING_STEP_MS);
+      const isRecorded = recordedSeq(device, id) === entries.length && Object.keys(log.gaps).length === 0;
+      if (isRecorded && this.inbox.length === 0) return;
+      this.advance(HEALING_STEP_MS);
     }
   }
 
-  /** The unit as a process sees it that knows nothing yet. */
+  /** The state of the unit in a new process, without caches. */
   state(): Promise<UnitState> {
     return this.#newProcess().decider.getState(UNIT);
   }
 
-  /** What is recorded of an epoch, in the order of the store. */
+  /** The recorded events of an epoch, in the order of the store. */
   async recorded(epoch: string): Promise<CloudEvent[]> {
     const commits = await this.store.tail(UNIT, 0);
     return commits.flatMap((commit) =>
@@ -207,7 +207,7 @@ export class LogWorld {
   }
 
   async #answer(after: LogPosition | undefined, recorded: LogPosition | undefined) {
-    if (!this.reachable) throw new UnitUnreachableError('cut off');
+    if (!this.reachable) throw new UnitUnreachableError('the unit is offline');
     const { id, entries, firstAvailableSeq } = this.present;
     if (recorded?.epoch === id) this.#deleteUpTo(this.present, recorded.seq);
     const from = Math.max(after?.epoch === id ? after.seq + 1 : 1, this.present.firstAvailableSeq);
@@ -275,7 +275,7 @@ export class LogWorld {
   }
 }
 
-/** Losses are what is played here. */
+/** The steps cause losses, so their warnings are not read. */
 const silentLog = createLog(
   () => undefined,
   () => 0,

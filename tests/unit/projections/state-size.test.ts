@@ -9,7 +9,7 @@ test('the estimated size of a state is within a quarter of its JSON, for small a
   for (const lockers of [2, 8, 40]) {
     const history = new FleetHistory(seededRandom(), { units: 3, lockers });
     for (let round = 0; round < 10; round++) {
-      history.take(150);
+      history.nextCommits(150);
       for (const state of history.states.values()) {
         const actual = JSON.stringify(state).length;
         const estimated = sizes.bytesOf(state);

@@ -1,4 +1,4 @@
-/** Stories that a pure unit may live through, drawn by chance. */
+/** Random actions on a unit model. */
 
 import fc from 'fast-check';
 import { executeCommand } from '../../device-sim/unit/commands.ts';
@@ -20,8 +20,8 @@ import { noonPlus } from './device-unit.ts';
 const factory = defaultConfiguration(600);
 const LOCKERS = ['A', 'B', 'C'] as const;
 const RESERVATIONS = ['PL-1000.r1', 'PL-1000.r2'] as const;
-/** What may happen at a unit. */
-export const happening = fc.record({
+/** An action of a customer or the platform, a reboot or a wipe. */
+export const unitAction = fc.record({
   what: fc.constantFrom('walk-up', 'open', 'close', 'give-back', 'redeem', 'command', 'sync', 'reboot', 'wipe'),
   locker: fc.constantFrom(...LOCKERS),
   reservation: fc.constantFrom(...RESERVATIONS),
@@ -29,15 +29,20 @@ export const happening = fc.record({
   jammed: fc.subarray([...LOCKERS]),
   declines: fc.boolean(),
 });
-type Happening = typeof happening extends fc.Arbitrary<infer T> ? T : never;
+type UnitAction = typeof unitAction extends fc.Arbitrary<infer T> ? T : never;
 
-/** `version`: another one for each happening of a story, counting up. */
-export function take(unit: UnitModel, happened: Happening, at: DecisionContext, version: number): Decision<unknown> {
-  const { locker, reservation, listed } = happened;
+/** @param version the version of a synced list, and part of the command's id. It increases with each action */
+export function performAction(
+  unit: UnitModel,
+  action: UnitAction,
+  at: DecisionContext,
+  version: number,
+): Decision<unknown> {
+  const { locker, reservation, listed } = action;
   const period = { from: noonPlus(-60), until: noonPlus(600) };
   const command = { commandId: `command-${version}`, expiresAt: noonPlus(600) };
   const signed = (order: Command) => ({ command: order, issuedAtMs: at.nowMs });
-  switch (happened.what) {
+  switch (action.what) {
     case 'walk-up':
       return rentAtScreen(unit, { locker, minutes: 60 }, at);
     case 'open':

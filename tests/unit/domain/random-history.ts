@@ -1,4 +1,4 @@
-/** Arbitrary lives of a unit: commands of customers, facts from the unit, and settling, in any order. */
+/** Random histories of a unit: commands of customers, reports of the unit, and settlements, in any order. */
 
 import fc from 'fast-check';
 import {
@@ -22,7 +22,7 @@ const CUSTOMERS = ['ann', 'ben', 'cem'];
 const LOCKER_IDS = ['A', 'B', 'C'];
 const EPOCHS = ['018f0000-0000-7000-8000-00000000000a', '018f0000-0000-7000-8000-00000000000b'];
 
-/** Which reservation, of those that were made so far. */
+/** The index of a reservation among those that were made so far, modulo their number. */
 const which = fc.nat({ max: 40 });
 const locker = fc.constantFrom(...LOCKER_IDS);
 const skewMin = fc.integer({ min: -30, max: 30 });
@@ -65,8 +65,8 @@ export type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
 
 export const steps = fc.array(step, { maxLength: 60, size: 'max' });
 
-/** A life as it went: every commit, and the unit after all of them. */
-export class Life {
+/** Performs steps on a unit, and has every commit and the state after all of them. */
+export class RandomHistory {
   readonly commits: FoldableCommit[] = [];
   state: UnitState = newUnitState(UNIT);
   nowMs = NOW_MS;
@@ -75,12 +75,12 @@ export class Life {
   #epoch: string | undefined;
   readonly #ids: string[] = [];
 
-  /** `oneClock`: every process reads the same time; otherwise each is off by what the step says. */
+  /** @param oneClock whether all processes have the same time; otherwise each step has a clock skew */
   constructor(readonly oneClock: boolean) {
     this.#commit(commitOf(this.state, registered));
   }
 
-  take(action: Step): void {
+  perform(action: Step): void {
     this.nowMs += 1_000;
     switch (action.do) {
       case 'pass':
@@ -104,7 +104,7 @@ export class Life {
         break;
       }
       default:
-        this.#report(factOf(this, action));
+        this.#report(unitReportOf(this, action));
     }
   }
 
@@ -121,31 +121,31 @@ export class Life {
     return this.#ids.length === 0 ? undefined : this.#ids[index % this.#ids.length];
   }
 
-  /** The unit's store was wiped: what it reports from now on is of this epoch. */
+  /** The unit's store was wiped: its later reports have this epoch. */
   enter(epoch: string): void {
     this.#epoch = epoch;
   }
 
-  #clock(offMin: number): number {
-    return this.nowMs + (this.oneClock ? 0 : offMin * MINUTE_MS);
+  #clock(skewMin: number): number {
+    return this.nowMs + (this.oneClock ? 0 : skewMin * MINUTE_MS);
   }
 
-  #hold({ customer, wanted, inMin, minutes, skewMin: offMin }: Extract<Step, { do: 'hold' }>): void {
+  #hold({ customer, wanted, inMin, minutes, skewMin }: Extract<Step, { do: 'hold' }>): void {
     const reservationId = `${UNIT}.${this.#ids.length}`;
-    const fromMs = this.#clock(offMin) + inMin * MINUTE_MS;
+    const fromMs = this.#clock(skewMin) + inMin * MINUTE_MS;
     const period = { from: toInstant(fromMs), until: toInstant(fromMs + minutes * MINUTE_MS) };
-    const nowMs = this.#clock(offMin);
+    const nowMs = this.#clock(skewMin);
     this.#ids.push(reservationId);
     this.#decide('hold', nowMs, (state, commandId) =>
       holdLocker(state, { commandId, reservationId, customer, nowMs, requested: wanted, ...period }),
     );
   }
 
-  #command({ do: what, which: index, skewMin: offMin }: Extract<Step, { which: number; skewMin: number }>): void {
+  #command({ do: what, which: index, skewMin }: Extract<Step, { which: number; skewMin: number }>): void {
     const reservationId = this.reservationAt(index);
     const reservation = reservationId === undefined ? undefined : findReservation(this.state.booking, reservationId);
     if (reservationId === undefined || reservation === undefined) return;
-    const nowMs = this.#clock(offMin);
+    const nowMs = this.#clock(skewMin);
     const { customer } = reservation;
     if (what !== 'open') {
       this.#decide(what, nowMs, (state, commandId) => {
@@ -161,10 +161,10 @@ export class Life {
     this.#decide('answer', nowMs, (state) => recordOpenAnswer(state, { reservationId, commandId, result, nowMs }));
   }
 
-  #report(fact: Past | undefined): void {
-    if (fact === undefined) return;
+  #report(report: Past | undefined): void {
+    if (report === undefined) return;
     const epoch = this.#epoch === undefined ? {} : { epoch: this.#epoch };
-    this.#commit(commitOf(this.state, { atMs: this.nowMs, ...epoch, ...fact }));
+    this.#commit(commitOf(this.state, { atMs: this.nowMs, ...epoch, ...report }));
   }
 
   #decide(what: string, nowMs: number, decide: (state: UnitState, commandId: string) => EventDraft[]): void {
@@ -179,30 +179,30 @@ export class Life {
   }
 
   #commit(commit: FoldableCommit): void {
-    // What is stored is JSON.
+    // The store has commits as JSON.
     const stored = JSON.parse(JSON.stringify(commit)) as FoldableCommit;
     this.commits.push(stored);
     this.state = evolveUnit(this.state, stored);
   }
 }
 
-/** Reports of the unit, which decides alone; it takes the end of a reservation from the reservation. */
-function factOf(
-  life: Life,
+/** The event that the unit reports for a step. A rental of a reservation ends with the reservation. */
+function unitReportOf(
+  history: RandomHistory,
   action: Extract<Step, { do: 'walk-up' | 'redeem' | 'give back' | 'door' | 'report' }>,
 ): Past | undefined {
-  const { state, nowMs } = life;
+  const { state, nowMs } = history;
   switch (action.do) {
     case 'walk-up': {
       const until = toInstant(nowMs + action.minutes * MINUTE_MS);
-      return { type: 'RentalStarted', locker: action.locker, data: { rentalId: life.newRentalId(), until } };
+      return { type: 'RentalStarted', locker: action.locker, data: { rentalId: history.newRentalId(), until } };
     }
     case 'redeem': {
-      const reservationId = life.reservationAt(action.which);
+      const reservationId = history.reservationAt(action.which);
       const reservation = reservationId === undefined ? undefined : findReservation(state.booking, reservationId);
       if (reservation === undefined) return undefined;
       const until = toInstant(Math.max(toMs(reservation.until), nowMs));
-      const data = { rentalId: life.newRentalId(), reservationId: reservation.id, until };
+      const data = { rentalId: history.newRentalId(), reservationId: reservation.id, until };
       return { type: 'RentalStarted', locker: action.locker, data };
     }
     case 'give back': {
@@ -217,7 +217,7 @@ function factOf(
         ? { type: 'LockerOpened', locker: action.locker, data: { cause: 'service' } }
         : { type: 'LockerClosed', locker: action.locker, data: {} };
     case 'report': {
-      life.enter(action.epoch);
+      history.enter(action.epoch);
       const lockers = action.kept.map((id) => ({ id, door: 'closed' as const, ...rentalIn(state, id) }));
       return { type: 'UnitStateReported', data: { reason: 'new-epoch', configurationHash: 'c', lockers } };
     }
