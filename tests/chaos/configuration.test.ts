@@ -51,7 +51,7 @@ function failedTimes(unit: string, attempts: number): Promise<Answer> {
 }
 
 describe('kill -9', () => {
-  test('of NATS and the worker between attempts loses no attempt and doubles none', async () => {
+  test('of NATS and the worker between attempts loses no attempt and repeats none', async () => {
     const unit = 'PL-1000';
     await sim.post(`/units/${unit}/faults`, { applying: 'fails' });
     const values = { ...FACTORY, minimumMinutes: 31 };
@@ -79,7 +79,7 @@ describe('kill -9', () => {
     }
   }, 120_000);
 
-  test('of the units in the middle of applying leaves each with one configuration or the other, whole', async () => {
+  test('of units while they apply a configuration leaves each with either the old or the new one', async () => {
     const random = seededRandom();
     const units = Array.from({ length: UNITS - 1 }, (_, index) => `PL-${1001 + index}`);
     for (let round = 1; round <= ROUNDS; round += 1) {

@@ -182,7 +182,7 @@ const killPostgres: Kill = ['Postgres', () => kill(platform.postgres.pid)];
 const killProjections: Kill = ['projections', () => platform.projections.killAndRestart()];
 
 describe('kill -9 in the middle of a load', () => {
-  test('loses no acknowledged hold, doubles none, and gives one locker to one customer at a time', async () => {
+  test('loses and repeats no acknowledged hold, and gives a locker to one customer at a time', async () => {
     const random = seededRandom().next;
     let over = false;
     const isOver = () => over;

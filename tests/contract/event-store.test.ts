@@ -89,7 +89,7 @@ describe.each(Object.keys(STORES))('the %s event store', (name) => {
   });
   afterAll(() => subject.close());
 
-  test('keeps a commit as it was appended, and reads it as the tail of its unit', async () => {
+  test('stores a commit unchanged, and reads it as the tail of its unit', async () => {
     const unit = newUnit();
     const events = [event(unit, { a: 1, text: 'Gdańsk ✓' }), event(unit, { b: [true, null] })];
     const append = commit(unit, 0, { events });
@@ -104,7 +104,7 @@ describe.each(Object.keys(STORES))('the %s event store', (name) => {
     expect(await store.lastSequence()).toBe(sequence);
   });
 
-  test('gives the commits of all subjects of a unit in order, and only those after a sequence', async () => {
+  test('reads the commits of all subjects of a unit in order, and only those after a sequence', async () => {
     const unit = newUnit();
     const aggregates: Aggregate[] = ['registry', 'booking', 'device', 'booking', 'log'];
     const sequences = new Map<Aggregate, number>();
@@ -135,7 +135,7 @@ describe.each(Object.keys(STORES))('the %s event store', (name) => {
     );
   });
 
-  test('refuses an append that has not seen the last commit of its subject', async () => {
+  test('refuses an append whose expected sequence is not that of the last commit of its subject', async () => {
     const unit = newUnit();
     const { sequence } = await store.append(commit(unit, 0));
     await expect(store.append(commit(unit, 0))).rejects.toThrow(ConcurrencyError);
@@ -144,14 +144,14 @@ describe.each(Object.keys(STORES))('the %s event store', (name) => {
     await store.append(commit(unit, sequence));
   });
 
-  test('guards each subject of a unit on its own', async () => {
+  test('checks the expected sequence of each subject separately', async () => {
     const unit = newUnit();
     await store.append(commit(unit, 0, { aggregate: 'device' }));
     await store.append(commit(unit, 0, { aggregate: 'booking' }));
     expect(await store.tail(unit, 0)).toHaveLength(2);
   });
 
-  test('appends the same command once', async () => {
+  test('appends a repeated command once', async () => {
     const unit = newUnit();
     const append = commit(unit, 0);
     const first = await store.append(append);
@@ -162,7 +162,7 @@ describe.each(Object.keys(STORES))('the %s event store', (name) => {
     expect(await store.tail(unit, 0)).toHaveLength(2);
   });
 
-  test('lets one of many racing writers win', async () => {
+  test('accepts one of many concurrent appends to a subject', async () => {
     const unit = newUnit();
     const results = await Promise.allSettled(Array.from({ length: 50 }, () => store.append(commit(unit, 0))));
     const won = results.filter(({ status }) => status === 'fulfilled');
@@ -172,7 +172,7 @@ describe.each(Object.keys(STORES))('the %s event store', (name) => {
     expect(await store.tail(unit, 0)).toHaveLength(1);
   });
 
-  test('answers each of many appends at once for itself, winners, losers and repeats', async () => {
+  test('answers concurrent appends separately: accepted, refused and repeated ones', async () => {
     const taken = newUnit();
     const done = commit(newUnit(), 0);
     await store.append(commit(taken, 0));
@@ -188,7 +188,7 @@ describe.each(Object.keys(STORES))('the %s event store', (name) => {
     for (const { unit } of fresh) expect(await store.tail(unit, 0)).toHaveLength(1);
   });
 
-  test('reads everything after a position in order, without holes, and what comes later', async () => {
+  test('reads all commits after a position in order, without gaps, and then new ones', async () => {
     const start = await store.lastSequence();
     const appended = await Promise.all(Array.from({ length: 30 }, () => store.append(commit(newUnit(), 0))));
     const reading = readUntil(store, start, start + 31);
@@ -201,7 +201,7 @@ describe.each(Object.keys(STORES))('the %s event store', (name) => {
     expect(messages.at(-1)?.sequence).toBe(late.sequence);
   });
 
-  test('ends a reader that is told to stop while it waits', async () => {
+  test('ends a reader whose signal is aborted while it waits', async () => {
     const stop = new AbortController();
     const after = await store.lastSequence();
     const messages: StoredMessage[] = [];
@@ -216,7 +216,7 @@ describe.each(Object.keys(STORES))('the %s event store', (name) => {
     expect(messages).toHaveLength(1);
   });
 
-  test('refuses a commit beyond its bounds and stores nothing of it', async () => {
+  test('refuses a commit beyond its bounds, and stores no part of it', async () => {
     const unit = newUnit();
     const tooMany = Array.from({ length: MAX_COMMIT_EVENTS + 1 }, () => event(unit));
     const tooLarge = [event(unit, { text: 'x'.repeat(MAX_COMMIT_BYTES) })];
@@ -228,7 +228,7 @@ describe.each(Object.keys(STORES))('the %s event store', (name) => {
   });
 });
 
-describe('the NATS event store alone', () => {
+describe('beyond the contract, the NATS event store', () => {
   let nats: Nats;
   let store: NatsEventStore;
 
@@ -242,7 +242,7 @@ describe('the NATS event store alone', () => {
   });
   afterAll(() => nats.close());
 
-  test('raises an alarm for a message on a subject that is none of ours, and goes on', async () => {
+  test('raises an alarm for a message on an unknown subject, and continues', async () => {
     const after = await store.lastSequence();
     const stray = await publishStored(nats, { subject: 'evt.stray', payload: '[]', headers: {} }, 5_000);
     const { sequence } = await store.append(commit(newUnit(), 0));
@@ -256,14 +256,14 @@ describe('the NATS event store alone', () => {
     expect(alarms).toEqual([stray.seq]);
   });
 
-  test('says that a message on a unit’s subject is no commit when its events are asked for', async () => {
+  test('fails to read the events of a message on a unit’s subject that is not a commit', async () => {
     const unit = newUnit();
     await publishStored(nats, { subject: eventSubject(unit, 'log'), payload: '{"not":"a batch"}', headers: {} }, 5_000);
     const [message] = await store.tail(unit, 0);
     expect(() => message?.events()).toThrow(MalformedCommitError);
   });
 
-  test('says that the store is unavailable when the connection is closed', async () => {
+  test('fails as unavailable when the connection is closed', async () => {
     const closed = await connectPlatform();
     const unreachable = new NatsEventStore(
       closed,
@@ -276,7 +276,7 @@ describe('the NATS event store alone', () => {
     await expect(unreachable.lastSequence()).rejects.toThrow(StoreUnavailableError);
   });
 
-  test('says so within its bounds when the server stands still, and goes on when it comes back', async () => {
+  test('fails as unavailable in time while the server is stopped, and works again afterwards', async () => {
     const { natsPid = 0 } = await testPlatform();
     const unit = newUnit();
     const append = commit(unit, 0);

@@ -39,7 +39,7 @@ async function problemOf(work: Promise<unknown>) {
 }
 
 describe('a dismissed letter', () => {
-  test('says who put it away first, when and why, and is kept whole', async () => {
+  test('names the first operator, time and reason of its dismissal, and keeps its content', async () => {
     const some = process();
     const { service, letters } = some;
     await some.push('ONE', batch('ONE', bad(1), bad(2)));
@@ -61,7 +61,7 @@ describe('a dismissed letter', () => {
     expect((await service.dismiss(second, 'ops:bob', 'a reason after all')).body).toEqual(silent.body);
   });
 
-  test('is in the list of dismissed letters only', async () => {
+  test('is listed under the status dismissed only', async () => {
     const some = process();
     await some.push('LISTED', batch('LISTED', bad(1), bad(2), bad(3)));
     const [first = '', second = '', third = ''] = await ids(some, 'LISTED', 'open');
@@ -74,7 +74,7 @@ describe('a dismissed letter', () => {
     expect((await some.letters.list({ unit: 'LISTED', limit: 10, count: true })).total).toBe(3);
   });
 
-  test('can still be recovered, once its rules have changed, and not be dismissed then', async () => {
+  test('can be recovered after the rules have changed, and cannot be dismissed after its recovery', async () => {
     const some = process();
     await some.push('LATER', batch('LATER', bad(1)));
     const [id = ''] = await ids(some, 'LATER', 'open');
@@ -95,7 +95,7 @@ describe('a dismissed letter', () => {
     expect(await ids(some, 'LATER', 'recovered')).toEqual([id]);
   });
 
-  test('stays dismissed when what it holds is delivered again', async () => {
+  test('stays dismissed when its batch is delivered again', async () => {
     const some = process();
     const rejections = [{ seq: 1, reason: 'r', content: JSON.stringify(bad(1)), hasDuplicateSeq: false }];
     await some.letters.insertRejectedEvents({ unit: 'AGAIN', epoch: EPOCH, receivedAtMs: NOW_MS, rejections });
@@ -107,13 +107,13 @@ describe('a dismissed letter', () => {
     expect(await ids(some, 'AGAIN', 'open')).toEqual([]);
   });
 
-  test('has to be there', async () => {
+  test('that does not exist cannot be dismissed', async () => {
     expect(await problemOf(process().service.dismiss(NOWHERE, 'ops:alice', undefined))).toMatchObject({ status: 404 });
   });
 });
 
 describe('all open letters of a unit', () => {
-  test('are put away at once, or those of one kind, and nobody else’s', async () => {
+  test('are dismissed together, or only those of one kind, and those of other units stay open', async () => {
     const some = process();
     await some.push('ALL', batch('ALL', bad(1), bad(2), bad(3), bad(4)));
     await some.push('ALL', 'no batch');
@@ -137,7 +137,7 @@ describe('all open letters of a unit', () => {
     expect(await some.open('ELSE')).toHaveLength(1);
   });
 
-  test('are so many a call, the oldest first, and each counts for one of those who dismiss at once', async () => {
+  test('are dismissed up to a limit per call, the oldest first, and concurrent calls count each letter once', async () => {
     const some = process({ maxDismissedPerCall: 3 });
     await some.push('MANY', batch('MANY', ...Array.from({ length: 8 }, (_, index) => bad(index + 1))));
     await postgres.sql`
@@ -152,7 +152,7 @@ describe('all open letters of a unit', () => {
   });
 });
 
-test('a unit with too many open letters is heard again when they are dismissed', async () => {
+test('batches of a unit with too many open letters are delayed until letters are dismissed', async () => {
   const some = process({ maxOpenPerUnit: 2 });
   await some.push('FULL', batch('FULL', bad(1), bad(2)));
   const more = batch('FULL', event(3), bad(4), bad(5), event(6));
@@ -169,7 +169,7 @@ test('a unit with too many open letters is heard again when they are dismissed',
   expect(seqs).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
 });
 
-test('a rejected event is recovered with the clock offset of when it came, not of when it is tried again', async () => {
+test('a rejected event is recovered with the clock offset at its rejection, not at its retry', async () => {
   const store = new MemoryEventStore(() => NOW_MS);
   const offsets = new Map([['WRONG', HOUR_MS]]);
   const some = new LetterProcess(postgres.sql, store, {}, offsets);
@@ -187,7 +187,7 @@ test('a rejected event is recovered with the clock offset of when it came, not o
   expect((await some.events('RIGHT'))[1]?.data).not.toHaveProperty('clockOffsetMs');
 });
 
-test('letters of before there were dismissals stay as they were', async () => {
+test('the migration that adds dismissals keeps the status of existing letters', async () => {
   const old = new Postgres({ url: await freshDatabase(), applicationName: 'test' });
   try {
     const before = (await loadMigrations()).filter(({ name }) => name < '005');

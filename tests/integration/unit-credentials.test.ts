@@ -90,7 +90,7 @@ afterAll(async () => {
 });
 
 describe('rotation', () => {
-  test('cuts the connection of the old credentials within a second, and the new ones work', async () => {
+  test('ends the connection of the old credentials within a second, and the new ones work', async () => {
     const old = await register('ROT-1');
     const unit = await connect(old);
     const answer = await ops.post(rotate('ROT-1'));
@@ -105,7 +105,7 @@ describe('rotation', () => {
     again.close();
   });
 
-  test('counts the version of the unit key up', async () => {
+  test('increments the version of the unit key', async () => {
     const { fleetKey } = await loadKeys(platform.dataDir);
     const keyOf = (version: number) => Buffer.from(unitKey(fleetKey, 'ROT-2', version)).toString('base64');
     expect((await register('ROT-2')).unitKey).toBe(keyOf(1));
@@ -113,7 +113,7 @@ describe('rotation', () => {
     expect(credentialsIn((await ops.post(rotate('ROT-2'))).body).unitKey).toBe(keyOf(3));
   });
 
-  test('a repeat under the same key shows nothing again, and cuts nothing', async () => {
+  test('a repeat with the same key shows no credentials, and ends no connection', async () => {
     await register('ROT-3');
     const headers = { 'idempotency-key': 'rotate-once' };
     const unit = await connect(credentialsIn((await ops.post(rotate('ROT-3'), undefined, headers)).body));
@@ -123,12 +123,12 @@ describe('rotation', () => {
     expect(await unit.send('')).toEqual([]);
     expect(unit.closed).toBe(false);
     unit.close();
-    // The same key on another unit is another request.
+    // The same key for another unit is another request.
     await register('ROT-4');
     credentialsIn((await ops.post(rotate('ROT-4'), undefined, headers)).body);
   });
 
-  test('many at once', async () => {
+  test('20 concurrent rotations end the old connections, and the new credentials work', async () => {
     const names = Array.from({ length: 20 }, (_, index) => `ROT-M${index}`);
     const units = await Promise.all(names.map(async (name) => connect(await register(name))));
     const answers = await Promise.all(names.map((name) => ops.post(rotate(name))));
@@ -139,7 +139,7 @@ describe('rotation', () => {
 });
 
 describe('revocation', () => {
-  test('cuts the connection within a second; nothing is sent to the unit until it has new credentials', async () => {
+  test('ends the connection within a second, and the old credentials stay refused after a rotation', async () => {
     const credentials = await register('REV-1');
     const unit = await connect(credentials);
     const customer = new Client(platform.api, await platform.token('customer', 'rev'));
@@ -166,7 +166,7 @@ describe('revocation', () => {
     await expect(connect(credentials)).rejects.toThrow(refused);
   });
 
-  test('is carried out by the reactor when whoever decided it crashed before NATS was told', async () => {
+  test('is applied to NATS by the reactor when the deciding process crashed before it did so', async () => {
     const [revoked, retired, rotated] = ['REV-2', 'REV-3', 'REV-4'] as const;
     const units = await Promise.all([revoked, retired, rotated].map(async (name) => connect(await register(name))));
     const decider = otherProcess();
@@ -180,7 +180,7 @@ describe('revocation', () => {
   });
 });
 
-test('a list of revocations that was lost is made again from the events', async () => {
+test('a lost list of revocations is restored from the events', async () => {
   const old = await register('LOST-1');
   expect((await ops.post(rotate('LOST-1'))).status).toBe(200);
   await withoutRevocations();
@@ -192,7 +192,7 @@ test('a list of revocations that was lost is made again from the events', async 
   await eventually(async () => (await ops.get('/v1/units')).status === 200, { timeoutMs: 20_000 });
 });
 
-/** Puts an account of the units in the place of the present one that nobody was ever revoked in. */
+/** Replaces the account of the units with the same account without revocations. */
 async function withoutRevocations(): Promise<void> {
   const keys = await loadKeys(platform.dataDir);
   const operator = keyPairOf(keys.nats.operator);
@@ -209,7 +209,7 @@ async function withoutRevocations(): Promise<void> {
   await system.close();
 }
 
-describe('who asks for what is not there', () => {
+describe('an invalid request for a rotation or a revocation', () => {
   test.each([rotate, revoke])('is refused', async (path) => {
     expect(await ops.post(path('NOBODY'), {})).toMatchObject({ status: 404, body: { type: '/problems/not-found' } });
     expect(fields(await ops.post(path('a.b'), {}))).toEqual(['/params/name']);
@@ -218,13 +218,13 @@ describe('who asks for what is not there', () => {
     expect((await new Client(platform.api).post(path('REV-1'), {})).status).toBe(401);
   });
 
-  test('a reason is a text, and nothing else is said', async () => {
+  test('with a reason that is not a text, or with an unknown field, is refused', async () => {
     expect(fields(await ops.post(revoke('REV-1'), { reason: 7 }))).toEqual(['/reason']);
     expect(fields(await ops.post(revoke('REV-1'), { why: 'x' }))).toEqual(['/why']);
   });
 });
 
-describe('when NATS cannot be told', () => {
+describe('when the revocation at NATS fails', () => {
   async function credentialsWith(options: Partial<ConstructorParameters<typeof UnitRevocations>[0]>) {
     const keys = await loadKeys(platform.dataDir);
     const revocations = new UnitRevocations({
@@ -248,10 +248,10 @@ describe('when NATS cannot be told', () => {
       if (error instanceof Problem) return error;
       throw error;
     }
-    throw new Error('it went well');
+    throw new Error('no problem was thrown');
   }
 
-  test('nothing is recorded while the system account is out of reach', async () => {
+  test('nothing is recorded while NATS cannot be reached', async () => {
     await register('AWAY-1');
     const { credentials, decider } = await credentialsWith({ url: `nats://127.0.0.1:${freePort()}` });
     await expect(credentials.rotate(command('AWAY-1'))).rejects.toThrow('no connection to NATS');
@@ -259,16 +259,16 @@ describe('when NATS cannot be told', () => {
     expect((await decider.getState('AWAY-1')).registry).toMatchObject({ keyVersion: 1, credentialsRevoked: false });
   });
 
-  test('what is recorded already is carried out by a repeat', async () => {
+  test('a repeat applies a revocation that is already recorded', async () => {
     const unit = await connect(await register('AWAY-2'));
-    let away = true;
+    let isLockUnavailable = true;
     const { credentials, decider, revocations } = await credentialsWith({
       exclusively: async (run) => {
-        if (away) throw new PostgresUnavailableError('no lock');
+        if (isLockUnavailable) throw new PostgresUnavailableError('no lock');
         return run();
       },
     });
-    // The reactor of the platform must not be faster.
+    // Without its server, the platform's reactor cannot apply the revocation first.
     await platform.server.stop();
     const revoking = command('AWAY-2');
     const problem = await problemOf(credentials.revoke(revoking, undefined));
@@ -276,7 +276,7 @@ describe('when NATS cannot be told', () => {
     expect(problem.retryAfterS).toBeGreaterThan(0);
     expect((await decider.getState('AWAY-2')).registry).toMatchObject({ credentialsRevoked: true });
     expect(unit.closed).toBe(false);
-    away = false;
+    isLockUnavailable = false;
     expect(await credentials.revoke(revoking, undefined)).toMatchObject({ status: 200, body: { name: 'AWAY-2' } });
     await eventually(() => unit.closed, { timeoutMs: 1_000 });
     await revocations.close();

@@ -45,7 +45,7 @@ let messages: StoredMessage[];
 
 /** What the platform decides is recorded at once; what units report comes late, in its order. */
 async function live(): Promise<void> {
-  const onTheWay = new Map<string, Append[]>();
+  const unrecorded = new Map<string, Append[]>();
   const lastOf = new Map<string, number>();
   const record = async (commit: Append) => {
     const subject = `${commit.unit}/${commit.aggregate}`;
@@ -58,15 +58,15 @@ async function live(): Promise<void> {
     const [commit] = life.nextCommits(1);
     if (commit === undefined) throw new Error('nothing happened');
     if (life.nowMs > before.atMs) moments.push(before);
-    const late = onTheWay.get(commit.unit) ?? [];
-    onTheWay.set(commit.unit, late);
+    const late = unrecorded.get(commit.unit) ?? [];
+    unrecorded.set(commit.unit, late);
     if (commit.aggregate === 'device') late.push(commit);
     else await record(commit);
     if (late.length > 0 && (late.length > MAX_LATE || random.below(10) === 0)) {
       for (const report of late.splice(0)) await record(report);
     }
   }
-  for (const late of onTheWay.values()) for (const report of late) await record(report);
+  for (const late of unrecorded.values()) for (const report of late) await record(report);
 }
 
 beforeAll(async () => {
@@ -98,7 +98,7 @@ function historyWith(changes: Partial<UnitHistoryDependencies> = {}): UnitHistor
   });
 }
 
-/** What was recorded of a unit up to a sequence, folded. */
+/** The fold of the commits of a unit up to a sequence. */
 function foldedTo(unit: string, sequence: number): UnitState {
   return messages
     .filter((message) => message.unit === unit && message.sequence <= sequence)
@@ -117,7 +117,7 @@ function shown(state: UnitState, atMs: number, view: 'actual' | 'believed') {
   return registry.status === 'unregistered' ? undefined : pastView(state, registry, atMs, view);
 }
 
-/** The state at another time, `undefined` where there is none yet. */
+/** The state at another time, or `undefined` before the registration. */
 async function stateAt(history: UnitHistory, ...query: Parameters<UnitHistory['stateAt']>) {
   try {
     return await history.stateAt(...query);
@@ -141,8 +141,8 @@ function some<T>(list: readonly T[], count: number): T[] {
   return Array.from({ length: count }, () => list[random.below(list.length)]).filter((one) => one !== undefined);
 }
 
-describe('what was believed', () => {
-  test('at a position is the fold of what was recorded up to it, from whichever snapshot it begins', async () => {
+describe('the believed state', () => {
+  test('at a position is the fold of the commits up to it, from any snapshot', async () => {
     for (const { unit, sequence, recordedAtMs: atMs } of some(messages, 150)) {
       const expected = shown(foldedTo(unit, sequence), atMs, 'believed');
       const snapshotAt = random.below(2 * sequence);
@@ -155,7 +155,7 @@ describe('what was believed', () => {
     }
   }, 60_000);
 
-  test('at a time is what had been recorded by then', async () => {
+  test('at a time is the fold of the commits that had been recorded by then', async () => {
     const history = historyWith();
     for (const { atMs } of some(moments, 100)) {
       for (const unit of life.states.keys()) {
@@ -167,8 +167,8 @@ describe('what was believed', () => {
   }, 60_000);
 });
 
-describe('what was', () => {
-  test('is how the units really were, however late they said so', async () => {
+describe('the actual state', () => {
+  test('at a time is the true state of the unit, also when its reports were recorded later', async () => {
     const history = historyWith();
     let different = 0;
     for (const { atMs, states } of some(moments, 100)) {
@@ -176,18 +176,18 @@ describe('what was', () => {
         const really = states.get(unit) ?? newUnitState(unit);
         const actual = await stateAt(history, unit, { at: toInstant(atMs) });
         const expected = shown(withReportedUsage(really, atMs), atMs, 'actual');
-        // Late commits have later positions than those of the units' own lives.
+        // Late commits have later positions than in the undisturbed history.
         const position = expect.any(String);
         expect(actual).toEqual(expected === undefined ? undefined : { ...expected, position });
         const believed = await stateAt(history, unit, { at: toInstant(atMs), view: 'believed' });
         if (JSON.stringify(believed?.lockers) !== JSON.stringify(actual?.lockers)) different += 1;
       }
     }
-    // Otherwise nothing came late, and nothing was shown.
+    // The views differ only if reports came late. Without such reports this test would prove nothing.
     expect(different).toBeGreaterThan(20);
   }, 60_000);
 
-  test('after everything is what is', async () => {
+  test('after the last event is the present state', async () => {
     const atMs = recordedAtMs + 1;
     for (const unit of life.states.keys()) {
       const state = await stateAt(historyWith(), unit, { at: toInstant(atMs) });
@@ -197,7 +197,7 @@ describe('what was', () => {
   });
 });
 
-test('a future is answered from the present', async () => {
+test('a time in the future is answered with a forecast from the present state', async () => {
   const nowMs = recordedAtMs + LATER_MS;
   const [unit = ''] = life.states.keys();
   const state = await historyWith().stateAt(unit, { at: toInstant(nowMs + 60_000) });
@@ -205,7 +205,7 @@ test('a future is answered from the present', async () => {
   expect(state).toMatchObject({ forecast: true, view: 'actual', position: String(last?.sequence) });
 });
 
-test('commits come whole, wherever a page ends', async () => {
+test('no page ends within a commit', async () => {
   const [unit = ''] = life.states.keys();
   const upTo = await store.lastSequence();
   for (const pageEvents of [1, 2, 3, 5]) {
@@ -221,10 +221,10 @@ test('commits come whole, wherever a page ends', async () => {
   }
 }, 30_000);
 
-describe('what cannot be answered is named', () => {
+describe('a request is refused', () => {
   const now = () => toInstant(recordedAtMs);
 
-  test('more events than one request may fold', async () => {
+  test('when it needs to fold too many events', async () => {
     const [unit = ''] = life.states.keys();
     const loadSnapshot = async () => ({ state: newUnitState(unit), completeTo: 0 });
     const history = historyWith({ loadSnapshot, maxFoldedEvents: 10 });
@@ -234,7 +234,7 @@ describe('what cannot be answered is named', () => {
     expect(refused).toMatchObject({ status: 422, paths: ['/query/atPosition'] });
   });
 
-  test('more requests than may fold at once', async () => {
+  test('while too many others fold events', async () => {
     const [unit = ''] = life.states.keys();
     const gate = Promise.withResolvers<void>();
     const loadSnapshot = async () => {
@@ -249,7 +249,7 @@ describe('what cannot be answered is named', () => {
     await history.stateAt(unit, { at: now() });
   });
 
-  test('a unit whose events are parked', async () => {
+  test('for a unit from the position at which it is parked', async () => {
     const message = messages.findLast(({ aggregate }) => aggregate === 'device');
     const { unit = '', sequence = 0 } = message ?? {};
     const [run] = await postgres.sql<{ id: number }[]>`

@@ -78,8 +78,8 @@ afterAll(async () => {
   await platform.close();
 });
 
-describe('what is its own', () => {
-  test('is open', async () => {
+describe('the subjects of a unit', () => {
+  test('are open to it', async () => {
     const inbox = `${self.credentials.inboxPrefix}.1`;
     expect(await self.client.publish(unitHeartbeatSubject(SELF), '{}')).toEqual([]);
     expect(await self.client.publish(unitPushSubject(SELF), '{}', { reply: inbox })).toEqual([]);
@@ -87,7 +87,7 @@ describe('what is its own', () => {
     expect(JSON.parse(answer?.body ?? '')).toMatchObject({ stream: 'UNIT_INBOX' });
   });
 
-  test('a command reaches it, and its answer comes back', async () => {
+  test('deliver a command to it, and return its answer', async () => {
     const request = platform.request(unitCommandsSubject(SELF), 'open', { timeoutMs: 2_000 });
     request.catch(() => undefined);
     const command = await eventually(() => self.client.messages.find(({ body }) => body === 'open') ?? false);
@@ -182,13 +182,13 @@ describe('foreign subjects', () => {
     expect(await self.client.subscribe(subject, 'queue')).toEqual(violation('Subscription', subject));
   });
 
-  test('the inbox of another unit, also for who knows its name', async () => {
+  test('the inbox of another unit is refused, also to a client that knows its prefix', async () => {
     const inbox = `${other.credentials.inboxPrefix}.1`;
     expect(await self.client.publish(inbox, '{}')).toEqual(violation('Publish', inbox));
     expect(await self.client.subscribe(inbox)).toEqual(violation('Subscription', inbox));
   });
 
-  test('none of it arrived anywhere', async () => {
+  test('no message of these tests arrived outside the subjects of the unit', async () => {
     await self.client.send('');
     await platform.flush();
     expect(arrived.filter((subject) => !subject.includes(SELF))).toEqual([]);
@@ -241,7 +241,7 @@ describe('hostile reply subjects', () => {
     expect(await everything()).toEqual(before);
   });
 
-  test('a heartbeat is passed on and answered by nobody', async () => {
+  test('a heartbeat with such a reply subject is delivered, and no answer is sent', async () => {
     const [before, arrivedBefore] = [await everything(), arrived.length];
     expect(await self.client.publish(unitHeartbeatSubject(SELF), '{}', { reply: eventSubject(OTHER, 'log') })).toEqual(
       [],
@@ -257,7 +257,7 @@ describe('headers on a push', () => {
   const BATCH = { 'Nats-Batch-Id': 'x', 'Nats-Batch-Sequence': '1' };
   const SCHEDULE = { 'Nats-Schedule': '@at 2026-01-01T00:00:00Z', 'Nats-Schedule-Target': jobSubject(OTHER, 'settle') };
 
-  /** Pushes as a request, and gives the answer. */
+  /** Pushes a request. @returns the answer */
   async function answerTo(unit: Unit, name: string, headers: Readonly<Record<string, string>>) {
     const reply = `${unit.credentials.inboxPrefix}.h`;
     const seen = unit.client.messages.length;
@@ -268,17 +268,17 @@ describe('headers on a push', () => {
 
   test.each([
     ['an atomic batch', BATCH, 10174],
-    ['the end of one', { ...BATCH, 'Nats-Batch-Commit': '1' }, 10174],
+    ['the end of an atomic batch', { ...BATCH, 'Nats-Batch-Commit': '1' }, 10174],
     ['a rollup of the stream', { 'Nats-Rollup': 'all' }, 10111],
     ['a rollup of the subject', { 'Nats-Rollup': 'sub' }, 10111],
     ['a time to live', TTL, 10166],
     ['a schedule', SCHEDULE, 10188],
     ['a counter', { 'Nats-Incr': '1' }, 10168],
-    ['another stream', { 'Nats-Expected-Stream': 'EVENTS' }, 10060],
-    ['a place in the stream', { 'Nats-Expected-Last-Sequence': '0' }, 10071],
-    ['a place of its subject', { 'Nats-Expected-Last-Subject-Sequence': '0' }, 10071],
-    ['the id of a message before', { 'Nats-Expected-Last-Msg-Id': 'x' }, 10070],
-  ] as const)('%s: refused, and nothing is stored, deleted or changed', async (_, headers, code) => {
+    ['another expected stream', { 'Nats-Expected-Stream': 'EVENTS' }, 10060],
+    ['an expected sequence of the stream', { 'Nats-Expected-Last-Sequence': '0' }, 10071],
+    ['an expected sequence of the subject', { 'Nats-Expected-Last-Subject-Sequence': '0' }, 10071],
+    ['an expected message id', { 'Nats-Expected-Last-Msg-Id': 'x' }, 10070],
+  ] as const)('%s is refused, and nothing is stored, deleted or changed', async (_, headers, code) => {
     const before = await everything();
     expect(before.ownPushes).toBeGreaterThan(0);
     expect((await answerTo(self, SELF, headers)).error?.err_code).toBe(code);
@@ -292,7 +292,7 @@ describe('headers on a push', () => {
     eventSubject(OTHER, 'booking'),
     `_INBOX_${OTHER}.1`,
     '$JS.API.STREAM.PURGE.UNIT_INBOX',
-  ])('a trace to %s: refused, and nothing is stored', async (destination) => {
+  ])('a trace to %s is refused, and nothing is stored', async (destination) => {
     const before = await everything();
     const headers = { 'Nats-Trace-Dest': destination };
     expect(await self.client.publish(unitPushSubject(SELF), '{}', { headers })).toEqual([
@@ -302,7 +302,7 @@ describe('headers on a push', () => {
     expect(other.client.messages.some(({ body }) => body.includes('"events"'))).toBe(false);
   });
 
-  test('the message id of another unit swallows no batch of one that sends none', async () => {
+  test('a message id of one unit does not suppress batches of another unit without message ids', async () => {
     for (const id of ['x', '', `${OTHER}/1`, '1']) {
       const before = await stored('UNIT_INBOX', unitPushSubject(OTHER));
       expect(await answerTo(self, SELF, { 'Nats-Msg-Id': id })).not.toHaveProperty('error');
@@ -311,7 +311,7 @@ describe('headers on a push', () => {
     }
   });
 
-  test('the same message id of two units swallows the second for a tenth of a second: so units send none', async () => {
+  test('a message id that two units send suppresses the second batch for a tenth of a second, so units send no ids', async () => {
     const headers = { 'Nats-Msg-Id': `same-${SELF}` };
     expect(await answerTo(self, SELF, headers)).not.toHaveProperty('duplicate');
     expect(await answerTo(other, OTHER, headers)).toHaveProperty('duplicate', true);

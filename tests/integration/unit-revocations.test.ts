@@ -176,7 +176,7 @@ describe('a revoked user', () => {
     await Promise.all([...processes, ...pools].map((part) => part.close()));
   });
 
-  test('is one as soon as NATS is back; meanwhile it is said that it is not', async () => {
+  test('is revoked when NATS is back, and until then the revocation fails as unavailable', async () => {
     const user = someUser();
     await nats.stop();
     await expect(revocations.ready()).rejects.toThrow(NatsUnavailableError);
@@ -188,7 +188,7 @@ describe('a revoked user', () => {
 });
 
 describe('the account of the units', () => {
-  test('gets new settings on an old folder, also from a clock that is behind, and keeps its revocations', async () => {
+  test('gets new limits at a restart, also when its stored version is from the future, and keeps its revocations', async () => {
     const nats = await OwnNats.prepare();
     const operator = keyPairOf(nats.keys.nats.operator);
     await nats.start();
@@ -208,13 +208,13 @@ describe('the account of the units', () => {
     await nats.stop();
   });
 
-  test('is not started from nothing when what is stored cannot be read', async () => {
+  test('is not replaced when its stored version cannot be read: the start fails', async () => {
     const nats = await OwnNats.prepare();
     await writeFile(nats.unitsFile, 'half of a');
     await expect(nats.start()).rejects.toThrow('cannot be read');
   });
 
-  test('takes as many revocations as its bound says, and is changed by no further one', async () => {
+  test('holds the maximum number of revocations, and a further one is refused', async () => {
     const nats = await OwnNats.prepare();
     await nats.start();
     const revocations = nats.revocations();
@@ -225,7 +225,7 @@ describe('the account of the units', () => {
     await expect(RawNats.connect(nats.url, last.creds)).rejects.toThrow(refused);
     await expect(revocations.ready()).rejects.toThrow(RevocationsFullError);
     await expect(revocations.ensure([someUser()])).rejects.toThrow(RevocationsFullError);
-    // Those that are there need no room.
+    // A user that is already revoked needs no space in the list.
     await revocations.ensure([last.natsUser]);
     expect(Object.keys(revocationsIn(await nats.unitsClaims()))).toHaveLength(MAX_REVOCATIONS);
     await revocations.close();
@@ -233,8 +233,8 @@ describe('the account of the units', () => {
   });
 });
 
-describe('who revokes', () => {
-  test('may do nothing else in the system account', async () => {
+describe('the credentials of the revoker', () => {
+  test('allow nothing else in the system account', async () => {
     const nats = await OwnNats.prepare();
     await nats.start();
     const client = await RawNats.connect(nats.url, await revokerCreds(nats.keys));
