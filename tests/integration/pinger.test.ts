@@ -257,24 +257,24 @@ describe('a mixed fleet', () => {
 
 describe('a unit that goes offline and comes back', () => {
   test('has one event for each transition', async () => {
-    const [still, goes, falls] = [unit(0), unit(1), unit(2)];
-    const world = await start([still, goes, falls]);
+    const [online, closing, unresponsive] = [unit(0), unit(1), unit(2)];
+    const world = await start([online, closing, unresponsive]);
     await eventually(() => world.pinger.status().states.online === 3);
     for (let round = 1; round <= 2; round += 1) {
-      await goes.stopListening();
-      falls.pingAnswer = 'silent';
+      await closing.stopListening();
+      unresponsive.pingAnswer = 'silent';
       await eventually(() => world.pinger.status().states.offline === 2);
-      await pinged(still, 2);
-      await goes.listen();
-      falls.pingAnswer = 'good';
+      await pinged(online, 2);
+      await closing.listen();
+      unresponsive.pingAnswer = 'good';
       await eventually(() => world.pinger.status().states.online === 3);
     }
     const alternating = ['UnitWentOnline', 'UnitWentOffline', 'UnitWentOnline', 'UnitWentOffline', 'UnitWentOnline'];
-    for (const each of [goes, falls]) expect(await typesOf(world, each)).toEqual(alternating);
-    expect(await typesOf(world, still)).toEqual(['UnitWentOnline']);
-    const [, offline, online] = await world.transitions(goes.name);
-    expect(offline?.data).toMatchObject({ missedPings: FAILURES });
-    expect(Number(online?.data.awayMs)).toBeGreaterThan((FAILURES - 1) * INTERVAL_MS);
+    for (const each of [closing, unresponsive]) expect(await typesOf(world, each)).toEqual(alternating);
+    expect(await typesOf(world, online)).toEqual(['UnitWentOnline']);
+    const [, wentOffline, wentOnline] = await world.transitions(closing.name);
+    expect(wentOffline?.data).toMatchObject({ missedPings: FAILURES });
+    expect(Number(wentOnline?.data.awayMs)).toBeGreaterThan((FAILURES - 1) * INTERVAL_MS);
   }, 30_000);
 
   test('goes offline after the configured number of intervals and the timeout, not sooner', async () => {
