@@ -125,7 +125,7 @@ export function confirmReservation(
   }
   if (!blocksLocker(reservation, command.nowMs)) throw holdExpiredRefusal(reservation);
   if (isLockerPromisedToAnother(state, reservation))
-    throw stateRefusal(reservation, 'Its locker was given to somebody else.');
+    throw stateRefusal(reservation, 'Another customer has its locker by now.');
   const { id, price } = reservation;
   return [
     {

@@ -1,4 +1,4 @@
-/** `kill -9` of NATS, of the worker and of the units between and in the middle of pushes: what is wanted arrives all the same. */
+/** `kill -9` of NATS, of the worker and of the units between and during pushes: the desired configuration arrives nevertheless. */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { configurationHash } from '../../domain/configuration/configuration-hash.ts';
@@ -62,7 +62,7 @@ describe('kill -9', () => {
     await failedTimes(unit, 2);
     await platform.server.kill();
     killNats();
-    // The next attempt falls due while nobody is there.
+    // The next attempt falls due while no server runs.
     await Bun.sleep((RETRY_S[1] ?? 0) * 1_000 + 1_000);
     platform.server.start();
     await failedTimes(unit, 3);

@@ -219,7 +219,7 @@ test('a unit with too many open letters waits, others go on, and it goes on when
   expect(await process.push('FULL', more)).toBe('done');
   const seqs = (await process.events('FULL')).flatMap(({ unitseq }) => unitseq ?? []);
   expect(seqs).toEqual([1, 2, 3, 4, 5, 6]);
-  // Full again; what is kept already is no obstacle to whoever begins anew.
+  // The list is full again. Inserting an event that it already has is no error.
   const kept = [{ seq: 5, reason: 'r', content: '{}', hasDuplicateSeq: false }];
   await process.letters.insertRejectedEvents({ unit: 'FULL', epoch: EPOCH, receivedAtMs: NOW_MS, rejections: kept });
 });

@@ -16,7 +16,7 @@ import { appendRegistration } from '../support/registration.ts';
 
 const MAX_EVENTS = 20;
 const newId = () => Bun.randomUUIDv7();
-/** A loss is what is played here: nobody has to be told. */
+/** The tests cause losses on purpose: their warnings would only hide others. */
 const silentLog = createLog(() => undefined, Date.now);
 
 let platform: FieldPlatform;
@@ -84,7 +84,7 @@ for (const [index, commandChannel] of (['http', 'nats'] as const).entries()) {
 
       await unit.setFaults({ offline: true });
       await expect(record.fetch()).rejects.toThrow(unit.name);
-      // The customer of A leaves, and the next one takes it: nobody will ever hear of it.
+      // The customer of A leaves, and another one rents it. The unit loses these events before the platform fetches them.
       await unit.decide((model, around) => closeDoor(model, 'A', around));
       await unit.decide((model, around) => giveBackLocker(model, 'A', around));
       await unit.decide((model, around) => rentAtScreen(model, { locker: 'A', minutes: 90 }, around));

@@ -89,10 +89,10 @@ describe('confirm', () => {
     const past = [registered, held({ holdExpiresAt: at(1) }), held({ reservationId: R2, customer: BOB })];
     given(...past)
       .when((state) => confirmReservation(state, pay()))
-      .thenRefused('reservation-state', /locker was given to somebody else/);
+      .thenRefused('reservation-state', /Another customer has its locker/);
     given(...past, confirmed(R2))
       .when((state) => confirmReservation(state, pay()))
-      .thenRefused('reservation-state', /locker was given to somebody else/);
+      .thenRefused('reservation-state', /Another customer has its locker/);
   });
 
   test('is accepted for the customer who holds the locker after an expired hold, also on a slow clock', () => {
