@@ -171,7 +171,7 @@ function replaceReportedState(state: DeviceState, event: KnownEventOf<'UnitState
 
 /** The rental of an event. The platform set the end of a reservation's rental, so that it needs no clock correction. */
 function correctedRental(
-  told: {
+  reported: {
     readonly rentalId: string;
     readonly reservationId?: string | undefined;
     readonly startedAt: string;
@@ -179,8 +179,8 @@ function correctedRental(
   },
   event: ClockStamp,
 ): Rental {
-  const { rentalId, reservationId } = told;
-  const startedAt = correctedInstant(told.startedAt, event);
-  if (reservationId === undefined) return { rentalId, startedAt, until: correctedInstant(told.until, event) };
-  return { rentalId, startedAt, until: told.until, reservationId };
+  const { rentalId, reservationId } = reported;
+  const startedAt = correctedInstant(reported.startedAt, event);
+  if (reservationId === undefined) return { rentalId, startedAt, until: correctedInstant(reported.until, event) };
+  return { rentalId, startedAt, until: reported.until, reservationId };
 }

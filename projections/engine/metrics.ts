@@ -12,7 +12,7 @@ const FAMILIES = {
     'Units that are parked because an event cannot be applied; above 0, an operator should look at them',
   ),
   projection_rebuild_share: gauge(
-    'Share of the event store that a rebuild has applied, 0 to 1; absent while no rebuild is under way',
+    'Share of the event store that a rebuild has applied, 0 to 1; absent while no rebuild runs',
   ),
   projection_rebuild_seconds_left: gauge('Estimated time until a rebuild has caught up, at its mean rate so far'),
   projection_rebuild_failed: gauge('1 after a rebuild has failed, until a later one succeeds; the older run serves'),

@@ -30,7 +30,7 @@ export async function rebuild(name: string, context: OperationContext): Promise<
     display.printLine(isKnown ? notServing(name) : unknownProjection(name, projections));
     return FAILED;
   }
-  if (!request.isNew) display.printLine(`${name}: a rebuild is under way already; this is its progress.`);
+  if (!request.isNew) display.printLine(`${name}: a rebuild runs already; this is its progress.`);
   const requestedAtMs = clock();
   let hasWarned = false;
   while (!interrupted.aborted) {
@@ -88,7 +88,7 @@ export async function cancel(name: string, { postgres, output, by }: OperationCo
   const outcome = await cancelRebuild(postgres, name, by);
   const answer = {
     cancelled: 'the rebuild is cancelled. The run that served before still serves.',
-    none: 'no rebuild is under way.',
+    none: 'no rebuild runs.',
     needed:
       'this rebuild cannot be cancelled: the running code has a new version of the read model and would start it again. To do ' +
       'without it, run the code of the version that serves.',

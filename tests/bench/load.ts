@@ -95,17 +95,17 @@ async function openLoop(
 ): Promise<number> {
   const free = [...clients];
   const waiting: number[] = [];
-  const underWay = new Set<Promise<void>>();
+  const pending = new Set<Promise<void>>();
   let late = 0;
   let issued = 0;
   const run = (client: HttpClient, due: number) => {
     const request = one(client, due).then(() => {
-      underWay.delete(request);
+      pending.delete(request);
       const next = waiting.shift();
       if (next === undefined) free.push(client);
       else run(client, next);
     });
-    underWay.add(request);
+    pending.add(request);
   };
   for (let now = performance.now(); !over(now); now = performance.now()) {
     for (; start + (issued * 1_000) / rate <= now; issued += 1) {
@@ -119,7 +119,7 @@ async function openLoop(
     }
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
-  while (underWay.size > 0) await Promise.all(underWay);
+  while (pending.size > 0) await Promise.all(pending);
   return late;
 }
 
@@ -137,7 +137,7 @@ function reservation(task: LoadTask, random: () => number, index: number): strin
   );
 }
 
-/** One keep-alive connection with one request under way. One that the server closed because it was idle is opened again. */
+/** One keep-alive connection with one request at a time. One that the server closed because it was idle is opened again. */
 class HttpClient {
   readonly #port: number;
   #socket: Bun.Socket | undefined;

@@ -54,7 +54,7 @@ export const PINGER_PEERS_SCALES = {
   },
 } as const satisfies Record<string, PingerPeersScale>;
 
-/** Probes that the exporter has under way. */
+/** Probes that the exporter runs concurrently. */
 const EXPORTER_PROBES = 16;
 /** Later runs find net/http compiled. */
 const GO_CACHE = resolve(import.meta.dir, '..', '..', '.toolchain', 'go-cache');
@@ -137,7 +137,7 @@ function besideExporter(own: PingsFindings, exporter: PingsFindings): Figure {
     ...rate(own),
     against: { name: 'blackbox_exporter', value: rate(exporter).value },
     goal: { atLeast: GOAL_OF_EXPORTER },
-    note: `the exporter: ${rate(exporter).note}, ${EXPORTER_PROBES} probes under way, the MACs of its answers unproved`,
+    note: `the exporter: ${rate(exporter).note}, ${EXPORTER_PROBES} concurrent probes, the MACs of its answers unproved`,
   };
 }
 

@@ -264,13 +264,13 @@ async function steady({ scale, platform, unitsPid, events, status }: Field): Pro
   const seconds = (performance.now() - startMs) / MS_PER_S;
   const after = cpu();
   const cores = (name: string) => ((after[name] ?? 0) - (before[name] ?? 0)) / seconds;
-  const told = status();
+  const reported = status();
   const falsely = events.slice(eventsBefore).filter(({ type }) => type === 'UnitWentOffline').length;
-  const pings = (told?.totals.pings ?? 0) - pingsBefore;
+  const pings = (reported?.totals.pings ?? 0) - pingsBefore;
   const usPerPing = (cores('pinger') * seconds * MS_PER_S * US_PER_MS) / pings;
-  const { p99 = Number.NaN, max = Number.NaN } = told?.scheduleLagMs ?? {};
+  const { p99 = Number.NaN, max = Number.NaN } = reported?.scheduleLagMs ?? {};
   const rates = JSON.stringify(
-    Object.fromEntries(Object.entries(told?.rates ?? {}).map(([n, rate]) => [n, Math.round(rate)])),
+    Object.fromEntries(Object.entries(reported?.rates ?? {}).map(([n, rate]) => [n, Math.round(rate)])),
   );
   const others = ['units', 'projections', 'server'].map((name) => `${name} ${cores(name).toFixed(2)}`).join(', ');
   return [
@@ -359,15 +359,15 @@ async function halfDead({ scale, status, command }: Field): Promise<Figure[]> {
   const alive = status()?.scheduleLagMs.p99 ?? Number.NaN;
   command({ from: 0, to: Math.floor(scale.units / 2), isDead: true });
   await Bun.sleep(scale.statusWindowMs + scale.intervalMs);
-  const told = status();
+  const reported = status();
   return [
     {
       name: 'schedule lag p99 with half of the units dead',
-      value: told?.scheduleLagMs.p99 ?? Number.NaN,
+      value: reported?.scheduleLagMs.p99 ?? Number.NaN,
       unit: 'ms',
       against: { name: 'with all alive', value: alive },
       goal: { atMost: GOAL_HALF_DEAD },
-      note: `states ${JSON.stringify(told?.states)}, outages of ${told?.outages.length} shards`,
+      note: `states ${JSON.stringify(reported?.states)}, outages of ${reported?.outages.length} shards`,
     },
   ];
 }

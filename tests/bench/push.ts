@@ -41,37 +41,37 @@ const RETURN_SPREAD_MS = 1_000;
 const HEARTBEAT_INTERVAL_MS = 30_000;
 const MIB_KIB = 1024;
 
-interface Player {
+interface SimulatedPusher {
   readonly unit: UnitIdentity;
   readonly epoch: string;
   readonly batches: readonly Buffer[];
 }
 
-async function generate(task: PushTask, told: () => Promise<void>): Promise<PushFindings> {
+async function generate(task: PushTask, waitForStart: () => Promise<void>): Promise<PushFindings> {
   const { natsUrl, units, eventsPerUnit, batchEvents, returning } = task;
   const random = seededRandom(task.seed).next;
   const connectLimit = pLimit(MAX_CONNECTING);
   const latencies = new Latencies();
   let repeated = 0;
-  const players = units.map((unit): Player => {
+  const pushers = units.map((unit): SimulatedPusher => {
     const epoch = Bun.randomUUIDv7();
     const texts = batchTexts(unit.name, epoch, unitLog(eventsPerUnit, Date.now()), batchEvents);
     return { unit, epoch, batches: texts.map((text) => Buffer.from(text)) };
   });
-  const connect = ({ unit }: Player) => connectLimit(() => UnitConnection.connect(natsUrl, unit));
-  const connections = returning ? undefined : await Promise.all(players.map(connect));
+  const connect = ({ unit }: SimulatedPusher) => connectLimit(() => UnitConnection.connect(natsUrl, unit));
+  const connections = returning ? undefined : await Promise.all(pushers.map(connect));
   console.log('ready');
-  await told();
+  await waitForStart();
 
   const heartbeats: ReturnType<typeof setTimeout>[] = [];
-  const play = async (player: Player, index: number): Promise<UnitConnection> => {
-    const connection = connections?.[index] ?? (await connect(player));
+  const push = async (pusher: SimulatedPusher, index: number): Promise<UnitConnection> => {
+    const connection = connections?.[index] ?? (await connect(pusher));
     if (returning) {
-      const beat = () => connection.heartbeat(statusOf(player, eventsPerUnit));
+      const beat = () => connection.heartbeat(statusOf(pusher, eventsPerUnit));
       heartbeats.push(setTimeout(beat, random() * HEARTBEAT_INTERVAL_MS));
       await Bun.sleep(random() * RETURN_SPREAD_MS);
     }
-    for (const batch of player.batches) {
+    for (const batch of pusher.batches) {
       for (let failures = 0; ; failures += 1) {
         const sentMs = performance.now();
         const refusal = await connection.push(batch);
@@ -88,16 +88,16 @@ async function generate(task: PushTask, told: () => Promise<void>): Promise<Push
   };
   const cpu = process.cpuUsage();
   const startedAtMs = Date.now();
-  const played = await Promise.all(players.map(play));
+  const used = await Promise.all(pushers.map(push));
   const acknowledgedAtMs = Date.now();
   const { user, system } = process.cpuUsage(cpu);
   for (const timer of heartbeats) clearTimeout(timer);
-  for (const connection of played) connection.close();
+  for (const connection of used) connection.close();
   const peakRssMb = process.resourceUsage().maxRSS / MIB_KIB;
   return { ...latencies.summary(), startedAtMs, acknowledgedAtMs, repeated, cpuS: (user + system) / 1e6, peakRssMb };
 }
 
-function statusOf({ unit, epoch }: Player, lastSeq: number): string {
+function statusOf({ unit, epoch }: SimulatedPusher, lastSeq: number): string {
   const time = new Date().toISOString();
   const hashes = { bootId: '0011223344556677', configurationHash: '0'.repeat(64) };
   return JSON.stringify({ unit: unit.name, ...hashes, uptimeS: 1, epoch, lastSeq, time });

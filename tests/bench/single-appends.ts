@@ -59,7 +59,7 @@ async function measure({ natsUrl, natsCreds, rate, run, warmUp }: AppendTask): P
     over = true;
   });
   console.log(READY_LINE);
-  const underWay = new Set<Promise<void>>();
+  const pending = new Set<Promise<void>>();
   let failed = 0;
   const append = async (index: number, due: number) => {
     const unit = `${run}-${index}`;
@@ -76,11 +76,11 @@ async function measure({ natsUrl, natsCreds, rate, run, warmUp }: AppendTask): P
   const dueAt = (index: number) => start + (index * 1_000) / rate;
   for (let issued = 0; !over || latencies.count < MIN_APPENDS; await Bun.sleep(1)) {
     for (; dueAt(issued) <= performance.now(); issued += 1) {
-      const appended = append(issued, dueAt(issued)).finally(() => underWay.delete(appended));
-      underWay.add(appended);
+      const appended = append(issued, dueAt(issued)).finally(() => pending.delete(appended));
+      pending.add(appended);
     }
   }
-  await Promise.all(underWay);
+  await Promise.all(pending);
   await nats.close();
   return { ...latencies.summary(), failed };
 }

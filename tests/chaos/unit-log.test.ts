@@ -253,8 +253,8 @@ test('every entry of a unit log is recorded once and in order under network faul
     await eventually(() => loggedEntries() > MIN_ENTRIES, { timeoutMs: LOAD_TIMEOUT_MS });
     await heal();
     const healedMs = performance.now();
-    const patience = { timeoutMs: DRAIN_TIMEOUT_MS, intervalMs: 250 };
-    await Promise.all(units.map((unit) => eventually(() => requireDrained(unit), patience)));
+    const waitOptions = { timeoutMs: DRAIN_TIMEOUT_MS, intervalMs: 250 };
+    await Promise.all(units.map((unit) => eventually(() => requireDrained(unit), waitOptions)));
     const drainS = (performance.now() - healedMs) / 1_000;
     let compared = 0;
     for (const unit of units) compared += await compare(unit);

@@ -261,14 +261,14 @@ test.concurrent('events that a unit no longer has are recorded as lost, and the 
   await eventually(async () => {
     const events = await eventsOf(ops, unit.name);
     expect(reportedIn(events, epoch).map(({ unitseq }) => unitseq)).toEqual([1, 2, 3, 8, 9, 10, 11, 12]);
-    const told = events.filter(({ type }) => type.startsWith('UnitLogGap')).map(({ data }) => data);
-    // What the unit still had of it was fetched, after the gap was told or, when a ping made that sooner, before.
+    const gapEvents = events.filter(({ type }) => type.startsWith('UnitLogGap')).map(({ data }) => data);
+    // The platform fetched what the unit still had: after it recorded the gap, or before, when a ping made the fetch sooner.
     const fetchedAfter = [
       { epoch, fromSeq: 4, toSeq: 9 },
       { ...gap, lost: true },
       { epoch, fromSeq: 8, toSeq: 9, lost: false },
     ];
-    expect<unknown[]>([fetchedAfter, [gap, { ...gap, lost: true }]]).toContainEqual(told);
+    expect<unknown[]>([fetchedAfter, [gap, { ...gap, lost: true }]]).toContainEqual(gapEvents);
   }, WAIT);
   const detail = await eventually(async () => {
     const shown = await detailOf(ops, unit.name);

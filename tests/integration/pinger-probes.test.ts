@@ -236,7 +236,7 @@ describe('reply datagrams', () => {
   test('that arrive twice count once', async () => {
     const ping = await pingerOf((nonce) => [good(nonce), good(nonce)]);
     expect((await ping()).outcomes[0]).toBe(PING_OUTCOME.answered);
-    // The second came when the slot was done: the next one tells.
+    // The second datagram arrived after the slot had ended, so the next slot counts it.
     await eventually(async () => strays(await ping()).duplicate === 1);
   });
 

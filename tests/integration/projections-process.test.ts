@@ -152,7 +152,7 @@ test('the process follows the stream, survives kill -9, writes telemetry, and st
   expect(await postgres.sql`select 1 from pg_tables where tablename like 'verify_%'`).toHaveLength(0);
 
   const cancelled = cli('cancel', 'units');
-  expect(cancelled.stdout.toString()).toBe('units: no rebuild is under way.\n');
+  expect(cancelled.stdout.toString()).toBe('units: no rebuild runs.\n');
   expect(cancelled.exitCode).toBe(1);
   expect(cli('parked', 'units').stdout.toString()).toBe('units: no unit is parked.\n');
   const retried = cli('retry', 'units', unit);

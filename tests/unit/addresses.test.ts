@@ -60,14 +60,14 @@ describe('address resolution', () => {
 });
 
 test('lookups of names are queued, and all are answered', async () => {
-  let [underWay, most] = [0, 0];
+  let [pending, most] = [0, 0];
   const slow = new AddressResolver({
     denied: [],
     async lookup() {
-      underWay += 1;
-      most = Math.max(most, underWay);
+      pending += 1;
+      most = Math.max(most, pending);
       await Promise.resolve();
-      underWay -= 1;
+      pending -= 1;
       return ['10.0.0.1'];
     },
   });

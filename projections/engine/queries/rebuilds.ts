@@ -14,7 +14,7 @@ interface RunRow {
 }
 
 /**
- * Requests a rebuild. Idempotent while a rebuild waits or is under way: the caller then gets that rebuild.
+ * Requests a rebuild. Idempotent while a rebuild waits or runs: the caller then gets that rebuild.
  *
  * @param by who requests it, for the record
  * @returns the run, and whether this call created it; undefined when no run of the projection serves
@@ -43,7 +43,7 @@ export function requestRebuild(
 /**
  * Cancels a rebuild. Its schema is dropped about 30 s later.
  *
- * @returns `none` when no rebuild waits or is under way; `needed` when no operator requested it: the code has a new version and
+ * @returns `none` when no rebuild waits or runs; `needed` when no operator requested it: the code has a new version and
  *   would start the rebuild again
  */
 export function cancelRebuild(

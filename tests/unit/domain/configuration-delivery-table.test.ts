@@ -163,7 +163,7 @@ describe.each(Object.keys(STATES) as StateName[])('%s', (name) => {
     expect(drafts.map((draft) => draft.type)).toEqual(type === undefined ? [] : [type]);
     const next = after(state, drafts);
     expect(next.configuration.status).toBe(status ?? state.configuration.status);
-    // A repeat, as of a process that did not hear of the first, finds nothing to do.
+    // A repeat, as by a process that does not know of the first, changes nothing.
     if (type === 'ConfigurationApplied' || type === 'ConfigurationRejected') {
       expect(HAPPENINGS[happening](next)).toEqual([]);
     }

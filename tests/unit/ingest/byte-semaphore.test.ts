@@ -18,16 +18,16 @@ test('one batch enters in each turn of the event loop, in order', async () => {
 
 test('concurrent batches stay within the byte limit, and a batch above the limit runs alone', async () => {
   const turns = new ByteSemaphore(100);
-  let underWay = 0;
+  let heldBytes = 0;
   let most = 0;
   const gates = [60, 60, 30, 500, 10].map((bytes) => ({ bytes, gate: Promise.withResolvers<void>() }));
   const all = gates.map(({ bytes, gate }) =>
     turns.run(bytes, async () => {
-      underWay += bytes;
-      if (bytes <= 100) most = Math.max(most, underWay);
-      else expect(underWay).toBe(bytes);
+      heldBytes += bytes;
+      if (bytes <= 100) most = Math.max(most, heldBytes);
+      else expect(heldBytes).toBe(bytes);
       await gate.promise;
-      underWay -= bytes;
+      heldBytes -= bytes;
     }),
   );
   for (const { gate } of gates) {

@@ -82,7 +82,7 @@ async function platform() {
   };
 }
 
-/** Lets decisions that are under way end. */
+/** Waits until the running decisions end. */
 async function settled(): Promise<void> {
   for (let turn = 0; turn < 50; turn += 1) await Promise.resolve();
 }
