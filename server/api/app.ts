@@ -120,7 +120,7 @@ export function api(dependencies: ApiDependencies) {
   if (!checkAnswers) return app;
   const check = new AnswerCheck(() => app.routes, log);
   return app.wrap((handle) => {
-    // Elysia declares `handle` as any function. It takes a request and answers it.
+    // Elysia's type of `handle` is `Function`, which names neither the request that it receives nor the response that it returns.
     const respond: (request: Request) => unknown = handle;
     return async (request: Request) => check.check(request, await respond(request));
   });

@@ -200,7 +200,7 @@ test('events of an unknown type or version are recorded unchanged, and stall nei
   expect(items(await unit.letters())).toEqual([]);
 });
 
-test('a batch that cannot be parsed is recorded as rejected and kept as a dead letter, whatever its bytes', async () => {
+test('ingest records a batch that it cannot parse as UnitBatchRejected and keeps its bytes in a dead letter', async () => {
   const unit = await PushingUnit.register('DL-BATCH');
   const lie = JSON.stringify({ unit: 'DL-OTHER', epoch: EPOCH, events: [event(1)] });
   await unit.push('{"unit":');

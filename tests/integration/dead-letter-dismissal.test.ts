@@ -8,8 +8,9 @@ import { type DeadLetterOptions, DeadLetterStore } from '../../platform/unit-log
 import { Problem } from '../../server/http/problems.ts';
 import { EPOCH } from '../support/given.ts';
 import { bad, batch, becomesAcceptable, event, LetterProcess, NOW_MS, TIME, types } from '../support/letter-process.ts';
-import { freshPostgres, silentLog } from '../support/projections.ts';
+import { freshPostgres } from '../support/projections.ts';
 import { freshDatabase } from '../support/services.ts';
+import { silentLog } from '../support/silent-log.ts';
 
 const NOWHERE = '00000000-0000-4000-8000-000000000000';
 const HOUR_MS = 3_600_000;

@@ -5,7 +5,7 @@ import { connect, type Socket } from 'node:net';
 import { ExportStreams, MAX_EXPORTS } from '../../server/http/export-streams.ts';
 import { problemOf, problemResponse } from '../../server/http/problems.ts';
 import { eventually } from '../support/eventually.ts';
-import { silentLog } from '../support/projections.ts';
+import { silentLog } from '../support/silent-log.ts';
 
 const PIECE = 'x'.repeat(64 * 1024);
 /** The most that the sockets of both sides may buffer while the client reads nothing. */

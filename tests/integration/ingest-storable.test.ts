@@ -77,7 +77,7 @@ const NASTY: readonly object[] = [
   { data: null },
 ];
 
-test('whatever is recorded of a unit can be stored by every read model', async () => {
+test('every read model can store every event that ingest records', async () => {
   const store = new MemoryEventStore(() => NOW_MS);
   const { decider, recorder } = new LetterProcess(postgres.sql, store, {}, new Map([[UNIT, 7_000]]));
   await appendRegistration(decider, UNIT, { lockers: [...LOCKERS, { id: 'constructor', size: 'S' }] });

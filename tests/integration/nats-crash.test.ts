@@ -8,20 +8,14 @@ import { Nats } from '../../platform/nats/connection.ts';
 import { ensureStreams, publishStored } from '../../platform/nats/jetstream.ts';
 import { unitPushSubject } from '../../platform/nats/subjects.ts';
 import { consumeWork } from '../../platform/nats/work-queue.ts';
-import { createLog } from '../../platform/observability/log.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 import { eventually } from '../support/eventually.ts';
 import { natsServerBinary } from '../support/services.ts';
+import { silentLog } from '../support/silent-log.ts';
 
 const TIMEOUT_MS = 5_000;
 /** The bound for the first push after a crash. It is below the 30 s after which a pull request expires. */
 const RECOVERY_MS = 15_000;
-/** These tests break the connection, so they do not read its warnings. */
-const silentLog = createLog(
-  () => undefined,
-  () => 0,
-);
-
 let server: EmbeddedNats;
 let nats: Nats;
 

@@ -8,19 +8,14 @@ import { api, ensureStreams, publishStored } from '../../platform/nats/jetstream
 import { OrderedAcks } from '../../platform/nats/ordered-acks.ts';
 import { eventSubject, unitPushSubject } from '../../platform/nats/subjects.ts';
 import { consumeWork } from '../../platform/nats/work-queue.ts';
-import { createLog } from '../../platform/observability/log.ts';
 import { retryWithBackoff } from '../../platform/retry/retry-policy.ts';
 import { eventually } from '../support/eventually.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
 import { connectPlatform, quietLog, testPlatform } from '../support/nats.ts';
 import { seededRandom } from '../support/random.ts';
+import { silentLog } from '../support/silent-log.ts';
 
 const TIMEOUT_MS = 5_000;
-/** These tests break connections, so they do not read the warnings. */
-const silentLog = createLog(
-  () => undefined,
-  () => 0,
-);
 let nats: Nats;
 let units = 0;
 

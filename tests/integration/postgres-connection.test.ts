@@ -2,8 +2,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Postgres, PostgresUnavailableError } from '../../platform/postgres/connection.ts';
 import { loadMigrations, MigrationChangedError, migrate } from '../../platform/postgres/migrations.ts';
-import { silentLog } from '../support/projections.ts';
 import { freshDatabase } from '../support/services.ts';
+import { silentLog } from '../support/silent-log.ts';
 
 const open: Postgres[] = [];
 let url: string;

@@ -4,8 +4,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { encodeTelemetry, type TelemetryResult } from '../../platform/liveness/telemetry-message.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { TelemetryRecorder } from '../../projections/telemetry/telemetry-recorder.ts';
-import { freshPostgres, silentLog } from '../support/projections.ts';
+import { freshPostgres } from '../support/projections.ts';
 import { NOW_MS } from '../support/scene.ts';
+import { silentLog } from '../support/silent-log.ts';
 import { answered, missed } from '../support/telemetry.ts';
 
 const EPOCH = '018f0000-0000-7000-8000-000000000001';

@@ -17,8 +17,9 @@ import { TelemetryRecorder } from '../../projections/telemetry/telemetry-recorde
 import { pingTargets } from '../../projections/units/queries/followers.ts';
 import { getUnit, listUnits, type UnitSort } from '../../projections/units/queries/units.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
-import { append, fillToTheEnd, freshPostgres, readModelsOf, silentLog, storeOf } from '../support/projections.ts';
+import { append, fillToTheEnd, freshPostgres, readModelsOf, storeOf } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
+import { silentLog } from '../support/silent-log.ts';
 import { answered, watchAllShards } from '../support/telemetry.ts';
 
 const MINUTE_MS = 60_000;

@@ -12,17 +12,9 @@ import { listEvents } from '../../projections/event_log/queries/events.ts';
 import { getUnit, listUnits } from '../../projections/units/queries/units.ts';
 import { eventually } from '../support/eventually.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
-import {
-  append,
-  dump,
-  fill,
-  fillToTheEnd,
-  freshPostgres,
-  readModelsOf,
-  silentLog,
-  storeOf,
-} from '../support/projections.ts';
+import { append, dump, fill, fillToTheEnd, freshPostgres, readModelsOf, storeOf } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
+import { silentLog } from '../support/silent-log.ts';
 
 const NAMES = createProjections().map(({ name }) => name);
 const PATIENCE = { timeoutMs: 30_000 };

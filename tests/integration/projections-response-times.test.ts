@@ -7,7 +7,8 @@ import type { Postgres } from '../../platform/postgres/connection.ts';
 import { responseTimes } from '../../projections/telemetry/queries.ts';
 import { ResponseTimePartitions } from '../../projections/telemetry/response-time-partitions.ts';
 import { TelemetryRecorder } from '../../projections/telemetry/telemetry-recorder.ts';
-import { freshPostgres, silentLog } from '../support/projections.ts';
+import { freshPostgres } from '../support/projections.ts';
+import { silentLog } from '../support/silent-log.ts';
 
 let postgres: Postgres;
 let recorder: TelemetryRecorder;

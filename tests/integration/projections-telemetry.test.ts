@@ -17,9 +17,10 @@ import { PING_CLOCK_PRECEDENCE_MS } from '../../projections/telemetry/unit-telem
 import { configurationReports, fetchTargets, pingTargets } from '../../projections/units/queries/followers.ts';
 import { getUnit, listUnits } from '../../projections/units/queries/units.ts';
 import { permutations } from '../support/permutations.ts';
-import { fillToTheEnd, freshPostgres, readModelsOf, silentLog } from '../support/projections.ts';
+import { fillToTheEnd, freshPostgres, readModelsOf } from '../support/projections.ts';
 import { type RegistrationOverrides, registration } from '../support/registration.ts';
 import { at, HOUR_MS, NOW_MS } from '../support/scene.ts';
+import { silentLog } from '../support/silent-log.ts';
 import { answered, missed, watchAllShards } from '../support/telemetry.ts';
 
 const EPOCH = '018f0000-0000-7000-8000-000000000001';

@@ -149,7 +149,7 @@ describe('joining', () => {
     }
   });
 
-  test('a copy owns all shards of its group, whatever the copies of other groups own', async () => {
+  test('the only member of a group owns all shards, also while another group has a member that owns them', async () => {
     const [one, two] = [await start(), await start({ group: `${group}-other` })];
     await share([one]);
     await share([two]);

@@ -23,9 +23,10 @@ import {
 import { Problem } from '../../server/http/problems.ts';
 import { ReadPositions } from '../../server/http/read-positions.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
-import { fillToTheEnd, freshPostgres, readModelsOf, silentLog } from '../support/projections.ts';
+import { fillToTheEnd, freshPostgres, readModelsOf } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
 import { testPostgres } from '../support/services.ts';
+import { silentLog } from '../support/silent-log.ts';
 
 const UNITS = 4;
 const COMMITS = 1_200;

@@ -5,7 +5,6 @@ import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
 import { closeDoor, giveBackLocker, rentAtScreen } from '../../device-sim/unit/customer-actions.ts';
 import { newUnitState } from '../../domain/unit/unit.ts';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
-import { createLog } from '../../platform/observability/log.ts';
 import { UnitLogRecorder } from '../../platform/unit-log/unit-log-recorder.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
 import { fetchUnitLog } from '../../server/workers/fetch/fetch-unit-log.ts';
@@ -13,12 +12,10 @@ import { UnitLogClient } from '../../server/workers/fetch/unit-log-client.ts';
 import { type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
 import { appendRegistration } from '../support/registration.ts';
+import { silentLog } from '../support/silent-log.ts';
 
 const MAX_EVENTS = 20;
 const newId = () => Bun.randomUUIDv7();
-/** The tests cause losses on purpose: their warnings would only hide others. */
-const silentLog = createLog(() => undefined, Date.now);
-
 let platform: FieldPlatform;
 beforeAll(async () => {
   platform = await startFieldPlatform();

@@ -13,9 +13,9 @@ import { fetchUnitLog } from '../../server/workers/fetch/fetch-unit-log.ts';
 import { toFetchedPage } from '../../server/workers/fetch/unit-log-client.ts';
 import { ingestMessage } from '../../server/workers/ingest/ingest-worker.ts';
 import { EPOCH } from './given.ts';
-import { silentLog } from './projections.ts';
 import { appendRegistration } from './registration.ts';
 import { LOCKERS } from './scene.ts';
+import { silentLog } from './silent-log.ts';
 
 export const NOW_MS = Date.parse('2026-07-01T12:00:00.000Z');
 export const TIME = '2026-07-01T11:59:00.000Z';
@@ -82,7 +82,7 @@ export class LetterProcess {
     );
   }
 
-  /** What the fetch worker does when the unit answers with these events, whatever it is asked for. */
+  /** Does what the fetch worker does when the unit answers every fetch with these events. */
   async fetch(unit: string, events: readonly object[], lastSeq: number): Promise<number> {
     const { registry } = await this.decider.getState(unit);
     if (registry.status === 'unregistered') await appendRegistration(this.decider, unit, { lockers: [...LOCKERS] });

@@ -2,7 +2,6 @@
 
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { EventStore } from '../../platform/event-store/store.ts';
-import { createLog } from '../../platform/observability/log.ts';
 import { Postgres } from '../../platform/postgres/connection.ts';
 import { migrate } from '../../platform/postgres/migrations.ts';
 import { createProjections } from '../../projections/create-projections.ts';
@@ -11,11 +10,9 @@ import type { Projection } from '../../projections/engine/projection.ts';
 import { type ReadModels, ServingRuns } from '../../projections/engine/queries/serving-runs.ts';
 import type { FleetHistory } from './fleet-history.ts';
 import { freshDatabase } from './services.ts';
+import { silentLog } from './silent-log.ts';
 
 const MAX_CONNECTIONS = 10;
-
-/** What is expected to go wrong in a test does not belong in its output. */
-export const silentLog = createLog(() => undefined, Date.now);
 
 /** A migrated, empty database; the caller closes it. */
 export async function freshPostgres(): Promise<Postgres> {

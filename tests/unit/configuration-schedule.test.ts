@@ -16,9 +16,9 @@ import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import { ConfigurationPusher } from '../../platform/units/configuration-pusher.ts';
 import { UnitUnreachableError } from '../../platform/units/unit-command-client.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
-import { silentLog } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
 import { registration } from '../support/registration.ts';
+import { silentLog } from '../support/silent-log.ts';
 
 const UNIT = 'PL-1';
 const START_MS = Date.parse('2026-06-01T12:00:00.000Z');

@@ -62,7 +62,7 @@ describe('a use of a reservation', () => {
       .thenEvents([started(5), completed(9)]);
   });
 
-  test('ends the same in whatever order its events are recovered', () => {
+  test('has the same outcome when an operator recovers its end before its start', () => {
     given(registered, held(), confirmed(), recovered(endOf(9)), recovered(startOf(5)))
       .when(now)
       .thenEvents([started(5), completed(9)]);

@@ -10,7 +10,6 @@ import { type BatchEvent, deviceEventId, MAX_BATCH_EVENTS } from '../../../domai
 import { toInstant } from '../../../domain/vocabulary.ts';
 import { MemoryEventStore } from '../../../platform/event-store/memory.ts';
 import { unitPushSubject } from '../../../platform/nats/subjects.ts';
-import { createLog } from '../../../platform/observability/log.ts';
 import { parseBatch } from '../../../platform/unit-log/batch.ts';
 import type { RejectedEvents } from '../../../platform/unit-log/dead-letter-store.ts';
 import { UnitLogRecorder } from '../../../platform/unit-log/unit-log-recorder.ts';
@@ -22,6 +21,7 @@ import { ingestMessage, type PushedMessage } from '../../../server/workers/inges
 import type { UnitInbox } from '../../../server/workers/ingest/unit-inbox.ts';
 import { UNIT } from '../../support/given.ts';
 import { appendRegistration } from '../../support/registration.ts';
+import { silentLog } from '../../support/silent-log.ts';
 
 const START_MS = Date.parse('2026-07-01T12:00:00.000Z');
 /** Longer than the grace periods of the platform. */
@@ -274,12 +274,6 @@ export class LogWorld {
     };
   }
 }
-
-/** The steps cause losses, so their warnings are not read. */
-const silentLog = createLog(
-  () => undefined,
-  () => 0,
-);
 
 const OPENED = { type: 'LockerOpened', data: { cause: 'walk-up' } };
 
