@@ -34,6 +34,12 @@ export const ConfigurationValues = Type.Object(
         description: 'The opening hours in the time zone of the unit. With an empty list, the unit is always open.',
       },
     ),
+    rentalsMayEndOutsideHours: Type.Optional(
+      Type.Boolean({
+        description:
+          'Whether a rental may end while the unit is closed. Without it, a period begins and ends within the opening hours.',
+      }),
+    ),
     texts: Type.Record(
       Type.String({ pattern: '^[a-z]{2}(-[A-Z]{2})?$' }),
       Type.Record(

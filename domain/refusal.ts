@@ -4,6 +4,7 @@ export type RefusalKind =
   | 'validation'
   | 'not-found'
   | 'no-locker-free'
+  | 'closed'
   | 'reservation-state'
   | 'not-yet'
   | 'precondition-failed'

@@ -1,9 +1,10 @@
 /** Commands of the platform. The unit executes each `commandId` once, and answers a repeated one with the stored answer. */
 
-import { overlaps, rentalPeriod } from '../../domain/booking/allocation.ts';
+import { rentalPeriod } from '../../domain/booking/allocation.ts';
 import { configurationHash } from '../../domain/configuration/configuration-hash.ts';
 import { validateConfiguration } from '../../domain/configuration/validation.ts';
 import type { VersionedConfiguration } from '../../domain/configuration-values.ts';
+import { overlaps } from '../../domain/period.ts';
 import type { Command, CommandAnswer, SyncedReservation } from '../../domain/unit-protocol/commands.ts';
 import { MAX_TEXT_LENGTH, toInstant, toMs } from '../../domain/vocabulary.ts';
 import { endRental, lockerOpenFailed } from './customer-actions.ts';

@@ -1,7 +1,8 @@
 /** Actions of a customer at the unit: rent at the screen, show a QR code, open, close, give back. They work offline. */
 
-import { overlaps, type Period, rentalPeriod } from '../../domain/booking/allocation.ts';
+import { rentalPeriod } from '../../domain/booking/allocation.ts';
 import { priceOf } from '../../domain/booking/price.ts';
+import { overlaps, type Period } from '../../domain/period.ts';
 import type { OfflineTokenClaims } from '../../domain/unit-protocol/commands.ts';
 import { type Money, toInstant, toMs } from '../../domain/vocabulary.ts';
 import {

@@ -1,6 +1,7 @@
 /** Which lockers of a unit are free for a period: in service, not reserved, and not occupied by a rental. */
 
 import type { DeviceLocker, DeviceState, Rental } from '../device/device.ts';
+import { overlaps, type Period } from '../period.ts';
 import type { RegisteredLocker } from '../registry/registry.ts';
 import { LOCKER_SIZES, type LockerSize, toInstant, toMs } from '../vocabulary.ts';
 import type { BookingContext } from './context.ts';
@@ -8,16 +9,6 @@ import { isFinished, type Reservation } from './reservation.ts';
 
 /** How long from now an overdue rental is expected to occupy its locker still; the platform promises the locker later only. */
 export const OVERDUE_ALLOWANCE_MS = 30 * 60_000;
-
-/** A period of time, `[fromMs, untilMs)`, in milliseconds since 1970. */
-export interface Period {
-  readonly fromMs: number;
-  readonly untilMs: number;
-}
-
-export function overlaps(a: Period, b: Period): boolean {
-  return a.fromMs < b.untilMs && b.fromMs < a.untilMs;
-}
 
 export function periodOf(reservation: Reservation): Period {
   return { fromMs: toMs(reservation.from), untilMs: toMs(reservation.until) };

@@ -7,13 +7,16 @@
  */
 
 import { requireConfigured } from '../configuration/configuration.ts';
+import { requireOpen } from '../configuration/opening-hours.ts';
 import { usageOf } from '../device/unit-log.ts';
 import type { EventOf } from '../events/catalogue.ts';
 import type { EventDraft } from '../events/drafts.ts';
+import { overlaps, type Period } from '../period.ts';
 import { Refusal } from '../refusal.ts';
-import { requireUnit } from '../registry/registry.ts';
+import { requireBookableUnit } from '../registry/registry.ts';
+import { isForRent } from '../registry/service.ts';
 import { type LockerSize, toInstant, toMs } from '../vocabulary.ts';
-import { blocksLocker, conflictingRental, freeLockers, overlaps, type Period, periodOf } from './allocation.ts';
+import { blocksLocker, conflictingRental, freeLockers, periodOf } from './allocation.ts';
 import type { BookingContext } from './context.ts';
 import { priceOf } from './price.ts';
 import { findReservation, type Reservation } from './reservation.ts';
@@ -48,10 +51,11 @@ export function holdLocker(state: BookingContext, command: HoldCommand): EventDr
   const earlier = findReservation(state.booking, command.reservationId);
   if (earlier?.customer === command.customer) return [];
   if (earlier !== undefined) throw stateRefusal(earlier, 'It exists already.');
-  const unit = requireUnit(state.registry);
+  const unit = requireBookableUnit(state.registry);
   const { values, version } = requireConfigured(state.configuration).desired;
   const period = { fromMs: toMs(command.from), untilMs: toMs(command.until) };
   requireBookablePeriod(period, values, command.nowMs);
+  requireOpen(values, unit.timeZone, period);
 
   const { requested: wanted } = command;
   if ('locker' in wanted && !unit.lockers.some((locker) => locker.id === wanted.locker)) {
@@ -59,8 +63,10 @@ export function holdLocker(state: BookingContext, command: HoldCommand): EventDr
       { path: '/locker', message: 'is not a locker of this unit' },
     ]);
   }
-  const fitting = unit.lockers.filter((locker) =>
-    'locker' in wanted ? locker.id === wanted.locker : locker.size === wanted.size,
+  const fitting = unit.lockers.filter(
+    (locker) =>
+      isForRent(unit, locker.id, period) &&
+      ('locker' in wanted ? locker.id === wanted.locker : locker.size === wanted.size),
   );
   const [locker] = freeLockers(fitting, state, period, command.nowMs);
   if (locker === undefined) {

@@ -126,6 +126,17 @@ export function revokedNatsUsers(state: RegistryState): readonly string[] {
   return ended ? [...state.formerNatsUsers, state.natsUser] : state.formerNatsUsers;
 }
 
+/** The unit, if it takes bookings. @throws Refusal `not-found`; `closed` while its credentials are revoked */
+export function requireBookableUnit(state: RegistryState): RegisteredUnit {
+  const unit = requireUnit(state);
+  if (unit.credentialsRevoked)
+    throw new Refusal(
+      'closed',
+      'This unit takes no bookings: its credentials are revoked, so the platform cannot reach it.',
+    );
+  return unit;
+}
+
 /** The unit. @throws Refusal `not-found` when it is not registered, or retired */
 export function requireUnit(state: RegistryState): RegisteredUnit {
   if (state.status === 'unregistered') throw new Refusal('not-found', 'There is no such unit.');

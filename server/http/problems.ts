@@ -60,6 +60,12 @@ const PROBLEMS = {
     statuses: [409],
     example: 'No locker of size M is free in that period.',
   },
+  closed: {
+    title: 'The unit is closed',
+    statuses: [409],
+    example:
+      'The unit is closed at 2026-07-01T00:00:00.000Z. It is open on Wednesday from 08:00 to 20:00 (Europe/Warsaw).',
+  },
   'reservation-state': {
     title: 'The reservation is in another state',
     statuses: [409],
@@ -123,6 +129,7 @@ const STATUS_OF_REFUSAL: Readonly<Record<RefusalKind, number>> = {
   validation: 422,
   'not-found': 404,
   'no-locker-free': 409,
+  closed: 409,
   'reservation-state': 409,
   'not-yet': 409,
   'precondition-failed': 412,

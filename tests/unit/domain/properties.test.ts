@@ -1,8 +1,9 @@
 import { expect, test } from 'bun:test';
 import fc from 'fast-check';
-import { blocksLocker, overlaps, periodOf } from '../../../domain/booking/allocation.ts';
+import { blocksLocker, periodOf } from '../../../domain/booking/allocation.ts';
 import { allReservations, type Reservation } from '../../../domain/booking/reservation.ts';
 import { settleBookings } from '../../../domain/booking/settlement.ts';
+import { overlaps } from '../../../domain/period.ts';
 import { evolveUnit, type FoldableCommit, newUnitState } from '../../../domain/unit/unit.ts';
 import { toMs } from '../../../domain/vocabulary.ts';
 import { UNIT } from '../../support/given.ts';

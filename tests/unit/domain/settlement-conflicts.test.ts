@@ -1,13 +1,8 @@
 import { describe, expect, test } from 'bun:test';
-import {
-  blocksLocker,
-  freeLockers,
-  OVERDUE_ALLOWANCE_MS,
-  overlaps,
-  periodOf,
-} from '../../../domain/booking/allocation.ts';
+import { blocksLocker, freeLockers, OVERDUE_ALLOWANCE_MS, periodOf } from '../../../domain/booking/allocation.ts';
 import { NO_SHOW_GRACE_MS, settleBookings } from '../../../domain/booking/settlement.ts';
 import type { EventDraft } from '../../../domain/events/drafts.ts';
+import { overlaps } from '../../../domain/period.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { from, given, withDecision } from '../../support/given.ts';
 import {
