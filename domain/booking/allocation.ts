@@ -1,13 +1,14 @@
-/** Which lockers of a unit are free for a period: in service, not reserved, and not occupied by a rental. */
+/** Which lockers of a unit are free for a period: for rent, not reserved, and not occupied by a rental. */
 
-import type { DeviceLocker, DeviceState, Rental } from '../device/device.ts';
+import type { DeviceLocker } from '../device/device.ts';
 import { overlaps, type Period } from '../period.ts';
-import type { RegisteredLocker } from '../registry/registry.ts';
+import type { RegisteredLocker, RegisteredUnit } from '../registry/registry.ts';
+import { isForRent } from '../registry/service.ts';
 import { LOCKER_SIZES, type LockerSize, toInstant, toMs } from '../vocabulary.ts';
 import type { BookingContext } from './context.ts';
 import { isFinished, type Reservation } from './reservation.ts';
 
-/** How long from now an overdue rental is expected to occupy its locker still; the platform promises the locker later only. */
+/** How long from now an overdue rental is expected to occupy its locker still. A doubtful locker is not sold for a period that begins within this time. */
 export const OVERDUE_ALLOWANCE_MS = 30 * 60_000;
 
 export function periodOf(reservation: Reservation): Period {
@@ -39,39 +40,29 @@ export function rentalPeriod(locker: DeviceLocker | undefined, nowMs: number): P
   return { fromMs: toMs(rental.startedAt), untilMs: expectedEnd(toMs(rental.until), nowMs) };
 }
 
-/** A rental of another customer in the locker and the period of a reservation. */
-export interface ConflictingRental {
-  readonly rental: Rental;
-  /** Whether the rental should have ended before the reservation begins, so that its customer may leave any moment. */
-  readonly isOverdue: boolean;
-}
-
-export function conflictingRental(
-  device: DeviceState,
-  reservation: Reservation,
-  nowMs: number,
-): ConflictingRental | undefined {
-  const locker = device.lockers[reservation.locker];
-  const occupied = rentalPeriod(locker, nowMs);
-  if (locker?.rental === undefined || occupied === undefined) return undefined;
-  if (locker.rental.reservationId === reservation.id) return undefined;
-  const period = periodOf(reservation);
-  if (period.untilMs <= nowMs || !overlaps(occupied, period)) return undefined;
-  return { rental: locker.rental, isOverdue: toMs(locker.rental.until) <= period.fromMs };
+/** Lockers that are free for a period. */
+export interface FreeLockers {
+  /** In the order of the unit. */
+  readonly certain: readonly RegisteredLocker[];
+  /** Lockers that may not be usable: overdue, with a door that failed to open, or with a hardware error. They are offered last. */
+  readonly doubtful: readonly RegisteredLocker[];
 }
 
 /**
- * The candidates that are free for a whole period, in their order. The reservation with the id `except` does not count:
- * settlement looks for another locker for it.
+ * The lockers of a unit that are free for a whole period. A doubtful locker is not free for a period that is about to begin. The
+ * reservation with the id `except` does not count: settlement looks for another locker for it.
  */
 export function freeLockers(
-  candidates: readonly RegisteredLocker[],
-  state: BookingContext,
+  unit: RegisteredUnit,
+  state: Pick<BookingContext, 'booking' | 'device'>,
   period: Period,
   nowMs: number,
   except?: string,
-): RegisteredLocker[] {
-  const free = new Map(candidates.filter(({ inService }) => inService).map((locker) => [locker.id, locker]));
+): FreeLockers {
+  const free = new Map(
+    unit.lockers.filter(({ id }) => isForRent(unit, id, period)).map((locker) => [locker.id, locker]),
+  );
+  const overdue = new Set<string>();
   const [from, until] = [toInstant(period.fromMs), toInstant(period.untilMs)];
   for (const reservation of state.booking.open) {
     if (!free.has(reservation.locker)) continue;
@@ -81,21 +72,39 @@ export function freeLockers(
     if (isOutside && reservation.status !== 'active') continue;
     if (reservation.id === except || !blocksLocker(reservation, nowMs)) continue;
     if (overlaps(blockedPeriod(reservation, nowMs), period)) free.delete(reservation.locker);
+    else if (reservation.status === 'active' && toMs(reservation.until) <= nowMs) overdue.add(reservation.locker);
   }
-  return [...free.values()].filter((locker) => {
-    const rental = rentalPeriod(state.device.lockers[locker.id], nowMs);
-    return rental === undefined || !overlaps(rental, period);
-  });
+  const isAboutToBegin = period.fromMs < nowMs + OVERDUE_ALLOWANCE_MS;
+  const certain: RegisteredLocker[] = [];
+  const doubtful: RegisteredLocker[] = [];
+  for (const locker of free.values()) {
+    const reported = state.device.lockers[locker.id];
+    const rental = rentalPeriod(reported, nowMs);
+    if (rental !== undefined && overlaps(rental, period)) continue;
+    const isDoubtful = overdue.has(locker.id) || isReportedDoubtful(reported, nowMs);
+    if (!isDoubtful) certain.push(locker);
+    else if (!isAboutToBegin) doubtful.push(locker);
+  }
+  return { certain, doubtful };
 }
 
-/** The first of the smallest lockers that have at least a size. */
+/** Whether the reports of the unit leave doubt that a locker can be used. */
+export function isReportedDoubtful(locker: DeviceLocker | undefined, nowMs: number): boolean {
+  if (locker === undefined) return false;
+  const { rental, openFailedAt, errors = [] } = locker;
+  return openFailedAt !== undefined || errors.length > 0 || (rental !== undefined && toMs(rental.until) <= nowMs);
+}
+
+/** The first of the smallest lockers that have at least a size; a doubtful one only when no other fits. */
 export function smallestFittingLocker(
-  lockers: readonly RegisteredLocker[],
+  { certain, doubtful }: FreeLockers,
   size: LockerSize,
 ): RegisteredLocker | undefined {
-  for (const candidate of LOCKER_SIZES.slice(LOCKER_SIZES.indexOf(size))) {
-    const locker = lockers.find((free) => free.size === candidate);
-    if (locker !== undefined) return locker;
+  for (const lockers of [certain, doubtful]) {
+    for (const candidate of LOCKER_SIZES.slice(LOCKER_SIZES.indexOf(size))) {
+      const locker = lockers.find((free) => free.size === candidate);
+      if (locker !== undefined) return locker;
+    }
   }
   return undefined;
 }

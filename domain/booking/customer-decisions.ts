@@ -14,13 +14,12 @@ import type { EventDraft } from '../events/drafts.ts';
 import { overlaps, type Period } from '../period.ts';
 import { Refusal } from '../refusal.ts';
 import { requireBookableUnit } from '../registry/registry.ts';
-import { isForRent } from '../registry/service.ts';
 import { type LockerSize, toInstant, toMs } from '../vocabulary.ts';
-import { blocksLocker, conflictingRental, freeLockers, periodOf } from './allocation.ts';
+import { blocksLocker, freeLockers, periodOf } from './allocation.ts';
 import type { BookingContext } from './context.ts';
 import { priceOf } from './price.ts';
-import { findReservation, type Reservation } from './reservation.ts';
-import { reconcileUsage } from './settlement.ts';
+import { findReservation, isFailureOfLocker, type Reservation } from './reservation.ts';
+import { reconcileUsage, settleReservation, withDrafts } from './settlement.ts';
 
 const MS_PER_S = 1_000;
 const MS_PER_MINUTE = 60_000;
@@ -63,12 +62,10 @@ export function holdLocker(state: BookingContext, command: HoldCommand): EventDr
       { path: '/locker', message: 'is not a locker of this unit' },
     ]);
   }
-  const fitting = unit.lockers.filter(
-    (locker) =>
-      isForRent(unit, locker.id, period) &&
-      ('locker' in wanted ? locker.id === wanted.locker : locker.size === wanted.size),
+  const { certain, doubtful } = freeLockers(unit, state, period, command.nowMs);
+  const locker = [...certain, ...doubtful].find((free) =>
+    'locker' in wanted ? free.id === wanted.locker : free.size === wanted.size,
   );
-  const [locker] = freeLockers(fitting, state, period, command.nowMs);
   if (locker === undefined) {
     const what = 'locker' in wanted ? `Locker ${wanted.locker} is not` : `No locker of size ${wanted.size} is`;
     throw new Refusal('no-locker-free', `${what} free from ${command.from} until ${command.until}.`);
@@ -162,64 +159,107 @@ export function cancelReservation(state: BookingContext, command: ReservationCom
 }
 
 /**
- * Requests to open the locker now. The platform records the request before it sends the command to the unit.
+ * Requests to open the locker now. It settles the reservation first, so that a displaced one opens its new locker. The platform records
+ * the request before it sends the command to the unit. A repeated request is checked anew, and is recorded once.
+ *
+ * When settlement ends the reservation, the result is its events without a request, and `requireOpenable` refuses on the new state.
  * @throws Refusal `not-yet` before the period, `reservation-state`, `not-found`.
  */
 export function requestLockerOpen(state: BookingContext, command: ReservationCommand): EventDraft[] {
-  const reservation = requireOwnReservation(state, command);
-  if (Object.hasOwn(reservation.openResults, command.commandId)) return [];
-  const { status, from, until } = reservation;
-  if (status !== 'confirmed' && status !== 'active') {
-    throw stateRefusal(reservation, 'Only a confirmed one opens its locker.');
-  }
-  const use = usageOf(state, reservation.id);
-  if (use?.endedAt !== undefined) throw stateRefusal(reservation, `It was given back at ${use.endedAt}.`);
-  if (status === 'confirmed' && use === undefined) {
-    if (command.nowMs < toMs(from)) throw new Refusal('not-yet', `The reservation begins at ${from}.`);
-    if (command.nowMs >= toMs(until)) throw stateRefusal(reservation, `Its period ended at ${until}.`);
-    // The customer of an overdue rental may have left, which only the unit knows. Any other rental occupies the locker.
-    if (conflictingRental(state.device, reservation, command.nowMs)?.isOverdue === false) {
-      throw stateRefusal(reservation, 'Its locker was taken at the screen.');
-    }
-  }
-  const locker = use?.locker ?? reservation.locker;
-  return [
-    ...(reconcileUsage(state, reservation) ?? []),
-    {
-      type: 'LockerOpenRequested',
-      locker,
-      data: {
-        reservationId: reservation.id,
-        locker,
-        commandId: command.commandId,
-        expiresAt: toInstant(command.nowMs + OPEN_COMMAND_TTL_MS),
-      },
-    },
-  ];
+  const before = requireOwnReservation(state, command);
+  const refusalBefore = openRefusal(state, before, command.nowMs);
+  if (refusalBefore !== undefined) throw refusalBefore;
+  const settled = settleReservation(state, before, command.nowMs);
+  const present = withDrafts(state, settled, toInstant(command.nowMs));
+  const reservation = findReservation(present.booking, before.id) ?? before;
+  if (openRefusal(present, reservation, command.nowMs) !== undefined) return settled;
+  const openId = openIdOf(reservation, command.commandId);
+  if (Object.hasOwn(reservation.openResults, openId)) return settled;
+  const locker = lockerOf(present, reservation);
+  const expiresAt = toInstant(command.nowMs + OPEN_COMMAND_TTL_MS);
+  const data = { reservationId: reservation.id, locker, commandId: openId, expiresAt };
+  return [...settled, { type: 'LockerOpenRequested', locker, data }];
 }
 
-/** Records the outcome of a request to open. The first door that opens starts the rental. */
+/** A request to open that is recorded and may be sent to the unit. */
+export interface LockerOpening {
+  /** The id of the command to the unit, which executes it once. */
+  readonly openId: string;
+  readonly locker: string;
+  readonly until: string;
+  readonly isOpened: boolean;
+}
+
+/** The opening that `requestLockerOpen` has recorded. @throws Refusal `not-yet`, `reservation-state`, `not-found` */
+export function requireOpenable(state: BookingContext, command: ReservationCommand): LockerOpening {
+  const reservation = requireOwnReservation(state, command);
+  const refusal = openRefusal(state, reservation, command.nowMs);
+  if (refusal !== undefined) throw refusal;
+  const openId = openIdOf(reservation, command.commandId);
+  const isOpened = reservation.openResults[openId] === 'opened';
+  return { openId, locker: lockerOf(state, reservation), until: reservation.until, isOpened };
+}
+
+function openRefusal(state: BookingContext, reservation: Reservation, nowMs: number): Refusal | undefined {
+  const { status, from, until } = reservation;
+  const usage = usageOf(state, reservation.id);
+  if (usage?.endedAt !== undefined) return stateRefusal(reservation, `It was given back at ${usage.endedAt}.`);
+  if (status !== 'confirmed' && status !== 'active')
+    return stateRefusal(reservation, 'Only a confirmed one opens its locker.');
+  if (status === 'active' || usage !== undefined) return undefined;
+  if (nowMs < toMs(from)) return new Refusal('not-yet', `The reservation begins at ${from}.`);
+  if (nowMs >= toMs(until)) return stateRefusal(reservation, `Its period ended at ${until}.`);
+  return undefined;
+}
+
+/**
+ * The id of the command to the unit: that of the customer's command, or, after failed ones, that id with the number of the attempt. A
+ * unit answers a repeated id with its stored answer, so a new attempt needs a new id.
+ */
+function openIdOf(reservation: Reservation, commandId: string): string {
+  for (let attempt = 1; ; attempt += 1) {
+    const openId = attempt === 1 ? commandId : `${commandId}.${attempt}`;
+    const result = reservation.openResults[openId];
+    if (result !== 'failed' && result !== 'refused') return openId;
+  }
+}
+
+/** The locker in which the unit reported the usage, or else the booked one. */
+function lockerOf(state: BookingContext, reservation: Reservation): string {
+  return usageOf(state, reservation.id)?.locker ?? reservation.locker;
+}
+
+/**
+ * Records the outcome of a request to open. The first door that opens starts the rental. A door that failed moves the reservation to
+ * another locker when one fits.
+ */
 export function recordOpenAnswer(
   state: BookingContext,
   answer: {
     readonly reservationId: string;
     readonly commandId: string;
+    /** The locker that the unit was told to open; the reservation may have moved since. */
+    readonly locker: string;
     readonly result: EventOf<'LockerOpenAnswered'>['result'];
     readonly reason?: string;
     readonly nowMs: number;
   },
 ): EventDraft[] {
+  const { commandId, locker, result, reason, nowMs } = answer;
   const reservation = findReservation(state.booking, answer.reservationId);
   // The server may send the command again after the unit was unreachable, so that only this outcome may change.
-  const answered = reservation?.openResults[answer.commandId];
-  if (reservation === undefined || answered === undefined || answered === answer.result) return [];
+  const answered = reservation?.openResults[commandId];
+  if (reservation === undefined || answered === undefined || answered === result) return [];
   if (answered !== 'pending' && answered !== 'unreachable') return [];
-  const { id, locker, status } = reservation;
-  const { commandId, result, reason } = answer;
+  const { id, status } = reservation;
   const data = { reservationId: id, locker, commandId, result, ...(reason === undefined ? {} : { reason }) };
   const drafts: EventDraft[] = [{ type: 'LockerOpenAnswered', locker, data }];
-  if (result === 'opened' && status === 'confirmed') drafts.push(startReservation(state, reservation, answer.nowMs));
-  return drafts;
+  if (result === 'opened' && status === 'confirmed') drafts.push(startReservation(state, reservation, locker, nowMs));
+  const present = withDrafts(state, drafts, toInstant(nowMs));
+  const failed = findReservation(present.booking, id);
+  const settled =
+    failed === undefined || !isFailureOfLocker(result, reason) ? [] : settleReservation(present, failed, nowMs);
+  return [...drafts, ...settled];
 }
 
 /** Gives the locker back. @throws Refusal `reservation-state` (not in use, door open), `not-found`. */
@@ -254,12 +294,12 @@ export function requireOwnReservation(
   return reservation;
 }
 
-/** The start of the usage as the unit reported it, or else now, in the booked locker. */
-function startReservation(state: BookingContext, reservation: Reservation, nowMs: number): EventDraft {
-  const use = usageOf(state, reservation.id);
-  const locker = use?.locker ?? reservation.locker;
-  const startedAt = use?.startedAt ?? toInstant(nowMs);
-  return { type: 'ReservationStarted', locker, data: { reservationId: reservation.id, locker, startedAt } };
+/** The start of the usage as the unit reported it, or else now, in the locker that opened. */
+function startReservation(state: BookingContext, { id }: Reservation, openedLocker: string, nowMs: number): EventDraft {
+  const usage = usageOf(state, id);
+  const locker = usage?.locker ?? openedLocker;
+  const startedAt = usage?.startedAt ?? toInstant(nowMs);
+  return { type: 'ReservationStarted', locker, data: { reservationId: id, locker, startedAt } };
 }
 
 /**

@@ -18,6 +18,12 @@ const MAX_FINISHED_RESERVATIONS = 32;
 /** Command ids that a reservation keeps, so that a repeated command changes nothing. */
 const MAX_REMEMBERED_COMMANDS = 16;
 
+/** Failed lockers that a reservation keeps. */
+const MAX_FAILED_LOCKERS = 8;
+/** The reasons of a unit for which another locker may open. */
+const LOCKER_FAILURES: ReadonlySet<string> = new Set(['occupied', 'jammed', 'interrupted', 'unknown-locker']);
+
+export type OpenResult = EventOf<'LockerOpenAnswered'>['result'];
 export type ReservationStatus = 'held' | 'confirmed' | 'active' | 'completed' | 'cancelled' | 'expired' | 'rejected';
 
 export interface Reservation {
@@ -38,6 +44,8 @@ export interface Reservation {
   readonly confirmedAt?: string;
   readonly startedAt?: string;
   readonly endedAt?: string;
+  /** When each locker failed to open for the reservation, RFC 3339, by locker. It does not go back to these. */
+  readonly failedLockers?: Readonly<Record<string, string>>;
   /** Ids of the commands that changed it, oldest first, without those that open doors (`opens`). */
   readonly commandIds: readonly string[];
   /** The outcomes of requests to open it, by command id; `pending` before the answer. */
@@ -130,10 +138,11 @@ function applyEvent(reservation: Reservation, event: BookingEvent): Reservation 
     case 'LockerOpenRequested':
       return { ...reservation, openResults: withOpen(reservation.openResults, event.data.commandId, 'pending') };
     case 'LockerOpenAnswered':
-      return {
-        ...reservation,
-        openResults: withOpen(reservation.openResults, event.data.commandId, event.data.result),
-      };
+      return withFailedLocker(
+        { ...reservation, openResults: withOpen(reservation.openResults, event.data.commandId, event.data.result) },
+        event.data,
+        event.time,
+      );
     default:
       return reservation;
   }
@@ -161,6 +170,27 @@ function withCommand(reservation: Reservation, { type, causationid }: BookingEve
   const isOpening = type === 'LockerOpenRequested' || type === 'LockerOpenAnswered';
   if (causationid === undefined || isOpening || reservation.commandIds.includes(causationid)) return reservation;
   return { ...reservation, commandIds: [...reservation.commandIds, causationid].slice(-MAX_REMEMBERED_COMMANDS) };
+}
+
+/** The reservation after an answer to a request to open. A failure that another locker can mend is kept with its locker. */
+function withFailedLocker(
+  reservation: Reservation,
+  { locker, result, reason }: EventOf<'LockerOpenAnswered'>,
+  time: string,
+): Reservation {
+  const { failedLockers = {} } = reservation;
+  if (result === 'opened' && Object.hasOwn(failedLockers, locker)) {
+    const { [locker]: _, ...others } = failedLockers;
+    return { ...reservation, failedLockers: others };
+  }
+  if (!isFailureOfLocker(result, reason)) return reservation;
+  const failed = Object.entries({ ...failedLockers, [locker]: time }).slice(-MAX_FAILED_LOCKERS);
+  return { ...reservation, failedLockers: Object.fromEntries(failed) };
+}
+
+/** Whether a unit did not open because of the locker, so that another locker may open. */
+export function isFailureOfLocker(result: OpenResult, reason: string | undefined): boolean {
+  return (result === 'failed' || result === 'refused') && reason !== undefined && LOCKER_FAILURES.has(reason);
 }
 
 function withOpen(opens: Reservation['openResults'], commandId: string, result: string): Reservation['openResults'] {

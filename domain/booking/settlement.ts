@@ -1,14 +1,14 @@
 /**
  * The decision that brings the bookings of a unit in line with the clock and with what the unit reported. The reactor takes
- * it after every commit of a unit's log and after every timer. It is idempotent: right after it, it decides nothing.
+ * it after every commit of a unit's log, and when `nextSettlementAtMs` comes. It is idempotent: right after it, it decides nothing.
  */
 
 import { usageOf } from '../device/unit-log.ts';
 import type { EventDraft } from '../events/drafts.ts';
-import type { RegisteredUnit } from '../registry/registry.ts';
+import { nextServiceChangeAtMs } from '../registry/service.ts';
 import { toInstant, toMs } from '../vocabulary.ts';
-import { conflictingRental, freeLockers, OVERDUE_ALLOWANCE_MS, periodOf, smallestFittingLocker } from './allocation.ts';
 import type { BookingContext } from './context.ts';
+import { displacementTimesMs, settleDisplaced } from './displacement.ts';
 import { allReservations, evolveBooking, findReservation, type Reservation } from './reservation.ts';
 
 /**
@@ -16,6 +16,8 @@ import { allReservations, evolveBooking, findReservation, type Reservation } fro
  * has this long to report that the customer came.
  */
 export const NO_SHOW_GRACE_MS = 24 * 60 * 60_000;
+/** Most events of one settlement. What is left is due at once, so that it is decided next, in a commit of its own. */
+export const MAX_SETTLEMENT_EVENTS = 400;
 
 /** When a reservation expires unless a customer or the unit acts before: a hold at its end, a confirmed one as a no-show. */
 export function expiryAtMs(reservation: Reservation): number | undefined {
@@ -25,8 +27,30 @@ export function expiryAtMs(reservation: Reservation): number | undefined {
 }
 
 /**
- * Adopts the usage that the unit reported, expires reservations and then resolves conflicts with walk-up rentals. Conflicts
- * come last because expiries free lockers, and each moved reservation takes the locker that it moves to.
+ * When time alone next changes anything at a unit, milliseconds since 1970: the end of a hold, a beginning that meets an occupied
+ * locker, the end of an allowance, a no-show, a locker that leaves or returns to service. It is the only rule about timers.
+ *
+ * @param settledAtMs when the unit was last settled on this state. Without it, the answer can be too early: a reservation that waits
+ *   for its locker counts as due although settlement has nothing to decide.
+ */
+export function nextSettlementAtMs(state: BookingContext, settledAtMs = Number.NEGATIVE_INFINITY): number | undefined {
+  const { registry, booking } = state;
+  if (registry.status === 'unregistered') return undefined;
+  const times = booking.open.flatMap((reservation): number[] => {
+    const expiresAtMs = expiryAtMs(reservation);
+    if (expiresAtMs === undefined || usageOf(state, reservation.id) !== undefined) return [];
+    return [expiresAtMs, ...displacementTimesMs(state, reservation)];
+  });
+  const serviceMs = times.length === 0 ? undefined : nextServiceChangeAtMs(registry, settledAtMs);
+  if (serviceMs !== undefined) times.push(serviceMs);
+  const next = times.filter((atMs) => atMs > settledAtMs).reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
+  return next === Number.POSITIVE_INFINITY ? undefined : next;
+}
+
+/**
+ * Adopts the usage that the unit reported, expires reservations, and then moves or gives up those that cannot have their locker.
+ * These come last because expiries free lockers, and each moved reservation takes the locker that it moves to. The result has at most
+ * `MAX_SETTLEMENT_EVENTS` events: the caller repeats the settlement until it decides nothing.
  */
 export function settleBookings(state: BookingContext, nowMs: number): EventDraft[] {
   const { registry } = state;
@@ -34,18 +58,30 @@ export function settleBookings(state: BookingContext, nowMs: number): EventDraft
   const settled = settleEach(
     state,
     nowMs,
+    MAX_SETTLEMENT_EVENTS,
     (_, reservation) => reconcileUsage(state, reservation) ?? expireReservation(reservation, nowMs),
   );
-  const resolved = settleEach(settled.state, nowMs, (present, reservation) =>
-    resolveConflict(registry, present, reservation, nowMs),
-  );
-  return [...settled.drafts, ...resolved.drafts];
+  const left = MAX_SETTLEMENT_EVENTS - settled.drafts.length;
+  const displaced = settleEach(settled.state, nowMs, left, (present, { id }) => {
+    const reservation = findReservation(present.booking, id);
+    return reservation === undefined ? [] : settleDisplaced(registry, present, reservation, nowMs);
+  });
+  return [...settled.drafts, ...displaced.drafts];
 }
 
-/** Decides on one reservation after another; each decision sees the drafts of those before it. */
+/** Settles one reservation alone, as `settleBookings` would. */
+export function settleReservation(state: BookingContext, reservation: Reservation, nowMs: number): EventDraft[] {
+  const { registry } = state;
+  if (registry.status === 'unregistered') return [];
+  const drafts = reconcileUsage(state, reservation) ?? expireReservation(reservation, nowMs);
+  return drafts.length > 0 ? drafts : settleDisplaced(registry, state, reservation, nowMs);
+}
+
+/** Decides on one reservation after another, up to `maxDrafts` events; each decision sees the drafts of those before it. */
 function settleEach(
   state: BookingContext,
   nowMs: number,
+  maxDrafts: number,
   decide: (state: BookingContext, reservation: Reservation) => readonly EventDraft[],
 ): { readonly state: BookingContext; readonly drafts: readonly EventDraft[] } {
   const time = toInstant(nowMs);
@@ -54,6 +90,7 @@ function settleEach(
   for (const reservation of allReservations(state.booking)) {
     const more = decide(present, reservation);
     if (more.length === 0) continue;
+    if (drafts.length + more.length > maxDrafts) break;
     drafts.push(...more);
     present = withDrafts(present, more, time);
   }
@@ -107,45 +144,15 @@ export function withReportedUsage<S extends BookingContext>(state: S, atMs: numb
   );
 }
 
+/** Ends a reservation whose time has run out. A customer who tried to open the locker did come, so that is no no-show. */
 function expireReservation(reservation: Reservation, nowMs: number): EventDraft[] {
-  const { id, locker, status } = reservation;
+  const { id, locker, status, openResults } = reservation;
   const expiresAtMs = expiryAtMs(reservation);
   if (expiresAtMs === undefined || nowMs < expiresAtMs) return [];
+  if (status === 'confirmed' && Object.keys(openResults).length > 0) {
+    const reason = `Locker ${locker} never opened for the customer.`;
+    return [{ type: 'ReservationRejected', locker, data: { reservationId: id, reason } }];
+  }
   const reason = status === 'held' ? 'hold' : 'no-show';
   return [{ type: 'ReservationExpired', locker, data: { reservationId: id, reason } }];
-}
-
-/** Moves a reservation whose locker a walk-up rental occupies to a free locker, or rejects it when none is free. */
-function resolveConflict(
-  unit: RegisteredUnit,
-  state: BookingContext,
-  { id }: Reservation,
-  nowMs: number,
-): EventDraft[] {
-  const reservation = findReservation(state.booking, id);
-  if (reservation === undefined || (reservation.status !== 'held' && reservation.status !== 'confirmed')) return [];
-  const conflicting = conflictingRental(state.device, reservation, nowMs);
-  if (conflicting === undefined) return [];
-
-  const { locker, bookedSize } = reservation;
-  const period = periodOf(reservation);
-  const target = smallestFittingLocker(freeLockers(unit.lockers, state, period, nowMs, id), bookedSize);
-  const conflict = { reservationId: id, locker, rentalId: conflicting.rental.rentalId };
-  const reason = `A walk-up rental occupies locker ${locker}.`;
-  if (target === undefined) {
-    // A rejection is final, so an overdue rental gets its allowance to end before the reservation is rejected.
-    if (conflicting.isOverdue && nowMs < period.fromMs + OVERDUE_ALLOWANCE_MS) return [];
-    return [
-      { type: 'ReservationConflictDetected', locker, data: { ...conflict, resolution: 'rejected' } },
-      { type: 'ReservationRejected', locker, data: { reservationId: id, reason } },
-    ];
-  }
-  return [
-    { type: 'ReservationConflictDetected', locker, data: { ...conflict, resolution: 'moved' } },
-    {
-      type: 'ReservationMoved',
-      locker: target.id,
-      data: { reservationId: id, fromLocker: locker, toLocker: target.id, size: target.size, reason },
-    },
-  ];
 }

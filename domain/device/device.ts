@@ -22,6 +22,10 @@ export interface Rental {
 export interface DeviceLocker {
   readonly door: 'open' | 'closed' | 'unknown';
   readonly rental?: Rental;
+  /** When the door last failed to open, RFC 3339. The next opening removes it. */
+  readonly openFailedAt?: string;
+  /** Codes of the hardware errors of the locker that are raised and not cleared. */
+  readonly errors?: readonly string[];
 }
 
 export interface DeviceState {
@@ -41,6 +45,9 @@ export interface DeviceState {
 export const UNREPORTED_DEVICE: DeviceState = { epochs: {}, lockers: {}, usages: [] };
 
 type KnownEventOf<T extends EventType> = Extract<KnownEvent, { readonly type: T }>;
+
+/** Bound on the raised errors of a locker: the first ones suffice to doubt the locker. */
+const MAX_ERRORS_PER_LOCKER = 16;
 
 const UNKNOWN_LOCKER: DeviceLocker = { door: 'unknown' };
 
@@ -88,9 +95,15 @@ export function evolveDevice(state: DeviceState, event: KnownEvent): DeviceState
   if (event.unitepoch !== undefined && event.unitepoch !== state.epoch) return recordPastUsage(state, locker, event);
   switch (event.type) {
     case 'LockerOpened':
-      return locker === undefined ? state : withDoor(state, locker, 'open');
+      return locker === undefined ? state : withOpenedDoor(state, locker);
     case 'LockerClosed':
-      return locker === undefined ? state : withDoor(state, locker, 'closed');
+      return locker === undefined ? state : withLocker(state, locker, { door: 'closed' });
+    case 'LockerOpenFailed':
+      return locker === undefined ? state : withLocker(state, locker, { openFailedAt: occurredAt(event) });
+    case 'HardwareErrorRaised':
+      return locker === undefined ? state : raiseError(state, locker, event.data.code);
+    case 'HardwareErrorCleared':
+      return locker === undefined ? state : clearError(state, locker, event.data.code);
     case 'RentalStarted':
       return locker === undefined ? state : startRental(state, locker, event);
     case 'RentalEnded':
@@ -106,8 +119,26 @@ function lockerState(state: DeviceState, locker: string): DeviceLocker {
   return ownEntry(state.lockers, locker) ?? UNKNOWN_LOCKER;
 }
 
-function withDoor(state: DeviceState, locker: string, door: DeviceLocker['door']): DeviceState {
-  return { ...state, lockers: { ...state.lockers, [locker]: { ...lockerState(state, locker), door } } };
+function withLocker(state: DeviceState, locker: string, changes: Partial<DeviceLocker>): DeviceState {
+  return { ...state, lockers: { ...state.lockers, [locker]: { ...lockerState(state, locker), ...changes } } };
+}
+
+function withOpenedDoor(state: DeviceState, locker: string): DeviceState {
+  const { openFailedAt: _, ...before } = lockerState(state, locker);
+  return { ...state, lockers: { ...state.lockers, [locker]: { ...before, door: 'open' } } };
+}
+
+function raiseError(state: DeviceState, locker: string, code: string): DeviceState {
+  const { errors = [] } = lockerState(state, locker);
+  if (errors.includes(code) || errors.length >= MAX_ERRORS_PER_LOCKER) return state;
+  return withLocker(state, locker, { errors: [...errors, code] });
+}
+
+function clearError(state: DeviceState, locker: string, code: string): DeviceState {
+  const { errors = [], ...before } = lockerState(state, locker);
+  const left = errors.filter((raised) => raised !== code);
+  const cleared = left.length === 0 ? before : { ...before, errors: left };
+  return { ...state, lockers: { ...state.lockers, [locker]: cleared } };
 }
 
 function startRental(state: DeviceState, locker: string, event: KnownEventOf<'RentalStarted'>): DeviceState {
@@ -124,9 +155,9 @@ function startRental(state: DeviceState, locker: string, event: KnownEventOf<'Re
 }
 
 function endRental(state: DeviceState, locker: string, data: EventOf<'RentalEnded'>, time: string): DeviceState {
-  const { door, rental } = lockerState(state, locker);
+  const { rental, ...vacated } = lockerState(state, locker);
   const ended = rental?.rentalId === data.rentalId;
-  const lockers = ended ? { ...state.lockers, [locker]: { door } } : state.lockers;
+  const lockers = ended ? { ...state.lockers, [locker]: vacated } : state.lockers;
   const reservationId = data.reservationId ?? (ended ? rental.reservationId : undefined);
   if (reservationId === undefined) return { ...state, lockers };
   const use = findUsage(state.usages, reservationId) ?? { reservationId, startedAt: time, locker };
@@ -156,7 +187,9 @@ function replaceReportedState(state: DeviceState, event: KnownEventOf<'UnitState
   let uses = state.usages;
   for (const { id, door, rental: reported } of data.lockers) {
     const rental = reported === undefined ? undefined : correctedRental(reported, event);
-    lockers[id] = rental === undefined ? { door } : { door, rental };
+    // A state report says nothing of failed doors and of errors.
+    const { rental: _, ...before } = lockerState(state, id);
+    lockers[id] = rental === undefined ? { ...before, door } : { ...before, door, rental };
     if (rental?.reservationId !== undefined) {
       uses = rememberUsage(uses, { reservationId: rental.reservationId, startedAt: rental.startedAt, locker: id });
     }

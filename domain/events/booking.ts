@@ -70,11 +70,11 @@ export const bookingEvents = {
   ),
   ReservationConflictDetected: defineEvent(
     'booking',
-    'A rental at the screen took a reserved locker while the unit could not know better.',
+    'A reservation cannot have its locker: another rental occupies it, its door fails, or it is out of service.',
     Type.Object({
       ...reservation,
       locker: LockerId,
-      rentalId: Type.String(),
+      rentalId: Type.Optional(Type.String({ description: 'The rental that occupies the locker.' })),
       resolution: Type.Union([Type.Literal('moved'), Type.Literal('rejected')]),
     }),
   ),

@@ -143,7 +143,7 @@ function capabilities(dependencies: ApiDependencies) {
     positions,
   });
   const exports = new ExportStreams(log);
-  const reservations = new ReservationService({ decider, commands, secrets, clock });
+  const reservations = new ReservationService({ decider, commands, secrets, newId, clock });
   const registration = new UnitRegistration({ decider, addresses, keys, natsUrl, holdTtlS, newId, log });
   const credentials = new UnitCredentials({ decider, keys, natsUrl, revocations });
   const configurations = new ConfigurationService({ decider, push, positions, readModels, clock });

@@ -314,7 +314,8 @@ function expectedOffers(state: UnitState, period: { fromMs: number; untilMs: num
   const { values } = requireConfigured(state.configuration).desired;
   const minutes = (period.untilMs - period.fromMs) / MINUTE_MS;
   if (minutes < values.minimumMinutes || minutes > values.maximumMinutes) return [];
-  return freeLockers(registry.lockers, state, period, nowMs).flatMap(({ id, size }) => {
+  const { certain, doubtful } = freeLockers(registry, state, period, nowMs);
+  return [...certain, ...doubtful].flatMap(({ id, size }) => {
     const price = priceOf(values, size, period.fromMs, period.untilMs);
     return price === undefined ? [] : [{ unit: state.name, locker: id, size, price }];
   });

@@ -5,9 +5,11 @@ import {
   confirmReservation,
   endReservation,
   holdLocker,
+  type LockerOpening,
   OPEN_COMMAND_TTL_MS,
   recordOpenAnswer,
   requestLockerOpen,
+  requireOpenable,
 } from '../../../domain/booking/customer-decisions.ts';
 import { type Reservation as BookedReservation, findReservation } from '../../../domain/booking/reservation.ts';
 import { requireUnit } from '../../../domain/registry/registry.ts';
@@ -19,14 +21,17 @@ import { type UnitCommandClient, UnitUnreachableError } from '../../../platform/
 import type { DecisionMeta, DecisionResult, UnitDecider } from '../../../platform/units/unit-decider.ts';
 import type { Answer } from '../../http/idempotent-writes.ts';
 import { invalidField, Problem, UNIT_RETRY_AFTER_S } from '../../http/problems.ts';
-import { type Reservation, type ReserveBody, unitOfReservation } from './schema.ts';
+import { type OpenedLocker, type Reservation, type ReserveBody, unitOfReservation } from './schema.ts';
 
 const SOURCE = '/lockfleet/server';
+/** Lockers that one request tries to open, one after another: each attempt may take as long as a unit needs to answer. */
+const MAX_OPENED_LOCKERS = 3;
 
 export interface ReservationDependencies {
   readonly decider: UnitDecider;
   readonly commands: UnitCommandClient;
   readonly secrets: ReservationSecrets;
+  readonly newId: () => string;
   /** Milliseconds since 1970. */
   readonly clock: () => number;
 }
@@ -72,37 +77,37 @@ export class ReservationService {
   }
 
   /**
-   * Opens the locker now: records the request, sends the command to the unit, and records its answer.
+   * Opens the locker now: records the request, sends the command to the unit, and records its answer. When the locker fails and another
+   * one fits, the reservation moves and the next command opens that one.
+   * @throws Refusal `reservation-state`, `not-yet`
    * @throws Problem `unit-offline`, `unit-rejected`
    */
-  async open(command: ReservationCommand): Promise<Answer<{ readonly result: 'opened' }, 200>> {
-    const { state } = await this.#decide(command, requestLockerOpen);
-    const reservation = reservationIn(state, command.reservationId);
-    const earlier = reservation.openResults[command.commandId];
-    const outcome =
-      earlier === undefined || earlier === 'pending' || earlier === 'unreachable'
-        ? await this.#openDoor(state, reservation, command.commandId)
-        : { result: earlier as OpenOutcome['result'] };
-    // The answer is a commit with an id of its own: the store takes a second commit under the id of the request for a repeat.
-    const answerId = `${command.commandId}.${outcome.result}`;
-    const decided = await this.#decide(
-      command,
-      (current, dated) => recordOpenAnswer(current, { ...dated, ...outcome, nowMs: this.#deps.clock() }),
-      answerId,
-    );
-    if (outcome.result === 'unreachable') {
-      throw new Problem(
-        'unit-offline',
-        503,
-        `Unit ${state.name} did not answer in time. Look whether the locker is open; if not, send the request again.`,
-        { retryAfterS: UNIT_RETRY_AFTER_S },
+  async open(command: ReservationCommand): Promise<Answer<OpenedLocker, 200>> {
+    const { decider, newId } = this.#deps;
+    const booked = reservationIn(
+      await decider.getState(unitOfReservation(command.reservationId)),
+      command.reservationId,
+    ).locker;
+    let opening = await this.#requestOpening(command);
+    for (let sent = 1; ; sent += 1) {
+      const { openId, locker } = opening;
+      const outcome: OpenOutcome = opening.isOpened
+        ? { result: 'opened' }
+        : await this.#openDoor(command.reservationId, opening);
+      const decided = await this.#decide(
+        command,
+        (state, { nowMs, reservationId }) =>
+          recordOpenAnswer(state, { ...outcome, reservationId, commandId: openId, locker, nowMs }),
+        newId(),
       );
+      if (outcome.result === 'opened') {
+        const movedFrom = locker === booked ? null : booked;
+        return { status: 200, body: { result: 'opened', locker, movedFrom }, position: decided.sequence };
+      }
+      const hasMoved = reservationIn(decided.state, command.reservationId).locker !== locker;
+      if (!hasMoved || sent >= MAX_OPENED_LOCKERS) throw openProblem(decided.state.name, locker, outcome);
+      opening = await this.#requestOpening(command);
     }
-    if (outcome.result !== 'opened') {
-      const reason = outcome.reason === undefined ? '' : `: ${outcome.reason}`;
-      throw new Problem('unit-rejected', 409, `Unit ${state.name} did not open locker ${reservation.locker}${reason}.`);
-    }
-    return { status: 200, body: { result: outcome.result }, position: decided.sequence };
   }
 
   /** A reservation as the API shows it: with the access code and the token while they open the locker. */
@@ -124,12 +129,19 @@ export class ReservationService {
     );
   }
 
-  async #openDoor(state: UnitState, reservation: BookedReservation, commandId: string): Promise<OpenOutcome> {
-    const { id, locker, until } = reservation;
-    const expiresAt = toInstant(this.#deps.clock() + OPEN_COMMAND_TTL_MS);
+  /** Records a request to open. The commit has an id of its own, because a repeated request may add events to those of the first. */
+  async #requestOpening(command: ReservationCommand): Promise<LockerOpening> {
+    const { state } = await this.#decide(command, requestLockerOpen, this.#deps.newId());
+    return requireOpenable(state, { ...command, nowMs: this.#deps.clock() });
+  }
+
+  async #openDoor(reservationId: string, { openId, locker, until }: LockerOpening): Promise<OpenOutcome> {
+    const { decider, commands, clock } = this.#deps;
+    const { registry } = await decider.getState(unitOfReservation(reservationId));
+    const expiresAt = toInstant(clock() + OPEN_COMMAND_TTL_MS);
     try {
-      const command = { commandId, expiresAt, openLocker: { locker, reservationId: id, until } };
-      return outcomeOf(await this.#deps.commands.send(requireUnit(state.registry), command));
+      const command = { commandId: openId, expiresAt, openLocker: { locker, reservationId, until } };
+      return outcomeOf(await commands.send(requireUnit(registry), command));
     } catch (error) {
       if (!(error instanceof UnitUnreachableError)) throw error;
       return { result: 'unreachable', reason: 'no answer' };
@@ -153,6 +165,15 @@ type ShownFields = BookedReservation & { readonly unit: string };
 interface OpenOutcome {
   readonly result: 'opened' | 'failed' | 'refused' | 'unreachable';
   readonly reason?: string;
+}
+
+function openProblem(unit: string, locker: string, { result, reason }: OpenOutcome): Problem {
+  if (result === 'unreachable') {
+    const detail = `Unit ${unit} did not answer in time. Look whether the locker is open; if not, send the request again.`;
+    return new Problem('unit-offline', 503, detail, { retryAfterS: UNIT_RETRY_AFTER_S });
+  }
+  const why = reason === undefined ? '' : `: ${reason}`;
+  return new Problem('unit-rejected', 409, `Unit ${unit} did not open locker ${locker}${why}.`);
 }
 
 function outcomeOf({ status, reason }: CommandAnswer): OpenOutcome {

@@ -4,7 +4,7 @@ import { type Static, Type } from '@sinclair/typebox';
 import { Instant, LockerId, LockerSize, Money, UnitName } from '../../../domain/vocabulary.ts';
 import { answer, operation } from '../../http/operation.ts';
 import type { ProblemName } from '../../http/problems.ts';
-import { ListQuery, MinPosition, OneOf, pageOf, type Shown, strict } from '../../http/schemas.ts';
+import { ListQuery, MinPosition, OneOf, OrNull, pageOf, type Shown, strict } from '../../http/schemas.ts';
 
 const TAG = 'Reservations';
 
@@ -145,17 +145,31 @@ export const END = operation({
   problems: CHANGE_PROBLEMS,
 });
 
+const Opened = Type.Object(
+  {
+    result: Type.Literal('opened'),
+    locker: { ...LockerId, description: 'The locker that is open.' },
+    movedFrom: OrNull({
+      ...LockerId,
+      description:
+        'The locker that the reservation had before this request, when that one could not be opened. It is null when the ' +
+        'reservation has kept its locker.',
+    }),
+  },
+  { title: 'Opened' },
+);
+export type OpenedLocker = Shown<typeof Opened>;
+
 export const OPEN = operation({
   ...change,
   id: 'openLocker',
   summary: 'Open the locker now',
   description:
     'The server asks the unit within this request, and never later: a door opens while its customer waits, or not at all. The ' +
-    'first opening makes the reservation active.',
+    'first opening makes the reservation active. When another customer has not given the locker back, or its door fails, and ' +
+    'another locker fits, the reservation moves, and that one opens: `locker` names it.',
   answers: {
-    200: answer('The door is open.', Type.Object({ result: Type.Literal('opened') }, { title: 'Opened' }), {
-      result: 'opened',
-    }),
+    200: answer('The door is open.', Opened, { result: 'opened', locker: 'B', movedFrom: null }),
   },
   problems: [...CHANGE_PROBLEMS, 'not-yet', 'unit-rejected', 'unit-offline'],
 });

@@ -30,6 +30,7 @@ describe('an openLocker answer', () => {
   const answer = (result: 'opened' | 'failed' | 'refused' | 'unreachable', reason?: string) => ({
     reservationId: R1,
     commandId: 'o1',
+    locker: 'A',
     result,
     nowMs: NOW_MS,
     ...(reason === undefined ? {} : { reason }),
@@ -64,7 +65,25 @@ describe('an openLocker answer', () => {
   test('failed: records the reason of the unit', () => {
     given(registered, held(), confirmed(), asked('o1'))
       .when((state) => recordOpenAnswer(state, answer('failed', 'jammed')))
-      .thenEvents([{ ...recorded('failed'), data: { ...recorded('failed').data, reason: 'jammed' } }]);
+      .thenEvents([
+        { ...recorded('failed'), data: { ...recorded('failed').data, reason: 'jammed' } },
+        {
+          type: 'ReservationConflictDetected',
+          locker: 'A',
+          data: { reservationId: R1, locker: 'A', resolution: 'moved' },
+        },
+        {
+          type: 'ReservationMoved',
+          locker: 'B',
+          data: { reservationId: R1, fromLocker: 'A', toLocker: 'B', size: 'S', reason: 'Locker A did not open.' },
+        },
+      ]);
+  });
+
+  test('failed for a reason that another locker cannot mend: does not move the reservation', () => {
+    given(registered, held(), confirmed(), asked('o1'))
+      .when((state) => recordOpenAnswer(state, answer('failed', 'given-back')))
+      .thenEvents([{ ...recorded('failed'), data: { ...recorded('failed').data, reason: 'given-back' } }]);
   });
 
   test.each([

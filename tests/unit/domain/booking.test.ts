@@ -5,10 +5,11 @@ import {
   endReservation,
   OPEN_COMMAND_TTL_MS,
   requestLockerOpen,
+  requireOpenable,
   requireOwnReservation,
 } from '../../../domain/booking/customer-decisions.ts';
 import { toInstant } from '../../../domain/vocabulary.ts';
-import { given, type Past } from '../../support/given.ts';
+import { from, given, type Past, withDecision } from '../../support/given.ts';
 import {
   at,
   atMs,
@@ -23,6 +24,7 @@ import {
   R2,
   R3,
   registered,
+  registeredWith,
   started,
   taken,
 } from '../../support/scene.ts';
@@ -204,15 +206,71 @@ describe('open', () => {
       .thenRefused('reservation-state', /given back/);
   });
 
-  test('is refused while a walk-up rental has the locker', () => {
-    given(registered, held(), confirmed(), taken('A', { fromMin: -1, untilMin: 30 }))
-      .when((state) => requestLockerOpen(state, command()))
-      .thenRefused('reservation-state', /taken at the screen/);
+  test('moves the reservation first when another customer has its locker, and opens the new one', () => {
+    for (const occupant of [
+      taken('A', { fromMin: -1, untilMin: 30 }),
+      taken('A', { fromMin: -90, untilMin: -1 }),
+      taken('A', { fromMin: -90, untilMin: -1, reservationId: R2 }),
+    ]) {
+      given(registered, held(), confirmed(), occupant)
+        .when((state) => requestLockerOpen(state, command()))
+        .thenEvents([
+          expect.objectContaining({ type: 'ReservationConflictDetected' }),
+          expect.objectContaining({ type: 'ReservationMoved', locker: 'B' }),
+          { ...request, locker: 'B', data: { ...request.data, locker: 'B' } },
+        ]);
+    }
   });
 
-  test('is accepted while the previous rental is overdue: the unit checks whether it has ended', () => {
-    given(registered, held(), confirmed(), taken('A', { fromMin: -90, untilMin: -1 }))
+  test('asks the unit while the previous rental is overdue and no other locker fits: that customer may have left', () => {
+    given(registeredWith({ id: 'A', size: 'S' }), held(), confirmed(), taken('A', { fromMin: -90, untilMin: -1 }))
       .when((state) => requestLockerOpen(state, command()))
       .thenEvents([request]);
+  });
+
+  test('ends the reservation when a walk-up rental has the only locker, and is refused then', () => {
+    const { state } = given(
+      registeredWith({ id: 'A', size: 'S' }),
+      held(),
+      confirmed(),
+      taken('A', { fromMin: -1, untilMin: 30 }),
+    );
+    const drafts = requestLockerOpen(state, command());
+    expect(drafts.map(({ type }) => type)).toEqual(['ReservationConflictDetected', 'ReservationRejected']);
+    const after = withDecision(state, drafts, { commandId: 'now', atMs: NOW_MS });
+    from(after)
+      .when((present) => requestLockerOpen(present, command()))
+      .thenRefused('reservation-state', /rejected/);
+    expect(() => requireOpenable(after, command())).toThrow('rejected');
+  });
+
+  test('that is repeated is checked anew and recorded once', () => {
+    const past = [registered, held(), confirmed(), asked('now')];
+    given(...past)
+      .when((state) => requestLockerOpen(state, command()))
+      .thenNothing();
+    given(...past, { type: 'ReservationCancelled', data: { reservationId: R1 } })
+      .when((state) => requestLockerOpen(state, command()))
+      .thenRefused('reservation-state', /cancelled/);
+    given(...past, opened('now', 'unreachable'))
+      .when((state) => requestLockerOpen(state, command({ nowMs: atMs(60) })))
+      .thenRefused('reservation-state', /period ended/);
+  });
+
+  test('that is repeated after it failed is a new command to the unit', () => {
+    const failed: Past = {
+      type: 'LockerOpenAnswered',
+      data: { reservationId: R1, locker: 'A', commandId: 'now', result: 'refused', reason: 'expired' },
+    };
+    const { state } = given(registered, held(), confirmed(), asked('now'), failed);
+    const drafts = requestLockerOpen(state, command());
+    expect(drafts).toEqual([{ ...request, data: { ...request.data, commandId: 'now.2' } }]);
+    const after = withDecision(state, drafts, { commandId: 'again', atMs: NOW_MS });
+    expect(requireOpenable(after, command())).toEqual({
+      openId: 'now.2',
+      locker: 'A',
+      until: at(60),
+      isOpened: false,
+    });
   });
 });

@@ -2,7 +2,7 @@ import { expect, test } from 'bun:test';
 import fc from 'fast-check';
 import { blocksLocker, periodOf } from '../../../domain/booking/allocation.ts';
 import { allReservations, type Reservation } from '../../../domain/booking/reservation.ts';
-import { settleBookings } from '../../../domain/booking/settlement.ts';
+import { nextSettlementAtMs, settleBookings } from '../../../domain/booking/settlement.ts';
 import { overlaps } from '../../../domain/period.ts';
 import { evolveUnit, type FoldableCommit, newUnitState } from '../../../domain/unit/unit.ts';
 import { toMs } from '../../../domain/vocabulary.ts';
@@ -85,6 +85,21 @@ test('a second settlement decides nothing', () => {
       const history = historyOf(actions, false);
       history.settle();
       expect(settleBookings(history.state, history.nowMs)).toEqual([]);
+    }),
+  );
+});
+
+test('between a settlement and the next time that the unit names, time changes nothing; at that time it does', () => {
+  checkProperty(
+    fc.property(steps, fc.double({ min: 0, max: 1, noNaN: true }), (actions, share) => {
+      const history = historyOf(actions, false);
+      history.settle();
+      const { state, nowMs } = history;
+      const dueMs = nextSettlementAtMs(state, nowMs);
+      const quietMs = dueMs ?? nowMs + 400 * 86_400_000;
+      expect(quietMs).toBeGreaterThan(nowMs);
+      expect(settleBookings(state, Math.floor(nowMs + share * (quietMs - 1 - nowMs)))).toEqual([]);
+      expect(nextSettlementAtMs(state) ?? quietMs).toBeLessThanOrEqual(quietMs);
     }),
   );
 });

@@ -157,8 +157,13 @@ export class RandomHistory {
     }
     const commandId = `open-${this.#made}`;
     this.#decide('ask', nowMs, (state) => requestLockerOpen(state, { commandId, reservationId, customer, nowMs }));
-    const result = index % 2 === 0 ? 'opened' : 'failed';
-    this.#decide('answer', nowMs, (state) => recordOpenAnswer(state, { reservationId, commandId, result, nowMs }));
+    const requested = findReservation(this.state.booking, reservationId)?.openResults[commandId];
+    if (requested === undefined) return;
+    const { locker } = findReservation(this.state.booking, reservationId) ?? reservation;
+    const answer = index % 2 === 0 ? { result: 'opened' as const } : { result: 'failed' as const, reason: 'jammed' };
+    this.#decide('answer', nowMs, (state) =>
+      recordOpenAnswer(state, { reservationId, commandId, locker, ...answer, nowMs }),
+    );
   }
 
   #report(report: Past | undefined): void {

@@ -3,6 +3,7 @@ import { blocksLocker, freeLockers, OVERDUE_ALLOWANCE_MS, periodOf } from '../..
 import { NO_SHOW_GRACE_MS, settleBookings } from '../../../domain/booking/settlement.ts';
 import type { EventDraft } from '../../../domain/events/drafts.ts';
 import { overlaps } from '../../../domain/period.ts';
+import { requireUnit } from '../../../domain/registry/registry.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { from, given, withDecision } from '../../support/given.ts';
 import {
@@ -203,12 +204,10 @@ test('a rejection in the same settlement may push a finished reservation out of 
 
 describe('free lockers', () => {
   const { state } = given(registeredWith({ id: 'A', size: 'S' }, { id: 'B', size: 'S' }), held(), confirmed());
-  const lockers = [
-    { id: 'A', size: 'S' as const, inService: true },
-    { id: 'B', size: 'S' as const, inService: true },
-  ];
   const freeIds = (except?: string) =>
-    freeLockers(lockers, state, { fromMs: atMs(0), untilMs: atMs(60) }, NOW_MS, except).map(({ id }) => id);
+    freeLockers(requireUnit(state.registry), state, { fromMs: atMs(0), untilMs: atMs(60) }, NOW_MS, except).certain.map(
+      ({ id }) => id,
+    );
 
   test('include the locker of the reservation that does not count', () => {
     expect(freeIds()).toEqual(['B']);
