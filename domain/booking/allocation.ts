@@ -81,18 +81,18 @@ export function freeLockers(
     const reported = state.device.lockers[locker.id];
     const rental = rentalPeriod(reported, nowMs);
     if (rental !== undefined && overlaps(rental, period)) continue;
-    const isDoubtful = overdue.has(locker.id) || isReportedDoubtful(reported, nowMs);
+    const isOverdue =
+      overdue.has(locker.id) || (reported?.rental !== undefined && toMs(reported.rental.until) <= nowMs);
+    const isDoubtful = isOverdue || isDoubted(reported);
     if (!isDoubtful) certain.push(locker);
     else if (!isAboutToBegin) doubtful.push(locker);
   }
   return { certain, doubtful };
 }
 
-/** Whether the reports of the unit leave doubt that a locker can be used. */
-export function isReportedDoubtful(locker: DeviceLocker | undefined, nowMs: number): boolean {
-  if (locker === undefined) return false;
-  const { rental, openFailedAt, errors = [] } = locker;
-  return openFailedAt !== undefined || errors.length > 0 || (rental !== undefined && toMs(rental.until) <= nowMs);
+/** Whether the unit reported that the door of a locker failed to open, or a hardware error of it. */
+export function isDoubted(locker: DeviceLocker | undefined): boolean {
+  return locker?.openFailedAt !== undefined || (locker?.errors ?? []).length > 0;
 }
 
 /** The first of the smallest lockers that have at least a size; a doubtful one only when no other fits. */

@@ -24,16 +24,20 @@ export interface Displacement {
   readonly giveUpAtMs: number;
 }
 
-/** The use of a locker by another customer. */
+/** The use of a locker. */
 interface Occupant extends Period {
   readonly rentalId?: string;
-  readonly isWalkUp: boolean;
+  /** Absent for a walk-up. */
+  readonly reservationId?: string;
 }
+
+/** The uses of a unit's lockers, by locker. */
+export type Occupants = ReadonlyMap<string, readonly Occupant[]>;
 
 /** Why a held or confirmed reservation cannot have its locker; `undefined` when it can, or when its period has passed. */
 export function displacementOf(
   unit: RegisteredUnit,
-  state: BookingContext,
+  occupants: Occupants,
   reservation: Reservation,
   nowMs: number,
 ): Displacement | undefined {
@@ -45,22 +49,25 @@ export function displacementOf(
   if (unitAck === 'rejected') return { reason: `The unit refused locker ${locker}.`, giveUpAtMs: nowMs };
   const giveUpAtMs = failureGivenUpAtMs(reservation);
   if (giveUpAtMs !== undefined) return { reason: `Locker ${locker} did not open.`, giveUpAtMs };
-  const occupant = occupantsOf(state, reservation).find(
+  const occupant = othersIn(occupants, reservation).find(
     (candidate) => displacesFromMs(candidate, period) <= nowMs && candidate.fromMs < period.untilMs,
   );
   if (occupant === undefined) return undefined;
-  const { rentalId, isWalkUp } = occupant;
+  const { rentalId, reservationId } = occupant;
   return {
-    reason: isWalkUp ? `A walk-up rental occupies locker ${locker}.` : `Locker ${locker} was not given back.`,
+    reason:
+      reservationId === undefined
+        ? `A walk-up rental occupies locker ${locker}.`
+        : `Locker ${locker} was not given back.`,
     ...(rentalId === undefined ? {} : { rentalId }),
     giveUpAtMs: occupantGivenUpAtMs(occupant, period) ?? nowMs,
   };
 }
 
 /** The times at which time alone displaces a held or confirmed reservation or gives it up, milliseconds since 1970. */
-export function displacementTimesMs(state: BookingContext, reservation: Reservation): number[] {
+export function displacementTimesMs(occupants: Occupants, reservation: Reservation): number[] {
   const period = periodOf(reservation);
-  const times = occupantsOf(state, reservation)
+  const times = othersIn(occupants, reservation)
     .filter(({ fromMs }) => fromMs < period.untilMs)
     .flatMap((occupant) => [
       displacesFromMs(occupant, period),
@@ -74,11 +81,12 @@ export function displacementTimesMs(state: BookingContext, reservation: Reservat
 export function settleDisplaced(
   unit: RegisteredUnit,
   state: BookingContext,
+  occupants: Occupants,
   reservation: Reservation,
   nowMs: number,
 ): EventDraft[] {
   if (reservation.status !== 'held' && reservation.status !== 'confirmed') return [];
-  const displacement = displacementOf(unit, state, reservation, nowMs);
+  const displacement = displacementOf(unit, occupants, reservation, nowMs);
   if (displacement === undefined) return [];
   const { id, locker, bookedSize, failedLockers = {} } = reservation;
   const { reason, rentalId, giveUpAtMs } = displacement;
@@ -107,21 +115,32 @@ function withoutFailed({ certain, doubtful }: FreeLockers, failed: Readonly<Reco
 }
 
 /**
- * The uses of the reservation's locker by others. A unit that has not reported a use yet may still have opened the door for it, so
- * active reservations count beside the reported rental.
+ * The uses of all lockers. A unit that has not reported a use yet may still have opened the door for it, so active reservations count
+ * beside the reported rentals.
  */
-function occupantsOf({ device, booking }: BookingContext, { id, locker }: Reservation): Occupant[] {
-  const rental = device.lockers[locker]?.rental;
-  const occupants: Occupant[] = [];
-  if (rental !== undefined && rental.reservationId !== id) {
+export function occupantsOf({ device, booking }: Pick<BookingContext, 'device' | 'booking'>): Occupants {
+  const occupants = new Map<string, Occupant[]>();
+  const add = (locker: string, occupant: Occupant) => {
+    const known = occupants.get(locker);
+    if (known === undefined) occupants.set(locker, [occupant]);
+    else known.push(occupant);
+  };
+  for (const [locker, { rental }] of Object.entries(device.lockers)) {
+    if (rental === undefined) continue;
     const { rentalId, reservationId, startedAt, until } = rental;
-    occupants.push({ fromMs: toMs(startedAt), untilMs: toMs(until), rentalId, isWalkUp: reservationId === undefined });
+    const period = { fromMs: toMs(startedAt), untilMs: toMs(until) };
+    add(locker, { ...period, rentalId, ...(reservationId === undefined ? {} : { reservationId }) });
   }
-  for (const other of booking.open) {
-    if (other.status !== 'active' || other.locker !== locker || other.id === id) continue;
-    if (other.id !== rental?.reservationId) occupants.push({ ...periodOf(other), isWalkUp: false });
+  for (const reservation of booking.open) {
+    const { id, status, locker } = reservation;
+    const isReported = device.lockers[locker]?.rental?.reservationId === id;
+    if (status === 'active' && !isReported) add(locker, { ...periodOf(reservation), reservationId: id });
   }
   return occupants;
+}
+
+function othersIn(occupants: Occupants, { id, locker }: Reservation): readonly Occupant[] {
+  return (occupants.get(locker) ?? []).filter(({ reservationId }) => reservationId !== id);
 }
 
 /**

@@ -8,7 +8,7 @@ import type { EventDraft } from '../events/drafts.ts';
 import { nextServiceChangeAtMs } from '../registry/service.ts';
 import { toInstant, toMs } from '../vocabulary.ts';
 import type { BookingContext } from './context.ts';
-import { displacementTimesMs, settleDisplaced } from './displacement.ts';
+import { displacementTimesMs, occupantsOf, settleDisplaced } from './displacement.ts';
 import { allReservations, evolveBooking, findReservation, type Reservation } from './reservation.ts';
 
 /**
@@ -36,10 +36,11 @@ export function expiryAtMs(reservation: Reservation): number | undefined {
 export function nextSettlementAtMs(state: BookingContext, settledAtMs = Number.NEGATIVE_INFINITY): number | undefined {
   const { registry, booking } = state;
   if (registry.status === 'unregistered') return undefined;
+  const occupants = occupantsOf(state);
   const times = booking.open.flatMap((reservation): number[] => {
     const expiresAtMs = expiryAtMs(reservation);
     if (expiresAtMs === undefined || usageOf(state, reservation.id) !== undefined) return [];
-    return [expiresAtMs, ...displacementTimesMs(state, reservation)];
+    return [expiresAtMs, ...displacementTimesMs(occupants, reservation)];
   });
   const serviceMs = times.length === 0 ? undefined : nextServiceChangeAtMs(registry, settledAtMs);
   if (serviceMs !== undefined) times.push(serviceMs);
@@ -62,9 +63,11 @@ export function settleBookings(state: BookingContext, nowMs: number): EventDraft
     (_, reservation) => reconcileUsage(state, reservation) ?? expireReservation(reservation, nowMs),
   );
   const left = MAX_SETTLEMENT_EVENTS - settled.drafts.length;
+  // Displaced reservations have not begun, so their moves change no occupant.
+  const occupants = occupantsOf(settled.state);
   const displaced = settleEach(settled.state, nowMs, left, (present, { id }) => {
     const reservation = findReservation(present.booking, id);
-    return reservation === undefined ? [] : settleDisplaced(registry, present, reservation, nowMs);
+    return reservation === undefined ? [] : settleDisplaced(registry, present, occupants, reservation, nowMs);
   });
   return [...settled.drafts, ...displaced.drafts];
 }
@@ -74,7 +77,7 @@ export function settleReservation(state: BookingContext, reservation: Reservatio
   const { registry } = state;
   if (registry.status === 'unregistered') return [];
   const drafts = reconcileUsage(state, reservation) ?? expireReservation(reservation, nowMs);
-  return drafts.length > 0 ? drafts : settleDisplaced(registry, state, reservation, nowMs);
+  return drafts.length > 0 ? drafts : settleDisplaced(registry, state, occupantsOf(state), reservation, nowMs);
 }
 
 /** Decides on one reservation after another, up to `maxDrafts` events; each decision sees the drafts of those before it. */

@@ -70,3 +70,26 @@ async function readSnapshots(
 function emptySnapshot(unit: string): UnitSnapshot {
   return { state: newUnitState(unit), completeTo: 0 };
 }
+
+/** A unit that time alone changes at `dueMs`, milliseconds since 1970. */
+export interface DueUnit {
+  readonly unit: string;
+  /** Position of the commit after which the unit became due. */
+  readonly position: number;
+  readonly dueMs: number;
+}
+
+/** Reads a page of the units that are due at `nowMs`, the longest due first. `after` is the last unit of the page before. */
+export async function dueUnits(
+  { sql, servingRuns }: ReadModels,
+  { nowMs, after, limit }: { readonly nowMs: number; readonly after?: DueUnit; readonly limit: number },
+): Promise<readonly DueUnit[]> {
+  const { schema } = await servingRuns.find('bookings');
+  const rest =
+    after === undefined ? sql.part`` : sql.part`and (due_at, unit) > (${new Date(after.dueMs)}, ${after.unit})`;
+  const rows = await sql<{ unit: string; position: number; due_at: Date }[]>`
+    select unit, position, due_at from ${sql(`${schema}.settlement_due`)}
+    where due_at <= ${new Date(nowMs)} ${rest}
+    order by due_at, unit limit ${limit}`;
+  return rows.map(({ unit, position, due_at }) => ({ unit, position, dueMs: due_at.getTime() }));
+}

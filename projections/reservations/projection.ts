@@ -1,9 +1,11 @@
 /** `reservations`: the reservations of each customer, and the places and lockers from which free lockers are found. */
 
+import { isDoubted } from '../../domain/booking/allocation.ts';
 import { evolveReservation, type Reservation } from '../../domain/booking/reservation.ts';
 import { requireConfigured } from '../../domain/configuration/configuration.ts';
+import type { OpeningRules } from '../../domain/configuration/opening-hours.ts';
 import type { ConfigurationValues } from '../../domain/configuration-values.ts';
-import type { Rental } from '../../domain/device/device.ts';
+import type { DeviceLocker } from '../../domain/device/device.ts';
 import { upcast } from '../../domain/events/catalogue.ts';
 import type { Aggregate } from '../../domain/events/cloud-event.ts';
 import type { RegisteredLocker, RegisteredUnit } from '../../domain/registry/registry.ts';
@@ -30,7 +32,7 @@ export function createReservations(): Projection {
   const unitStates = new UnitStates({ aggregates: PLACE_AGGREGATES, startsAtRegistration: true, trim: withoutUses });
   return {
     name: 'reservations',
-    version: versionWithFold(3),
+    version: versionWithFold(4),
 
     async createTables(tx, schema) {
       await createReservationTable(tx, `${schema}.reservation`);
@@ -99,6 +101,9 @@ async function createPlaceTables(tx: Tx, schema: string): Promise<void> {
       known_at timestamptz,
       minimum_minutes int not null,
       maximum_minutes int not null,
+      time_zone text not null,
+      -- The opening hours as JSON: places with the same text and time zone are open at the same times.
+      opening_rules text not null,
       configuration json not null
     ) with (fillfactor = 70)`;
   await tx`create index on ${place} (lat, lon) where in_use`;
@@ -111,6 +116,7 @@ async function createPlaceTables(tx: Tx, schema: string): Promise<void> {
       in_service boolean not null,
       rental_from timestamptz,
       rental_until timestamptz,
+      doubted boolean not null default false,
       primary key (unit, id)
     )`;
 }
@@ -223,20 +229,32 @@ async function applyPlaces(tx: Tx, schema: string, folded: readonly FoldedUnit[]
 async function savePlaces(tx: Tx, table: string, places: readonly Place[]): Promise<void> {
   const column = <T>(value: (place: Place) => T): T[] => places.map(value);
   await tx`
-    insert into ${tx(table)} (unit, lat, lon, in_use, minimum_minutes, maximum_minutes, configuration)
-    select unit, lat, lon, in_use, minimum_minutes, maximum_minutes, configuration::json
+    insert into ${tx(table)} (unit, lat, lon, in_use, minimum_minutes, maximum_minutes, time_zone, opening_rules,
+      configuration)
+    select unit, lat, lon, in_use, minimum_minutes, maximum_minutes, time_zone, opening_rules, configuration::json
     from unnest(
       ${column(({ unit }) => unit.name)}::text[],
       ${column(({ unit }) => unit.location.lat)}::double precision[],
       ${column(({ unit }) => unit.location.lon)}::double precision[],
-      ${column(({ unit }) => unit.status === 'registered')}::boolean[],
+      ${column(({ unit }) => unit.status === 'registered' && !unit.credentialsRevoked)}::boolean[],
       ${column(({ values }) => values.minimumMinutes)}::int[],
       ${column(({ values }) => values.maximumMinutes)}::int[],
+      ${column(({ unit }) => unit.timeZone)}::text[],
+      ${column(({ values }) => openingRulesText(values))}::text[],
       ${column(({ values }) => JSON.stringify(values))}::text[]
-    ) as batch (unit, lat, lon, in_use, minimum_minutes, maximum_minutes, configuration)
+    ) as batch (unit, lat, lon, in_use, minimum_minutes, maximum_minutes, time_zone, opening_rules, configuration)
     on conflict (unit) do update set
       lat = excluded.lat, lon = excluded.lon, in_use = excluded.in_use, minimum_minutes = excluded.minimum_minutes,
-      maximum_minutes = excluded.maximum_minutes, configuration = excluded.configuration`;
+      maximum_minutes = excluded.maximum_minutes, time_zone = excluded.time_zone, opening_rules = excluded.opening_rules,
+      configuration = excluded.configuration`;
+}
+
+function openingRulesText({ openingHours, rentalsMayEndOutsideHours }: ConfigurationValues): string {
+  const rules: OpeningRules = {
+    openingHours,
+    ...(rentalsMayEndOutsideHours === true ? { rentalsMayEndOutsideHours } : {}),
+  };
+  return JSON.stringify(rules);
 }
 
 /** Writes whether units are online, and when the last event of each occurred. */
@@ -255,35 +273,40 @@ interface LockerRow {
   readonly unit: string;
   readonly locker: RegisteredLocker;
   readonly ordinal: number;
-  readonly rental: Rental | undefined;
+  readonly reported: DeviceLocker | undefined;
 }
 
 /** The lockers whose row the fold added or changed. */
 function changedLockers({ before, state, unit }: Place): LockerRow[] {
   const known = before.registry.status === 'unregistered' ? [] : before.registry.lockers;
   return unit.lockers.flatMap((locker, ordinal) => {
-    const rental = state.device.lockers[locker.id]?.rental;
+    const reported = state.device.lockers[locker.id];
+    const reportedBefore = before.device.lockers[locker.id];
     const isSame =
-      known[ordinal]?.inService === locker.inService && before.device.lockers[locker.id]?.rental === rental;
-    return isSame ? [] : [{ unit: unit.name, locker, ordinal, rental }];
+      known[ordinal]?.inService === locker.inService &&
+      reportedBefore?.rental === reported?.rental &&
+      isDoubted(reportedBefore) === isDoubted(reported);
+    return isSame ? [] : [{ unit: unit.name, locker, ordinal, reported }];
   });
 }
 
 async function saveLockers(tx: Tx, table: string, rows: readonly LockerRow[]): Promise<void> {
   if (rows.length === 0) return;
   await tx`
-    insert into ${tx(table)} (unit, id, ordinal, size, in_service, rental_from, rental_until)
+    insert into ${tx(table)} (unit, id, ordinal, size, in_service, rental_from, rental_until, doubted)
     select * from unnest(
       ${rows.map(({ unit }) => unit)}::text[],
       ${rows.map(({ locker }) => locker.id)}::text[],
       ${rows.map(({ ordinal }) => ordinal)}::int[],
       ${rows.map(({ locker }) => locker.size)}::text[],
       ${rows.map(({ locker }) => locker.inService)}::boolean[],
-      ${rows.map(({ rental }) => storableTime(rental?.startedAt))}::timestamptz[],
-      ${rows.map(({ rental }) => storableTime(rental?.until))}::timestamptz[]
+      ${rows.map(({ reported }) => storableTime(reported?.rental?.startedAt))}::timestamptz[],
+      ${rows.map(({ reported }) => storableTime(reported?.rental?.until))}::timestamptz[],
+      ${rows.map(({ reported }) => isDoubted(reported))}::boolean[]
     )
     on conflict (unit, id) do update set
-      in_service = excluded.in_service, rental_from = excluded.rental_from, rental_until = excluded.rental_until`;
+      in_service = excluded.in_service, rental_from = excluded.rental_from, rental_until = excluded.rental_until,
+      doubted = excluded.doubted`;
 }
 
 /** Converts a time of a unit's clock to one that Postgres accepts. Early events hold days that do not exist, such as 30 February. */

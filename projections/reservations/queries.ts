@@ -1,6 +1,7 @@
 import { OVERDUE_ALLOWANCE_MS } from '../../domain/booking/allocation.ts';
 import { priceOf } from '../../domain/booking/price.ts';
 import type { Reservation } from '../../domain/booking/reservation.ts';
+import { closedEndOf, type OpeningRules } from '../../domain/configuration/opening-hours.ts';
 import type { ConfigurationValues } from '../../domain/configuration-values.ts';
 import { type LockerSize, type Money, toInstant, toMs } from '../../domain/vocabulary.ts';
 import type { Fragment, Sql } from '../../platform/postgres/connection.ts';
@@ -78,7 +79,7 @@ interface FreeLocker {
 
 /**
  * Finds lockers that are free for a whole period, at one unit or around a place (the nearest units first), at most `limit`.
- * The query repeats the rules of the domain's `freeLockers` in SQL. The configuration of the unit limits the length of a
+ * The query repeats the rules of the domain's `freeLockers` in SQL. Lockers that may not be usable come last at their unit. Closed units have none. The configuration of the unit limits the length of a
  * reservation and lists the sizes that have a price.
  */
 export async function findFreeLockers(
@@ -102,13 +103,29 @@ export async function findFreeLockers(
   // An overdue rental blocks the locker for OVERDUE_ALLOWANCE_MS from now on.
   const expectedEnd = (planned: Fragment) =>
     sql.part`case when ${planned} > ${now} then ${planned} else ${overdueUntil} end`;
+  const place = sql(`${schema}.place`);
+  const isLongEnough = sql.part`${(toMs(until) - toMs(from)) / MS_PER_MINUTE}::double precision
+    between p.minimum_minutes and p.maximum_minutes`;
+  const rules = await sql<{ time_zone: string; opening_rules: string }[]>`
+    select distinct p.time_zone, p.opening_rules from ${place} p
+    where p.in_use and ${placeCondition(sql, query)} and ${isLongEnough}`;
+  const period = { fromMs: toMs(from), untilMs: toMs(until) };
+  const open = rules.filter(
+    ({ time_zone, opening_rules }) =>
+      closedEndOf(JSON.parse(opening_rules) as OpeningRules, time_zone, period) === undefined,
+  );
+  if (open.length === 0) return { asOf: toInstant(nowMs), items: [] };
+  const isOverdue = sql.part`l.rental_until is not null and l.rental_until <= ${now}`;
   const rows = await sql<FreeLocker[]>`
     select l.unit, l.id as locker, l.size, p.online, p.known_at, t.last_online_at, p.configuration
-    from ${sql(`${schema}.place`)} p
+    from ${place} p
     join ${sql(`${schema}.locker`)} l on l.unit = p.unit
     left join platform.unit_telemetry t on t.unit = p.unit
     where p.in_use and l.in_service and ${placeCondition(sql, query)}
-      and ${(toMs(until) - toMs(from)) / MS_PER_MINUTE}::double precision between p.minimum_minutes and p.maximum_minutes
+      and ${isLongEnough}
+      and (p.time_zone, p.opening_rules) in (select * from unnest(
+        ${open.map(({ time_zone }) => time_zone)}::text[], ${open.map(({ opening_rules }) => opening_rules)}::text[]))
+      and (${from}::timestamptz >= ${overdueUntil} or not (l.doubted or ${isOverdue}))
       and exists (select from json_array_elements(p.configuration -> 'prices') price where price ->> 'size' = l.size)
       ${query.size === undefined ? sql.part`` : sql.part`and l.size = ${query.size}`}
       and (l.rental_from is null or not (${overlaps(sql.part`l.rental_from`, expectedEnd(sql.part`l.rental_until`))}))
@@ -120,7 +137,7 @@ export async function findFreeLockers(
             sql.part`r.from_at`,
             sql.part`case when r.status = 'active' then ${expectedEnd(sql.part`r.until_at`)} else r.until_at end`,
           )})
-    order by ${distanceM(sql, query.near)}, l.unit, l.ordinal
+    order by ${distanceM(sql, query.near)}, l.unit, (l.doubted or ${isOverdue}), l.ordinal
     limit ${limit}`;
   return { asOf: toInstant(nowMs), items: rows.flatMap((row) => offer(row, from, until)) };
 }

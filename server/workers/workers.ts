@@ -17,6 +17,7 @@ import type { PlatformSigner } from '../../platform/unit-protocol/signatures.ts'
 import type { ConfigurationPusher } from '../../platform/units/configuration-pusher.ts';
 import type { UnitCommandClient } from '../../platform/units/unit-command-client.ts';
 import type { UnitDecider } from '../../platform/units/unit-decider.ts';
+import { dueUnits } from '../../projections/bookings/queries.ts';
 import { rolloutCounts, unprovedRolloutUnits } from '../../projections/configuration/queries.ts';
 import type { ReadModels } from '../../projections/engine/queries/serving-runs.ts';
 import { configurationReports, fetchTargets } from '../../projections/units/queries/followers.ts';
@@ -30,6 +31,7 @@ import { runCredentialRevocationWorker } from './reactor/credential-revocation-w
 import { runReactor } from './reactor/reactor.ts';
 import { ReservationSync } from './reactor/reservation-sync.ts';
 import { runRolloutWorker } from './rollouts/rollout-worker.ts';
+import { SETTLEMENT_SHARD_LETTERS, SettlementWorker } from './settlement/settlement-worker.ts';
 
 export interface WorkersDependencies {
   readonly config: Config;
@@ -163,9 +165,25 @@ function startReports(dependencies: WorkersDependencies): Promise<void> {
 }
 
 function startReactor(dependencies: WorkersDependencies): Promise<void> {
-  const { nats, decider, timers, commands, secrets, newId, clock, pause, stop, log } = dependencies;
+  const { config, nats, readModels, decider, commands, secrets, newId, clock, monotonic, pause, stop, log } =
+    dependencies;
+  const shards = joinGroup({
+    group: 'settlement',
+    shardLetters: SETTLEMENT_SHARD_LETTERS,
+    memberId: newId(),
+    monotonic,
+    config,
+    nats,
+    stop,
+    log,
+  });
+  const ending = { signal: stop, sleep: pause };
+  const readDue = (page: Parameters<typeof dueUnits>[1]) => dueUnits(readModels, page);
+  const owns = (unit: string) => shards.owns(unit);
+  const settlement = new SettlementWorker({ decider, readDue, owns, newId, clock, monotonic, ...ending, log });
   const sync = new ReservationSync({ decider, commands, secrets, newId, clock, log });
-  return runReactor({ nats, decider, timers, sync, newId, clock, signal: stop, sleep: pause, log });
+  const reacting = runReactor({ nats, decider, settlement, sync, newId, ...ending, log });
+  return Promise.all([settlement.run(), reacting]).then(() => shards.leave());
 }
 
 function startCredentialRevocation(dependencies: WorkersDependencies): Promise<void> {

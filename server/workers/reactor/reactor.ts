@@ -1,14 +1,11 @@
 /**
  * The reactor is the process manager of reservations. It reads `EVENTS` with durable consumers, at least once, and turns events into
- * timers, jobs and follow-up decisions.
+ * jobs and follow-up decisions.
  *
  * Every handler reads the state of the unit and decides anew, so handlers are idempotent: after a crash, NATS delivers the message
- * again. Timers are scheduled messages of `JOBS`: they survive every restart, and one that fell due while the platform was down
- * fires when it is back.
+ * again. What time alone changes is the work of the settlement worker (`../settlement`), which the reactor tells of each commit.
  */
 
-import { findReservation } from '../../../domain/booking/reservation.ts';
-import { expiryAtMs, settleBookings } from '../../../domain/booking/settlement.ts';
 import { recordReportedHash } from '../../../domain/configuration/delivery.ts';
 import type { KnownEvent } from '../../../domain/events/catalogue.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
@@ -16,23 +13,20 @@ import { toMs } from '../../../domain/vocabulary.ts';
 import { knownEvents } from '../../../platform/event-store/known-events.ts';
 import type { Nats } from '../../../platform/nats/connection.ts';
 import { parseEventSubject, unitOfUnitSubject } from '../../../platform/nats/subjects.ts';
-import type { TimerWriter } from '../../../platform/nats/timer-writer.ts';
 import { addJob } from '../../../platform/nats/timers.ts';
 import { consumeWork, type WorkMessage, type WorkResult } from '../../../platform/nats/work-queue.ts';
 import type { Log } from '../../../platform/observability/log.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 import { recordConfigurationReport } from '../configuration/configuration-report-worker.ts';
+import type { SettlementWorker } from '../settlement/settlement-worker.ts';
 import type { ReservationSync } from './reservation-sync.ts';
 
-/** Events handled concurrently: enough to fill one batch of the timer writer, and bounded in memory. */
+/** Events handled concurrently. Most are handled from memory at once. */
 const MAX_CONCURRENT_EVENTS = 2_000;
 const MAX_CONCURRENT_DEVICE_EVENTS = 256;
 /** Pause before the reactor handles an event that a unit reported. */
 const DEVICE_EVENT_DELAY_MS = 20;
 const MAX_CONCURRENT_JOBS = 128;
-/** The reactor delays a job whose timer fired early by at most this much. */
-const EARLY_TIMER_MS = 2_000;
-const SETTLE_JOB = 'settle';
 const SYNC_JOB = 'sync';
 
 /** Events reported by units that may change a booking. */
@@ -50,10 +44,9 @@ const SYNCED_CHANGES: ReadonlySet<string> = new Set([
 export interface ReactorOptions {
   readonly nats: Nats;
   readonly decider: UnitDecider;
-  readonly timers: TimerWriter;
+  readonly settlement: Pick<SettlementWorker, 'note' | 'settle'>;
   readonly sync: ReservationSync;
   readonly newId: () => string;
-  readonly clock: () => number;
   readonly signal: AbortSignal;
   readonly sleep: (ms: number) => Promise<void>;
   readonly log: Log;
@@ -68,7 +61,7 @@ export async function runReactor(options: ReactorOptions): Promise<void> {
       ...shared,
       stream: 'EVENTS',
       durable: 'reactor',
-      filters: ['evt.*.*.*.booking', 'evt.*.*.*.log', 'evt.*.*.*.connectivity'],
+      filters: ['evt.*.*.*.booking', 'evt.*.*.*.log', 'evt.*.*.*.connectivity', 'evt.*.*.*.registry'],
       maxConcurrent: MAX_CONCURRENT_EVENTS,
       handle: (message) => reactTo(message, options),
     }),
@@ -89,14 +82,6 @@ export async function runReactor(options: ReactorOptions): Promise<void> {
     consumeWork(nats, {
       ...shared,
       stream: 'JOBS',
-      durable: 'reactor-settle',
-      filters: [`job.*.*.*.${SETTLE_JOB}`],
-      maxConcurrent: MAX_CONCURRENT_JOBS,
-      handle: (message) => onTimer(unitOf(message), options),
-    }),
-    consumeWork(nats, {
-      ...shared,
-      stream: 'JOBS',
       durable: 'reactor-sync',
       filters: [`job.*.*.*.${SYNC_JOB}`],
       maxConcurrent: MAX_CONCURRENT_JOBS,
@@ -109,7 +94,7 @@ async function onDeviceEvent({ subject, sequence }: WorkMessage, options: Reacto
   const parsed = parseEventSubject(subject);
   if (parsed === undefined) return 'done';
   options.decider.noteCommit({ ...parsed, sequence });
-  await recordStartConfiguration(await settleNow(parsed.unit, options), options);
+  await recordStartConfiguration(await options.settlement.settle(parsed.unit), options);
   return 'done';
 }
 
@@ -126,57 +111,25 @@ async function reactTo(message: WorkMessage, options: ReactorOptions): Promise<W
   const subject = parseEventSubject(message.subject);
   if (subject === undefined) return 'done';
   const { unit, aggregate } = subject;
+  const { decider, settlement } = options;
   // The next decision on the unit reads this commit if the cached state lacks it.
-  options.decider.noteCommit({ unit, aggregate, sequence: message.sequence });
+  decider.noteCommit({ unit, aggregate, sequence: message.sequence });
   const events = knownEvents(message, options.log);
   if (aggregate === 'booking') {
-    await setHoldTimers(unit, events, options);
+    settlement.note(await decider.getState(unit));
     if (events.some(({ type }) => SYNCED_CHANGES.has(type))) await addJob(options.nats, unit, SYNC_JOB);
   }
   if (aggregate === 'connectivity' && events.some(({ type }) => type === 'UnitWentOnline')) {
     await addJob(options.nats, unit, SYNC_JOB);
   }
-  if (aggregate === 'log' && events.some(recoversBookingEvent)) await settleNow(unit, options);
+  if (aggregate === 'log' && events.some(recoversBookingEvent)) await settlement.settle(unit);
+  if (aggregate === 'registry') await settlement.settle(unit);
   return 'done';
 }
 
 /** Whether an event recovers a dead letter that may change a booking. */
 function recoversBookingEvent(event: KnownEvent): boolean {
   return event.type === 'UnitEventRecovered' && BOOKING_DEVICE_EVENTS.has(event.data.type);
-}
-
-/** Sets a timer for the expiry of each reservation that the events held or confirmed. */
-async function setHoldTimers(unit: string, events: readonly KnownEvent[], { decider, timers }: ReactorOptions) {
-  const touched = new Set(
-    events.flatMap((event) =>
-      event.type === 'ReservationHeld' || event.type === 'ReservationConfirmed' ? [event.data.reservationId] : [],
-    ),
-  );
-  if (touched.size === 0) return;
-  const { booking } = await decider.getState(unit);
-  await Promise.all(
-    [...touched].map(async (reservationId) => {
-      const reservation = findReservation(booking, reservationId);
-      const due = reservation === undefined ? undefined : expiryAtMs(reservation);
-      if (due === undefined) return;
-      const name = reservationId.slice(unit.length + 1);
-      await timers.set({ unit, name, job: SETTLE_JOB, dueAtMs: due });
-    }),
-  );
-}
-
-async function onTimer(unit: string, options: ReactorOptions): Promise<WorkResult> {
-  const state = await settleNow(unit, options);
-  const nowMs = options.clock();
-  const waits = state.booking.open
-    .map((reservation) => (expiryAtMs(reservation) ?? Number.POSITIVE_INFINITY) - nowMs)
-    .filter((wait) => wait <= EARLY_TIMER_MS);
-  return waits.length === 0 ? 'done' : { retryInMs: Math.max(1, Math.ceil(Math.min(...waits))) };
-}
-
-async function settleNow(unit: string, { decider, newId, clock }: ReactorOptions): Promise<UnitState> {
-  const meta = { commandId: newId(), actor: 'platform:reactor', source: '/lockfleet/server' };
-  return (await decider.decide(unit, 'booking', meta, (state) => settleBookings(state, clock()))).state;
 }
 
 function unitOf(message: WorkMessage): string {
