@@ -211,13 +211,14 @@ describe('a rental from the phone', () => {
     const id = text(held, 'id');
     await next.post(`/v1/reservations/${id}/confirm`, { paymentReference: 'pay_8' });
 
-    await eventually(async () => (await next.get(`/v1/reservations/${id}`)).body.locker !== first.locker, {
-      timeoutMs: 30_000,
-    });
-    const moves = await eventsOf(unit, 'ReservationMoved');
-    const move = moves.find(({ data }) => (data as { reservationId: string }).reservationId === id);
-    const movedAtMs = Date.parse(String(move?.time));
-    expect(movedAtMs).toBeGreaterThanOrEqual(endMs);
+    const move = await eventually(
+      async () =>
+        (await eventsOf(unit, 'ReservationMoved')).find(
+          ({ data }) => (data as { reservationId: string }).reservationId === id,
+        ) ?? false,
+      { timeoutMs: 30_000 },
+    );
+    expect(Date.parse(String(move.time))).toBeGreaterThanOrEqual(endMs);
     const opened = await next.post(`/v1/reservations/${id}/open`);
     expect(opened).toMatchObject({ status: 200, body: { result: 'opened', movedFrom: null } });
     expect(opened.body.locker).not.toBe(first.locker);
