@@ -9,7 +9,7 @@ import { toInstant } from '../../domain/vocabulary.ts';
 import type { Tx } from '../../platform/postgres/connection.ts';
 import type { Projection } from '../engine/projection.ts';
 import { EARLIEST_STORABLE_MS } from '../engine/storable-time.ts';
-import type { PositionedFold } from '../unit-states/state-table.ts';
+import type { FoldedUnit } from '../unit-states/state-table.ts';
 import { UnitStates, versionWithFold } from '../unit-states/unit-states.ts';
 
 /** A snapshot of another version was folded by other rules, so decisions ignore it. */
@@ -41,17 +41,16 @@ async function createDueTable(tx: Tx, schema: string): Promise<void> {
   await tx`
     create table ${table} (
       unit text primary key,
-      position bigint not null,
       due_at timestamptz not null
     ) with (fillfactor = 70)`;
   await tx`create index on ${table} (due_at, unit)`;
 }
 
 /** Writes when each unit is due. A unit that time cannot change has no row. */
-async function saveDueTimes(tx: Tx, schema: string, folded: readonly PositionedFold[]): Promise<void> {
-  const changed = folded.flatMap(({ before, after, position }) => {
+async function saveDueTimes(tx: Tx, schema: string, folded: readonly FoldedUnit[]): Promise<void> {
+  const changed = folded.flatMap(({ before, after }) => {
     const dueMs = nextSettlementAtMs(after);
-    return dueMs === nextSettlementAtMs(before) ? [] : [{ unit: after.name, position, dueMs }];
+    return dueMs === nextSettlementAtMs(before) ? [] : [{ unit: after.name, dueMs }];
   });
   if (changed.length === 0) return;
   const table = tx(`${schema}.settlement_due`);
@@ -62,11 +61,10 @@ async function saveDueTimes(tx: Tx, schema: string, folded: readonly PositionedF
   );
   if (due.length === 0) return;
   await tx`
-    insert into ${table} (unit, position, due_at)
+    insert into ${table} (unit, due_at)
     select * from unnest(
       ${due.map(({ unit }) => unit)}::text[],
-      ${due.map(({ position }) => position)}::bigint[],
       ${due.map(({ dueAt }) => dueAt)}::timestamptz[]
     )
-    on conflict (unit) do update set position = excluded.position, due_at = excluded.due_at`;
+    on conflict (unit) do update set due_at = excluded.due_at`;
 }

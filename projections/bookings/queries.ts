@@ -74,7 +74,7 @@ function emptySnapshot(unit: string): UnitSnapshot {
 /** A unit that time alone changes at `dueMs`, milliseconds since 1970. */
 export interface DueUnit {
   readonly unit: string;
-  /** Position of the commit after which the unit became due. */
+  /** Position of the last commit of the unit that the read model has. */
   readonly position: number;
   readonly dueMs: number;
 }
@@ -86,10 +86,11 @@ export async function dueUnits(
 ): Promise<readonly DueUnit[]> {
   const { schema } = await servingRuns.find('bookings');
   const rest =
-    after === undefined ? sql.part`` : sql.part`and (due_at, unit) > (${new Date(after.dueMs)}, ${after.unit})`;
+    after === undefined ? sql.part`` : sql.part`and (d.due_at, d.unit) > (${new Date(after.dueMs)}, ${after.unit})`;
   const rows = await sql<{ unit: string; position: number; due_at: Date }[]>`
-    select unit, position, due_at from ${sql(`${schema}.settlement_due`)}
-    where due_at <= ${new Date(nowMs)} ${rest}
-    order by due_at, unit limit ${limit}`;
+    select d.unit, s.position, d.due_at from ${sql(`${schema}.settlement_due`)} d
+    join ${sql(`${schema}.unit_state`)} s on s.unit = d.unit
+    where d.due_at <= ${new Date(nowMs)} ${rest}
+    order by d.due_at, d.unit limit ${limit}`;
   return rows.map(({ unit, position, due_at }) => ({ unit, position, dueMs: due_at.getTime() }));
 }

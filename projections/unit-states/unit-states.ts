@@ -10,6 +10,7 @@ import type { Commit, CommitBatch, Fold } from '../engine/projection.ts';
 import { StateSizes } from './state-size.ts';
 import {
   createStateTable,
+  type FoldedUnit,
   type PositionedFold,
   type PositionedState,
   readStatePositions,
@@ -58,7 +59,7 @@ export class UnitStates {
   }
 
   /** Folds a batch and saves the changed states. @returns the units that changed */
-  async fold(tx: Tx, schema: string, commits: CommitBatch): Promise<PositionedFold[]> {
+  async fold(tx: Tx, schema: string, commits: CommitBatch): Promise<FoldedUnit[]> {
     const byUnit = this.#groupByUnit(commits);
     if (byUnit.size === 0) return [];
     const known = await this.#load(tx, schema, [...byUnit.keys()]);
@@ -78,7 +79,7 @@ export class UnitStates {
   openFold(
     schema: string,
     isFresh: boolean,
-    saveOthers: (tx: Tx, folded: readonly PositionedFold[]) => Promise<void>,
+    saveOthers: (tx: Tx, folded: readonly FoldedUnit[]) => Promise<void>,
   ): Fold {
     const rows = new WriteBehindRows<PositionedFold>({
       bytesOf: ({ after }) => this.#sizes.bytesOf(after),
