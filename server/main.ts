@@ -100,11 +100,12 @@ try {
 
   const proofs = new ProofExchange(nats, newId);
   const onAnswer = (unit: string) => proofs.publish({ unit, evidence: 'command', atMs: clock() });
-  const commands = new UnitCommandClient({ nats, signer, clock, onAnswer });
+  const clockOffsets = new ClockOffsetCache({ read: () => readClockOffsets(sql), clock, log });
+  const unitNowMs = (unit: string) => clockOffsets.unitNowMs(unit);
+  const commands = new UnitCommandClient({ nats, signer, unitNowMs, onAnswer });
   const pusher = new ConfigurationPusher({ decider, commands, retryScheduleS, newId, clock });
 
   const deadLetters = new DeadLetterStore(sql);
-  const clockOffsets = new ClockOffsetCache({ read: () => readClockOffsets(sql), clock, log });
   const recorder = new UnitLogRecorder({ decider, deadLetters, clockOffsets, newId, log });
 
   const addresses = new AddressResolver({ denied: config.deniedAddresses, lookup: addressesOf });

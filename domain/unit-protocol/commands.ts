@@ -43,6 +43,10 @@ export const Command = Type.Union([
 ]);
 export type Command = Static<typeof Command>;
 
+type WithoutExpiry<C> = C extends Command ? Omit<C, 'expiresAt'> : never;
+/** A command before it is sent. The expiry is a time of the unit's clock, which only the sender knows. */
+export type UnsentCommand = WithoutExpiry<Command>;
+
 /**
  * The body of `POST /commands`, and of a request on the unit's `.commands` subject: a compact Ed25519 JWS whose payload
  * is `{aud: UNIT, iat, exp, command}`.

@@ -58,18 +58,18 @@ export class PlatformSigner {
     return new PlatformSigner(await importKey(jwk));
   }
 
-  /** Signs a command for one unit, valid for `COMMAND_SIGNATURE_TTL_S` seconds. */
-  command(unit: string, command: Command, nowMs: number): Promise<string> {
-    return this.#sign({ ...timed(unit, nowMs), command });
+  /** Signs a command for one unit, valid for `COMMAND_SIGNATURE_TTL_S` seconds from `unitNowMs` on, a time of the unit's clock. */
+  command(unit: string, command: Command, unitNowMs: number): Promise<string> {
+    return this.#sign({ ...timed(unit, unitNowMs), command });
   }
 
   /**
    * Signs the bearer token with which the platform reads a unit's log (`GET /events`). `recorded` (`EPOCH:SEQ`) is the place
    * up to which the unit may delete: it is signed, because with an unsigned place any party that sees the token could
-   * delete the log.
+   * delete the log. The token is valid from `unitNowMs` on, a time of the unit's clock.
    */
-  fetch(unit: string, nowMs: number, recorded?: string): Promise<string> {
-    return this.#sign({ ...timed(unit, nowMs), scope: 'events', ...(recorded === undefined ? {} : { recorded }) });
+  fetch(unit: string, unitNowMs: number, recorded?: string): Promise<string> {
+    return this.#sign({ ...timed(unit, unitNowMs), scope: 'events', ...(recorded === undefined ? {} : { recorded }) });
   }
 
   /** Signs the offline token that a customer shows at a unit. Equal claims give equal tokens. */
@@ -99,7 +99,7 @@ export class UnitVerifier {
   }
 
   /**
-   * The command, and when the platform signed it, on its clock and to the second.
+   * The command, and when the platform signed it, on the unit's clock as the platform measured it and to the second.
    * @throws SignatureError, UnreadableCommandError
    */
   async command(jws: string, nowMs: number): Promise<{ command: Command; issuedAtMs: number }> {

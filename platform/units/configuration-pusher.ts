@@ -5,7 +5,6 @@ import { type PushOutcome, recordPushOutcome } from '../../domain/configuration/
 import { requireUnit } from '../../domain/registry/registry.ts';
 import type { UnitState } from '../../domain/unit/unit.ts';
 import type { CommandAnswer } from '../../domain/unit-protocol/commands.ts';
-import { toInstant } from '../../domain/vocabulary.ts';
 import type { AppendPriority } from '../event-store/store.ts';
 import { COMMAND_TIMEOUT_MS, type UnitCommandClient, UnitUnreachableError } from './unit-command-client.ts';
 import type { DecisionResult, UnitDecider } from './unit-decider.ts';
@@ -60,12 +59,11 @@ export class ConfigurationPusher {
   }
 
   async #send(state: UnitState, commandId: string, timeoutMs: number): Promise<PushOutcome> {
-    const { commands, clock } = this.#options;
+    const { commands } = this.#options;
     const applyConfiguration = requireConfigured(state.configuration).desired;
-    const expiresAt = toInstant(clock() + PUSH_TTL_MS);
     try {
-      const command = { commandId, expiresAt, applyConfiguration };
-      return outcomeOf(await commands.send(requireUnit(state.registry), command, timeoutMs));
+      const command = { commandId, applyConfiguration };
+      return outcomeOf(await commands.send(requireUnit(state.registry), command, { ttlMs: PUSH_TTL_MS, timeoutMs }));
     } catch (error) {
       if (!(error instanceof UnitUnreachableError)) throw error;
       return { answer: 'failed', reason: error.message };

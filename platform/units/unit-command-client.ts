@@ -1,11 +1,12 @@
 /**
  * Sends live commands to units, over HTTP or as NATS requests. A command is signed. A unit executes it once for each `commandId` and
- * refuses it after `expiresAt`, so that a repeat is idempotent.
+ * refuses it after `expiresAt`, so that a repeat is idempotent. The times of a command are those of the unit's clock.
  */
 
 import { Value } from '@sinclair/typebox/value';
 import type { RegisteredUnit } from '../../domain/registry/registry.ts';
-import { type Command, CommandAnswer } from '../../domain/unit-protocol/commands.ts';
+import { type Command, CommandAnswer, type UnsentCommand } from '../../domain/unit-protocol/commands.ts';
+import { toInstant } from '../../domain/vocabulary.ts';
 import type { Nats } from '../nats/connection.ts';
 import { unitCommandsSubject } from '../nats/subjects.ts';
 import { errorMessage } from '../observability/error-message.ts';
@@ -24,7 +25,8 @@ export class UnitUnreachableError extends Error {
 export interface UnitCommandClientOptions {
   readonly nats: Nats;
   readonly signer: PlatformSigner;
-  readonly clock: () => number;
+  /** The clock of a unit as the platform measured it, milliseconds since 1970. */
+  readonly unitNowMs: (unit: string) => number;
   /** Called when a unit has answered: a proof that it is online. */
   readonly onAnswer: (unit: string) => void;
 }
@@ -36,13 +38,19 @@ export class UnitCommandClient {
     this.#options = options;
   }
 
-  /** Sends a command and waits for the answer. @throws UnitUnreachableError */
-  async send(unit: RegisteredUnit, command: Command, timeoutMs = COMMAND_TIMEOUT_MS): Promise<CommandAnswer> {
-    const { nats, signer, clock, onAnswer } = this.#options;
+  /** Sends a command, which expires after `ttlMs`, and waits for the answer. @throws UnitUnreachableError */
+  async send(
+    unit: RegisteredUnit,
+    unsent: UnsentCommand,
+    { ttlMs, timeoutMs = COMMAND_TIMEOUT_MS }: { readonly ttlMs: number; readonly timeoutMs?: number },
+  ): Promise<CommandAnswer> {
+    const { nats, signer, unitNowMs, onAnswer } = this.#options;
     // Another device may answer at the address of a unit whose credentials are revoked.
     if (unit.credentialsRevoked)
       throw new UnitUnreachableError(`the credentials of ${unit.name} are revoked; rotate them to reach the unit`);
-    const body = JSON.stringify({ jws: await signer.command(unit.name, command, clock()) });
+    const nowMs = unitNowMs(unit.name);
+    const command: Command = { ...unsent, expiresAt: toInstant(nowMs + ttlMs) };
+    const body = JSON.stringify({ jws: await signer.command(unit.name, command, nowMs) });
     let text: string;
     try {
       text =

@@ -1,15 +1,19 @@
 import type { PingerStatus } from '../../platform/liveness/pinger-status.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
+import type { ClockOffset } from '../../platform/unit-log/clock-offset-cache.ts';
 import { readPingerCoverage } from './pinger-coverage.ts';
 
 /** Units with a wrong clock that are read at most. With more of them, the clock of the platform is likelier to be wrong. */
 const MAX_WRONG_CLOCKS = 100_000;
 
-/** Reads the clock offsets of the units whose clock is wrong. @returns milliseconds by which each clock is ahead, by unit */
-export async function clockOffsets(sql: Sql): Promise<ReadonlyMap<string, number>> {
-  const rows = await sql<{ unit: string; clock_offset_ms: number }[]>`
-    select unit, clock_offset_ms from platform.unit_telemetry where clock_wrong order by unit limit ${MAX_WRONG_CLOCKS}`;
-  return new Map(rows.map(({ unit, clock_offset_ms }) => [unit, clock_offset_ms]));
+/** Reads the clock offsets of the units whose clock is wrong, by unit. */
+export async function clockOffsets(sql: Sql): Promise<ReadonlyMap<string, ClockOffset>> {
+  const rows = await sql<{ unit: string; clock_offset_ms: number; clock_at: Date }[]>`
+    select unit, clock_offset_ms, clock_at from platform.unit_telemetry
+    where clock_wrong order by unit limit ${MAX_WRONG_CLOCKS}`;
+  return new Map(
+    rows.map(({ unit, clock_offset_ms: offsetMs, clock_at }) => [unit, { offsetMs, measuredAtMs: clock_at.getTime() }]),
+  );
 }
 
 /** Buckets of five minutes in a day. */

@@ -95,8 +95,21 @@ function startIngest(dependencies: WorkersDependencies): Promise<void> {
 }
 
 function startFetch(dependencies: WorkersDependencies): Promise<void> {
-  const { config, nats, readModels, decider, signer, recorder, newId, clock, monotonic, pause, stop, log } =
-    dependencies;
+  const {
+    config,
+    nats,
+    readModels,
+    decider,
+    signer,
+    recorder,
+    clockOffsets,
+    newId,
+    clock,
+    monotonic,
+    pause,
+    stop,
+    log,
+  } = dependencies;
   const shards = joinGroup({
     group: 'fetch',
     shardLetters: FETCH_SHARD_LETTERS,
@@ -111,7 +124,7 @@ function startFetch(dependencies: WorkersDependencies): Promise<void> {
   return runFetchWorker({
     decider,
     recorder,
-    unitLogClient: new UnitLogClient({ nats, signer, clock }),
+    unitLogClient: new UnitLogClient({ nats, signer, unitNowMs: (unit) => clockOffsets.unitNowMs(unit) }),
     unitInbox: new NatsUnitInbox(nats),
     readTargets: (query) => fetchTargets(readModels, query),
     changes,
@@ -181,7 +194,7 @@ function startReactor(dependencies: WorkersDependencies): Promise<void> {
   const readDue = (page: Parameters<typeof dueUnits>[1]) => dueUnits(readModels, page);
   const owns = (unit: string) => shards.owns(unit);
   const settlement = new SettlementWorker({ decider, readDue, owns, newId, clock, monotonic, ...ending, log });
-  const sync = new ReservationSync({ decider, commands, secrets, newId, clock, log });
+  const sync = new ReservationSync({ decider, commands, secrets, newId, log });
   const reacting = runReactor({ nats, decider, settlement, sync, newId, ...ending, log });
   return Promise.all([settlement.run(), reacting]).then(() => shards.leave());
 }

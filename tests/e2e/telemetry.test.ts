@@ -125,3 +125,19 @@ test('a clock that is an hour ahead is shown and its events carry both times, un
   await reported((newest) => !('clockoffsetms' in newest));
   expect((await events({ type: 'RentalStarted' }))[0]).toEqual(started);
 }, 120_000);
+
+test('a unit whose clock is ten minutes ahead executes commands once the platform knows its offset', async () => {
+  const { name, act, shown } = await startUnit(4, {});
+  const path = `/v1/units/${name}/config`;
+  await eventually(async () => expect(await shown()).toMatchObject({ state: 'online', configStatus: 'applied' }), WAIT);
+  const { values } = (await ops.get(path)).body.desired as { values: object };
+  await act('/faults', { clockSkewMs: 10 * MINUTE_MS });
+  await eventually(async () => expect(await shown()).toMatchObject({ clockWrong: true }), WAIT);
+  // Another server process hears of the offset a moment later, so that the first commands may still be refused.
+  let pushIntervalMs = 2_000;
+  await eventually(async () => {
+    pushIntervalMs += 1;
+    const body = { mode: 'live', values: { ...values, pushIntervalMs } };
+    expect((await ops.send('PUT', path, { body })).status).toBe(200);
+  }, WAIT);
+}, 120_000);

@@ -272,8 +272,8 @@ test('a clock is wrong beyond the tolerance, in the grid, in the detail and for 
     await tell(answered({ unit, at: NOW_MS, rttMs: 1, ...said(1), ...clock }));
   }
   expect([...(await clockOffsets(postgres.sql))]).toEqual([
-    ['AHEAD', HOUR_MS],
-    ['BEHIND', -HOUR_MS],
+    ['AHEAD', { offsetMs: HOUR_MS, measuredAtMs: NOW_MS }],
+    ['BEHIND', { offsetMs: -HOUR_MS, measuredAtMs: NOW_MS }],
   ]);
   for (const [name, offset] of Object.entries(offsets)) {
     expect(await getUnit(readModelsOf(postgres), name)).toMatchObject({

@@ -47,7 +47,7 @@ async function recordOf(unit: EmulatedUnit, commandChannel: 'http' | 'nats') {
       newId,
       log: silentLog,
     }),
-    unitLogClient: new UnitLogClient({ nats: platform.nats, signer: platform.signer, clock: Date.now }),
+    unitLogClient: new UnitLogClient({ nats: platform.nats, signer: platform.signer, unitNowMs: Date.now }),
     unitInbox: { listPendingBatches: () => Promise.resolve([]) },
     clock: Date.now,
   };

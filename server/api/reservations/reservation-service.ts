@@ -15,7 +15,6 @@ import { type Reservation as BookedReservation, findReservation } from '../../..
 import { requireUnit } from '../../../domain/registry/registry.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import type { CommandAnswer } from '../../../domain/unit-protocol/commands.ts';
-import { toInstant } from '../../../domain/vocabulary.ts';
 import type { ReservationSecrets } from '../../../platform/credentials/reservation-secrets.ts';
 import { type UnitCommandClient, UnitUnreachableError } from '../../../platform/units/unit-command-client.ts';
 import type { DecisionMeta, DecisionResult, UnitDecider } from '../../../platform/units/unit-decider.ts';
@@ -136,12 +135,11 @@ export class ReservationService {
   }
 
   async #openDoor(reservationId: string, { openId, locker, until }: LockerOpening): Promise<OpenOutcome> {
-    const { decider, commands, clock } = this.#deps;
+    const { decider, commands } = this.#deps;
     const { registry } = await decider.getState(unitOfReservation(reservationId));
-    const expiresAt = toInstant(clock() + OPEN_COMMAND_TTL_MS);
     try {
-      const command = { commandId: openId, expiresAt, openLocker: { locker, reservationId, until } };
-      return outcomeOf(await commands.send(requireUnit(registry), command));
+      const command = { commandId: openId, openLocker: { locker, reservationId, until } };
+      return outcomeOf(await commands.send(requireUnit(registry), command, { ttlMs: OPEN_COMMAND_TTL_MS }));
     } catch (error) {
       if (!(error instanceof UnitUnreachableError)) throw error;
       return { result: 'unreachable', reason: 'no answer' };

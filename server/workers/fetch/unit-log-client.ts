@@ -42,8 +42,8 @@ export class UnreadablePageError extends Error {
 export interface UnitLogClientOptions {
   readonly nats: Nats;
   readonly signer: PlatformSigner;
-  /** Milliseconds since 1970. */
-  readonly clock: () => number;
+  /** The clock of a unit as the platform measured it, milliseconds since 1970. */
+  readonly unitNowMs: (unit: string) => number;
 }
 
 export class UnitLogClient {
@@ -64,8 +64,9 @@ export class UnitLogClient {
     after: LogPosition | undefined,
     recorded: LogPosition | undefined,
   ): Promise<FetchedPage> {
-    const { signer, clock } = this.#options;
-    const jws = await signer.fetch(unit.name, clock(), recorded === undefined ? undefined : formatPlace(recorded));
+    const { signer, unitNowMs } = this.#options;
+    const place = recorded === undefined ? undefined : formatPlace(recorded);
+    const jws = await signer.fetch(unit.name, unitNowMs(unit.name), place);
     let answer: Uint8Array;
     try {
       answer = await (unit.commandChannel === 'nats' ? this.#overNats(unit, jws, after) : overHttp(unit, jws, after));

@@ -4,7 +4,6 @@ import { findReservation, type Reservation } from '../../../domain/booking/reser
 import type { EventDraft } from '../../../domain/events/drafts.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import type { SyncedReservation } from '../../../domain/unit-protocol/commands.ts';
-import { toInstant } from '../../../domain/vocabulary.ts';
 import type { ReservationSecrets } from '../../../platform/credentials/reservation-secrets.ts';
 import type { WorkResult } from '../../../platform/nats/work-queue.ts';
 import type { Log } from '../../../platform/observability/log.ts';
@@ -21,7 +20,6 @@ export interface ReservationSyncOptions {
   readonly commands: UnitCommandClient;
   readonly secrets: ReservationSecrets;
   readonly newId: () => string;
-  readonly clock: () => number;
   readonly log: Log;
 }
 
@@ -34,7 +32,7 @@ export class ReservationSync {
 
   /** Sends all confirmed and active reservations of an online unit. The reactor adds a job for an offline unit when it comes online. */
   async syncUnit(unit: string, attempt: number): Promise<WorkResult> {
-    const { decider, commands, newId, clock, log } = this.#options;
+    const { decider, commands, newId, log } = this.#options;
     const state = await decider.getState(unit);
     if (state.registry.status !== 'registered' || state.connectivity.status !== 'online') return 'done';
     const reservations = state.booking.open.filter(isKeptByUnit);
@@ -43,9 +41,14 @@ export class ReservationSync {
       reservations: reservations.map((reservation) => this.#synced(reservation)),
     };
     try {
-      const expiresAt = toInstant(clock() + SYNC_TTL_MS);
-      const command = { commandId: newId(), expiresAt, syncReservations };
-      const { status, reason, rejected = [] } = await commands.send(state.registry, command);
+      const command = { commandId: newId(), syncReservations };
+      const {
+        status,
+        reason,
+        rejected = [],
+      } = await commands.send(state.registry, command, {
+        ttlMs: SYNC_TTL_MS,
+      });
       if (status !== 'done') {
         const next = attempt < MAX_ATTEMPTS ? `is repeated in ${RETRY_MS} ms` : 'ends until the next change';
         log.warn(`Unit ${unit} did not accept its list of reservations. The sync ${next}.`, { unit, status, reason });

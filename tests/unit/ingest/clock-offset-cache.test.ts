@@ -2,9 +2,10 @@ import { describe, expect, test } from 'bun:test';
 import { newUnitState } from '../../../domain/unit/unit.ts';
 import { createLog } from '../../../platform/observability/log.ts';
 import { parseBatch, planAppend } from '../../../platform/unit-log/batch.ts';
-import { ClockOffsetCache } from '../../../platform/unit-log/clock-offset-cache.ts';
+import { type ClockOffset, ClockOffsetCache } from '../../../platform/unit-log/clock-offset-cache.ts';
 import { EPOCH, UNIT } from '../../support/given.ts';
 import { at, atMs } from '../../support/scene.ts';
+import { silentLog } from '../../support/silent-log.ts';
 
 const HOUR_MS = 3_600_000;
 
@@ -22,7 +23,7 @@ describe('the clock offset cache', () => {
         before[reads]?.(world);
         reads += 1;
         if (world.isAway) throw new Error('Postgres is away');
-        return new Map(world.offsets);
+        return new Map([...world.offsets].map(([unit, offsetMs]) => [unit, { offsetMs, measuredAtMs: 0 }]));
       },
       clock: () => 0,
       log: createLog((line) => lines.push(line), Date.now),
@@ -68,6 +69,35 @@ describe('the clock offset cache', () => {
       world.isAway = true;
     });
     expect(seen).toEqual([undefined]);
+  });
+});
+
+describe('the clock of a unit for signatures', () => {
+  const NOW_MS = 1_800_000_000_000;
+
+  /** The difference between the clock of the unit and that of the platform, as the cache tells them. */
+  async function differenceMs(offset: ClockOffset | undefined): Promise<number> {
+    const stop = new AbortController();
+    const cache = new ClockOffsetCache({
+      read: async () => new Map(offset === undefined ? [] : [[UNIT, offset]]),
+      clock: () => NOW_MS,
+      log: silentLog,
+    });
+    await cache.poll(stop.signal, async () => stop.abort());
+    return cache.unitNowMs(UNIT) - NOW_MS;
+  }
+
+  test.each([
+    ['is ahead by the measured offset', { offsetMs: 60_000, measuredAtMs: NOW_MS }, 60_000],
+    ['is behind by the measured offset', { offsetMs: -100_000, measuredAtMs: NOW_MS }, -100_000],
+    ['counts as right when no offset is known', undefined, 0],
+    ['follows an offset of an hour', { offsetMs: -3_600_000, measuredAtMs: NOW_MS }, -3_600_000],
+    ['counts as right when it is further ahead', { offsetMs: 3_600_001, measuredAtMs: NOW_MS }, 0],
+    ['counts as right when it is further behind', { offsetMs: -3_600_001, measuredAtMs: NOW_MS }, 0],
+    ['follows an offset that is an hour old', { offsetMs: 5_000, measuredAtMs: NOW_MS - 3_600_000 }, 5_000],
+    ['counts as right when the offset is older', { offsetMs: 5_000, measuredAtMs: NOW_MS - 3_600_001 }, 0],
+  ])('%s', async (_, offset, expected) => {
+    expect(await differenceMs(offset)).toBe(expected);
   });
 });
 
