@@ -1,21 +1,20 @@
 /**
  * Writes that a client may repeat: a repeat with its `Idempotency-Key` gets the first answer again and changes nothing.
  *
- * A key is kept for 24 hours per caller and route. The id of the command is derived from it and stands in the commit, so that a
- * crash between append and answer changes nothing either: the repeated command decides nothing new, and its answer is made from
- * the state. An answer with a status of 500 or more is never kept, so that a client can repeat the request after one.
+ * A key is kept for 24 hours per caller and route, with the id of the command, which is stored before the command runs and stands in
+ * the commit. So a crash between append and answer changes nothing either: the repeated command decides nothing new, and its answer
+ * is made from the state. An answer with a status of 500 or more is never kept, so that a client can repeat the request, and with it
+ * the same command. A key that was forgotten makes a new command.
  */
 
 import { createHash } from 'node:crypto';
+import canonicalize from 'canonicalize';
 import { type ElysiaCustomStatusResponse, status } from 'elysia';
-import { v5 as uuidV5 } from 'uuid';
 import type { Principal } from '../../platform/auth/tokens.ts';
-import type { IdempotencyStore, KeyId } from './idempotency-store.ts';
+import type { IdempotencyStore, KeyId, Lease } from './idempotency-store.ts';
 import { Problem, type ProblemDocument, problemOf, RETRY_AFTER_S } from './problems.ts';
 import { MAX_KEY_LENGTH } from './schemas.ts';
 
-/** The namespace of command ids. Another one would change the id of every command that a client repeats. */
-const COMMAND_NAMESPACE = '5f0a6c4e-3f0b-4b39-9d0e-8b1d6f1f4c57';
 const FIRST_PROBLEM_STATUS = 400;
 const FIRST_SERVER_ERROR = 500;
 
@@ -99,23 +98,24 @@ export class IdempotentWrites {
           'This Idempotency-Key was used with another body before. Use a new key for a new request.',
         );
       case 'claimed':
-        return this.#runClaimed(id, run);
+        return this.#runClaimed(id, claim.lease, run);
     }
   }
 
   async #runClaimed<T, Status extends number>(
     id: KeyId,
+    lease: Lease,
     run: (commandId: string) => Promise<Answer<T, Status>>,
   ): Promise<Answer<T, Status>> {
     try {
-      const answer = await run(commandIdOf(id));
+      const answer = await run(lease.commandId);
       const { keptBody = answer.body, ...rest } = answer;
-      await this.#store.finish(id, { ...rest, body: keptBody });
+      await this.#store.finish(id, lease, { ...rest, body: keptBody });
       return answer;
     } catch (error) {
       const problem = problemOf(error);
-      if (problem === undefined || problem.document.status >= FIRST_SERVER_ERROR) await this.#store.release(id);
-      else await this.#store.finish(id, { status: problem.document.status, body: problem.document });
+      if (problem === undefined || problem.document.status >= FIRST_SERVER_ERROR) await this.#store.release(id, lease);
+      else await this.#store.finish(id, lease, { status: problem.document.status, body: problem.document });
       throw error;
     }
   }
@@ -127,11 +127,6 @@ function keptAnswer<T, Status extends number>(answer: Answer): Answer<T, Status>
   return answer as Answer<T, Status>;
 }
 
-/** The id of the command: equal for equal caller, route and key. */
-function commandIdOf({ principal, route, key }: KeyId): string {
-  return uuidV5([principal, route, key].join('\n'), COMMAND_NAMESPACE);
-}
-
 function keyTooLong(): Problem {
   const message = `must have 1 to ${MAX_KEY_LENGTH} characters`;
   return new Problem('validation', 422, `The Idempotency-Key ${message}.`, {
@@ -139,6 +134,16 @@ function keyTooLong(): Problem {
   });
 }
 
+/** The hash of the canonical JSON (RFC 8785), in which the order of members and the notation of numbers make no difference. */
 function hashOf(content: unknown): string {
-  return createHash('sha256').update(JSON.stringify(content)).digest('hex');
+  return createHash('sha256').update(canonicalJson(content)).digest('hex');
+}
+
+/** @throws Problem when a text has half a surrogate pair, which has no canonical form */
+function canonicalJson(content: unknown): string {
+  try {
+    return canonicalize(content) ?? '';
+  } catch {
+    throw new Problem('validation', 422, 'The request has a text that is not well-formed Unicode.');
+  }
 }

@@ -84,7 +84,8 @@ const IDEMPOTENCY_KEY_PARAMETER = {
   required: false,
   description:
     'Makes a repeat of the request harmless: for 24 hours, a request with the same key and body gets the first answer again ' +
-    'and changes nothing.',
+    'and changes nothing. After an answer with a status of 500 or more, it continues the same command. Bodies are compared by ' +
+    'their canonical JSON (RFC 8785).',
   schema: { type: 'string', minLength: 1, maxLength: MAX_KEY_LENGTH },
 };
 

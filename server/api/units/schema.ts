@@ -257,7 +257,8 @@ export const IMPORT = operation({
   summary: 'Register many units',
   description:
     'The body has one unit a line. The answer has one line for each, in the same order: `{name, credentials}`, or ' +
-    '`{name, problem}` for a unit that was not registered.',
+    '`{name, problem}` for a unit that was not registered. The request takes no `Idempotency-Key`: in a repeat, each unit that is ' +
+    'registered already has a problem in its line, and needs new credentials if the first answer was lost.',
   streamedBody: {
     contentType: NDJSON,
     schema: Registration,
