@@ -15,6 +15,7 @@ import { overlaps, type Period } from '../period.ts';
 import { Refusal } from '../refusal.ts';
 import { requireBookableUnit } from '../registry/registry.ts';
 import { type LockerSize, toInstant, toMs } from '../vocabulary.ts';
+import { type AccessCodeOf, drawAccessCode } from './access-codes.ts';
 import { blocksLocker, freeLockers, periodOf } from './allocation.ts';
 import type { BookingContext } from './context.ts';
 import { priceOf } from './price.ts';
@@ -116,7 +117,7 @@ export function requireBookablePeriod(
 /** Confirms a hold after its payment. @throws Refusal `reservation-state`, `not-found`. */
 export function confirmReservation(
   state: BookingContext,
-  command: ReservationCommand & { paymentReference: string },
+  command: ReservationCommand & { paymentReference: string; accessCodeOf: AccessCodeOf },
 ): EventDraft[] {
   const reservation = requireOwnReservation(state, command);
   if (isRepeated(reservation, command)) return [];
@@ -130,6 +131,9 @@ export function confirmReservation(
   if (isLockerPromisedToAnother(state, reservation))
     throw stateRefusal(reservation, 'Another customer has its locker by now.');
   const { id, price } = reservation;
+  const accessCodeDraw = drawAccessCode(state.booking, reservation, command.accessCodeOf);
+  if (accessCodeDraw === undefined)
+    throw stateRefusal(reservation, 'No access code is free at the unit. Try it later.');
   return [
     {
       type: 'PaymentSucceeded',
@@ -139,7 +143,11 @@ export function confirmReservation(
     {
       type: 'ReservationConfirmed',
       locker: reservation.locker,
-      data: { reservationId: id, paymentReference: command.paymentReference },
+      data: {
+        reservationId: id,
+        paymentReference: command.paymentReference,
+        ...(accessCodeDraw === 0 ? {} : { accessCodeDraw }),
+      },
     },
   ];
 }

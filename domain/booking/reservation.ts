@@ -41,6 +41,8 @@ export interface Reservation {
   readonly price: Money;
   readonly unitAck: 'pending' | 'accepted' | 'rejected';
   readonly paymentReference?: string;
+  /** The draw of its access code; absent for the first one, 0. */
+  readonly accessCodeDraw?: number;
   readonly confirmedAt?: string;
   readonly startedAt?: string;
   readonly endedAt?: string;
@@ -119,6 +121,7 @@ function applyEvent(reservation: Reservation, event: BookingEvent): Reservation 
         ...reservation,
         status: 'confirmed',
         paymentReference: event.data.paymentReference,
+        ...(event.data.accessCodeDraw === undefined ? {} : { accessCodeDraw: event.data.accessCodeDraw }),
         confirmedAt: event.time,
       };
     case 'ReservationCancelled':

@@ -31,7 +31,17 @@ export const bookingEvents = {
   ReservationConfirmed: defineEvent(
     'booking',
     'A hold was paid for.',
-    Type.Object({ ...reservation, paymentReference: Type.String() }),
+    Type.Object({
+      ...reservation,
+      paymentReference: Type.String(),
+      accessCodeDraw: Type.Optional(
+        Type.Integer({
+          minimum: 0,
+          description:
+            'the number of the draw that gave the access code; 0 when it is absent. No event contains the code',
+        }),
+      ),
+    }),
   ),
   ReservationCancelled: defineEvent(
     'booking',

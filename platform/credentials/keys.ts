@@ -67,9 +67,13 @@ export function unitKey(fleetKey: Uint8Array, unit: string, keyVersion: number):
   return new Uint8Array(hkdfSync('sha256', fleetKey, unit, `lockfleet unit key ${keyVersion}`, UNIT_KEY_BYTES));
 }
 
-/** The six digits that open a reservation's locker at the screen: derived, so that no event and no table holds them. */
-export function accessCode(fleetKey: Uint8Array, reservationId: string): string {
-  const bytes = Buffer.from(hkdfSync('sha256', fleetKey, reservationId, 'lockfleet access code', 6));
+/**
+ * The six digits that open a reservation's locker at the screen: derived, so that no event and no table holds them.
+ * @param draw another one gives another code
+ */
+export function accessCode(fleetKey: Uint8Array, reservationId: string, draw: number): string {
+  const info = draw === 0 ? 'lockfleet access code' : `lockfleet access code ${draw}`;
+  const bytes = Buffer.from(hkdfSync('sha256', fleetKey, reservationId, info, 6));
   return String(bytes.readUIntBE(0, 6) % ACCESS_CODE_MODULUS).padStart(ACCESS_CODE_DIGITS, '0');
 }
 

@@ -3,12 +3,21 @@
  * on request, so that no event and no table contains them.
  */
 
+import { LRUCache } from 'lru-cache';
 import type { PlatformSigner } from '../unit-protocol/signatures.ts';
 import { accessCode } from './keys.ts';
 
-/** The part of a reservation that its offline token states. Times are RFC 3339. */
-interface SignedReservation {
+/** Codes that are cached: a decision compares the code of a new reservation with those of all others at the unit. */
+const MAX_CACHED_CODES = 50_000;
+
+/** The part of a reservation that its access code follows from. */
+interface CodedReservation {
   readonly id: string;
+  readonly accessCodeDraw?: number;
+}
+
+/** The part of a reservation that its offline token states. Times are RFC 3339. */
+interface SignedReservation extends CodedReservation {
   readonly unit: string;
   readonly locker: string;
   readonly from: string;
@@ -18,24 +27,25 @@ interface SignedReservation {
 export class ReservationSecrets {
   readonly #fleetKey: Uint8Array;
   readonly #signer: PlatformSigner;
+  readonly #codes = new LRUCache<string, string>({ max: MAX_CACHED_CODES });
 
   constructor(fleetKey: Uint8Array, signer: PlatformSigner) {
     this.#fleetKey = fleetKey;
     this.#signer = signer;
   }
 
-  async of({
-    id,
-    unit,
-    locker,
-    from,
-    until,
-  }: SignedReservation): Promise<{ accessCode: string; offlineToken: string }> {
+  async of(reservation: SignedReservation): Promise<{ accessCode: string; offlineToken: string }> {
+    const { id, unit, locker, from, until } = reservation;
     const offlineToken = await this.#signer.offlineToken({ aud: unit, sub: id, locker, from, until });
-    return { accessCode: this.accessCode(id), offlineToken };
+    return { accessCode: this.accessCode(reservation), offlineToken };
   }
 
-  accessCode(reservationId: string): string {
-    return accessCode(this.#fleetKey, reservationId);
+  accessCode({ id, accessCodeDraw = 0 }: CodedReservation): string {
+    const key = `${id} ${accessCodeDraw}`;
+    const cached = this.#codes.get(key);
+    if (cached !== undefined) return cached;
+    const code = accessCode(this.#fleetKey, id, accessCodeDraw);
+    this.#codes.set(key, code);
+    return code;
   }
 }

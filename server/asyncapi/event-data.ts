@@ -79,7 +79,7 @@ export const EVENT_DATA: { readonly [T in EventType]: EventOf<T> } = {
     price,
     configurationVersion: version,
   },
-  ReservationConfirmed: { reservationId, paymentReference: payment.reference },
+  ReservationConfirmed: { reservationId, paymentReference: payment.reference, accessCodeDraw: 1 },
   ReservationCancelled: { reservationId },
   ReservationExpired: { reservationId, reason: 'hold' },
   ReservationAccepted: { reservationId },

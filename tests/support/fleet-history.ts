@@ -26,6 +26,7 @@ import { evolveUnit, newUnitState, type UnitState } from '../../domain/unit/unit
 import { LOCKER_SIZES, toInstant } from '../../domain/vocabulary.ts';
 import type { Append } from '../../platform/event-store/store.ts';
 import type { SeededRandom } from './random.ts';
+import { accessCodeOf } from './scene.ts';
 
 const START_MS = Date.parse('2026-06-01T08:00:00.000Z');
 const MINUTE_MS = 60_000;
@@ -169,7 +170,7 @@ export class FleetHistory {
     if (reservation === undefined) return [];
     const command = { commandId, reservationId: reservation.id, customer: reservation.customer, nowMs };
     const drafts = {
-      confirm: () => confirmReservation(state, { ...command, paymentReference: `pay-${commandId}` }),
+      confirm: () => confirmReservation(state, { ...command, paymentReference: `pay-${commandId}`, accessCodeOf }),
       cancel: () => cancelReservation(state, command),
       open: () => requestLockerOpen(state, command),
       end: () => endReservation(state, command),

@@ -148,3 +148,8 @@ export function givenBack(
 export function command(changes: Partial<ReservationCommand> = {}): ReservationCommand {
   return { commandId: 'now', reservationId: R1, customer: ALICE, nowMs: NOW_MS, ...changes };
 }
+
+/** Access codes of tests: each reservation and draw has a code of its own, which is not of six digits. */
+export function accessCodeOf(reservationId: string, draw: number): string {
+  return `${reservationId} ${draw}`;
+}

@@ -61,8 +61,9 @@ export class ReservationService {
   }
 
   async confirm(command: ReservationCommand, paymentReference: string): Promise<Answer<Reservation, 200>> {
+    const accessCodeOf = (id: string, accessCodeDraw: number) => this.#deps.secrets.accessCode({ id, accessCodeDraw });
     const decided = await this.#decide(command, (state, dated) =>
-      confirmReservation(state, { ...dated, paymentReference }),
+      confirmReservation(state, { ...dated, paymentReference, accessCodeOf }),
     );
     return this.#answer(200, decided, command.reservationId);
   }

@@ -72,7 +72,7 @@ export class ReservationSync {
 
   #synced(reservation: Reservation): SyncedReservation {
     const { id, locker, size, from, until } = reservation;
-    return { reservationId: id, locker, size, from, until, accessCode: this.#options.secrets.accessCode(id) };
+    return { reservationId: id, locker, size, from, until, accessCode: this.#options.secrets.accessCode(reservation) };
   }
 }
 

@@ -11,6 +11,7 @@ import {
 import { toInstant } from '../../../domain/vocabulary.ts';
 import { from, given, type Past, withDecision } from '../../support/given.ts';
 import {
+  accessCodeOf,
   at,
   atMs,
   BOB,
@@ -29,7 +30,7 @@ import {
   taken,
 } from '../../support/scene.ts';
 
-const pay = (changes = {}) => ({ ...command(changes), paymentReference: 'pay-1' });
+const pay = (changes = {}) => ({ ...command(changes), paymentReference: 'pay-1', accessCodeOf });
 const opened = (commandId: string, result: 'opened' | 'unreachable' = 'opened'): Past => ({
   type: 'LockerOpenAnswered',
   data: { reservationId: R1, locker: 'A', commandId, result },

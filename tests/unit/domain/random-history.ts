@@ -16,7 +16,7 @@ import { Refusal } from '../../../domain/refusal.ts';
 import { evolveUnit, type FoldableCommit, newUnitState, type UnitState } from '../../../domain/unit/unit.ts';
 import { toInstant, toMs } from '../../../domain/vocabulary.ts';
 import { commitOf, decisionOf, type Past, UNIT } from '../../support/given.ts';
-import { MINUTE_MS, NOW_MS, registered } from '../../support/scene.ts';
+import { accessCodeOf, MINUTE_MS, NOW_MS, registered } from '../../support/scene.ts';
 
 const CUSTOMERS = ['ann', 'ben', 'cem'];
 const LOCKER_IDS = ['A', 'B', 'C'];
@@ -150,7 +150,7 @@ export class RandomHistory {
     if (what !== 'open') {
       this.#decide(what, nowMs, (state, commandId) => {
         const command = { commandId, reservationId, customer, nowMs };
-        if (what === 'confirm') return confirmReservation(state, { ...command, paymentReference: 'p' });
+        if (what === 'confirm') return confirmReservation(state, { ...command, paymentReference: 'p', accessCodeOf });
         return what === 'cancel' ? cancelReservation(state, command) : endReservation(state, command);
       });
       return;

@@ -18,6 +18,7 @@ import { Refusal, type RefusalKind } from '../../../domain/refusal.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { given, type Past, withDecision } from '../../support/given.ts';
 import {
+  accessCodeOf,
   at,
   command,
   completed,
@@ -32,7 +33,7 @@ import {
 } from '../../support/scene.ts';
 
 const COMMANDS = {
-  confirm: (state) => confirmReservation(state, { ...command(), paymentReference: 'pay-1' }),
+  confirm: (state) => confirmReservation(state, { ...command(), paymentReference: 'pay-1', accessCodeOf }),
   cancel: (state) => cancelReservation(state, command()),
   open: (state) => requestLockerOpen(state, command()),
   end: (state) => endReservation(state, command()),
