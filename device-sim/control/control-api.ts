@@ -10,6 +10,7 @@ import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
 import { FaultChange } from '../faults/faults.ts';
 import type { Readiness } from '../fleet/readiness.ts';
 import type { UnitRequestHandler } from '../transports/request-handler.ts';
+import { typeAccessCode } from '../unit/access-codes.ts';
 import { closeDoor, giveBackLocker, openLocker, redeemReservation, rentAtScreen } from '../unit/customer-actions.ts';
 import { findLocker, type Outcome } from '../unit/model.ts';
 import { ControlProblem, EmptyBody, readBody, validationProblem } from './problem.ts';
@@ -25,6 +26,7 @@ const WalkUpBody = Type.Object(
   strict,
 );
 const RedeemBody = Type.Object({ token: Type.String({ minLength: 1, maxLength: 8_192 }) }, strict);
+const TypeCodeBody = Type.Object({ code: Type.String({ pattern: '^\\d{6}$' }) }, strict);
 
 /** The part of a fleet that the control API acts on. */
 export interface ControlledFleet {
@@ -99,6 +101,10 @@ async function unitAction(
       const { token } = await readBody(request, RedeemBody);
       const claims = await readToken(requests, token);
       return outcome(await unit.decide((model, context) => redeemReservation(model, claims, context)));
+    }
+    case 'type-code': {
+      const { code } = await readBody(request, TypeCodeBody);
+      return outcome(await unit.decide((model, context) => typeAccessCode(model, code, context)));
     }
     case 'reboot':
       await readBody(request, EmptyBody);

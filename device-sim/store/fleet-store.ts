@@ -39,6 +39,7 @@ interface UnitRow {
   readonly lockers: string;
   readonly synced: string;
   readonly spent: string;
+  readonly keypad: string;
   readonly configuration: string;
 }
 
@@ -115,6 +116,7 @@ export class FleetStore {
             lockers: JSON.stringify(model.lockers),
             synced: JSON.stringify(model.syncedList),
             spent: JSON.stringify(model.usedReservations),
+            keypad: JSON.stringify(model.keypad),
             configuration: JSON.stringify(model.configuration),
           }).lastInsertRowid,
         );
@@ -170,6 +172,7 @@ export class FleetStore {
       statements.setSynced.run({ id, synced: JSON.stringify(after.syncedList) });
     if (after.usedReservations !== before.usedReservations)
       statements.setSpent.run({ id, spent: JSON.stringify(after.usedReservations) });
+    if (after.keypad !== before.keypad) statements.setKeypad.run({ id, keypad: JSON.stringify(after.keypad) });
     if (after.configuration !== before.configuration) {
       statements.setConfiguration.run({ id, configuration: JSON.stringify(after.configuration) });
     }
@@ -210,9 +213,9 @@ function prepareStatements(database: Database) {
   return {
     createUnit: database.query<null, Record<string, string | number>>(
       `insert into unit (name, address, faults, epoch, last_seq, acknowledged_seq, recorded_seq, dropped_seq,
-         checkpoint_seq, boot_id, booted_at_ms, lockers, synced, spent, configuration)
+         checkpoint_seq, boot_id, booted_at_ms, lockers, synced, spent, keypad, configuration)
        values ($name, $address, $faults, $epoch, $lastSeq, $acknowledgedSeq, $recordedSeq, $droppedSeq,
-         $checkpointSeq, $bootId, $bootedAtMs, $lockers, $synced, $spent, $configuration)`,
+         $checkpointSeq, $bootId, $bootedAtMs, $lockers, $synced, $spent, $keypad, $configuration)`,
     ),
     updateLogAndBoot: writeStatement(
       `update unit set epoch = $epoch, last_seq = $lastSeq, acknowledged_seq = $acknowledgedSeq,
@@ -221,6 +224,7 @@ function prepareStatements(database: Database) {
     setLockers: writeStatement('update unit set lockers = $lockers where id = $id'),
     setSynced: writeStatement('update unit set synced = $synced where id = $id'),
     setSpent: writeStatement('update unit set spent = $spent where id = $id'),
+    setKeypad: writeStatement('update unit set keypad = $keypad where id = $id'),
     setConfiguration: writeStatement('update unit set configuration = $configuration where id = $id'),
     setCredentials: writeStatement('update unit set credentials = $credentials where id = $id'),
     setFaults: writeStatement('update unit set faults = $faults where id = $id'),
@@ -252,6 +256,7 @@ function toStoredUnit(row: UnitRow, answered: UnitModel['answeredCommands']): St
       lockers: JSON.parse(row.lockers),
       syncedList: JSON.parse(row.synced),
       usedReservations: JSON.parse(row.spent),
+      keypad: JSON.parse(row.keypad),
       configuration: JSON.parse(row.configuration),
       answeredCommands: answered,
       log: {

@@ -39,9 +39,11 @@ const BOUNDED_LOG = `
   alter table unit add column dropped_seq integer not null default 0;
   alter table unit add column checkpoint_seq integer not null default 0;
 `;
+/** `UNUSED_KEYPAD`. */
+const KEYPAD = `alter table unit add column keypad text not null default '{"wrongAtMs":[]}';`;
 
 /** Migrations, oldest first. The version of a store is the number of migrations that were applied to it. */
-const MIGRATIONS = [TABLES, BOUNDED_LOG];
+const MIGRATIONS = [TABLES, BOUNDED_LOG, KEYPAD];
 
 /**
  * Locks the file for this process and migrates it to the newest version. Every commit is synced to the disk: a unit must

@@ -8,6 +8,7 @@ import {
   decisionWith,
   type EntryDraft,
   rentalReference,
+  UNUSED_KEYPAD,
   type UnitModel,
 } from './model.ts';
 
@@ -28,6 +29,7 @@ export function createUnit(
     lockers: plan.lockers.map(({ id, size }) => ({ id, size, door: 'closed' })),
     syncedList: { version: 0, reservations: [] },
     usedReservations: {},
+    keypad: UNUSED_KEYPAD,
     configuration: plan.configuration,
     answeredCommands: {},
     log: newLog(context),
@@ -58,6 +60,7 @@ export function wipeUnit(
     lockers: unit.lockers.map(({ id, size, door }) => ({ id, size, door })),
     syncedList: { version: 0, reservations: [] },
     usedReservations: {},
+    keypad: UNUSED_KEYPAD,
     configuration: factoryConfiguration,
     answeredCommands: {},
     log: newLog(context),

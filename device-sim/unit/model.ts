@@ -57,6 +57,16 @@ export interface AnsweredCommand {
   readonly forgetAtMs: number;
 }
 
+/** The keypad at the screen, with times of the unit's clock in ms. */
+export interface Keypad {
+  /** When wrong access codes were typed, the oldest first. */
+  readonly wrongAtMs: readonly number[];
+  /** When it was locked; absent while it takes codes. */
+  readonly lockedAtMs?: number;
+}
+
+export const UNUSED_KEYPAD: Keypad = { wrongAtMs: [] };
+
 export interface UnitModel {
   readonly name: string;
   /** 16 hex letters, new at every boot. */
@@ -67,6 +77,7 @@ export interface UnitModel {
   readonly syncedList: { readonly version: number; readonly reservations: readonly SyncedReservation[] };
   /** Reservations whose locker was given back, each with the end of its period in ms: their QR codes are refused. */
   readonly usedReservations: Readonly<Record<string, number>>;
+  readonly keypad: Keypad;
   readonly configuration: VersionedConfiguration;
   readonly answeredCommands: Readonly<Record<string, AnsweredCommand>>;
   readonly log: UnitLog;
@@ -107,7 +118,11 @@ export type RefusalReason =
   | 'not-for-rent'
   | 'declined'
   | 'jammed'
-  | 'spent';
+  | 'spent'
+  | 'malformed-code'
+  | 'wrong-code'
+  | 'ambiguous-code'
+  | 'keypad-locked';
 
 export type Outcome<T> =
   | ({ readonly done: true } & T)

@@ -174,7 +174,7 @@ test('a fleet that is killed while it drops events keeps a log without gaps, and
   }
 }, 30_000);
 
-test('a store of the previous version is migrated, and keeps its log', async () => {
+test('a store of the first version is migrated, and keeps its log', async () => {
   const storePath = join(await temporaryFolder('device-sim-log'), 'fleet.sqlite');
   const fleet = await startTestFleet(platform, { seed: 162, storePath });
   const unit = unitOf(fleet, 'VQ-1000');
@@ -182,7 +182,8 @@ test('a store of the previous version is migrated, and keeps its log', async () 
   const { epoch, lastSeq } = unit.model.log;
   await fleet.stop();
   const database = new Database(storePath);
-  for (const column of ['dropped_seq', 'checkpoint_seq']) database.run(`alter table unit drop column ${column}`);
+  for (const column of ['dropped_seq', 'checkpoint_seq', 'keypad'])
+    database.run(`alter table unit drop column ${column}`);
   database.run('pragma user_version = 1');
   database.close();
   const again = await startTestFleet(platform, { seed: 162, storePath, maxUnrecordedEvents: 8 });
