@@ -107,6 +107,16 @@ describe('a rental from the phone', () => {
     await eventually(async () => (await bob.get(`/v1/reservations/${id}`)).body.status === 'active');
   });
 
+  test('a customer types the access code at the screen, and the reservation becomes active', async () => {
+    const [bob, unit] = [await newCustomer(), 'PL-1002'];
+    const { id, locker } = await holdOne(bob, unit);
+    const confirmed = await bob.post(`/v1/reservations/${id}/confirm`, { paymentReference: 'pay_4' });
+    await eventually(async () => (await bob.get(`/v1/reservations/${id}`)).body.unitAck === 'accepted');
+    const typed = await sim(`/units/${unit}/type-code`, { code: text(confirmed, 'accessCode') });
+    expect(typed).toMatchObject({ status: 200, body: { locker, reservationId: id } });
+    await eventually(async () => (await bob.get(`/v1/reservations/${id}`)).body.status === 'active');
+  });
+
   test('the platform sends a confirmed reservation to the unit, and the unit accepts it', async () => {
     const carol = await newCustomer();
     const { id } = await holdOne(carol, 'PL-1001', period(600, 60));
@@ -152,16 +162,28 @@ describe('a rental from the phone', () => {
     const frank = await newCustomer();
     const { id, locker } = await holdOne(frank, 'PL-1002');
     await frank.post(`/v1/reservations/${id}/confirm`, { paymentReference: 'pay_4' });
+    const cancelled = await holdOne(frank, 'PL-1002');
+    await frank.post(`/v1/reservations/${cancelled.id}/confirm`, { paymentReference: 'pay_4a' });
+    const openCancelled = () =>
+      frank.post(`/v1/reservations/${cancelled.id}/open`, undefined, { 'idempotency-key': cancelled.id });
     await sim('/units/PL-1002/faults', { offline: true });
+    expect((await openCancelled()).status).toBe(503);
+    expect((await frank.post(`/v1/reservations/${cancelled.id}/cancel`)).status).toBe(200);
     const refused = await frank.post(`/v1/reservations/${id}/open`);
     expect(refused).toMatchObject({ status: 503, body: { type: '/problems/unit-offline' } });
     expect(refused.headers.get('retry-after')).not.toBeNull();
-    const unit = await new Client(platform.sim).get('/units/PL-1002');
-    expect((unit.body.lockers as { id: string; door: string }[]).find((one) => one.id === locker)?.door).toBe('closed');
+    const doorOf = async (id: string) => {
+      const unit = await new Client(platform.sim).get('/units/PL-1002');
+      return (unit.body.lockers as { id: string; door: string }[]).find((one) => one.id === id)?.door;
+    };
+    expect(await doorOf(locker)).toBe('closed');
     await eventually(async () => (await ops.get('/v1/units/PL-1002')).body.state === 'offline', { timeoutMs: 60_000 });
     await sim('/units/PL-1002/faults', { offline: false });
     await eventually(async () => (await ops.get('/v1/units/PL-1002')).body.state === 'online', { timeoutMs: 60_000 });
     expect((await frank.post(`/v1/reservations/${id}/open`)).status).toBe(200);
+    // A repeat with the key of the open that failed is decided anew: the reservation was cancelled meanwhile.
+    expect(await openCancelled()).toMatchObject({ status: 409, body: { type: '/problems/reservation-state' } });
+    expect(await doorOf(cancelled.locker)).toBe('closed');
   });
 
   test('a jammed door moves the reservation to a locker that opens; when all are jammed, opening answers 409', async () => {
