@@ -149,7 +149,7 @@ try {
     log,
   });
 
-  const idempotency = new IdempotencyStore({ sql, newId, clock });
+  const idempotency = new IdempotencyStore({ sql, newId });
   const answered = new ResponseMetrics();
   const eventLogPostgres = roles.has('api') ? new Postgres({ url: databaseUrl, ...EVENT_LOG_POOL }) : undefined;
   const app =

@@ -4,13 +4,14 @@
  * the same command, and a key that was forgotten makes a new one.
  */
 
-import type { Sql } from '../../platform/postgres/connection.ts';
+import type { Fragment, Sql } from '../../platform/postgres/connection.ts';
 import type { Answer } from './idempotent-writes.ts';
 
 /** A request that has not finished after this long counts as crashed, and a repeat of it may take over its key. */
-const LEASE_MS = 30_000;
+const LEASE_S = 30;
 /** How long a key lives. */
-const KEY_TTL_MS = 24 * 3_600_000;
+const KEY_TTL_S = 24 * 3_600;
+const MS_PER_S = 1_000;
 
 export interface KeyId {
   readonly principal: string;
@@ -38,8 +39,8 @@ interface Row {
 export interface IdempotencyStoreOptions {
   readonly sql: Sql;
   readonly newId: () => string;
-  /** Milliseconds since 1970. */
-  readonly clock: () => number;
+  /** Milliseconds since 1970. @default the clock of Postgres, since one server with a wrong clock could block the keys of all */
+  readonly clock?: () => number;
 }
 
 export class IdempotencyStore {
@@ -52,15 +53,15 @@ export class IdempotencyStore {
   /** Claims a key for a request, or returns the state of the request that claimed it before. */
   async claim({ principal, route, key }: KeyId, bodyHash: string): Promise<Claim> {
     const { sql, newId } = this.#options;
-    const [now, leaseUntil, forgottenAt] = [this.#at(0), this.#at(LEASE_MS), this.#at(-KEY_TTL_MS)];
-    const isForgotten = sql.part`k.created_at <= ${forgottenAt}::timestamptz`;
-    const isRunning = sql.part`(k.answer is null and k.lease_until > ${now}::timestamptz)`;
+    const [now, leaseUntil, forgottenAt] = [this.#at(0), this.#at(LEASE_S), this.#at(-KEY_TTL_S)];
+    const isForgotten = sql.part`k.created_at <= ${forgottenAt}`;
+    const isRunning = sql.part`(k.answer is null and k.lease_until > ${now})`;
     // Only a repeat of the same request may take over the lease: the body of a key never changes.
     const [claimed] = await sql<{ command_id: string; attempt: number }[]>`
       insert into platform.idempotency_keys as k
         (principal, route, key, body_hash, command_id, attempt, created_at, lease_until)
-      values (${principal}, ${route}, ${key}, ${bodyHash}, ${newId()}::uuid, 1, ${now}::timestamptz,
-        ${leaseUntil}::timestamptz)
+      values (${principal}, ${route}, ${key}, ${bodyHash}, ${newId()}::uuid, 1, ${now},
+        ${leaseUntil})
       on conflict (principal, route, key) do update set
         body_hash = excluded.body_hash, lease_until = excluded.lease_until, answer = null, attempt = k.attempt + 1,
         command_id = case when ${isForgotten} then excluded.command_id else k.command_id end,
@@ -89,7 +90,7 @@ export class IdempotencyStore {
   /** Ends a lease without an answer, so that a repeat of the request runs the command again. */
   async release({ principal, route, key }: KeyId, { commandId, attempt }: Lease): Promise<void> {
     await this.#options.sql`
-      update platform.idempotency_keys set lease_until = ${this.#at(0)}::timestamptz
+      update platform.idempotency_keys set lease_until = ${this.#at(0)}
       where principal = ${principal} and route = ${route} and key = ${key}
         and command_id = ${commandId}::uuid and attempt = ${attempt} and answer is null`;
   }
@@ -98,12 +99,14 @@ export class IdempotencyStore {
   async sweep(): Promise<void> {
     await this.#options.sql`
       delete from platform.idempotency_keys
-      where created_at <= ${this.#at(-KEY_TTL_MS)}::timestamptz
-        and (answer is not null or lease_until <= ${this.#at(0)}::timestamptz)`;
+      where created_at <= ${this.#at(-KEY_TTL_S)}
+        and (answer is not null or lease_until <= ${this.#at(0)})`;
   }
 
-  /** RFC 3339, `offsetMs` from now. */
-  #at(offsetMs: number): string {
-    return new Date(this.#options.clock() + offsetMs).toISOString();
+  /** The time `offsetS` from now. */
+  #at(offsetS: number): Fragment {
+    const { sql, clock } = this.#options;
+    if (clock === undefined) return sql.part`now() + make_interval(secs => ${offsetS})`;
+    return sql.part`${new Date(clock() + offsetS * MS_PER_S).toISOString()}::timestamptz`;
   }
 }

@@ -225,3 +225,25 @@ test('a request that outlived its lease neither ends the next one nor replaces i
     body: { id: 'done' },
   });
 });
+
+test('without an injected time the clock of Postgres decides', async () => {
+  const store = new IdempotencyStore({ sql: postgres.sql, newId });
+  const id = { principal: 'customer:alice', route: 'POST /v1/things', key };
+  const age = (interval: string) => postgres.sql`
+    update platform.idempotency_keys
+    set created_at = created_at - ${interval}::interval, lease_until = lease_until - ${interval}::interval
+    where key = ${key}`;
+  const first = await store.claim(id, 'hash');
+  expect(await store.claim(id, 'hash')).toEqual({ outcome: 'running' });
+  await age('31 seconds');
+  const commandId = first.outcome === 'claimed' ? first.lease.commandId : '';
+  expect(await store.claim(id, 'hash')).toEqual({ outcome: 'claimed', lease: { commandId, attempt: 2 } });
+  await age('24 hours');
+  expect(await store.claim(id, 'other')).toMatchObject({
+    outcome: 'claimed',
+    lease: { commandId: expect.not.stringMatching(commandId) },
+  });
+  await age('24 hours');
+  await store.sweep();
+  expect(await postgres.sql`select 1 from platform.idempotency_keys where key = ${key}`).toHaveLength(0);
+});
