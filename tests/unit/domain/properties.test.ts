@@ -8,7 +8,7 @@ import { evolveUnit, type FoldableCommit, newUnitState } from '../../../domain/u
 import { toMs } from '../../../domain/vocabulary.ts';
 import { UNIT } from '../../support/given.ts';
 import { seededRandom } from '../../support/random.ts';
-import { RandomHistory, type Step, steps } from './random-history.ts';
+import { accessCodeOf, RandomHistory, type Step, steps } from './random-history.ts';
 
 const RUNS = 400;
 const { seed } = seededRandom();
@@ -60,6 +60,20 @@ test('a locker is never confirmed twice for overlapping periods, also when the c
         history.perform(action);
         const all = allReservations(history.state.booking);
         expect(clashes(all.filter(({ status }) => status === 'confirmed'))).toEqual([]);
+      }
+    }),
+  );
+});
+
+test('no two reservations that were confirmed and are not over have the same access code, whatever units report', () => {
+  checkProperty(
+    fc.property(steps, (actions) => {
+      const history = new RandomHistory(false);
+      for (const action of actions) {
+        history.perform(action);
+        const coded = history.state.booking.open.filter(({ confirmedAt }) => confirmedAt !== undefined);
+        const codes = coded.map(({ id, accessCodeDraw = 0 }) => accessCodeOf(id, accessCodeDraw));
+        expect(new Set(codes).size).toBe(codes.length);
       }
     }),
   );
