@@ -8,6 +8,7 @@ import { type ClockOffset, ClockOffsetCache } from '../../platform/unit-log/cloc
 import { UnitCommandClient, UnitUnreachableError } from '../../platform/units/unit-command-client.ts';
 import { UnitLogClient } from '../../server/workers/fetch/unit-log-client.ts';
 import { type FieldPlatform, startFieldPlatform, startTestFleet, type TestFleet } from '../support/device-sim.ts';
+import { eventually } from '../support/eventually.ts';
 import { silentLog } from '../support/silent-log.ts';
 
 /** Time to live of the commands: far more than a loaded machine takes to deliver one. */
@@ -27,6 +28,7 @@ beforeAll(async () => {
   const [first] = fleet.units.values();
   if (first === undefined) throw new Error('the fleet has no unit');
   unit = first;
+  await eventually(() => fleet.readiness().connected === 1);
 });
 afterAll(async () => {
   await fleet.stop();
