@@ -8,7 +8,7 @@ import { loadKeys } from '../platform/credentials/keys.ts';
 import { ProofExchange } from '../platform/liveness/proof-exchange.ts';
 import { Nats } from '../platform/nats/connection.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
-import { ensureStreams } from '../platform/nats/jetstream.ts';
+import { ensureStreams } from '../platform/nats/ensure-streams.ts';
 import { AddressResolver, addressesOf } from '../platform/network/address-resolver.ts';
 import type { Log } from '../platform/observability/log.ts';
 import { startMetrics } from '../platform/observability/metrics.ts';
@@ -50,7 +50,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   });
   const { sql } = postgres;
   const readModels = { sql, servingRuns: new ServingRuns(sql, clock.monotonic) };
-  await retryWithBackoff('preparing the streams', retryPolicy, () => ensureStreams(nats));
+  await retryWithBackoff('preparing the streams', retryPolicy, () => ensureStreams(nats, config.nats.replicas));
   await retryWithBackoff('migrating the database', retryPolicy, () => migrate(postgres, log));
   const decider = new UnitDecider({
     store: new NatsEventStore(nats, newId, () => performance.now()),
@@ -72,7 +72,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   console.log('ready');
   try {
     // `following` rejects on a terminal error, and the process must end. It resolves only after `stop`.
-    await Promise.race([untilAborted(stop), following.then(() => untilAborted(stop))]);
+    await Promise.race([untilAborted(stop), nats.untilLost(), following.then(() => untilAborted(stop))]);
   } finally {
     await pinger.stop();
     exchange.close();

@@ -29,6 +29,8 @@ The command works on the platform that runs on DATA_DIR, or on NATS_URL and DATA
 `;
 /** One for the operation, and one for its progress. */
 const POSTGRES_CONNECTIONS = 2;
+/** `verify` compares all rows of two read models in one query. */
+const STATEMENT_TIMEOUT_MS = 6 * 3_600_000;
 
 type Command = (context: OperationContext, ...args: readonly string[]) => Promise<number>;
 
@@ -58,6 +60,7 @@ async function withServices(config: Config, work: (context: OperationContext) =>
     url: databaseUrl,
     applicationName: 'lockfleet projections operation',
     maxConnections: POSTGRES_CONNECTIONS,
+    statementTimeoutMs: STATEMENT_TIMEOUT_MS,
   });
   const store = new NatsEventStore(
     nats,

@@ -8,8 +8,8 @@ import { type Config, ConfigError, loadConfig, requireServices } from '../platfo
 import { STATUS_FILTER } from '../platform/liveness/pinger-status.ts';
 import { TELEMETRY_FILTER } from '../platform/liveness/telemetry-message.ts';
 import { Nats } from '../platform/nats/connection.ts';
+import { ensureStreams } from '../platform/nats/ensure-streams.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
-import { ensureStreams } from '../platform/nats/jetstream.ts';
 import type { Log } from '../platform/observability/log.ts';
 import { startMetrics } from '../platform/observability/metrics.ts';
 import { processLog } from '../platform/observability/process-log.ts';
@@ -28,6 +28,8 @@ const POSTGRES_CONNECTIONS = 12;
 const CLOSE_GRACE_S = 1;
 /** The process exits at most this long after SIGTERM or SIGINT. */
 const STOP_GRACE_MS = 3_000;
+/** A rebuild writes and indexes large tables, and drops them. */
+const STATEMENT_TIMEOUT_MS = 600_000;
 
 async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const { natsUrl, databaseUrl } = requireServices(config);
@@ -36,11 +38,12 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
   const retryPolicy: RetryPolicy = { signal: stop, sleep: pause, log };
   const creds = config.nats.credsFile === undefined ? {} : { creds: await readFile(config.nats.credsFile, 'utf8') };
   const nats = await Nats.connect({ url: natsUrl, ...creds, name: 'projections', waitOnFirstConnect: true, log });
-  await retryWithBackoff('preparing the streams', retryPolicy, () => ensureStreams(nats));
+  await retryWithBackoff('preparing the streams', retryPolicy, () => ensureStreams(nats, config.nats.replicas));
   const postgres = new Postgres({
     url: databaseUrl,
     applicationName: 'lockfleet projections',
     maxConnections: POSTGRES_CONNECTIONS,
+    statementTimeoutMs: STATEMENT_TIMEOUT_MS,
   });
   try {
     await retryWithBackoff('migrating the database', retryPolicy, () => migrate(postgres, log));
@@ -71,7 +74,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
       memberId: Bun.randomUUIDv7(),
       monotonic: () => performance.now(),
     });
-    await runProjections({
+    const projecting = runProjections({
       postgres,
       store,
       projections,
@@ -87,6 +90,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
         else changes.unitsChanged(units);
       },
     });
+    await Promise.race([projecting, nats.untilLost()]);
     await lanes.leave();
     for (const unsubscribe of unsubscribes) unsubscribe();
     await recording;

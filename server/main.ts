@@ -17,8 +17,8 @@ import { ReservationSecrets } from '../platform/credentials/reservation-secrets.
 import { UnitRevocations } from '../platform/credentials/revocations.ts';
 import { ProofExchange } from '../platform/liveness/proof-exchange.ts';
 import { Nats } from '../platform/nats/connection.ts';
+import { ensureStreams } from '../platform/nats/ensure-streams.ts';
 import { NatsEventStore } from '../platform/nats/event-store.ts';
-import { ensureStreams } from '../platform/nats/jetstream.ts';
 import { TimerWriter } from '../platform/nats/timer-writer.ts';
 import { AddressResolver, addressesOf } from '../platform/network/address-resolver.ts';
 import { startMetrics } from '../platform/observability/metrics.ts';
@@ -84,7 +84,7 @@ try {
   const nats = await Nats.connect({ ...natsAccess, name: 'server', waitOnFirstConnect: true, log });
   const postgres = new Postgres({ url: databaseUrl, ...POOL });
   const { sql } = postgres;
-  await retryWithBackoff('preparing the streams', retryPolicy, () => ensureStreams(nats));
+  await retryWithBackoff('preparing the streams', retryPolicy, () => ensureStreams(nats, config.nats.replicas));
   await retryWithBackoff('migrating the database', retryPolicy, () => migrate(postgres, log));
 
   const store = new NatsEventStore(nats, newId, monotonic);
@@ -197,7 +197,11 @@ try {
 
   try {
     // A worker rejects only with a terminal error, and then the whole server stops.
-    await Promise.race([untilAborted(stop), ...running.map((worker) => worker.then(() => untilAborted(stop)))]);
+    await Promise.race([
+      untilAborted(stop),
+      nats.untilLost(),
+      ...running.map((worker) => worker.then(() => untilAborted(stop))),
+    ]);
   } finally {
     stopping.abort();
     await app?.stop();

@@ -1,6 +1,14 @@
 /** The tokens of customers and operators: JWTs with `sub`, `role` and `exp`. */
 
-import { createRemoteJWKSet, decodeProtectedHeader, type JWTPayload, jwtVerify, SignJWT } from 'jose';
+import {
+  createRemoteJWKSet,
+  decodeProtectedHeader,
+  errors,
+  type JWTPayload,
+  type JWTVerifyGetKey,
+  jwtVerify,
+  SignJWT,
+} from 'jose';
 import { LRUCache } from 'lru-cache';
 
 export const TOKEN_ROLES = ['customer', 'ops'] as const;
@@ -14,6 +22,10 @@ const MAX_TOKEN_LENGTH = 4_096;
 const MAX_SUBJECT_LENGTH = 200;
 /** Bounds the requests to the identity provider: without it, each token that names an unknown key would cause one. */
 const KEY_REQUEST_INTERVAL_MS = 30_000;
+/** How long the verifier waits for the keys of the identity provider. */
+const KEY_REQUEST_TIMEOUT_MS = 5_000;
+/** How far the clocks of the provider and the platform may differ: leeway of `exp`, `nbf` and `iat`. */
+const CLOCK_LEEWAY_S = 5;
 const MS_PER_S = 1_000;
 
 export interface Principal {
@@ -24,6 +36,11 @@ export interface Principal {
 /** The token is missing, malformed, unsigned, expired or signed with another key, or it lacks a claim. */
 export class TokenError extends Error {
   override readonly name = 'TokenError';
+}
+
+/** The identity provider does not give its keys, so that no token can be verified now. Retryable. */
+export class IdentityProviderError extends Error {
+  override readonly name = 'IdentityProviderError';
 }
 
 /** Signs a token that is valid for `ttlS` seconds from `nowMs`. */
@@ -43,20 +60,26 @@ export function signToken(options: {
     .sign(new TextEncoder().encode(options.secret));
 }
 
+/** The errors of the key search that say something of the token. Every other one is a failure of the provider or the network. */
+const TOKEN_FAULTS = [errors.JWKSNoMatchingKey, errors.JWKSMultipleMatchingKeys, errors.JOSENotSupported];
+const CHECKS = { clockTolerance: CLOCK_LEEWAY_S };
+
 interface VerifiedToken {
   readonly principal: Principal;
   readonly expiresAtMs: number;
 }
 
 export interface TokenVerifier {
-  /** @throws TokenError */
+  /** @throws TokenError, IdentityProviderError */
   verify(token: string): Promise<Principal>;
 }
 
 /** Verifies tokens that were signed with a shared secret (HS256). */
 export function secretVerifier(secret: string, clock: () => number): TokenVerifier {
   const key = new TextEncoder().encode(secret);
-  return withCache(clock, (token, currentDate) => jwtVerify(token, key, { algorithms: ['HS256'], currentDate }));
+  return withCache(clock, (token, currentDate) =>
+    jwtVerify(token, key, { ...CHECKS, algorithms: ['HS256'], currentDate }),
+  );
 }
 
 /**
@@ -68,9 +91,20 @@ export function jwksVerifier(
   clock: () => number,
   keyRequestIntervalMs = KEY_REQUEST_INTERVAL_MS,
 ): TokenVerifier {
-  const keys = createRemoteJWKSet(new URL(jwksUrl), { cooldownDuration: keyRequestIntervalMs });
+  const published = createRemoteJWKSet(new URL(jwksUrl), {
+    cooldownDuration: keyRequestIntervalMs,
+    timeoutDuration: KEY_REQUEST_TIMEOUT_MS,
+  });
+  const keys: JWTVerifyGetKey = async (header, token) => {
+    try {
+      return await published(header, token);
+    } catch (error) {
+      if (TOKEN_FAULTS.some((fault) => error instanceof fault)) throw error;
+      throw new IdentityProviderError('The identity provider does not give its keys.', { cause: error });
+    }
+  };
   const algorithms = ['RS256', 'PS256', 'ES256', 'EdDSA'];
-  return withCache(clock, (token, currentDate) => jwtVerify(token, keys, { algorithms, currentDate }));
+  return withCache(clock, (token, currentDate) => jwtVerify(token, keys, { ...CHECKS, algorithms, currentDate }));
 }
 
 function withCache(
@@ -108,19 +142,22 @@ async function verifyOnce(
     if (decodeProtectedHeader(token).alg === 'none') throw new TokenError('The token is not signed.');
     payload = (await check(token, new Date(clock()))).payload;
   } catch (error) {
-    if (error instanceof TokenError) throw error;
+    if (error instanceof TokenError || error instanceof IdentityProviderError) throw error;
     const expired = error instanceof Error && 'code' in error && error.code === 'ERR_JWT_EXPIRED';
     throw new TokenError(
       expired ? 'The token has expired.' : 'The token is malformed, or its signature does not hold.',
       { cause: error },
     );
   }
-  const { sub, role, exp } = payload;
+  const { sub, role, exp, iat } = payload;
   if (typeof sub !== 'string' || sub.length === 0 || sub.length > MAX_SUBJECT_LENGTH)
     throw new TokenError(`The token must have a claim "sub" of 1 to ${MAX_SUBJECT_LENGTH} characters.`);
   if (role !== 'customer' && role !== 'ops') {
     throw new TokenError(`The token must have a claim "role" of ${TOKEN_ROLES.join(' or ')}.`);
   }
   if (exp === undefined) throw new TokenError('The token must have a claim "exp".');
-  return { principal: { sub, role }, expiresAtMs: exp * MS_PER_S };
+  if (iat !== undefined && iat * MS_PER_S > clock() + CLOCK_LEEWAY_S * MS_PER_S) {
+    throw new TokenError('The token was issued in the future.');
+  }
+  return { principal: { sub, role }, expiresAtMs: (exp + CLOCK_LEEWAY_S) * MS_PER_S };
 }

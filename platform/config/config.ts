@@ -18,7 +18,12 @@ export interface Config {
   /** Absolute path of the folder of the embedded services, the keys and the simulator. */
   readonly dataDir: string;
   /** `url` undefined: the embedded NATS. `credsFile` is the path of a creds file. */
-  readonly nats: { readonly url: string | undefined; readonly credsFile: string | undefined };
+  readonly nats: {
+    readonly url: string | undefined;
+    readonly credsFile: string | undefined;
+    /** The wanted copies of each stream. A process never lowers what a stream has. */
+    readonly replicas: number;
+  };
   /** Undefined: the embedded Postgres. */
   readonly databaseUrl: string | undefined;
   /** `jwtSecret` undefined: the secret that the platform generated in `dataDir`, unless `jwksUrl` is set. */
@@ -81,7 +86,11 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       checkAnswers: settings.flag('HTTP_CHECK_ANSWERS', false),
     },
     dataDir: resolve(settings.text('DATA_DIR') ?? '.data'),
-    nats: { url: settings.url('NATS_URL', ['nats:', 'tls:', 'ws:', 'wss:']), credsFile: settings.text('NATS_CREDS') },
+    nats: {
+      url: settings.url('NATS_URL', ['nats:', 'tls:', 'ws:', 'wss:']),
+      credsFile: settings.text('NATS_CREDS'),
+      replicas: settings.integer('NATS_REPLICAS', 1, 1, 5),
+    },
     databaseUrl: settings.url('DATABASE_URL', ['postgres:', 'postgresql:']),
     auth: { jwtSecret: settings.text('AUTH_JWT_SECRET'), jwksUrl: settings.url('AUTH_JWKS_URL', ['http:', 'https:']) },
     pinger: {

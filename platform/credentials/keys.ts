@@ -4,8 +4,19 @@
  */
 
 import { hkdfSync, randomBytes } from 'node:crypto';
-import { chmodSync, existsSync, linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
 import { exportJWK, generateKeyPair, type JWK } from 'jose';
 import { type KeyKind, newKeyPair } from '../nats/nkeys.ts';
 
@@ -14,6 +25,9 @@ const FLEET_KEY_BYTES = 32;
 const JWT_SECRET_BYTES = 48;
 const ACCESS_CODE_MODULUS = 1_000_000;
 const ACCESS_CODE_DIGITS = 6;
+
+/** The seed of an nkey, in base32. */
+const NKEY_SEED = /^S[A-Z2-7]{57}$/;
 
 const KEYS_FOLDER = 'keys';
 const JWT_SECRET_FILE = 'jwt-secret';
@@ -33,26 +47,50 @@ export interface PlatformKeys {
   readonly jwtSecret: string;
 }
 
-/** Loads the keys and generates missing ones. Safe when several processes start concurrently. */
+/** A key file that is empty or damaged. The platform must not go on: with other keys, no unit could prove what it is. */
+export class KeyFileError extends Error {
+  override readonly name = 'KeyFileError';
+
+  constructor(path: string) {
+    super(
+      `The key file ${path} is empty or damaged. Restore it from a backup; a new key would end the credentials of all units.`,
+    );
+  }
+}
+
+/** Loads the keys and generates missing ones. Safe when several processes start concurrently. @throws KeyFileError */
 export async function loadKeys(dataDir: string): Promise<PlatformKeys> {
   const folder = join(dataDir, KEYS_FOLDER);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const key = (name: string, make: () => string) => readOrCreate(join(folder, name), make);
+  const key = (name: string, make: () => string, isValid: (text: string) => boolean) => {
+    const path = join(folder, name);
+    const text = readOrCreate(path, make);
+    if (!isValid(text)) throw new KeyFileError(path);
+    return text;
+  };
   const seed = (kind: KeyKind) => new TextDecoder().decode(newKeyPair(kind).getSeed());
   const newSigningKey = JSON.stringify(await makeSigningKey());
   return {
     nats: {
-      operator: key('nats-operator.nk', () => seed('operator')),
-      system: key('nats-system.nk', () => seed('account')),
-      platform: key('nats-platform.nk', () => seed('account')),
-      units: key('nats-units.nk', () => seed('account')),
+      operator: key('nats-operator.nk', () => seed('operator'), isSeed),
+      system: key('nats-system.nk', () => seed('account'), isSeed),
+      platform: key('nats-platform.nk', () => seed('account'), isSeed),
+      units: key('nats-units.nk', () => seed('account'), isSeed),
     },
     fleetKey: Buffer.from(
-      key('fleet.key', () => randomBytes(FLEET_KEY_BYTES).toString('base64')),
+      key(
+        'fleet.key',
+        () => randomBytes(FLEET_KEY_BYTES).toString('base64'),
+        (text) => Buffer.from(text, 'base64').length === FLEET_KEY_BYTES,
+      ),
       'base64',
     ),
-    signingKey: JSON.parse(key('signing.jwk', () => newSigningKey)) as JWK,
-    jwtSecret: key(JWT_SECRET_FILE, () => randomBytes(JWT_SECRET_BYTES).toString('base64url')),
+    signingKey: JSON.parse(key('signing.jwk', () => newSigningKey, isPrivateKey)) as JWK,
+    jwtSecret: key(
+      JWT_SECRET_FILE,
+      () => randomBytes(JWT_SECRET_BYTES).toString('base64url'),
+      (text) => Buffer.from(text, 'base64url').length === JWT_SECRET_BYTES,
+    ),
   };
 }
 
@@ -95,8 +133,7 @@ async function makeSigningKey(): Promise<JWK> {
 function readOrCreate(path: string, make: () => string): string {
   if (!existsSync(path)) {
     const draft = `${path}.${randomBytes(4).toString('hex')}`;
-    writeFileSync(draft, make(), { mode: 0o600 });
-    chmodSync(draft, 0o600);
+    writeDurably(draft, make());
     try {
       linkSync(draft, path);
     } catch (error) {
@@ -104,6 +141,42 @@ function readOrCreate(path: string, make: () => string): string {
     } finally {
       unlinkSync(draft);
     }
+    syncFolder(dirname(path));
   }
   return readFileSync(path, 'utf8').trim();
+}
+
+/** Writes a file that survives a loss of power: after a crash, a name without content would be a key that everyone knows. */
+function writeDurably(path: string, text: string): void {
+  const file = openSync(path, 'wx', 0o600);
+  try {
+    chmodSync(path, 0o600);
+    writeFileSync(file, text);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** Makes the names of a folder durable. */
+function syncFolder(path: string): void {
+  const folder = openSync(path, 'r');
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
+  }
+}
+
+function isSeed(text: string): boolean {
+  return NKEY_SEED.test(text);
+}
+
+function isPrivateKey(text: string): boolean {
+  try {
+    const key = JSON.parse(text) as JWK;
+    return key.kty === 'OKP' && typeof key.d === 'string' && typeof key.x === 'string';
+  } catch {
+    return false;
+  }
 }

@@ -60,6 +60,14 @@ export class MemoryEventStore implements EventStore {
     return this.#messages.slice(after).filter((message) => message.unit === unit);
   }
 
+  tailFromLeader(unit: string, after: number): Promise<readonly StoredMessage[]> {
+    return this.tail(unit, after);
+  }
+
+  async lastSequenceOf(unit: string): Promise<number> {
+    return this.#messages.findLast((message) => message.unit === unit)?.sequence ?? 0;
+  }
+
   async lastSequence(): Promise<number> {
     return this.#messages.length;
   }

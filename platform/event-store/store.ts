@@ -71,6 +71,15 @@ export interface EventStore {
    */
   tail(unit: string, after: number): Promise<readonly StoredMessage[]>;
 
+  /**
+   * As `tail`, with every commit that was acknowledged before. `tail` may be answered by a replica that lags; this read costs a
+   * request for each commit, and suits callers that know of a commit which `tail` did not have.
+   */
+  tailFromLeader(unit: string, after: number): Promise<readonly StoredMessage[]>;
+
+  /** Sequence of the newest commit of a unit that was acknowledged, 0 when it has none. @throws StoreUnavailableError */
+  lastSequenceOf(unit: string): Promise<number>;
+
   /** Sequence of the newest message, 0 when the store is empty. */
   lastSequence(): Promise<number>;
 

@@ -35,6 +35,11 @@ export class NatsUnavailableError extends Error {
   override readonly name = 'NatsUnavailableError';
 }
 
+/** The client has given its connection up, and does not reconnect. Terminal for the process. */
+export class NatsClosedError extends Error {
+  override readonly name = 'NatsClosedError';
+}
+
 export interface NatsMessage {
   readonly subject: string;
   readonly reply: string | undefined;
@@ -47,6 +52,7 @@ export class Nats {
   /** The client itself, for the adapter files in this folder only. */
   readonly client: NatsConnection;
   #connected = true;
+  #isClosing = false;
   readonly #watchers = new Set<(connected: boolean) => void>();
 
   private constructor(client: NatsConnection, log: Log) {
@@ -65,6 +71,8 @@ export class Nats {
         ...(inboxPrefix === undefined ? {} : { inboxPrefix }),
         waitOnFirstConnect,
         maxReconnectAttempts: -1,
+        // Otherwise the client closes for good when the server refuses its credentials twice, as it may during a restart.
+        ignoreAuthErrorAbort: true,
         reconnectTimeWait: RECONNECT_WAIT_MS,
         pingInterval: PING_INTERVAL_MS,
         maxPingOut: MAX_PINGS_OUT,
@@ -77,6 +85,18 @@ export class Nats {
 
   get connected(): boolean {
     return this.#connected && !this.client.isClosed();
+  }
+
+  /**
+   * Never resolves while the connection lives or is being restored. A process cannot work without it and ends.
+   * @throws NatsClosedError when the client has closed for good, other than by `close`
+   */
+  async untilLost(): Promise<never> {
+    const error = await this.client.closed();
+    if (this.#isClosing) return new Promise<never>(() => undefined);
+    throw new NatsClosedError('The NATS client has closed its connection for good. Start the process again.', {
+      cause: error ?? undefined,
+    });
   }
 
   /** Calls the watcher whenever the connection is lost or restored. @returns a function that removes the watcher */
@@ -128,6 +148,7 @@ export class Nats {
   }
 
   async close(): Promise<void> {
+    this.#isClosing = true;
     await this.client.close();
   }
 

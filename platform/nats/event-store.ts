@@ -17,7 +17,7 @@ import {
 import { errorMessage } from '../observability/error-message.ts';
 import { type Nats, NatsUnavailableError } from './connection.ts';
 import { GroupCommit, StoreOverloadedError } from './group-commit.ts';
-import { api, JetStreamError, readDirectly } from './jetstream.ts';
+import { api, JetStreamError, readDirectly, readFromLeader } from './jetstream.ts';
 import { type PullBounds, readStream, type StreamMessage, type StreamReading } from './stream-reader.ts';
 import { eventSubject, parseEventSubject, unitEventsFilter } from './subjects.ts';
 
@@ -77,9 +77,7 @@ export class NatsEventStore implements EventStore {
       );
     }
     const subject = eventSubject(append.unit, append.aggregate);
-    const own = (await this.#tail(subject, append.expectedSequence)).find(
-      (message) => message.commandId === append.commandId,
-    );
+    const own = await this.#findCommand(subject, append);
     if (own !== undefined) return { sequence: own.sequence, duplicate: true };
     if (lostRace)
       throw new ConcurrencyError(
@@ -88,8 +86,47 @@ export class NatsEventStore implements EventStore {
     throw new StoreUnavailableError(errorMessage(error), { cause: error });
   }
 
+  /** The commit of a command behind the expected sequence. The last message of the subject is asked for first: it often answers both. */
+  async #findCommand(
+    subject: string,
+    { commandId, expectedSequence }: Append,
+  ): Promise<{ readonly sequence: number } | undefined> {
+    const last = await this.#lastOn(subject);
+    if (last === undefined || last.sequence <= expectedSequence) return undefined;
+    if (last.commandId === commandId) return last;
+    const tail = await this.#tail(subject, expectedSequence);
+    return tail.find((message) => message.commandId === commandId);
+  }
+
+  /** The last commit on a subject, as the leader of the stream has it. */
+  async #lastOn(subject: string): Promise<{ readonly sequence: number; readonly commandId: string } | undefined> {
+    try {
+      const last = await readFromLeader(this.#nats, 'EVENTS', { last_by_subj: subject });
+      return last && { sequence: last.sequence, commandId: last.header('Nats-Msg-Id') ?? '' };
+    } catch (error) {
+      throw new StoreUnavailableError(errorMessage(error), { cause: error });
+    }
+  }
+
   tail(unit: string, after: number): Promise<readonly StoredMessage[]> {
     return this.#tail(unitEventsFilter(unit), after);
+  }
+
+  /** Reads one message after the other: the leader has no batch reads, and callers lack few commits. */
+  async tailFromLeader(unit: string, after: number): Promise<readonly StoredMessage[]> {
+    const tail: StoredMessage[] = [];
+    const filter = unitEventsFilter(unit);
+    try {
+      for (let sequence = after + 1; ; ) {
+        const message = await readFromLeader(this.#nats, 'EVENTS', { seq: sequence, next_by_subj: filter });
+        if (message === undefined) return tail;
+        const stored = toStored(message.sequence, message.subject, message.timestampMs, message);
+        if (stored !== undefined) tail.push(stored);
+        sequence = message.sequence + 1;
+      }
+    } catch (error) {
+      throw new StoreUnavailableError(errorMessage(error), { cause: error });
+    }
   }
 
   async #tail(filter: string, after: number): Promise<StoredMessage[]> {
@@ -108,6 +145,10 @@ export class NatsEventStore implements EventStore {
     } catch (error) {
       throw new StoreUnavailableError(errorMessage(error), { cause: error });
     }
+  }
+
+  async lastSequenceOf(unit: string): Promise<number> {
+    return (await this.#lastOn(unitEventsFilter(unit)))?.sequence ?? 0;
   }
 
   async lastSequence(): Promise<number> {

@@ -13,6 +13,7 @@ const API_TIMEOUT_MS = 5_000;
 /** A direct read takes milliseconds: a read that takes longer than this means that the server hangs. */
 const DIRECT_READ_TIMEOUT_MS = 2_000;
 const STREAM_EXISTS = 10058;
+const NO_MESSAGE_FOUND = 10037;
 
 /** Most messages of one atomic batch that the server accepts. */
 export const MAX_ATOMIC_MESSAGES = 1_000;
@@ -45,14 +46,6 @@ interface ApiAnswer {
   readonly duplicate?: boolean;
 }
 
-/** Creates missing streams and updates the settings of existing ones. */
-export async function ensureStreams(nats: Nats, replicas = 1): Promise<void> {
-  for (const name of Object.keys(STREAMS) as StreamName[]) {
-    if (await createStream(nats, name, replicas)) continue;
-    await api(nats, `STREAM.UPDATE.${name}`, streamConfig(name, replicas));
-  }
-}
-
 /**
  * Creates a stream unless it exists.
  * @returns false when it exists with other settings, which it keeps. @throws JetStreamError, NatsUnavailableError
@@ -67,6 +60,7 @@ export async function createStream(nats: Nats, name: StreamName, replicas = 1): 
   }
 }
 
+/** The settings of a new stream. */
 function streamConfig(name: StreamName, replicas: number) {
   return { name, num_replicas: replicas, ...STREAMS[name] };
 }
@@ -165,6 +159,55 @@ export async function readDirectly(
     clearTimeout(timer);
     subscription.unsubscribe();
   }
+}
+
+interface StoredAnswer extends ApiAnswer {
+  readonly message?: {
+    readonly subject: string;
+    readonly seq: number;
+    readonly data?: string;
+    readonly hdrs?: string;
+    readonly time: string;
+  };
+}
+
+/**
+ * Reads one message from the leader of a stream, which has every message that was acknowledged. A direct read may be answered by a replica
+ * that lags.
+ * @returns undefined when no message matches @throws JetStreamError, NatsUnavailableError
+ */
+export async function readFromLeader(
+  nats: Nats,
+  stream: StreamName,
+  query: { readonly last_by_subj: string } | { readonly seq: number; readonly next_by_subj: string },
+): Promise<DirectMessage | undefined> {
+  const answer = await nats.request(`$JS.API.STREAM.MSG.GET.${stream}`, JSON.stringify(query), {
+    timeoutMs: API_TIMEOUT_MS,
+  });
+  const parsed = JSON.parse(new TextDecoder().decode(answer.data)) as StoredAnswer;
+  if (parsed.error?.err_code === NO_MESSAGE_FOUND) return undefined;
+  checked(parsed);
+  if (parsed.message === undefined) throw new NatsUnavailableError('the answer has no message');
+  const { subject, seq, data = '', hdrs = '', time } = parsed.message;
+  const headers = parseHeaders(Buffer.from(hdrs, 'base64').toString());
+  return {
+    sequence: seq,
+    subject,
+    timestampMs: Date.parse(time),
+    data: Buffer.from(data, 'base64'),
+    header: (name) => headers.get(name) || undefined,
+  };
+}
+
+/** The headers of a message as the server stores them: a version line, then a line for each. */
+function parseHeaders(text: string): Map<string, string> {
+  const lines = text.split('\r\n').slice(1);
+  return new Map(
+    lines.flatMap((line): [string, string][] => {
+      const colon = line.indexOf(':');
+      return colon < 0 ? [] : [[line.slice(0, colon), line.slice(colon + 1).trim()]];
+    }),
+  );
 }
 
 function toDirectMessage({ headers, data }: Msg): DirectMessage {

@@ -17,6 +17,11 @@ import { BOOLEAN_ARRAY_OID, isBooleanArray, JSON_OID, VALUE_TYPES } from './valu
 /** Connections of a pool, unless its options say otherwise. */
 const DEFAULT_POOL_CONNECTIONS = 10;
 const CONNECT_TIMEOUT_S = 5;
+/** Longest time of one query: far above what a query of the platform takes, and short enough to notice that the server hangs. */
+export const DEFAULT_STATEMENT_TIMEOUT_MS = 60_000;
+/** How much longer than the statement timeout the pool waits for an answer, connecting included. Then the network or the host has failed. */
+const ANSWER_GRACE_MS = 5_000;
+const DEFAULT_ACQUIRE_TIMEOUT_MS = 15_000;
 /** Postgres ends a transaction of a hung process after this time, and releases its locks. */
 const IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000;
 /** How long running queries may take to finish when the pool is closed. */
@@ -35,8 +40,10 @@ export interface PostgresOptions {
   readonly applicationName: string;
   /** @default 10 */
   readonly maxConnections?: number;
-  /** Longest time of one query. @default 0: no limit */
+  /** Longest time of one query, after which Postgres cancels it. @default DEFAULT_STATEMENT_TIMEOUT_MS */
   readonly statementTimeoutMs?: number;
+  /** Longest time that a query or transaction waits for a connection of the pool. @default DEFAULT_ACQUIRE_TIMEOUT_MS */
+  readonly acquireTimeoutMs?: number;
   /** Further settings of each session, by the names that Postgres has for them. */
   readonly settings?: Readonly<Record<string, string>>;
 }
@@ -96,6 +103,8 @@ interface Connection {
   readonly client: Client;
   /** Whether the connection broke or could not be opened. A lost connection is not used again. */
   lost: boolean;
+  /** Longest time until a query is answered. */
+  readonly answerTimeoutMs: number;
 }
 
 /** A caller that waits for a connection of the pool. */
@@ -168,9 +177,16 @@ export class Postgres {
       throw new PostgresUnavailableError(
         `${MAX_WAITING} queries wait for a Postgres connection already. Nothing was done; retry later.`,
       );
+    const { acquireTimeoutMs = DEFAULT_ACQUIRE_TIMEOUT_MS } = this.#options;
     const waiter: Waiter = Promise.withResolvers();
     this.#waiting.push(waiter);
-    return waiter.promise;
+    const timer = setTimeout(() => {
+      const place = this.#waiting.indexOf(waiter);
+      if (place >= 0) this.#waiting.splice(place, 1);
+      const text = `No Postgres connection became free within ${acquireTimeoutMs} ms. Nothing was done; retry later.`;
+      waiter.reject(new PostgresUnavailableError(text));
+    }, acquireTimeoutMs);
+    return waiter.promise.finally(() => clearTimeout(timer));
   }
 
   #release(connection: Connection): void {
@@ -181,8 +197,10 @@ export class Postgres {
   }
 
   #open(): Connection {
+    const { statementTimeoutMs = DEFAULT_STATEMENT_TIMEOUT_MS } = this.#options;
     const connection: Connection = {
       lost: false,
+      answerTimeoutMs: statementTimeoutMs + ANSWER_GRACE_MS,
       client: this.#newClient(() => {
         connection.lost = true;
         const at = this.#idle.indexOf(connection);
@@ -201,7 +219,7 @@ export class Postgres {
   }
 
   #newClient(onClose: () => void): Client {
-    const { url, applicationName, statementTimeoutMs = 0, settings = {} } = this.#options;
+    const { url, applicationName, statementTimeoutMs = DEFAULT_STATEMENT_TIMEOUT_MS, settings = {} } = this.#options;
     return postgres(url, {
       max: 1,
       connect_timeout: CONNECT_TIMEOUT_S,
@@ -283,6 +301,11 @@ async function runOn<T>(connection: Connection, query: Query<T>): Promise<T> {
     throw new PostgresUnavailableError(
       'The connection to Postgres was lost, so the query was not sent and its transaction is rolled back. Repeat the transaction.',
     );
+  // A host that vanished, or a half-open connection, never answers. Ending the client rejects the query.
+  const timer = setTimeout(() => {
+    connection.lost = true;
+    void connection.client.end({ timeout: 0 });
+  }, connection.answerTimeoutMs);
   try {
     return await query(connection.client);
   } catch (error) {
@@ -291,6 +314,8 @@ async function runOn<T>(connection: Connection, query: Query<T>): Promise<T> {
     // The connection may be broken or about to break, and Postgres might never answer a further query on it.
     connection.lost = true;
     throw new PostgresUnavailableError(`Postgres cannot be used now: ${reason}`, { cause: error });
+  } finally {
+    clearTimeout(timer);
   }
 }
 

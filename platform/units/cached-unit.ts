@@ -44,6 +44,11 @@ export class CachedUnit {
     return this.#missing?.from ?? Number.POSITIVE_INFINITY;
   }
 
+  /** Position of the last commit that the state is known to lack, 0 when it lacks none. */
+  get lastMissing(): number {
+    return this.#missing?.to ?? 0;
+  }
+
   /** Notes that other writers, or another decision, appended a commit. A commit that is folded already changes nothing. */
   noteCommit({ aggregate, sequence }: Notice): void {
     if (sequence <= this.#state.sequences[aggregate]) return;

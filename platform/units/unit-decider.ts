@@ -52,6 +52,12 @@ export interface UnitSnapshot {
   readonly completeTo: number;
 }
 
+/** What a load begins with. */
+interface LoadBase extends UnitSnapshot {
+  /** Position up to which reads of the store have completed the state. @default completeTo */
+  readonly readTo?: number;
+}
+
 export interface UnitDeciderOptions {
   readonly store: EventStore;
   /** Reads the last snapshot of a unit, or an empty state at position 0. */
@@ -104,10 +110,13 @@ export class UnitDecider {
     return (await this.#getCachedUnit(unit)).state;
   }
 
-  /** Reads the commits of a unit that this process lacks, and returns its state. @throws StoreUnavailableError */
+  /** The state with every commit that was acknowledged before the call, by any process. @throws StoreUnavailableError */
   async getLatestState(unit: string): Promise<UnitState> {
+    const lastSequence = await this.#options.store.lastSequenceOf(unit);
     const cached = await this.#getCachedUnit(unit);
-    return (await this.#readMissing(unit, cached)).state;
+    const isRecent = ({ state }: CachedUnit) => lastSequenceOf(state) >= lastSequence;
+    if (isRecent(cached)) return cached.state;
+    return (await this.#readMissing(unit, cached, isRecent)).state;
   }
 
   /**
@@ -186,8 +195,9 @@ export class UnitDecider {
   ): Promise<DecisionResult> {
     const { store, sleep, random } = this.#options;
     const { unit, aggregate } = target;
+    let reread: CachedUnit | undefined;
     for (let attempt = 1; attempt <= MAX_DECISION_ATTEMPTS; attempt += 1) {
-      const cached = await this.#getCachedUnit(unit);
+      const cached = reread?.isMissingCommits === false ? reread : await this.#getCachedUnit(unit);
       const { state } = cached;
       const events = decide(state);
       if (events.length === 0) return { state, sequence: lastSequenceOf(state), appended: false };
@@ -204,7 +214,7 @@ export class UnitDecider {
         if (!(error instanceof ConcurrencyError)) throw error;
         // The pause gives a lagging replica of the stream time to catch up. Its jitter keeps two writers from conflicting again.
         await sleep(RETRY_PAUSE_MS * attempt * (1 + random()));
-        await this.#readMissing(unit, cached);
+        reread = await this.#readMissing(unit, cached, (read) => read.state.sequences[aggregate] > expectedSequence);
       }
     }
     throw new StoreUnavailableError(
@@ -226,12 +236,24 @@ export class UnitDecider {
 
   async #getCachedUnit(unit: string): Promise<CachedUnit> {
     const cached = this.#cache.get(unit);
-    if (cached === undefined) return this.#loadOnce(unit, () => this.#options.loadSnapshot(unit));
+    if (cached === undefined)
+      return this.#loadOnce(
+        unit,
+        () => this.#options.loadSnapshot(unit),
+        () => true,
+      );
     return cached.isMissingCommits ? this.#readMissing(unit, cached) : cached;
   }
 
-  /** Replaces a cached unit by one that has folded the tail of its subjects. */
-  #readMissing(unit: string, cached: CachedUnit): Promise<CachedUnit> {
+  /**
+   * Replaces a cached unit by one that has folded the tail of its subjects.
+   * @param isRecent whether a state has the commits of which the caller knows
+   */
+  #readMissing(
+    unit: string,
+    cached: CachedUnit,
+    isRecent: (read: CachedUnit) => boolean = () => true,
+  ): Promise<CachedUnit> {
     const present = this.#cache.peek(unit);
     this.#cache.delete(unit);
     // Another decision may have replaced `cached` meanwhile. The follower notes missing commits only in entries of the cache, so
@@ -239,18 +261,37 @@ export class UnitDecider {
     const base = present ?? cached;
     const followedTo = present === undefined ? 0 : (this.#followerPosition ?? 0);
     const completeTo = Math.min(Math.max(base.completeTo, followedTo), base.firstMissing - 1);
-    return this.#loadOnce(unit, async () => ({ state: base.state, completeTo }));
+    const { lastMissing } = base;
+    // The follower's position says nothing of commits that an earlier read missed because its replica lagged.
+    const readTo = Math.min(base.completeTo, base.firstMissing - 1);
+    return this.#loadOnce(
+      unit,
+      async () => ({ state: base.state, completeTo, readTo }),
+      (read) => lastSequenceOf(read.state) >= lastMissing && isRecent(read),
+    );
   }
 
-  #loadOnce(unit: string, readBase: () => Promise<UnitSnapshot>): Promise<CachedUnit> {
+  async #loadOnce(
+    unit: string,
+    readBase: () => Promise<LoadBase>,
+    isRecent: (read: CachedUnit) => boolean,
+  ): Promise<CachedUnit> {
     const running = this.#loads.get(unit);
-    if (running !== undefined) return running;
-    const load = this.#load(unit, readBase).finally(() => this.#loads.delete(unit));
+    if (running !== undefined) {
+      const read = await running;
+      // That load may have begun before the commits that this caller knows of.
+      return isRecent(read) ? read : this.#readMissing(unit, read, isRecent);
+    }
+    const load = this.#load(unit, readBase, isRecent).finally(() => this.#loads.delete(unit));
     this.#loads.set(unit, load);
     return load;
   }
 
-  async #load(unit: string, readBase: () => Promise<UnitSnapshot>): Promise<CachedUnit> {
+  async #load(
+    unit: string,
+    readBase: () => Promise<LoadBase>,
+    isRecent: (read: CachedUnit) => boolean,
+  ): Promise<CachedUnit> {
     const isFollowing = this.#followerPosition !== undefined;
     // Collects what the follower reads between the read of the tail and the moment at which the unit is in the cache.
     const notices: Notice[] = [];
@@ -259,10 +300,11 @@ export class UnitDecider {
       const base = await readBase();
       let loaded = await this.#foldTail(unit, base.state, base.completeTo);
       for (const notice of notices) loaded.noteCommit(notice);
-      if (loaded.isMissingCommits) {
-        // The caller may have learnt of these commits before it asked for the state, so the state must have them.
-        const completeTo = Math.min(loaded.completeTo, loaded.firstMissing - 1);
-        loaded = await this.#foldTail(unit, loaded.state, completeTo);
+      if (loaded.isMissingCommits || !isRecent(loaded)) {
+        // The state must have the commits of which the caller knows. A replica of the stream that lags may have answered without them.
+        const readTo = base.readTo ?? loaded.completeTo;
+        const completeTo = Math.min(loaded.completeTo, loaded.firstMissing - 1, readTo);
+        loaded = await this.#foldTail(unit, loaded.state, completeTo, 'leader');
         for (const notice of notices) loaded.noteCommit(notice);
       }
       if (isFollowing) this.#putFirst(unit, loaded);
@@ -272,8 +314,14 @@ export class UnitDecider {
     }
   }
 
-  async #foldTail(unit: string, state: UnitState, completeTo: number): Promise<CachedUnit> {
-    const tail = await this.#options.store.tail(unit, completeTo);
+  async #foldTail(
+    unit: string,
+    state: UnitState,
+    completeTo: number,
+    from: 'any replica' | 'leader' = 'any replica',
+  ): Promise<CachedUnit> {
+    const { store } = this.#options;
+    const tail = await (from === 'leader' ? store.tailFromLeader(unit, completeTo) : store.tail(unit, completeTo));
     const folded = tail.reduce((next, message) => this.#foldMessage(next, message), state);
     return new CachedUnit(folded, tail.at(-1)?.sequence ?? completeTo);
   }

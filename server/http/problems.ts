@@ -4,7 +4,7 @@ import { type Static, Type } from '@sinclair/typebox';
 import { NotFoundError, ParseError, ValidationError } from 'elysia';
 import { type FieldError, fieldErrorsOf } from '../../domain/field-errors.ts';
 import { Refusal, type RefusalKind } from '../../domain/refusal.ts';
-import { TokenError } from '../../platform/auth/tokens.ts';
+import { IdentityProviderError, TokenError } from '../../platform/auth/tokens.ts';
 import { StoreUnavailableError } from '../../platform/event-store/store.ts';
 import { NatsUnavailableError } from '../../platform/nats/connection.ts';
 import type { Log } from '../../platform/observability/log.ts';
@@ -202,6 +202,11 @@ export function problemOf(error: unknown): Problem | undefined {
   if (error instanceof CursorError)
     return invalidField('/query/cursor', 'is not a cursor of this list: use the nextCursor of a page of this list');
   if (error instanceof TokenError) return new Problem('unauthenticated', 401, error.message);
+  if (error instanceof IdentityProviderError) {
+    return new Problem('unavailable', 503, `${error.message} Nothing was changed; send the request again.`, {
+      retryAfterS: RETRY_AFTER_S,
+    });
+  }
   if (
     error instanceof StoreUnavailableError ||
     error instanceof NatsUnavailableError ||

@@ -8,7 +8,7 @@ import { loadKeys } from '../../platform/credentials/keys.ts';
 import { natsServerConfig, platformCreds } from '../../platform/credentials/nats-accounts.ts';
 import { startEmbeddedNats } from '../../platform/embedded/nats.ts';
 import { Nats } from '../../platform/nats/connection.ts';
-import { ensureStreams } from '../../platform/nats/jetstream.ts';
+import { ensureStreams } from '../../platform/nats/ensure-streams.ts';
 import { errorMessage } from '../../platform/observability/error-message.ts';
 import { atTheEnd, runCleanups, temporaryFolder } from '../support/cleanup.ts';
 import { quietLog } from '../support/nats.ts';

@@ -124,6 +124,22 @@ describe.each(Object.keys(STORES))('the %s event store', (name) => {
     expect(await store.tail(unit, positions.at(-1) ?? 0)).toEqual([]);
   });
 
+  test('reads the same commits from the leader, and knows the last one of a unit', async () => {
+    const unit = newUnit();
+    expect(await store.lastSequenceOf(unit)).toBe(0);
+    expect(await store.tailFromLeader(unit, 0)).toEqual([]);
+    await store.append(commit(unit, 0, { aggregate: 'registry' }));
+    const second = await store.append(commit(unit, 0, { aggregate: 'booking' }));
+    await store.append(commit(newUnit(), 0));
+    const third = await store.append(commit(unit, second.sequence, { aggregate: 'booking' }));
+    expect(await store.lastSequenceOf(unit)).toBe(third.sequence);
+    const shown = (messages: readonly StoredMessage[]) =>
+      messages.map(({ sequence, aggregate, commandId, events }) => [sequence, aggregate, commandId, events()]);
+    for (const after of [0, second.sequence - 1, third.sequence]) {
+      expect(shown(await store.tailFromLeader(unit, after))).toEqual(shown(await store.tail(unit, after)));
+    }
+  });
+
   test('reads a tail that is longer than one page', async () => {
     const unit = newUnit();
     let last = 0;

@@ -2,6 +2,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Postgres, PostgresUnavailableError } from '../../platform/postgres/connection.ts';
 import { loadMigrations, MigrationChangedError, migrate } from '../../platform/postgres/migrations.ts';
+import { FaultProxy } from '../support/fault-proxy.ts';
+import { seededRandom } from '../support/random.ts';
 import { freshDatabase } from '../support/services.ts';
 import { silentLog } from '../support/silent-log.ts';
 
@@ -17,6 +19,13 @@ function connect(database = url, maxConnections = 4): Postgres {
   const postgres = new Postgres({ url: database, applicationName: 'connection under test', maxConnections });
   open.push(postgres);
   return postgres;
+}
+
+/** The URL of the database, at the address of a proxy. */
+function throughProxy(proxy: FaultProxy): string {
+  const through = new URL(url);
+  through.host = new URL(proxy.url).host;
+  return through.href;
 }
 
 describe('Postgres values', () => {
@@ -157,6 +166,36 @@ describe('broken connections', () => {
     open.push(postgres);
     await expect(postgres.sql`select pg_sleep(5)`).rejects.toBeInstanceOf(PostgresUnavailableError);
     expect([...(await postgres.sql`select 1 as one`)]).toEqual([{ one: 1 }]);
+  });
+
+  test('a query on a connection whose host no longer answers fails, and the next one uses a new connection', async () => {
+    const proxy = await FaultProxy.start({ target: url, random: seededRandom() });
+    const postgres = new Postgres({ url: throughProxy(proxy), applicationName: 'half-open', statementTimeoutMs: 100 });
+    open.push(postgres);
+    await postgres.sql`select 1`;
+    proxy.set({ stalled: ['up', 'down'] });
+    await expect(postgres.sql`select 1`).rejects.toBeInstanceOf(PostgresUnavailableError);
+    await expect(postgres.transaction((tx) => tx`select 1`)).rejects.toBeInstanceOf(PostgresUnavailableError);
+    proxy.set({ stalled: [] });
+    expect([...(await postgres.sql`select 1 as one`)]).toEqual([{ one: 1 }]);
+    await proxy.stop();
+  }, 30_000);
+
+  test('a query that gets no connection of the pool in time fails, and is not sent later', async () => {
+    const postgres = new Postgres({ url, applicationName: 'busy', maxConnections: 1, acquireTimeoutMs: 50 });
+    open.push(postgres);
+    const release = Promise.withResolvers<void>();
+    const begun = Promise.withResolvers<void>();
+    const busy = postgres.transaction(async (tx) => {
+      await tx`create temporary table waited (n int)`;
+      begun.resolve();
+      await release.promise;
+    });
+    await begun.promise;
+    await expect(postgres.sql`insert into waited values (1)`).rejects.toThrow('within 50 ms');
+    release.resolve();
+    await busy;
+    expect([...(await postgres.sql`select count(*) as rows from waited`)]).toEqual([{ rows: 0 }]);
   });
 
   test('a closed pool refuses queries', async () => {

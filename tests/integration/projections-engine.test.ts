@@ -262,6 +262,8 @@ describe('the process ends with an error', () => {
     const moody = {
       append: store.append.bind(store),
       tail: store.tail.bind(store),
+      tailFromLeader: store.tailFromLeader.bind(store),
+      lastSequenceOf: store.lastSequenceOf.bind(store),
       lastSequence: store.lastSequence.bind(store),
       watch: store.watch.bind(store),
       async *read(options: Parameters<MemoryEventStore['read']>[0]) {
@@ -386,6 +388,8 @@ function withBroken(store: MemoryEventStore, sequence: number) {
   return {
     append: store.append.bind(store),
     tail: store.tail.bind(store),
+    tailFromLeader: store.tailFromLeader.bind(store),
+    lastSequenceOf: store.lastSequenceOf.bind(store),
     lastSequence: store.lastSequence.bind(store),
     watch: store.watch.bind(store),
     async *read(options: Parameters<MemoryEventStore['read']>[0]): AsyncIterable<StoredMessage> {

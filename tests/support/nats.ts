@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { loadKeys, type PlatformKeys } from '../../platform/credentials/keys.ts';
 import { natsServerConfig, platformCreds } from '../../platform/credentials/nats-accounts.ts';
 import { Nats } from '../../platform/nats/connection.ts';
-import { ensureStreams } from '../../platform/nats/jetstream.ts';
+import { ensureStreams } from '../../platform/nats/ensure-streams.ts';
 import { createLog } from '../../platform/observability/log.ts';
 import { temporaryFolder } from './cleanup.ts';
 import { testNats } from './services.ts';

@@ -44,6 +44,8 @@ function storeWith(store: EventStore, replaced: Partial<EventStore>): EventStore
     read: (options) => store.read(options),
     watch: (options) => store.watch(options),
     tail: (unit, after) => store.tail(unit, after),
+    tailFromLeader: (unit, after) => store.tailFromLeader(unit, after),
+    lastSequenceOf: (unit) => store.lastSequenceOf(unit),
     ...replaced,
   };
 }
@@ -136,6 +138,67 @@ describe('the unit decider', () => {
     expect(tails).toBe(before + 1);
     stop.abort();
     await following;
+  });
+
+  test('reads from the leader when a replica that lags does not have the commit that won a race', async () => {
+    const store = newStore();
+    await register(store);
+    const [direct, leader] = [{ reads: 0 }, { reads: 0 }];
+    const registration = await store.lastSequence();
+    // The replica never gets beyond the registration.
+    const lagging = storeWith(store, {
+      tail: async (unit, after) => {
+        direct.reads += 1;
+        return (await store.tail(unit, after)).filter(({ sequence }) => sequence <= registration);
+      },
+      tailFromLeader: (unit, after) => {
+        leader.reads += 1;
+        return store.tailFromLeader(unit, after);
+      },
+    });
+    const process = newDecider(lagging);
+    const stop = new AbortController();
+    const following = process.followStore(stop.signal);
+    await eventually(async () => {
+      await process.getState('U-1');
+      return direct.reads > 0;
+    });
+    await newDecider(store).decide('U-1', 'registry', { ...META, commandId: 'other' }, addTag);
+    const own = await process.decide('U-1', 'registry', { ...META, commandId: 'own' }, addTag);
+    expect(tagsOf(own.state)).toEqual(['t0', 't1']);
+    expect(leader.reads).toBeGreaterThan(0);
+    await newDecider(store).decide('U-1', 'registry', { ...META, commandId: 'third' }, addTag);
+    // The follower names the commit; the replica still lacks it.
+    await eventually(async () => tagsOf(await process.getState('U-1')).length === 3);
+    stop.abort();
+    await following;
+  });
+
+  test('the latest state has every commit that was acknowledged before, although a load began earlier', async () => {
+    const store = newStore();
+    await register(store);
+    const gate = Promise.withResolvers<void>();
+    const begun = Promise.withResolvers<void>();
+    let isFirst = true;
+    const slow = storeWith(store, {
+      tail: async (unit, after) => {
+        const tail = await store.tail(unit, after);
+        if (isFirst) {
+          isFirst = false;
+          begun.resolve();
+          await gate.promise;
+        }
+        return tail;
+      },
+    });
+    const process = newDecider(slow);
+    const loading = process.getState('U-1');
+    await begun.promise;
+    await newDecider(store).decide('U-1', 'registry', { ...META, commandId: 'late' }, addTag);
+    const latest = process.getLatestState('U-1');
+    gate.resolve();
+    expect(tagsOf(await latest)).toEqual(['t0']);
+    await loading;
   });
 
   test('does not miss a commit that is appended while a unit is being loaded', async () => {
