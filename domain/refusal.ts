@@ -6,6 +6,7 @@ export type RefusalKind =
   | 'no-locker-free'
   | 'closed'
   | 'reservation-state'
+  | 'unit-in-use'
   | 'not-yet'
   | 'precondition-failed'
   | 'unit-offline';

@@ -9,6 +9,7 @@ import { nextServiceChangeAtMs } from '../registry/service.ts';
 import { toInstant, toMs } from '../vocabulary.ts';
 import type { BookingContext } from './context.ts';
 import { displacementTimesMs, occupantsOf, settleDisplaced } from './displacement.ts';
+import { endAtRetirement } from './force-end.ts';
 import { allReservations, evolveBooking, findReservation, type Reservation } from './reservation.ts';
 
 /**
@@ -60,7 +61,7 @@ export function settleBookings(state: BookingContext, nowMs: number): EventDraft
     state,
     nowMs,
     MAX_SETTLEMENT_EVENTS,
-    (_, reservation) => reconcileUsage(state, reservation) ?? expireReservation(reservation, nowMs),
+    (_, reservation) => settleUse(state, reservation, nowMs) ?? expireReservation(reservation, nowMs),
   );
   const left = MAX_SETTLEMENT_EVENTS - settled.drafts.length;
   // Displaced reservations have not begun, so their moves change no occupant.
@@ -76,8 +77,12 @@ export function settleBookings(state: BookingContext, nowMs: number): EventDraft
 export function settleReservation(state: BookingContext, reservation: Reservation, nowMs: number): EventDraft[] {
   const { registry } = state;
   if (registry.status === 'unregistered') return [];
-  const drafts = reconcileUsage(state, reservation) ?? expireReservation(reservation, nowMs);
+  const drafts = settleUse(state, reservation, nowMs) ?? expireReservation(reservation, nowMs);
   return drafts.length > 0 ? drafts : settleDisplaced(registry, state, occupantsOf(state), reservation, nowMs);
+}
+
+function settleUse(state: BookingContext, reservation: Reservation, nowMs: number): EventDraft[] | undefined {
+  return endAtRetirement(state, reservation, nowMs) ?? reconcileUsage(state, reservation);
 }
 
 /** Decides on one reservation after another, up to `maxDrafts` events; each decision sees the drafts of those before it. */

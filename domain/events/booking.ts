@@ -71,11 +71,12 @@ export const bookingEvents = {
   ),
   ReservationCompleted: defineEvent(
     'booking',
-    'The customer gave the locker back.',
+    'The customer gave the locker back, or an operator ended the use.',
     Type.Object({
       ...reservation,
       endedAt: Instant,
-      endedBy: Type.Union([Type.Literal('customer'), Type.Literal('unit')]),
+      endedBy: Type.Union([Type.Literal('customer'), Type.Literal('unit'), Type.Literal('operator')]),
+      reason: Type.Optional({ ...Text, description: 'Why an operator ended it.' }),
     }),
   ),
   ReservationConflictDetected: defineEvent(

@@ -1,6 +1,7 @@
 import { Type } from '@sinclair/typebox';
 import { VersionedConfiguration } from '../configuration-values.ts';
-import { Locker, LockerId, MAX_LOCKERS_PER_UNIT, Text, UnitName } from '../vocabulary.ts';
+import { Instant, Locker, LockerId, MAX_LOCKERS_PER_UNIT, Text, UnitName } from '../vocabulary.ts';
+import { OpenResult } from './booking.ts';
 import { defineEvent } from './define-event.ts';
 
 const MAX_TAGS = 50;
@@ -47,6 +48,13 @@ const Credentials = {
   natsUser: Type.String({ description: 'The public key of the NATS user of the unit.' }),
 };
 
+export const OutOfServiceWhen = Type.Union([Type.Literal('now'), Type.Literal('when-free')], {
+  description:
+    '`now`: bookings of the locker move to other lockers or are given up. `when-free`: they stay, and the locker is not sold any ' +
+    'more.',
+  default: 'now',
+});
+
 export const registryEvents = {
   UnitRegistered: defineEvent(
     'registry',
@@ -75,11 +83,51 @@ export const registryEvents = {
     Type.Object({ reason: Type.Optional(Text) }),
   ),
   LockerAdded: defineEvent('registry', 'A unit grew by a locker.', Locker),
+  LockerRemoved: defineEvent('registry', 'A unit lost a locker.', Type.Object({ id: LockerId })),
   LockerTakenOutOfService: defineEvent(
     'registry',
     'A locker is not for rent until it returns to service.',
-    Type.Object({ id: LockerId, reason: Type.Optional(Text) }),
+    Type.Object({
+      id: LockerId,
+      reason: Type.Optional(Text),
+      when: Type.Optional(OutOfServiceWhen),
+      until: Type.Optional({
+        ...Instant,
+        description: 'When the locker is for rent again; without it, an operator decides.',
+      }),
+    }),
   ),
   LockerReturnedToService: defineEvent('registry', 'A locker is for rent again.', Type.Object({ id: LockerId })),
-  UnitRetired: defineEvent('registry', 'A unit left the platform.', Type.Object({ reason: Type.Optional(Text) })),
+  UnitMaintenancePlanned: defineEvent(
+    'registry',
+    'An operator planned a period in which no locker of the unit is for rent.',
+    Type.Object({ id: Type.String(), from: Instant, until: Instant, reason: Text }),
+  ),
+  UnitMaintenanceCancelled: defineEvent(
+    'registry',
+    'A planned maintenance does not take place, or ends early.',
+    Type.Object({ id: Type.String() }),
+  ),
+  ServiceOpenRequested: defineEvent(
+    'registry',
+    'An operator asked a unit to open a locker now. The actor of the event is the operator.',
+    Type.Object({ locker: LockerId, commandId: Type.String(), reason: Text, expiresAt: Instant }),
+  ),
+  ServiceOpenAnswered: defineEvent(
+    'registry',
+    'What came of an operator’s request to open.',
+    Type.Object({ locker: LockerId, commandId: Type.String(), result: OpenResult, reason: Type.Optional(Text) }),
+  ),
+  UnitRetired: defineEvent(
+    'registry',
+    'A unit left the platform.',
+    Type.Object({
+      reason: Type.Optional(Text),
+      forced: Type.Optional(
+        Type.Boolean({
+          description: 'The operator gave up what stood in the way: bookings, rentals, unrecorded events.',
+        }),
+      ),
+    }),
+  ),
 };

@@ -52,8 +52,24 @@ export function newUnitState(name: string): UnitState {
 /** Folds one commit into the state. A commit that is folded already changes nothing. */
 export function evolveUnit(state: UnitState, commit: FoldableCommit): UnitState {
   if (commit.sequence <= state.sequences[commit.aggregate]) return state;
-  const folded = commit.events.reduce((next, event) => evolvePart(next, commit.aggregate, event), state);
+  const folded = commit.events.reduce((next, event) => {
+    const start = event.type === 'UnitRegistered' ? withoutFormerReports(next, commit.sequence) : next;
+    return evolvePart(start, commit.aggregate, event);
+  }, state);
   return { ...folded, sequences: { ...state.sequences, [commit.aggregate]: commit.sequence } };
+}
+
+/**
+ * A unit that is registered anew has reported nothing. The recorded places of the former unit's log stay, so that a replay of them is
+ * recognised. A part that has a later commit already belongs to the new unit.
+ */
+function withoutFormerReports(state: UnitState, sequence: number): UnitState {
+  const { device, connectivity, sequences } = state;
+  return {
+    ...state,
+    device: sequences.device < sequence ? { ...UNREPORTED_DEVICE, epochs: device.epochs } : device,
+    connectivity: sequences.connectivity < sequence ? NEVER_SEEN : connectivity,
+  };
 }
 
 function evolvePart(state: UnitState, aggregate: Aggregate, event: CloudEvent): UnitState {

@@ -32,7 +32,7 @@ export function createReservations(): Projection {
   const unitStates = new UnitStates({ aggregates: PLACE_AGGREGATES, startsAtRegistration: true, trim: withoutUses });
   return {
     name: 'reservations',
-    version: versionWithFold(4),
+    version: versionWithFold(5),
 
     async createTables(tx, schema) {
       await createReservationTable(tx, `${schema}.reservation`);
@@ -104,7 +104,8 @@ async function createPlaceTables(tx: Tx, schema: string): Promise<void> {
       time_zone text not null,
       -- The opening hours as JSON: places with the same text and time zone are open at the same times.
       opening_rules text not null,
-      configuration json not null
+      configuration json not null,
+      maintenance json not null
     ) with (fillfactor = 70)`;
   await tx`create index on ${place} (lat, lon) where in_use`;
   await tx`
@@ -113,7 +114,8 @@ async function createPlaceTables(tx: Tx, schema: string): Promise<void> {
       id text not null,
       ordinal int not null,
       size text not null,
-      in_service boolean not null,
+      out_of_service_from timestamptz,
+      out_of_service_until timestamptz,
       rental_from timestamptz,
       rental_until timestamptz,
       doubted boolean not null default false,
@@ -222,6 +224,7 @@ async function applyPlaces(tx: Tx, schema: string, folded: readonly FoldedUnit[]
   );
   if (changed.length > 0) await savePlaces(tx, `${schema}.place`, changed);
   await saveConnectivity(tx, `${schema}.place`, places);
+  await deleteRemovedLockers(tx, `${schema}.locker`, changed);
   await saveLockers(tx, `${schema}.locker`, places.flatMap(changedLockers));
 }
 
@@ -230,8 +233,9 @@ async function savePlaces(tx: Tx, table: string, places: readonly Place[]): Prom
   const column = <T>(value: (place: Place) => T): T[] => places.map(value);
   await tx`
     insert into ${tx(table)} (unit, lat, lon, in_use, minimum_minutes, maximum_minutes, time_zone, opening_rules,
-      configuration)
-    select unit, lat, lon, in_use, minimum_minutes, maximum_minutes, time_zone, opening_rules, configuration::json
+      configuration, maintenance)
+    select unit, lat, lon, in_use, minimum_minutes, maximum_minutes, time_zone, opening_rules,
+      configuration::json, maintenance::json
     from unnest(
       ${column(({ unit }) => unit.name)}::text[],
       ${column(({ unit }) => unit.location.lat)}::double precision[],
@@ -241,12 +245,14 @@ async function savePlaces(tx: Tx, table: string, places: readonly Place[]): Prom
       ${column(({ values }) => values.maximumMinutes)}::int[],
       ${column(({ unit }) => unit.timeZone)}::text[],
       ${column(({ values }) => openingRulesText(values))}::text[],
-      ${column(({ values }) => JSON.stringify(values))}::text[]
-    ) as batch (unit, lat, lon, in_use, minimum_minutes, maximum_minutes, time_zone, opening_rules, configuration)
+      ${column(({ values }) => JSON.stringify(values))}::text[],
+      ${column(({ unit }) => JSON.stringify(unit.maintenance))}::text[]
+    ) as batch (unit, lat, lon, in_use, minimum_minutes, maximum_minutes, time_zone, opening_rules, configuration,
+      maintenance)
     on conflict (unit) do update set
       lat = excluded.lat, lon = excluded.lon, in_use = excluded.in_use, minimum_minutes = excluded.minimum_minutes,
       maximum_minutes = excluded.maximum_minutes, time_zone = excluded.time_zone, opening_rules = excluded.opening_rules,
-      configuration = excluded.configuration`;
+      configuration = excluded.configuration, maintenance = excluded.maintenance`;
 }
 
 function openingRulesText({ openingHours, rentalsMayEndOutsideHours }: ConfigurationValues): string {
@@ -283,29 +289,46 @@ function changedLockers({ before, state, unit }: Place): LockerRow[] {
     const reported = state.device.lockers[locker.id];
     const reportedBefore = before.device.lockers[locker.id];
     const isSame =
-      known[ordinal]?.inService === locker.inService &&
+      known[ordinal] === locker &&
       reportedBefore?.rental === reported?.rental &&
       isDoubted(reportedBefore) === isDoubted(reported);
     return isSame ? [] : [{ unit: unit.name, locker, ordinal, reported }];
   });
 }
 
+/** Deletes the lockers that units have lost, also by being registered anew. */
+async function deleteRemovedLockers(tx: Tx, table: string, places: readonly Place[]): Promise<void> {
+  const removed = places.flatMap(({ before, unit }) => {
+    if (before.registry.status === 'unregistered' || before.registry.lockers === unit.lockers) return [];
+    const present = new Set(unit.lockers.map(({ id }) => id));
+    return before.registry.lockers.filter(({ id }) => !present.has(id)).map(({ id }) => ({ unit: unit.name, id }));
+  });
+  if (removed.length === 0) return;
+  await tx`
+    delete from ${tx(table)} l
+    using unnest(${removed.map(({ unit }) => unit)}::text[], ${removed.map(({ id }) => id)}::text[]) as lost (unit, id)
+    where l.unit = lost.unit and l.id = lost.id`;
+}
+
 async function saveLockers(tx: Tx, table: string, rows: readonly LockerRow[]): Promise<void> {
   if (rows.length === 0) return;
   await tx`
-    insert into ${tx(table)} (unit, id, ordinal, size, in_service, rental_from, rental_until, doubted)
+    insert into ${tx(table)} (unit, id, ordinal, size, out_of_service_from, out_of_service_until, rental_from,
+      rental_until, doubted)
     select * from unnest(
       ${rows.map(({ unit }) => unit)}::text[],
       ${rows.map(({ locker }) => locker.id)}::text[],
       ${rows.map(({ ordinal }) => ordinal)}::int[],
       ${rows.map(({ locker }) => locker.size)}::text[],
-      ${rows.map(({ locker }) => locker.inService)}::boolean[],
+      ${rows.map(({ locker }) => locker.outOfService?.since ?? null)}::timestamptz[],
+      ${rows.map(({ locker }) => locker.outOfService?.until ?? null)}::timestamptz[],
       ${rows.map(({ reported }) => storableTime(reported?.rental?.startedAt))}::timestamptz[],
       ${rows.map(({ reported }) => storableTime(reported?.rental?.until))}::timestamptz[],
       ${rows.map(({ reported }) => isDoubted(reported))}::boolean[]
     )
     on conflict (unit, id) do update set
-      in_service = excluded.in_service, rental_from = excluded.rental_from, rental_until = excluded.rental_until,
+      ordinal = excluded.ordinal, size = excluded.size, out_of_service_from = excluded.out_of_service_from,
+      out_of_service_until = excluded.out_of_service_until, rental_from = excluded.rental_from, rental_until = excluded.rental_until,
       doubted = excluded.doubted`;
 }
 

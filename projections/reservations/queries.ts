@@ -116,12 +116,17 @@ export async function findFreeLockers(
   );
   if (open.length === 0) return { asOf: toInstant(nowMs), items: [] };
   const isOverdue = sql.part`l.rental_until is not null and l.rental_until <= ${now}`;
+  const isInService = sql.part`(l.out_of_service_from is null
+      or not (${overlaps(sql.part`l.out_of_service_from`, sql.part`coalesce(l.out_of_service_until, 'infinity')`)}))
+    and not exists (
+      select from json_array_elements(p.maintenance) m
+      where ${overlaps(sql.part`(m ->> 'from')::timestamptz`, sql.part`(m ->> 'until')::timestamptz`)})`;
   const rows = await sql<FreeLocker[]>`
     select l.unit, l.id as locker, l.size, p.online, p.known_at, t.last_online_at, p.configuration
     from ${place} p
     join ${sql(`${schema}.locker`)} l on l.unit = p.unit
     left join platform.unit_telemetry t on t.unit = p.unit
-    where p.in_use and l.in_service and ${placeCondition(sql, query)}
+    where p.in_use and ${isInService} and ${placeCondition(sql, query)}
       and ${isLongEnough}
       and (p.time_zone, p.opening_rules) in (select * from unnest(
         ${open.map(({ time_zone }) => time_zone)}::text[], ${open.map(({ opening_rules }) => opening_rules)}::text[]))

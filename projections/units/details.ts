@@ -22,12 +22,15 @@ export function unitDetails({ configuration, connectivity, device, log }: UnitSt
     gaps: Object.entries(log.gaps).map(([epoch, range]) => ({ epoch, ...range })),
     lost: Object.entries(log.lost).map(([epoch, range]) => ({ epoch, ...range })),
     lastEventAt: device.lastEventAt ?? null,
-    lockerDetails: registry.lockers.map(({ id, size, inService }) => ({
+    lockerDetails: registry.lockers.map(({ id, size, outOfService }) => ({
       id,
       size,
-      inService,
+      inService: outOfService === undefined,
+      outOfService: outOfService ?? null,
       door: device.lockers[id]?.door ?? 'unknown',
       rental: device.lockers[id]?.rental ?? null,
     })),
+    maintenance: registry.maintenance,
+    revision: registry.revision,
   };
 }

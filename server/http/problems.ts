@@ -76,6 +76,11 @@ const PROBLEMS = {
     statuses: [409],
     example: 'The reservation begins at 2026-07-01T10:00:00.000Z.',
   },
+  'unit-in-use': {
+    title: 'The unit or locker is in use',
+    statuses: [409],
+    example: 'Unit PL-1000 has 2 open bookings and 1 running rental. Wait, or give them up with `force=true`.',
+  },
   'unit-offline': {
     title: 'The unit cannot be reached',
     statuses: [503],
@@ -131,6 +136,7 @@ const STATUS_OF_REFUSAL: Readonly<Record<RefusalKind, number>> = {
   'no-locker-free': 409,
   closed: 409,
   'reservation-state': 409,
+  'unit-in-use': 409,
   'not-yet': 409,
   'precondition-failed': 412,
   'unit-offline': 503,

@@ -248,10 +248,11 @@ describe('units', () => {
       const unit = await getUnit(readModelsOf(postgres), state.name);
       if (state.registry.status === 'unregistered') continue;
       expect(unit?.lockerDetails).toEqual(
-        state.registry.lockers.map(({ id, size, inService }) => ({
+        state.registry.lockers.map(({ id, size, outOfService }) => ({
           id,
           size,
-          inService,
+          inService: outOfService === undefined,
+          outOfService: outOfService ?? null,
           door: state.device.lockers[id]?.door ?? 'unknown',
           rental: state.device.lockers[id]?.rental ?? null,
         })),

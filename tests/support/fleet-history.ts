@@ -148,7 +148,7 @@ export class FleetHistory {
     }
     const locker = registry.lockers[this.#random.below(registry.lockers.length)];
     if (locker === undefined) return [];
-    const type = locker.inService ? 'LockerTakenOutOfService' : 'LockerReturnedToService';
+    const type = locker.outOfService === undefined ? 'LockerTakenOutOfService' : 'LockerReturnedToService';
     return this.#append(state, 'registry', [{ type, locker: locker.id, data: { id: locker.id } }], 'ops:a');
   }
 

@@ -4,6 +4,7 @@ import { Value } from '@sinclair/typebox/value';
 import { defaultConfiguration } from '../../../domain/configuration/default-configuration.ts';
 import { fieldErrorsOf } from '../../../domain/field-errors.ts';
 import { registerUnit } from '../../../domain/registry/registry.ts';
+import { formerUnitOf } from '../../../domain/unit/unit-use.ts';
 import type { AddressResolver } from '../../../platform/network/address-resolver.ts';
 import type { Log } from '../../../platform/observability/log.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
@@ -50,7 +51,7 @@ export class UnitRegistration {
     const configuration = defaultConfiguration(holdTtlS);
     const meta = { commandId, actor, source: '/lockfleet/server' };
     const decided = await decider.decide(name, 'registry', meta, (state) =>
-      registerUnit(state.registry, { ...unit, configuration, keyVersion: FIRST_KEY_VERSION, natsUser }, commandId),
+      registerUnit(state.registry, { ...unit, configuration, natsUser }, commandId, formerUnitOf(state)),
     );
     const position = decided.sequence;
     // The command registered the unit before, and its answer was lost; only that answer could show the credentials.

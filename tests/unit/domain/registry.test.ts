@@ -8,8 +8,9 @@ import {
   rotateCredentials,
 } from '../../../domain/registry/registry.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
+import { formerUnitOf } from '../../../domain/unit/unit-use.ts';
 import { given, type Past } from '../../support/given.ts';
-import { configured, LOCKERS, registered, registration } from '../../support/scene.ts';
+import { configured, held, LOCKERS, registered, registration } from '../../support/scene.ts';
 
 const register = registration(LOCKERS);
 const COMMAND = 'register-again';
@@ -28,11 +29,8 @@ describe('registering', () => {
       .thenEvents([{ type: 'UnitRegistered', data: registration([]) }]);
   });
 
-  test.each([
-    ['there is already', [registered]],
-    ['has left', [registered, retired]],
-  ] as const)('a name that %s is refused', (_, past) => {
-    given(...past)
+  test('a name that there is already is refused', () => {
+    given(registered)
       .when(({ registry }) => registerUnit(registry, register, COMMAND))
       .thenRefused('validation', /exists already/, ['/name']);
   });
@@ -43,6 +41,24 @@ describe('registering', () => {
         registerUnit(registry, register, registry.status === 'registered' ? registry.registrationCommandId : ''),
       )
       .thenNothing();
+  });
+
+  test('the name of a retired unit begins anew, with the next key and the next version of the configuration', () => {
+    const changed = configured({ minimumMinutes: 5 });
+    given(registered, { type: 'UnitCredentialsRotated', data: { keyVersion: 2, natsUser: 'U2' } }, changed, retired)
+      .when((state) => registerUnit(state.registry, register, COMMAND, formerUnitOf(state)))
+      .thenEvents([
+        {
+          type: 'UnitRegistered',
+          data: { ...register, keyVersion: 3, configuration: { ...register.configuration, version: 3 } },
+        },
+      ]);
+  });
+
+  test('the name of a retired unit is refused until its bookings have ended', () => {
+    given(registered, held(), retired)
+      .when((state) => registerUnit(state.registry, register, COMMAND, formerUnitOf(state)))
+      .thenRefused('unit-in-use', /not settled yet/);
   });
 
   test('two lockers of one id are refused, and the second is named', () => {
@@ -140,7 +156,11 @@ describe('the registered state of a unit', () => {
       formerNatsUsers: [],
       registrationCommandId: expect.any(String),
       credentialsCommandId: expect.any(String),
-      lockers: LOCKERS.map((locker) => ({ ...locker, inService: true })),
+      lockers: LOCKERS,
+      maintenance: [],
+      serviceOpenings: {},
+      revision: 1,
+      commandIds: [expect.any(String)],
     });
   });
 
@@ -158,7 +178,7 @@ describe('the registered state of a unit', () => {
     const back: Past = { type: 'LockerReturnedToService', data: { id: 'B' } };
     const inService = (...past: readonly Past[]) =>
       unitAfter(...past)
-        .lockers.filter((locker) => locker.inService)
+        .lockers.filter(({ outOfService }) => outOfService === undefined)
         .map(({ id }) => id);
     expect(inService(grown)).toEqual(['A', 'B', 'C', 'D']);
     expect(inService(out)).toEqual(['A', 'C']);
