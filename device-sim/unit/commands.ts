@@ -75,13 +75,14 @@ function executeOnce(
 export function openLockerByCommand(
   unit: UnitModel,
   commandId: string,
-  { locker: id, reservationId, until: commandUntil }: OpenLocker,
+  { locker: id, reservationId, until: commandUntil, service = false }: OpenLocker,
   context: DecisionContext,
 ): Decision<Answer> {
   const unchanged = (status: 'failed' | 'refused', reason: string) =>
     decisionWith(unit, context, [], { status, reason });
   const locker = findLocker(unit, id);
   if (locker === undefined) return unchanged('refused', 'unknown-locker');
+  if (service) return openForService(unit, commandId, locker, context);
   if (locker.rental !== undefined && locker.rental.reservationId !== reservationId)
     return unchanged('failed', 'occupied');
   // Without a reservation in the command, the rental of a walk-up would pass the comparison above.
@@ -119,6 +120,25 @@ export function openLockerByCommand(
     data: { rentalId: rental.rentalId, reservationId, until },
   };
   return decisionWith(withLocker(unit, { ...openDoor, rental }), context, [started, opened], { status: 'done' });
+}
+
+/** Opens a door for an operator. The rental in the locker, if there is one, goes on. */
+function openForService(
+  unit: UnitModel,
+  commandId: string,
+  locker: UnitModel['lockers'][number],
+  context: DecisionContext,
+): Decision<Answer> {
+  const { id } = locker;
+  if (context.jammedLockers.has(id))
+    return decisionWith(unit, context, [lockerOpenFailed(id, commandId)], { status: 'failed', reason: 'jammed' });
+  const opened: EntryDraft = {
+    type: 'LockerOpened',
+    locker: id,
+    causationId: commandId,
+    data: { cause: 'service', commandId },
+  };
+  return decisionWith(withLocker(unit, { ...locker, door: 'open' }), context, [opened], { status: 'done' });
 }
 
 /**

@@ -17,6 +17,11 @@ export function isForRent(unit: RegisteredUnit, lockerId: string, period: Period
   return locker.outOfService === undefined || !overlaps(outOfServicePeriod(locker.outOfService), period);
 }
 
+/** Whether the unit sells a locker at a moment, unless it is booked or rented. */
+export function isInServiceAt(unit: RegisteredUnit, lockerId: string, atMs: number): boolean {
+  return isForRent(unit, lockerId, { fromMs: atMs, untilMs: atMs + 1 });
+}
+
 /**
  * Why the bookings of a locker that overlap a period must move to another locker or end, as a sentence for the customer; `undefined`
  * when they may stay. The bookings of a locker that leaves service `when-free` stay.

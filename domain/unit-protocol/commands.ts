@@ -24,6 +24,8 @@ const OpenLocker = Type.Object({
   reservationId: Type.Optional(Type.String()),
   /** End of the rental that the first opening starts. */
   until: Type.Optional(Instant),
+  /** An operator opens the locker. The unit opens it also while it is rented, and starts no rental. */
+  service: Type.Optional(Type.Boolean()),
 });
 const ApplyConfiguration = VersionedConfiguration;
 /** Every reservation that the unit must keep. The unit releases those that are missing. */

@@ -2,9 +2,14 @@
 
 import { requireConfigured } from '../../domain/configuration/configuration.ts';
 import type { RegisteredUnit } from '../../domain/registry/registry.ts';
+import { isInServiceAt } from '../../domain/registry/service.ts';
 import type { UnitState } from '../../domain/unit/unit.ts';
 
-export function unitDetails({ configuration, connectivity, device, log }: UnitState, registry: RegisteredUnit) {
+export function unitDetails(
+  { configuration, connectivity, device, log }: UnitState,
+  registry: RegisteredUnit,
+  atMs: number,
+) {
   const { address, probe, delivery, commandChannel, location, timeZone, tags, status } = registry;
   return {
     status,
@@ -25,7 +30,7 @@ export function unitDetails({ configuration, connectivity, device, log }: UnitSt
     lockerDetails: registry.lockers.map(({ id, size, outOfService }) => ({
       id,
       size,
-      inService: outOfService === undefined,
+      inService: isInServiceAt(registry, id, atMs),
       outOfService: outOfService ?? null,
       door: device.lockers[id]?.door ?? 'unknown',
       rental: device.lockers[id]?.rental ?? null,

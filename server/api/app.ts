@@ -44,10 +44,14 @@ import { swaggerRoutes } from './openapi/swagger.ts';
 import { pingerRoutes } from './pinger/routes.ts';
 import { projectionRoutes } from './projections/routes.ts';
 import { ReservationService } from './reservations/reservation-service.ts';
+import { ReservationSupport } from './reservations/reservation-support.ts';
 import { reservationRoutes } from './reservations/routes.ts';
 import { summaryRoutes } from './summary/routes.ts';
+import { lockerRoutes } from './units/locker-routes.ts';
 import { unitRoutes } from './units/routes.ts';
+import { UnitChanges } from './units/unit-changes.ts';
 import { UnitCredentials } from './units/unit-credentials.ts';
+import { UnitLockers } from './units/unit-lockers.ts';
 import { UnitRegistration } from './units/unit-registration.ts';
 
 /** The server closes a connection on which nothing was sent for this long. */
@@ -146,18 +150,22 @@ function capabilities(dependencies: ApiDependencies) {
   const reservations = new ReservationService({ decider, commands, secrets, newId, clock });
   const registration = new UnitRegistration({ decider, addresses, keys, natsUrl, holdTtlS, newId, log });
   const credentials = new UnitCredentials({ decider, keys, natsUrl, revocations });
+  const changes = new UnitChanges({ decider, addresses, credentials, readModels, newId, clock });
+  const lockers = new UnitLockers({ decider, commands, newId, clock });
+  const support = new ReservationSupport({ decider, clock });
   const configurations = new ConfigurationService({ decider, push, positions, readModels, clock });
   const history = new UnitHistory({ eventLog, positions, decider, loadSnapshot, lastSequence, clock });
   const rollouts = new RolloutService(postgres, readModels);
   const deadLetters = new DeadLetterService({ deadLetterStore, decider, recorder, clock });
   return new Elysia()
     .use(apiKeyRoutes(macros, { apiKeys, newId, randomBytes }))
-    .use(unitRoutes(macros, { registration, credentials, readModels }))
+    .use(unitRoutes(macros, { registration, credentials, changes, readModels, clock }))
+    .use(lockerRoutes(macros, { lockers }))
     .use(configurationRoutes(macros, { configurations, readModels }))
     .use(rolloutRoutes(macros, { rollouts }))
     .use(pingerRoutes(macros, { readModels }))
     .use(availabilityRoutes(macros, { readModels, clock }))
-    .use(reservationRoutes(macros, { reservations, readModels }))
+    .use(reservationRoutes(macros, { reservations, support, readModels }))
     .use(eventRoutes(macros, { exports, eventLog }))
     .use(historyRoutes(macros, { history }))
     .use(summaryRoutes(macros, { exports, readModels, clock }))

@@ -157,10 +157,36 @@ export const ProblemDocument = Type.Object(
         { description: 'The fields that are not valid, of a `/problems/validation`.' },
       ),
     ),
+    inUse: Type.Optional(
+      Type.Object(
+        {
+          bookings: Type.Integer({ description: 'The number of open bookings.' }),
+          reservations: Type.Array(Type.String(), { description: 'The ids of the first open bookings, at most 20.' }),
+          rentals: Type.Array(
+            Type.Object({
+              locker: Type.String(),
+              rentalId: Type.String(),
+              reservationId: Type.Optional(Type.String()),
+            }),
+            { description: 'The first rentals that run, at most 20.' },
+          ),
+          backlog: Type.Integer({
+            description: 'The number of events at the unit that the platform has not recorded yet.',
+          }),
+        },
+        { description: 'What stands in the way, of a `/problems/unit-in-use`.' },
+      ),
+    ),
   },
   { title: 'Problem' },
 );
 export type ProblemDocument = Static<typeof ProblemDocument>;
+
+interface ProblemOptions {
+  readonly errors?: readonly FieldError[];
+  readonly retryAfterS?: number;
+  readonly inUse?: NonNullable<ProblemDocument['inUse']>;
+}
 
 /** An error with the problem document that the API answers. */
 export class Problem extends Error {
@@ -178,7 +204,7 @@ export class Problem extends Error {
     name: ProblemName,
     status: number,
     detail: string,
-    { errors = [], retryAfterS }: { readonly errors?: readonly FieldError[]; readonly retryAfterS?: number } = {},
+    { errors = [], retryAfterS, inUse }: ProblemOptions = {},
   ) {
     super(detail);
     this.document = {
@@ -186,6 +212,7 @@ export class Problem extends Error {
       title: PROBLEMS[name].title,
       status,
       detail,
+      ...(inUse === undefined ? {} : { inUse }),
       ...(errors.length === 0 ? {} : { errors: errors.map(({ path, message }) => ({ path, message })) }),
     };
     this.retryAfterS = retryAfterS;

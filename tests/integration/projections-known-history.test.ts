@@ -139,7 +139,10 @@ test('units: the row of the grid and the details', async () => {
       ...{ has_gap: false, wanted_hash: SECOND_HASH, wanted_at: new Date('2026-06-01T12:00:00.000Z'), retired: false },
     },
   ]);
-  expect(await getUnit(readModelsOf(postgres), UNIT)).toMatchObject({ name: UNIT, timeZone: 'Europe/Warsaw' });
+  expect(await getUnit(readModelsOf(postgres), UNIT, Date.now())).toMatchObject({
+    name: UNIT,
+    timeZone: 'Europe/Warsaw',
+  });
 });
 
 test('bookings: the snapshot of the unit', async () => {

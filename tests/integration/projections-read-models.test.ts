@@ -245,20 +245,20 @@ describe('units', () => {
 
   test('one unit has its lockers with doors and rentals; ping targets come in order', async () => {
     for (const state of statesOf()) {
-      const unit = await getUnit(readModelsOf(postgres), state.name);
+      const unit = await getUnit(readModelsOf(postgres), state.name, Date.now());
       if (state.registry.status === 'unregistered') continue;
       expect(unit?.lockerDetails).toEqual(
         state.registry.lockers.map(({ id, size, outOfService }) => ({
           id,
           size,
-          inService: outOfService === undefined,
+          inService: state.registry.status === 'registered' && outOfService === undefined,
           outOfService: outOfService ?? null,
           door: state.device.lockers[id]?.door ?? 'unknown',
           rental: state.device.lockers[id]?.rental ?? null,
         })),
       );
     }
-    expect(await getUnit(readModelsOf(postgres), 'NOBODY')).toBeUndefined();
+    expect(await getUnit(readModelsOf(postgres), 'NOBODY', Date.now())).toBeUndefined();
     const first = await pingTargets(readModelsOf(postgres), { afterName: undefined, limit: 10 });
     const rest = await pingTargets(readModelsOf(postgres), { afterName: first.at(-1)?.name, limit: 100 });
     const named = await pingTargets(readModelsOf(postgres), {

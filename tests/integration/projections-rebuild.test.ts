@@ -109,7 +109,7 @@ describe('a requested rebuild', () => {
         const [units, events, one] = await Promise.all([
           listUnits(readModels, { limit: 50, count: true }),
           listEvents(readModels, { limit: 1, count: true }),
-          getUnit(readModels, 'PL-1003'),
+          getUnit(readModels, 'PL-1003', Date.now()),
         ]);
         // Nothing that was shown vanishes, and what was waited for is there.
         expect(units.total).toBe(unitsShown);

@@ -276,7 +276,7 @@ test('a clock is wrong beyond the tolerance, in the grid, in the detail and for 
     ['BEHIND', { offsetMs: -HOUR_MS, measuredAtMs: NOW_MS }],
   ]);
   for (const [name, offset] of Object.entries(offsets)) {
-    expect(await getUnit(readModelsOf(postgres), name)).toMatchObject({
+    expect(await getUnit(readModelsOf(postgres), name, Date.now())).toMatchObject({
       clockOffsetMs: offset ?? null,
       clockWrong: Math.abs(offset ?? 0) === HOUR_MS,
     });
@@ -316,7 +316,7 @@ describe('events of a unit with a wrong clock', () => {
   });
 
   test('have corrected times in the detail of the unit', async () => {
-    const unit = await getUnit(readModelsOf(postgres), 'SKEWED');
+    const unit = await getUnit(readModelsOf(postgres), 'SKEWED', Date.now());
     expect(unit?.lastEventAt).toBe(at(2));
     expect(unit?.lockerDetails[0]?.rental).toEqual({ rentalId: 'r', startedAt: at(2), until: at(60) });
   });

@@ -116,8 +116,8 @@ export async function selectUnits(
   return rows.map(({ unit }) => unit);
 }
 
-/** Reads one unit with its lockers, retired or not. @returns undefined when no unit has this name */
-export async function getUnit({ sql, servingRuns }: ReadModels, name: string) {
+/** Reads one unit with its lockers as they are at `nowMs`, retired or not. @returns undefined when no unit has this name */
+export async function getUnit({ sql, servingRuns }: ReadModels, name: string, nowMs: number) {
   const { schema } = await servingRuns.find('units');
   const [row] = await sql<(Row & StateRow)[]>`
     select grid.*, s.registry, s.configuration, s.connectivity, s.booking, s.device, s.log, s.sequences
@@ -126,7 +126,7 @@ export async function getUnit({ sql, servingRuns }: ReadModels, name: string) {
   const state = stateOf(row.unit, row);
   return state.registry.status === 'unregistered'
     ? undefined
-    : { ...toGridRow(row), ...unitDetails(state, state.registry) };
+    : { ...toGridRow(row), ...unitDetails(state, state.registry, nowMs) };
 }
 
 /**

@@ -6,12 +6,12 @@ import {
 } from '../../../projections/configuration/queries.ts';
 import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import type { ApiMacros } from '../../http/api-macros.ts';
+import { etagOf, versionIn } from '../../http/etags.ts';
 import { Problem } from '../../http/problems.ts';
 import { DEFAULT_LIMIT } from '../../http/schemas.ts';
 import type { ConfigurationService } from './configuration-service.ts';
 import {
   CHANGE_CONFIGURATION,
-  type ConfigurationView,
   GET_CONFIGURATION,
   GET_VERSION,
   LIST_ATTEMPTS,
@@ -34,7 +34,7 @@ export function configurationRoutes(macros: ApiMacros, { configurations, readMod
         const answered = await write((commandId) =>
           configurations.change({ commandId, actor: caller.actor, name, expectedVersion }, body),
         );
-        set.headers.etag = etagOf(answered.response);
+        set.headers.etag = etagOf(answered.response.desired.version);
         return answered;
       },
       CHANGE_CONFIGURATION,
@@ -46,7 +46,7 @@ export function configurationRoutes(macros: ApiMacros, { configurations, readMod
         const answered = await write((commandId) =>
           configurations.rollBack({ commandId, actor: caller.actor, name, expectedVersion }, body),
         );
-        set.headers.etag = etagOf(answered.response);
+        set.headers.etag = etagOf(answered.response.desired.version);
         return answered;
       },
       ROLL_BACK_CONFIGURATION,
@@ -55,7 +55,7 @@ export function configurationRoutes(macros: ApiMacros, { configurations, readMod
       '',
       async ({ params: { name }, set }) => {
         const view = await configurations.view(name);
-        set.headers.etag = etagOf(view);
+        set.headers.etag = etagOf(view.desired.version);
         return view;
       },
       GET_CONFIGURATION,
@@ -92,14 +92,4 @@ export function configurationRoutes(macros: ApiMacros, { configurations, readMod
 async function requireUnit(readModels: ReadModels, name: string): Promise<void> {
   const first = await configurationVersion(readModels, name, 1);
   if (first === undefined) throw new Problem('not-found', 404, `There is no unit ${name}.`);
-}
-
-/** The version that `If-Match` names; `undefined` without one, and for `*`. */
-function versionIn(ifMatch: string | undefined): number | undefined {
-  return ifMatch === undefined || ifMatch === '*' ? undefined : Number(ifMatch.slice(1, -1));
-}
-
-/** The `ETag` of a configuration: its desired version. */
-function etagOf({ desired }: ConfigurationView): string {
-  return `"${desired.version}"`;
 }

@@ -5,6 +5,7 @@ import { CONFIGURATION_STATUSES } from '../../../domain/configuration/configurat
 import { defaultConfiguration } from '../../../domain/configuration/default-configuration.ts';
 import { ConfigurationValues, VersionedConfiguration } from '../../../domain/configuration-values.ts';
 import { Instant, Token, UnitName, Uuid } from '../../../domain/vocabulary.ts';
+import { ifMatchHeader } from '../../http/etags.ts';
 import { answer, operation } from '../../http/operation.ts';
 import type { ProblemName } from '../../http/problems.ts';
 import { ListQuery, MinPosition, OneOf, OrNull, PageQuery, pageOf, type Shown, strict } from '../../http/schemas.ts';
@@ -16,17 +17,10 @@ const Version = Type.Integer({
   description: 'The number of the version. Each change of a unit has the next.',
 });
 
-const IfMatch = Type.Object({
-  'if-match': Type.Optional(
-    Type.String({
-      pattern: '^(\\*|"[1-9]\\d{0,8}")$',
-      expects: '* or an ETag, such as "3" with its quotation marks',
-      description:
-        'The `ETag` of the configuration that the client read: `"` version `"`. When another version is desired by now, the ' +
-        'answer is 412 and nothing changes.',
-    }),
-  ),
-});
+const IfMatch = ifMatchHeader(
+  'The `ETag` of the configuration that the client read: `"` version `"`. When another version is desired by now, the ' +
+    'answer is 412 and nothing changes.',
+);
 
 const Mode = OneOf(['live', 'queued'], {
   description: '`live`: the platform sends the change within this request. `queued`: the background queue sends it.',

@@ -111,6 +111,8 @@ const STATE_EXAMPLE = {
   ...{ status, credentialsRevoked, address, probe, delivery, commandChannel, location, timeZone, tags, connectivity },
   ...{ configuration, log, gaps, lost, lastEventAt },
   lockers: UNIT_EXAMPLE.lockerDetails,
+  maintenance: UNIT_EXAMPLE.maintenance,
+  revision: UNIT_EXAMPLE.revision,
   reservations: [
     {
       ...{ id, locker, size, from, until, holdExpiresAt, price },

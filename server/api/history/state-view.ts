@@ -44,7 +44,7 @@ export function expectedView(forecast: Forecast, registry: RegisteredUnit, atMs:
 }
 
 function viewAt(state: UnitState, registry: RegisteredUnit, atMs: number, view: View) {
-  const { lockerDetails, configuration: _, ...details } = unitDetails(state, registry);
+  const { lockerDetails, configuration: _, ...details } = unitDetails(state, registry, atMs);
   return {
     name: state.name,
     displayName: registry.displayName,

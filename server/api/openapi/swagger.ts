@@ -13,6 +13,7 @@ const TAGS = [
   'Availability',
   'Reservations',
   'Units',
+  'Lockers',
   'Configuration',
   'Events',
   'Summary',

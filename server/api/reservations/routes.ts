@@ -5,14 +5,19 @@ import type { ApiMacros } from '../../http/api-macros.ts';
 import { Problem } from '../../http/problems.ts';
 import { DEFAULT_LIMIT } from '../../http/schemas.ts';
 import type { ReservationService } from './reservation-service.ts';
-import { CANCEL, CONFIRM, END, GET_ONE, HOLD, LIST_OWN, OPEN } from './schema.ts';
+import type { ReservationSupport } from './reservation-support.ts';
+import { CANCEL, CONFIRM, END, FORCE_END, GET_ONE, HOLD, LIST_OWN, OPEN } from './schema.ts';
 
 export interface ReservationRouteDependencies {
   readonly reservations: ReservationService;
+  readonly support: ReservationSupport;
   readonly readModels: ReadModels;
 }
 
-export function reservationRoutes(macros: ApiMacros, { reservations, readModels }: ReservationRouteDependencies) {
+export function reservationRoutes(
+  macros: ApiMacros,
+  { reservations, support, readModels }: ReservationRouteDependencies,
+) {
   return new Elysia({ prefix: '/v1/reservations' })
     .use(macros)
     .post('', ({ caller, write, body }) => write((commandId) => reservations.hold(commandId, caller.id, body)), HOLD)
@@ -41,6 +46,12 @@ export function reservationRoutes(macros: ApiMacros, { reservations, readModels 
       ({ caller, write, params }) =>
         write((commandId) => reservations.end({ commandId, customer: caller.id, reservationId: params.id })),
       END,
+    )
+    .post(
+      '/:id/force-end',
+      ({ caller: { actor }, write, params: { id: reservationId }, body }) =>
+        write((commandId) => support.forceEnd({ commandId, actor, reservationId }, body.reason)),
+      FORCE_END,
     )
     .get(
       '/:id',

@@ -1,7 +1,7 @@
 /** Reservations over REST: what each route takes and answers. */
 
 import { type Static, Type } from '@sinclair/typebox';
-import { Instant, LockerId, LockerSize, Money, UnitName } from '../../../domain/vocabulary.ts';
+import { Instant, LockerId, LockerSize, Money, Text, UnitName } from '../../../domain/vocabulary.ts';
 import { answer, operation } from '../../http/operation.ts';
 import type { ProblemName } from '../../http/problems.ts';
 import { ListQuery, MinPosition, OneOf, OrNull, pageOf, type Shown, strict } from '../../http/schemas.ts';
@@ -172,6 +172,39 @@ export const OPEN = operation({
     200: answer('The door is open.', Opened, { result: 'opened', locker: 'B', movedFrom: null }),
   },
   problems: [...CHANGE_PROBLEMS, 'not-yet', 'unit-rejected', 'unit-offline'],
+});
+
+const SupportedReservation = Type.Composite(
+  [
+    Type.Object({ customer: Type.String({ description: 'The random id of the customer.' }) }),
+    Type.Omit(Reservation, ['accessCode', 'offlineToken']),
+  ],
+  { title: 'SupportedReservation', description: 'A reservation as operators see it, without what opens the locker.' },
+);
+export type SupportedReservation = Shown<typeof SupportedReservation>;
+
+export const FORCE_END = operation({
+  ...change,
+  auth: 'ops',
+  id: 'forceEndReservation',
+  summary: 'End a reservation that the customer and the unit do not end',
+  description:
+    'One that is in use becomes `completed`, and the unit releases its rental with its next list of reservations. One that has not ' +
+    'begun becomes `rejected`.',
+  body: Type.Object(
+    {
+      reason: { ...Text, minLength: 1, description: 'Why the operator ends it.' },
+    },
+    { ...strict, title: 'ForceEnd', examples: [{ reason: 'the customer called: the locker is empty' }] },
+  ),
+  answers: {
+    200: answer('The reservation, ended.', SupportedReservation, {
+      ...RESERVATION_EXAMPLE,
+      customer: '0197c5ea-0000-7000-8000-000000000009',
+      status: 'completed',
+    }),
+  },
+  problems: CHANGE_PROBLEMS,
 });
 
 export const GET_ONE = operation({

@@ -4,7 +4,7 @@ import { type Static, Type } from '@sinclair/typebox';
 import { CONFIGURATION_STATUSES } from '../../../domain/configuration/configuration.ts';
 import { defaultConfiguration } from '../../../domain/configuration/default-configuration.ts';
 import { VersionedConfiguration } from '../../../domain/configuration-values.ts';
-import { UnitProperties } from '../../../domain/events/registry.ts';
+import { OutOfServiceWhen, UnitProperties } from '../../../domain/events/registry.ts';
 import { Instant, Locker, MAX_LOCKERS_PER_UNIT, Text, UnitName, Uuid } from '../../../domain/vocabulary.ts';
 import { answer, operation } from '../../http/operation.ts';
 import { NDJSON } from '../../http/request-body.ts';
@@ -139,6 +139,45 @@ const SeqRanges = (description: string) =>
 
 const ResponseTime = OrNull(Type.Number({ description: 'Milliseconds. It is null when no ping was answered.' }));
 
+const OutOfService = Type.Object(
+  {
+    reason: Type.Optional(Text),
+    when: OutOfServiceWhen,
+    since: Instant,
+    until: Type.Optional({
+      ...Instant,
+      description: 'When the locker is for rent again; without it, an operator decides.',
+    }),
+  },
+  { title: 'OutOfService' },
+);
+
+/** A planned period in which no locker of the unit is for rent. */
+export const Maintenance = Type.Object({
+  id: Type.String(),
+  from: Instant,
+  until: Instant,
+  reason: Text,
+});
+
+export const LockerDetails = Type.Object({
+  ...Locker.properties,
+  inService: Type.Boolean({
+    description:
+      'Whether the locker is for rent at the time of the answer: in service, and the unit not under maintenance.',
+  }),
+  outOfService: OrNull(OutOfService),
+  door: OneOf(['open', 'closed', 'unknown']),
+  rental: OrNull(
+    Type.Object({
+      rentalId: Type.String(),
+      reservationId: Type.Optional(Type.String()),
+      startedAt: Instant,
+      until: Instant,
+    }),
+  ),
+});
+
 /** What is shown of one unit beside its row of the grid. */
 export const UnitDetails = Type.Object({
   responseTimes: Type.Array(
@@ -178,21 +217,9 @@ export const UnitDetails = Type.Object({
   gaps: SeqRanges('Events that are missing between recorded ones, by epoch. The platform fetches them from the unit.'),
   lost: SeqRanges('The last lost range of each epoch: events that the unit no longer has.'),
   lastEventAt: OrNull(Instant),
-  lockerDetails: Type.Array(
-    Type.Object({
-      ...Locker.properties,
-      inService: Type.Boolean(),
-      door: OneOf(['open', 'closed', 'unknown']),
-      rental: OrNull(
-        Type.Object({
-          rentalId: Type.String(),
-          reservationId: Type.Optional(Type.String()),
-          startedAt: Instant,
-          until: Instant,
-        }),
-      ),
-    }),
-  ),
+  lockerDetails: Type.Array(LockerDetails),
+  maintenance: Type.Array(Maintenance, { description: 'Planned periods in which no locker of the unit is for rent.' }),
+  revision: Type.Integer({ minimum: 1, description: 'Grows with every change of the properties; the `ETag` has it.' }),
 });
 
 const Unit = Type.Composite([GridRow, UnitDetails], { title: 'Unit' });
@@ -230,8 +257,10 @@ export const UNIT_EXAMPLE = {
   lost: [],
   lastEventAt: '2026-07-01T09:59:58.000Z',
   lockerDetails: exampleLockers.map(
-    (locker) => ({ ...locker, inService: true, door: 'closed', rental: null }) as const,
+    (locker) => ({ ...locker, inService: true, outOfService: null, door: 'closed', rental: null }) as const,
   ),
+  maintenance: [],
+  revision: 1,
 } as const;
 
 const params = Type.Object({ name: UnitName });
@@ -312,7 +341,12 @@ export const GET_ONE = operation({
   description: 'Its properties, whether it answers, and its lockers with their doors and rentals.',
   params,
   query: Type.Object(MinPosition, strict),
-  answers: { 200: answer('The unit.', Unit, UNIT_EXAMPLE) },
+  answers: {
+    200: {
+      ...answer('The unit.', Unit, UNIT_EXAMPLE),
+      headers: { etag: 'The revision of the unit in quotes; a change takes it as its `If-Match`.' },
+    },
+  },
   problems: ['validation', 'not-found'],
 });
 

@@ -35,7 +35,7 @@ export class UnitCredentials {
 
   /** Issues new credentials, which only this answer shows, and ends the connection that the unit has with the previous ones. */
   async rotate({ name, ...command }: CredentialsCommand): Promise<Answer<RegisteredUnit, 200>> {
-    await this.#requireRevocations();
+    await this.requireRevocations();
     const issued = await issueCredentials(this.#deps, name);
     let keyVersion = 0;
     const decided = await this.#decide({ name, ...command }, (registry) => {
@@ -43,7 +43,7 @@ export class UnitCredentials {
       for (const { data } of events) keyVersion = data.keyVersion;
       return events;
     });
-    await this.#revokeEnded(decided);
+    await this.revokeEnded(decided);
     const answer = { status: 200 as const, position: decided.sequence };
     // The command rotated the credentials before, and its answer was lost; only that answer could show them.
     if (!decided.appended) return { ...answer, body: { name } };
@@ -55,9 +55,9 @@ export class UnitCredentials {
     { name, ...command }: CredentialsCommand,
     reason: string | undefined,
   ): Promise<Answer<{ readonly name: string }, 200>> {
-    await this.#requireRevocations();
+    await this.requireRevocations();
     const decided = await this.#decide({ name, ...command }, (registry) => revokeCredentials(registry, reason));
-    await this.#revokeEnded(decided);
+    await this.revokeEnded(decided);
     return { status: 200, body: { name }, position: decided.sequence };
   }
 
@@ -70,7 +70,7 @@ export class UnitCredentials {
   }
 
   /** Refuses the request before anything is recorded when NATS cannot revoke a user now. */
-  async #requireRevocations(): Promise<void> {
+  async requireRevocations(): Promise<void> {
     try {
       await this.#deps.revocations.ready();
     } catch (error) {
@@ -78,7 +78,8 @@ export class UnitCredentials {
     }
   }
 
-  async #revokeEnded({ state }: DecisionResult): Promise<void> {
+  /** Ends the connections of a unit with credentials that have ended. @throws Problem `unavailable` */
+  async revokeEnded({ state }: DecisionResult): Promise<void> {
     try {
       await this.#deps.revocations.ensure(revokedNatsUsers(state.registry));
     } catch (error) {

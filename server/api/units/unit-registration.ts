@@ -9,16 +9,14 @@ import type { AddressResolver } from '../../../platform/network/address-resolver
 import type { Log } from '../../../platform/observability/log.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 import type { Answer } from '../../http/idempotent-writes.ts';
-import { INTERNAL_DETAIL, invalidField, Problem, problemOf, RETRY_AFTER_S } from '../../http/problems.ts';
+import { INTERNAL_DETAIL, Problem, problemOf } from '../../http/problems.ts';
 import { parseJson, readLines } from '../../http/request-body.ts';
 import { type IssueDependencies, issueCredentials, type RegisteredUnit } from './issue-credentials.ts';
+import { requireUsableAddress, TimeZones } from './place-checks.ts';
 import { Registration } from './schema.ts';
 
 /** The largest number of lines of one import that are registered at the same time. */
 const MAX_CONCURRENT_LINES = 256;
-const FIRST_KEY_VERSION = 1;
-/** A bound on the cache of time zone names: clients may spell each in many ways, in upper and lower case. */
-const MAX_KNOWN_TIME_ZONES = 1_000;
 
 export interface RegistrationDependencies extends IssueDependencies {
   readonly decider: UnitDecider;
@@ -30,8 +28,7 @@ export interface RegistrationDependencies extends IssueDependencies {
 
 export class UnitRegistration {
   readonly #deps: RegistrationDependencies;
-  /** Time zones that exist. To ask `Intl` takes longer than anything else in an import, and there are a few hundred. */
-  readonly #knownTimeZones = new Set<string>();
+  readonly #timeZones = new TimeZones();
 
   constructor(deps: RegistrationDependencies) {
     this.#deps = deps;
@@ -43,20 +40,23 @@ export class UnitRegistration {
    */
   async register(commandId: string, actor: string, registration: Registration): Promise<Answer<RegisteredUnit, 201>> {
     const { decider, holdTtlS, addresses } = this.#deps;
-    this.#requireTimeZone(registration);
-    await requireAddress(registration, addresses);
+    this.#timeZones.require(registration.timeZone);
+    await requireUsableAddress(registration.address, addresses);
     const { name } = registration;
     const { natsUser, show } = await issueCredentials(this.#deps, name);
     const unit = { displayName: name, tags: [], ...registration };
     const configuration = defaultConfiguration(holdTtlS);
     const meta = { commandId, actor, source: '/lockfleet/server' };
-    const decided = await decider.decide(name, 'registry', meta, (state) =>
-      registerUnit(state.registry, { ...unit, configuration, natsUser }, commandId, formerUnitOf(state)),
-    );
+    let keyVersion = 0;
+    const decided = await decider.decide(name, 'registry', meta, (state) => {
+      const events = registerUnit(state.registry, { ...unit, configuration, natsUser }, commandId, formerUnitOf(state));
+      for (const { data } of events) keyVersion = data.keyVersion;
+      return events;
+    });
     const position = decided.sequence;
     // The command registered the unit before, and its answer was lost; only that answer could show the credentials.
     if (!decided.appended) return { status: 201, body: { name }, position };
-    const credentials = show(FIRST_KEY_VERSION);
+    const credentials = show(keyVersion);
     return { status: 201, body: { name, credentials }, keptBody: { name }, position };
   }
 
@@ -104,29 +104,6 @@ export class UnitRegistration {
     const { document } = problem ?? new Problem('internal', 500, INTERNAL_DETAIL);
     return `${JSON.stringify({ name: name ?? null, problem: document })}\n`;
   }
-
-  #requireTimeZone({ timeZone }: Registration): void {
-    if (this.#knownTimeZones.has(timeZone)) return;
-    try {
-      new Intl.DateTimeFormat('en', { timeZone });
-    } catch {
-      throw invalidField('/timeZone', 'is not an IANA time zone');
-    }
-    if (this.#knownTimeZones.size < MAX_KNOWN_TIME_ZONES) this.#knownTimeZones.add(timeZone);
-  }
-}
-
-/** Refuses an address that has no port or host that the platform may ask. */
-async function requireAddress({ address }: Registration, addresses: AddressResolver): Promise<void> {
-  const resolved = await addresses.resolve(address);
-  if (!('problem' in resolved)) return;
-  if (resolved.problem !== 'unavailable') throw invalidField('/address', resolved.message);
-  throw new Problem(
-    'unavailable',
-    503,
-    `The address of the unit ${resolved.message}. Nothing was registered; send the request again.`,
-    { retryAfterS: RETRY_AFTER_S },
-  );
 }
 
 function nameIn(registration: unknown): string | undefined {

@@ -1,0 +1,100 @@
+/** Changes and retires units for operators. */
+
+import { requireRegistered } from '../../../domain/registry/registry.ts';
+import {
+  type UnitChanges as ChangedProperties,
+  retireUnit,
+  updateUnit,
+} from '../../../domain/registry/unit-decisions.ts';
+import type { UnitState } from '../../../domain/unit/unit.ts';
+import { unitUse } from '../../../domain/unit/unit-use.ts';
+import type { AddressResolver } from '../../../platform/network/address-resolver.ts';
+import type { DecisionResult } from '../../../platform/units/unit-decider.ts';
+import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
+import { unitDetails } from '../../../projections/units/details.ts';
+import { getUnit } from '../../../projections/units/queries/units.ts';
+import type { Answer } from '../../http/idempotent-writes.ts';
+import type { ChangedUnit } from './changes-schema.ts';
+import { requireUsableAddress, TimeZones } from './place-checks.ts';
+import { type SettleDependencies, settleUnit } from './settle-bookings.ts';
+import type { UnitCredentials } from './unit-credentials.ts';
+import { unitInUseProblem } from './unit-in-use.ts';
+
+export interface UnitChangesDependencies extends SettleDependencies {
+  readonly addresses: AddressResolver;
+  readonly credentials: UnitCredentials;
+  readonly readModels: ReadModels;
+}
+
+/** A command of an operator on a unit. */
+export interface UnitCommand {
+  readonly commandId: string;
+  readonly actor: string;
+  readonly name: string;
+}
+
+export class UnitChanges {
+  readonly #deps: UnitChangesDependencies;
+  readonly #timeZones = new TimeZones();
+
+  constructor(deps: UnitChangesDependencies) {
+    this.#deps = deps;
+  }
+
+  /**
+   * Changes properties of a unit. A change of its time zone may close it for bookings.
+   * @throws Problem `validation` for a time zone or an address that cannot be used; Refusal `precondition-failed`, `not-found`
+   */
+  async update(
+    { name, ...command }: UnitCommand,
+    changes: ChangedProperties,
+    expectedRevision: number | undefined,
+  ): Promise<Answer<ChangedUnit, 200>> {
+    if (changes.timeZone !== undefined) this.#timeZones.require(changes.timeZone);
+    if (changes.address !== undefined) await requireUsableAddress(changes.address, this.#deps.addresses);
+    const decided = await this.#deps.decider.decide(name, 'registry', metaOf(command), ({ registry }) =>
+      updateUnit(registry, changes, command.commandId, expectedRevision),
+    );
+    return this.#answer(decided);
+  }
+
+  /**
+   * Retires a unit: its credentials end. With `isForced`, open bookings are given up, and what the unit has not reported is lost.
+   * @throws Problem `unit-in-use`; Refusal `not-found`
+   */
+  async retire(
+    { name, ...command }: UnitCommand,
+    { reason, isForced }: { readonly reason?: string | undefined; readonly isForced: boolean },
+  ): Promise<Answer<ChangedUnit, 200>> {
+    const { decider, credentials, readModels, clock } = this.#deps;
+    await credentials.requireRevocations();
+    const reported = isForced ? 0 : ((await getUnit(readModels, name, clock()))?.backlog ?? 0);
+    const retired = await decider.decide(name, 'registry', metaOf(command), (state) => {
+      const drafts = retireUnit(state.registry, { reason, isForced });
+      const use = unitUse(state);
+      // What is known of a unit that was never seen is from a former unit of its name.
+      const backlog = state.connectivity.status === 'never-seen' ? 0 : reported;
+      const isInUse = use.bookings.length > 0 || use.rentals.length > 0 || backlog > 0;
+      if (drafts.length > 0 && isInUse && !isForced)
+        throw unitInUseProblem(`Unit ${name}`, use, backlog, 'Wait, or give them up with `force=true`.');
+      return drafts;
+    });
+    const settled = await settleUnit(this.#deps, { unit: name, actor: command.actor });
+    await credentials.revokeEnded(retired);
+    return this.#answer({ ...settled, sequence: Math.max(retired.sequence, settled.sequence) });
+  }
+
+  #answer({ state, sequence }: DecisionResult): Answer<ChangedUnit, 200> {
+    return { status: 200, body: changedUnit(state, this.#deps.clock()), position: sequence };
+  }
+}
+
+/** A unit after a change, as the API shows it. */
+export function changedUnit(state: UnitState, nowMs: number): ChangedUnit {
+  const registry = requireRegistered(state.registry);
+  return { name: state.name, displayName: registry.displayName, ...unitDetails(state, registry, nowMs) };
+}
+
+function metaOf({ commandId, actor }: Omit<UnitCommand, 'name'>) {
+  return { commandId, actor, source: '/lockfleet/server' };
+}
