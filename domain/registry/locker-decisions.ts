@@ -8,8 +8,8 @@ import { isRepeatedCommand, type RegisteredLocker, type RegistryState, requireUn
 
 /** Bound on the planned maintenance of a unit that is not over. */
 export const MAX_PLANNED_MAINTENANCE = 50;
-/** How long a unit may execute the command to open. The server waits that long for the answer. */
-export const SERVICE_OPEN_TTL_MS = 30_000;
+/** How long after its decision a unit may still execute the command to open. */
+export const SERVICE_OPEN_TTL_MS = 10_000;
 
 interface LockerCommand {
   readonly commandId: string;
