@@ -20,7 +20,13 @@ export type Fact =
   | { readonly is: 'reported'; readonly rentals: Readonly<Record<string, string>> }
   | { readonly is: 'paid'; readonly currency: string; readonly amount: number }
   | { readonly is: 'hardware-error' | 'open-failure' | 'conflict' | 'online' | 'offline' | 'retired' }
-  | { readonly is: 'in-service' | 'out-of-service'; readonly locker: string }
+  | { readonly is: 'in-service'; readonly locker: string }
+  /** `untilMs`: when the locker returns by itself; without it, an operator returns it. */
+  | { readonly is: 'out-of-service'; readonly locker: string; readonly untilMs?: number }
+  | { readonly is: 'maintenance'; readonly id: string; readonly fromMs: number; readonly untilMs: number }
+  | { readonly is: 'maintenance-cancelled'; readonly id: string }
+  /** The name of a retired unit was registered anew. */
+  | { readonly is: 'registered'; readonly zone: string; readonly lockers: readonly string[] }
   | { readonly is: 'moved'; readonly zone: string };
 
 /** A fact with its place in the order of a unit. */
@@ -39,32 +45,40 @@ export interface Registration {
   readonly atMs: number;
   readonly timeZone: string;
   readonly lockers: readonly string[];
+  /** Its place among the facts of its moment, when the unit was registered before. */
+  readonly tie: string;
 }
 
 export interface CommitFacts {
-  readonly registration?: Registration;
+  readonly registrations: readonly Registration[];
   readonly facts: readonly DatedFact[];
 }
 
 export function factsOfCommit({ aggregate, sequence, recordedAtMs, events }: Commit): CommitFacts {
-  let registration: Registration | undefined;
+  const registrations: Registration[] = [];
   const facts: DatedFact[] = [];
   events.forEach((event, index) => {
     const counted = aggregate === 'log' ? recoveredEvent(event) : event;
     const known = counted === undefined ? undefined : upcast(counted);
     if (known === undefined) return;
     const plausible = (ms: number) => plausibleMoment(ms, recordedAtMs);
+    const place = logPlaceOf(known, aggregate === 'log' ? 'device' : aggregate, sequence, index);
     if (known.type === 'UnitRegistered') {
       const { timeZone, lockers } = known.data;
-      registration = { atMs: plausible(toMs(known.time)), timeZone, lockers: lockers.map(({ id }) => id) };
+      const ids = lockers.map(({ id }) => id);
+      registrations.push({ atMs: plausible(toMs(known.time)), timeZone, lockers: ids, tie: `${place}/0` });
       return;
     }
-    const place = logPlaceOf(known, aggregate === 'log' ? 'device' : aggregate, sequence, index);
     for (const [n, { atMs = occurredAtMs(known), fact, payment }] of factsOf(known).entries()) {
       facts.push({ atMs: plausible(atMs), tie: `${place}/${n}`, fact, ...(payment === undefined ? {} : { payment }) });
     }
   });
-  return { ...(registration === undefined ? {} : { registration }), facts };
+  return { registrations, facts };
+}
+
+/** A registration of a unit that was registered before, as a fact. */
+export function registeredAgain({ atMs, tie, timeZone, lockers }: Registration): DatedFact {
+  return { atMs, tie, fact: { is: 'registered', zone: timeZone, lockers } };
 }
 
 /** Limits a moment to the `MAX_LATE_MS` before the recording. A time that does not exist counts as the recording. */
@@ -138,8 +152,18 @@ function factsOf(event: KnownEvent): EventFact[] {
     case 'LockerAdded':
     case 'LockerReturnedToService':
       return [{ fact: { is: 'in-service', locker: event.data.id } }];
-    case 'LockerTakenOutOfService':
+    case 'LockerTakenOutOfService': {
+      const { id, until } = event.data;
+      return [{ fact: { is: 'out-of-service', locker: id, ...(until === undefined ? {} : { untilMs: toMs(until) }) } }];
+    }
+    case 'LockerRemoved':
       return [{ fact: { is: 'out-of-service', locker: event.data.id } }];
+    case 'UnitMaintenancePlanned': {
+      const { id, from, until } = event.data;
+      return [{ fact: { is: 'maintenance', id, fromMs: toMs(from), untilMs: toMs(until) } }];
+    }
+    case 'UnitMaintenanceCancelled':
+      return [{ fact: { is: 'maintenance-cancelled', id: event.data.id } }];
     case 'UnitUpdated':
       return event.data.timeZone === undefined ? [] : [{ fact: { is: 'moved', zone: event.data.timeZone } }];
     case 'UnitRetired':

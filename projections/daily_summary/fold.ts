@@ -12,6 +12,17 @@
 
 import { type Calendar, type Day, dayAt, nextDay, zoneOrUtc } from './calendar.ts';
 import type { DatedFact, Fact, Registration } from './facts.ts';
+import {
+  countInService,
+  OUT_OF_SERVICE,
+  type ServiceState,
+  serviceAt,
+  serviceChanges,
+  withLocker,
+  withMaintenance,
+  withoutLocker,
+  withoutMaintenance,
+} from './service.ts';
 
 /** Bound of `endedEarly`. */
 const MAX_ENDED_EARLY = 64;
@@ -35,7 +46,7 @@ export interface DayFigures {
 }
 
 /** The table stores it as JSON, so its fields are part of the version of the projection. Moments are milliseconds since 1970. */
-export interface DayState {
+export interface DayState extends ServiceState {
   readonly registeredAtMs: number;
   readonly atMs: number;
   /** Tie-breaker of the last folded fact. */
@@ -43,7 +54,6 @@ export interface DayState {
   readonly zone: string;
   readonly isRetired: boolean;
   readonly isOnline: boolean;
-  readonly inService: readonly string[];
   /** Running rental by locker. */
   readonly rentals: Readonly<Record<string, string>>;
   /** Rentals whose end was folded before their start, because the unit's clock was set back in between. */
@@ -76,7 +86,14 @@ const NO_FIGURES: DayFigures = {
 
 /** The state of a unit at its registration. */
 export function initialState({ atMs, timeZone, lockers }: Registration, calendar: Calendar): DayState {
-  const unit = { isRetired: false, isOnline: false, inService: lockers, rentals: {}, endedEarly: [] };
+  const unit = {
+    isRetired: false,
+    isOnline: false,
+    ...OUT_OF_SERVICE,
+    inService: lockers,
+    rentals: {},
+    endedEarly: [],
+  };
   return {
     ...unit,
     ...newDay(calendar, atMs, zoneOrUtc(timeZone)),
@@ -152,8 +169,16 @@ function advanceTo(
   return addTime(state, toMs);
 }
 
-/** Adds the time until a moment of the same day to the figures. */
-function addTime(state: DayState, toMs: number): DayState {
+/** Adds the time until a moment of the same day to the figures. Lockers leave and return to service in between. */
+function addTime(start: DayState, toMs: number): DayState {
+  let state = start;
+  for (const atMs of [...serviceChanges(start, start.atMs, toMs), toMs])
+    state = serviceAt(addEvenTime(state, atMs), atMs);
+  return state;
+}
+
+/** Adds the time until a moment before which nothing changes. */
+function addEvenTime(state: DayState, toMs: number): DayState {
   const { atMs, figures, isRetired, isOnline } = state;
   const ms = toMs - atMs;
   if (ms <= 0) return state;
@@ -171,10 +196,18 @@ function addTime(state: DayState, toMs: number): DayState {
   };
 }
 
-/** Counts a rented locker as in service, also when it was taken out of service during the rental. */
-export function countLockers({ inService, rentals }: DayState): { rented: number; inService: number } {
-  const rented = Object.keys(rentals);
-  return { rented: rented.length, inService: new Set([...inService, ...rented]).size };
+export function countLockers(state: DayState): { rented: number; inService: number } {
+  const rented = Object.keys(state.rentals);
+  return { rented: rented.length, inService: countInService(state, rented, state.atMs) };
+}
+
+/** How many lockers are in service from the last fact on: the count from a moment until the next, or without an end. */
+export function serviceSteps(state: DayState): (readonly [fromMs: number, untilMs: number | null, lockers: number])[] {
+  const moments = [state.atMs, ...serviceChanges(state, state.atMs, Number.POSITIVE_INFINITY)];
+  return moments.map((atMs, index) => {
+    const { inService } = countLockers({ ...serviceAt(state, atMs), atMs });
+    return [atMs, moments[index + 1] ?? null, inService];
+  });
 }
 
 function applyFact(calendar: Calendar, state: DayState, fact: Fact): DayState {
@@ -201,14 +234,23 @@ function applyFact(calendar: Calendar, state: DayState, fact: Fact): DayState {
     case 'offline':
       return { ...state, isOnline: fact.is === 'online' && !state.isRetired };
     case 'in-service':
-    case 'out-of-service': {
-      const others = state.inService.filter((id) => id !== fact.locker);
-      return { ...state, inService: fact.is === 'in-service' ? [...others, fact.locker] : others };
+      return { ...state, ...withLocker(state, fact.locker) };
+    case 'out-of-service':
+      return { ...state, ...withoutLocker(state, state.atMs, fact.locker, fact.untilMs) };
+    case 'maintenance': {
+      const { id, fromMs, untilMs } = fact;
+      return { ...state, ...withMaintenance(state, state.atMs, { id, fromMs, untilMs }) };
+    }
+    case 'maintenance-cancelled':
+      return { ...state, ...withoutMaintenance(state, fact.id) };
+    case 'registered': {
+      const unit = { isRetired: false, isOnline: false, ...OUT_OF_SERVICE, inService: fact.lockers, rentals: {} };
+      return changeZone(calendar, { ...state, ...unit }, zoneOrUtc(fact.zone));
     }
     case 'moved':
       return changeZone(calendar, state, zoneOrUtc(fact.zone));
     case 'retired':
-      return { ...state, isRetired: true, isOnline: false, inService: [], rentals: {} };
+      return { ...state, isRetired: true, isOnline: false, ...OUT_OF_SERVICE, rentals: {} };
   }
 }
 

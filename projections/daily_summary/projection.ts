@@ -9,7 +9,7 @@
 import type { Tx } from '../../platform/postgres/connection.ts';
 import type { CommitBatch, Projection } from '../engine/projection.ts';
 import { Calendar } from './calendar.ts';
-import { type DatedFact, factsOfCommit, MAX_LATE_MS, type Registration } from './facts.ts';
+import { type DatedFact, factsOfCommit, MAX_LATE_MS, type Registration, registeredAgain } from './facts.ts';
 import { compareFacts, type DayState, foldFacts, initialState, isLate } from './fold.ts';
 import {
   countPayments,
@@ -32,19 +32,24 @@ export function createDailySummary(): Projection {
   const calendar = new Calendar();
   return {
     name: 'daily_summary',
-    version: 1,
+    version: 2,
     createTables,
 
     async apply(tx, schema, commits) {
       const byUnit = groupByUnit(commits);
       const states = await loadDayStates(tx, schema, [...byUnit.keys()]);
-      const units = [...byUnit].flatMap(([unit, { registration, facts }]): ChangedUnit[] => {
-        const state = states.get(unit);
-        if (state !== undefined) return [{ unit, state, isNew: false, facts: sinceRegistration(state, facts) }];
+      const units = [...byUnit].flatMap(([unit, { registrations, facts }]): ChangedUnit[] => {
+        const known = states.get(unit);
+        if (known !== undefined) {
+          const again = registrations.map(registeredAgain);
+          return [{ unit, state: known, isNew: false, facts: sinceRegistration(known, [...facts, ...again]) }];
+        }
+        const [first, ...others] = registrations;
         // As in the grid of units, events before the registration of a unit are skipped.
-        if (registration === undefined) return [];
-        const initial = initialState(registration, calendar);
-        return [{ unit, state: initial, isNew: true, facts: sinceRegistration(initial, facts) }];
+        if (first === undefined) return [];
+        const state = initialState(first, calendar);
+        const all = [...facts, ...others.map(registeredAgain)];
+        return [{ unit, state, isNew: true, facts: sinceRegistration(state, all) }];
       });
       if (units.length === 0) return;
       await saveFacts(tx, schema, units);
@@ -71,13 +76,13 @@ interface ChangedUnit {
   readonly facts: readonly DatedFact[];
 }
 
-function groupByUnit(commits: CommitBatch): Map<string, { registration?: Registration; facts: DatedFact[] }> {
-  const units = new Map<string, { registration?: Registration; facts: DatedFact[] }>();
+function groupByUnit(commits: CommitBatch): Map<string, { registrations: Registration[]; facts: DatedFact[] }> {
+  const units = new Map<string, { registrations: Registration[]; facts: DatedFact[] }>();
   for (const commit of commits) {
-    const { registration, facts } = factsOfCommit(commit);
-    if (registration === undefined && facts.length === 0) continue;
-    const ofUnit = units.get(commit.unit) ?? { facts: [] };
-    if (registration !== undefined) ofUnit.registration ??= registration;
+    const { registrations, facts } = factsOfCommit(commit);
+    if (registrations.length === 0 && facts.length === 0) continue;
+    const ofUnit = units.get(commit.unit) ?? { registrations: [], facts: [] };
+    ofUnit.registrations.push(...registrations);
     ofUnit.facts.push(...facts);
     units.set(commit.unit, ofUnit);
   }

@@ -122,9 +122,13 @@ async function readFigures(
       from ${sql(`${schema}.day`)} d join units u using (unit) join calendar c on c.zone = u.zone and c.day = d.day
       union all
       select greatest(c.day, u.day), u.unit, c.ends <= ${now}, 0, 0, 0, 0,
-        u.rented * ms, u.in_service * ms, u.is_online::int * ms, ms
+        u.rented * ms, in_service_ms, u.is_online::int * ms, ms
       from units u join calendar c on c.zone = u.zone and c.ends > u.at_ms and c.begins < ${now},
-        lateral (select greatest(0, least(c.ends, ${now}) - greatest(c.begins, u.at_ms)) as ms) as since
+        lateral (select greatest(0, least(c.ends, ${now}) - greatest(c.begins, u.at_ms)) as ms) as since,
+        lateral (
+          select coalesce(sum((step ->> 2)::bigint * greatest(0,
+            least(c.ends, ${now}, (step ->> 1)::bigint) - greatest(c.begins, (step ->> 0)::bigint))), 0)::bigint as in_service_ms
+          from json_array_elements(u.in_service) as step) as service
       where not u.is_retired and u.at_ms < ${now}
     )
     select to_char(day, 'YYYY-MM-DD') as day, count(distinct unit) as units, bool_and(is_over) as "isOver",

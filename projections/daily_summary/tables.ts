@@ -2,7 +2,7 @@
 
 import type { Tx } from '../../platform/postgres/connection.ts';
 import type { DatedFact, Fact } from './facts.ts';
-import { countLockers, type DayRow, type DayState } from './fold.ts';
+import { countLockers, type DayRow, type DayState, serviceSteps } from './fold.ts';
 
 /** New facts of a unit. */
 export interface UnitFacts {
@@ -41,7 +41,8 @@ export async function createTables(tx: Tx, schema: string): Promise<void> {
       day date not null,
       is_retired boolean not null,
       is_online boolean not null,
-      in_service int not null,
+      -- The lockers in service from at_ms on: a list of [from_ms, until_ms or null, lockers].
+      in_service json not null,
       rented int not null
     ) with (fillfactor = 70)`;
   await tx`
@@ -210,7 +211,7 @@ export async function saveDayStates(tx: Tx, schema: string, units: readonly Fold
   await tx`
     insert into ${tx(`${schema}.unit`)}
       (unit, standing, at_ms, zone, day, is_retired, is_online, in_service, rented)
-    select unit, standing::json, at_ms, zone, day::date, is_retired, is_online, in_service, rented from unnest(
+    select unit, standing::json, at_ms, zone, day::date, is_retired, is_online, in_service::json, rented from unnest(
       ${units.map(({ unit }) => unit)}::text[],
       ${column((state) => JSON.stringify(state))}::text[],
       ${column(({ atMs }) => atMs)}::bigint[],
@@ -218,7 +219,7 @@ export async function saveDayStates(tx: Tx, schema: string, units: readonly Fold
       ${column(({ day }) => day)}::text[],
       ${column(({ isRetired }) => isRetired)}::boolean[],
       ${column(({ isOnline }) => isOnline)}::boolean[],
-      ${column((state) => countLockers(state).inService)}::int[],
+      ${column((state) => JSON.stringify(serviceSteps(state)))}::text[],
       ${column((state) => countLockers(state).rented)}::int[]
     ) as batch(unit, standing, at_ms, zone, day, is_retired, is_online, in_service, rented)
     on conflict (unit) do update set standing = excluded.standing, at_ms = excluded.at_ms, zone = excluded.zone,

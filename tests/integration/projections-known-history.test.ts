@@ -166,10 +166,10 @@ test('reservations: the reservation of the customer', async () => {
   ]);
   const { schema } = await readModelsOf(postgres).servingRuns.find('reservations');
   const lockers = await postgres.sql`
-    select id, size, in_service, rental_from from ${postgres.sql(`${schema}.locker`)} order by ordinal`;
+    select id, size, out_of_service_from, rental_from from ${postgres.sql(`${schema}.locker`)} order by ordinal`;
   expect([...lockers]).toEqual([
-    { id: 'A', size: 'M', in_service: true, rental_from: null },
-    { id: 'B', size: 'M', in_service: true, rental_from: null },
+    { id: 'A', size: 'M', out_of_service_from: null, rental_from: null },
+    { id: 'B', size: 'M', out_of_service_from: null, rental_from: null },
   ]);
 });
 
