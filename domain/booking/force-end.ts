@@ -28,14 +28,18 @@ export function forceEndReservation(state: BookingContext, command: ForceEndComm
   return endByOperator(state, reservation, command.reason, command.nowMs);
 }
 
+/** Whether a reservation is in use at a unit that has left the platform. */
+export function isDueAtRetirement(state: BookingContext, { id, status }: Reservation): boolean {
+  return state.registry.status === 'retired' && status === 'active' && usageOf(state, id)?.endedAt === undefined;
+}
+
 /** Ends a reservation that is in use at a retired unit; `undefined` when there is nothing to end. */
 export function endAtRetirement(
   state: BookingContext,
   reservation: Reservation,
   nowMs: number,
 ): EventDraft[] | undefined {
-  if (state.registry.status !== 'retired' || reservation.status !== 'active') return undefined;
-  if (usageOf(state, reservation.id)?.endedAt !== undefined) return undefined;
+  if (!isDueAtRetirement(state, reservation)) return undefined;
   return endByOperator(state, reservation, 'The unit has left the platform.', nowMs);
 }
 

@@ -5,11 +5,12 @@
 
 import { usageOf } from '../device/unit-log.ts';
 import type { EventDraft } from '../events/drafts.ts';
-import { nextServiceChangeAtMs } from '../registry/service.ts';
+import { displacementCheck, nextServiceChangeAtMs } from '../registry/service.ts';
 import { toInstant, toMs } from '../vocabulary.ts';
+import { periodOf } from './allocation.ts';
 import type { BookingContext } from './context.ts';
 import { displacementTimesMs, occupantsOf, settleDisplaced } from './displacement.ts';
-import { endAtRetirement } from './force-end.ts';
+import { endAtRetirement, isDueAtRetirement } from './force-end.ts';
 import { allReservations, evolveBooking, findReservation, type Reservation } from './reservation.ts';
 
 /**
@@ -17,6 +18,8 @@ import { allReservations, evolveBooking, findReservation, type Reservation } fro
  * has this long to report that the customer came.
  */
 export const NO_SHOW_GRACE_MS = 24 * 60 * 60_000;
+/** A time before every settlement: what is due then is due until the next settlement. */
+const DUE_AT_ONCE_MS = 0;
 /** Most events of one settlement. What is left is due at once, so that it is decided next, in a commit of its own. */
 export const MAX_SETTLEMENT_EVENTS = 400;
 
@@ -38,10 +41,14 @@ export function nextSettlementAtMs(state: BookingContext, settledAtMs = Number.N
   const { registry, booking } = state;
   if (registry.status === 'unregistered') return undefined;
   const occupants = occupantsOf(state);
+  const isDisplaced = displacementCheck(registry);
   const times = booking.open.flatMap((reservation): number[] => {
+    // A booking that another process made while the locker left service is due at once.
+    if (isDueAtRetirement(state, reservation)) return [DUE_AT_ONCE_MS];
     const expiresAtMs = expiryAtMs(reservation);
     if (expiresAtMs === undefined || usageOf(state, reservation.id) !== undefined) return [];
-    return [expiresAtMs, ...displacementTimesMs(occupants, reservation)];
+    const atOnce = isDisplaced(reservation.locker, periodOf(reservation)) ? [DUE_AT_ONCE_MS] : [];
+    return [expiresAtMs, ...atOnce, ...displacementTimesMs(occupants, reservation)];
   });
   const serviceMs = times.length === 0 ? undefined : nextServiceChangeAtMs(registry, settledAtMs);
   if (serviceMs !== undefined) times.push(serviceMs);

@@ -38,6 +38,24 @@ export function displacementReason(unit: RegisteredUnit, lockerId: string, perio
   return `The unit is under maintenance from ${maintenance.from} until ${maintenance.until}.`;
 }
 
+/**
+ * The lockers of a unit whose bookings may have to move, so that the others need not be asked for each booking; `undefined`: all of
+ * them.
+ */
+function lockersToAsk({ status, lockers, maintenance }: RegisteredUnit): ReadonlySet<string> | undefined {
+  if (status === 'retired' || maintenance.length > 0) return undefined;
+  return new Set(lockers.filter(({ outOfService }) => outOfService !== undefined).map(({ id }) => id));
+}
+
+/** Answers `displacementReason(…) !== undefined` for many bookings of one unit. */
+export function displacementCheck(unit: RegisteredUnit): (lockerId: string, period: Period) => boolean {
+  const registered = new Set(unit.lockers.map(({ id }) => id));
+  const asked = lockersToAsk(unit);
+  return (lockerId, period) =>
+    !registered.has(lockerId) ||
+    ((asked === undefined || asked.has(lockerId)) && displacementReason(unit, lockerId, period) !== undefined);
+}
+
 /** When a locker next leaves or returns to service by time alone, milliseconds since 1970. */
 export function nextServiceChangeAtMs({ lockers, maintenance }: RegisteredUnit, nowMs: number): number | undefined {
   const times = [

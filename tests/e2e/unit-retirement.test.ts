@@ -185,6 +185,24 @@ describe('retiring a unit', () => {
     expect((await ops.get('/v1/units/PL-1003')).body).toMatchObject({ status: 'registered' });
   });
 
+  test('by force ends the rental that runs, and a new unit of its name has no backlog and no rental', async () => {
+    const retired = await retire('PL-1003', '?force=true&reason=stolen');
+    expect(retired).toMatchObject({ status: 200, body: { status: 'retired' } });
+    const [reservation] = await eventually(async () => {
+      const found = await eventsOf('PL-1003', 'ReservationRejected');
+      return found.length > 0 && found;
+    });
+    expect(dataOf(reservation ?? {})).toMatchObject({ reason: 'The unit has left the platform.' });
+    const again = await register('PL-1003', 'A');
+    expect((await getUnit('PL-1003', again)).body).toMatchObject({
+      state: 'never-seen',
+      backlog: 0,
+      log: null,
+      lockerDetails: [{ id: 'A', door: 'unknown', rental: null }],
+    });
+    expect((await retire('PL-1003')).status).toBe(200);
+  });
+
   test('by force gives up every booking, ends the credentials, and leaves the lists and the availability', async () => {
     const registered = await register('RT-FORCED', 'A', 'B');
     const { natsCreds } = registered.body.credentials as Credentials;

@@ -3,6 +3,7 @@ import { freeLockers } from '../../domain/booking/allocation.ts';
 import { priceOf } from '../../domain/booking/price.ts';
 import { allReservations } from '../../domain/booking/reservation.ts';
 import { requireConfigured } from '../../domain/configuration/configuration.ts';
+import { isInServiceAt } from '../../domain/registry/service.ts';
 import { unitHash } from '../../domain/shard.ts';
 import type { UnitState } from '../../domain/unit/unit.ts';
 import { LOCKER_SIZES, toInstant } from '../../domain/vocabulary.ts';
@@ -245,13 +246,14 @@ describe('units', () => {
 
   test('one unit has its lockers with doors and rentals; ping targets come in order', async () => {
     for (const state of statesOf()) {
-      const unit = await getUnit(readModelsOf(postgres), state.name, Date.now());
-      if (state.registry.status === 'unregistered') continue;
+      const { registry } = state;
+      if (registry.status === 'unregistered') continue;
+      const unit = await getUnit(readModelsOf(postgres), state.name, history.nowMs);
       expect(unit?.lockerDetails).toEqual(
-        state.registry.lockers.map(({ id, size, outOfService }) => ({
+        registry.lockers.map(({ id, size, outOfService }) => ({
           id,
           size,
-          inService: state.registry.status === 'registered' && outOfService === undefined,
+          inService: isInServiceAt(registry, id, history.nowMs),
           outOfService: outOfService ?? null,
           door: state.device.lockers[id]?.door ?? 'unknown',
           rental: state.device.lockers[id]?.rental ?? null,

@@ -21,7 +21,7 @@ import { markUnitOffline, markUnitOnline } from '../../domain/connectivity/conne
 import type { Aggregate, CloudEvent } from '../../domain/events/cloud-event.ts';
 import { type EventDraft, envelop } from '../../domain/events/drafts.ts';
 import { Refusal } from '../../domain/refusal.ts';
-import type { RegisteredUnit } from '../../domain/registry/registry.ts';
+import type { RegisteredLocker, RegisteredUnit } from '../../domain/registry/registry.ts';
 import { evolveUnit, newUnitState, type UnitState } from '../../domain/unit/unit.ts';
 import { LOCKER_SIZES, toInstant } from '../../domain/vocabulary.ts';
 import type { Append } from '../../platform/event-store/store.ts';
@@ -148,8 +148,21 @@ export class FleetHistory {
     }
     const locker = registry.lockers[this.#random.below(registry.lockers.length)];
     if (locker === undefined) return [];
-    const type = locker.outOfService === undefined ? 'LockerTakenOutOfService' : 'LockerReturnedToService';
-    return this.#append(state, 'registry', [{ type, locker: locker.id, data: { id: locker.id } }], 'ops:a');
+    return this.#append(state, 'registry', [this.#serviceDraft(registry, locker)], 'ops:a');
+  }
+
+  #serviceDraft({ maintenance }: RegisteredUnit, { id, outOfService }: RegisteredLocker): EventDraft {
+    const minutes = (most: number) => toInstant(this.nowMs + (1 + this.#random.below(most)) * MINUTE_MS);
+    if (this.#random.below(4) === 0) {
+      const cancelled = maintenance[this.#random.below(maintenance.length + 1)];
+      if (cancelled !== undefined) return { type: 'UnitMaintenanceCancelled', data: { id: cancelled.id } };
+      const data = { id: `m${this.#next()}`, from: minutes(60), until: minutes(240), reason: 'paint' };
+      return { type: 'UnitMaintenancePlanned', data };
+    }
+    if (outOfService !== undefined) return { type: 'LockerReturnedToService', locker: id, data: { id } };
+    const when = this.#random.below(2) === 0 ? 'now' : 'when-free';
+    const data = { id, reason: 'bent', when, ...(this.#random.below(2) === 0 ? {} : { until: minutes(240) }) } as const;
+    return { type: 'LockerTakenOutOfService', locker: id, data };
   }
 
   #book(action: 'hold' | 'confirm' | 'cancel' | 'open' | 'end', state: UnitState): Append[] {

@@ -187,8 +187,9 @@ function grid(sql: Sql, schema: string, unit?: string) {
     left join platform.unit_telemetry t on t.unit = u.unit
     left join platform.watched_shards w on w.shard = left(u.hash, 2)
     cross join lateral (
-      select greatest(0, coalesce(t.last_seq, 0)
-        - case when t.epoch = u.recorded_epoch then u.recorded_seq else 0 end)::bigint as backlog
+      -- What is known of a unit that was never seen is from a former unit with its name.
+      select case when u.connectivity = 'never-seen' then 0 else greatest(0, coalesce(t.last_seq, 0)
+        - case when t.epoch = u.recorded_epoch then u.recorded_seq else 0 end) end::bigint as backlog
     ) b
     where ${unit === undefined ? sql.part`not u.retired` : sql.part`u.unit = ${unit}`}`;
 }

@@ -273,10 +273,11 @@ export const REGISTER = operation({
   summary: 'Register a unit',
   description:
     'Only the first answer shows the credentials; docs/unit-protocol.md specifies how the unit uses them. The read models show ' +
-    'the unit a moment later, or at once in a read with `minPosition`.',
+    'the unit a moment later, or at once in a read with `minPosition`. The name of a retired unit may be registered anew: the new unit ' +
+    'has a key of its own.',
   body: Registration,
   answers: { 201: answer('The unit and its credentials.', RegisteredUnit, CREDENTIALS_EXAMPLE) },
-  problems: ['validation'],
+  problems: ['validation', 'unit-in-use'],
 });
 
 export const IMPORT = operation({

@@ -68,12 +68,10 @@ export class UnitChanges {
   ): Promise<Answer<ChangedUnit, 200>> {
     const { decider, credentials, readModels, clock } = this.#deps;
     await credentials.requireRevocations();
-    const reported = isForced ? 0 : ((await getUnit(readModels, name, clock()))?.backlog ?? 0);
+    const backlog = isForced ? 0 : ((await getUnit(readModels, name, clock()))?.backlog ?? 0);
     const retired = await decider.decide(name, 'registry', metaOf(command), (state) => {
       const drafts = retireUnit(state.registry, { reason, isForced });
       const use = unitUse(state);
-      // What is known of a unit that was never seen is from a former unit of its name.
-      const backlog = state.connectivity.status === 'never-seen' ? 0 : reported;
       const isInUse = use.bookings.length > 0 || use.rentals.length > 0 || backlog > 0;
       if (drafts.length > 0 && isInUse && !isForced)
         throw unitInUseProblem(`Unit ${name}`, use, backlog, 'Wait, or give them up with `force=true`.');

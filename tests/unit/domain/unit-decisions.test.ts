@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'bun:test';
 import { forceEndReservation } from '../../../domain/booking/force-end.ts';
-import { settleBookings } from '../../../domain/booking/settlement.ts';
+import { nextSettlementAtMs, settleBookings } from '../../../domain/booking/settlement.ts';
 import { recordedSeq } from '../../../domain/device/device.ts';
 import { revokedNatsUsers } from '../../../domain/registry/registry.ts';
 import { retireUnit, updateUnit } from '../../../domain/registry/unit-decisions.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { formerUnitOf, unitUse } from '../../../domain/unit/unit-use.ts';
-import { EPOCH, given, type Past } from '../../support/given.ts';
+import { EPOCH, given, type Past, withDecision } from '../../support/given.ts';
 import {
   at,
   completed,
@@ -107,6 +107,38 @@ describe('retiring a unit', () => {
           data: { reservationId: R1, reason: 'The unit has left the platform.' },
         },
       ]);
+  });
+});
+
+describe('when a unit is due for settlement', () => {
+  const closed: Past = { type: 'LockerTakenOutOfService', data: { id: 'A', when: 'now' } };
+  const maintenance: Past = {
+    type: 'UnitMaintenancePlanned',
+    data: { id: 'm', from: at(0), until: at(60), reason: 'paint' },
+  };
+  const removed: Past = { type: 'LockerRemoved', data: { id: 'A' } };
+
+  // Another process made the booking before it knew of the change, so that the settlement after the change did not see it.
+  test.each([
+    ['a booking of a closed locker', [closed, held()], true],
+    [
+      'a booking of a locker that is closed when it is free',
+      [{ ...closed, data: { id: 'A', when: 'when-free' } }, held()],
+      false,
+    ],
+    ['a booking during maintenance', [maintenance, held()], true],
+    ['a booking of a removed locker', [removed, held()], true],
+    ['a booking at a retired unit', [retired, held()], true],
+    ['a use at a retired unit', [retired, held(), confirmed(), started()], true],
+    ['a booking of a locker in service', [held()], false],
+  ] as readonly (readonly [string, readonly Past[], boolean])[])('%s', (_, past, isDue) => {
+    const { state } = given(registered, ...past);
+    expect((nextSettlementAtMs(state) ?? Number.POSITIVE_INFINITY) <= NOW_MS).toBe(isDue);
+    const drafts = settleBookings(state, NOW_MS);
+    expect(drafts.length > 0).toBe(isDue);
+    const settled = withDecision(state, drafts, { commandId: 'settle', atMs: NOW_MS });
+    expect((nextSettlementAtMs(settled, NOW_MS) ?? Number.POSITIVE_INFINITY) > NOW_MS).toBe(true);
+    expect(settleBookings(settled, NOW_MS)).toEqual([]);
   });
 });
 
