@@ -86,6 +86,8 @@ async function createReservationTable(tx: Tx, name: string): Promise<void> {
       reservation json not null
     )`;
   await tx`create index on ${table} (customer, held_position desc, id)`;
+  await tx`create index on ${table} (unit, held_position desc, id)`;
+  await tx`create index on ${table} (held_position desc, id)`;
   await tx`create index on ${table} (unit, locker) where status in ('held', 'confirmed', 'active')`;
 }
 

@@ -34,24 +34,43 @@ export async function getReservation(
   return row === undefined ? undefined : toShown(row);
 }
 
-/** Reads a page of the reservations of a customer, the newest first. @throws CursorError */
-export async function customerReservations(
+export interface ReservationFilter {
+  readonly customer?: string;
+  readonly unit?: string;
+  readonly status?: Reservation['status'];
+  /** Only reservations whose period begins then or later, RFC 3339. */
+  readonly from?: string;
+}
+
+/** Reads a page of reservations, the newest first. @throws CursorError */
+export async function listReservations(
   { sql, servingRuns }: ReadModels,
-  query: { readonly customer: string; readonly limit: number; readonly cursor?: string; readonly count?: boolean },
+  query: ReservationFilter & { readonly limit: number; readonly cursor?: string; readonly count?: boolean },
 ): Promise<Page<ShownReservation>> {
-  const { customer, limit, cursor, count = false } = query;
+  const { limit, cursor, count = false } = query;
   const { schema } = await servingRuns.find('reservations');
   const table = sql(`${schema}.reservation`);
   const [position, id] = cursor === undefined ? [0, ''] : decodeCursor(cursor, ['integer', 'text']);
   const after = cursor === undefined ? sql.part`` : sql.part`and (-held_position, id) > (${-position}::bigint, ${id})`;
   const rows = await sql<Row[]>`
     select id, unit, held_position, reservation from ${table}
-    where customer = ${customer} ${after}
+    where ${reservationCondition(sql, query)} ${after}
     order by held_position desc, id limit ${limit + 1}`;
   const [counted] = count
-    ? await sql<{ total: number }[]>`select count(*)::bigint as total from ${table} where customer = ${customer}`
+    ? await sql<
+        { total: number }[]
+      >`select count(*)::bigint as total from ${table} where ${reservationCondition(sql, query)}`
     : [];
   return toPage(rows, limit, toShown, (row) => [row.held_position, row.id], counted?.total);
+}
+
+function reservationCondition(sql: Sql, { customer, unit, status, from }: ReservationFilter) {
+  const none = sql.part``;
+  return sql.part`true
+    ${customer === undefined ? none : sql.part`and customer = ${customer}`}
+    ${unit === undefined ? none : sql.part`and unit = ${unit}`}
+    ${status === undefined ? none : sql.part`and status = ${status}`}
+    ${from === undefined ? none : sql.part`and from_at >= ${from}::timestamptz`}`;
 }
 
 export interface Availability {

@@ -6,6 +6,9 @@ import type { IdempotentWrites, WriteOnce } from './idempotent-writes.ts';
 import type { MinPositionOptions } from './operation.ts';
 import type { ReadPositions } from './read-positions.ts';
 
+/** The role that a route asks for; `any`: customers and operators may call it. */
+export type RequiredRole = TokenRole | 'any';
+
 /** The client that a request comes from, after its token was verified. */
 export interface Caller {
   readonly role: TokenRole;
@@ -19,7 +22,7 @@ export interface Caller {
 
 export interface ApiMacroDependencies {
   /** Verifies an `Authorization` header. It throws a `TokenError`, or a `Problem` `forbidden` for another role. */
-  readonly authenticate: (authorization: string | undefined, role: TokenRole) => Promise<Caller>;
+  readonly authenticate: (authorization: string | undefined, role: RequiredRole) => Promise<Caller>;
   readonly writes: IdempotentWrites;
   readonly positions: ReadPositions;
 }
@@ -34,7 +37,7 @@ export type ApiMacros = ReturnType<typeof apiMacros>;
 export function apiMacros(api: ApiMacroDependencies) {
   return new Elysia({ name: 'api-macros' }).decorate('api', api).macro({
     /** Verifies the token before the request is validated, so that a client without one learns nothing of the schema. */
-    auth: (role: TokenRole) => ({
+    auth: (role: RequiredRole) => ({
       async transform({ api, request, headers }) {
         callers.set(request, await api.authenticate(headers.authorization, role));
       },

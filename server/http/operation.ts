@@ -7,7 +7,7 @@
  *   becomes a named schema of the OpenAPI document, and so a named type of generated clients: every title stands for one schema.
  * - `routes.ts` exports `thingRoutes(macros, {…dependencies…})`: `new Elysia({ prefix }).use(macros).post('/', handler, HOLD)`.
  *   Handlers take values and call a service. The operation declares what else happens (`api-macros.ts`):
- *     `auth: 'ops' | 'customer'`: the handler gets `caller`, `{ role, sub, id, actor }`. Other clients get 401 or 403.
+ *     `auth: 'ops' | 'customer' | 'any'`: the handler gets `caller`, `{ role, sub, id, actor }`. Other clients get 401 or 403.
  *     `idempotent: true`: the handler gets `write(run)`, which runs a write once for each `Idempotency-Key`. `run` gets the id of
  *       the command and resolves with `{ status, body, position?, keptBody? }`.
  *     `minPosition: { readModel: 'units' }`: the read model reaches the `minPosition` of the query before the handler runs.
@@ -16,6 +16,7 @@
 
 import { OptionalKind, type TSchema, type TUnsafe, Type } from '@sinclair/typebox';
 import type { DocumentDecoration } from 'elysia';
+import type { RequiredRole } from './api-macros.ts';
 import { PROBLEM_TYPE, ProblemDocument, type ProblemName, problemExample, problemStatuses } from './problems.ts';
 import { MAX_KEY_LENGTH, type Shown } from './schemas.ts';
 
@@ -52,7 +53,7 @@ interface OperationSpec {
   readonly tag: string;
   readonly summary: string;
   readonly description?: string;
-  readonly auth?: 'ops' | 'customer';
+  readonly auth?: RequiredRole;
   readonly idempotent?: true;
   readonly minPosition?: MinPositionOptions;
   readonly body?: TSchema;

@@ -1,7 +1,7 @@
 /** Operators open doors, end stuck reservations and retire units, over REST and at simulated units. */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { type Answer, Client, items, period, text } from '../support/client.ts';
+import { type Answer, Client, fields, items, period, text } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import type { Platform } from '../support/platform.ts';
 import { RawNats } from '../support/raw-nats.ts';
@@ -161,6 +161,39 @@ describe('ending a reservation by force', () => {
     expect(await reservationAfter(alice, id, ended)).toMatchObject({ status: 'rejected' });
     const unknown = id.replace(/.$/, (digit) => (digit === '0' ? '1' : '0'));
     expect((await ops.post(`/v1/reservations/${unknown}/force-end`, { reason: 'x' })).status).toBe(404);
+  });
+});
+
+describe('the list of reservations', () => {
+  test('has those of all customers for operators, filtered, and without what opens a locker', async () => {
+    await register('RT-LIST', 'A', 'B');
+    const [alice, bob] = [await newCustomer(), await newCustomer()];
+    const first = await reserve(alice, 'RT-LIST', { locker: 'A' }, period(60, 60));
+    const second = await reserve(bob, 'RT-LIST', { locker: 'B' }, period(600, 60));
+    const ended = await ops.post(`/v1/reservations/${first}/force-end`, { reason: 'x' });
+    const list = async (client: Client, query: Record<string, string>) => {
+      const asked = new URLSearchParams({ ...query, minPosition: positionOf(ended) });
+      return client.getOnceShown(`/v1/reservations?${asked}`);
+    };
+    const idsOf = (answer: Answer) => items(answer).map(({ id }) => id);
+    const all = await list(ops, { unit: 'RT-LIST', count: 'true' });
+    expect(idsOf(all)).toEqual([second, first]);
+    expect(all.body.total).toBe(2);
+    for (const item of items(all)) {
+      expect(item.customer).toEqual(expect.any(String));
+      expect(Object.keys(item)).not.toContain('accessCode');
+      expect(Object.keys(item)).not.toContain('offlineToken');
+    }
+    expect(idsOf(await list(ops, { unit: 'RT-LIST', status: 'rejected' }))).toEqual([first]);
+    expect(idsOf(await list(ops, { unit: 'RT-LIST', from: period(300, 1).from }))).toEqual([second]);
+    const customer = String(items(all)[0]?.customer);
+    expect(idsOf(await list(ops, { customer }))).toEqual([second]);
+    const page = await list(ops, { unit: 'RT-LIST', limit: '1' });
+    const cursor = text(page, 'nextCursor');
+    expect(idsOf(await list(ops, { unit: 'RT-LIST', limit: '1', cursor }))).toEqual([first]);
+    expect(idsOf(await list(alice, { unit: 'RT-LIST' }))).toEqual([first]);
+    expect(idsOf(await list(alice, { status: 'confirmed' }))).toEqual([]);
+    expect(fields(await list(alice, { customer }))).toEqual(['/query/customer']);
   });
 });
 

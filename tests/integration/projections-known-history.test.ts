@@ -11,7 +11,7 @@ import { snapshotReader } from '../../projections/bookings/queries.ts';
 import { configurationAttempts, configurationVersions } from '../../projections/configuration/queries.ts';
 import { listDays } from '../../projections/daily_summary/queries.ts';
 import { listEvents } from '../../projections/event_log/queries/events.ts';
-import { customerReservations } from '../../projections/reservations/queries.ts';
+import { listReservations } from '../../projections/reservations/queries.ts';
 import { getUnit, listUnits } from '../../projections/units/queries/units.ts';
 import { fillToTheEnd, freshPostgres, readModelsOf } from '../support/projections.ts';
 
@@ -155,7 +155,7 @@ test('bookings: the snapshot of the unit', async () => {
 });
 
 test('reservations: the reservation of the customer', async () => {
-  const { items } = await customerReservations(readModelsOf(postgres), { customer: 'alice', limit: 10 });
+  const { items } = await listReservations(readModelsOf(postgres), { customer: 'alice', limit: 10 });
   expect(items).toMatchObject([
     {
       ...{ id: RESERVATION, unit: UNIT, status: 'completed', locker: 'A', size: 'M', paymentReference: 'pay_1' },

@@ -13,7 +13,7 @@ import { encodeTelemetry } from '../../platform/liveness/telemetry-message.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import { CursorError, type Page } from '../../platform/postgres/cursor.ts';
 import { listEvents } from '../../projections/event_log/queries/events.ts';
-import { customerReservations, findFreeLockers, getReservation } from '../../projections/reservations/queries.ts';
+import { findFreeLockers, getReservation, listReservations } from '../../projections/reservations/queries.ts';
 import { TelemetryRecorder } from '../../projections/telemetry/telemetry-recorder.ts';
 import { pingTargets } from '../../projections/units/queries/followers.ts';
 import { getUnit, listUnits, type UnitSort } from '../../projections/units/queries/units.ts';
@@ -119,10 +119,10 @@ describe('reservations', () => {
     for (const customer of new Set(held.map((event) => event.customer))) {
       const own = held.filter((event) => event.customer === customer).map(({ reservationId }) => reservationId);
       const listed = await pages((cursor) =>
-        customerReservations(readModelsOf(postgres), { customer, limit: 3, ...at(cursor) }),
+        listReservations(readModelsOf(postgres), { customer, limit: 3, ...at(cursor) }),
       );
       expect(listed.map(({ id }) => id)).toEqual(own);
-      const { total } = await customerReservations(readModelsOf(postgres), { customer, limit: 1, count: true });
+      const { total } = await listReservations(readModelsOf(postgres), { customer, limit: 1, count: true });
       expect(total).toBe(own.length);
     }
     const [mine, other] = [held[0], held.find(({ customer }) => customer !== held[0]?.customer)];
@@ -280,9 +280,9 @@ test('a cursor of another list is refused', async () => {
   const wrong = ['', 'nonsense', ...[null, 1, [], ['a', 'b', 'c'], [1.5, 0], ['x', {}], [1e300, 'x']].map(encoded)];
   for (const cursor of wrong) {
     await expect(listEvents(readModelsOf(postgres), { limit: 1, cursor })).rejects.toBeInstanceOf(CursorError);
-    await expect(
-      customerReservations(readModelsOf(postgres), { customer: 'x', limit: 1, cursor }),
-    ).rejects.toBeInstanceOf(CursorError);
+    await expect(listReservations(readModelsOf(postgres), { customer: 'x', limit: 1, cursor })).rejects.toBeInstanceOf(
+      CursorError,
+    );
     await expect(listUnits(readModelsOf(postgres), { ...now, cursor })).rejects.toBeInstanceOf(CursorError);
   }
   const { nextCursor } = await listUnits(readModelsOf(postgres), { ...now, sort: 'state' });

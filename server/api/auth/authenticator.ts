@@ -1,7 +1,7 @@
 /** Identifies the client of a request by its bearer token, or by the API key of an operator. */
 
-import { type Principal, TokenError, type TokenRole, type TokenVerifier } from '../../../platform/auth/tokens.ts';
-import type { Caller } from '../../http/api-macros.ts';
+import { type Principal, TokenError, type TokenVerifier } from '../../../platform/auth/tokens.ts';
+import type { Caller, RequiredRole } from '../../http/api-macros.ts';
 import { Problem } from '../../http/problems.ts';
 import { API_KEY_PREFIX, type ApiKeys } from '../api-keys/api-keys.ts';
 import type { Customers } from './customers.ts';
@@ -24,17 +24,17 @@ export class Authenticator {
    * @throws TokenError when it proves none
    * @throws Problem 403 `forbidden` when the client has another role
    */
-  async authenticate(authorization: string | undefined, role: TokenRole): Promise<Caller> {
+  async authenticate(authorization: string | undefined, role: RequiredRole): Promise<Caller> {
     const principal = await this.#principalOf(authorization);
-    if (principal.role !== role) {
+    if (role !== 'any' && principal.role !== role) {
       throw new Problem(
         'forbidden',
         403,
         `This request needs a token with the role ${role}; this one has the role ${principal.role}.`,
       );
     }
-    const id = role === 'customer' ? await this.#customers.idOf(principal.sub) : principal.sub;
-    return { ...principal, id, actor: `${role}:${id}` };
+    const id = principal.role === 'customer' ? await this.#customers.idOf(principal.sub) : principal.sub;
+    return { ...principal, id, actor: `${principal.role}:${id}` };
   }
 
   #principalOf(authorization: string | undefined): Promise<Principal> {

@@ -88,7 +88,7 @@ const UnitAtTime = Type.Composite(
       ),
       reservations: Type.Array(
         Type.Composite([
-          Type.Omit(Reservation, ['unit', 'accessCode', 'offlineToken']),
+          Type.Omit(Reservation, ['unit', 'customer', 'accessCode', 'offlineToken']),
           Type.Object({ customer: Type.String(), startedAt: OrNull(Instant), course }),
         ]),
         {

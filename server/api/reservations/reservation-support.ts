@@ -1,11 +1,11 @@
 /** Carries out what operators do with the reservations of customers. */
 
 import { forceEndReservation } from '../../../domain/booking/force-end.ts';
-import { findReservation } from '../../../domain/booking/reservation.ts';
+import { type Reservation as BookedReservation, findReservation } from '../../../domain/booking/reservation.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 import type { Answer } from '../../http/idempotent-writes.ts';
 import { Problem } from '../../http/problems.ts';
-import { type SupportedReservation, unitOfReservation } from './schema.ts';
+import { type Reservation, unitOfReservation } from './schema.ts';
 
 export interface ReservationSupportDependencies {
   readonly decider: UnitDecider;
@@ -28,7 +28,7 @@ export class ReservationSupport {
       reservationId,
     }: { readonly commandId: string; readonly actor: string; readonly reservationId: string },
     reason: string,
-  ): Promise<Answer<SupportedReservation, 200>> {
+  ): Promise<Answer<Reservation, 200>> {
     const { decider, clock } = this.#deps;
     const unit = unitOfReservation(reservationId);
     const meta = { commandId, actor, source: '/lockfleet/server' };
@@ -37,20 +37,12 @@ export class ReservationSupport {
     );
     const reservation = findReservation(state.booking, reservationId);
     if (reservation === undefined) throw new Problem('not-found', 404, `There is no reservation ${reservationId}.`);
-    const { customer, locker, size, from, until, status, holdExpiresAt, price, unitAck } = reservation;
-    const body = {
-      id: reservationId,
-      unit,
-      customer,
-      locker,
-      size,
-      from,
-      until,
-      status,
-      holdExpiresAt,
-      price,
-      unitAck,
-    };
-    return { status: 200, body, position: sequence };
+    return { status: 200, body: supportedReservation({ ...reservation, unit }), position: sequence };
   }
+}
+
+/** A reservation as operators see it: with its customer, and without what opens the locker. */
+export function supportedReservation(reservation: BookedReservation & { readonly unit: string }): Reservation {
+  const { id, unit, customer, locker, size, from, until, status, holdExpiresAt, price, unitAck } = reservation;
+  return { id, unit, customer, locker, size, from, until, status, holdExpiresAt, price, unitAck };
 }

@@ -1,12 +1,12 @@
 import { Elysia } from 'elysia';
 import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
-import { customerReservations, getReservation } from '../../../projections/reservations/queries.ts';
+import { getReservation, listReservations } from '../../../projections/reservations/queries.ts';
 import type { ApiMacros } from '../../http/api-macros.ts';
-import { Problem } from '../../http/problems.ts';
+import { invalidField, Problem } from '../../http/problems.ts';
 import { DEFAULT_LIMIT } from '../../http/schemas.ts';
 import type { ReservationService } from './reservation-service.ts';
-import type { ReservationSupport } from './reservation-support.ts';
-import { CANCEL, CONFIRM, END, FORCE_END, GET_ONE, HOLD, LIST_OWN, OPEN } from './schema.ts';
+import { type ReservationSupport, supportedReservation } from './reservation-support.ts';
+import { CANCEL, CONFIRM, END, FORCE_END, GET_ONE, HOLD, LIST, OPEN } from './schema.ts';
 
 export interface ReservationRouteDependencies {
   readonly reservations: ReservationService;
@@ -65,9 +65,14 @@ export function reservationRoutes(
     .get(
       '',
       async ({ caller, query: { minPosition: _, limit = DEFAULT_LIMIT, ...page } }) => {
-        const found = await customerReservations(readModels, { customer: caller.id, limit, ...page });
+        if (caller.role === 'ops') {
+          const found = await listReservations(readModels, { limit, ...page });
+          return { ...found, items: found.items.map(supportedReservation) };
+        }
+        if (page.customer !== undefined) throw invalidField('/query/customer', 'is for operators: you see your own');
+        const found = await listReservations(readModels, { ...page, customer: caller.id, limit });
         return { ...found, items: await Promise.all(found.items.map((item) => reservations.view(item))) };
       },
-      LIST_OWN,
+      LIST,
     );
 }

@@ -20,6 +20,8 @@ const Period = {
   until: { ...Instant, description: 'The end of the period, exclusive: RFC 3339, UTC.' },
 };
 
+const STATUSES = ['held', 'confirmed', 'active', 'completed', 'cancelled', 'expired', 'rejected'] as const;
+
 /** Exactly one of `size` and `locker`. */
 export const ReserveBody = Type.Object(
   { unit: UnitName, size: Type.Optional(LockerSize), locker: Type.Optional(LockerId), ...Period },
@@ -47,10 +49,15 @@ export const Reservation = Type.Object(
   {
     id: ReservationId,
     unit: UnitName,
+    customer: Type.Optional(
+      Type.String({
+        description: 'The random id of the customer. Only operators see it, and they see no access code.',
+      }),
+    ),
     locker: LockerId,
     size: LockerSize,
     ...Period,
-    status: OneOf(['held', 'confirmed', 'active', 'completed', 'cancelled', 'expired', 'rejected'], {
+    status: OneOf(STATUSES, {
       description:
         '`held`: the locker is kept until `holdExpiresAt`. `confirmed`: the customer has paid. `active`: the customer has opened ' +
         'the locker. `completed`: the customer has given it back. `cancelled`, `expired` and `rejected`: it ended before its use, ' +
@@ -174,15 +181,6 @@ export const OPEN = operation({
   problems: [...CHANGE_PROBLEMS, 'not-yet', 'unit-rejected', 'unit-offline'],
 });
 
-const SupportedReservation = Type.Composite(
-  [
-    Type.Object({ customer: Type.String({ description: 'The random id of the customer.' }) }),
-    Type.Omit(Reservation, ['accessCode', 'offlineToken']),
-  ],
-  { title: 'SupportedReservation', description: 'A reservation as operators see it, without what opens the locker.' },
-);
-export type SupportedReservation = Shown<typeof SupportedReservation>;
-
 export const FORCE_END = operation({
   ...change,
   auth: 'ops',
@@ -198,7 +196,7 @@ export const FORCE_END = operation({
     { ...strict, title: 'ForceEnd', examples: [{ reason: 'the customer called: the locker is empty' }] },
   ),
   answers: {
-    200: answer('The reservation, ended.', SupportedReservation, {
+    200: answer('The reservation, ended.', Reservation, {
       ...RESERVATION_EXAMPLE,
       customer: '0197c5ea-0000-7000-8000-000000000009',
       status: 'completed',
@@ -219,13 +217,29 @@ export const GET_ONE = operation({
   problems: ['validation', 'not-found'],
 });
 
-export const LIST_OWN = operation({
+export const LIST = operation({
   id: 'listReservations',
   tag: TAG,
-  auth: 'customer',
+  auth: 'any',
   minPosition: { readModel: 'reservations' },
-  summary: 'List your reservations, newest first',
-  query: Type.Object({ ...ListQuery, ...MinPosition }, strict),
+  summary: 'List reservations, newest first',
+  description: 'A customer sees their own reservations, an operator those of all customers.',
+  query: Type.Object(
+    {
+      unit: Type.Optional({ ...UnitName, description: 'Only reservations at this unit.' }),
+      customer: Type.Optional(
+        Type.String({
+          maxLength: 100,
+          description: 'For operators: only reservations of this customer, by the random id.',
+        }),
+      ),
+      status: Type.Optional(OneOf(STATUSES)),
+      from: Type.Optional({ ...Instant, description: 'Only reservations whose period begins then or later.' }),
+      ...ListQuery,
+      ...MinPosition,
+    },
+    strict,
+  ),
   answers: {
     200: answer('A page of reservations.', pageOf(Reservation, 'ReservationPage'), {
       items: [RESERVATION_EXAMPLE],
