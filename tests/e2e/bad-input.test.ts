@@ -82,7 +82,7 @@ describe('an invalid reservation request', () => {
       status: 403,
       body: { type: '/problems/forbidden' },
     });
-    expect(await ops.get('/v1/reservations')).toMatchObject({ status: 403 });
+    expect(await ops.post('/v1/reservations', {})).toMatchObject({ status: 403 });
   });
 
   test('for a list with an invalid cursor, limit or filter is refused with the parameter, and an unknown route or unit answers 404', async () => {
