@@ -100,7 +100,7 @@ export function cancelMaintenance(state: RegistryState, maintenanceId: string, c
 
 /**
  * Requests that the unit opens a locker for an operator, also a rented one. The platform records the request before it sends the
- * command. @throws Refusal `closed` while the unit's credentials are revoked; `not-found`
+ * command. A repeated request is checked anew, and is recorded once. @throws Refusal `closed` while the unit's credentials are revoked; `not-found`
  */
 export function requestServiceOpen(
   state: RegistryState,
@@ -108,10 +108,10 @@ export function requestServiceOpen(
 ): EventDraft[] {
   const { commandId, lockerId, nowMs, reason } = command;
   const unit = requireUnit(state);
-  if (Object.hasOwn(unit.serviceOpenings, commandId)) return [];
   requireLocker(state, lockerId);
   if (unit.credentialsRevoked)
     throw new Refusal('closed', 'The platform cannot reach this unit, because its credentials are revoked.');
+  if (Object.hasOwn(unit.serviceOpenings, commandId)) return [];
   const expiresAt = toInstant(nowMs + SERVICE_OPEN_TTL_MS);
   return [{ type: 'ServiceOpenRequested', locker: lockerId, data: { locker: lockerId, commandId, reason, expiresAt } }];
 }

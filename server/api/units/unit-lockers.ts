@@ -17,7 +17,7 @@ import {
 import { type RegistryState, requireUnit } from '../../../domain/registry/registry.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { unitUse } from '../../../domain/unit/unit-use.ts';
-import { type Locker, toInstant } from '../../../domain/vocabulary.ts';
+import type { Locker } from '../../../domain/vocabulary.ts';
 import { type UnitCommandClient, UnitUnreachableError } from '../../../platform/units/unit-command-client.ts';
 import type { DecisionResult } from '../../../platform/units/unit-decider.ts';
 import type { Answer } from '../../http/idempotent-writes.ts';
@@ -129,11 +129,12 @@ export class UnitLockers {
   }
 
   async #send(state: UnitState, commandId: string, locker: string): Promise<OpenOutcome> {
-    const { commands, clock } = this.#deps;
-    const expiresAt = toInstant(clock() + SERVICE_OPEN_TTL_MS);
     try {
-      const command = { commandId, expiresAt, openLocker: { locker, service: true } };
-      const { status, reason } = await commands.send(requireUnit(state.registry), command);
+      const command = { commandId, openLocker: { locker, service: true } };
+      const answer = await this.#deps.commands.send(requireUnit(state.registry), command, {
+        ttlMs: SERVICE_OPEN_TTL_MS,
+      });
+      const { status, reason } = answer;
       const result = status === 'done' ? 'opened' : status;
       return reason === undefined ? { result } : { result, reason };
     } catch (error) {

@@ -211,7 +211,7 @@ describe('opening for service', () => {
     given(registered)
       .when(open('Z'))
       .thenRefused('not-found', /no locker Z/);
-    given(registered, revoked)
+    given(registered, requested, revoked)
       .when(open('A'))
       .thenRefused('closed', /credentials are revoked/);
   });
