@@ -4,6 +4,8 @@ import { blocksLocker, periodOf } from '../../../domain/booking/allocation.ts';
 import { allReservations, type Reservation } from '../../../domain/booking/reservation.ts';
 import { nextSettlementAtMs, settleBookings } from '../../../domain/booking/settlement.ts';
 import { overlaps } from '../../../domain/period.ts';
+import { requireRegistered } from '../../../domain/registry/registry.ts';
+import { displacementReason } from '../../../domain/registry/service.ts';
 import { evolveUnit, type FoldableCommit, newUnitState } from '../../../domain/unit/unit.ts';
 import { toMs } from '../../../domain/vocabulary.ts';
 import { UNIT } from '../../support/given.ts';
@@ -89,6 +91,24 @@ test('after a settlement no held or confirmed reservation overlaps another one t
         pair.some((each) => waiting(each) && toMs(each.until) > history.nowMs),
       );
       expect(ahead).toEqual([]);
+    }),
+  );
+});
+
+test('after a settlement no held or confirmed reservation has a locker that was removed or is closed now', () => {
+  checkProperty(
+    fc.property(steps, (actions) => {
+      const history = historyOf(actions);
+      history.settle();
+      const { registry, booking } = history.state;
+      const unit = requireRegistered(registry);
+      const displaced = booking.open.filter(
+        (each) =>
+          waiting(each) &&
+          toMs(each.until) > history.nowMs &&
+          displacementReason(unit, each.locker, periodOf(each)) !== undefined,
+      );
+      expect(displaced).toEqual([]);
     }),
   );
 });

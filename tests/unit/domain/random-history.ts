@@ -20,6 +20,17 @@ import { MINUTE_MS, NOW_MS, registered } from '../../support/scene.ts';
 
 const CUSTOMERS = ['ann', 'ben', 'cem'];
 const LOCKER_IDS = ['A', 'B', 'C'];
+const SERVICE_CHANGES = [
+  'return',
+  'return',
+  'now',
+  'when-free',
+  'until',
+  'maintain',
+  'cancel',
+  'remove',
+  'add',
+] as const;
 const EPOCHS = ['018f0000-0000-7000-8000-00000000000a', '018f0000-0000-7000-8000-00000000000b'];
 
 /** The index of a reservation among those that were made so far, modulo their number. */
@@ -59,7 +70,15 @@ const step = fc.oneof(
       kept: fc.subarray(LOCKER_IDS),
     }),
   },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant('service' as const), locker, inService: fc.boolean() }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('service' as const),
+      locker,
+      change: fc.constantFrom(...SERVICE_CHANGES),
+      minutes: fc.integer({ min: 1, max: 120 }),
+    }),
+  },
 );
 export type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
 
@@ -104,8 +123,8 @@ export class RandomHistory {
         this.#command(action);
         break;
       case 'service': {
-        const type = action.inService ? 'LockerReturnedToService' : 'LockerTakenOutOfService';
-        this.#commit(commitOf(this.state, { type, data: { id: action.locker }, atMs: this.nowMs }));
+        const draft = serviceDraft(this.state, action, this.nowMs);
+        if (draft !== undefined) this.#commit(commitOf(this.state, { ...draft, atMs: this.nowMs }));
         break;
       }
       default:
@@ -237,4 +256,36 @@ function unitReportOf(
 function rentalIn(state: UnitState, id: string) {
   const rental = state.device.lockers[id]?.rental;
   return rental === undefined ? {} : { rental };
+}
+
+/** What an operator does with a locker or with the whole unit; `undefined` when there is nothing to do. */
+function serviceDraft(
+  { registry }: UnitState,
+  { change, locker: id, minutes }: Extract<Step, { do: 'service' }>,
+  nowMs: number,
+): EventDraft | undefined {
+  if (registry.status === 'unregistered') return undefined;
+  const isPresent = registry.lockers.some((each) => each.id === id);
+  const later = toInstant(nowMs + minutes * MINUTE_MS);
+  switch (change) {
+    case 'return':
+      return { type: 'LockerReturnedToService', data: { id } };
+    case 'now':
+    case 'when-free':
+      return { type: 'LockerTakenOutOfService', data: { id, when: change } };
+    case 'until':
+      return { type: 'LockerTakenOutOfService', data: { id, when: 'now', until: later } };
+    case 'maintain': {
+      const until = toInstant(nowMs + 2 * minutes * MINUTE_MS);
+      return { type: 'UnitMaintenancePlanned', data: { id: later, from: later, until, reason: 'paint' } };
+    }
+    case 'cancel': {
+      const [planned] = registry.maintenance;
+      return planned === undefined ? undefined : { type: 'UnitMaintenanceCancelled', data: { id: planned.id } };
+    }
+    case 'remove':
+      return isPresent ? { type: 'LockerRemoved', data: { id } } : undefined;
+    case 'add':
+      return isPresent ? undefined : { type: 'LockerAdded', data: { id, size: 'S' } };
+  }
 }
