@@ -7,8 +7,8 @@ import { type Config, ConfigError, loadConfig, requireServices } from '../platfo
 import { loadKeys } from '../platform/credentials/keys.ts';
 import { ProofExchange } from '../platform/liveness/proof-exchange.ts';
 import { Nats } from '../platform/nats/connection.ts';
-import { NatsEventStore } from '../platform/nats/event-store.ts';
 import { ensureStreams } from '../platform/nats/ensure-streams.ts';
+import { NatsEventStore } from '../platform/nats/event-store.ts';
 import { AddressResolver, addressesOf } from '../platform/network/address-resolver.ts';
 import type { Log } from '../platform/observability/log.ts';
 import { startMetrics } from '../platform/observability/metrics.ts';

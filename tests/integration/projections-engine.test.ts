@@ -18,6 +18,7 @@ import type { Projection } from '../../projections/engine/projection.ts';
 import { PositionWaiter } from '../../projections/engine/queries/position-waiter.ts';
 import { runStatus } from '../../projections/engine/queries/status.ts';
 import { ensureRun, ObsoleteProjectionError } from '../../projections/engine/runs/runs.ts';
+import { storeWith } from '../support/decider.ts';
 import { eventually } from '../support/eventually.ts';
 import { FleetHistory } from '../support/fleet-history.ts';
 import { append, dump, fill, fillToTheEnd, freshPostgres, readModelsOf, storeOf } from '../support/projections.ts';
@@ -260,12 +261,7 @@ describe('the process ends with an error', () => {
     await append(history, store, 40);
     let failures = 0;
     const moody = {
-      append: store.append.bind(store),
-      tail: store.tail.bind(store),
-      tailFromLeader: store.tailFromLeader.bind(store),
-      lastSequenceOf: store.lastSequenceOf.bind(store),
-      lastSequence: store.lastSequence.bind(store),
-      watch: store.watch.bind(store),
+      ...storeWith(store, {}),
       async *read(options: Parameters<MemoryEventStore['read']>[0]) {
         for await (const message of store.read(options)) {
           if (message.sequence === 20 && failures < 3) {
@@ -386,12 +382,7 @@ describe('reading your own writes', () => {
 /** The same store with one message that is no commit. */
 function withBroken(store: MemoryEventStore, sequence: number) {
   return {
-    append: store.append.bind(store),
-    tail: store.tail.bind(store),
-    tailFromLeader: store.tailFromLeader.bind(store),
-    lastSequenceOf: store.lastSequenceOf.bind(store),
-    lastSequence: store.lastSequence.bind(store),
-    watch: store.watch.bind(store),
+    ...storeWith(store, {}),
     async *read(options: Parameters<MemoryEventStore['read']>[0]): AsyncIterable<StoredMessage> {
       for await (const message of store.read(options)) {
         const events = () => {
