@@ -14,6 +14,7 @@
  */
 
 import { LRUCache } from 'lru-cache';
+import { v5 as uuidV5 } from 'uuid';
 import type { Aggregate, CloudEvent } from '../../domain/events/cloud-event.ts';
 import { type DecisionContext, type EventDraft, envelop } from '../../domain/events/drafts.ts';
 import { evolveUnit, lastSequenceOf, type UnitState } from '../../domain/unit/unit.ts';
@@ -25,12 +26,14 @@ import {
   type EventStore,
   GapError,
   MalformedCommitError,
+  MAX_COMMIT_EVENTS,
   type Notice,
   type StoredMessage,
   StoreUnavailableError,
 } from '../event-store/store.ts';
 import type { Log } from '../observability/log.ts';
 import { CachedUnit } from './cached-unit.ts';
+import { DecisionTooLargeError, EndlessDecisionError } from './decision-errors.ts';
 import { KeyedQueue, QueueFullError } from './keyed-queue.ts';
 
 /** Estimated bytes of all cached states. Beyond it the cache evicts the least recently used unit. */
@@ -41,6 +44,10 @@ export const MAX_DECISION_ATTEMPTS = 12;
 const RETRY_PAUSE_MS = 4;
 /** Most decisions on one subject that run or wait. */
 export const MAX_DECISIONS_PER_SUBJECT = 1_000;
+/** Chunks of one large decision. With `MAX_COMMIT_EVENTS` events each, it is far more than a unit has reservations. */
+export const MAX_DECISION_CHUNKS = 200;
+/** The namespace of the command ids of chunks: a constant of this project. */
+const CHUNK_ID_NAMESPACE = '8f0d3a52-6f7b-4c1e-9a53-0f6f2b9f4f10';
 /** Aggregates whose events thousands of units report at once. The store commits people's decisions before them. */
 const BACKGROUND_AGGREGATES: ReadonlySet<Aggregate> = new Set(['device', 'connectivity', 'log']);
 /** Pause before the follower reads on after an error. */
@@ -123,6 +130,7 @@ export class UnitDecider {
    * Decides on one subject of a unit and appends the events of the decision. A repeated command id is idempotent.
    *
    * @throws Refusal what `decision` throws
+   * @throws DecisionTooLargeError when the decision has more than `MAX_COMMIT_EVENTS` events
    * @throws StoreUnavailableError when the store is out of reach, too many decisions wait for the subject, or other
    *   writers appended first at every attempt
    */
@@ -132,14 +140,40 @@ export class UnitDecider {
     meta: DecisionMeta,
     decision: (state: UnitState) => readonly EventDraft[],
   ): Promise<DecisionResult> {
-    const priority = meta.priority ?? priorityOf(aggregate);
-    const commandId = () => meta.commandId;
-    return this.#runInOrder(unit, aggregate, () =>
-      this.#decideWithRetries({ unit, aggregate, priority }, commandId, (state) => {
-        const time = toInstant(this.#options.clock());
-        return envelop(decision(state), { unit, time, ...meta }, this.#options.newId);
-      }),
-    );
+    return this.#decideAs(unit, aggregate, meta, () => meta.commandId, decision);
+  }
+
+  /**
+   * Appends a decision that may be larger than a commit in chunks. `decision` returns the first of its events that stand alone,
+   * at most `MAX_COMMIT_EVENTS`; it is made again on the state after each chunk until it returns none. Decisions of others on the
+   * same subject take their turn between two chunks, and a failure keeps the chunks before it.
+   *
+   * The command id of a chunk is derived from the command and from the sequence that the chunk expects. So a repeated command
+   * appends the remaining chunks, and none of them twice.
+   *
+   * @param meta.maxChunks @default MAX_DECISION_CHUNKS
+   * @throws EndlessDecisionError when `decision` still returns events after `maxChunks` chunks; otherwise as `decide`
+   */
+  async decideInChunks(
+    unit: string,
+    aggregate: Aggregate,
+    { maxChunks = MAX_DECISION_CHUNKS, ...meta }: DecisionMeta & { readonly maxChunks?: number },
+    decision: (state: UnitState) => readonly EventDraft[],
+  ): Promise<DecisionResult> {
+    const commandId = (state: UnitState) =>
+      uuidV5(`${meta.commandId}/${state.sequences[aggregate]}`, CHUNK_ID_NAMESPACE);
+    let appended = false;
+    for (let chunk = 0; chunk <= maxChunks; chunk += 1) {
+      let isComplete = false;
+      const result = await this.#decideAs(unit, aggregate, meta, commandId, (state) => {
+        const drafts = decision(state);
+        isComplete = drafts.length === 0;
+        return chunk < maxChunks ? drafts : [];
+      });
+      appended ||= result.appended;
+      if (isComplete) return { ...result, appended };
+    }
+    throw new EndlessDecisionError({ unit, aggregate, chunks: maxChunks });
   }
 
   /**
@@ -188,9 +222,29 @@ export class UnitDecider {
     this.#cache.peek(notice.unit)?.noteCommit(notice);
   }
 
+  #decideAs(
+    unit: string,
+    aggregate: Aggregate,
+    meta: DecisionMeta,
+    commandIdOf: (state: UnitState) => string,
+    decision: (state: UnitState) => readonly EventDraft[],
+  ): Promise<DecisionResult> {
+    const priority = meta.priority ?? priorityOf(aggregate);
+    return this.#runInOrder(unit, aggregate, () =>
+      this.#decideWithRetries(
+        { unit, aggregate, priority },
+        (_, state) => commandIdOf(state),
+        (state) => {
+          const time = toInstant(this.#options.clock());
+          return envelop(decision(state), { unit, time, ...meta }, this.#options.newId);
+        },
+      ),
+    );
+  }
+
   async #decideWithRetries(
     target: Pick<Append, 'unit' | 'aggregate' | 'priority'>,
-    commandIdOf: (events: readonly CloudEvent[]) => string,
+    commandIdOf: (events: readonly CloudEvent[], state: UnitState) => string,
     decide: (state: UnitState) => readonly CloudEvent[],
   ): Promise<DecisionResult> {
     const { store, sleep, random } = this.#options;
@@ -201,8 +255,9 @@ export class UnitDecider {
       const { state } = cached;
       const events = decide(state);
       if (events.length === 0) return { state, sequence: lastSequenceOf(state), appended: false };
+      if (events.length > MAX_COMMIT_EVENTS) throw new DecisionTooLargeError({ unit, aggregate, events });
       const expectedSequence = state.sequences[aggregate];
-      const commandId = commandIdOf(events);
+      const commandId = commandIdOf(events, state);
       try {
         const { sequence, duplicate } = await store.append({ ...target, expectedSequence, commandId, events });
         if (duplicate) return { state: (await this.#readMissing(unit, cached)).state, sequence, appended: false };
