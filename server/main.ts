@@ -23,6 +23,7 @@ import { TimerWriter } from '../platform/nats/timer-writer.ts';
 import { AddressResolver, addressesOf } from '../platform/network/address-resolver.ts';
 import { startMetrics } from '../platform/observability/metrics.ts';
 import { processLog } from '../platform/observability/process-log.ts';
+import { ParkedWorkStore } from '../platform/parked-work/parked-work-store.ts';
 import { Postgres } from '../platform/postgres/connection.ts';
 import { withLock } from '../platform/postgres/locks.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
@@ -106,6 +107,8 @@ try {
   const pusher = new ConfigurationPusher({ decider, commands, retryScheduleS, newId, clock });
 
   const deadLetters = new DeadLetterStore(sql);
+  const parkedWork = new ParkedWorkStore(sql);
+  metricsServer?.metrics.add(parkedWork.metrics());
   const recorder = new UnitLogRecorder({ decider, deadLetters, clockOffsets, newId, log });
 
   const addresses = new AddressResolver({ denied: config.deniedAddresses, lookup: addressesOf });
@@ -141,6 +144,7 @@ try {
     recorder,
     clockOffsets,
     timers: new TimerWriter(nats, newId, pause),
+    parkedWork,
     newId,
     clock,
     monotonic,
@@ -172,6 +176,7 @@ try {
           revocations,
           recorder,
           deadLetterStore: deadLetters,
+          parkedWork,
           addresses,
           natsUrl,
           holdTtlS,

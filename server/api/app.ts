@@ -7,6 +7,7 @@ import type { ReservationSecrets } from '../../platform/credentials/reservation-
 import type { UnitRevocations } from '../../platform/credentials/revocations.ts';
 import type { AddressResolver } from '../../platform/network/address-resolver.ts';
 import type { Log } from '../../platform/observability/log.ts';
+import type { ParkedWorkStore } from '../../platform/parked-work/parked-work-store.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import type { DeadLetterStore } from '../../platform/unit-log/dead-letter-store.ts';
 import type { UnitLogRecorder } from '../../platform/unit-log/unit-log-recorder.ts';
@@ -53,6 +54,7 @@ import { UnitChanges } from './units/unit-changes.ts';
 import { UnitCredentials } from './units/unit-credentials.ts';
 import { UnitLockers } from './units/unit-lockers.ts';
 import { UnitRegistration } from './units/unit-registration.ts';
+import { workRoutes } from './work/routes.ts';
 
 /** The server closes a connection on which nothing was sent for this long. */
 const IDLE_TIMEOUT_S = 30;
@@ -81,6 +83,7 @@ export interface ApiDependencies {
   readonly revocations: UnitRevocations;
   readonly recorder: UnitLogRecorder;
   readonly deadLetterStore: DeadLetterStore;
+  readonly parkedWork: ParkedWorkStore;
   readonly addresses: AddressResolver;
   /** The NATS that units connect to. */
   readonly natsUrl: string;
@@ -134,7 +137,7 @@ export function api(dependencies: ApiDependencies) {
 function capabilities(dependencies: ApiDependencies) {
   const { tokens, keys, secrets, postgres, readModels, eventLog, decider, commands, push, revocations, recorder } =
     dependencies;
-  const { deadLetterStore, addresses, natsUrl, holdTtlS, loadSnapshot, lastSequence } = dependencies;
+  const { deadLetterStore, parkedWork, addresses, natsUrl, holdTtlS, loadSnapshot, lastSequence } = dependencies;
   const { newId, randomBytes, clock, log } = dependencies;
   const { sql } = postgres;
   const apiKeys = new ApiKeys(sql, clock);
@@ -170,6 +173,7 @@ function capabilities(dependencies: ApiDependencies) {
     .use(historyRoutes(macros, { history }))
     .use(summaryRoutes(macros, { exports, readModels, clock }))
     .use(deadLetterRoutes(macros, { deadLetterStore, deadLetters }))
+    .use(workRoutes(macros, { parkedWork }))
     .use(projectionRoutes(macros, { postgres, lastSequence }));
 }
 

@@ -6,6 +6,7 @@ import type { Config } from '../../platform/config/config.ts';
 import type { ReservationSecrets } from '../../platform/credentials/reservation-secrets.ts';
 import type { UnitRevocations } from '../../platform/credentials/revocations.ts';
 import type { Nats } from '../../platform/nats/connection.ts';
+import type { ParkedWork } from '../../platform/nats/parked-work.ts';
 import type { TimerWriter } from '../../platform/nats/timer-writer.ts';
 import type { Log } from '../../platform/observability/log.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
@@ -47,6 +48,7 @@ export interface WorkersDependencies {
   readonly recorder: UnitLogRecorder;
   readonly clockOffsets: ClockOffsetCache;
   readonly timers: TimerWriter;
+  readonly parkedWork: ParkedWork;
   readonly newId: () => string;
   /** Milliseconds since 1970. */
   readonly clock: () => number;
@@ -78,7 +80,7 @@ export async function workers(dependencies: WorkersDependencies): Promise<Promis
 }
 
 function startIngest(dependencies: WorkersDependencies): Promise<void> {
-  const { config, nats, recorder, newId, clock, monotonic, pause, stop, log } = dependencies;
+  const { config, nats, recorder, parkedWork, newId, clock, monotonic, pause, stop, log } = dependencies;
   const shards = joinGroup({
     group: 'ingest',
     shardLetters: INGEST_SHARD_LETTERS,
@@ -91,7 +93,9 @@ function startIngest(dependencies: WorkersDependencies): Promise<void> {
   });
   const unitInbox = new NatsUnitInbox(nats);
   const ending = { signal: stop, sleep: pause };
-  return runIngestWorker({ nats, shards, recorder, unitInbox, clock, ...ending, log }).finally(() => shards.leave());
+  return runIngestWorker({ nats, shards, recorder, unitInbox, parkedWork, clock, ...ending, log }).finally(() =>
+    shards.leave(),
+  );
 }
 
 function startFetch(dependencies: WorkersDependencies): Promise<void> {
@@ -139,8 +143,8 @@ function startFetch(dependencies: WorkersDependencies): Promise<void> {
 }
 
 function startConfiguration(dependencies: WorkersDependencies): Promise<void> {
-  const { nats, decider, pusher, timers, clock, pause, stop, log } = dependencies;
-  return runConfigurationWorker({ nats, decider, pusher, timers, clock, signal: stop, sleep: pause, log });
+  const { nats, decider, pusher, timers, parkedWork, clock, pause, stop, log } = dependencies;
+  return runConfigurationWorker({ nats, decider, pusher, timers, parkedWork, clock, signal: stop, sleep: pause, log });
 }
 
 function startRollouts(dependencies: WorkersDependencies): Promise<void> {
@@ -178,8 +182,8 @@ function startReports(dependencies: WorkersDependencies): Promise<void> {
 }
 
 function startReactor(dependencies: WorkersDependencies): Promise<void> {
-  const { config, nats, readModels, decider, commands, secrets, newId, clock, monotonic, pause, stop, log } =
-    dependencies;
+  const { config, nats, readModels, decider, commands, secrets, parkedWork } = dependencies;
+  const { newId, clock, monotonic, pause, stop, log } = dependencies;
   const shards = joinGroup({
     group: 'settlement',
     shardLetters: SETTLEMENT_SHARD_LETTERS,
@@ -195,13 +199,13 @@ function startReactor(dependencies: WorkersDependencies): Promise<void> {
   const owns = (unit: string) => shards.owns(unit);
   const settlement = new SettlementWorker({ decider, readDue, owns, newId, clock, monotonic, ...ending, log });
   const sync = new ReservationSync({ decider, commands, secrets, newId, log });
-  const reacting = runReactor({ nats, decider, settlement, sync, newId, ...ending, log });
+  const reacting = runReactor({ nats, decider, settlement, sync, parkedWork, newId, ...ending, log });
   return Promise.all([settlement.run(), reacting]).then(() => shards.leave());
 }
 
 function startCredentialRevocation(dependencies: WorkersDependencies): Promise<void> {
-  const { nats, decider, revocations, pause, stop, log } = dependencies;
-  return runCredentialRevocationWorker({ nats, decider, revocations, signal: stop, sleep: pause, log });
+  const { nats, decider, revocations, parkedWork, pause, stop, log } = dependencies;
+  return runCredentialRevocationWorker({ nats, decider, revocations, parkedWork, signal: stop, sleep: pause, log });
 }
 
 /** Subscribes a worker to the change feed. When its shards change, it reads the rows of all units. */

@@ -77,7 +77,6 @@ export class LetterProcess {
         recorder: this.recorder,
         unitInbox: { listPendingBatches: async () => [] },
         clock: () => NOW_MS,
-        log: silentLog,
       },
     );
   }

@@ -110,7 +110,7 @@ describe('a decision with more events than a commit holds', () => {
 
   test('ends with an error when it does not converge', async () => {
     const store = await newStore();
-    const endless = () => [{ type: 'UnitUpdated', data: { tags: ['again'] } }] as const;
+    const endless = (): EventDraft[] => [{ type: 'UnitUpdated', data: { tags: ['again'] } }];
     const decided = newDecider(store).decideInChunks(UNIT, 'registry', { ...META, maxChunks: 3 }, endless);
     await expect(decided).rejects.toBeInstanceOf(EndlessDecisionError);
     expect(await commitSizes(store)).toEqual([1, 1, 1]);

@@ -11,6 +11,7 @@ import { nextPushAtMs } from '../../../domain/configuration/delivery.ts';
 import type { EventType } from '../../../domain/events/catalogue.ts';
 import { knownEvents } from '../../../platform/event-store/known-events.ts';
 import type { Nats } from '../../../platform/nats/connection.ts';
+import type { ParkedWork } from '../../../platform/nats/parked-work.ts';
 import { parseEventSubject, unitOfUnitSubject } from '../../../platform/nats/subjects.ts';
 import type { TimerWriter } from '../../../platform/nats/timer-writer.ts';
 import { addJob } from '../../../platform/nats/timers.ts';
@@ -24,12 +25,12 @@ const PUSH_JOB = 'configuration';
 const TIMER_NAME = 'configuration';
 /** Events handled concurrently: enough to fill one batch of the timer writer, and bounded in memory. */
 const MAX_CONCURRENT_EVENTS = 1_000;
+/** Events of one unit handled concurrently: a unit with many events leaves room for others. */
+const MAX_CONCURRENT_EVENTS_PER_UNIT = 16;
 /** Pushes that run concurrently. A unit that does not answer occupies one of them until its command times out. */
 const MAX_CONCURRENT_PUSHES = 256;
 /** The worker delays a job that is early by at most this much. It drops an earlier job: the event that delayed the push sets a timer. */
 const EARLY_TIMER_MS = 2_000;
-/** Pause before the worker retries a job of a unit to which a push is running. */
-const BUSY_RETRY_MS = 1_000;
 
 /** Events that may make a push due. */
 const PUSH_TRIGGERS: ReadonlySet<EventType> = new Set([
@@ -45,6 +46,7 @@ export interface ConfigurationWorkerOptions {
   readonly decider: UnitDecider;
   readonly pusher: ConfigurationPusher;
   readonly timers: TimerWriter;
+  readonly parkedWork: ParkedWork;
   readonly clock: () => number;
   readonly signal: AbortSignal;
   readonly sleep: (ms: number) => Promise<void>;
@@ -53,9 +55,8 @@ export interface ConfigurationWorkerOptions {
 
 /** Runs until `signal` aborts, then waits for the running handlers. */
 export async function runConfigurationWorker(options: ConfigurationWorkerOptions): Promise<void> {
-  const { nats, signal, sleep, log } = options;
-  const shared = { signal, sleep, log };
-  const pushingUnits = new Set<string>();
+  const { nats, parkedWork, signal, sleep, log } = options;
+  const shared = { parkedWork, signal, sleep, log };
   await Promise.all([
     consumeWork(nats, {
       ...shared,
@@ -63,6 +64,7 @@ export async function runConfigurationWorker(options: ConfigurationWorkerOptions
       durable: 'configuration',
       filters: ['evt.*.*.*.config', 'evt.*.*.*.connectivity', 'evt.*.*.*.registry'],
       maxConcurrent: MAX_CONCURRENT_EVENTS,
+      maxConcurrentPerUnit: MAX_CONCURRENT_EVENTS_PER_UNIT,
       handle: (message) => onEvent(message, options),
     }),
     consumeWork(nats, {
@@ -70,8 +72,10 @@ export async function runConfigurationWorker(options: ConfigurationWorkerOptions
       stream: 'JOBS',
       durable: 'configuration-push',
       filters: [`job.*.*.*.${PUSH_JOB}`],
+      // One push to a unit runs at a time.
+      newestOnly: true,
       maxConcurrent: MAX_CONCURRENT_PUSHES,
-      handle: (message) => onJob(unitOfUnitSubject(message.subject) ?? '', pushingUnits, options),
+      handle: (message) => onJob(unitOfUnitSubject(message.subject) ?? '', options),
     }),
   ]);
 }
@@ -90,27 +94,17 @@ async function onEvent(message: WorkMessage, options: ConfigurationWorkerOptions
   return 'done';
 }
 
-async function onJob(
-  unit: string,
-  pushingUnits: Set<string>,
-  options: ConfigurationWorkerOptions,
-): Promise<WorkResult> {
+async function onJob(unit: string, options: ConfigurationWorkerOptions): Promise<WorkResult> {
   const { decider, pusher, clock, log } = options;
-  if (pushingUnits.has(unit)) return { retryInMs: BUSY_RETRY_MS };
-  pushingUnits.add(unit);
-  try {
-    // Another process may have added the job, because of a commit that the cache of this process lacks.
-    const state = await decider.getLatestState(unit);
-    const dueMs = nextPushAtMs(state);
-    if (dueMs === undefined) return 'done';
-    const waitMs = dueMs - clock();
-    if (waitMs > EARLY_TIMER_MS) return 'done';
-    if (waitMs > 0) return { retryInMs: Math.ceil(waitMs) };
-    const decided = await pusher.push(state, { priority: 'background' });
-    const { configuration } = decided.state;
-    log.debug('Pushed a configuration to a unit.', { unit, status: configuration.status });
-    return 'done';
-  } finally {
-    pushingUnits.delete(unit);
-  }
+  // Another process may have added the job, because of a commit that the cache of this process lacks.
+  const state = await decider.getLatestState(unit);
+  const dueMs = nextPushAtMs(state);
+  if (dueMs === undefined) return 'done';
+  const waitMs = dueMs - clock();
+  if (waitMs > EARLY_TIMER_MS) return 'done';
+  if (waitMs > 0) return { retryInMs: Math.ceil(waitMs) };
+  const decided = await pusher.push(state, { priority: 'background' });
+  const { configuration } = decided.state;
+  log.debug('Pushed a configuration to a unit.', { unit, status: configuration.status });
+  return 'done';
 }

@@ -14,6 +14,7 @@
 import { setTimeout } from 'node:timers/promises';
 import type { Nats } from '../../../platform/nats/connection.ts';
 import { OrderedAcks } from '../../../platform/nats/ordered-acks.ts';
+import { type ParkedWork, retryParkedWork } from '../../../platform/nats/parked-work.ts';
 import { unitOfUnitSubject } from '../../../platform/nats/subjects.ts';
 import { consumeWork, type WorkMessage, type WorkResult } from '../../../platform/nats/work-queue.ts';
 import type { Log } from '../../../platform/observability/log.ts';
@@ -40,8 +41,8 @@ const ACK_WAIT_MS = 8_000;
 /** Exponential backoff of a batch that waits for a gap to close: the pause doubles from the first value to the second. */
 const FIRST_GAP_RETRY_MS = 500;
 const MAX_GAP_RETRY_MS = 8_000;
-/** Pause before the worker retries a batch of a unit that has too many open dead letters. */
-const DEAD_LETTER_LIMIT_RETRY_MS = 60_000;
+/** The name under which the consumers of all letters park work. */
+const QUEUE = 'ingest';
 
 export interface IngestWorkerOptions {
   readonly nats: Nats;
@@ -49,6 +50,7 @@ export interface IngestWorkerOptions {
   readonly shards: Pick<Shards, 'owned' | 'onChange'>;
   readonly recorder: UnitLogRecorder;
   readonly unitInbox: UnitInbox;
+  readonly parkedWork: ParkedWork;
   /** Milliseconds since 1970. */
   readonly clock: () => number;
   readonly signal: AbortSignal;
@@ -63,6 +65,12 @@ export async function runIngestWorker(options: IngestWorkerOptions): Promise<voi
     acks: new OrderedAcks(options.nats, (ms) => setTimeout(ms)),
     semaphore: new ByteSemaphore(MAX_CONCURRENT_BYTES),
   };
+  const retrying = retryParkedWork(options.nats, {
+    stream: 'UNIT_INBOX',
+    durable: QUEUE,
+    ...options,
+    handle: (message) => ingestMessage(message, options),
+  });
   const controllers = new Map<string, AbortController>();
   const consumers = new Set<Promise<void>>();
   const startConsumer = (letter: string) => {
@@ -86,7 +94,7 @@ export async function runIngestWorker(options: IngestWorkerOptions): Promise<voi
   await untilAborted(signal);
   unsubscribe();
   startAndStopConsumers([]);
-  await Promise.all(consumers);
+  await Promise.all([...consumers, retrying]);
   await shared.acks.settled();
 }
 
@@ -95,16 +103,23 @@ function consume(
   { acks, semaphore }: { readonly acks: OrderedAcks; readonly semaphore: ByteSemaphore },
   options: IngestWorkerOptions,
 ): Promise<void> {
-  const { nats, signal, sleep, log } = options;
+  const { nats, parkedWork, signal, sleep, log } = options;
   return consumeWork(nats, {
     stream: 'UNIT_INBOX',
     durable: `ingest-${letter}`,
+    queue: QUEUE,
     filters: [`unit.${letter}.*.*.events`],
     ackWaitMs: ACK_WAIT_MS,
     maxConcurrent: MAX_CONCURRENT_BATCHES,
+    // Batches wait in the stream, not in memory.
+    maxHeld: MAX_CONCURRENT_BATCHES,
     maxUnacknowledged: MAX_UNACKNOWLEDGED_BATCHES,
     isStateInMemory: true,
     acks,
+    parkedWork,
+    // A parked batch stays in the inbox of its unit, whose bound then slows the unit down.
+    keepsParkedMessages: true,
+    retriesParkedWork: false,
     handle: (message) => semaphore.run(message.data.length, () => ingestMessage(message, options)),
     signal,
     sleep,
@@ -118,18 +133,14 @@ export type PushedMessage = Pick<WorkMessage, 'subject' | 'data' | 'sequence' | 
 /** Records the events of a message up to the first gap. @throws as `UnitLogRecorder.recordBatch`; NATS then delivers the message again */
 export async function ingestMessage(
   message: PushedMessage,
-  options: Pick<IngestWorkerOptions, 'recorder' | 'unitInbox' | 'clock' | 'log'>,
+  options: Pick<IngestWorkerOptions, 'recorder' | 'unitInbox' | 'clock'>,
 ): Promise<WorkResult> {
   const unit = unitOfUnitSubject(message.subject) ?? '';
   try {
     return await recordMessage(unit, message, options);
   } catch (error) {
     if (!(error instanceof DeadLetterLimitError)) throw error;
-    options.log.error(
-      `Ingest records nothing of unit ${unit} until an operator recovers or dismisses open dead letters of the unit.`,
-      { unit, reason: error.message },
-    );
-    return { retryInMs: DEAD_LETTER_LIMIT_RETRY_MS };
+    return { park: error.message };
   }
 }
 

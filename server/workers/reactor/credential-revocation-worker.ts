@@ -8,6 +8,7 @@ import { revokedNatsUsers } from '../../../domain/registry/registry.ts';
 import { RevocationsFullError, type UnitRevocations } from '../../../platform/credentials/revocations.ts';
 import { knownEvents } from '../../../platform/event-store/known-events.ts';
 import type { Nats } from '../../../platform/nats/connection.ts';
+import type { ParkedWork } from '../../../platform/nats/parked-work.ts';
 import { parseEventSubject } from '../../../platform/nats/subjects.ts';
 import { consumeWork, type WorkMessage, type WorkResult } from '../../../platform/nats/work-queue.ts';
 import type { Log } from '../../../platform/observability/log.ts';
@@ -16,8 +17,6 @@ import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 const MAX_CONCURRENT_EVENTS = 256;
 /** Pause before the worker retries an event that the cached state of the unit does not contain yet. */
 const STALE_RETRY_MS = 100;
-/** Pause before the worker retries while the revocation list is full. Only an operator can make room in it. */
-const FULL_RETRY_MS = 60_000;
 
 const REVOKING_EVENTS: ReadonlySet<EventType> = new Set([
   'UnitCredentialsRotated',
@@ -29,6 +28,7 @@ export interface CredentialRevocationWorkerOptions {
   readonly nats: Nats;
   readonly decider: UnitDecider;
   readonly revocations: Pick<UnitRevocations, 'ensure'>;
+  readonly parkedWork: ParkedWork;
   readonly signal: AbortSignal;
   readonly sleep: (ms: number) => Promise<void>;
   readonly log: Log;
@@ -36,13 +36,14 @@ export interface CredentialRevocationWorkerOptions {
 
 /** Runs until `signal` aborts, then waits for the running handlers. */
 export function runCredentialRevocationWorker(options: CredentialRevocationWorkerOptions): Promise<void> {
-  const { nats, signal, sleep, log } = options;
+  const { nats, parkedWork, signal, sleep, log } = options;
   return consumeWork(nats, {
     stream: 'EVENTS',
     durable: 'reactor-credentials',
     filters: ['evt.*.*.*.registry'],
     maxConcurrent: MAX_CONCURRENT_EVENTS,
     handle: (message) => revokeCredentials(message, options),
+    parkedWork,
     signal,
     sleep,
     log,
@@ -63,11 +64,9 @@ async function revokeCredentials(
     await revocations.ensure(revokedNatsUsers(registry));
   } catch (error) {
     if (!(error instanceof RevocationsFullError)) throw error;
-    log.error(
-      `The ended credentials of unit ${subject.unit} still work, because the revocation list is full. Give the units a new NATS account.`,
-      { unit: subject.unit, error },
-    );
-    return { retryInMs: FULL_RETRY_MS };
+    return {
+      park: `The ended credentials of unit ${subject.unit} still work, because the revocation list is full. Give the units a new NATS account.`,
+    };
   }
   return 'done';
 }

@@ -12,6 +12,7 @@ import type { UnitState } from '../../../domain/unit/unit.ts';
 import { toMs } from '../../../domain/vocabulary.ts';
 import { knownEvents } from '../../../platform/event-store/known-events.ts';
 import type { Nats } from '../../../platform/nats/connection.ts';
+import type { ParkedWork } from '../../../platform/nats/parked-work.ts';
 import { parseEventSubject, unitOfUnitSubject } from '../../../platform/nats/subjects.ts';
 import { addJob } from '../../../platform/nats/timers.ts';
 import { consumeWork, type WorkMessage, type WorkResult } from '../../../platform/nats/work-queue.ts';
@@ -23,6 +24,8 @@ import type { ReservationSync } from './reservation-sync.ts';
 
 /** Events handled concurrently. Most are handled from memory at once. */
 const MAX_CONCURRENT_EVENTS = 2_000;
+/** Events of one unit handled concurrently: a unit with many events leaves room for others. */
+const MAX_CONCURRENT_EVENTS_PER_UNIT = 64;
 const MAX_CONCURRENT_DEVICE_EVENTS = 256;
 /** Pause before the reactor handles an event that a unit reported. */
 const DEVICE_EVENT_DELAY_MS = 20;
@@ -46,6 +49,7 @@ export interface ReactorOptions {
   readonly decider: UnitDecider;
   readonly settlement: Pick<SettlementWorker, 'note' | 'settle'>;
   readonly sync: ReservationSync;
+  readonly parkedWork: ParkedWork;
   readonly newId: () => string;
   readonly signal: AbortSignal;
   readonly sleep: (ms: number) => Promise<void>;
@@ -54,8 +58,8 @@ export interface ReactorOptions {
 
 /** Runs until `signal` aborts, then waits for the running handlers. */
 export async function runReactor(options: ReactorOptions): Promise<void> {
-  const { nats, signal, sleep, log, sync } = options;
-  const shared = { signal, sleep, log };
+  const { nats, signal, sleep, log, sync, parkedWork } = options;
+  const shared = { signal, sleep, log, parkedWork };
   await Promise.all([
     consumeWork(nats, {
       ...shared,
@@ -63,6 +67,7 @@ export async function runReactor(options: ReactorOptions): Promise<void> {
       durable: 'reactor',
       filters: ['evt.*.*.*.booking', 'evt.*.*.*.log', 'evt.*.*.*.connectivity', 'evt.*.*.*.registry'],
       maxConcurrent: MAX_CONCURRENT_EVENTS,
+      maxConcurrentPerUnit: MAX_CONCURRENT_EVENTS_PER_UNIT,
       handle: (message) => reactTo(message, options),
     }),
     consumeWork(nats, {
@@ -72,6 +77,7 @@ export async function runReactor(options: ReactorOptions): Promise<void> {
       filters: ['evt.*.*.*.device'],
       // The handler needs no payload, because it reads the state of the unit.
       headersOnly: true,
+      newestOnly: true,
       maxConcurrent: MAX_CONCURRENT_DEVICE_EVENTS,
       handle: async (message) => {
         // After the pause, an append of this process is acknowledged and its events are in the cached state, so nothing need be read.
@@ -84,8 +90,9 @@ export async function runReactor(options: ReactorOptions): Promise<void> {
       stream: 'JOBS',
       durable: 'reactor-sync',
       filters: [`job.*.*.*.${SYNC_JOB}`],
+      newestOnly: true,
       maxConcurrent: MAX_CONCURRENT_JOBS,
-      handle: (message) => sync.syncUnit(unitOf(message), message.deliveries),
+      handle: (message) => sync.syncUnit(unitOf(message)),
     }),
   ]);
 }

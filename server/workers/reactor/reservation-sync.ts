@@ -5,15 +5,15 @@ import type { EventDraft } from '../../../domain/events/drafts.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import type { SyncedReservation } from '../../../domain/unit-protocol/commands.ts';
 import type { ReservationSecrets } from '../../../platform/credentials/reservation-secrets.ts';
+import type { RetrySchedule } from '../../../platform/nats/work-failures.ts';
 import type { WorkResult } from '../../../platform/nats/work-queue.ts';
 import type { Log } from '../../../platform/observability/log.ts';
 import { type UnitCommandClient, UnitUnreachableError } from '../../../platform/units/unit-command-client.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 
 const SYNC_TTL_MS = 30_000;
-const RETRY_MS = 10_000;
-/** After this many attempts the job ends. The next change of a reservation, or the unit coming online, adds a new job. */
-const MAX_ATTEMPTS = 6;
+/** After the last attempt the job ends. The next change of a reservation, or the unit coming online, adds a new job. */
+const SYNC_RETRIES: RetrySchedule = { firstMs: 5_000, maxMs: 15_000, maxAttempts: 6, whenExhausted: 'done' };
 
 export interface ReservationSyncOptions {
   readonly decider: UnitDecider;
@@ -31,8 +31,8 @@ export class ReservationSync {
   }
 
   /** Sends all confirmed and active reservations of an online unit. The reactor adds a job for an offline unit when it comes online. */
-  async syncUnit(unit: string, attempt: number): Promise<WorkResult> {
-    const { decider, commands, newId, log } = this.#options;
+  async syncUnit(unit: string): Promise<WorkResult> {
+    const { decider, commands, newId } = this.#options;
     const state = await decider.getState(unit);
     if (state.registry.status !== 'registered' || state.connectivity.status !== 'online') return 'done';
     const reservations = state.booking.open.filter(isKeptByUnit);
@@ -50,15 +50,14 @@ export class ReservationSync {
         ttlMs: SYNC_TTL_MS,
       });
       if (status !== 'done') {
-        const next = attempt < MAX_ATTEMPTS ? `is repeated in ${RETRY_MS} ms` : 'ends until the next change';
-        log.warn(`Unit ${unit} did not accept its list of reservations. The sync ${next}.`, { unit, status, reason });
-        return attempt < MAX_ATTEMPTS ? { retryInMs: RETRY_MS } : 'done';
+        const why = reason === undefined ? status : `${status}, ${reason}`;
+        return { retry: SYNC_RETRIES, reason: `Unit ${unit} did not accept its list of reservations (${why}).` };
       }
       await this.#recordAnswer(unit, reservations, new Set(rejected.map(({ reservationId }) => reservationId)));
       return 'done';
     } catch (error) {
       if (!(error instanceof UnitUnreachableError)) throw error;
-      return attempt < MAX_ATTEMPTS ? { retryInMs: RETRY_MS } : 'done';
+      return { retry: SYNC_RETRIES, reason: error.message };
     }
   }
 

@@ -140,7 +140,7 @@ export class LogWorld {
     if (message === undefined) return;
     const results = await Promise.all(
       (both ? this.#processes : [this.#processes[which % 2] ?? this.#processes[0]]).map(({ recorder }) =>
-        ingestMessage(message, { recorder, unitInbox: this.#inbox, clock: () => this.#nowMs, log: silentLog }),
+        ingestMessage(message, { recorder, unitInbox: this.#inbox, clock: () => this.#nowMs }),
       ),
     );
     const done = results.includes('done');

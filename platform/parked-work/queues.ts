@@ -1,0 +1,11 @@
+/** The names of the work queues. Their metrics exist at 0 from the start. */
+export const WORK_QUEUES = [
+  'configuration',
+  'configuration-push',
+  'ingest',
+  'reactor',
+  'reactor-credentials',
+  'reactor-facts',
+  'reactor-settle',
+  'reactor-sync',
+] as const;
