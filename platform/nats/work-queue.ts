@@ -111,7 +111,7 @@ export interface WorkerOptions {
  */
 export async function consumeWork(nats: Nats, options: WorkerOptions): Promise<void> {
   const { signal, sleep, log, durable, parkedWork, retriesParkedWork = true } = options;
-  const runner = new WorkRunner(options);
+  const runner = new WorkRunner(nats, options);
   const heartbeat = setInterval(() => runner.sendHeartbeats(), HEARTBEAT_MS);
   const retrying =
     parkedWork === undefined || !retriesParkedWork ? undefined : retryParkedWork(nats, { ...options, parkedWork });

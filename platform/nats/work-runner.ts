@@ -4,6 +4,7 @@ import { LRUCache } from 'lru-cache';
 import type { JsMsg } from 'nats';
 import { errorMessage } from '../observability/error-message.ts';
 import { FailureLog } from '../observability/failure-log.ts';
+import type { Nats } from './connection.ts';
 import { unitOfUnitSubject } from './subjects.ts';
 import { UnitLanes } from './unit-lanes.ts';
 import { type Attempts, nextStep, type Step } from './work-failures.ts';
@@ -18,6 +19,7 @@ const KEPT_MESSAGE_RETRY_MS = 60_000;
 /** Messages whose failures are remembered, and units whose work is known to be parked. */
 const MAX_REMEMBERED = 20_000;
 const NS_PER_MS = 1_000_000;
+const ACK = '+ACK';
 
 interface Held {
   readonly unit: string;
@@ -34,6 +36,7 @@ interface Waiting {
 }
 
 export class WorkRunner {
+  readonly #nats: Nats;
   readonly #options: WorkerOptions;
   readonly #queue: string;
   readonly #newestOnly: boolean;
@@ -50,8 +53,9 @@ export class WorkRunner {
   #freed = Promise.withResolvers<void>();
   #isStopping = false;
 
-  constructor(options: WorkerOptions) {
+  constructor(nats: Nats, options: WorkerOptions) {
     const { durable, queue = durable, newestOnly = false, maxConcurrent, log } = options;
+    this.#nats = nats;
     this.#options = options;
     this.#queue = queue;
     this.#newestOnly = newestOnly;
@@ -100,7 +104,7 @@ export class WorkRunner {
     if (this.#newestOnly) {
       for (const earlier of this.#lanes.removeWaiting(unit)) this.#acknowledge(earlier);
       this.#waiting.delete(unit);
-      for (const { message: earlier } of waiting) if (earlier.seq !== message.seq) earlier.ack();
+      for (const { message: earlier } of waiting) if (earlier.seq !== message.seq) this.#acknowledgeReturned(earlier);
       const backoffMs = Math.max(
         0,
         ...waiting.filter(({ isFailure }) => isFailure).map(({ untilMs }) => untilMs - now()),
@@ -224,7 +228,8 @@ export class WorkRunner {
     // Noted before NATS hears of it, so that the message is never noted as waiting when NATS has delivered it already.
     const untilMs = now() + ms;
     this.#waiting.set(unit, [...this.#waitingOf(unit), { message, untilMs, isFailure }]);
-    message.nak(ms);
+    // The server ignores a pause with a fraction, and delivers the message at once.
+    message.nak(Math.ceil(ms));
     this.#release(message.seq);
   }
 
@@ -233,6 +238,13 @@ export class WorkRunner {
     if (acks === undefined) message.ack();
     else acks.add(message);
     this.#release(message.seq);
+  }
+
+  /** Acknowledges a message that was given back. The client sends one answer for each message, so this one is sent without it. */
+  #acknowledgeReturned(message: JsMsg): void {
+    // Every message of a consumer has a reply subject, which the type of the package lacks.
+    const { reply } = message as JsMsg & { readonly reply: string };
+    this.#nats.client.publish(reply, ACK);
   }
 
   #release(sequence: number): void {
