@@ -64,7 +64,8 @@ export function evolveUnit(state: UnitState, commit: FoldableCommit): UnitState 
  * recognised. A part that has a later commit already belongs to the new unit.
  */
 function withoutFormerReports(state: UnitState, sequence: number): UnitState {
-  const { device, connectivity, sequences } = state;
+  const { registry, device, connectivity, sequences } = state;
+  if (registry.status === 'unregistered') return state;
   return {
     ...state,
     device: sequences.device < sequence ? { ...UNREPORTED_DEVICE, epochs: device.epochs } : device,

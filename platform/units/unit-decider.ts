@@ -14,7 +14,6 @@
  */
 
 import { LRUCache } from 'lru-cache';
-import { v5 as uuidV5 } from 'uuid';
 import type { Aggregate, CloudEvent } from '../../domain/events/cloud-event.ts';
 import { type DecisionContext, type EventDraft, envelop } from '../../domain/events/drafts.ts';
 import { evolveUnit, lastSequenceOf, type UnitState } from '../../domain/unit/unit.ts';
@@ -32,6 +31,7 @@ import {
   StoreUnavailableError,
 } from '../event-store/store.ts';
 import type { Log } from '../observability/log.ts';
+import { priorityOf, reportedCommandId } from './append-rules.ts';
 import { CachedUnit } from './cached-unit.ts';
 import { DecisionTooLargeError, EndlessDecisionError } from './decision-errors.ts';
 import { KeyedQueue, QueueFullError } from './keyed-queue.ts';
@@ -46,10 +46,6 @@ const RETRY_PAUSE_MS = 4;
 export const MAX_DECISIONS_PER_SUBJECT = 1_000;
 /** Chunks of one large decision. With `MAX_COMMIT_EVENTS` events each, it is far more than a unit has reservations. */
 export const MAX_DECISION_CHUNKS = 200;
-/** The namespace of the command ids of chunks: a constant of this project. */
-const CHUNK_ID_NAMESPACE = '8f0d3a52-6f7b-4c1e-9a53-0f6f2b9f4f10';
-/** Aggregates whose events thousands of units report at once. The store commits people's decisions before them. */
-const BACKGROUND_AGGREGATES: ReadonlySet<Aggregate> = new Set(['device', 'connectivity', 'log']);
 /** Pause before the follower reads on after an error. */
 const FOLLOW_RETRY_MS = 500;
 
@@ -81,7 +77,7 @@ export interface UnitDeciderOptions {
 }
 
 export interface DecisionMeta extends Pick<DecisionContext, 'actor' | 'commandId' | 'source' | 'correlationId'> {
-  /** @default 'background' when the aggregate is one of `BACKGROUND_AGGREGATES`, otherwise 'interactive' */
+  /** @default that of the aggregate, `priorityOf` */
   readonly priority?: AppendPriority;
 }
 
@@ -160,8 +156,7 @@ export class UnitDecider {
     { maxChunks = MAX_DECISION_CHUNKS, ...meta }: DecisionMeta & { readonly maxChunks?: number },
     decision: (state: UnitState) => readonly EventDraft[],
   ): Promise<DecisionResult> {
-    const commandId = (state: UnitState) =>
-      uuidV5(`${meta.commandId}/${state.sequences[aggregate]}`, CHUNK_ID_NAMESPACE);
+    const commandId = (state: UnitState) => `${meta.commandId}/${state.sequences[aggregate]}`;
     let appended = false;
     for (let chunk = 0; chunk <= maxChunks; chunk += 1) {
       let isComplete = false;
@@ -401,12 +396,3 @@ export class UnitDecider {
 }
 
 const NOT_A_COMMIT = 'A message of the stream EVENTS is not a commit; the unit decider skips it.';
-
-function priorityOf(aggregate: Aggregate): AppendPriority {
-  return BACKGROUND_AGGREGATES.has(aggregate) ? 'background' : 'interactive';
-}
-
-/** `UNIT/EPOCH/FIRST-LAST` */
-function reportedCommandId(events: readonly CloudEvent[]): string {
-  return `${events[0]?.id}-${events.at(-1)?.unitseq}`;
-}

@@ -7,6 +7,7 @@ import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import { type EventStore, MAX_COMMIT_EVENTS, StoreUnavailableError } from '../../platform/event-store/store.ts';
 import { DecisionTooLargeError, EndlessDecisionError } from '../../platform/units/decision-errors.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
+import { storeWith } from '../support/decider.ts';
 import { quietLog } from '../support/nats.ts';
 import { appendRegistration } from '../support/registration.ts';
 
@@ -85,7 +86,7 @@ describe('a decision with more events than a commit holds', () => {
   test('is completed by a repeat of its command after a failure, without a chunk twice', async () => {
     const store = await newStore();
     let appends = 0;
-    const failing: EventStore = {
+    const failing = storeWith(store, {
       append: async (append) => {
         appends += 1;
         if (appends === 3) throw new StoreUnavailableError('the store is away');
@@ -94,11 +95,7 @@ describe('a decision with more events than a commit holds', () => {
         if (appends === 2) throw new StoreUnavailableError('no answer');
         return appended;
       },
-      tail: (unit, after) => store.tail(unit, after),
-      lastSequence: () => store.lastSequence(),
-      read: (options) => store.read(options),
-      watch: (options) => store.watch(options),
-    };
+    });
     for (let attempt = 1; attempt <= 2; attempt += 1) {
       const failed = newDecider(failing).decideInChunks(UNIT, 'registry', META, addTags(250));
       await expect(failed).rejects.toBeInstanceOf(StoreUnavailableError);

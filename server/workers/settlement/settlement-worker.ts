@@ -27,8 +27,6 @@ const SWEEP_INTERVAL_MS = 1_000;
 const MAX_UNITS_PER_PAGE = 1_000;
 /** Units that are settled at the same time. */
 const MAX_CONCURRENT_SETTLEMENTS = 32;
-/** Most commits of one settlement. A unit that needs more is due again at once, after the others. */
-const MAX_COMMITS_PER_SETTLEMENT = 10;
 /** Units whose failures in a row are counted. */
 const MAX_FAILING_UNITS = 10_000;
 /** Pause before a settlement that failed is repeated. */
@@ -70,21 +68,14 @@ export class SettlementWorker {
     this.#due.note(state.name, lastSequenceOf(state), nextSettlementAtMs(state));
   }
 
-  /** Settles a unit now, and notes when it is due next. @throws StoreUnavailableError */
+  /** Settles a unit now, and notes when it is due next. @throws as `UnitDecider.decideInChunks` */
   async settle(unit: string): Promise<UnitState> {
     const { decider, newId, clock } = this.#options;
-    const meta = { actor: 'platform:reactor', source: '/lockfleet/server' };
-    for (let commits = 0; ; commits += 1) {
-      const nowMs = clock();
-      const decided = await decider.decide(unit, 'booking', { ...meta, commandId: newId() }, (state) =>
-        settleBookings(state, nowMs),
-      );
-      const { state } = decided;
-      if (decided.appended && commits < MAX_COMMITS_PER_SETTLEMENT) continue;
-      const dueMs = decided.appended ? nowMs : nextSettlementAtMs(state, nowMs);
-      this.#due.note(unit, lastSequenceOf(state), dueMs);
-      return state;
-    }
+    const meta = { commandId: newId(), actor: 'platform:reactor', source: '/lockfleet/server' };
+    const nowMs = clock();
+    const { state } = await decider.decideInChunks(unit, 'booking', meta, (present) => settleBookings(present, nowMs));
+    this.#due.note(unit, lastSequenceOf(state), nextSettlementAtMs(state, nowMs));
+    return state;
   }
 
   /** Runs until `signal` aborts, then waits for the settlements that still run. */

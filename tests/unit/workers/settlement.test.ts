@@ -178,10 +178,10 @@ describe('the settlement worker', () => {
     await server.hold('U-1');
     let settled = 0;
     const { decider } = server;
-    const decide = decider.decide.bind(decider);
-    decider.decide = (...args) => {
+    const decideInChunks = decider.decideInChunks.bind(decider);
+    decider.decideInChunks = (...args) => {
       settled += 1;
-      return decide(...args);
+      return decideInChunks(...args);
     };
     server.start();
     await server.pass(60_000);
