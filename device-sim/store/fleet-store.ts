@@ -114,7 +114,7 @@ export class FleetStore {
             bootId: model.bootId,
             bootedAtMs: model.bootedAtMs,
             lockers: JSON.stringify(model.lockers),
-            synced: JSON.stringify(model.syncedList),
+            synced: JSON.stringify(model.synced),
             spent: JSON.stringify(model.usedReservations),
             keypad: JSON.stringify(model.keypad),
             configuration: JSON.stringify(model.configuration),
@@ -168,8 +168,7 @@ export class FleetStore {
       statements.updateLogAndBoot.run({ id, ...after.log, bootId, bootedAtMs });
     }
     if (after.lockers !== before.lockers) statements.setLockers.run({ id, lockers: JSON.stringify(after.lockers) });
-    if (after.syncedList !== before.syncedList)
-      statements.setSynced.run({ id, synced: JSON.stringify(after.syncedList) });
+    if (after.synced !== before.synced) statements.setSynced.run({ id, synced: JSON.stringify(after.synced) });
     if (after.usedReservations !== before.usedReservations)
       statements.setSpent.run({ id, spent: JSON.stringify(after.usedReservations) });
     if (after.keypad !== before.keypad) statements.setKeypad.run({ id, keypad: JSON.stringify(after.keypad) });
@@ -254,7 +253,7 @@ function toStoredUnit(row: UnitRow, answered: UnitModel['answeredCommands']): St
       bootId: row.boot_id,
       bootedAtMs: row.booted_at_ms,
       lockers: JSON.parse(row.lockers),
-      syncedList: JSON.parse(row.synced),
+      synced: JSON.parse(row.synced),
       usedReservations: JSON.parse(row.spent),
       keypad: JSON.parse(row.keypad),
       configuration: JSON.parse(row.configuration),

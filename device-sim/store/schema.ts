@@ -42,8 +42,11 @@ const BOUNDED_LOG = `
 /** `UNUSED_KEYPAD`. */
 const KEYPAD = `alter table unit add column keypad text not null default '{"wrongAtMs":[]}';`;
 
+/** A list of an older version cannot be compared with those of this version. The platform sends the list again. */
+const LISTS_BY_LOCKER = `update unit set synced = '{"lockers":{}}';`;
+
 /** Migrations, oldest first. The version of a store is the number of migrations that were applied to it. */
-const MIGRATIONS = [TABLES, BOUNDED_LOG, KEYPAD];
+const MIGRATIONS = [TABLES, BOUNDED_LOG, KEYPAD, LISTS_BY_LOCKER];
 
 /**
  * Locks the file for this process and migrates it to the newest version. Every commit is synced to the disk: a unit must

@@ -2,14 +2,14 @@
 
 import { Value } from '@sinclair/typebox/value';
 import { FetchRequest, MAX_BATCH_EVENTS } from '../../domain/unit-protocol/batch.ts';
-import { type PingReply, SignedCommand } from '../../domain/unit-protocol/commands.ts';
+import { type Command, type PingReply, SignedCommand } from '../../domain/unit-protocol/commands.ts';
 import { toMs } from '../../domain/vocabulary.ts';
 import { decodePing, encodePingReply } from '../../platform/unit-protocol/datagram.ts';
 import { type PingRequest, parsePlace, pingMac, pingReplyMac, sameMac } from '../../platform/unit-protocol/ping.ts';
 import { SignatureError, UnitVerifier, UnreadableCommandError } from '../../platform/unit-protocol/signatures.ts';
 import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
 import type { FleetMetrics } from '../emulation/fleet-metrics.ts';
-import { executeCommand, type VerifiedCommand } from '../unit/commands.ts';
+import { executeCommand } from '../unit/commands.ts';
 import type { Credentials } from '../unit/credentials.ts';
 import { firstAvailableSeq } from '../unit/model.ts';
 import { batchJson, nextBatch } from './batches.ts';
@@ -82,9 +82,9 @@ export class UnitRequestHandler {
   }
 
   /** Executes a command with the fault `applying`, which can crash the unit before or after it stores a configuration. */
-  async #execute(verified: VerifiedCommand): Promise<UnitResponse | undefined> {
-    const execute = () => this.#unit.decide((unit, context) => executeCommand(unit, verified, context));
-    const fault = 'applyConfiguration' in verified.command ? this.#unit.faults.applying : 'well';
+  async #execute(command: Command): Promise<UnitResponse | undefined> {
+    const execute = () => this.#unit.decide((unit, context) => executeCommand(unit, command, context));
+    const fault = 'applyConfiguration' in command ? this.#unit.faults.applying : 'well';
     switch (fault) {
       case 'garbage':
         return { status: 200, body: '<html>it works</html>' };

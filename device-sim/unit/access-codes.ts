@@ -7,7 +7,7 @@
  */
 
 import { timingSafeEqual } from 'node:crypto';
-import type { SyncedReservation } from '../../domain/unit-protocol/commands.ts';
+import type { SyncedReservation } from '../../domain/unit-protocol/reservation-list.ts';
 import { toMs } from '../../domain/vocabulary.ts';
 import { redeemReservation } from './customer-actions.ts';
 import {
@@ -18,6 +18,7 @@ import {
   type Keypad,
   type Outcome,
   refusal,
+  syncedLocker,
   type UnitModel,
 } from './model.ts';
 
@@ -98,9 +99,8 @@ function refuseWrongCode(unit: UnitModel, context: DecisionContext): Decision<Ou
 function usableReservations(unit: UnitModel, code: string, nowMs: number): SyncedReservation[] {
   const typed = Buffer.from(code);
   // Every code is compared, each in constant time, so that the time of the answer does not tell how much of a code is right.
-  const matching = unit.syncedList.reservations.filter(({ accessCode }) =>
-    timingSafeEqual(Buffer.from(accessCode), typed),
-  );
+  const listed = Object.values(unit.synced.lockers).flatMap(({ reservations }) => reservations);
+  const matching = listed.filter(({ accessCode }) => timingSafeEqual(Buffer.from(accessCode), typed));
   return matching.filter(({ reservationId, from, until }) => {
     if (unit.lockers.some(({ rental }) => rental?.reservationId === reservationId)) return true;
     return !Object.hasOwn(unit.usedReservations, reservationId) && toMs(from) <= nowMs && nowMs < toMs(until);
@@ -108,8 +108,8 @@ function usableReservations(unit: UnitModel, code: string, nowMs: number): Synce
 }
 
 /** What the QR code of a reservation in the list would say. */
-function claimsOf({ name }: UnitModel, { reservationId, locker, from, until }: SyncedReservation) {
-  return { aud: name, sub: reservationId, locker, from, until };
+function claimsOf(unit: UnitModel, { reservationId, locker, from, until }: SyncedReservation) {
+  return { aud: unit.name, sub: reservationId, locker, from, until, asOf: syncedLocker(unit, locker)?.bookings ?? 0 };
 }
 
 function withKeypad(unit: UnitModel, keypad: Keypad): UnitModel {

@@ -1,74 +1,62 @@
 /** Commands of the platform. The unit executes each `commandId` once, and answers a repeated one with the stored answer. */
 
-import { rentalPeriod } from '../../domain/booking/allocation.ts';
 import { configurationHash } from '../../domain/configuration/configuration-hash.ts';
 import { validateConfiguration } from '../../domain/configuration/validation.ts';
 import type { VersionedConfiguration } from '../../domain/configuration-values.ts';
-import { overlaps } from '../../domain/period.ts';
-import type { Command, CommandAnswer, SyncedReservation } from '../../domain/unit-protocol/commands.ts';
+import type { Command, CommandAnswer } from '../../domain/unit-protocol/commands.ts';
 import { MAX_TEXT_LENGTH, toInstant, toMs } from '../../domain/vocabulary.ts';
-import { endRental, lockerOpenFailed } from './customer-actions.ts';
+import { lockerOpenFailed } from './customer-actions.ts';
 import {
   type Decision,
   type DecisionContext,
   decisionWith,
   type EntryDraft,
   findLocker,
+  findSyncedReservation,
   type UnitModel,
   type UnitRental,
   withLocker,
 } from './model.ts';
+import { syncReservations } from './reservation-list.ts';
 
 /** How long after `expiresAt` the unit remembers a command: longer than a copy of its signature can be valid. */
 export const ANSWERED_RETENTION_MS = 10 * 60_000;
 /** Most commands that the unit remembers. It refuses further ones until it may forget the oldest. */
 export const MAX_ANSWERED_COMMANDS = 1_000;
 
-const MS_PER_S = 1_000;
-
 type Answer = Omit<CommandAnswer, 'commandId'>;
 type OpenLocker = Extract<Command, { openLocker: unknown }>['openLocker'];
-type SyncReservations = Extract<Command, { syncReservations: unknown }>['syncReservations'];
 
-/** A command whose signature holds for this unit. */
-export interface VerifiedCommand {
-  readonly command: Command;
-  /** When the platform signed the command: ms on the platform's clock, exact to the second. */
-  readonly issuedAtMs: number;
-}
-
-/** Executes a command, or gives the stored answer when the unit has executed it before. */
-export function executeCommand(
-  unit: UnitModel,
-  verified: VerifiedCommand,
-  context: DecisionContext,
-): Decision<CommandAnswer> {
-  const { command } = verified;
+/**
+ * Executes a command, or gives the stored answer when the unit has executed it before. The unit does not remember pages of the list of
+ * reservations: a repeated page changes nothing, and its answer says what is true now.
+ */
+export function executeCommand(unit: UnitModel, command: Command, context: DecisionContext): Decision<CommandAnswer> {
   const { commandId } = command;
+  if ('syncReservations' in command) {
+    const { answer, ...decided } = executeOnce(unit, command, context);
+    return { ...decided, answer: { commandId, ...answer } };
+  }
   const earlier = Object.hasOwn(unit.answeredCommands, commandId) ? unit.answeredCommands[commandId] : undefined;
   if (earlier !== undefined) return { unit, entries: [], answer: earlier.answer };
   const remembered = Object.entries(unit.answeredCommands).filter(([, { forgetAtMs }]) => forgetAtMs > context.nowMs);
   if (remembered.length >= MAX_ANSWERED_COMMANDS) {
     return { unit, entries: [], answer: { commandId, status: 'refused', reason: 'too-many-commands' } };
   }
-  const executed = executeOnce(unit, verified, context);
+  const executed = executeOnce(unit, command, context);
   const answer = { commandId, ...executed.answer };
   const forgetAtMs = Math.max(toMs(command.expiresAt) || 0, context.nowMs) + ANSWERED_RETENTION_MS;
   const answered = Object.fromEntries([...remembered, [commandId, { answer, forgetAtMs }]]);
   return { unit: { ...executed.unit, answeredCommands: answered }, entries: executed.entries, answer };
 }
 
-function executeOnce(
-  unit: UnitModel,
-  { command, issuedAtMs }: VerifiedCommand,
-  context: DecisionContext,
-): Decision<Answer> {
+function executeOnce(unit: UnitModel, command: Command, context: DecisionContext): Decision<Answer> {
   // `toMs` gives NaN for an instant that cannot be read, and the comparison is false: such a command counts as expired.
   const isInTime = context.nowMs <= toMs(command.expiresAt);
   if (!isInTime) return decisionWith(unit, context, [], { status: 'refused', reason: 'expired' });
   if ('openLocker' in command) return openLockerByCommand(unit, command.commandId, command.openLocker, context);
   if ('applyConfiguration' in command) return applyConfiguration(unit, command.applyConfiguration, context);
-  return syncReservations(unit, command.syncReservations, issuedAtMs, context);
+  return syncReservations(unit, command.syncReservations, context);
 }
 
 /** Opens a locker. The first opening for a reservation starts its rental. */
@@ -92,7 +80,7 @@ export function openLockerByCommand(
   if (startsRental && unit.lockers.some((other) => other.rental?.reservationId === reservationId)) {
     return unchanged('failed', 'rents-another-locker');
   }
-  const synced = unit.syncedList.reservations.find((reservation) => reservation.reservationId === reservationId);
+  const synced = reservationId === undefined ? undefined : findSyncedReservation(unit, reservationId);
   const until = commandUntil ?? synced?.until;
   if (startsRental && until === undefined) return unchanged('refused', 'until-missing');
   if (context.jammedLockers.has(id)) {
@@ -112,6 +100,7 @@ export function openLockerByCommand(
     reservationId,
     startedAt: toInstant(context.nowMs),
     until,
+    startedSeq: unit.log.lastSeq + 1,
   };
   const started: EntryDraft = {
     type: 'RentalStarted',
@@ -176,61 +165,4 @@ function configurationRefusal(
   return violation === undefined
     ? undefined
     : `invalid: ${violation.path} ${violation.message}`.slice(0, MAX_TEXT_LENGTH);
-}
-
-/**
- * Replaces the list of reservations. The unit ends a rental whose reservation is no longer in the list, once its door is
- * closed. It keeps the rental when the list was signed before the rental began and no earlier list named the reservation:
- * the customer redeemed the reservation before the platform's list reached the unit.
- */
-export function syncReservations(
-  unit: UnitModel,
-  { version, reservations }: SyncReservations,
-  issuedAtMs: number,
-  context: DecisionContext,
-): Decision<Answer> {
-  if (version < unit.syncedList.version) return decisionWith(unit, context, [], { status: 'done', rejected: [] });
-  const rejected = reservations.flatMap((reservation) => {
-    const reason = reservationRefusal(unit, reservation, context.nowMs);
-    return reason === undefined ? [] : [{ reservationId: reservation.reservationId, reason }];
-  });
-  const rejectedIds = new Set(rejected.map(({ reservationId }) => reservationId));
-  const accepted = reservations.filter(({ reservationId }) => !rejectedIds.has(reservationId));
-  const named = new Set(reservations.map(({ reservationId }) => reservationId));
-  const namedBefore = new Set(unit.syncedList.reservations.map(({ reservationId }) => reservationId));
-  const drafts: EntryDraft[] = [];
-  let next: UnitModel = { ...unit, syncedList: { version, reservations: accepted } };
-  for (const locker of unit.lockers) {
-    const { rental, door } = locker;
-    if (rental?.reservationId === undefined) continue;
-    if (named.has(rental.reservationId)) {
-      if (rental.releaseOnClose === true) next = withLocker(next, { ...locker, rental: withoutRelease(rental) });
-      continue;
-    }
-    const startedAtS = Math.floor(toMs(rental.startedAt) / MS_PER_S);
-    if (!namedBefore.has(rental.reservationId) && issuedAtMs / MS_PER_S < startedAtS) continue;
-    if (door === 'open') {
-      next = withLocker(next, { ...locker, rental: { ...rental, releaseOnClose: true } });
-    } else {
-      const released = endRental(next, locker, rental, 'released', context.nowMs);
-      next = released.unit;
-      drafts.push(released.draft);
-    }
-  }
-  return decisionWith(next, context, drafts, { status: 'done', rejected });
-}
-
-/** The rental without `releaseOnClose`: a newer list names its reservation again. */
-function withoutRelease({ releaseOnClose: _, ...rental }: UnitRental): UnitRental {
-  return rental;
-}
-
-function reservationRefusal(unit: UnitModel, reservation: SyncedReservation, nowMs: number): string | undefined {
-  const locker = findLocker(unit, reservation.locker);
-  if (locker === undefined) return 'unknown-locker';
-  const rentedPeriod = rentalPeriod(locker, nowMs);
-  if (rentedPeriod === undefined || locker.rental?.reservationId !== undefined) return undefined;
-  return overlaps(rentedPeriod, { fromMs: toMs(reservation.from), untilMs: toMs(reservation.until) })
-    ? 'occupied'
-    : undefined;
 }

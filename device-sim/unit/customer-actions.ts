@@ -2,6 +2,7 @@
 
 import { rentalPeriod } from '../../domain/booking/allocation.ts';
 import { priceOf } from '../../domain/booking/price.ts';
+import { closedAt } from '../../domain/configuration/opening-hours.ts';
 import { overlaps, type Period } from '../../domain/period.ts';
 import type { OfflineTokenClaims } from '../../domain/unit-protocol/commands.ts';
 import { type Money, toInstant, toMs } from '../../domain/vocabulary.ts';
@@ -11,9 +12,11 @@ import {
   decisionWith,
   type EntryDraft,
   findLocker,
+  findSyncedReservation,
   type Outcome,
   refusal,
   rentalReference,
+  syncedLocker,
   type UnitLocker,
   type UnitModel,
   type UnitRental,
@@ -22,6 +25,8 @@ import {
 } from './model.ts';
 
 const MS_PER_MINUTE = 60_000;
+/** The time zone of the opening hours before the first list of reservations. */
+const UNKNOWN_TIME_ZONE = 'UTC';
 /** How long after its period the unit remembers a used reservation: a clock set back must not make its QR code work again. */
 const USED_RETENTION_MS = 24 * 60 * MS_PER_MINUTE;
 /** Most used reservations that the unit remembers. It forgets the oldest first. */
@@ -45,6 +50,9 @@ export function rentAtScreen(
     return refusal(unit, 'period', `This unit rents lockers for ${minimumMinutes} to ${maximumMinutes} minutes.`);
   }
   const period = { fromMs: context.nowMs, untilMs: context.nowMs + order.minutes * MS_PER_MINUTE };
+  const { timeZone = UNKNOWN_TIME_ZONE } = unit.synced;
+  const closed = closedAt(unit.configuration.values, timeZone, period);
+  if (closed !== undefined) return refusal(unit, 'closed', closed.detail);
   const locker = order.locker === undefined ? pickFreeLocker(unit, period, context) : findLocker(unit, order.locker);
   if (locker === undefined) {
     return order.locker === undefined
@@ -84,6 +92,7 @@ function payAndRent(
     rentalId,
     startedAt: toInstant(context.nowMs),
     until,
+    startedSeq: unit.log.lastSeq + 3,
     ...(byScenario === undefined ? {} : { byScenario }),
   };
   return decisionWith(
@@ -100,8 +109,8 @@ function payAndRent(
 }
 
 /**
- * A customer shows the QR code of a reservation. The unit need not have the reservation in its list, because the token is signed.
- * When the list has the reservation, its locker and period replace those of the token, since the list is newer.
+ * A customer shows the QR code of a reservation. The unit need not have the reservation in its list, because the token is signed, unless
+ * the list is newer than the token. When the list has the reservation, its locker and period replace those of the token.
  * @param claims the payload of a token whose signature holds
  */
 export function redeemReservation(
@@ -117,7 +126,9 @@ export function redeemReservation(
   }
   if (Object.hasOwn(unit.usedReservations, reservationId))
     return refusal(unit, 'spent', 'The reservation was used: its locker was given back.');
-  const synced = unit.syncedList.reservations.find((reservation) => reservation.reservationId === reservationId);
+  const synced = findSyncedReservation(unit, reservationId);
+  if (synced === undefined && isRevoked(unit, claims))
+    return refusal(unit, 'revoked', 'The platform has cancelled or moved the reservation since it issued the QR code.');
   const { locker: lockerId, from, until } = synced ?? claims;
   if (context.nowMs < toMs(from) || context.nowMs >= toMs(until)) {
     return refusal(unit, 'period', `The reservation can be used from ${from} until ${until}.`);
@@ -128,7 +139,13 @@ export function redeemReservation(
     return refusal(unit, 'occupied', `Locker ${lockerId} is rented to another customer.`);
   if (context.jammedLockers.has(lockerId))
     return decisionWith(unit, context, [lockerOpenFailed(lockerId)], jammedOutcome(lockerId));
-  const rental = { rentalId: context.newId(), reservationId, startedAt: toInstant(context.nowMs), until };
+  const rental = {
+    rentalId: context.newId(),
+    reservationId,
+    startedAt: toInstant(context.nowMs),
+    until,
+    startedSeq: unit.log.lastSeq + 2,
+  };
   return decisionWith(
     withLocker(unit, { ...locker, door: 'open', rental }),
     context,
@@ -139,6 +156,13 @@ export function redeemReservation(
     ],
     { done: true, locker: lockerId, reservationId, rentalId: rental.rentalId, until },
   );
+}
+
+/** Whether a page about the locker is at least as new as the token, covers its period, and lacks the reservation. */
+function isRevoked(unit: UnitModel, { locker, from, asOf }: OfflineTokenClaims): boolean {
+  const known = syncedLocker(unit, locker);
+  if (known === undefined || known.bookings < asOf) return false;
+  return known.completeUntil === undefined || toMs(from) < toMs(known.completeUntil);
 }
 
 /** The customer who rents a locker opens it again. */
@@ -242,14 +266,23 @@ function unavailability(
   locker: UnitLocker,
   period: Period,
   nowMs: number,
-): 'occupied' | 'door-open' | 'reserved' | undefined {
+): 'occupied' | 'door-open' | 'out-of-service' | 'reserved' | undefined {
   if (rentalPeriod(locker, nowMs) !== undefined) return 'occupied';
   if (locker.door === 'open') return 'door-open';
-  const isReserved = unit.syncedList.reservations.some(
-    ({ reservationId, locker: id, from, until }) =>
-      id === locker.id &&
+  const synced = syncedLocker(unit, locker.id);
+  if (synced?.closed.some(({ from, until }) => overlaps(period, openEndedPeriod(from, until))) === true)
+    return 'out-of-service';
+  const isReserved = synced?.reservations.some(
+    ({ reservationId, from, until }) =>
       !Object.hasOwn(unit.usedReservations, reservationId) &&
       overlaps(period, { fromMs: toMs(from), untilMs: toMs(until) }),
   );
-  return isReserved ? 'reserved' : undefined;
+  return isReserved === true ? 'reserved' : undefined;
+}
+
+function openEndedPeriod(from: string | undefined, until: string | undefined): Period {
+  return {
+    fromMs: from === undefined ? Number.NEGATIVE_INFINITY : toMs(from),
+    untilMs: until === undefined ? Number.POSITIVE_INFINITY : toMs(until),
+  };
 }

@@ -7,7 +7,8 @@ import type { VersionedConfiguration } from '../../domain/configuration-values.t
 import { type EventOf, versionOf } from '../../domain/events/catalogue.ts';
 import type { deviceEvents } from '../../domain/events/device.ts';
 import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
-import type { CommandAnswer, SyncedReservation } from '../../domain/unit-protocol/commands.ts';
+import type { CommandAnswer } from '../../domain/unit-protocol/commands.ts';
+import type { ClosedPeriod, PageOrder, SyncedReservation } from '../../domain/unit-protocol/reservation-list.ts';
 import { type LockerSize, toInstant } from '../../domain/vocabulary.ts';
 import type { Faults } from '../faults/faults.ts';
 
@@ -16,6 +17,11 @@ export interface UnitRental {
   readonly reservationId?: string;
   readonly startedAt: string;
   readonly until: string;
+  /**
+   * The seq of `RentalStarted`. A list that was computed without this event cannot end the rental. Rentals in stores of older versions
+   * have none, and no list ends them.
+   */
+  readonly startedSeq?: number;
   /** The platform released the reservation while the door was open: the rental ends when the door closes. */
   readonly releaseOnClose?: true;
   /** A simulated customer took the locker. The simulator makes that customer give it back, also after a restart. */
@@ -67,14 +73,30 @@ export interface Keypad {
 
 export const UNUSED_KEYPAD: Keypad = { wrongAtMs: [] };
 
+/** What the newest page about a locker says. */
+export interface SyncedLocker extends PageOrder {
+  readonly reservations: readonly SyncedReservation[];
+  /** The page has every reservation that begins before this time; absent when it has all. */
+  readonly completeUntil?: string;
+  readonly closed: readonly Omit<ClosedPeriod, 'locker'>[];
+}
+
+/** What the platform has told the unit by lists of reservations. */
+export interface SyncedKnowledge {
+  /** The time zone of the opening hours; absent before the first list. */
+  readonly timeZone?: string;
+  readonly lockers: Readonly<Record<string, SyncedLocker>>;
+}
+
+export const NOTHING_SYNCED: SyncedKnowledge = { lockers: {} };
+
 export interface UnitModel {
   readonly name: string;
   /** 16 hex letters, new at every boot. */
   readonly bootId: string;
   readonly bootedAtMs: number;
   readonly lockers: readonly UnitLocker[];
-  /** The newest list of reservations that the platform has sent; version 0 before the first. */
-  readonly syncedList: { readonly version: number; readonly reservations: readonly SyncedReservation[] };
+  readonly synced: SyncedKnowledge;
   /** Reservations whose locker was given back, each with the end of its period in ms: their QR codes are refused. */
   readonly usedReservations: Readonly<Record<string, number>>;
   readonly keypad: Keypad;
@@ -115,6 +137,8 @@ export type RefusalReason =
   | 'door-open'
   | 'door-closed'
   | 'period'
+  | 'closed'
+  | 'out-of-service'
   | 'not-for-rent'
   | 'declined'
   | 'jammed'
@@ -122,7 +146,8 @@ export type RefusalReason =
   | 'malformed-code'
   | 'wrong-code'
   | 'ambiguous-code'
-  | 'keypad-locked';
+  | 'keypad-locked'
+  | 'revoked';
 
 export type Outcome<T> =
   | ({ readonly done: true } & T)
@@ -172,6 +197,19 @@ export function refusal(
 
 export function findLocker(unit: UnitModel, id: string): UnitLocker | undefined {
   return unit.lockers.find((locker) => locker.id === id);
+}
+
+/** What the newest page about a locker says; `undefined` before the first page about it. */
+export function syncedLocker({ synced }: UnitModel, id: string): SyncedLocker | undefined {
+  return Object.hasOwn(synced.lockers, id) ? synced.lockers[id] : undefined;
+}
+
+export function findSyncedReservation({ synced }: UnitModel, reservationId: string): SyncedReservation | undefined {
+  for (const { reservations } of Object.values(synced.lockers)) {
+    const found = reservations.find((reservation) => reservation.reservationId === reservationId);
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }
 
 /** Replaces one locker of the unit. */

@@ -130,6 +130,8 @@ function applyEvent(reservation: Reservation, event: BookingEvent): Reservation 
       return { ...reservation, status: 'expired' };
     case 'ReservationAccepted':
       return { ...reservation, unitAck: 'accepted' };
+    case 'ReservationRefusedByUnit':
+      return withFailure({ ...reservation, unitAck: 'rejected' }, event.data.locker, event.time);
     case 'ReservationRejected':
       return { ...reservation, status: 'rejected', unitAck: 'rejected' };
     case 'ReservationMoved':
@@ -186,8 +188,11 @@ function withFailedLocker(
     const { [locker]: _, ...others } = failedLockers;
     return { ...reservation, failedLockers: others };
   }
-  if (!isFailureOfLocker(result, reason)) return reservation;
-  const failed = Object.entries({ ...failedLockers, [locker]: time }).slice(-MAX_FAILED_LOCKERS);
+  return isFailureOfLocker(result, reason) ? withFailure(reservation, locker, time) : reservation;
+}
+
+function withFailure(reservation: Reservation, locker: string, time: string): Reservation {
+  const failed = Object.entries({ ...reservation.failedLockers, [locker]: time }).slice(-MAX_FAILED_LOCKERS);
   return { ...reservation, failedLockers: Object.fromEntries(failed) };
 }
 

@@ -12,6 +12,7 @@ import type { BookingContext } from './context.ts';
 import { displacementTimesMs, occupantsOf, settleDisplaced } from './displacement.ts';
 import { endAtRetirement, isDueAtRetirement } from './force-end.ts';
 import { allReservations, evolveBooking, findReservation, type Reservation } from './reservation.ts';
+import { recordRevival } from './revival.ts';
 
 /**
  * How long after its period a confirmed reservation without a reported usage expires as a no-show. A unit that was offline
@@ -132,7 +133,7 @@ export function reconcileUsage(state: BookingContext, reservation: Reservation):
   const drafts: EventDraft[] = [];
   if (status !== 'active') {
     const data = { reservationId: id, locker: usage.locker, startedAt: usage.startedAt };
-    drafts.push({ type: 'ReservationStarted', locker: usage.locker, data });
+    drafts.push(...recordRevival(reservation, usage), { type: 'ReservationStarted', locker: usage.locker, data });
   }
   if (usage.endedAt !== undefined) {
     const data = { reservationId: id, endedAt: usage.endedAt, endedBy: 'unit' as const };

@@ -33,16 +33,26 @@ export function closedEndOf(
   return undefined;
 }
 
+/** Which end of a period lies outside of the opening hours, and a sentence that names the hours of that day. */
+export function closedAt(
+  rules: OpeningRules,
+  timeZone: string,
+  period: Period,
+): { readonly end: 'from' | 'until'; readonly detail: string } | undefined {
+  const end = closedEndOf(rules, timeZone, period);
+  if (end === undefined) return undefined;
+  const atMs = end === 'from' ? period.fromMs : period.untilMs;
+  const hours = describeHours(rules.openingHours, timeZone, end === 'from' ? atMs : atMs - 1);
+  return { end, detail: `The unit is closed at ${toInstant(atMs)}. ${hours}` };
+}
+
 /** @throws Refusal `closed`, which names the opening hours of the day */
 export function requireOpen(rules: OpeningRules, timeZone: string, period: Period): void {
-  const end = closedEndOf(rules, timeZone, period);
-  if (end === undefined) return;
-  const atMs = end === 'from' ? period.fromMs : period.untilMs;
-  throw new Refusal(
-    'closed',
-    `The unit is closed at ${toInstant(atMs)}. ${describeHours(rules.openingHours, timeZone, end === 'from' ? atMs : atMs - 1)}`,
-    [{ path: `/${end}`, message: 'lies outside of the opening hours' }],
-  );
+  const closed = closedAt(rules, timeZone, period);
+  if (closed === undefined) return;
+  throw new Refusal('closed', closed.detail, [
+    { path: `/${closed.end}`, message: 'lies outside of the opening hours' },
+  ]);
 }
 
 /** The opening hours of the day on which an instant lies, as a sentence. */

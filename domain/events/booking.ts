@@ -54,6 +54,11 @@ export const bookingEvents = {
     Type.Object({ ...reservation, reason: Type.Union([Type.Literal('hold'), Type.Literal('no-show')]) }),
   ),
   ReservationAccepted: defineEvent('booking', 'The unit knows the reservation.', Type.Object(reservation)),
+  ReservationRefusedByUnit: defineEvent(
+    'booking',
+    'The unit cannot keep the reservation in its locker, such as a locker that it does not have.',
+    Type.Object({ ...reservation, locker: LockerId, reason: Text }),
+  ),
   ReservationRejected: defineEvent(
     'booking',
     'The reservation cannot be kept.',
@@ -81,12 +86,13 @@ export const bookingEvents = {
   ),
   ReservationConflictDetected: defineEvent(
     'booking',
-    'A reservation cannot have its locker: another rental occupies it, its door fails, or it is out of service.',
+    'A reservation cannot have its locker: another rental occupies it, its door fails, or it is out of service. Or the unit used a ' +
+      'reservation that had ended (`used`): the use stands.',
     Type.Object({
       ...reservation,
       locker: LockerId,
       rentalId: Type.Optional(Type.String({ description: 'The rental that occupies the locker.' })),
-      resolution: Type.Union([Type.Literal('moved'), Type.Literal('rejected')]),
+      resolution: Type.Union([Type.Literal('moved'), Type.Literal('rejected'), Type.Literal('used')]),
     }),
   ),
   LockerOpenRequested: defineEvent(

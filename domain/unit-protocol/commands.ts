@@ -2,22 +2,11 @@
 
 import { type Static, Type } from '@sinclair/typebox';
 import { VersionedConfiguration } from '../configuration-values.ts';
-import { Instant, LockerId, LockerSize, Text, Token, UnitName } from '../vocabulary.ts';
+import { Instant, LockerId, Text, Token, UnitName, Uuid } from '../vocabulary.ts';
+import { SyncReservations } from './reservation-list.ts';
 
 /** How long the signature of a command is valid after it was made. */
 export const COMMAND_SIGNATURE_TTL_S = 30;
-
-/** A reservation as a unit knows it. */
-export const SyncedReservation = Type.Object({
-  reservationId: Type.String(),
-  locker: LockerId,
-  size: LockerSize,
-  from: Instant,
-  until: Instant,
-  /** Six digits that the customer may type at the screen. */
-  accessCode: Type.String({ pattern: '^\\d{6}$' }),
-});
-export type SyncedReservation = Static<typeof SyncedReservation>;
 
 const OpenLocker = Type.Object({
   locker: LockerId,
@@ -28,12 +17,6 @@ const OpenLocker = Type.Object({
   service: Type.Optional(Type.Boolean()),
 });
 const ApplyConfiguration = VersionedConfiguration;
-/** Every reservation that the unit must keep. The unit releases those that are missing. */
-const SyncReservations = Type.Object({
-  /** The sequence of the bookings from which the list was made: an older list never replaces a newer one. */
-  version: Type.Integer({ minimum: 0 }),
-  reservations: Type.Array(SyncedReservation),
-});
 
 const head = { commandId: Type.String({ minLength: 1, maxLength: 100 }), expiresAt: Instant };
 
@@ -66,6 +49,10 @@ export const CommandAnswer = Type.Object({
   configurationHash: Type.Optional(Type.String()),
   /** For `syncReservations`: the reservations that the unit could not keep, and why. */
   rejected: Type.Optional(Type.Array(Type.Object({ reservationId: Type.String(), reason: Text }))),
+  /** For `syncReservations`: the end of the unit's log at the time of the answer. */
+  log: Type.Optional(Type.Object({ epoch: Uuid, lastSeq: Type.Integer({ minimum: 0 }) })),
+  /** For `syncReservations`: the reservations whose rental runs in one of the lockers of the page. */
+  rentals: Type.Optional(Type.Array(Type.String())),
 });
 export type CommandAnswer = Static<typeof CommandAnswer>;
 
@@ -88,5 +75,9 @@ export const OfflineTokenClaims = Type.Object({
   locker: LockerId,
   from: Instant,
   until: Instant,
+  asOf: Type.Integer({
+    minimum: 0,
+    description: 'The sequence of the bookings in which the reservation was confirmed.',
+  }),
 });
 export type OfflineTokenClaims = Static<typeof OfflineTokenClaims>;

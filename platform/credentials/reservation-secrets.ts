@@ -22,6 +22,8 @@ interface SignedReservation extends CodedReservation {
   readonly locker: string;
   readonly from: string;
   readonly until: string;
+  /** A sequence of the unit's bookings at which the reservation was confirmed, and had this locker. */
+  readonly bookingSequence: number;
 }
 
 export class ReservationSecrets {
@@ -35,8 +37,8 @@ export class ReservationSecrets {
   }
 
   async of(reservation: SignedReservation): Promise<{ accessCode: string; offlineToken: string }> {
-    const { id, unit, locker, from, until } = reservation;
-    const offlineToken = await this.#signer.offlineToken({ aud: unit, sub: id, locker, from, until });
+    const { id, unit, locker, from, until, bookingSequence: asOf } = reservation;
+    const offlineToken = await this.#signer.offlineToken({ aud: unit, sub: id, locker, from, until, asOf });
     return { accessCode: this.accessCode(reservation), offlineToken };
   }
 

@@ -98,18 +98,15 @@ export class UnitVerifier {
     return new UnitVerifier(await importKey(jwk), unit);
   }
 
-  /**
-   * The command, and when the platform signed it, on the unit's clock as the platform measured it and to the second.
-   * @throws SignatureError, UnreadableCommandError
-   */
-  async command(jws: string, nowMs: number): Promise<{ command: Command; issuedAtMs: number }> {
+  /** @throws SignatureError, UnreadableCommandError */
+  async command(jws: string, nowMs: number): Promise<Command> {
     const { command, ...claims } = await this.#verify(CommandClaims, jws);
     this.#checkTime(claims, nowMs);
     if (!Value.Check(Command, command)) {
       const isKnown = COMMAND_KINDS.some((kind) => kind in command);
       throw new UnreadableCommandError(command.commandId, isKnown ? 'malformed' : 'unknown-command');
     }
-    return { command, issuedAtMs: claims.iat * MS_PER_S };
+    return command;
   }
 
   async fetch(jws: string, nowMs: number): Promise<{ recorded: string | undefined }> {

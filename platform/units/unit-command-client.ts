@@ -15,7 +15,8 @@ import { requestOverHttp } from './request-over-http.ts';
 
 /** Default time within which a unit must answer. */
 export const COMMAND_TIMEOUT_MS = 5_000;
-const MAX_ANSWER_BYTES = 64 * 1024;
+/** The answer to a page of the list of reservations names up to a thousand rentals. */
+const MAX_ANSWER_BYTES = 256 * 1024;
 
 /** The unit did not answer, or its answer is invalid. The unit may have executed the command. */
 export class UnitUnreachableError extends Error {

@@ -32,7 +32,7 @@ export function createReservations(): Projection {
   const unitStates = new UnitStates({ aggregates: PLACE_AGGREGATES, startsAtRegistration: true, trim: withoutUses });
   return {
     name: 'reservations',
-    version: versionWithFold(5),
+    version: versionWithFold(6),
 
     async createTables(tx, schema) {
       await createReservationTable(tx, `${schema}.reservation`);
@@ -83,6 +83,7 @@ async function createReservationTable(tx: Tx, name: string): Promise<void> {
       until_at timestamptz not null,
       hold_expires_at timestamptz not null,
       held_position bigint not null,
+      changed_position bigint not null,
       reservation json not null
     )`;
   await tx`create index on ${table} (customer, held_position desc, id)`;
@@ -130,6 +131,8 @@ interface ReservationRow {
   readonly unit: string;
   /** Position of the commit that held the reservation; it orders the reservations of a customer. */
   readonly heldPosition: number;
+  /** Position of the last commit that changed the reservation; its offline token states it. */
+  readonly changedPosition: number;
 }
 
 function reservationRows(maxCleanBytes: number, isFresh: boolean): WriteBehindRows<ReservationRow> {
@@ -164,7 +167,7 @@ async function foldBookings(
     const before = rows.get(id);
     const reservation = evolveReservation(before?.reservation, event);
     if (reservation === undefined) continue;
-    rows.putDirty(id, { unit, reservation, heldPosition: before?.heldPosition ?? sequence });
+    rows.putDirty(id, { unit, reservation, heldPosition: before?.heldPosition ?? sequence, changedPosition: sequence });
   }
 }
 
@@ -175,7 +178,8 @@ async function readReservations(
 ): Promise<readonly (ReservationRow & { readonly id: string })[]> {
   if (ids.length === 0) return [];
   return sql<(ReservationRow & { id: string })[]>`
-    select id, unit, held_position as "heldPosition", reservation from ${sql(table)} where id = any(${ids}::text[])`;
+    select id, unit, held_position as "heldPosition", changed_position as "changedPosition", reservation
+    from ${sql(table)} where id = any(${ids}::text[])`;
 }
 
 async function saveReservations(tx: Tx, table: string, rows: readonly ReservationRow[]): Promise<void> {
@@ -186,8 +190,10 @@ async function writeReservations(tx: Tx, table: string, rows: readonly Reservati
   const column = <T>(value: (row: ReservationRow) => T): T[] => rows.map(value);
   await tx`
     insert into ${tx(table)}
-      (id, unit, customer, locker, status, from_at, until_at, hold_expires_at, held_position, reservation)
-    select id, unit, customer, locker, status, from_at, until_at, hold_expires_at, held_position, reservation::json
+      (id, unit, customer, locker, status, from_at, until_at, hold_expires_at, held_position, changed_position,
+        reservation)
+    select id, unit, customer, locker, status, from_at, until_at, hold_expires_at, held_position, changed_position,
+      reservation::json
     from unnest(
       ${column(({ reservation }) => reservation.id)}::text[],
       ${column(({ unit }) => unit)}::text[],
@@ -198,11 +204,14 @@ async function writeReservations(tx: Tx, table: string, rows: readonly Reservati
       ${column(({ reservation }) => reservation.until)}::timestamptz[],
       ${column(({ reservation }) => reservation.holdExpiresAt)}::timestamptz[],
       ${column(({ heldPosition }) => heldPosition)}::bigint[],
+      ${column(({ changedPosition }) => changedPosition)}::bigint[],
       ${column(({ reservation }) => JSON.stringify(reservation))}::text[]
-    ) as batch (id, unit, customer, locker, status, from_at, until_at, hold_expires_at, held_position, reservation)
+    ) as batch (id, unit, customer, locker, status, from_at, until_at, hold_expires_at, held_position, changed_position,
+      reservation)
     on conflict (id) do update set
       locker = excluded.locker, status = excluded.status, from_at = excluded.from_at, until_at = excluded.until_at,
-      hold_expires_at = excluded.hold_expires_at, reservation = excluded.reservation`;
+      hold_expires_at = excluded.hold_expires_at,
+      changed_position = excluded.changed_position, reservation = excluded.reservation`;
 }
 
 /** A unit with what customers may rent there. */

@@ -12,13 +12,14 @@ const METRES_PER_DEGREE = 111_320;
 const EARTH_RADIUS_M = 6_371_000;
 const MS_PER_MINUTE = 60_000;
 
-/** A reservation with the name of its unit. */
-export type ShownReservation = Reservation & { readonly unit: string };
+/** A reservation with the name of its unit, and the sequence of the unit's bookings that changed it last. */
+export type ShownReservation = Reservation & { readonly unit: string; readonly bookingSequence: number };
 
 interface Row {
   readonly id: string;
   readonly unit: string;
   readonly held_position: number;
+  readonly changed_position: number;
   readonly reservation: Reservation;
 }
 
@@ -29,7 +30,7 @@ export async function getReservation(
 ): Promise<ShownReservation | undefined> {
   const { schema } = await servingRuns.find('reservations');
   const [row] = await sql<Row[]>`
-    select id, unit, held_position, reservation from ${sql(`${schema}.reservation`)}
+    select id, unit, held_position, changed_position, reservation from ${sql(`${schema}.reservation`)}
     where id = ${id} and customer = ${customer}`;
   return row === undefined ? undefined : toShown(row);
 }
@@ -53,7 +54,7 @@ export async function listReservations(
   const [position, id] = cursor === undefined ? [0, ''] : decodeCursor(cursor, ['integer', 'text']);
   const after = cursor === undefined ? sql.part`` : sql.part`and (-held_position, id) > (${-position}::bigint, ${id})`;
   const rows = await sql<Row[]>`
-    select id, unit, held_position, reservation from ${table}
+    select id, unit, held_position, changed_position, reservation from ${table}
     where ${reservationCondition(sql, query)} ${after}
     order by held_position desc, id limit ${limit + 1}`;
   const [counted] = count
@@ -199,6 +200,6 @@ function offer(row: FreeLocker, from: string, until: string): Availability['item
   return [{ unit, locker, size, price, confidence: { source: online ? 'unit' : 'platform', asOf } }];
 }
 
-function toShown({ unit, reservation }: Row): ShownReservation {
-  return { ...reservation, unit };
+function toShown({ unit, reservation, changed_position: bookingSequence }: Row): ShownReservation {
+  return { ...reservation, unit, bookingSequence };
 }

@@ -88,6 +88,7 @@ export const EVENT_DATA: { readonly [T in EventType]: EventOf<T> } = {
   ReservationCancelled: { reservationId },
   ReservationExpired: { reservationId, reason: 'hold' },
   ReservationAccepted: { reservationId },
+  ReservationRefusedByUnit: { reservationId, locker, reason: 'unknown-locker' },
   ReservationRejected: { reservationId, reason: 'no other locker of the size is free' },
   ReservationMoved: { reservationId, fromLocker: locker, toLocker: otherLocker, size: 'M', reason: 'occupied' },
   ReservationStarted: { reservationId, locker, startedAt: time },

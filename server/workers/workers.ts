@@ -198,7 +198,8 @@ function startReactor(dependencies: WorkersDependencies): Promise<void> {
   const readDue = (page: Parameters<typeof dueUnits>[1]) => dueUnits(readModels, page);
   const owns = (unit: string) => shards.owns(unit);
   const settlement = new SettlementWorker({ decider, readDue, owns, newId, clock, monotonic, ...ending, log });
-  const sync = new ReservationSync({ decider, commands, secrets, newId, log });
+  const reportedPlace = async (unit: string) => (await fetchTargets(readModels, { names: [unit] }))[0]?.reported;
+  const sync = new ReservationSync({ decider, commands, secrets, reportedPlace, newId, clock, log });
   const reacting = runReactor({ nats, decider, settlement, sync, parkedWork, newId, ...ending, log });
   return Promise.all([settlement.run(), reacting]).then(() => shards.leave());
 }

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { temporaryFolder } from '../support/cleanup.ts';
 import { Client } from '../support/client.ts';
 import { type FieldPlatform, startFieldPlatform, startTestFleet, type TestFleet } from '../support/device-sim.ts';
+import { listPage } from '../support/device-unit.ts';
 import { eventually } from '../support/eventually.ts';
 
 const SEED = 60;
@@ -40,7 +41,11 @@ test('a code opens its locker; five wrong ones lock the keypad, also over a rest
     accessCode: `00000${index}`,
   }));
   const expiresAt = at(1);
-  const command = { commandId: 'list', expiresAt, syncReservations: { version: 1, reservations } };
+  const command = {
+    commandId: 'list',
+    expiresAt,
+    syncReservations: listPage(1, reservations, { asOf: { seq: 0, bookings: 1 } }),
+  };
   expect(await platform.command(unit, command)).toMatchObject({ status: 'done' });
 
   expect(await type('000000')).toBe('A');

@@ -92,6 +92,7 @@ describe('the control API', () => {
       locker: 'B',
       from: '2026-01-01T00:00:00Z',
       until: '2099-01-01T00:00:00Z',
+      asOf: 1,
     };
     const token = await platform.signer.offlineToken(claims);
     expect(await post(`/units/${NAME}/redeem`, { token })).toMatchObject({ status: 200, body: { locker: 'B' } });

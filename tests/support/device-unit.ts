@@ -4,6 +4,7 @@ import { createUnit } from '../../device-sim/unit/lifecycle.ts';
 import type { Decision, DecisionContext, UnitModel } from '../../device-sim/unit/model.ts';
 import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
 import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
+import type { SyncedReservation, SyncReservations } from '../../domain/unit-protocol/reservation-list.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 
 export const NOON_MS = Date.parse('2026-07-01T12:00:00.000Z');
@@ -47,6 +48,23 @@ export function newUnit(): UnitModel {
     configuration: defaultConfiguration(600),
   };
   return createUnit(made, around({ newId: () => 'epoch-0' })).unit;
+}
+
+/** A page about all lockers of `newUnit`, computed when the platform had recorded all of the unit's log. */
+export function listPage(
+  version: number,
+  reservations: readonly SyncedReservation[],
+  changes: Partial<SyncReservations> = {},
+): SyncReservations {
+  return {
+    version,
+    asOf: { epoch: 'epoch-0', seq: 1_000, bookings: version },
+    timeZone: 'Europe/Warsaw',
+    lockers: ['A', 'B', 'C'],
+    reservations: [...reservations],
+    closed: [],
+    ...changes,
+  };
 }
 
 /** The unit after the decisions, in their order. Each decides at noon unless it has another context. */

@@ -45,6 +45,7 @@ export const TOKEN_CLAIMS: OfflineTokenClaims = {
   locker: 'B',
   from: '2026-07-01T12:00:00.000Z',
   until: '2026-07-01T14:00:00.000Z',
+  asOf: 107,
 };
 
 const EVENTS = [

@@ -14,8 +14,7 @@ import type { Decision, DecisionContext, UnitModel } from '../../device-sim/unit
 import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
 import type { CloudEvent } from '../../domain/events/cloud-event.ts';
 import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
-import type { Command } from '../../domain/unit-protocol/commands.ts';
-import { noonPlus } from './device-unit.ts';
+import { listPage, noonPlus } from './device-unit.ts';
 
 const factory = defaultConfiguration(600);
 const LOCKERS = ['A', 'B', 'C'] as const;
@@ -41,7 +40,6 @@ export function performAction(
   const { locker, reservation, listed } = action;
   const period = { from: noonPlus(-60), until: noonPlus(600) };
   const command = { commandId: `command-${version}`, expiresAt: noonPlus(600) };
-  const signed = (order: Command) => ({ command: order, issuedAtMs: at.nowMs });
   switch (action.what) {
     case 'walk-up':
       return rentAtScreen(unit, { locker, minutes: 60 }, at);
@@ -52,11 +50,11 @@ export function performAction(
     case 'give-back':
       return giveBackLocker(unit, locker, at);
     case 'redeem':
-      return redeemReservation(unit, { aud: 'PL-1000', sub: reservation, locker, ...period }, at);
+      return redeemReservation(unit, { aud: 'PL-1000', sub: reservation, locker, ...period, asOf: version }, at);
     case 'command':
       return executeCommand(
         unit,
-        signed({ ...command, openLocker: { locker, reservationId: reservation, until: period.until } }),
+        { ...command, openLocker: { locker, reservationId: reservation, until: period.until } },
         at,
       );
     case 'sync': {
@@ -67,7 +65,7 @@ export function performAction(
         ...period,
         accessCode: '000000',
       }));
-      return executeCommand(unit, signed({ ...command, syncReservations: { version, reservations } }), at);
+      return executeCommand(unit, { ...command, syncReservations: listPage(version, reservations) }, at);
     }
     case 'reboot':
       return rebootUnit(unit, at);

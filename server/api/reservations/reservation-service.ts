@@ -153,13 +153,14 @@ export class ReservationService {
     reservationId: string,
   ): Promise<Answer<Reservation, Status>> {
     const reservation = reservationIn(decided.state, reservationId);
-    const fields = { ...reservation, unit: unitOfReservation(reservationId) };
+    const bookingSequence = decided.state.sequences.booking;
+    const fields = { ...reservation, unit: unitOfReservation(reservationId), bookingSequence };
     return { status, body: await this.view(fields), position: decided.sequence };
   }
 }
 
-/** A reservation of the domain, with its unit. */
-type ShownFields = BookedReservation & { readonly unit: string };
+/** A reservation of the domain, with its unit and the sequence of the unit's bookings at which it was read. */
+type ShownFields = BookedReservation & { readonly unit: string; readonly bookingSequence: number };
 
 interface OpenOutcome {
   readonly result: 'opened' | 'failed' | 'refused' | 'unreachable';

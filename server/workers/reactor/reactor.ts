@@ -42,7 +42,21 @@ const SYNCED_CHANGES: ReadonlySet<string> = new Set([
   'ReservationRejected',
   'ReservationMoved',
   'ReservationCompleted',
+  // The use of a reservation that had ended brings it back.
+  'ReservationConflictDetected',
 ]);
+/** Events of the registration that change what a unit may sell, or when. */
+const SERVICE_CHANGES: ReadonlySet<string> = new Set([
+  'UnitUpdated',
+  'LockerAdded',
+  'LockerRemoved',
+  'LockerTakenOutOfService',
+  'LockerReturnedToService',
+  'UnitMaintenancePlanned',
+  'UnitMaintenanceCancelled',
+]);
+/** The id of a commit that begins an epoch of a unit's log: `UNIT/EPOCH/1-LAST`. */
+const FIRST_OF_EPOCH = /\/1-\d+$/;
 
 export interface ReactorOptions {
   readonly nats: Nats;
@@ -97,11 +111,14 @@ export async function runReactor(options: ReactorOptions): Promise<void> {
   ]);
 }
 
-async function onDeviceEvent({ subject, sequence }: WorkMessage, options: ReactorOptions): Promise<WorkResult> {
+async function onDeviceEvent(message: WorkMessage, options: ReactorOptions): Promise<WorkResult> {
+  const { subject, sequence } = message;
   const parsed = parseEventSubject(subject);
   if (parsed === undefined) return 'done';
   options.decider.noteCommit({ ...parsed, sequence });
   await recordStartConfiguration(await options.settlement.settle(parsed.unit), options);
+  // A unit that begins an epoch has lost its store, and the list of reservations with it.
+  if (FIRST_OF_EPOCH.test(message.header('Nats-Msg-Id') ?? '')) await addJob(options.nats, parsed.unit, SYNC_JOB);
   return 'done';
 }
 
@@ -123,20 +140,32 @@ async function reactTo(message: WorkMessage, options: ReactorOptions): Promise<W
   decider.noteCommit({ unit, aggregate, sequence: message.sequence });
   const events = knownEvents(message, options.log);
   if (aggregate === 'booking') {
-    settlement.note(await decider.getState(unit));
+    // The refused reservation moves to another locker, or is given up.
+    if (events.some(({ type }) => type === 'ReservationRefusedByUnit')) await settlement.settle(unit);
+    else settlement.note(await decider.getState(unit));
     if (events.some(({ type }) => SYNCED_CHANGES.has(type))) await addJob(options.nats, unit, SYNC_JOB);
+  }
+  if (aggregate === 'registry' && events.some(({ type }) => SERVICE_CHANGES.has(type))) {
+    await addJob(options.nats, unit, SYNC_JOB);
   }
   if (aggregate === 'connectivity' && events.some(({ type }) => type === 'UnitWentOnline')) {
     await addJob(options.nats, unit, SYNC_JOB);
   }
-  if (aggregate === 'log' && events.some(recoversBookingEvent)) await settlement.settle(unit);
-  if (aggregate === 'registry') await settlement.settle(unit);
+  if (aggregate === 'log') {
+    if (events.some(recoversBookingEvent)) await settlement.settle(unit);
+    if (events.some(losesFirstEvent)) await addJob(options.nats, unit, SYNC_JOB);
+  }
   return 'done';
 }
 
 /** Whether an event recovers a dead letter that may change a booking. */
 function recoversBookingEvent(event: KnownEvent): boolean {
   return event.type === 'UnitEventRecovered' && BOOKING_DEVICE_EVENTS.has(event.data.type);
+}
+
+/** Whether an event says that the beginning of an epoch is lost. */
+function losesFirstEvent(event: KnownEvent): boolean {
+  return event.type === 'UnitLogGapClosed' && event.data.lost && event.data.fromSeq === 1;
 }
 
 function unitOf(message: WorkMessage): string {

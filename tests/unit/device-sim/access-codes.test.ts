@@ -8,12 +8,21 @@ import {
   typeAccessCode,
   WRONG_CODE_WINDOW_MS,
 } from '../../../device-sim/unit/access-codes.ts';
-import { syncReservations } from '../../../device-sim/unit/commands.ts';
 import { closeDoor, giveBackLocker, rentAtScreen } from '../../../device-sim/unit/customer-actions.ts';
 import { rebootUnit } from '../../../device-sim/unit/lifecycle.ts';
 import type { DecisionContext, UnitModel } from '../../../device-sim/unit/model.ts';
-import type { SyncedReservation } from '../../../domain/unit-protocol/commands.ts';
-import { after, around, entryContent, MINUTE_MS, NOON_MS, newUnit, noonPlus } from '../../support/device-unit.ts';
+import { syncReservations } from '../../../device-sim/unit/reservation-list.ts';
+import type { SyncedReservation } from '../../../domain/unit-protocol/reservation-list.ts';
+import {
+  after,
+  around,
+  entryContent,
+  listPage,
+  MINUTE_MS,
+  NOON_MS,
+  newUnit,
+  noonPlus,
+} from '../../support/device-unit.ts';
 
 const CODE = '012345';
 const WRONG = '999999';
@@ -24,7 +33,7 @@ function reservation(name: string, changes: Partial<SyncedReservation> = {}): Sy
 }
 
 function unitWith(...reservations: SyncedReservation[]): UnitModel {
-  return after(newUnit(), (unit) => syncReservations(unit, { version: 1, reservations }, NOON_MS, around()));
+  return after(newUnit(), (unit) => syncReservations(unit, listPage(1, reservations), around()));
 }
 
 const atMinute = (minute: number, changes: Partial<DecisionContext> = {}) =>
@@ -103,11 +112,12 @@ describe('a code', () => {
 
   test('is right when the locker is occupied or jammed, and does not reset the count of wrong codes', () => {
     const occupied = after(unitWith(), (unit) => rentAtScreen(unit, { locker: 'B', minutes: 60 }, around()));
-    const list = {
-      version: 2,
-      reservations: [reservation('r1'), reservation('r2', { locker: 'C', accessCode: '222222' })],
+    const listed = (only: SyncedReservation) => ({ version: 2, bookings: 2, reservations: [only], closed: [] });
+    const lockers = {
+      B: listed(reservation('r1')),
+      C: listed(reservation('r2', { locker: 'C', accessCode: '222222' })),
     };
-    const unit = { ...occupied, syncedList: list };
+    const unit = { ...occupied, synced: { lockers } };
     const { answers, events } = typeCodes(unit, ...repeated(4, 0), [1, CODE], [2, '222222'], [3, WRONG], [4, '222222']);
     expect(answers.slice(4)).toEqual(['occupied', 'C', 'wrong-code', 'keypad-locked']);
     expect(events).toContainEqual(raised(3));

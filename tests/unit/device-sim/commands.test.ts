@@ -1,24 +1,21 @@
 import { describe, expect, test } from 'bun:test';
 import {
   ANSWERED_RETENTION_MS,
-  executeCommand as executeSigned,
+  executeCommand as execute,
   MAX_ANSWERED_COMMANDS,
 } from '../../../device-sim/unit/commands.ts';
-import {
-  closeDoor,
-  giveBackLocker,
-  redeemReservation,
-  rentAtScreen,
-} from '../../../device-sim/unit/customer-actions.ts';
-import type { DecisionContext, UnitModel } from '../../../device-sim/unit/model.ts';
+import { closeDoor, giveBackLocker, rentAtScreen } from '../../../device-sim/unit/customer-actions.ts';
+import type { UnitModel } from '../../../device-sim/unit/model.ts';
 import { configurationHash } from '../../../domain/configuration/configuration-hash.ts';
 import { defaultConfiguration } from '../../../domain/configuration/default-configuration.ts';
-import type { Command, SyncedReservation } from '../../../domain/unit-protocol/commands.ts';
+import type { Command } from '../../../domain/unit-protocol/commands.ts';
+import type { SyncedReservation } from '../../../domain/unit-protocol/reservation-list.ts';
 import {
   after,
   around,
   countingIds,
   entryContent,
+  listPage,
   MINUTE_MS,
   NOON_MS,
   newUnit,
@@ -40,11 +37,6 @@ function orderOf(
   return { commandId, expiresAt: noonPlus(1), ...order };
 }
 
-/** Executes a command that was signed at noon, or at `issuedAtMs`. */
-function execute(unit: UnitModel, command: Command, at: DecisionContext, issuedAtMs = NOON_MS) {
-  return executeSigned(unit, { command, issuedAtMs }, at);
-}
-
 const openB = { openLocker: { locker: 'B', reservationId: R1, until: noonPlus(60) } };
 const does = (order: Order) => (unit: UnitModel) => execute(unit, orderOf(order), around());
 const rent = (locker: string) => (unit: UnitModel) => rentAtScreen(unit, { locker, minutes: 60 }, around());
@@ -63,7 +55,7 @@ function reservation(changes: Partial<SyncedReservation> = {}): SyncedReservatio
   };
 }
 const syncOf = (version: number, ...reservations: SyncedReservation[]) => ({
-  syncReservations: { version, reservations },
+  syncReservations: listPage(version, reservations),
 });
 
 describe('openLocker', () => {
@@ -317,83 +309,5 @@ describe('applyConfiguration', () => {
       configurationHash: unit.configuration.hash,
     });
     expect(decision.unit.configuration).toBe(unit.configuration);
-  });
-});
-
-describe('syncReservations', () => {
-  test('keeps the list', () => {
-    const { unit, answer } = execute(newUnit(), orderOf(syncOf(3, reservation()), 'c'), around());
-    expect(unit.syncedList).toEqual({ version: 3, reservations: [reservation()] });
-    expect(answer).toEqual({ commandId: 'c', status: 'done', rejected: [] });
-  });
-
-  test('ignores a list that is older than the one it has', () => {
-    const unit = after(newUnit(), does(syncOf(3, reservation())));
-    const decision = execute(unit, orderOf(syncOf(2), 'c'), around());
-    expect(decision.unit.syncedList).toBe(unit.syncedList);
-    expect(decision.answer).toMatchObject({ status: 'done' });
-  });
-
-  test('rejects reservations that it cannot honour, and keeps the others', () => {
-    const unknown = reservation({ locker: 'Z' });
-    const taken = reservation({ reservationId: R2, locker: 'A' });
-    const later = reservation({ reservationId: `${R2}0`, locker: 'A', from: noonPlus(60), until: noonPlus(120) });
-    const decision = execute(after(newUnit(), rent('A')), orderOf(syncOf(1, unknown, taken, later), 'c'), around());
-    expect(decision.answer).toEqual({
-      commandId: 'c',
-      status: 'done',
-      rejected: [
-        { reservationId: R1, reason: 'unknown-locker' },
-        { reservationId: R2, reason: 'occupied' },
-      ],
-    });
-    expect(decision.unit.syncedList.reservations).toEqual([later]);
-  });
-
-  test('does not reject a reservation because it rents its locker itself', () => {
-    const unit = after(newUnit(), does(openB));
-    expect(execute(unit, orderOf(syncOf(1, reservation())), around()).answer.rejected).toEqual([]);
-  });
-
-  test('releases a rental whose reservation is no longer in the list', () => {
-    const unit = after(newUnit(), does(syncOf(1, reservation())), does(openB), shut('B'));
-    const decision = execute(unit, orderOf(syncOf(2)), around());
-    expect(decision.entries.map(entryContent)).toEqual([
-      { type: 'RentalEnded', locker: 'B', data: { rentalId: 'id-1', reservationId: R1, reason: 'released' } },
-    ]);
-    const claims = { aud: 'PL-1000', sub: R1, locker: 'B', from: noonPlus(0), until: noonPlus(90) };
-    expect(redeemReservation(decision.unit, claims, around()).answer).toMatchObject({ done: false, reason: 'spent' });
-  });
-
-  const never = after(newUnit(), does(syncOf(1)), does(openB), shut('B'));
-
-  test('keeps a rental that no list has named when the list was made before it began', () => {
-    const decision = execute(never, orderOf(syncOf(2)), around(), NOON_MS - 1_000);
-    expect(decision.entries).toEqual([]);
-    expect(decision.unit.lockers[1]?.rental).toMatchObject({ reservationId: R1 });
-  });
-
-  test('releases a rental that no list has named when the list was made since', () => {
-    const { entries } = execute(never, orderOf(syncOf(2)), around());
-    expect(entries.map(({ type }) => type)).toEqual(['RentalEnded']);
-  });
-
-  test('continues a rental that a newer list names again before its door closed', () => {
-    const unit = after(newUnit(), does(openB), does(syncOf(2)), does(syncOf(3, reservation())));
-    expect(closeDoor(unit, 'B', around()).entries.map(({ type }) => type)).toEqual(['LockerClosed']);
-  });
-
-  test('releases a rental only when its door has closed', () => {
-    const unit = after(newUnit(), does(syncOf(1, reservation())), does(openB));
-    const decision = execute(unit, orderOf(syncOf(2)), around());
-    expect(decision.entries).toEqual([]);
-    const closed = closeDoor(decision.unit, 'B', around());
-    expect(closed.entries.map(({ type }) => type)).toEqual(['LockerClosed', 'RentalEnded']);
-    expect(closed.unit.lockers[1]).toEqual({ id: 'B', size: 'M', door: 'closed' });
-  });
-
-  test('does not release walk-up rentals', () => {
-    const unit = after(newUnit(), rent('A'), shut('A'));
-    expect(execute(unit, orderOf(syncOf(9)), around()).entries).toEqual([]);
   });
 });

@@ -16,7 +16,12 @@ import {
   MAX_EVENT_BYTES,
   MAX_EVENT_DEPTH,
 } from '../../../domain/unit-protocol/batch.ts';
-import { CommandAnswer, PingReply, SyncedReservation } from '../../../domain/unit-protocol/commands.ts';
+import { CommandAnswer, OfflineTokenClaims, PingReply } from '../../../domain/unit-protocol/commands.ts';
+import {
+  MAX_PAGE_RESERVATIONS,
+  SyncedReservation,
+  SyncReservations,
+} from '../../../domain/unit-protocol/reservation-list.ts';
 import { MAX_LOCKERS_PER_UNIT, MAX_TEXT_LENGTH } from '../../../domain/vocabulary.ts';
 import { fieldsOf } from '../../support/schema-fields.ts';
 
@@ -33,8 +38,10 @@ const others: Readonly<Record<string, TSchema>> = {
   BatchEvent,
   CommandAnswer,
   ConfigurationValues,
+  OfflineTokenClaims,
   PingReply,
   SyncedReservation,
+  SyncReservations,
 };
 
 /** The first table of each section whose heading is a name in code, as rows of cells. */
@@ -104,6 +111,7 @@ test('the limits are those of the platform and the reference', async () => {
   const limit = (name: string) => new RegExp(`^\\| 12\\.\\d+ \\| ${name}[^|]*\\| ([^|]+) \\|$`, 'm').exec(text)?.[1];
   expect(limit('batch ')).toBe(`${MAX_BATCH_EVENTS} events, ${MAX_BATCH_BYTES / KIB} KiB`);
   expect(limit('event')).toBe(`${MAX_EVENT_BYTES / KIB} KiB, ${MAX_EVENT_DEPTH} levels of objects and lists`);
+  expect(limit('reservations of a page')).toBe(String(MAX_PAGE_RESERVATIONS));
   expect(limit('lockers of a unit')).toBe(MAX_LOCKERS_PER_UNIT.toLocaleString('en'));
   expect(limit('canonical JSON')).toBe(`${MAX_CONFIGURATION_BYTES / KIB} KiB`);
   expect(limit('commands that the unit MUST')).toBe(MAX_ANSWERED_COMMANDS.toLocaleString('en'));

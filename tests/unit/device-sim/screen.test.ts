@@ -1,5 +1,4 @@
 import { describe, expect, test } from 'bun:test';
-import { syncReservations } from '../../../device-sim/unit/commands.ts';
 import {
   closeDoor,
   giveBackLocker,
@@ -8,11 +7,21 @@ import {
   rentAtScreen,
 } from '../../../device-sim/unit/customer-actions.ts';
 import type { Decision, Outcome, UnitModel } from '../../../device-sim/unit/model.ts';
-import type { SyncedReservation } from '../../../domain/unit-protocol/commands.ts';
-import { after, around, entryContent, MINUTE_MS, NOON_MS, newUnit, noonPlus } from '../../support/device-unit.ts';
+import { syncReservations } from '../../../device-sim/unit/reservation-list.ts';
+import type { SyncedReservation, SyncReservations } from '../../../domain/unit-protocol/reservation-list.ts';
+import {
+  after,
+  around,
+  entryContent,
+  listPage,
+  MINUTE_MS,
+  NOON_MS,
+  newUnit,
+  noonPlus,
+} from '../../support/device-unit.ts';
 
 const R1 = 'PL-1000.11111111-1111-7111-8111-111111111111';
-const CLAIMS = { aud: 'PL-1000', sub: R1, locker: 'B', from: noonPlus(-5), until: noonPlus(55) };
+const CLAIMS = { aud: 'PL-1000', sub: R1, locker: 'B', from: noonPlus(-5), until: noonPlus(55), asOf: 7 };
 
 function reservation(changes: Partial<SyncedReservation> = {}): SyncedReservation {
   return {
@@ -34,7 +43,7 @@ const shut = (locker: string) => (unit: UnitModel) => closeDoor(unit, locker, ar
 const sync =
   (version: number, ...reservations: SyncedReservation[]) =>
   (unit: UnitModel) =>
-    syncReservations(unit, { version, reservations }, NOON_MS, around());
+    syncReservations(unit, listPage(version, reservations), around());
 const useToken = (unit: UnitModel) => redeemReservation(unit, CLAIMS, around());
 
 function refusalOf({ unit, entries, answer }: Decision<Outcome<object>>, before: UnitModel): string {
@@ -66,7 +75,7 @@ describe('a walk-up', () => {
       id: 'B',
       size: 'M',
       door: 'open',
-      rental: { rentalId: 'id-1', startedAt: noonPlus(0), until: noonPlus(90) },
+      rental: { rentalId: 'id-1', startedAt: noonPlus(0), until: noonPlus(90), startedSeq: 4 },
     });
     expect(decision.answer).toEqual({
       done: true,
@@ -131,6 +140,39 @@ describe('a walk-up', () => {
     });
   }
 
+  test('is refused outside of the opening hours, which the refusal names, in the time zone of the list', () => {
+    const unit = after(newUnit(), sync(1));
+    // Noon UTC on this Wednesday is 14:00 in Warsaw.
+    const openingHours = [{ weekday: 3, opens: '08:00', closes: '14:00' }];
+    const { configuration } = unit;
+    const limited = { ...unit, configuration: { ...configuration, values: { ...configuration.values, openingHours } } };
+    const { answer } = rentAtScreen(limited, { minutes: 60 }, around());
+    expect(answer).toMatchObject({ done: false, reason: 'closed' });
+    if (!answer.done) expect(answer.detail).toContain('08:00 to 14:00 (Europe/Warsaw)');
+    const open = { openingHours: [{ weekday: 3, opens: '08:00', closes: '15:00' }] };
+    const untilThree = {
+      ...limited,
+      configuration: { ...configuration, values: { ...configuration.values, ...open } },
+    };
+    expect(rentAtScreen(untilThree, { minutes: 60 }, around()).answer).toMatchObject({ done: true });
+    expect(rentAtScreen(untilThree, { minutes: 61 }, around()).answer).toMatchObject({ reason: 'closed' });
+  });
+
+  test('is offered no locker that is closed in its period, until a newer list opens it', () => {
+    const closing = (closed: SyncReservations['closed']) => (unit: UnitModel) =>
+      syncReservations(unit, listPage(1, [], { closed }), around());
+    const closed = after(
+      newUnit(),
+      closing([{ locker: 'A' }, { locker: 'B', from: noonPlus(30), until: noonPlus(40) }]),
+    );
+    expect(refusalOf(rentAtScreen(closed, { locker: 'A', minutes: 15 }, around()), closed)).toBe('out-of-service');
+    expect(rentAtScreen(closed, { minutes: 30 }, around()).answer).toMatchObject({ locker: 'B' });
+    expect(rentAtScreen(closed, { minutes: 60 }, around()).answer).toMatchObject({ locker: 'C' });
+    const maintained = after(newUnit(), closing([{ until: noonPlus(5) }]));
+    expect(refusalOf(rentAtScreen(maintained, { minutes: 60 }, around()), maintained)).toBe('no-locker-free');
+    expect(rentAtScreen(after(closed, sync(2)), { locker: 'A', minutes: 15 }, around()).answer.done).toBe(true);
+  });
+
   test('is refused a locker whose size has no price', () => {
     const unit = newUnit();
     const { configuration } = unit;
@@ -185,6 +227,27 @@ describe('a QR code', () => {
     const moved = reservation({ locker: 'C', from: noonPlus(0) });
     const { answer } = redeemReservation(after(newUnit(), sync(1, moved)), CLAIMS, around());
     expect(answer).toMatchObject({ done: true, locker: 'C', until: noonPlus(90) });
+  });
+
+  const listed = (page: Partial<SyncReservations>) => (unit: UnitModel) =>
+    syncReservations(unit, listPage(7, [], page), around());
+
+  test.each([
+    ['lacks it and is as new as the code', {}],
+    ['lacks it and is newer than the code', { asOf: { seq: 0, bookings: 8 } }],
+    ['lacks it among all that begin before a later time', { completeUntil: noonPlus(0) }],
+  ])('opens nothing when the list of the unit %s', (_, page) => {
+    const unit = after(newUnit(), listed(page));
+    expect(refusalOf(redeemReservation(unit, CLAIMS, around()), unit)).toBe('revoked');
+  });
+
+  test.each([
+    ['is older than the code', { asOf: { seq: 0, bookings: 6 } }],
+    ['covers other lockers', { lockers: ['A', 'C'] }],
+    ['ends before the reservation begins', { completeUntil: noonPlus(-5) }],
+  ])('opens when the list of the unit lacks the reservation and %s', (_, page) => {
+    const unit = after(newUnit(), listed(page));
+    expect(redeemReservation(unit, CLAIMS, around()).answer).toMatchObject({ done: true, locker: 'B' });
   });
 
   test('opens nothing after the locker was given back', () => {

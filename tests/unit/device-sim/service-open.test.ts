@@ -3,13 +3,13 @@ import { executeCommand } from '../../../device-sim/unit/commands.ts';
 import { closeDoor, rentAtScreen } from '../../../device-sim/unit/customer-actions.ts';
 import type { DecisionContext, UnitModel } from '../../../device-sim/unit/model.ts';
 import type { Command } from '../../../domain/unit-protocol/commands.ts';
-import { after, around, entryContent, NOON_MS, newUnit, noonPlus } from '../../support/device-unit.ts';
+import { after, around, entryContent, newUnit, noonPlus } from '../../support/device-unit.ts';
 
 type OpenLocker = Extract<Command, { openLocker: unknown }>['openLocker'];
 
 function open(unit: UnitModel, openLocker: OpenLocker, context: DecisionContext = around()) {
   const command = { commandId: `open-${openLocker.locker}`, expiresAt: noonPlus(1), openLocker };
-  return executeCommand(unit, { command, issuedAtMs: NOON_MS }, context);
+  return executeCommand(unit, command, context);
 }
 
 const rent = (unit: UnitModel) => rentAtScreen(unit, { locker: 'B', minutes: 60 }, around());
@@ -17,12 +17,9 @@ const openForCustomer = (unit: UnitModel) =>
   executeCommand(
     unit,
     {
-      command: {
-        commandId: 'customer',
-        expiresAt: noonPlus(1),
-        openLocker: { locker: 'B', reservationId: 'PL-1000.11111111-1111-7111-8111-111111111111', until: noonPlus(60) },
-      },
-      issuedAtMs: NOON_MS,
+      commandId: 'customer',
+      expiresAt: noonPlus(1),
+      openLocker: { locker: 'B', reservationId: 'PL-1000.11111111-1111-7111-8111-111111111111', until: noonPlus(60) },
     },
     around(),
   );

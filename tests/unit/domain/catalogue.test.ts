@@ -55,6 +55,7 @@ const EXAMPLES: { [T in EventType]: EventOf<T> } = {
   ReservationCancelled: { reservationId: R1 },
   ReservationExpired: { reservationId: R1, reason: 'no-show' },
   ReservationAccepted: { reservationId: R1 },
+  ReservationRefusedByUnit: { reservationId: R1, locker: 'A', reason: 'unknown-locker' },
   ReservationRejected: { reservationId: R1, reason: 'taken' },
   ReservationMoved: { reservationId: R1, fromLocker: 'A', toLocker: 'B', size: 'S', reason: 'taken' },
   ReservationStarted: { reservationId: R1, locker: 'A', startedAt: at(0) },
