@@ -76,6 +76,7 @@ type Cell = readonly EventType[] | readonly [RefusalKind, RegExp];
 
 const NOTHING: Cell = [];
 const START: EventType = 'ReservationStarted';
+const CONFLICT: EventType = 'ReservationConflictDetected';
 const COMPLETE: EventType = 'ReservationCompleted';
 const OPEN: EventType = 'LockerOpenRequested';
 const CONFIRM: Cell = ['PaymentSucceeded', 'ReservationConfirmed'];
@@ -165,9 +166,9 @@ const TABLE: Record<StateName, Record<CommandName, Cell>> = {
   cancelled: finished('cancelled', NOTHING),
   expired: finished('expired', NOTHING),
   rejected: finished('rejected', NOTHING),
-  'cancelled, in use says the unit': finished('cancelled', [START]),
-  'expired, in use says the unit': finished('expired', [START]),
-  'rejected, in use says the unit': finished('rejected', [START]),
+  'cancelled, in use says the unit': finished('cancelled', [CONFLICT, START]),
+  'expired, in use says the unit': finished('expired', [CONFLICT, START]),
+  'rejected, in use says the unit': finished('rejected', [CONFLICT, START]),
 };
 
 /** What is over takes no commands; only the unit can know better. */

@@ -37,6 +37,12 @@ const startedAt = (locker: string, minutes: number): EventDraft => ({
   data: { reservationId: R1, locker, startedAt: at(minutes) },
 });
 
+const usedAfterEnd = (locker: string): EventDraft => ({
+  type: 'ReservationConflictDetected',
+  locker,
+  data: { reservationId: R1, locker, resolution: 'used' },
+});
+
 const completedAt = (locker: string, minutes: number): EventDraft => ({
   type: 'ReservationCompleted',
   locker,
@@ -139,14 +145,19 @@ describe('the log of the unit decides', () => {
     ['cancelled', [confirmed(), { type: 'ReservationCancelled', data: { reservationId: R1 } }]],
     ['expired', [confirmed(), { type: 'ReservationExpired', data: { reservationId: R1, reason: 'no-show' } }]],
     ['rejected', [confirmed(), { type: 'ReservationRejected', data: { reservationId: R1, reason: 'taken' } }]],
-    ['never confirmed', []],
-  ] as const)('when it was redeemed there, though it was %s here', (_, past: readonly Past[]) => {
+  ] as const)('when it was redeemed there, though it was %s here, and records the conflict', (_, past) => {
     given(registered, held(), ...past, use('B'))
       .when(now)
-      .thenEvents([startedAt('B', -9)]);
+      .thenEvents([usedAfterEnd('B'), startedAt('B', -9)]);
     given(registered, held(), ...past, use('B'), givenBack('B', -1, R1))
       .when(now)
-      .thenEvents([startedAt('B', -9), completedAt('B', -1)]);
+      .thenEvents([usedAfterEnd('B'), startedAt('B', -9), completedAt('B', -1)]);
+  });
+
+  test('when it was redeemed there, though it was never confirmed here', () => {
+    given(registered, held(), use('B'))
+      .when(now)
+      .thenEvents([startedAt('B', -9)]);
   });
 
   test('with the same outcome whether its log came in one piece or in two', () => {
