@@ -10,10 +10,10 @@
  */
 
 import { LRUCache } from 'lru-cache';
-import { reservationListPages } from '../../../domain/booking/reservation-list.ts';
-import { isAnswerInconclusive, isRecordedUpTo, recordUnitAnswer } from '../../../domain/booking/unit-answer.ts';
 import type { RegisteredUnit } from '../../../domain/registry/registry.ts';
+import { reservationListPages } from '../../../domain/unit/reservation-list.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
+import { isAnswerInconclusive, isRecordedUpTo, recordUnitAnswer } from '../../../domain/unit/unit-answer.ts';
 import type { SyncReservations } from '../../../domain/unit-protocol/reservation-list.ts';
 import type { ReservationSecrets } from '../../../platform/credentials/reservation-secrets.ts';
 import type { RetrySchedule } from '../../../platform/nats/work-failures.ts';

@@ -17,11 +17,7 @@ import {
   MAX_EVENT_DEPTH,
 } from '../../../domain/unit-protocol/batch.ts';
 import { CommandAnswer, OfflineTokenClaims, PingReply } from '../../../domain/unit-protocol/commands.ts';
-import {
-  MAX_PAGE_RESERVATIONS,
-  SyncedReservation,
-  SyncReservations,
-} from '../../../domain/unit-protocol/reservation-list.ts';
+import { MAX_PAGE_RESERVATIONS, SyncReservations } from '../../../domain/unit-protocol/reservation-list.ts';
 import { MAX_LOCKERS_PER_UNIT, MAX_TEXT_LENGTH } from '../../../domain/vocabulary.ts';
 import { fieldsOf } from '../../support/schema-fields.ts';
 
@@ -40,7 +36,6 @@ const others: Readonly<Record<string, TSchema>> = {
   ConfigurationValues,
   OfflineTokenClaims,
   PingReply,
-  SyncedReservation,
   SyncReservations,
 };
 

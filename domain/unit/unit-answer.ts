@@ -1,13 +1,13 @@
 /** What follows from a unit's answer to a page of the list of reservations. */
 
+import { findReservation, type Reservation } from '../booking/reservation.ts';
 import { nextExpectedSeq, usageOf } from '../device/unit-log.ts';
 import type { EventDraft } from '../events/drafts.ts';
-import type { UnitState } from '../unit/unit.ts';
 import type { CommandAnswer } from '../unit-protocol/commands.ts';
 import type { SyncReservations } from '../unit-protocol/reservation-list.ts';
 import { toInstant } from '../vocabulary.ts';
-import { findReservation, type Reservation } from './reservation.ts';
 import { isKeptByUnit } from './reservation-list.ts';
+import type { UnitState } from './unit.ts';
 
 /** A reason of a unit that its log explains: the rental at its screen that occupies the locker. */
 const EXPLAINED_BY_LOG = 'occupied';

@@ -1,17 +1,17 @@
 /** The list of reservations for a unit, as pages that each cover some lockers and stand alone. */
 
+import type { Reservation } from '../booking/reservation.ts';
+import { withReportedUsage } from '../booking/settlement.ts';
 import { recordedSeq } from '../device/device.ts';
 import { closedPeriodsOf, closedPeriodsOfUnit } from '../registry/closures.ts';
 import type { RegisteredUnit } from '../registry/registry.ts';
-import { lastSequenceOf, type UnitState } from '../unit/unit.ts';
 import {
   MAX_PAGE_BYTES,
   MAX_PAGE_RESERVATIONS,
   type SyncedReservation,
   type SyncReservations,
 } from '../unit-protocol/reservation-list.ts';
-import type { Reservation } from './reservation.ts';
-import { withReportedUsage } from './settlement.ts';
+import { lastSequenceOf, type UnitState } from './unit.ts';
 
 /** Planned closures of the whole unit that a page names, the earliest first. */
 const MAX_UNIT_CLOSURES = 64;
