@@ -14,6 +14,8 @@ import type { Reservation } from './reservation.ts';
 
 /** How long a paid customer waits for a locker that should be free, from the beginning of the period or from the failure. */
 export const GIVE_UP_AFTER_MS = OVERDUE_ALLOWANCE_MS;
+/** A short reservation is given up this long before its end at the latest, because settlement may come a little late. */
+const GIVE_UP_BEFORE_END_MS = 60_000;
 
 export interface Displacement {
   /** A sentence for the customer. */
@@ -34,7 +36,10 @@ interface Occupant extends Period {
 /** The uses of a unit's lockers, by locker. */
 export type Occupants = ReadonlyMap<string, readonly Occupant[]>;
 
-/** Why a held or confirmed reservation cannot have its locker; `undefined` when it can, or when its period has passed. */
+/**
+ * Why a held or confirmed reservation cannot have its locker; `undefined` when it can. After its period, only a door that failed for its
+ * customer counts: any other occupant may have left in time, and a unit that is cut off has yet to report what happened.
+ */
 export function displacementOf(
   unit: RegisteredUnit,
   occupants: Occupants,
@@ -43,12 +48,14 @@ export function displacementOf(
 ): Displacement | undefined {
   const { locker, unitAck } = reservation;
   const period = periodOf(reservation);
-  if (period.untilMs <= nowMs) return undefined;
+  const failureMs = failureGivenUpAtMs(reservation);
+  const failure =
+    failureMs === undefined ? undefined : { reason: `Locker ${locker} did not open.`, giveUpAtMs: failureMs };
+  if (period.untilMs <= nowMs) return failure;
   const reason = displacementReason(unit, locker, period);
   if (reason !== undefined) return { reason, giveUpAtMs: nowMs };
   if (unitAck === 'rejected') return { reason: `The unit refused locker ${locker}.`, giveUpAtMs: nowMs };
-  const giveUpAtMs = failureGivenUpAtMs(reservation);
-  if (giveUpAtMs !== undefined) return { reason: `Locker ${locker} did not open.`, giveUpAtMs };
+  if (failure !== undefined) return failure;
   const occupant = othersIn(occupants, reservation).find(
     (candidate) => displacesFromMs(candidate, period) <= nowMs && candidate.fromMs < period.untilMs,
   );
@@ -91,7 +98,7 @@ export function settleDisplaced(
   const { id, locker, bookedSize, failedLockers = {} } = reservation;
   const { reason, rentalId, giveUpAtMs } = displacement;
   const free = withoutFailed(freeLockers(unit, state, periodOf(reservation), nowMs, id), failedLockers);
-  const target = smallestFittingLocker(free, bookedSize);
+  const target = nowMs < toMs(reservation.until) ? smallestFittingLocker(free, bookedSize) : undefined;
   if (target === undefined && nowMs < giveUpAtMs) return [];
   const conflict: EventDraft = {
     type: 'ReservationConflictDetected',
@@ -155,7 +162,7 @@ function displacesFromMs(occupant: Period, period: Period): number {
 /** When a reservation is given up for an occupant that is overdue; `undefined`: at once, because the occupant may stay. */
 function occupantGivenUpAtMs(occupant: Period, period: Period): number | undefined {
   if (overlaps(occupant, period)) return undefined;
-  return Math.min(period.fromMs + GIVE_UP_AFTER_MS, period.untilMs - 1);
+  return Math.min(period.fromMs + GIVE_UP_AFTER_MS, period.untilMs - GIVE_UP_BEFORE_END_MS);
 }
 
 /** When a reservation whose door failed is given up; `undefined` when its door did not fail. */
@@ -163,5 +170,5 @@ function failureGivenUpAtMs(reservation: Reservation): number | undefined {
   const failedAt = reservation.failedLockers?.[reservation.locker];
   if (failedAt === undefined) return undefined;
   const { fromMs, untilMs } = periodOf(reservation);
-  return Math.min(Math.max(fromMs, toMs(failedAt)) + GIVE_UP_AFTER_MS, untilMs - 1);
+  return Math.min(Math.max(fromMs, toMs(failedAt)) + GIVE_UP_AFTER_MS, untilMs - GIVE_UP_BEFORE_END_MS);
 }

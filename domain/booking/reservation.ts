@@ -46,7 +46,7 @@ export interface Reservation {
   readonly confirmedAt?: string;
   readonly startedAt?: string;
   readonly endedAt?: string;
-  /** When each locker failed to open for the reservation, RFC 3339, by locker. It does not go back to these. */
+  /** When each locker first failed to open for the reservation, RFC 3339, by locker. It does not go back to these. */
   readonly failedLockers?: Readonly<Record<string, string>>;
   /** Ids of the commands that changed it, oldest first, without those that open doors (`opens`). */
   readonly commandIds: readonly string[];
@@ -192,7 +192,10 @@ function withFailedLocker(
 }
 
 function withFailure(reservation: Reservation, locker: string, time: string): Reservation {
-  const failed = Object.entries({ ...reservation.failedLockers, [locker]: time }).slice(-MAX_FAILED_LOCKERS);
+  const { failedLockers = {} } = reservation;
+  // The first failure counts: a customer who tries again and again must not put off the end of the wait.
+  if (Object.hasOwn(failedLockers, locker)) return reservation;
+  const failed = Object.entries({ ...failedLockers, [locker]: time }).slice(-MAX_FAILED_LOCKERS);
   return { ...reservation, failedLockers: Object.fromEntries(failed) };
 }
 

@@ -75,8 +75,10 @@ export type PushOutcome =
   /** The unit answered that it applied the configuration, with the hash that it runs. */
   | { readonly answer: 'done'; readonly hash: string | undefined }
   | { readonly answer: 'rejected'; readonly reason: string }
-  /** The unit could not apply it, answered otherwise, or did not answer. The push is repeated. */
-  | { readonly answer: 'failed'; readonly reason: string };
+  /** The unit could not apply it, or answered otherwise. The push is repeated. */
+  | { readonly answer: 'failed'; readonly reason: string }
+  /** The unit did not answer. The push is repeated. */
+  | { readonly answer: 'none'; readonly reason: string };
 
 /** Records the outcome of pushing a version. A version that is not desired any more, or is proved, needs no record. */
 export function recordPushOutcome(
@@ -103,10 +105,10 @@ export function recordPushOutcome(
   }
   const attempt = attempts + 1;
   const nextAttemptAt = toInstant(push.nowMs + retryDelayMs(push.retryScheduleS, attempt));
-  const reason = outcome.answer === 'failed' ? outcome.reason : hashMismatchReason(outcome.hash);
-  return [
-    { type: 'ConfigurationPushFailed', data: { version, attempt, reason: truncateReason(reason), nextAttemptAt } },
-  ];
+  const reason = outcome.answer === 'done' ? hashMismatchReason(outcome.hash) : outcome.reason;
+  const unanswered = outcome.answer === 'none' ? { unanswered: true } : {};
+  const data = { version, attempt, reason: truncateReason(reason), ...unanswered, nextAttemptAt };
+  return [{ type: 'ConfigurationPushFailed', data }];
 }
 
 function hashMismatchReason(hash: string | undefined): string {

@@ -73,7 +73,7 @@ export const AbortThreshold = Type.Object(
   {
     ...strict,
     description:
-      'The rollout aborts itself when both bounds are reached. A unit has failed when it rejected the configuration or could not apply it.',
+      'The rollout aborts itself when both bounds are reached. A unit has failed when it rejected the configuration or could not apply it. A unit that does not answer has not failed.',
   },
 );
 export type AbortThreshold = Static<typeof AbortThreshold>;

@@ -27,6 +27,11 @@ export const configEvents = {
       version: Version,
       attempt: Type.Integer({ minimum: 1, description: 'The number of pushes that failed in a row, with this one.' }),
       reason: Text,
+      unanswered: Type.Optional(
+        Type.Boolean({
+          description: 'Whether the unit did not answer, which may pass by itself. Absent: it answered.',
+        }),
+      ),
       nextAttemptAt: Type.Optional(
         Type.String({
           ...Instant,

@@ -11,6 +11,7 @@ import {
   type SyncedReservation,
   type SyncReservations,
 } from '../unit-protocol/reservation-list.ts';
+import { toMs } from '../vocabulary.ts';
 import { lastSequenceOf, type UnitState } from './unit.ts';
 
 /** Planned closures of the whole unit that a page names, the earliest first. */
@@ -47,6 +48,7 @@ export function reservationListPages(
     ({ locker }) => locker,
   );
   const unitClosures = closedPeriodsOfUnit(unit)
+    .filter(({ until }) => until === undefined || toMs(until) > nowMs)
     .toSorted((a, b) => ((a.from ?? '') < (b.from ?? '') ? -1 : 1))
     .slice(0, MAX_UNIT_CLOSURES);
   const headBytes = HEAD_BYTES + bytesOf(unitClosures);

@@ -66,7 +66,7 @@ export class ConfigurationPusher {
       return outcomeOf(await commands.send(requireUnit(state.registry), command, { ttlMs: PUSH_TTL_MS, timeoutMs }));
     } catch (error) {
       if (!(error instanceof UnitUnreachableError)) throw error;
-      return { answer: 'failed', reason: error.message };
+      return { answer: 'none', reason: error.message };
     }
   }
 }

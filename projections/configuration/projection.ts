@@ -12,7 +12,7 @@ const FOLLOWED: ReadonlySet<Aggregate> = new Set(['registry', 'config']);
 
 export const configuration: Projection = {
   name: 'configuration',
-  version: 1,
+  version: 2,
   async createTables(tx, schema) {
     await createVersionTable(tx, `${schema}.version`);
     await createOutcomeTable(tx, `${schema}.outcome`);
@@ -42,6 +42,8 @@ async function createVersionTable(tx: Tx, name: string): Promise<void> {
       status text not null,
       attempts int not null,
       reason text,
+      -- Whether the last push failed because the unit did not answer.
+      unanswered boolean not null,
       next_attempt_at timestamptz,
       -- When the unit first proved that it runs this version.
       applied_at timestamptz,
@@ -95,6 +97,7 @@ interface VersionRow {
   readonly status: ConfigurationStatus;
   readonly attempts: number;
   readonly reason: string | null;
+  readonly unanswered: boolean;
   readonly nextAttemptAt: string | null;
   readonly appliedAt: string | null;
 }
@@ -122,7 +125,14 @@ async function saveVersions(tx: Tx, table: string, events: readonly PlacedEvent[
   );
 }
 
-const NEW_ROW = { status: 'pending', attempts: 0, reason: null, nextAttemptAt: null, appliedAt: null } as const;
+const NEW_ROW = {
+  status: 'pending',
+  attempts: 0,
+  reason: null,
+  unanswered: false,
+  nextAttemptAt: null,
+  appliedAt: null,
+} as const;
 
 function versionOf(event: KnownEvent): number | undefined {
   switch (event.type) {
@@ -140,7 +150,7 @@ function versionOf(event: KnownEvent): number | undefined {
 }
 
 function withEvent(row: VersionRow, event: KnownEvent): VersionRow {
-  const ended = { ...row, attempts: 0, reason: null, nextAttemptAt: null };
+  const ended = { ...row, attempts: 0, reason: null, unanswered: false, nextAttemptAt: null };
   switch (event.type) {
     case 'UnitRegistered':
       return { ...row, desired: desiredBy(event, event.data.configuration, null) };
@@ -156,8 +166,8 @@ function withEvent(row: VersionRow, event: KnownEvent): VersionRow {
     case 'ConfigurationDrifted':
       return { ...ended, status: 'drifted' };
     case 'ConfigurationPushFailed': {
-      const { attempt, reason, nextAttemptAt = null } = event.data;
-      return { ...row, status: 'failed', attempts: attempt, reason, nextAttemptAt };
+      const { attempt, reason, unanswered = false, nextAttemptAt = null } = event.data;
+      return { ...row, status: 'failed', attempts: attempt, reason, unanswered, nextAttemptAt };
     }
     default:
       return row;
@@ -177,9 +187,9 @@ async function insertVersions(tx: Tx, table: string, rows: readonly VersionRow[]
   const column = <T>(value: (row: VersionRow) => T): T[] => rows.map(value);
   await tx`
     insert into ${tx(table)} (unit, version, hash, values, mode, rollout, wanted_at, wanted_by, status, attempts, reason,
-      next_attempt_at, applied_at)
+      unanswered, next_attempt_at, applied_at)
     select unit, version, hash, values::json, mode, rollout, wanted_at, wanted_by, status, attempts, reason,
-      next_attempt_at, applied_at
+      unanswered, next_attempt_at, applied_at
     from unnest(
       ${column(({ unit }) => unit)}::text[],
       ${column(({ version }) => version)}::int[],
@@ -192,10 +202,11 @@ async function insertVersions(tx: Tx, table: string, rows: readonly VersionRow[]
       ${column(({ status }) => status)}::text[],
       ${column(({ attempts }) => attempts)}::int[],
       ${column(({ reason }) => reason)}::text[],
+      ${column(({ unanswered }) => unanswered)}::boolean[],
       ${column(({ nextAttemptAt }) => nextAttemptAt)}::timestamptz[],
       ${column(({ appliedAt }) => appliedAt)}::timestamptz[]
     ) as batch (unit, version, hash, values, mode, rollout, wanted_at, wanted_by, status, attempts, reason,
-      next_attempt_at, applied_at)`;
+      unanswered, next_attempt_at, applied_at)`;
 }
 
 async function updateVersions(tx: Tx, table: string, rows: readonly VersionRow[]): Promise<void> {
@@ -203,16 +214,17 @@ async function updateVersions(tx: Tx, table: string, rows: readonly VersionRow[]
   const column = <T>(value: (row: VersionRow) => T): T[] => rows.map(value);
   await tx`
     update ${tx(table)} known set status = batch.status, attempts = batch.attempts, reason = batch.reason,
-      next_attempt_at = batch.next_attempt_at, applied_at = coalesce(known.applied_at, batch.applied_at)
+      unanswered = batch.unanswered, next_attempt_at = batch.next_attempt_at, applied_at = coalesce(known.applied_at, batch.applied_at)
     from unnest(
       ${column(({ unit }) => unit)}::text[],
       ${column(({ version }) => version)}::int[],
       ${column(({ status }) => status)}::text[],
       ${column(({ attempts }) => attempts)}::int[],
       ${column(({ reason }) => reason)}::text[],
+      ${column(({ unanswered }) => unanswered)}::boolean[],
       ${column(({ nextAttemptAt }) => nextAttemptAt)}::timestamptz[],
       ${column(({ appliedAt }) => appliedAt)}::timestamptz[]
-    ) as batch (unit, version, status, attempts, reason, next_attempt_at, applied_at)
+    ) as batch (unit, version, status, attempts, reason, unanswered, next_attempt_at, applied_at)
     where known.unit = batch.unit and known.version = batch.version`;
 }
 

@@ -232,6 +232,8 @@ function rolloutTable(sql: Sql, schema: string, id: string) {
         when v.status is null then 'queued'
         when v.applied_at is null and exists (
           select from ${versions} n where n.unit = u.unit and n.version > u.version) then 'replaced'
+        -- A unit that is slow or away is not one that failed: the push is repeated.
+        when v.status = 'failed' and v.unanswered then 'pending'
         else v.status
       end as status
     from platform.config_rollout_units u

@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { SignJWT } from 'jose';
-import { type Answer, Client } from '../support/client.ts';
+import { type Answer, Client, period } from '../support/client.ts';
 import {
   IdentityProvider,
   newKey,
@@ -45,7 +45,8 @@ describe('a token of the provider', () => {
     expect(provider.requests).toBe(1);
     const ops = new Client(platform.api, await signTokenWith({ key: first, sub: 'operator', role: 'ops' }));
     expect((await ops.get('/v1/units')).status).toBe(200);
-    expect((await ops.get('/v1/reservations')).status).toBe(403);
+    const hold = { unit: 'PL-1000', size: 'S', ...period(60, 60) };
+    expect((await ops.post('/v1/reservations', hold)).status).toBe(403);
   });
 
   test('that has expired, names no role or no known role is refused', async () => {

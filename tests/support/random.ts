@@ -18,9 +18,13 @@ const MAX_SEED = 2 ** 31;
 /**
  * Prints its seed on standard error, so that a failure can be repeated with `TEST_SEED=… ./run test FILE`.
  * @param seed @default TEST_SEED, or a random seed when that is not set
+ * @param options.isQuiet whether the caller names the seed itself
  */
-export function seededRandom(seed = Number(process.env.TEST_SEED ?? randomInt(MAX_SEED))): SeededRandom {
-  console.error(`seed ${seed} (again with TEST_SEED=${seed})`);
+export function seededRandom(
+  seed = Number(process.env.TEST_SEED ?? randomInt(MAX_SEED)),
+  { isQuiet = false }: { readonly isQuiet?: boolean } = {},
+): SeededRandom {
+  if (!isQuiet) console.error(`seed ${seed} (again with TEST_SEED=${seed})`);
   const generator = xoroshiro128plus(seed);
   const below = (limit: number) => (limit > 0 ? uniformInt(generator, 0, limit - 1) : 0);
   return {

@@ -19,6 +19,7 @@ const TAGS = [
   'Summary',
   'Dead letters',
   'Projections',
+  'Parked work',
   'API keys',
   'Health',
 ];

@@ -126,7 +126,10 @@ async function startUnit(
     const { state } = await decider.decide(unit, 'config', meta, (current) =>
       applyChanges(current, changes, commandId),
     );
-    return { ordinal, version: requireConfigured(state.configuration).desired.version };
+    const { desired, commandIds } = requireConfigured(state.configuration);
+    // A change that others made stays theirs, also when the rollout is aborted.
+    if (!commandIds.includes(commandId)) return { ordinal, skipped: 'The unit is to have these values already.' };
+    return { ordinal, version: desired.version };
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     return { ordinal, skipped: skipReason(error) };

@@ -94,8 +94,8 @@ describe('a customer who does not give a locker back', () => {
     ];
     const full = given(ONE_LOCKER, ...ALICE_IN_A, ...short).state;
     const dueMs = nextSettlementAtMs(full, NOW_MS);
-    expect(dueMs).toBe(atMs(15) - 1);
-    expect(settlementTypes(full, atMs(15) - 1)).toEqual(['ReservationConflictDetected', 'ReservationRejected']);
+    expect(dueMs).toBe(atMs(14));
+    expect(settlementTypes(full, atMs(14))).toEqual(['ReservationConflictDetected', 'ReservationRejected']);
   });
 
   test('has given back in time when the log arrives in time', () => {
