@@ -110,6 +110,7 @@ function createPinger(dependencies: PingerDependencies, { pingerId, shards, chan
     nats: natsAccess,
     newId,
     clock,
+    random: Math.random,
     config: config.pinger,
     log,
   });

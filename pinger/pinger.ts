@@ -54,6 +54,8 @@ export interface PingerOptions {
   readonly nats?: Pick<NatsOptions, 'url' | 'creds'>;
   readonly newId: () => string;
   readonly clock: PingerClock;
+  /** From 0 to 1. */
+  readonly random: () => number;
   readonly config: Config['pinger'];
   readonly log: Log;
 }
@@ -99,7 +101,7 @@ class RunningPinger implements Pinger {
   #stopped = false;
 
   constructor(options: PingerOptions) {
-    const { targets, owns, lastProofElsewhereMs, decider, newId, clock, config, nats, log } = options;
+    const { targets, owns, lastProofElsewhereMs, decider, newId, clock, random, config, nats, log } = options;
     const { intervalMs, timeoutMs, threads, httpKeepAlive, failuresToOffline } = config;
     const { monotonic } = clock;
     this.#options = options;
@@ -117,7 +119,14 @@ class RunningPinger implements Pinger {
     this.#targetPoller = new TargetPoller({ list: this.#targetList, clock, log });
     const onResolved = (index: number, target: PingTarget, endpoint: PingEndpoint | undefined) =>
       this.#onResolved(index, target, endpoint);
-    this.#endpoints = new EndpointResolver({ capacity, resolve: options.resolve, onResolved, log });
+    this.#endpoints = new EndpointResolver({
+      capacity,
+      resolve: options.resolve,
+      onResolved,
+      after: clock.after,
+      random,
+      log,
+    });
 
     const schedule = new PingSchedule(intervalMs, slotWidthMs(timeoutMs));
     const settings = { table: table.shared, timeoutMs, httpKeepAlive, ...(nats === undefined ? {} : { nats }) };
@@ -216,7 +225,7 @@ class RunningPinger implements Pinger {
     this.#cancelTick?.();
     this.#heartbeats.stop();
     await Promise.all([this.#pool.stop(), this.#scheduler.stop(), this.#targetPoller.stop()]);
-    await this.#endpoints.settled();
+    await this.#endpoints.stop();
     await this.#tracker.stop();
   }
 

@@ -280,8 +280,10 @@ export class ConnectivityTracker {
     try {
       if (transition === 'offline' && (await this.#isProvenElsewhere(unit, index))) return true;
       if (!isStillMonitored()) return true;
-      const liveness = this.#liveness.read(index);
       const { state, appended } = await decider.decide(unit, 'connectivity', meta, (present) => {
+        const liveness = this.#liveness.read(index);
+        // A proof may have come while other processes were asked, or while the decision waited for its state.
+        if (transition === 'offline' && !(isStillMonitored() && this.#dueTransition(index) === 'offline')) return [];
         isRefuted = transition === 'offline' && this.#isRefutedByLog(index, liveness, present);
         if (isRefuted || present.registry.status !== 'registered') return [];
         return transition === 'online'

@@ -60,9 +60,10 @@ export function withProof(
   };
 }
 
-/** The unit did not answer a ping that was sent at `sentAtMs`. */
+/** The unit did not answer a ping that was sent at `sentAtMs`. A proof that is newer than the ping refutes the miss. */
 export function withMiss(liveness: UnitLiveness, sentAtMs: number): UnitLiveness {
-  if (!liveness.areMissesCounted) return liveness;
+  const { areMissesCounted, lastProof } = liveness;
+  if (!areMissesCounted || (lastProof !== undefined && lastProof.atMs > sentAtMs)) return liveness;
   return { ...liveness, misses: liveness.misses + 1, missingSinceMs: liveness.missingSinceMs ?? sentAtMs };
 }
 

@@ -2,11 +2,15 @@ import { isIP } from 'node:net';
 import { parseAddress } from '../../domain/address.ts';
 import type { AddressResolver } from '../../platform/network/address-resolver.ts';
 import type { Log } from '../../platform/observability/log.ts';
+import { type BackoffBounds, backoffMs } from '../../platform/retry/backoff.ts';
+import type { PingerClock } from '../runtime/clock.ts';
 import { TaskSet } from '../runtime/task-set.ts';
 import type { PingTarget } from './target-list.ts';
 
 /** Bits of a hash that a number represents exactly. */
 const FINGERPRINT_BITS = 53;
+/** Pauses between attempts to resolve a host name that cannot be resolved now, of which the second half is jitter. */
+const RETRY_BACKOFF: BackoffBounds = { firstMs: 1_000, maxMs: 60_000 };
 
 /** Where a unit is pinged. */
 export interface PingEndpoint {
@@ -21,15 +25,24 @@ export interface EndpointResolverOptions {
   readonly resolve: AddressResolver['resolve'];
   /** Receives the endpoint of a unit, or `undefined` when its address leads nowhere. */
   readonly onResolved: (index: number, target: PingTarget, endpoint: PingEndpoint | undefined) => void;
+  readonly after: PingerClock['after'];
+  /** From 0 to 1. */
+  readonly random: () => number;
   readonly log: Log;
 }
 
-/** Resolves the addresses of units, when they change and, for addresses with a host name, at every full read. */
+/**
+ * Resolves the addresses of units, when they change and, for addresses with a host name, at every full read. A name server that does not
+ * answer changes nothing: a unit keeps its last address, and the name is resolved again soon.
+ */
 export class EndpointResolver {
   readonly #options: EndpointResolverOptions;
   /** By unit: a hash of its name, address, probe and key version, so that a change is detected without storing texts; 0 without a unit. */
   readonly #fingerprints: Float64Array;
   readonly #resolutions = new TaskSet();
+  /** Attempts in a row that found no name server, by unit. */
+  readonly #failures = new Map<number, number>();
+  #isStopped = false;
 
   constructor(options: EndpointResolverOptions) {
     this.#options = options;
@@ -47,7 +60,14 @@ export class EndpointResolver {
 
   /** Forgets the unit at an index. A resolution in flight has no effect. */
   reset(index: number): void {
+    this.#failures.delete(index);
     this.#fingerprints[index] = 0;
+  }
+
+  /** Ends the retries, and waits for the resolutions in flight. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    await this.settled();
   }
 
   /** Waits for the resolutions in flight. */
@@ -59,6 +79,11 @@ export class EndpointResolver {
     const { resolve, onResolved, log } = this.#options;
     const resolved = await resolve(target.address);
     if (this.#fingerprints[index] !== fingerprint) return;
+    if ('problem' in resolved && resolved.problem === 'unavailable') {
+      this.#retry(index, target, fingerprint, resolved.message);
+      return;
+    }
+    this.#failures.delete(index);
     if (!('problem' in resolved)) {
       onResolved(index, target, resolved);
       return;
@@ -74,6 +99,25 @@ export class EndpointResolver {
       },
     );
     onResolved(index, target, undefined);
+  }
+
+  #retry(index: number, target: PingTarget, fingerprint: number, message: string): void {
+    const { after, random, log } = this.#options;
+    if (this.#isStopped) return;
+    const failures = (this.#failures.get(index) ?? 0) + 1;
+    this.#failures.set(index, failures);
+    if (failures === 1) {
+      const { name: unit, address } = target;
+      log.warn('The address of a unit cannot be resolved now. The pinger keeps its last address, and retries.', {
+        unit,
+        address,
+        message,
+      });
+    }
+    after((backoffMs(failures, RETRY_BACKOFF) * (1 + random())) / 2, () => {
+      if (!this.#isStopped && this.#fingerprints[index] === fingerprint)
+        this.#resolutions.add(this.#resolve(index, target, fingerprint));
+    });
   }
 }
 

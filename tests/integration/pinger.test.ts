@@ -118,6 +118,7 @@ async function start(watched: readonly ScriptableUnit[], changes: Partial<Pinger
     canReceiveHeartbeats: () => true,
     newId: randomUUID,
     clock: systemClock,
+    random: Math.random,
     config: {
       intervalMs: INTERVAL_MS,
       timeoutMs: TIMEOUT_MS,

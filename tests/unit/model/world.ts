@@ -46,7 +46,6 @@ export const UNIT = 'PL-1000';
 export const START_MS = Date.parse('2026-06-01T08:00:00.000Z');
 export const MINUTE_MS = 60_000;
 const MAX_BATCH_EVENTS = 20;
-const NO_CREDENTIALS = { sign: async () => '' };
 
 /** One server: it caches units and follows the store, so its knowledge lags behind that of the other one. */
 interface Server {
@@ -57,10 +56,7 @@ interface Server {
 }
 
 /** A page of the list that travels to the unit. */
-interface Flight {
-  readonly deliver: () => void;
-  readonly lose: () => void;
-}
+type Flight = Readonly<Record<'deliver' | 'lose', () => void>>;
 
 export class World {
   nowMs = START_MS;
@@ -134,7 +130,7 @@ export class World {
     return findReservation((await this.state()).booking, id);
   }
 
-  /** Runs a request of a customer's app; `undefined` when it is refused or the platform cannot help now. */
+  /** A request of a customer's app; `undefined` when it is refused or the platform cannot help now. */
   async app<T>(request: (service: ReservationService) => Promise<T>): Promise<T | undefined> {
     try {
       return await request(this.server.service);
@@ -238,10 +234,6 @@ export class World {
     await this.settle();
   }
 
-  get hasUnrecordedEvents(): boolean {
-    return this.#log.length > 0;
-  }
-
   /** When the platform settles next by time alone. */
   async dueMs(): Promise<number> {
     return nextSettlementAtMs(await this.state(), this.#settledAtMs) ?? Number.POSITIVE_INFINITY;
@@ -294,7 +286,7 @@ export class World {
       await nextTurn();
       for (const flight of this.#flights.splice(0)) flight.deliver();
       await nextTurn();
-      if (!this.hasUnrecordedEvents && !this.#needsSync && this.#syncs.size === 0) return;
+      if (this.#log.length === 0 && !this.#needsSync && this.#syncs.size === 0) return;
       this.nowMs += 1_000;
     }
     this.violations.push('the unit and the platform do not come to rest');
@@ -339,7 +331,7 @@ export class World {
       log: silentLog,
     });
     const commands = { send: this.#send.bind(this) } as unknown as UnitCommandClient;
-    const secrets = { accessCode: ({ id }: { id: string }) => id.slice(-6), of: NO_CREDENTIALS.sign } as never;
+    const secrets = { accessCode: ({ id }: { id: string }) => id.slice(-6), of: async () => ({}) } as never;
     const clockOffsets = { get: () => (isClockWrong(this.clockOffsetMs) ? this.clockOffsetMs : undefined) };
     const deadLetters = {
       insertRejectedEvents: () => Promise.reject(new Error('the unit sent an invalid event')),

@@ -17,10 +17,13 @@ function createResolver() {
   const lookups: string[] = [];
   const resolved: (readonly [unit: string, endpoint: PingEndpoint | undefined])[] = [];
   const lines: string[] = [];
+  const outage = { isOn: false };
+  const retries: { readonly ms: number; readonly run: () => void }[] = [];
   const addresses = new AddressResolver({
     denied: [],
     async lookup(host) {
       lookups.push(host);
+      if (outage.isOn) throw Object.assign(new Error('no name server answers'), { code: 'EAI_AGAIN' });
       const ip = hosts.get(host);
       return ip === undefined ? [] : [ip];
     },
@@ -29,12 +32,17 @@ function createResolver() {
     capacity: 1,
     resolve: (address) => addresses.resolve(address),
     onResolved: (_, { name }, endpoint) => resolved.push([name, endpoint]),
+    after: (ms, run) => {
+      retries.push({ ms, run });
+      return () => undefined;
+    },
+    random: () => 0.5,
     log: createLog(
       (line) => lines.push(line),
       () => 0,
     ),
   });
-  return { resolver, hosts, lookups, resolved, lines };
+  return { resolver, hosts, lookups, resolved, lines, outage, retries };
 }
 
 describe('the endpoint resolver', () => {
@@ -71,6 +79,41 @@ describe('the endpoint resolver', () => {
     await resolver.settled();
     expect(resolved).toEqual([['PL-1', undefined]]);
     expect(lines.join('')).toContain('"unit":"PL-1","address":"nowhere","problem":"malformed"');
+  });
+
+  test('keeps the last address while no name server answers, and retries with backoff until one does', async () => {
+    const { resolver, hosts, resolved, lines, outage, retries } = createResolver();
+    hosts.set('unit.example', '10.0.0.1');
+    const named = target({ address: 'unit.example:80' });
+    resolver.update(INDEX, named, false);
+    await resolver.settled();
+    outage.isOn = true;
+    resolver.update(INDEX, named, true);
+    await resolver.settled();
+    for (let attempt = 0; attempt < 3; attempt += 1) {
+      retries[attempt]?.run();
+      await resolver.settled();
+    }
+    expect(retries.map(({ ms }) => ms)).toEqual([750, 1_500, 3_000, 6_000]);
+    expect(resolved).toEqual([['PL-1', { ip: '10.0.0.1', port: 80 }]]);
+    expect(lines).toHaveLength(1);
+    outage.isOn = false;
+    hosts.set('unit.example', '10.0.0.2');
+    retries.at(-1)?.run();
+    await resolver.settled();
+    expect(resolved.at(-1)).toEqual(['PL-1', { ip: '10.0.0.2', port: 80 }]);
+    expect(retries).toHaveLength(4);
+  });
+
+  test('does not retry for a unit that has left its index, or after it was stopped', async () => {
+    const { resolver, lookups, outage, retries } = createResolver();
+    outage.isOn = true;
+    resolver.update(INDEX, target({ address: 'unit.example:80' }), false);
+    await resolver.settled();
+    resolver.reset(INDEX);
+    retries[0]?.run();
+    await resolver.stop();
+    expect(lookups).toHaveLength(1);
   });
 
   test('ignores a resolution that ends after the unit has left its index, or has changed', async () => {
