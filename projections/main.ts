@@ -28,6 +28,8 @@ const POSTGRES_CONNECTIONS = 12;
 const CLOSE_GRACE_S = 1;
 /** The process exits at most this long after SIGTERM or SIGINT. */
 const STOP_GRACE_MS = 3_000;
+/** The queue group of the processes that record telemetry. */
+const TELEMETRY_QUEUE = 'telemetry';
 /** A rebuild writes and indexes large tables, and drops them. */
 const STATEMENT_TIMEOUT_MS = 600_000;
 
@@ -53,8 +55,9 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     const recorder = new TelemetryRecorder(postgres.sql, log, onReported);
     const text = new TextDecoder();
     const unsubscribes = [
-      nats.subscribe(TELEMETRY_FILTER, ({ data }) => recorder.record(text.decode(data))),
-      nats.subscribe(STATUS_FILTER, ({ data }) => recorder.recordPingerStatus(text.decode(data))),
+      // Each message is recorded by one process, so that a summary of pings counts once.
+      nats.subscribe(TELEMETRY_FILTER, ({ data }) => recorder.record(text.decode(data)), TELEMETRY_QUEUE),
+      nats.subscribe(STATUS_FILTER, ({ data }) => recorder.recordPingerStatus(text.decode(data)), TELEMETRY_QUEUE),
     ];
     const recording = recorder.run(retryPolicy);
     const store = new NatsEventStore(

@@ -132,9 +132,13 @@ export class Nats {
     }
   }
 
-  /** Passes every message on a subject to `handle`, which must not throw. @returns a function that unsubscribes */
-  subscribe(subject: string, handle: (message: NatsMessage) => void): () => void {
+  /**
+   * Passes every message on a subject to `handle`, which must not throw. Of the subscribers with the same `queue`, one gets each message.
+   * @returns a function that unsubscribes
+   */
+  subscribe(subject: string, handle: (message: NatsMessage) => void, queue?: string): () => void {
     const subscription = this.client.subscribe(subject, {
+      ...(queue === undefined ? {} : { queue }),
       callback: (error, message) => {
         if (error === null) handle(toMessage(message));
       },

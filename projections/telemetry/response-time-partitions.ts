@@ -23,9 +23,11 @@ export class ResponseTimePartitions {
 
   async #createPartition(sql: Sql, today: string, offset: number): Promise<void> {
     const [from, to] = [dayOf(today, offset), dayOf(today, offset + 1)];
-    // The lock serialises processes that create the partition at the same time.
+    // The lock serialises processes that create the partition at the same time. Rows that a wrong clock has dated on this day before
+    // it came are in the default partition, and would make the creation fail on each attempt until the day is over.
     await sql.script(`
       select pg_advisory_xact_lock(hashtext('platform.response_times'));
+      delete from platform.${DEFAULT} where bucket_at >= '${from}T00:00:00Z' and bucket_at < '${to}T00:00:00Z';
       create table if not exists platform.${nameOf(from)} partition of platform.response_times
         for values from ('${from}T00:00:00Z') to ('${to}T00:00:00Z') with (fillfactor = 70);`);
   }
@@ -36,10 +38,11 @@ export class ResponseTimePartitions {
       select c.relname as name from pg_inherits i join pg_class c on c.oid = i.inhrelid
       where i.inhparent = 'platform.response_times'::regclass and c.relname < ${oldest} and c.relname <> ${DEFAULT}`;
     for (const { name } of old) await sql`drop table if exists ${sql(`platform.${name}`)}`;
+    await sql`delete from ${sql(`platform.${DEFAULT}`)}`;
   }
 }
 
-/** Holds response times of every other day: a clock is wrong. */
+/** Holds response times of every other day: a clock is wrong. It is emptied once a day. */
 const DEFAULT = 'response_times_default';
 
 function nameOf(day: string): string {

@@ -103,8 +103,7 @@ async function start(watched: readonly ScriptableUnit[], changes: Partial<Pinger
     targets.set(name, { ...targetOf({ name, address }), recorded: { epoch: EPOCH, seq: 1 } });
   }
   const keys = new Map(watched.map(({ name, key }) => [name, key]));
-  const telemetry: TelemetryResult[] = [];
-  const batches: number[] = [];
+  const [telemetry, batches]: [TelemetryResult[], number[]] = [[], []];
   const pinger = startPinger({
     targets: { read: async () => [...targets.values()], changes: ANY_CHANGE },
     owns: () => true,

@@ -7,6 +7,8 @@ import type { Postgres } from '../../platform/postgres/connection.ts';
 import { responseTimes } from '../../projections/telemetry/queries.ts';
 import { ResponseTimePartitions } from '../../projections/telemetry/response-time-partitions.ts';
 import { TelemetryRecorder } from '../../projections/telemetry/telemetry-recorder.ts';
+import { eventually } from '../support/eventually.ts';
+import { connectPlatform } from '../support/nats.ts';
 import { freshPostgres } from '../support/projections.ts';
 import { silentLog } from '../support/silent-log.ts';
 
@@ -80,4 +82,37 @@ describe('response times', () => {
     expect(left).toHaveLength(4);
     expect(left.map(({ name }) => name)).not.toContain(old);
   });
+});
+
+test('rows that a wrong clock dated on a coming day do not keep the partition of that day from being created', async () => {
+  const fresh = await freshPostgres();
+  const { sql } = fresh;
+  for (const days of [0, 1, 200]) {
+    await sql`insert into platform.response_times (unit, bucket_at, sent, lost)
+      values ('AHEAD', now() + make_interval(days => ${days}), 1, 0)`;
+  }
+  const partitions = new ResponseTimePartitions();
+  await partitions.maintain(sql);
+  expect(await sql`select unit from platform.response_times_default`).toHaveLength(0);
+  await sql`insert into platform.response_times (unit, bucket_at, sent, lost) values ('NOW', now(), 1, 0)`;
+  expect((await responseTimes(sql, 'NOW')).map(({ sent }) => sent)).toEqual([1]);
+  await fresh.close(1);
+});
+
+test('of several processes that record telemetry, one records each message', async () => {
+  const processes = await Promise.all([connectPlatform(), connectPlatform()]);
+  const counts = [0, 0];
+  const subject = `telemetry.test.${crypto.randomUUID()}`;
+  for (const [index, nats] of processes.entries()) {
+    const count = () => {
+      counts[index] = (counts[index] ?? 0) + 1;
+    };
+    nats.subscribe(subject, count, 'telemetry');
+    await nats.flush();
+  }
+  for (let message = 0; message < 100; message += 1) processes[0]?.publish(subject, 'x');
+  await eventually(async () => (counts[0] ?? 0) + (counts[1] ?? 0) >= 100);
+  await Promise.all(processes.map((nats) => nats.flush()));
+  expect((counts[0] ?? 0) + (counts[1] ?? 0)).toBe(100);
+  await Promise.all(processes.map((nats) => nats.close()));
 });
