@@ -42,7 +42,7 @@ import { snapshotReader } from '../projections/bookings/queries.ts';
 import { PositionWaiter } from '../projections/engine/queries/position-waiter.ts';
 import { type ReadModels, ServingRuns } from '../projections/engine/queries/serving-runs.ts';
 import { PAGE_SETTINGS } from '../projections/event_log/queries/events.ts';
-import { READ_MODELS } from '../projections/queries.ts';
+import { unservedReadModels } from '../projections/queries.ts';
 import { clockOffsets as readClockOffsets } from '../projections/telemetry/queries.ts';
 import { pingTargets } from '../projections/units/queries/followers.ts';
 import { api } from './api/app.ts';
@@ -183,7 +183,7 @@ try {
           checks: {
             nats: async () => nats.connected,
             postgres: async () => (await sql`select 1`).length === 1,
-            readModels: () => areServed(readModels),
+            readModels: async () => (await unservedReadModels(readModels)).length === 0,
           },
           onAnswer: (status) => answered.count(status),
           checkAnswers: http.checkAnswers,
@@ -232,10 +232,4 @@ async function readNatsCredentials({ nats }: Config): Promise<{ readonly creds?:
 function createTokenVerifier({ auth }: Config, keys: PlatformKeys): TokenVerifier {
   if (auth.jwksUrl !== undefined) return jwksVerifier(auth.jwksUrl, clock);
   return secretVerifier(auth.jwtSecret ?? keys.jwtSecret, clock);
-}
-
-/** Whether every read model has a run that serves. In a new database the projections have yet to fill them. */
-async function areServed({ servingRuns }: ReadModels): Promise<boolean> {
-  await Promise.all(READ_MODELS.map((name) => servingRuns.find(name)));
-  return true;
 }

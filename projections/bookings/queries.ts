@@ -1,5 +1,6 @@
 import { laneOf } from '../../domain/shard.ts';
 import { newUnitState } from '../../domain/unit/unit.ts';
+import { PostgresUnavailableError } from '../../platform/postgres/connection.ts';
 import type { UnitSnapshot } from '../../platform/units/unit-decider.ts';
 import type { ReadModels } from '../engine/queries/serving-runs.ts';
 import { type StateRow, stateOf } from '../unit-states/state-table.ts';
@@ -59,8 +60,12 @@ async function readSnapshots(
     left join ${sql(`${schema}.unit_state`)} s on s.unit = asked.unit`;
   return new Map(
     rows.flatMap((row): [string, UnitSnapshot][] => {
-      // The caller must fold the unit from its first commit: the snapshot was folded by the rules of another version.
-      if (row.version !== BOOKINGS_VERSION) return [];
+      // To fold a unit by other rules than those of the snapshot would mean reading the store from its beginning.
+      if (row.version !== BOOKINGS_VERSION) {
+        throw new PostgresUnavailableError(
+          `The read model bookings serves version ${row.version}, and this code needs ${BOOKINGS_VERSION}. Retry when that is built.`,
+        );
+      }
       const completeTo = row.parked_from === null ? row.lane_position : row.parked_from - 1;
       return [[row.unit, { state: stateOf(row.unit, row), completeTo }]];
     }),
