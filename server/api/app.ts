@@ -25,6 +25,7 @@ import { answeredProblem, problemResponse } from '../http/problems.ts';
 import { parseQueryValues } from '../http/query-values.ts';
 import { ReadPositions } from '../http/read-positions.ts';
 import { NDJSON, readJson } from '../http/request-body.ts';
+import { requireStorableQuery } from '../http/storable-text.ts';
 import { ApiKeys } from './api-keys/api-keys.ts';
 import { apiKeyRoutes } from './api-keys/routes.ts';
 import { asyncApiRoutes } from './asyncapi/routes.ts';
@@ -110,7 +111,10 @@ export function api(dependencies: ApiDependencies) {
     serve: { idleTimeout: IDLE_TIMEOUT_S, maxRequestBodySize: MAX_STREAM_BYTES },
   })
     .onParse({ as: 'global' }, ({ request }, contentType) => (contentType === NDJSON ? undefined : readJson(request)))
-    .onTransform({ as: 'global' }, ({ query }) => parseQueryValues(query))
+    .onTransform({ as: 'global' }, ({ query }) => {
+      requireStorableQuery(query);
+      parseQueryValues(query);
+    })
     .onError({ as: 'global' }, ({ error, request, set }) => {
       const response = problemResponse(answeredProblem(error, request, log));
       // `onAfterResponse` does not see the response of an error, only its status here.

@@ -1,6 +1,7 @@
 /** Reads request bodies. A body that is too long, not UTF-8 or not JSON is refused before a route sees it. */
 
 import { Problem } from './problems.ts';
+import { requireStorableTexts } from './storable-text.ts';
 
 /** The content type of bodies with a JSON text a line. A route reads such a body itself, line by line. */
 export const NDJSON = 'application/x-ndjson';
@@ -23,7 +24,9 @@ export async function readJson(request: Request): Promise<unknown> {
   if (!/^application\/(json|[\w.+-]+\+json)\b/i.test(type)) {
     throw new Problem('validation', 415, 'The body must be JSON, sent with the header Content-Type: application/json.');
   }
-  return parseJson(decodeUtf8(bytes));
+  const json = parseJson(decodeUtf8(bytes));
+  requireStorableTexts(json);
+  return json;
 }
 
 /** The lines of a body of any length, one at a time, without blank ones. @throws Problem 413 for a long line, 400 for bytes that are not UTF-8 */

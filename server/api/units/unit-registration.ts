@@ -11,6 +11,7 @@ import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 import type { Answer } from '../../http/idempotent-writes.ts';
 import { INTERNAL_DETAIL, Problem, problemOf } from '../../http/problems.ts';
 import { parseJson, readLines } from '../../http/request-body.ts';
+import { requireStorableTexts } from '../../http/storable-text.ts';
 import { type IssueDependencies, issueCredentials, type RegisteredUnit } from './issue-credentials.ts';
 import { requireUsableAddress, TimeZones } from './place-checks.ts';
 import { Registration } from './schema.ts';
@@ -79,6 +80,7 @@ export class UnitRegistration {
     let name: string | undefined;
     try {
       const registration = parseJson(line);
+      requireStorableTexts(registration);
       name = nameIn(registration);
       if (!Value.Check(Registration, registration)) {
         throw new Problem(

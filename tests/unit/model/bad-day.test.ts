@@ -6,7 +6,7 @@ import { expect, test } from 'bun:test';
 import { seededRandom } from '../../support/random.ts';
 import { playBadDay } from './bad-day.ts';
 
-const SEEDS = 150;
+const SEEDS = 100;
 const MS_PER_SEED = 1_000;
 
 test(
