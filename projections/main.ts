@@ -15,6 +15,7 @@ import { startMetrics } from '../platform/observability/metrics.ts';
 import { processLog } from '../platform/observability/process-log.ts';
 import { Postgres } from '../platform/postgres/connection.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
+import { enforceStopDeadline } from '../platform/process/stop-deadline.ts';
 import { type RetryPolicy, retryWithBackoff } from '../platform/retry/retry-policy.ts';
 import { createProjections } from './create-projections.ts';
 import { runProjections } from './engine/engine.ts';
@@ -26,8 +27,8 @@ import { TelemetryRecorder } from './telemetry/telemetry-recorder.ts';
 const POSTGRES_CONNECTIONS = 12;
 /** Postgres connections that have not ended their query by then are cut. */
 const CLOSE_GRACE_S = 1;
-/** The process exits at most this long after SIGTERM or SIGINT. */
-const STOP_GRACE_MS = 3_000;
+/** A running batch of a projection takes seconds at most; afterwards, its transaction is rolled back. */
+const STOP_DEADLINE_MS = 10_000;
 /** The queue group of the processes that record telemetry. */
 const TELEMETRY_QUEUE = 'telemetry';
 /** A rebuild writes and indexes large tables, and drops them. */
@@ -110,11 +111,8 @@ async function main(): Promise<number> {
   setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
   const log = processLog(process, Date.now, { process: 'projections' });
   const stop = new AbortController();
-  const end = () => {
-    stop.abort();
-    setTimeout(() => process.exit(0), STOP_GRACE_MS);
-  };
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, end);
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort());
+  enforceStopDeadline({ signal: stop.signal, deadlineMs: STOP_DEADLINE_MS, log, exit: process.exit });
   try {
     await run(loadConfig(process.env), log, stop.signal);
     return 0;

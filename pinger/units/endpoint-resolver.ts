@@ -40,8 +40,8 @@ export class EndpointResolver {
   /** By unit: a hash of its name, address, probe and key version, so that a change is detected without storing texts; 0 without a unit. */
   readonly #fingerprints: Float64Array;
   readonly #resolutions = new TaskSet();
-  /** Attempts in a row that found no name server, by unit. */
-  readonly #failures = new Map<number, number>();
+  /** By unit: attempts in a row that found no name server, and the way to cancel the next one. */
+  readonly #retries = new Map<number, { readonly failures: number; readonly cancel: () => void }>();
   #isStopped = false;
 
   constructor(options: EndpointResolverOptions) {
@@ -60,13 +60,14 @@ export class EndpointResolver {
 
   /** Forgets the unit at an index. A resolution in flight has no effect. */
   reset(index: number): void {
-    this.#failures.delete(index);
+    this.#endRetries(index);
     this.#fingerprints[index] = 0;
   }
 
   /** Ends the retries, and waits for the resolutions in flight. */
   async stop(): Promise<void> {
     this.#isStopped = true;
+    for (const { cancel } of this.#retries.values()) cancel();
     await this.settled();
   }
 
@@ -83,7 +84,7 @@ export class EndpointResolver {
       this.#retry(index, target, fingerprint, resolved.message);
       return;
     }
-    this.#failures.delete(index);
+    this.#endRetries(index);
     if (!('problem' in resolved)) {
       onResolved(index, target, resolved);
       return;
@@ -104,8 +105,8 @@ export class EndpointResolver {
   #retry(index: number, target: PingTarget, fingerprint: number, message: string): void {
     const { after, random, log } = this.#options;
     if (this.#isStopped) return;
-    const failures = (this.#failures.get(index) ?? 0) + 1;
-    this.#failures.set(index, failures);
+    const failures = (this.#retries.get(index)?.failures ?? 0) + 1;
+    this.#endRetries(index);
     if (failures === 1) {
       const { name: unit, address } = target;
       log.warn('The address of a unit cannot be resolved now. The pinger keeps its last address, and retries.', {
@@ -114,10 +115,16 @@ export class EndpointResolver {
         message,
       });
     }
-    after((backoffMs(failures, RETRY_BACKOFF) * (1 + random())) / 2, () => {
+    const cancel = after((backoffMs(failures, RETRY_BACKOFF) * (1 + random())) / 2, () => {
       if (!this.#isStopped && this.#fingerprints[index] === fingerprint)
         this.#resolutions.add(this.#resolve(index, target, fingerprint));
     });
+    this.#retries.set(index, { failures, cancel });
+  }
+
+  #endRetries(index: number): void {
+    this.#retries.get(index)?.cancel();
+    this.#retries.delete(index);
   }
 }
 

@@ -6,6 +6,5 @@ export const WORK_QUEUES = [
   'reactor',
   'reactor-credentials',
   'reactor-facts',
-  'reactor-settle',
   'reactor-sync',
 ] as const;

@@ -271,10 +271,15 @@ class Engine {
     for (const { run, projection, lanes } of shares) {
       if (run.status === 'requested') continue;
       const isFirstTime = !this.#retriedRuns.has(run.id);
-      this.#retriedRuns.add(run.id);
       const retry = isFirstTime ? retryAllParked : retryRequestedUnits;
-      const units = await retry({ postgres, store, log }, projection, run, lanes);
-      if (units.length > 0) onApplied?.(run, { events: 0, units: new Set(units) });
+      try {
+        const units = await retry({ postgres, store, log }, projection, run, lanes);
+        this.#retriedRuns.add(run.id);
+        if (units.length > 0) onApplied?.(run, { events: 0, units: new Set(units) });
+      } catch (error) {
+        // A parked unit that cannot be retried now keeps no other unit waiting. The next look retries it.
+        log.warn('Parked units could not be retried; they are retried again.', { projection: run.projection, error });
+      }
     }
   }
 }

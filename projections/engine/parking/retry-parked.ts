@@ -64,12 +64,17 @@ async function retryUnit(context: RetryContext, projection: Projection, run: Run
  *
  * @returns the commit at which it failed again and the unit is parked now
  */
-function applyParkedCommits(
+async function applyParkedCommits(
   { postgres, store }: RetryContext,
   projection: Projection,
   run: Run,
   unit: string,
 ): Promise<Poison | undefined> {
+  const [known] = await postgres.sql<{ position: number }[]>`
+    select position from platform.projection_parked where run_id = ${run.id} and unit = ${unit}`;
+  if (known === undefined) return undefined;
+  // The tail of a unit may be long, and the lane must not stand still while it is read.
+  const read = await store.tail(unit, known.position - 1);
   return postgres.transaction(async (tx) => {
     const [lane] = await tx<{ position: number }[]>`
       select position from platform.projection_checkpoints
@@ -77,9 +82,9 @@ function applyParkedCommits(
     const [parked] = await tx<{ position: number }[]>`
       select position from platform.projection_parked where run_id = ${run.id} and unit = ${unit}`;
     if (lane === undefined || parked === undefined) return undefined;
-    const tail = await store.tail(unit, parked.position - 1);
-    const waiting = tail
-      .filter((message) => message.sequence <= lane.position)
+    const since = await store.tail(unit, read.at(-1)?.sequence ?? known.position - 1);
+    const waiting = [...read, ...since]
+      .filter(({ sequence }) => sequence >= parked.position && sequence <= lane.position)
       .flatMap((message) => parseCommit(message, () => undefined) ?? []);
     for (const batch of batchesOf(waiting)) {
       const [poison] = await applyUnitByUnit(tx, projection, run.schema, batch);

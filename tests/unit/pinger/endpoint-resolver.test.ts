@@ -18,7 +18,7 @@ function createResolver() {
   const resolved: (readonly [unit: string, endpoint: PingEndpoint | undefined])[] = [];
   const lines: string[] = [];
   const outage = { isOn: false };
-  const retries: { readonly ms: number; readonly run: () => void }[] = [];
+  const retries: { readonly ms: number; run: () => void }[] = [];
   const addresses = new AddressResolver({
     denied: [],
     async lookup(host) {
@@ -33,8 +33,11 @@ function createResolver() {
     resolve: (address) => addresses.resolve(address),
     onResolved: (_, { name }, endpoint) => resolved.push([name, endpoint]),
     after: (ms, run) => {
-      retries.push({ ms, run });
-      return () => undefined;
+      const retry = { ms, run };
+      retries.push(retry);
+      return () => {
+        retry.run = () => undefined;
+      };
     },
     random: () => 0.5,
     log: createLog(
@@ -103,6 +106,20 @@ describe('the endpoint resolver', () => {
     await resolver.settled();
     expect(resolved.at(-1)).toEqual(['PL-1', { ip: '10.0.0.2', port: 80 }]);
     expect(retries).toHaveLength(4);
+  });
+
+  test('has one retry for a unit at a time, however often the unit is read meanwhile', async () => {
+    const { resolver, lookups, outage, retries } = createResolver();
+    outage.isOn = true;
+    const named = target({ address: 'unit.example:80' });
+    for (let read = 0; read < 5; read += 1) {
+      resolver.update(INDEX, named, true);
+      await resolver.settled();
+    }
+    expect(lookups).toHaveLength(5);
+    for (const retry of [...retries]) retry.run();
+    await resolver.settled();
+    expect(lookups).toHaveLength(6);
   });
 
   test('does not retry for a unit that has left its index, or after it was stopped', async () => {
