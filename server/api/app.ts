@@ -1,6 +1,6 @@
 /** Composes the REST API: services, routes, the parsing of requests, and the answers to errors. */
 
-import { Elysia } from 'elysia';
+import { Elysia, NotFoundError } from 'elysia';
 import type { TokenVerifier } from '../../platform/auth/tokens.ts';
 import type { PlatformKeys } from '../../platform/credentials/keys.ts';
 import type { ReservationSecrets } from '../../platform/credentials/reservation-secrets.ts';
@@ -19,6 +19,7 @@ import type { ReadModels } from '../../projections/engine/queries/serving-runs.t
 import { AnswerCheck } from '../http/answer-check.ts';
 import { apiMacros } from '../http/api-macros.ts';
 import { ExportStreams } from '../http/export-streams.ts';
+import { answerHead } from '../http/head.ts';
 import type { IdempotencyStore } from '../http/idempotency-store.ts';
 import { IdempotentWrites } from '../http/idempotent-writes.ts';
 import { answeredProblem, problemResponse } from '../http/problems.ts';
@@ -105,6 +106,7 @@ export interface ApiDependencies {
 /** Composes the API. The result answers requests once it listens. */
 export function api(dependencies: ApiDependencies) {
   const { checks, checkAnswers, onAnswer, log } = dependencies;
+  let get: ((request: Request) => Promise<Response>) | undefined;
   const app = new Elysia({
     // A field that a schema does not name is refused, not dropped.
     normalize: false,
@@ -115,8 +117,12 @@ export function api(dependencies: ApiDependencies) {
       requireStorableQuery(query);
       parseQueryValues(query);
     })
-    .onError({ as: 'global' }, ({ error, request, set }) => {
-      const response = problemResponse(answeredProblem(error, request, log));
+    .onError({ as: 'global' }, async ({ error, request, set }) => {
+      const isHead = request.method === 'HEAD' && error instanceof NotFoundError;
+      const response =
+        isHead && get !== undefined
+          ? await answerHead(request, get)
+          : problemResponse(answeredProblem(error, request, log));
       // `onAfterResponse` does not see the response of an error, only its status here.
       set.status = response.status;
       return response;
@@ -128,6 +134,7 @@ export function api(dependencies: ApiDependencies) {
     .use(asyncApiRoutes())
     .use(healthRoutes(checks))
     .use(capabilities(dependencies));
+  get = (request) => app.handle(request);
   if (!checkAnswers) return app;
   const check = new AnswerCheck(() => app.routes, log);
   return app.wrap((handle) => {
