@@ -10,6 +10,7 @@ import {
   type EventStore,
   encodeCommit,
   type Notice,
+  type PageBounds,
   type ReadOptions,
   type StoredMessage,
 } from './store.ts';
@@ -60,8 +61,17 @@ export class MemoryEventStore implements EventStore {
     return this.#messages.slice(after).filter((message) => message.unit === unit);
   }
 
-  tailFromLeader(unit: string, after: number): Promise<readonly StoredMessage[]> {
-    return this.tail(unit, after);
+  async tailPage(unit: string, after: number, bounds: PageBounds): Promise<readonly StoredMessage[]> {
+    const tail = (await this.tail(unit, after)).slice(0, bounds.messages);
+    let bytes = 0;
+    return tail.filter((message, index) => {
+      bytes += message.bytes;
+      return index === 0 || bytes <= bounds.bytes;
+    });
+  }
+
+  async tailFromLeader(unit: string, after: number, limit?: number): Promise<readonly StoredMessage[]> {
+    return (await this.tail(unit, after)).slice(0, limit);
   }
 
   async lastSequenceOf(unit: string): Promise<number> {

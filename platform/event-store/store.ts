@@ -72,10 +72,20 @@ export interface EventStore {
   tail(unit: string, after: number): Promise<readonly StoredMessage[]>;
 
   /**
+   * The oldest commits of `tail` within bounds, for callers whose tail may be of any length. An empty page is the end of the tail, as far
+   * as the replica that answers has it.
+   *
+   * @throws StoreUnavailableError
+   */
+  tailPage(unit: string, after: number, bounds: PageBounds): Promise<readonly StoredMessage[]>;
+
+  /**
    * As `tail`, with every commit that was acknowledged before. `tail` may be answered by a replica that lags; this read costs a
    * request for each commit, and suits callers that know of a commit which `tail` did not have.
+   *
+   * @param limit most commits that are read. @default all
    */
-  tailFromLeader(unit: string, after: number): Promise<readonly StoredMessage[]>;
+  tailFromLeader(unit: string, after: number, limit?: number): Promise<readonly StoredMessage[]>;
 
   /** Sequence of the newest commit of a unit that was acknowledged, 0 when it has none. @throws StoreUnavailableError */
   lastSequenceOf(unit: string): Promise<number>;
@@ -97,6 +107,15 @@ export interface EventStore {
 
 /** Says that a commit exists. */
 export type Notice = Pick<StoredMessage, 'sequence' | 'unit' | 'aggregate'>;
+
+/** Bounds of one page of a tail. */
+export interface PageBounds {
+  readonly messages: number;
+  /** Bytes as stored. A page has at least one commit, if there is one. */
+  readonly bytes: number;
+  /** How long the store may take to find the commits: the time grows with the distance between them. */
+  readonly timeoutMs: number;
+}
 
 export interface ReadOptions {
   readonly after: number;

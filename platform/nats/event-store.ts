@@ -10,6 +10,7 @@ import {
   encodeCommit,
   GapError,
   type Notice,
+  type PageBounds,
   type ReadOptions,
   type StoredMessage,
   StoreUnavailableError,
@@ -112,18 +113,36 @@ export class NatsEventStore implements EventStore {
     return this.#tail(unitEventsFilter(unit), after);
   }
 
+  async tailPage(unit: string, after: number, bounds: PageBounds): Promise<readonly StoredMessage[]> {
+    const { messages: limit, ...others } = bounds;
+    const query = { sequence: after + 1, filter: unitEventsFilter(unit), limit, ...others };
+    try {
+      const { messages } = await readDirectly(this.#nats, 'EVENTS', query);
+      return messages.flatMap(
+        (message) => toStored(message.sequence, message.subject, message.timestampMs, message) ?? [],
+      );
+    } catch (error) {
+      throw new StoreUnavailableError(errorMessage(error), { cause: error });
+    }
+  }
+
   /** Reads one message after the other: the leader has no batch reads, and callers lack few commits. */
-  async tailFromLeader(unit: string, after: number): Promise<readonly StoredMessage[]> {
+  async tailFromLeader(
+    unit: string,
+    after: number,
+    limit = Number.POSITIVE_INFINITY,
+  ): Promise<readonly StoredMessage[]> {
     const tail: StoredMessage[] = [];
     const filter = unitEventsFilter(unit);
     try {
-      for (let sequence = after + 1; ; ) {
+      for (let sequence = after + 1; tail.length < limit; ) {
         const message = await readFromLeader(this.#nats, 'EVENTS', { seq: sequence, next_by_subj: filter });
         if (message === undefined) return tail;
         const stored = toStored(message.sequence, message.subject, message.timestampMs, message);
         if (stored !== undefined) tail.push(stored);
         sequence = message.sequence + 1;
       }
+      return tail;
     } catch (error) {
       throw new StoreUnavailableError(errorMessage(error), { cause: error });
     }

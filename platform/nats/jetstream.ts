@@ -118,6 +118,16 @@ interface DirectPage {
   readonly more: boolean;
 }
 
+interface DirectQuery {
+  readonly sequence: number;
+  readonly filter: string;
+  readonly limit: number;
+  /** Most bytes of the messages. A message that exceeds them is read alone. @default no bound */
+  readonly bytes?: number;
+  /** @default DIRECT_READ_TIMEOUT_MS */
+  readonly timeoutMs?: number;
+}
+
 /**
  * Reads messages whose subject matches `filter` straight from the stream, from `sequence` on, at most `limit`.
  * `more`: whether further messages match. @throws NatsUnavailableError
@@ -125,7 +135,7 @@ interface DirectPage {
 export async function readDirectly(
   nats: Nats,
   stream: StreamName,
-  { sequence, filter, limit }: { readonly sequence: number; readonly filter: string; readonly limit: number },
+  { sequence, filter, limit, bytes, timeoutMs = DIRECT_READ_TIMEOUT_MS }: DirectQuery,
 ): Promise<DirectPage> {
   if (!nats.connected) throw new NatsUnavailableError('the connection to NATS is down');
   const { client } = nats;
@@ -147,9 +157,9 @@ export async function readDirectly(
     },
   });
   // `requestMany` of the package would start its time-out only at the first answer.
-  const timer = setTimeout(() => fail(`no answer within ${DIRECT_READ_TIMEOUT_MS} ms`), DIRECT_READ_TIMEOUT_MS);
+  const timer = setTimeout(() => fail(`no answer within ${timeoutMs} ms`), timeoutMs);
   try {
-    const body = JSON.stringify({ seq: sequence, next_by_subj: filter, batch: limit });
+    const body = JSON.stringify({ seq: sequence, next_by_subj: filter, batch: limit, max_bytes: bytes });
     client.publish(`$JS.API.DIRECT.GET.${stream}`, body, { reply: inbox });
     return await promise;
   } catch (error) {

@@ -140,6 +140,21 @@ describe.each(Object.keys(STORES))('the %s event store', (name) => {
     }
   });
 
+  test('reads the oldest commits of a tail within bounds of messages and bytes, at least one', async () => {
+    const unit = newUnit();
+    const positions: number[] = [];
+    for (let index = 0; index < 6; index += 1)
+      positions.push((await store.append(commit(unit, positions.at(-1) ?? 0))).sequence);
+    const page = async (after: number, messages: number, bytes: number) =>
+      (await store.tailPage(unit, after, { messages, bytes, timeoutMs: 10_000 })).map(({ sequence }) => sequence);
+    expect(await page(0, 4, 1_000_000)).toEqual(positions.slice(0, 4));
+    expect(await page(positions[3] ?? 0, 4, 1_000_000)).toEqual(positions.slice(4));
+    expect(await page(positions[5] ?? 0, 4, 1_000_000)).toEqual([]);
+    expect(await page(positions[0] ?? 0, 4, 1)).toEqual(positions.slice(1, 2));
+    const read = await store.tailFromLeader(unit, positions[1] ?? 0, 3);
+    expect(read.map(({ sequence }) => sequence)).toEqual(positions.slice(2, 5));
+  });
+
   test('reads a tail that is longer than one page', async () => {
     const unit = newUnit();
     let last = 0;

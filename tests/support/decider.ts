@@ -38,7 +38,8 @@ export function storeWith(store: EventStore, replaced: Partial<EventStore>): Eve
     read: (options) => store.read(options),
     watch: (options) => store.watch(options),
     tail: (unit, after) => store.tail(unit, after),
-    tailFromLeader: (unit, after) => store.tailFromLeader(unit, after),
+    tailPage: (unit, after, bounds) => store.tailPage(unit, after, bounds),
+    tailFromLeader: (unit, after, limit) => store.tailFromLeader(unit, after, limit),
     lastSequenceOf: (unit) => store.lastSequenceOf(unit),
     ...replaced,
   };
