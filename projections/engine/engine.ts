@@ -6,6 +6,7 @@
  * that is built has a group of its own, so that it never slows down the runs that serve; when it is level with the run that
  * serves in every lane, the engine promotes it. When runs or lanes change, the engine stops the groups that this concerns and
  * starts new ones from the checkpoints. A start, a restart after a crash and the take-over of a lane all follow this one path.
+ * Parked units are retried beside the groups (`parking/parked-retries.ts`).
  */
 
 import type { EventStore, StoredMessage } from '../../platform/event-store/store.ts';
@@ -16,12 +17,13 @@ import { BatchFiller } from './fill/batch-filler.ts';
 import { type Filler, type FillOptions, RebuildFailedError } from './fill/filler.ts';
 import { FoldFiller, PoisonedFoldError } from './fill/fold-filler.ts';
 import { ALL_LANES } from './lanes/lane-assignment.ts';
-import { retryAllParked, retryRequestedUnits } from './parking/retry-parked.ts';
+import { retryParkedUnits } from './parking/parked-retries.ts';
 import type { Projection } from './projection.ts';
 import { ReaderGroup } from './reader-group.ts';
 import { dropEndedRuns } from './runs/drop-runs.ts';
 import { hasPassedPosition, promoteRun } from './runs/promote-run.ts';
 import { activeRuns, endRun, ensureRun, type Run, startRequestedRun } from './runs/runs.ts';
+import { desiredGroups, type Share } from './shares.ts';
 
 const RECONCILE_INTERVAL_MS = 250;
 const POSITION_POLL_INTERVAL_MS = 20;
@@ -36,6 +38,8 @@ export interface EngineOptions extends Pick<RetryPolicy, 'signal' | 'log'> {
   readonly lanes?: readonly number[] | ((projection: Projection) => readonly number[]);
   /** Monotonic, in milliseconds. */
   readonly clock: () => number;
+  /** From 0 to 1, for jitter. @default Math.random */
+  readonly random?: () => number;
   /** Called once, when every event that the store held at the start is applied in runs that serve. */
   readonly onCaughtUp?: () => void;
   /** Called after each committed transaction. Must not throw. */
@@ -54,7 +58,12 @@ export async function runProjections(options: EngineOptions): Promise<void> {
   const retryPolicy: RetryPolicy = { signal, log: options.log, sleep: (ms) => abortableSleep(signal, ms) };
   const engine = new Engine(options, retryPolicy);
   try {
-    const tasks = [engine.run(), engine.reportCaughtUp(), dropEndedRunsPeriodically(options, retryPolicy)];
+    const tasks = [
+      engine.run(),
+      engine.reportCaughtUp(),
+      dropEndedRunsPeriodically(options, retryPolicy),
+      ...options.projections.map(({ name }) => engine.retryParked(name)),
+    ];
     // The first failure stops the other tasks; this function returns when all have ended.
     const guarded = tasks.map((task) => task.catch(abortAndRethrow(failed)));
     await Promise.allSettled(guarded);
@@ -72,13 +81,6 @@ function abortAndRethrow(failed: AbortController) {
   };
 }
 
-/** One run with the lanes of it that this process owns: the work of one filler. */
-interface Share {
-  readonly run: Run;
-  readonly projection: Projection;
-  readonly lanes: readonly number[];
-}
-
 class Engine {
   readonly #options: EngineOptions;
   readonly #retryPolicy: RetryPolicy;
@@ -86,11 +88,11 @@ class Engine {
   readonly #groups = new Map<string, ReaderGroup>();
   /** Messages that are no commit and were logged: several fillers receive the same message. */
   readonly #loggedMalformed = new WeakSet<StoredMessage>();
-  /** Ids of the runs whose parked units this process has retried. */
-  readonly #retriedRuns = new Set<number>();
   /** Ids of the runs that cannot be folded and are filled batch by batch. */
   readonly #unfoldableRuns = new Set<number>();
   readonly #loggedObsolete = new Set<string>();
+  /** What this process fills, as of the last reconciliation. */
+  #shares: readonly Share[] = [];
   #runsChanged = Promise.withResolvers<void>();
 
   constructor(options: EngineOptions, retryPolicy: RetryPolicy) {
@@ -128,6 +130,16 @@ class Engine {
     if (!signal.aborted) this.#options.onCaughtUp?.();
   }
 
+  /** Retries the parked units of one read model, beside the groups that fill it. */
+  retryParked(projection: string): Promise<void> {
+    const { postgres, store, clock, random = Math.random, onApplied = () => undefined } = this.#options;
+    return retryParkedUnits(projection, {
+      ...this.#retryPolicy,
+      ...{ postgres, store, clock, random, onApplied },
+      shares: () => this.#shares.filter(({ run }) => run.projection === projection),
+    });
+  }
+
   #readStoreEnd(retryPolicy: RetryPolicy): Promise<number> {
     return retryWithBackoff('reading the end of the event store', retryPolicy, () =>
       this.#options.store.lastSequence(),
@@ -160,7 +172,7 @@ class Engine {
     const shares = runs.flatMap((run) => this.#shareOf(run));
     for (const { run, projection } of shares)
       if (run.status === 'requested') await startRequestedRun(postgres, projection, run);
-    await this.#retryParked(shares);
+    this.#shares = shares;
     const desired = desiredGroups(shares);
     for (const [key, group] of this.#groups) {
       if (desired.has(key) && !(await this.#mustRestart(group, desired.get(key) ?? []))) continue;
@@ -264,37 +276,6 @@ class Engine {
       await sleep(PROMOTION_RETRY_INTERVAL_MS);
     }
   }
-
-  /** Retries all parked units of a run that this process starts to fill, and later those that an operator requests. */
-  async #retryParked(shares: readonly Share[]): Promise<void> {
-    const { postgres, store, onApplied, log } = this.#options;
-    for (const { run, projection, lanes } of shares) {
-      if (run.status === 'requested') continue;
-      const isFirstTime = !this.#retriedRuns.has(run.id);
-      const retry = isFirstTime ? retryAllParked : retryRequestedUnits;
-      try {
-        const units = await retry({ postgres, store, log }, projection, run, lanes);
-        this.#retriedRuns.add(run.id);
-        if (units.length > 0) onApplied?.(run, { events: 0, units: new Set(units) });
-      } catch (error) {
-        // A parked unit that cannot be retried now keeps no other unit waiting. The next look retries it.
-        log.warn('Parked units could not be retried; they are retried again.', { projection: run.projection, error });
-      }
-    }
-  }
-}
-
-/** One group for all runs that serve, and one for each run that is built; by the key of their shares. */
-function desiredGroups(shares: readonly Share[]): Map<string, readonly Share[]> {
-  const serving = shares.filter(({ run }) => run.status === 'serving');
-  const building = shares.filter(({ run }) => run.status === 'building');
-  const groups = [...(serving.length > 0 ? [serving] : []), ...building.map((share) => [share])];
-  return new Map(groups.map((group) => [group.map(keyOf).join(' '), group]));
-}
-
-/** Changes when a group with this share must be stopped and started again. */
-function keyOf({ run, lanes }: Share): string {
-  return `${run.id} ${run.status} ${lanes.join()}`;
 }
 
 async function dropEndedRunsPeriodically({ postgres }: EngineOptions, retryPolicy: RetryPolicy): Promise<void> {

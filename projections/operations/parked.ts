@@ -47,8 +47,13 @@ export async function retry(name: string, unit: string, context: OperationContex
     }
     await sleep(POLL_INTERVAL_MS);
   }
-  print(
-    `the retry of unit ${unit} is requested, but no projections process has made it yet. Check that one is running.`,
-  );
+  const last = await parkedUnit(postgres.sql, name, unit);
+  if (last?.retryRequestedAt != null)
+    print(
+      `the retry of unit ${unit} is requested, but no projections process has begun it. Check that one is running.`,
+    );
+  else if (last?.retryFault != null)
+    print(`the retry of unit ${unit} could not be made: ${last.retryFault} It is repeated at ${last.nextRetryAt}.`);
+  else print(`the retry of unit ${unit} still runs and goes on; its events before ${last?.position} are applied.`);
   return FAILED;
 }

@@ -1,6 +1,7 @@
 import type { StoredMessage } from '../../../platform/event-store/store.ts';
 import type { Postgres } from '../../../platform/postgres/connection.ts';
 import type { RetryPolicy } from '../../../platform/retry/retry-policy.ts';
+import type { Applied } from '../applied.ts';
 import type { MessageQueue } from '../consume/message-queue.ts';
 import type { Projection } from '../projection.ts';
 import type { Run } from '../runs/runs.ts';
@@ -22,13 +23,6 @@ export interface FillOptions extends RetryPolicy {
    * Called after each committed transaction, and with no events when a filler has read its checkpoints again. Must not throw.
    */
   readonly onApplied: (run: Run, applied: Applied) => void;
-}
-
-/** What a committed transaction changed. */
-export interface Applied {
-  readonly events: number;
-  /** The units whose events were applied; `all` when they are not known: a transaction whose outcome is unknown may have committed. */
-  readonly units: ReadonlySet<string> | 'all';
 }
 
 /** Fills some lanes of one run. */

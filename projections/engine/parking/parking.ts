@@ -1,9 +1,10 @@
 /**
  * Parked units. An event that a projection cannot apply stops its unit in that projection and no other unit: the lane goes on,
- * and the later commits of the parked unit wait in the event store behind the failed one.
+ * and the later commits of the parked unit wait in the event store behind the failed one. `catch-up.ts` applies them later.
  *
- * Invariant: a process that passes over a parked unit proves in the same transaction that the unit is still parked, and a
- * process that unparks a unit locks its lane meanwhile. So two owners of a lane never skip a commit between them.
+ * Invariants. A process that passes over a parked unit proves in the same transaction that the unit is still parked, and a
+ * process that unparks a unit locks its lane meanwhile. So two owners of a lane never skip a commit between them. The commits
+ * of a parked unit before its `position` are applied, those from `position` on are not.
  */
 
 import { laneOf } from '../../../domain/shard.ts';
@@ -14,7 +15,7 @@ import { FencedError } from '../checkpoints/checkpoints.ts';
 import type { Commit, Projection } from '../projection.ts';
 
 /** Bound of the stored reason; longer ones are cut. */
-const MAX_REASON_LENGTH = 1_000;
+export const MAX_REASON_LENGTH = 1_000;
 
 /** SQLSTATE classes that concern values: data exception, integrity constraint violation, program limit exceeded. */
 const VALUE_ERROR = /^(22|23|54)/;
@@ -34,7 +35,7 @@ export function isPoison(error: unknown): boolean {
   return code === undefined || !SQLSTATE.test(code) || VALUE_ERROR.test(code);
 }
 
-/** Reads the parked units of some lanes, each with the position of the commit that failed. */
+/** Reads the parked units of some lanes, each with the position from which on its commits wait. */
 export async function readParked(sql: Sql, runId: number, lanes: readonly number[]): Promise<Map<string, number>> {
   const rows = await sql<{ unit: string; position: number }[]>`
     select unit, position from platform.projection_parked
@@ -42,20 +43,25 @@ export async function readParked(sql: Sql, runId: number, lanes: readonly number
   return new Map(rows.map(({ unit, position }) => [unit, position]));
 }
 
-/** Parks a unit. For a unit that is parked already, this counts another failed retry. */
+/** Parks a unit. For a unit that is parked already, only its position and reason change. */
 export async function park(tx: Tx, runId: number, { unit, position, reason }: Poison): Promise<void> {
   await tx`
     insert into platform.projection_parked (run_id, unit, lane, position, reason)
     values (${runId}, ${unit}, ${laneOf(unit)}, ${position}, ${reason})
-    on conflict (run_id, unit) do update set position = excluded.position, reason = excluded.reason,
-      retry_requested_at = null, retries = projection_parked.retries + 1`;
+    on conflict (run_id, unit) do update set position = excluded.position, reason = excluded.reason`;
 }
 
-/** Locks the rows of parked units until the transaction ends. @throws FencedError when one of the units is no longer parked */
+/**
+ * Proves that units stay parked until the transaction ends. The lock of their rows allows another process to move their positions,
+ * and not to unpark them.
+ *
+ * @throws FencedError when one of the units is no longer parked
+ */
 export async function requireParked(tx: Tx, runId: number, units: readonly string[]): Promise<void> {
   if (units.length === 0) return;
   const parked = await tx`
-    select 1 from platform.projection_parked where run_id = ${runId} and unit = any(${units}::text[]) for share`;
+    select 1 from platform.projection_parked
+    where run_id = ${runId} and unit = any(${units}::text[]) order by unit for key share`;
   if (parked.length !== units.length) throw new FencedError('another process unparked a unit that this one skipped');
 }
 

@@ -81,15 +81,23 @@ const ParkedUnit = Type.Object(
   {
     unit: UnitName,
     position: Type.Integer({
-      description: 'The position of the commit that could not be applied. It and all later ones of the unit wait.',
+      description:
+        'The position of the commit that could not be applied, or of a later one while a retry runs. It and all later ones of the ' +
+        'unit wait.',
     }),
     reason: Type.String({ description: 'Why the commit could not be applied.' }),
     since: { ...Instant, description: 'Since when the unit is parked.' },
     retries: Type.Integer({ description: 'The number of retries that failed.' }),
     retryRequestedAt: OrNull({
       ...Instant,
-      description: 'When an operator requested the next retry; null if none waits.',
+      description: 'When an operator requested a retry that has not begun; else null.',
     }),
+    nextRetryAt: { ...Instant, description: 'When the unit is retried by itself.' },
+    retryFault: OrNull(
+      Type.String({
+        description: 'Why the last retry could not be made, such as a service that was away; null when it was made.',
+      }),
+    ),
   },
   { title: 'ParkedUnit' },
 );
@@ -125,6 +133,8 @@ const PARKED_EXAMPLE = {
   since: '2026-07-01T09:12:00.000Z',
   retries: 0,
   retryRequestedAt: null,
+  nextRetryAt: '2026-07-01T09:13:00.000Z',
+  retryFault: null,
 };
 
 export const LIST_PROJECTIONS = operation({
@@ -179,7 +189,7 @@ export const LIST_PARKED_UNITS = operation({
   summary: 'List the parked units of a read model',
   description:
     'A parked unit has an event that the projection could not apply. Its later events wait in this read model; all other units ' +
-    'go on.',
+    'go on. A parked unit is retried by itself, at first after a minute and at last every hour, and by new code when it starts.',
   params: Type.Object({ name }),
   query: Type.Object(ListQuery, strict),
   answers: {
@@ -198,8 +208,9 @@ export const RETRY_PARKED_UNIT = operation({
   idempotent: true,
   summary: 'Retry a parked unit',
   description:
-    'The process that fills the lane of the unit applies the waiting events in order, within moments. When that succeeds, the unit ' +
-    'leaves the list; otherwise `retries` counts up.',
+    'The process that fills the lane of the unit begins within moments to apply the waiting events in order, and `position` grows. ' +
+    'When all are applied, the unit leaves the list. When an event cannot be applied, `retries` counts up; when a service is away, ' +
+    '`retryFault` says so. Either is retried at `nextRetryAt`.',
   params: Type.Object({ name, unit: UnitName }),
   answers: { 202: answer('The retry is requested.', ParkedUnit, PARKED_EXAMPLE) },
   problems: ['validation', 'not-found'],
