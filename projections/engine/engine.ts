@@ -16,18 +16,18 @@ import { abortableSleep } from './abortable-sleep.ts';
 import { BatchFiller } from './fill/batch-filler.ts';
 import { type Filler, type FillOptions, RebuildFailedError } from './fill/filler.ts';
 import { FoldFiller, PoisonedFoldError } from './fill/fold-filler.ts';
+import { promoteWhenLevel } from './fill/promotion.ts';
 import { ALL_LANES } from './lanes/lane-assignment.ts';
 import { retryParkedUnits } from './parking/parked-retries.ts';
 import type { Projection } from './projection.ts';
 import { ReaderGroup } from './reader-group.ts';
 import { dropEndedRuns } from './runs/drop-runs.ts';
-import { hasPassedPosition, promoteRun } from './runs/promote-run.ts';
+import { hasPassedPosition } from './runs/promote-run.ts';
 import { activeRuns, endRun, ensureRun, type Run, startRequestedRun } from './runs/runs.ts';
 import { desiredGroups, type Share } from './shares.ts';
 
 const RECONCILE_INTERVAL_MS = 250;
 const POSITION_POLL_INTERVAL_MS = 20;
-const PROMOTION_RETRY_INTERVAL_MS = 500;
 const DROP_INTERVAL_MS = 5_000;
 
 export interface EngineOptions extends Pick<RetryPolicy, 'signal' | 'log'> {
@@ -229,8 +229,14 @@ class Engine {
     return new ReaderGroup({
       ...{ signal, log, store },
       createFillers: (retryPolicy) => shares.map((share) => this.#createFiller(share, retryPolicy)),
-      ...(isBuilding ? { backgroundTask: ([filler], retryPolicy) => this.#promoteWhenLevel(filler, retryPolicy) } : {}),
+      ...(isBuilding ? { backgroundTask: ([filler], retryPolicy) => this.#promote(filler, retryPolicy) } : {}),
     });
+  }
+
+  async #promote(filler: Filler | undefined, retryPolicy: RetryPolicy): Promise<void> {
+    const { postgres, store, clock } = this.#options;
+    const onPromoted = () => this.#runsChanged.resolve();
+    if (filler !== undefined) await promoteWhenLevel(filler, { postgres, store, clock, onPromoted }, retryPolicy);
   }
 
   #createFiller({ run, projection, lanes }: Share, retryPolicy: RetryPolicy): Filler {
@@ -254,27 +260,6 @@ class Engine {
       aggregate,
       reason,
     });
-  }
-
-  async #promoteWhenLevel(filler: Filler | undefined, retryPolicy: RetryPolicy): Promise<void> {
-    const { postgres, log } = this.#options;
-    const { signal, sleep } = retryPolicy;
-    if (filler === undefined) return;
-    const { run } = filler;
-    while (!signal.aborted) {
-      const end = await this.#readStoreEnd(retryPolicy);
-      while (!signal.aborted && filler.lowestPosition < end) await sleep(POSITION_POLL_INTERVAL_MS);
-      if (signal.aborted) return;
-      const outcome = await retryWithBackoff('promoting a run', retryPolicy, async () =>
-        (await hasPassedPosition(postgres.sql, run.id, end)) ? promoteRun(postgres, run, end, sleep) : 'behind',
-      );
-      if (outcome === 'serving') {
-        log.info('a run was promoted: it serves now', { projection: run.projection, schema: run.schema });
-        this.#runsChanged.resolve();
-      }
-      if (outcome !== 'behind') return;
-      await sleep(PROMOTION_RETRY_INTERVAL_MS);
-    }
   }
 }
 

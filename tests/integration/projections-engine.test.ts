@@ -183,10 +183,13 @@ describe('a poison event', () => {
     expect(await entries(postgres, unit)).toEqual(all.slice(0, 5));
     // Another one after it.
     const second = (await messagesOf(store, unit))[9] ?? 0;
-    await fillToTheEnd(postgres, store, { projections: [journal(second)] });
-    expect(await entries(postgres, unit)).toEqual((await messagesOf(store, unit)).slice(0, 9));
-    await fillToTheEnd(postgres, store, { projections: [journal(undefined)] });
-    expect(await entries(postgres, unit)).toEqual(await messagesOf(store, unit));
+    const applied = async (expected: readonly number[]) => expect(await entries(postgres, unit)).toEqual([...expected]);
+    const better = fill(postgres, store, { projections: [journal(second)] });
+    await eventually(async () => applied((await messagesOf(store, unit)).slice(0, 9)));
+    await better.stop();
+    const mended = fill(postgres, store, { projections: [journal(undefined)] });
+    await eventually(async () => applied(await messagesOf(store, unit)));
+    await mended.stop();
     expect(await runStatus(postgres.sql)).toMatchObject([{ parkedUnits: 0 }]);
   }, 30_000);
 
@@ -199,7 +202,9 @@ describe('a poison event', () => {
     const postgres = await database();
     const broken = fill(postgres, store, { projections: [journal(poison)] });
     await broken.caughtUp;
-    await fillToTheEnd(postgres, store, { projections: [journal(undefined)] });
+    const mended = fill(postgres, store, { projections: [journal(undefined)] });
+    await eventually(async () => expect(await runStatus(postgres.sql)).toMatchObject([{ parkedUnits: 0 }]));
+    await mended.stop();
     await append(history, store, 60);
     const position = await store.lastSequence();
     const watch = new PositionWaiter(readModelsOf(postgres), Date.now);

@@ -78,4 +78,4 @@ test('a parked unit is listed, and resumed in order when an operator asks, while
   expect(await requestRetry(postgres.sql, 'journal', unit)).toBe(false);
   await filling.stop();
   await postgres.close(1);
-}, 30_000);
+}, 120_000);

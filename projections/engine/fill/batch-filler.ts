@@ -76,6 +76,9 @@ export class BatchFiller implements Filler {
     return this.#lanes.highestPosition;
   }
 
+  /** Every batch is committed when it is applied. */
+  writeAt(): void {}
+
   async reload(): Promise<boolean> {
     const { run, onApplied } = this.#options;
     const isActive = await this.#lanes.reload();

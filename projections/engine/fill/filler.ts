@@ -34,6 +34,8 @@ export interface Filler {
   readonly highestPosition: number;
   /** Reads the checkpoints of the lanes. @returns false when the run has ended */
   reload(): Promise<boolean>;
+  /** Commits what the filler has applied in memory as soon as it has reached a position; afterwards the filler writes as before. */
+  writeAt(position: number): void;
   /** Applies queued messages until the signal aborts or the run ends. @throws every terminal error */
   fillFrom(queue: MessageQueue): Promise<void>;
 }

@@ -3,7 +3,7 @@
  *
  * How it works. The filler folds messages in memory. Every `WRITE_INTERVAL_MS`, and when the fold is full, it writes all rows
  * that changed in one transaction that also moves every lane to the position of the fold. It goes on folding while that
- * transaction runs. At the end of the store it writes at once, so that the run can be promoted.
+ * transaction runs. At the end of the store it writes at once, and at a position that `writeAt` names, so that the run can be promoted.
  *
  * What holds. The fences are those of `batch-filler.ts`: a lane moves only from exactly the value that was read. When a
  * transaction fails, the filler discards the fold and begins again at the checkpoints. When an event cannot be folded, it
@@ -44,6 +44,8 @@ export class FoldFiller implements Filler {
   #events = 0;
   #writtenAtMs: number;
   #write: Promise<void> | undefined;
+  #writeAtPosition = Number.POSITIVE_INFINITY;
+  #notify: () => void = () => undefined;
 
   constructor(options: FillOptions) {
     const { postgres, run, lanes, clock } = options;
@@ -65,6 +67,11 @@ export class FoldFiller implements Filler {
     return this.#lanes.highestPosition;
   }
 
+  writeAt(position: number): void {
+    this.#writeAtPosition = Math.min(this.#writeAtPosition, position);
+    this.#notify();
+  }
+
   reload(): Promise<boolean> {
     return this.#lanes.reload();
   }
@@ -73,6 +80,7 @@ export class FoldFiller implements Filler {
   async fillFrom(queue: MessageQueue): Promise<void> {
     const { signal, sleep } = this.#options;
     const notify = () => queue.notify();
+    this.#notify = notify;
     signal.addEventListener('abort', notify, { once: true });
     try {
       await this.#foldQueue(queue);
@@ -99,7 +107,8 @@ export class FoldFiller implements Filler {
       if (queue.messages.length === 0) await this.#writeAtEnd(fold, queue);
       if (signal.aborted) break;
       await this.#foldChunk(fold, queue);
-      if (fold.isFull || clock() - this.#writtenAtMs >= WRITE_INTERVAL_MS) await this.#startWrite(fold);
+      const isDue = this.#foldedTo >= this.#writeAtPosition || clock() - this.#writtenAtMs >= WRITE_INTERVAL_MS;
+      if (fold.isFull || isDue) await this.#startWrite(fold);
       await yieldToOthers();
     }
     await this.#startWrite(fold);
@@ -111,7 +120,7 @@ export class FoldFiller implements Filler {
     this.#foldedTo = Math.max(this.#foldedTo, queue.readTo);
     if (this.#lanes.behind(this.#foldedTo).size === 0) return queue.waitForChange();
     const dueInMs = this.#writtenAtMs + WRITE_AT_END_INTERVAL_MS - this.#options.clock();
-    if (dueInMs > 0) return queue.waitForChange(dueInMs);
+    if (dueInMs > 0 && this.#foldedTo < this.#writeAtPosition) return queue.waitForChange(dueInMs);
     await this.#startWrite(fold);
     await this.#write;
   }
@@ -142,6 +151,7 @@ export class FoldFiller implements Filler {
     const events = this.#events;
     this.#events = 0;
     this.#writtenAtMs = clock();
+    if (upTo >= this.#writeAtPosition) this.#writeAtPosition = Number.POSITIVE_INFINITY;
     if (from.size === 0) return;
     this.#write = postgres
       .transaction(async (tx) => {

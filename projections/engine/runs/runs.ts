@@ -149,5 +149,16 @@ export async function countEvents(tx: Tx, runId: number, events: number): Promis
 
 /** Locks the runs of a projection until the transaction ends: only one process at a time creates, ends or promotes one. */
 export async function lockProjection(tx: Tx, projection: string): Promise<void> {
-  await tx`select pg_advisory_xact_lock(hashtextextended(${`projection ${projection}`}, 0))`;
+  await tx`select pg_advisory_xact_lock(hashtextextended(${lockName(projection)}, 0))`;
+}
+
+/** As `lockProjection`, without waiting. @returns false while another transaction has the lock */
+export async function tryLockProjection(tx: Tx, projection: string): Promise<boolean> {
+  const [row] = await tx<{ locked: boolean }[]>`
+    select pg_try_advisory_xact_lock(hashtextextended(${lockName(projection)}, 0)) as locked`;
+  return row?.locked === true;
+}
+
+function lockName(projection: string): string {
+  return `projection ${projection}`;
 }
