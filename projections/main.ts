@@ -53,7 +53,9 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     const changes = new UnitChangePublisher(nats, Bun.randomUUIDv7());
     const heartbeats = setInterval(() => changes.heartbeat(), CHANGE_HEARTBEAT_INTERVAL_MS);
     const onReported = (units: readonly string[]) => changes.unitsChanged(units);
-    const recorder = new TelemetryRecorder(postgres.sql, log, onReported);
+    const monotonic = () => performance.now();
+    const recorder = new TelemetryRecorder(postgres.sql, { log, clock: Date.now, monotonic, onReported });
+    serving?.metrics.add(recorder.metrics());
     const text = new TextDecoder();
     const unsubscribes = [
       // Each message is recorded by one process, so that a summary of pings counts once.
@@ -61,11 +63,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
       nats.subscribe(STATUS_FILTER, ({ data }) => recorder.recordPingerStatus(text.decode(data)), TELEMETRY_QUEUE),
     ];
     const recording = recorder.run(retryPolicy);
-    const store = new NatsEventStore(
-      nats,
-      () => Bun.randomUUIDv7(),
-      () => performance.now(),
-    );
+    const store = new NatsEventStore(nats, () => Bun.randomUUIDv7(), monotonic);
     const projections = createProjections();
     const applied = new AppliedEvents(projections);
     serving?.metrics.add(projectionMetrics(postgres.sql, () => store.lastSequence(), applied));
@@ -76,14 +74,14 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
       stop,
       log,
       memberId: Bun.randomUUIDv7(),
-      monotonic: () => performance.now(),
+      monotonic,
     });
     const projecting = runProjections({
       postgres,
       store,
       projections,
       lanes: lanes.lanesOf,
-      clock: () => performance.now(),
+      clock: monotonic,
       signal: stop,
       log,
       onCaughtUp,

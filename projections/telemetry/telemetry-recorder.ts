@@ -5,12 +5,14 @@
 
 import { isClockWrong } from '../../domain/device/unit-clock.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
+import { chunksOf } from '../../platform/batching/chunks-of.ts';
 import { decodeStatus, type PingerStatus } from '../../platform/liveness/pinger-status.ts';
-import { decodeTelemetry } from '../../platform/liveness/telemetry-message.ts';
+import { BUCKET_MS, decodeTelemetry, type TelemetryResult } from '../../platform/liveness/telemetry-message.ts';
 import type { Log } from '../../platform/observability/log.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
 import { CoverageAlarms, readPingerCoverage, savePingerStatus } from './pinger-coverage.ts';
 import { ResponseTimePartitions } from './response-time-partitions.ts';
+import { TelemetryLosses } from './telemetry-losses.ts';
 import {
   addResult,
   clockReadingOf,
@@ -18,6 +20,7 @@ import {
   mergeTelemetry,
   PING_CLOCK_PRECEDENCE_MS,
   type UnitTelemetry,
+  withinDays,
 } from './unit-telemetry.ts';
 
 const WRITE_INTERVAL_MS = 500;
@@ -29,38 +32,59 @@ const MAX_PINGERS = 1_000;
 const MAX_ROWS_PER_WRITE = 5_000;
 const MS_PER_S = 1_000;
 
+/** Results that are dated later than this are refused: a later time hides newer results until it has passed. */
+const MAX_AHEAD_MS = BUCKET_MS;
+
+export interface TelemetryRecorderOptions {
+  readonly log: Log;
+  /** Milliseconds since 1970. */
+  readonly clock: () => number;
+  /** Milliseconds of a clock that never jumps. */
+  readonly monotonic: () => number;
+  /**
+   * Called with the units that reported another end of their log, or another configuration, than before.
+   * @default nobody is told
+   */
+  readonly onReported?: (units: readonly string[]) => void;
+}
+
 export class TelemetryRecorder {
   readonly #sql: Sql;
-  readonly #log: Log;
+  readonly #options: TelemetryRecorderOptions;
   #waiting = new Map<string, UnitTelemetry>();
   readonly #statuses = new Map<string, PingerStatus>();
   readonly #partitions = new ResponseTimePartitions();
   readonly #alarms: CoverageAlarms;
-  readonly #onReported: (units: readonly string[]) => void;
+  readonly #losses: TelemetryLosses;
   /** Whether a write failed: it may have been committed all the same, so the next write names all of its units as changed. */
   #hasUnknownWrite = false;
-  #dropped = 0;
-  #unreadable = 0;
 
-  /** `onReported` is called with the units that reported another end of their log, or another configuration, than before. */
-  constructor(sql: Sql, log: Log, onReported: (units: readonly string[]) => void = () => undefined) {
+  constructor(sql: Sql, options: TelemetryRecorderOptions) {
     this.#sql = sql;
-    this.#log = log;
-    this.#onReported = onReported;
-    this.#alarms = new CoverageAlarms(log);
+    this.#options = options;
+    this.#alarms = new CoverageAlarms(options.log);
+    this.#losses = new TelemetryLosses(options);
+  }
+
+  metrics(): ReturnType<TelemetryLosses['metrics']> {
+    return this.#losses.metrics();
   }
 
   /** Records a message of the stream TELEMETRY. */
   record(json: string): void {
     const message = decodeTelemetry(json);
     if (message === undefined) {
-      this.#log.warn('a telemetry message is malformed and was dropped');
+      this.#losses.add('malformed', 1);
       return;
     }
-    this.#unreadable += message.unreadable;
-    for (const result of message.results) {
+    const { pingerId, results, unreadable } = message;
+    this.#losses.add('malformed', unreadable, pingerId);
+    const untilMs = this.#options.clock() + MAX_AHEAD_MS;
+    for (const result of results) {
       const known = this.#waiting.get(result.unit);
-      if (known === undefined && this.#waiting.size >= MAX_BUFFERED_UNITS) this.#dropped += 1;
+      if (latestTimeOf(result) > untilMs) this.#losses.add('clock-ahead', 1, pingerId);
+      else if (known === undefined && this.#waiting.size >= MAX_BUFFERED_UNITS)
+        this.#losses.add('overflow', 1, pingerId);
       else this.#waiting.set(result.unit, addResult(known, result));
     }
   }
@@ -68,10 +92,10 @@ export class TelemetryRecorder {
   /** Records the status that a pinger has published. */
   recordPingerStatus(json: string): void {
     const status = decodeStatus(json);
-    if (status === undefined) this.#log.warn('the status of a pinger is malformed and was dropped');
+    if (status === undefined) this.#losses.add('malformed', 1);
     else if (this.#statuses.size < MAX_PINGERS || this.#statuses.has(status.pingerId)) {
       this.#statuses.set(status.pingerId, status);
-    }
+    } else this.#losses.add('overflow', 1, status.pingerId);
   }
 
   /** Writes every half second until the signal aborts, and then the rest. */
@@ -89,7 +113,7 @@ export class TelemetryRecorder {
       for (const status of statuses) await savePingerStatus(this.#sql, status);
       this.#alarms.update(await readPingerCoverage(this.#sql));
     } catch (error) {
-      this.#log.warn('the status of the pingers could not be written; the next status follows within seconds', {
+      this.#options.log.warn('the status of the pingers could not be written; the next status follows within seconds', {
         error,
       });
     }
@@ -97,24 +121,35 @@ export class TelemetryRecorder {
 
   /** Writes all waiting telemetry. After an error, what was not written waits for the next write, merged with newer results. */
   async flush(): Promise<void> {
-    this.#logLosses();
     await this.#flushStatuses();
     const batch = this.#waiting;
     this.#waiting = new Map();
-    const rows = [...batch.values()];
     try {
-      if (rows.length > 0) await this.#partitions.maintain(this.#sql);
-      for (let start = 0; start < rows.length; start += MAX_ROWS_PER_WRITE) {
-        const chunk = rows.slice(start, start + MAX_ROWS_PER_WRITE);
-        const changed = await writeTelemetry(this.#sql, chunk);
-        this.#onReported(this.#hasUnknownWrite ? chunk.map(({ unit }) => unit) : changed);
-        for (const { unit } of chunk) batch.delete(unit);
-      }
+      if (batch.size > 0) await this.#write(batch);
       this.#hasUnknownWrite = false;
     } catch (error) {
-      this.#log.warn('telemetry could not be written; it waits for the next write', { error, units: batch.size });
+      const { log } = this.#options;
+      log.warn('telemetry could not be written; it waits for the next write', { error, units: batch.size });
       this.#hasUnknownWrite = true;
       this.#waitAgain(batch);
+    }
+    this.#losses.log();
+  }
+
+  /** Writes a batch, and removes from it what is written. */
+  async #write(batch: Map<string, UnitTelemetry>): Promise<void> {
+    const kept = await this.#partitions.maintain(this.#sql);
+    for (const [unit, telemetry] of batch) {
+      const { refused, telemetry: accepted } = withinDays(telemetry, kept);
+      this.#losses.add('outside-days', refused);
+      batch.set(unit, accepted);
+    }
+    for (const chunk of chunksOf([...batch.values()], MAX_ROWS_PER_WRITE)) {
+      const units = chunk.map(({ unit }) => unit);
+      await deleteFutureTelemetry(this.#sql, units);
+      const changed = await writeTelemetry(this.#sql, chunk);
+      this.#options.onReported?.(this.#hasUnknownWrite ? units : changed);
+      for (const unit of units) batch.delete(unit);
     }
   }
 
@@ -125,15 +160,22 @@ export class TelemetryRecorder {
       else this.#waiting.set(unit, mergeTelemetry(newer, older));
     }
   }
+}
 
-  #logLosses(): void {
-    if (this.#dropped > 0)
-      this.#log.warn('telemetry was dropped: more than 500,000 units wait to be written', { results: this.#dropped });
-    if (this.#unreadable > 0)
-      this.#log.warn('telemetry results are malformed and were dropped', { results: this.#unreadable });
-    this.#dropped = 0;
-    this.#unreadable = 0;
-  }
+/** The latest time that a result names. */
+function latestTimeOf(result: TelemetryResult): number {
+  if (result.heard === 'heartbeat') return result.at;
+  return Math.max(result.at, result.bucketAt, result.last?.at ?? 0);
+}
+
+/**
+ * Deletes rows of the future. They were written while the clock of a pinger and of this process were ahead, and would hide every newer
+ * result until their time has passed.
+ */
+async function deleteFutureTelemetry(sql: Sql, units: readonly string[]): Promise<void> {
+  await sql`
+    delete from platform.unit_telemetry
+    where unit = any(${units}::text[]) and at > now() + make_interval(secs => ${MAX_AHEAD_MS / MS_PER_S}::double precision)`;
 }
 
 /**

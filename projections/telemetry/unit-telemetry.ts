@@ -4,6 +4,7 @@
  */
 
 import type { TelemetryResult, TelemetryResultOf } from '../../platform/liveness/telemetry-message.ts';
+import type { KeptTime } from './response-time-partitions.ts';
 
 /**
  * A heartbeat gives the clock offset only when no ping was answered for this long. The delay of a heartbeat is unknown, while
@@ -69,6 +70,20 @@ export function mergeTelemetry(a: UnitTelemetry, b: UnitTelemetry): UnitTelemetr
     ...(pinged === undefined ? {} : { pinged }),
     buckets,
   };
+}
+
+/** The telemetry without the buckets of days that are not kept. `refused`: the pings of these buckets. */
+export function withinDays(
+  telemetry: UnitTelemetry,
+  { fromMs, untilMs }: KeptTime,
+): { readonly telemetry: UnitTelemetry; readonly refused: number } {
+  const kept = new Map<number, Bucket>();
+  let refused = 0;
+  for (const [at, bucket] of telemetry.buckets) {
+    if (at >= fromMs && at < untilMs) kept.set(at, bucket);
+    else refused += bucket.sent;
+  }
+  return { telemetry: refused === 0 ? telemetry : { ...telemetry, buckets: kept }, refused };
 }
 
 function addBuckets(a: Bucket | undefined, b: Bucket): Bucket {

@@ -6,8 +6,7 @@ import type { Postgres } from '../../platform/postgres/connection.ts';
 import { TelemetryRecorder } from '../../projections/telemetry/telemetry-recorder.ts';
 import { freshPostgres } from '../support/projections.ts';
 import { NOW_MS } from '../support/scene.ts';
-import { silentLog } from '../support/silent-log.ts';
-import { answered, missed } from '../support/telemetry.ts';
+import { answered, missed, recording } from '../support/telemetry.ts';
 
 const EPOCH = '018f0000-0000-7000-8000-000000000001';
 
@@ -21,7 +20,8 @@ afterAll(() => postgres.close(1));
 
 describe('the change feed', () => {
   const reports: string[][] = [];
-  const feed = () => new TelemetryRecorder(postgres.sql, silentLog, (units) => reports.push([...units]));
+  const feed = () =>
+    new TelemetryRecorder(postgres.sql, recording({ onReported: (units) => reports.push([...units]) }));
   const record = async (into: TelemetryRecorder, ...results: TelemetryResult[]) => {
     reports.length = 0;
     into.record(encodeTelemetry('test', results));
@@ -45,7 +45,7 @@ describe('the change feed', () => {
       apply: (target, self, args) =>
         isAway ? Promise.reject(new Error('cut off')) : Reflect.apply(target, self, args),
     });
-    const into = new TelemetryRecorder(sql, silentLog, (units) => reports.push([...units]));
+    const into = new TelemetryRecorder(sql, recording({ onReported: (units) => reports.push([...units]) }));
     expect(await record(into, ping('FEED-3', 1, 1))).toEqual(['FEED-3']);
     isAway = true;
     expect(await record(into, ping('FEED-3', 2, 1))).toEqual([]);

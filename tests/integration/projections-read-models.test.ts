@@ -20,8 +20,7 @@ import { getUnit, listUnits, type UnitSort } from '../../projections/units/queri
 import { FleetHistory } from '../support/fleet-history.ts';
 import { append, fillToTheEnd, freshPostgres, readModelsOf, storeOf } from '../support/projections.ts';
 import { seededRandom } from '../support/random.ts';
-import { silentLog } from '../support/silent-log.ts';
-import { answered, watchAllShards } from '../support/telemetry.ts';
+import { answered, recording, watchAllShards } from '../support/telemetry.ts';
 
 const MINUTE_MS = 60_000;
 const UNITS = 25;
@@ -339,7 +338,7 @@ function pingOf(name: string) {
 }
 
 async function tellPings(): Promise<void> {
-  const recorder = new TelemetryRecorder(postgres.sql, silentLog);
+  const recorder = new TelemetryRecorder(postgres.sql, recording());
   const results = statesOf().map(({ name, device }) => {
     const { at, rttMs, isBehind } = pingOf(name);
     const recorded = device.epoch === undefined ? 0 : (device.epochs[device.epoch] ?? 0);

@@ -10,14 +10,14 @@ import { TelemetryRecorder } from '../../projections/telemetry/telemetry-recorde
 import { eventually } from '../support/eventually.ts';
 import { connectPlatform } from '../support/nats.ts';
 import { freshPostgres } from '../support/projections.ts';
-import { silentLog } from '../support/silent-log.ts';
+import { recording } from '../support/telemetry.ts';
 
 let postgres: Postgres;
 let recorder: TelemetryRecorder;
 
 beforeAll(async () => {
   postgres = await freshPostgres();
-  recorder = new TelemetryRecorder(postgres.sql, silentLog);
+  recorder = new TelemetryRecorder(postgres.sql, recording());
 }, 60_000);
 
 afterAll(() => postgres.close(1));
@@ -61,7 +61,7 @@ describe('response times', () => {
       }) as typeof postgres.sql,
       { part: postgres.sql.part, json: postgres.sql.json, script: postgres.sql.script },
     );
-    const frail = new TelemetryRecorder(sql, silentLog);
+    const frail = new TelemetryRecorder(sql, recording());
     const once = (unit: string) => summary({ unit, sent: 2, lost: 1, rttMs: { min: 1, max: 1, sum: 1 } });
     frail.record(encodeTelemetry('test', [once('FRAIL')]));
     await frail.flush();
@@ -82,21 +82,6 @@ describe('response times', () => {
     expect(left).toHaveLength(4);
     expect(left.map(({ name }) => name)).not.toContain(old);
   });
-});
-
-test('rows that a wrong clock dated on a coming day do not keep the partition of that day from being created', async () => {
-  const fresh = await freshPostgres();
-  const { sql } = fresh;
-  for (const days of [0, 1, 200]) {
-    await sql`insert into platform.response_times (unit, bucket_at, sent, lost)
-      values ('AHEAD', now() + make_interval(days => ${days}), 1, 0)`;
-  }
-  const partitions = new ResponseTimePartitions();
-  await partitions.maintain(sql);
-  expect(await sql`select unit from platform.response_times_default`).toHaveLength(0);
-  await sql`insert into platform.response_times (unit, bucket_at, sent, lost) values ('NOW', now(), 1, 0)`;
-  expect((await responseTimes(sql, 'NOW')).map(({ sent }) => sent)).toEqual([1]);
-  await fresh.close(1);
 });
 
 test('of several processes that record telemetry, one records each message', async () => {

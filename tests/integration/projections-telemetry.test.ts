@@ -20,8 +20,7 @@ import { permutations } from '../support/permutations.ts';
 import { fillToTheEnd, freshPostgres, readModelsOf } from '../support/projections.ts';
 import { type RegistrationOverrides, registration } from '../support/registration.ts';
 import { at, HOUR_MS, NOW_MS } from '../support/scene.ts';
-import { silentLog } from '../support/silent-log.ts';
-import { answered, missed, watchAllShards } from '../support/telemetry.ts';
+import { answered, missed, recording, watchAllShards } from '../support/telemetry.ts';
 
 const EPOCH = '018f0000-0000-7000-8000-000000000001';
 
@@ -32,7 +31,7 @@ let commits = 0;
 
 beforeAll(async () => {
   postgres = await freshPostgres();
-  recorder = new TelemetryRecorder(postgres.sql, silentLog);
+  recorder = new TelemetryRecorder(postgres.sql, recording());
   await watchAllShards(postgres.sql);
 }, 60_000);
 

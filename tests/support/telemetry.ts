@@ -2,6 +2,13 @@
 
 import { BUCKET_MS, type TelemetryResultOf } from '../../platform/liveness/telemetry-message.ts';
 import type { Sql } from '../../platform/postgres/connection.ts';
+import type { TelemetryRecorderOptions } from '../../projections/telemetry/telemetry-recorder.ts';
+import { silentLog } from './silent-log.ts';
+
+/** Options of a recorder in a test, whose results have any time up to now. */
+export function recording(changes: Partial<TelemetryRecorderOptions> = {}): TelemetryRecorderOptions {
+  return { log: silentLog, clock: Date.now, monotonic: () => performance.now(), ...changes };
+}
 
 type Last = NonNullable<TelemetryResultOf<'pings'>['last']>;
 
