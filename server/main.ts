@@ -181,9 +181,9 @@ try {
           natsUrl,
           holdTtlS,
           checks: {
-            nats: async () => nats.connected,
-            postgres: async () => (await sql`select 1`).length === 1,
-            readModels: async () => (await unservedReadModels(readModels)).length === 0,
+            nats: async () => (nats.connected ? [] : ['The connection to NATS is down.']),
+            postgres: async () => ((await sql`select 1`).length === 1 ? [] : ['Postgres answers no query.']),
+            readModels: async () => (await unservedReadModels(readModels)).map(({ reason }) => reason),
           },
           onAnswer: (status) => answered.count(status),
           checkAnswers: http.checkAnswers,

@@ -132,7 +132,7 @@ export function api(dependencies: ApiDependencies) {
     .get('/', ({ redirect }) => redirect('/swagger'), { detail: { hide: true } })
     .use(swaggerRoutes())
     .use(asyncApiRoutes())
-    .use(healthRoutes(checks))
+    .use(healthRoutes(checks, log))
     .use(capabilities(dependencies));
   get = (request) => app.handle(request);
   if (!checkAnswers) return app;

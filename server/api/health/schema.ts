@@ -12,6 +12,13 @@ const Readiness = Type.Object(
     checks: Type.Record(Type.String(), Type.Boolean(), {
       description: 'Whether each part that the API needs works: NATS, Postgres, and the read models.',
     }),
+    problems: Type.Array(
+      Type.Object({
+        check: Type.String({ description: 'The part that does not work.' }),
+        detail: Type.String({ description: 'What does not work, and why: for example which read model is missing.' }),
+      }),
+      { description: 'Why a check failed. Empty when all parts work.' },
+    ),
   },
   { title: 'Readiness' },
 );
@@ -37,10 +44,18 @@ export const READINESS = operation({
     200: answer('NATS, Postgres and the read models work.', Readiness, {
       status: 'ready',
       checks: { nats: true, postgres: true, readModels: true },
+      problems: [],
     }),
     503: answer('A part that the API needs does not work.', Readiness, {
       status: 'not-ready',
-      checks: { nats: false, postgres: true, readModels: true },
+      checks: { nats: true, postgres: true, readModels: false },
+      problems: [
+        {
+          check: 'readModels',
+          detail:
+            'The read model bookings serves version 9, and this code reads version 10. Its run 12 of version 10 is being built.',
+        },
+      ],
     }),
   },
 });
