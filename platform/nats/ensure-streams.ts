@@ -25,12 +25,15 @@ const LIMITS: ReadonlySet<string> = new Set([
  * @throws JetStreamError, NatsUnavailableError
  */
 export async function ensureStreams(nats: Nats, replicas = 1): Promise<void> {
-  for (const name of Object.keys(STREAMS) as StreamName[]) {
-    if (await createStream(nats, name, replicas)) continue;
-    const { config } = await api<{ readonly config: StreamSettings }>(nats, `STREAM.INFO.${name}`);
-    const merged = mergedSettings(config, { ...STREAMS[name], num_replicas: replicas });
-    if (merged !== config) await api(nats, `STREAM.UPDATE.${name}`, merged);
-  }
+  for (const name of Object.keys(STREAMS) as StreamName[]) await ensureStream(nats, name, replicas);
+}
+
+/** The same for one stream. @throws JetStreamError, NatsUnavailableError */
+export async function ensureStream(nats: Nats, name: StreamName, replicas: number): Promise<void> {
+  if (await createStream(nats, name, replicas)) return;
+  const { config } = await api<{ readonly config: StreamSettings }>(nats, `STREAM.INFO.${name}`);
+  const merged = mergedSettings(config, { ...STREAMS[name], num_replicas: replicas });
+  if (merged !== config) await api(nats, `STREAM.UPDATE.${name}`, merged);
 }
 
 /** The present settings with those that the code needs; the same object when nothing changes. */

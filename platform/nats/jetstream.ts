@@ -50,7 +50,7 @@ interface ApiAnswer {
  * Creates a stream unless it exists.
  * @returns false when it exists with other settings, which it keeps. @throws JetStreamError, NatsUnavailableError
  */
-export async function createStream(nats: Nats, name: StreamName, replicas = 1): Promise<boolean> {
+export async function createStream(nats: Nats, name: StreamName, replicas: number): Promise<boolean> {
   try {
     await api(nats, `STREAM.CREATE.${name}`, streamConfig(name, replicas));
     return true;

@@ -8,7 +8,8 @@
  */
 
 import type { Nats } from './connection.ts';
-import { createStream, type DirectMessage, publishStored, readDirectly } from './jetstream.ts';
+import { ensureStream } from './ensure-streams.ts';
+import { type DirectMessage, publishStored, readDirectly } from './jetstream.ts';
 
 const STREAM = 'KV_members';
 const OPERATION = 'KV-Operation';
@@ -34,16 +35,21 @@ export interface MemberWatcher {
 export class MemberBucket {
   readonly #nats: Nats;
   readonly #group: string;
+  readonly #replicas: number;
 
-  /** @param group a token of a subject, as the ids of members are */
-  constructor(nats: Nats, group: string) {
+  /**
+   * @param group a token of a subject, as the ids of members are
+   * @param replicas the wanted number of copies of the bucket @default 1
+   */
+  constructor(nats: Nats, group: string, replicas = 1) {
     this.#nats = nats;
     this.#group = group;
+    this.#replicas = replicas;
   }
 
-  /** Creates the bucket where there is none. @throws JetStreamError, NatsUnavailableError */
+  /** Creates the bucket, or merges its settings with those of an existing one. @throws JetStreamError, NatsUnavailableError */
   async ensure(): Promise<void> {
-    await createStream(this.#nats, STREAM);
+    await ensureStream(this.#nats, STREAM, this.#replicas);
   }
 
   /** @throws JetStreamError, NatsUnavailableError */

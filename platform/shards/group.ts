@@ -13,7 +13,7 @@ export interface GroupOptions {
   readonly memberId: string;
   /** Milliseconds of a clock that never jumps. */
   readonly monotonic: () => number;
-  readonly config: Pick<Config, 'shards'>;
+  readonly config: Pick<Config, 'shards'> & { readonly nats: Pick<Config['nats'], 'replicas'> };
   readonly nats: Nats;
   readonly stop: AbortSignal;
   readonly log: Log;
@@ -22,6 +22,7 @@ export interface GroupOptions {
 export function joinGroup({ config, stop, ...options }: GroupOptions): Shards {
   return joinShards({
     ...options,
+    replicas: config.nats.replicas,
     fixed: config.shards,
     pause: (ms, until) => sleep(ms, undefined, { signal: until }).catch(() => undefined),
     signal: stop,

@@ -31,6 +31,8 @@ export interface ShardOptions {
   readonly group: string;
   /** Letters of a shard's name, equal in all members of the group: 1 for 16 shards, 2 for 256. */
   readonly shardLetters: number;
+  /** The wanted number of copies of the bucket `members` (`NATS_REPLICAS`). @default 1 */
+  readonly replicas?: number;
   /** The prefixes that this process is fixed to (`SHARDS`). Undefined: shards are assigned to it. */
   readonly fixed: readonly string[] | undefined;
   /** New at every start: letters, digits, `_`, `-`. */
@@ -75,14 +77,14 @@ export class Shards {
   readonly #logged = { disconnected: false, unowned: false, unreadable: false };
 
   constructor(options: ShardOptions) {
-    const { nats, group, memberId, fixed, shardLetters, signal } = options;
+    const { nats, group, replicas, memberId, fixed, shardLetters, signal } = options;
     for (const token of [group, memberId]) {
       if (!TOKEN.test(token)) throw new TypeError(`"${token}" is not 1 to 64 letters, digits, "_" and "-"`);
     }
     this.#options = options;
     this.#self = { id: memberId, fixed };
     this.#shards = shardsOfLength(shardLetters);
-    this.#bucket = new MemberBucket(nats, group);
+    this.#bucket = new MemberBucket(nats, group, replicas);
     const stop = () => void this.leave();
     signal.addEventListener('abort', stop, { once: true });
     this.#cleanups = [

@@ -5,6 +5,8 @@ import { Nats, NatsClosedError } from '../../platform/nats/connection.ts';
 import { ensureStreams, mergedSettings, type StreamSettings } from '../../platform/nats/ensure-streams.ts';
 import { api } from '../../platform/nats/jetstream.ts';
 import { STREAMS } from '../../platform/nats/streams.ts';
+import { joinGroup } from '../../platform/shards/group.ts';
+import { eventually } from '../support/eventually.ts';
 import { connectPlatform, type TestPlatform, testPlatform } from '../support/nats.ts';
 import { silentLog } from '../support/silent-log.ts';
 
@@ -44,6 +46,55 @@ test('a start without changes updates nothing', async () => {
     const needed = { ...STREAMS[name as keyof typeof STREAMS], num_replicas: 1 };
     expect(mergedSettings(present, needed)).toBe(present);
   }
+});
+
+/** The connection, as if NATS had nodes for any number of replicas: the settings that it is asked for are noted, and one copy is made. */
+function clustered(requested: StreamSettings[]): Nats {
+  const request: Nats['request'] = (subject, payload, options) => {
+    if (!/^\$JS\.API\.STREAM\.(CREATE|UPDATE)\./.test(subject)) return nats.request(subject, payload, options);
+    const settings: StreamSettings = JSON.parse(String(payload));
+    requested.push(settings);
+    return nats.request(subject, JSON.stringify({ ...settings, num_replicas: 1 }), options);
+  };
+  return new Proxy(nats, {
+    get(target, key) {
+      if (key === 'request') return request;
+      const value: unknown = Reflect.get(target, key, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+test('the bucket of members has the wanted replicas, when it is missing, when it exists, and for every group', async () => {
+  const requested: StreamSettings[] = [];
+  const joined = async () => {
+    requested.length = 0;
+    const stop = new AbortController();
+    const shards = joinGroup({
+      group: 'replicas',
+      shardLetters: 1,
+      memberId: crypto.randomUUID(),
+      monotonic: () => performance.now(),
+      config: { shards: undefined, nats: { replicas: 3 } },
+      nats: clustered(requested),
+      stop: stop.signal,
+      log: silentLog,
+    });
+    await eventually(() => shards.owned().length > 0);
+    await shards.leave();
+    return requested.map(({ name, num_replicas }) => [name, num_replicas]);
+  };
+  const { config: operators } = await api<{ config: StreamSettings }>(nats, 'STREAM.INFO.KV_members');
+  await api(nats, 'STREAM.UPDATE.KV_members', { ...operators, description: 'raised by an operator' });
+  // The bucket exists: its creation is refused, and its settings are merged.
+  expect(await joined()).toEqual([
+    ['KV_members', 3],
+    ['KV_members', 3],
+  ]);
+  expect(await settingsOf('KV_members')).toMatchObject({ description: 'raised by an operator' });
+  // A restart of NATS deletes it.
+  await api(nats, 'STREAM.DELETE.KV_members');
+  expect(await joined()).toEqual([['KV_members', 3]]);
 });
 
 describe('merged settings', () => {
