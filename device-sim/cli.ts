@@ -12,7 +12,7 @@ import { Timers } from './environment/timers.ts';
 import { startFleet } from './fleet/fleet.ts';
 import { localPlatformApi, RegistrationRefusedError } from './registration/platform-api.ts';
 import { type Report, reportOf, reportText } from './scenarios/report.ts';
-import { playScenario, waitUntilRecorded } from './scenarios/scenario-run.ts';
+import { clearFaults, playScenario, waitUntilRecorded } from './scenarios/scenario-run.ts';
 import { fleetStorePath } from './store/fleet-store.ts';
 import { StoreError } from './store/group-commit.ts';
 import { ListenError } from './transports/listen-error.ts';
@@ -61,6 +61,8 @@ async function simulate(config: Config, options: RunOptions, timers: Timers): Pr
   });
   let stage = 'waiting for the platform';
   const play = async (): Promise<Report> => {
+    const cleared = await clearFaults(fleet);
+    if (cleared > 0) log.warn('The scenario has ended the faults that an earlier run had left.', { units: cleared });
     const deadlineMs = nowMs() + READY_TIMEOUT_MS;
     while (!fleet.readiness().ready && nowMs() < deadlineMs && !timers.isStopped) await timers.pause(READY_POLL_MS);
     stage = scenario.name;

@@ -51,6 +51,7 @@ async function start(): Promise<void> {
       process.exit(EXIT_FAILED);
     },
   });
+  for (const problem of fleet.readiness().problems) log.warn(problem);
   const timers = new Timers(clock);
   const customers = new Customers(MINUTES_LONG_VISIT, {
     units: [...fleet.units.values()],

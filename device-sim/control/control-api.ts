@@ -161,13 +161,14 @@ function outcome(result: Outcome<object>): Response {
   return Response.json(answered);
 }
 
-function describe({ name, address, faults, model }: EmulatedUnit): object {
+function describe({ name, address, isOffline, faults, model }: EmulatedUnit): object {
   const { configuration, lockers } = model;
   const { epoch, lastSeq, acknowledgedSeq, recordedSeq } = model.log;
   return {
     name,
     address,
-    offline: faults.offline,
+    offline: isOffline,
+    faults,
     configuration,
     lockers: lockers.map(({ id, size, door, rental }) => ({
       id,

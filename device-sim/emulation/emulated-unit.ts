@@ -20,7 +20,7 @@ import type { FleetMetrics } from './fleet-metrics.ts';
 
 const MS_PER_S = 1_000;
 
-export type UnitChange = 'entries' | 'faults' | 'credentials';
+export type UnitChange = 'entries' | 'faults' | 'outage' | 'credentials';
 
 export interface UnitDependencies {
   readonly store: FleetStore;
@@ -46,6 +46,7 @@ export class EmulatedUnit {
   #latest: UnitModel;
   /** The state of the last commit. */
   #durable: UnitModel;
+  #hasOutage = false;
   #isCutOff = false;
   #wasPinged = false;
   readonly #changeListeners = new Set<(change: UnitChange) => void>();
@@ -68,6 +69,11 @@ export class EmulatedUnit {
 
   get faults(): Faults {
     return this.#faults;
+  }
+
+  /** Whether the unit has no network: by its fault `offline`, or by an outage of a scenario. */
+  get isOffline(): boolean {
+    return this.#faults.offline || this.#hasOutage;
   }
 
   /** Undefined before the unit is registered. */
@@ -100,7 +106,7 @@ export class EmulatedUnit {
     };
   }
 
-  /** Calls `listener` after each commit that appended to the log, and after each change of faults or credentials. */
+  /** Calls `listener` after each commit that appended to the log, and after each change of faults, outage or credentials. */
   onChange(listener: (change: UnitChange) => void): void {
     this.#changeListeners.add(listener);
   }
@@ -171,6 +177,13 @@ export class EmulatedUnit {
     return this.#faults;
   }
 
+  /** Begins or ends an outage of a scenario. The store does not keep it: an outage ends with the process at the latest. */
+  setOutage(hasOutage: boolean): void {
+    if (this.#hasOutage === hasOutage) return;
+    this.#hasOutage = hasOutage;
+    this.#notifyChange('outage');
+  }
+
   async setCredentials(credentials: Credentials): Promise<void> {
     await this.#deps.store.saveCredentials(this.#id, credentials);
     this.#credentials = credentials;
@@ -183,11 +196,11 @@ export class EmulatedUnit {
   }
 
   #decisionContext(): DecisionContext {
-    const { jammed, declinePayments, applying, offline } = this.#faults;
+    const { jammed, declinePayments, applying } = this.#faults;
     return {
       nowMs: this.nowMs(),
       newId: this.#deps.newId,
-      isOffline: offline || this.#isCutOff,
+      isOffline: this.isOffline || this.#isCutOff,
       jammedLockers: new Set(jammed),
       doesTerminalDecline: declinePayments,
       configurationFault: applying,

@@ -16,9 +16,9 @@ export interface Readiness {
   readonly registered: number;
   readonly connected: number;
   readonly pinged: number;
-  /** Units with the fault `offline`. */
+  /** Units with the fault `offline`, or in an outage of a scenario. */
   readonly offline: number;
-  /** Why units cannot be registered: a line for each unit, five at most. */
+  /** Why units cannot be registered, a line for each unit, five at most; and which units have the fault `offline`. */
   readonly problems: readonly string[];
 }
 
@@ -30,17 +30,29 @@ export function readinessOf(
   let connected = 0;
   let pinged = 0;
   let offline = 0;
+  const withFault: string[] = [];
   let unreached = 0;
   for (const { unit, transport } of members) {
     if (unit.credentials !== undefined) registered += 1;
     if (transport.isConnected) connected += 1;
     if (unit.wasPinged) pinged += 1;
-    if (unit.faults.offline) offline += 1;
+    if (unit.faults.offline) withFault.push(unit.name);
+    if (unit.isOffline) offline += 1;
     else if (!transport.isConnected || !unit.wasPinged) unreached += 1;
   }
   const units = members.length;
   const problems = [...registrationProblems].slice(0, MAX_PROBLEMS_SHOWN).map(([name, reason]) => `${name}: ${reason}`);
+  if (withFault.length > 0) problems.push(offlineProblem(withFault));
   return { ready: registered === units && unreached === 0, units, registered, connected, pinged, offline, problems };
+}
+
+/** A unit with this fault stays offline, also in the next run. Readiness leaves it out, so it must be named. */
+function offlineProblem(names: readonly string[]): string {
+  const count = names.length === 1 ? '1 unit has' : `${names.length} units have`;
+  return (
+    `${count} the fault "offline": ${names.slice(0, MAX_PROBLEMS_SHOWN).join(', ')}${names.length > MAX_PROBLEMS_SHOWN ? ', …' : ''}. ` +
+    'POST {"offline": false} to /units/{name}/faults of the control API ends it.'
+  );
 }
 
 /** Logs the counts whenever they have changed: one line for the fleet instead of one for each unit. */

@@ -1,13 +1,26 @@
 /** Plays a scenario on a fleet, and waits until the platform has recorded its events. */
 
+import { isDeepStrictEqual } from 'node:util';
 import type { Customers } from '../customers/customers.ts';
 import type { Timers } from '../environment/timers.ts';
+import { NO_FAULTS } from '../faults/faults.ts';
 import type { Fleet } from '../fleet/fleet.ts';
 import type { Scenario } from './scenarios.ts';
 
 /** Longest wait after the last customer: the platform needs some pings, and its ingest may have a backlog. */
 const RECORDED_TIMEOUT_MS = 120_000;
 const RECORDED_POLL_MS = 100;
+
+/**
+ * Ends the faults that an earlier run, or a command of the control API, has left in the store, so that every scenario begins with
+ * the same state.
+ * @returns how many units had faults
+ */
+export async function clearFaults(fleet: Fleet): Promise<number> {
+  const faulty = [...fleet.units.values()].filter(({ faults }) => !isDeepStrictEqual(faults, NO_FAULTS));
+  await Promise.all(faulty.map((unit) => unit.setFaults(NO_FAULTS)));
+  return faulty.length;
+}
 
 /** Plays the phases one after another. Resolves when the last one ends, or the timers are stopped. */
 export async function playScenario(
@@ -18,16 +31,17 @@ export async function playScenario(
   timers: Timers,
 ): Promise<void> {
   customers.start();
-  let isOffline = false;
-  for (const phase of scenario.phases) {
-    if (timers.isStopped) break;
-    if (phase.offline !== isOffline) await setFleetOffline(fleet, phase.offline);
-    isOffline = phase.offline;
-    customers.setArrivalRate(phase.walkUpsPerUnitMinute * fleet.units.size, scenario.visit);
-    await timers.pause(phase.share * durationMs);
+  try {
+    for (const phase of scenario.phases) {
+      if (timers.isStopped) break;
+      setOutage(fleet, phase.offline);
+      customers.setArrivalRate(phase.walkUpsPerUnitMinute * fleet.units.size, scenario.visit);
+      await timers.pause(phase.share * durationMs);
+    }
+  } finally {
+    customers.stop();
+    setOutage(fleet, false);
   }
-  customers.stop();
-  if (isOffline) await setFleetOffline(fleet, false);
 }
 
 /** Waits until the platform has named every event recorded, two minutes at most. */
@@ -46,6 +60,6 @@ export function unitsWithUnrecordedEvents(fleet: Fleet): string[] {
   return names;
 }
 
-async function setFleetOffline(fleet: Fleet, offline: boolean): Promise<void> {
-  await Promise.all([...fleet.units.values()].map((unit) => unit.setFaults({ offline })));
+function setOutage(fleet: Fleet, hasOutage: boolean): void {
+  for (const unit of fleet.units.values()) unit.setOutage(hasOutage);
 }

@@ -65,12 +65,12 @@ async function serve(
   response: ServerResponse,
 ): Promise<void> {
   const waitMs = networkDelayMs(unit.faults, random);
-  if (unit.faults.offline || isMessageLost(unit.faults, random)) return closeConnection(request);
+  if (unit.isOffline || isMessageLost(unit.faults, random)) return closeConnection(request);
   await timers.pause(waitMs / 2);
   const answer = await dispatch(requests, request);
   await timers.pause(waitMs / 2);
   // When the answer is lost, the unit has executed the request. The platform repeats a command with the same commandId.
-  if (answer === undefined || unit.faults.offline || isMessageLost(unit.faults, random)) {
+  if (answer === undefined || unit.isOffline || isMessageLost(unit.faults, random)) {
     return closeConnection(request);
   }
   const headers = answer.body === '' ? {} : { 'content-type': 'application/json' };

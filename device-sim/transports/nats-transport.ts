@@ -58,7 +58,7 @@ export class NatsTransport {
 
   start(): void {
     this.#unit.onChange((change) => {
-      if (change === 'faults') this.#reconcile();
+      if (change === 'faults' || change === 'outage') this.#reconcile();
       if (change === 'credentials') void this.#replaceConnection();
     });
     this.#reconcile();
@@ -87,7 +87,7 @@ export class NatsTransport {
   }
 
   #shouldBeConnected(): boolean {
-    return !this.#isStopped && !this.#unit.faults.offline && this.#unit.credentials !== undefined;
+    return !this.#isStopped && !this.#unit.isOffline && this.#unit.credentials !== undefined;
   }
 
   /** Connects or disconnects the unit, as its faults and credentials require. */

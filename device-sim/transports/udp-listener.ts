@@ -91,10 +91,10 @@ function receive(
   { timers, random }: UdpListenerDependencies,
   send: (reply: Buffer) => void,
 ): void {
-  if (unit.faults.offline || isMessageLost(unit.faults, random)) return;
+  if (unit.isOffline || isMessageLost(unit.faults, random)) return;
   const waitMs = networkDelayMs(unit.faults, random) / 2;
   const sendUnlessLost = (reply: Buffer) => {
-    if (!unit.faults.offline && !isMessageLost(unit.faults, random)) send(reply);
+    if (!unit.isOffline && !isMessageLost(unit.faults, random)) send(reply);
   };
   if (waitMs === 0) {
     const reply = requests.handleDatagram(datagram);

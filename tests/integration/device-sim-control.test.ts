@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
+import { NO_FAULTS } from '../../device-sim/faults/faults.ts';
 import type { UnitBatch } from '../../domain/unit-protocol/batch.ts';
 import { call, type FieldPlatform, startFieldPlatform, startTestFleet, type TestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
@@ -58,6 +59,7 @@ describe('the control API', () => {
       name: NAME,
       address: unit.address,
       offline: false,
+      faults: NO_FAULTS,
       configuration: unit.model.configuration,
       lockers: unit.model.lockers.map(({ id, size }) => ({ id, size, door: 'closed', occupiedBy: null })),
       log: { epoch, lastSeq, acknowledgedSeq: expect.any(Number), recordedSeq: 0 },

@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test';
 import { join } from 'node:path';
 import { Timers } from '../../device-sim/environment/timers.ts';
+import { NO_FAULTS } from '../../device-sim/faults/faults.ts';
 import type { Fleet } from '../../device-sim/fleet/fleet.ts';
 import { reportOf } from '../../device-sim/scenarios/report.ts';
-import { playScenario, waitUntilRecorded } from '../../device-sim/scenarios/scenario-run.ts';
+import { clearFaults, playScenario, waitUntilRecorded } from '../../device-sim/scenarios/scenario-run.ts';
 import { SCENARIOS, scenarioNamed } from '../../device-sim/scenarios/scenarios.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 import { type FieldPlatform, startFieldPlatform, startTestFleet, wallClock } from '../support/device-sim.ts';
@@ -21,7 +22,7 @@ const FAST_VISIT = { rentalMinutes: [15, 60], stepMs: [5, 20], reopenChance: 0.5
 async function recordEverything(fleet: Fleet): Promise<void> {
   for (const unit of fleet.units.values()) {
     const { epoch, acknowledgedSeq } = unit.model.log;
-    if (acknowledgedSeq > 0 && !unit.faults.offline) await platform.ping(unit, { epoch, seq: acknowledgedSeq });
+    if (acknowledgedSeq > 0 && !unit.isOffline) await platform.ping(unit, { epoch, seq: acknowledgedSeq });
   }
 }
 
@@ -66,6 +67,46 @@ for (const [index, { name }] of SCENARIOS.entries()) {
     await fleet.stop();
   });
 }
+
+test('an outage of a scenario ends with the process: a killed blackout leaves the fleet online', async () => {
+  const storePath = join(await temporaryFolder('device-sim'), 'fleet.sqlite');
+  const fleet = await startTestFleet(platform, { storePath, seed: 42 });
+  await eventually(() => fleet.readiness().connected === 2);
+  const timers = new Timers(wallClock);
+  const blackout = { name: 'blackout', summary: '', visit: FAST_VISIT };
+  const phases = [{ share: 1, walkUpsPerUnitMinute: 0, offline: true }];
+  const playing = playScenario(fleet, fleet.customers, { ...blackout, phases }, 600_000, timers);
+  await eventually(() => fleet.readiness().offline === 2 && fleet.readiness().connected === 0);
+  for (const unit of fleet.units.values()) await expect(platform.ping(unit)).rejects.toThrow();
+  // The store closes in the middle of the outage, as when the process is killed.
+  await fleet.stop();
+  timers.stop();
+  await playing;
+
+  const next = await startTestFleet(platform, { storePath, seed: 42 });
+  await eventually(() => next.readiness().connected === 2);
+  expect(next.readiness()).toMatchObject({ offline: 0, problems: [] });
+  await next.stop();
+});
+
+test('a scenario begins without the faults that an earlier run has left', async () => {
+  const storePath = join(await temporaryFolder('device-sim'), 'fleet.sqlite');
+  const fleet = await startTestFleet(platform, { storePath, seed: 43 });
+  const [unit, other] = [...fleet.units.values()];
+  if (unit === undefined || other === undefined) throw new Error('the fleet has no units');
+  await eventually(() => fleet.readiness().registered === 2);
+  await unit.setFaults({ offline: true, lossRate: 1, jammed: ['A'] });
+  await fleet.stop();
+
+  const next = await startTestFleet(platform, { storePath, seed: 43 });
+  expect(next.readiness()).toMatchObject({ offline: 1 });
+  expect(next.readiness().problems).toEqual([expect.stringContaining(`1 unit has the fault "offline": ${unit.name}`)]);
+  expect(await clearFaults(next)).toBe(1);
+  expect([...next.units.values()].map(({ faults }) => faults)).toEqual([NO_FAULTS, NO_FAULTS]);
+  await eventually(() => next.readiness().connected === 2);
+  expect(next.readiness()).toMatchObject({ offline: 0, problems: [] });
+  await next.stop();
+});
 
 test('the report counts events that the platform did not record, and is not ok', async () => {
   const fleet = await startTestFleet(platform, { seed: 40 });
