@@ -66,10 +66,10 @@ async function simulate(config: Config, options: RunOptions, timers: Timers): Pr
     const deadlineMs = nowMs() + READY_TIMEOUT_MS;
     while (!fleet.readiness().ready && nowMs() < deadlineMs && !timers.isStopped) await timers.pause(READY_POLL_MS);
     stage = scenario.name;
-    await playScenario(fleet, customers, scenario, durationMs, timers);
+    const arrivals = await playScenario(fleet, customers, scenario, durationMs, timers);
     stage = 'waiting until the platform has recorded every event';
     await waitUntilRecorded(fleet, timers);
-    return reportOf(fleet, { scenario: scenario.name, seed, durationMs });
+    return reportOf(fleet, { scenario: scenario.name, seed, durationMs, arrivals });
   };
   try {
     showProgress(fleet, () => stage, timers, progress);

@@ -60,7 +60,7 @@ async function start(): Promise<void> {
     metrics: fleet.metrics,
   });
   customers.setArrivalRate(customersPerMinute, MINUTES_LONG_VISIT);
-  customers.start();
+  customers.continueVisits();
   const control = startControlApi(controlPort, fleet);
   stopOnSignal(async () => {
     customers.stop();

@@ -10,14 +10,8 @@ import type { Timers } from '../environment/timers.ts';
 import { StoreError } from '../store/group-commit.ts';
 import { closeDoor, giveBackLocker, openLocker, rentAtScreen } from '../unit/customer-actions.ts';
 import { findLocker, type UnitLocker } from '../unit/model.ts';
+import { type ArrivalCount, Arrivals } from './arrivals.ts';
 import type { Visit } from './visit.ts';
-
-const MS_PER_MINUTE = 60_000;
-/**
- * Longest wait before the next arrival is drawn again, so that a changed rate takes effect soon. The exponential distribution is
- * memoryless, so drawing again does not change the distribution of the waits.
- */
-const MAX_ARRIVAL_WAIT_MS = 1_000;
 
 export interface CustomersDependencies {
   readonly units: readonly EmulatedUnit[];
@@ -28,50 +22,45 @@ export interface CustomersDependencies {
 
 export class Customers {
   readonly #deps: CustomersDependencies;
+  readonly #arrivals: Arrivals;
   #visit: Visit;
-  /** Arrivals in the whole fleet. */
-  #walkUpsPerMinute = 0;
   #isStopped = false;
 
   constructor(visit: Visit, deps: CustomersDependencies) {
+    const { timers, random, units } = deps;
     this.#deps = deps;
     this.#visit = visit;
+    this.#arrivals = new Arrivals({
+      timers,
+      random,
+      begin: () => this.#run(() => this.#beginVisit(random.pick(units))),
+    });
   }
 
-  /**
-   * Starts the arrivals. Customers whose rental an earlier run of the simulator has left in the store continue their
-   * visits.
-   */
-  start(): void {
+  /** Customers whose rental an earlier run of the simulator has left in the store continue their visits. */
+  continueVisits(): void {
     for (const unit of this.#deps.units) {
       for (const { id, rental } of unit.model.lockers) {
         if (rental?.byScenario === true) this.#runLater(() => this.#continueVisit(unit, id, rental.rentalId, 0));
       }
     }
-    this.#scheduleArrival();
   }
 
   /** Sets the rate of arrivals in the whole fleet, and the behaviour of customers from their next step on. */
   setArrivalRate(walkUpsPerMinute: number, visit: Visit): void {
-    this.#walkUpsPerMinute = walkUpsPerMinute;
     this.#visit = visit;
+    this.#arrivals.setRate(this.#deps.units.length === 0 ? 0 : walkUpsPerMinute);
+  }
+
+  /** How many arrivals the rates have asked for since the beginning, and how many have begun. */
+  arrivals(): ArrivalCount {
+    return this.#arrivals.reached();
   }
 
   /** Ends the arrivals and all visits. Rented lockers stay rented. */
   stop(): void {
     this.#isStopped = true;
-  }
-
-  #scheduleArrival(): void {
-    const { random, timers, units } = this.#deps;
-    if (this.#isStopped || units.length === 0) return;
-    const rate = this.#walkUpsPerMinute;
-    const waitMs = rate <= 0 ? Number.POSITIVE_INFINITY : random.exponential(MS_PER_MINUTE / rate);
-    const isArrival = waitMs <= MAX_ARRIVAL_WAIT_MS;
-    timers.after(Math.min(waitMs, MAX_ARRIVAL_WAIT_MS), () => {
-      if (isArrival) void this.#run(() => this.#beginVisit(random.pick(units)));
-      this.#scheduleArrival();
-    });
+    this.#arrivals.stop();
   }
 
   async #beginVisit(unit: EmulatedUnit): Promise<void> {

@@ -1,7 +1,7 @@
 /** The report of `./run sim`: compares what the fleet has produced with what the platform has recorded. */
 
 import type { Fleet } from '../fleet/fleet.ts';
-import { unitsWithUnrecordedEvents } from './scenario-run.ts';
+import { type PhaseArrivals, unitsWithUnrecordedEvents } from './scenario-run.ts';
 
 const MAX_BEHIND_SHOWN = 10;
 
@@ -19,6 +19,11 @@ export interface Report {
     /** Events that units deleted unrecorded because their log was full. */
     readonly dropped: number;
   };
+  /**
+   * For each phase of the scenario. Arrivals are random, so the rates differ by chance. A reached rate that is much lower says
+   * that this machine is too slow for the scenario.
+   */
+  readonly arrivals: readonly PhaseArrivals[];
   readonly customers: { readonly served: number; readonly turnedAway: number };
   /** `p50Ms` and `p99Ms` are null when no push was acknowledged. */
   readonly push: {
@@ -35,10 +40,7 @@ export interface Report {
   readonly ok: boolean;
 }
 
-export function reportOf(
-  fleet: Fleet,
-  run: { readonly scenario: string; readonly seed: number; readonly durationMs: number },
-): Report {
+export function reportOf(fleet: Fleet, run: Pick<Report, 'scenario' | 'seed' | 'durationMs' | 'arrivals'>): Report {
   const { metrics } = fleet;
   const behind = unitsWithUnrecordedEvents(fleet);
   return {
@@ -66,10 +68,11 @@ export function reportOf(
 }
 
 /** The report as lines for people. */
-export function reportText({ events, customers, push, behind, problems, ok, ...run }: Report): string {
+export function reportText({ events, arrivals, customers, push, behind, problems, ok, ...run }: Report): string {
   return [
     `Scenario ${run.scenario}, seed ${run.seed}: ${run.units} units, ${run.durationMs / 1_000} s.`,
     `events     ${events.produced} produced, ${events.acknowledged} acknowledged, ${events.recorded} recorded`,
+    ...arrivals.map(arrivalsLine),
     `customers  ${customers.served} served, ${customers.turnedAway} turned away`,
     `push       ${push.batches} batches, p50 ${push.p50Ms ?? '-'} ms, p99 ${push.p99Ms ?? '-'} ms, ${push.errors} errors`,
     `commands   ${run.commands}`,
@@ -80,6 +83,11 @@ export function reportText({ events, customers, push, behind, problems, ok, ...r
     ok ? 'OK: the platform has recorded every event.' : failureLine(events, behind),
     '',
   ].join('\n');
+}
+
+function arrivalsLine({ askedPerS, reachedPerS }: PhaseArrivals, index: number, all: readonly unknown[]): string {
+  const phase = all.length === 1 ? '' : `, phase ${index + 1} of ${all.length}`;
+  return `arrivals   ${askedPerS}/s asked, ${reachedPerS}/s reached${phase}`;
 }
 
 function failureLine({ unrecorded, dropped }: Report['events'], behind: readonly string[]): string {

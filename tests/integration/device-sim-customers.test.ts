@@ -54,12 +54,18 @@ for (const [index, { name }] of SCENARIOS.entries()) {
       visit: FAST_VISIT,
       phases: scenario.phases.map((phase) => ({ ...phase, walkUpsPerUnitMinute: phase.walkUpsPerUnitMinute * 100 })),
     };
-    await whilePinging(
+    const arrivals = await whilePinging(
       fleet,
-      playScenario(fleet, fleet.customers, brisk, 1_500, timers).then(() => waitUntilRecorded(fleet, timers)),
+      playScenario(fleet, fleet.customers, brisk, 1_500, timers).then(async (rates) => {
+        await waitUntilRecorded(fleet, timers);
+        return rates;
+      }),
     );
-    const result = reportOf(fleet, { scenario: name, seed: 30 + index, durationMs: 1_500 });
+    const result = reportOf(fleet, { scenario: name, seed: 30 + index, durationMs: 1_500, arrivals });
     expect(result).toMatchObject({ ok: true, behind: [], events: { unrecorded: 0 } });
+    expect(result.arrivals.map(({ askedPerS }) => Math.round(askedPerS))).toEqual(
+      brisk.phases.map(({ walkUpsPerUnitMinute }) => Math.round((walkUpsPerUnitMinute * 2) / 60)),
+    );
     expect(result.customers.served).toBeGreaterThan(3);
     expect(result.events.produced).toBeGreaterThan(20);
     expect(result.events.recorded).toBe(result.events.produced);
@@ -111,7 +117,7 @@ test('a scenario begins without the faults that an earlier run has left', async 
 test('the report counts events that the platform did not record, and is not ok', async () => {
   const fleet = await startTestFleet(platform, { seed: 40 });
   await eventually(() => fleet.metrics.acknowledged === 2);
-  const result = reportOf(fleet, { scenario: 'steady', seed: 40, durationMs: 1 });
+  const result = reportOf(fleet, { scenario: 'steady', seed: 40, durationMs: 1, arrivals: [] });
   expect(result).toMatchObject({ ok: false, events: { produced: 2, acknowledged: 2, recorded: 0, unrecorded: 2 } });
   expect(result.behind).toHaveLength(2);
   await fleet.stop();

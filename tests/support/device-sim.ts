@@ -222,7 +222,7 @@ export async function startTestFleet(
   });
   if (arrivals !== undefined) {
     customers.setArrivalRate(arrivals.walkUpsPerMinute, visit);
-    customers.start();
+    customers.continueVisits();
   }
   const control = startControlApi(0, fleet);
   return {
