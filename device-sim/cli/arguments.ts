@@ -8,7 +8,8 @@ import { SCENARIOS, type Scenario, scenarioNamed } from '../scenarios/scenarios.
 const SUMMARY_INDENT = `\n${' '.repeat(31)}`;
 
 export const USAGE = `usage: ./run sim [--units N] [--lockers M] [--seed S] [--scenario NAME] [--duration T] [--json]
-  --units, --lockers, --seed   the fleet (default: SIM_UNITS, SIM_LOCKERS, SIM_SEED)
+  --units, --lockers           the fleet (default: SIM_UNITS, SIM_LOCKERS)
+  --seed                       its names and choices (default: SIM_SEED + 1, a fleet apart from that of ./run start)
   --scenario                   ${SCENARIOS.map(({ name, summary }) => `${name}: ${summary}`).join(SUMMARY_INDENT)}
   --duration                   a time such as 30s, 5m or 1h (default: 60s)
   --json                       prints the report as JSON on standard output
@@ -47,7 +48,7 @@ export function parseArguments(args: readonly string[], { sim }: Config): RunOpt
   }
   const units = parseInteger(values.units, sim.units, MAX_UNITS);
   const lockers = parseInteger(values.lockers, sim.lockers, MAX_LOCKERS);
-  const seed = parseInteger(values.seed, sim.seed, MAX_SEED);
+  const seed = parseInteger(values.seed, seedBeside(sim.seed), MAX_SEED);
   if (units === undefined || units < 1) return `--units must be a whole number from 1 to ${MAX_UNITS}`;
   if (lockers === undefined || lockers < 1) return `--lockers must be a whole number from 1 to ${MAX_LOCKERS}`;
   if (seed === undefined) return `--seed must be a whole number from 0 to ${MAX_SEED}`;
@@ -59,6 +60,11 @@ export function parseArguments(args: readonly string[], { sim }: Config): RunOpt
   const durationMs = parseDuration(String(values.duration ?? DEFAULT_DURATION));
   if (durationMs === undefined) return '--duration must be a time such as 30s, 5m or 1h, one week at most';
   return { units, lockers, seed, scenario, durationMs, json: values.json === true };
+}
+
+/** `./run start` has the store and the unit names of SIM_SEED in use. */
+function seedBeside(startSeed: number): number {
+  return startSeed === MAX_SEED ? 0 : startSeed + 1;
 }
 
 function parseInteger(text: string | boolean | undefined, fallback: number, maximum: number): number | undefined {

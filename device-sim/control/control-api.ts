@@ -13,10 +13,12 @@ import type { UnitRequestHandler } from '../transports/request-handler.ts';
 import { typeAccessCode } from '../unit/access-codes.ts';
 import { closeDoor, giveBackLocker, openLocker, redeemReservation, rentAtScreen } from '../unit/customer-actions.ts';
 import { findLocker, type Outcome } from '../unit/model.ts';
-import { ControlProblem, EmptyBody, readBody, validationProblem } from './problem.ts';
+import { ControlProblem, validationProblem } from './problem.ts';
+import { EmptyBody, readBody } from './request-body.ts';
 
 const LOOPBACK = '127.0.0.1';
-const MAX_BODY_BYTES = 64 * 1024;
+/** A larger body is refused without a problem document. Up to this length, `readBody` refuses what is too long. */
+const MAX_REFUSED_BODY_BYTES = 1024 ** 3;
 /** The server closes a connection that is silent for this long. A request waits only for a commit of the store, which takes far less. */
 const IDLE_TIMEOUT_S = 30;
 
@@ -39,7 +41,7 @@ export function startControlApi(port: number, fleet: ControlledFleet): { url: st
   const server = Bun.serve({
     hostname: LOOPBACK,
     port,
-    maxRequestBodySize: MAX_BODY_BYTES,
+    maxRequestBodySize: MAX_REFUSED_BODY_BYTES,
     idleTimeout: IDLE_TIMEOUT_S,
     fetch: async (request) => {
       try {
@@ -56,7 +58,7 @@ export function startControlApi(port: number, fleet: ControlledFleet): { url: st
 
 async function route(request: Request, fleet: ControlledFleet): Promise<Response> {
   const [collection, name, ...rest] = pathOf(request);
-  if (collection === 'readyz' && name === undefined) {
+  if (collection === 'readyz' && name === undefined && request.method === 'GET') {
     const readiness = fleet.readiness();
     return Response.json(readiness, { status: readiness.ready ? 200 : 503 });
   }

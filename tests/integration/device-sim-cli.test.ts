@@ -3,9 +3,13 @@ import { join, resolve } from 'node:path';
 import type { Report } from '../../device-sim/scenarios/report.ts';
 import { FleetStore, fleetStorePath } from '../../device-sim/store/fleet-store.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
-import { type FieldPlatform, startFieldPlatform } from '../support/device-sim.ts';
+import { type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
+import { eventually } from '../support/eventually.ts';
 
 const ROOT = resolve(import.meta.dir, '..', '..');
+
+/** A run of more than ten seconds, as on a busy machine, prints its progress to stderr. */
+const PROGRESS_LINES = /^\d+ s {2}.*\n/gm;
 
 let platform: FieldPlatform;
 beforeAll(async () => {
@@ -34,10 +38,11 @@ async function sim(
     new Response(child.stderr).text(),
     child.exited,
   ]);
-  return { code, out, errors };
+  return { code, out, errors: errors.replace(PROGRESS_LINES, '') };
 }
 
-test('runs a scenario, waits until everything is recorded, and reports', async () => {
+/** Pings every unit, and names all that it has pushed as recorded, as the pinger does, while `work` goes on. */
+async function whilePinging<T>(work: () => Promise<T>): Promise<T> {
   const over = new AbortController();
   const pinging = (async () => {
     while (!over.signal.aborted) {
@@ -56,17 +61,54 @@ test('runs a scenario, waits until everything is recorded, and reports', async (
       await Bun.sleep(50);
     }
   })();
+  try {
+    return await work();
+  } finally {
+    over.abort();
+    await pinging;
+  }
+}
+
+test('runs a scenario, waits until everything is recorded, and reports', async () => {
   const args = ['--units', '3', '--lockers', '4', '--seed', '60', '--scenario', 'steady', '--duration', '4s', '--json'];
-  const { code, out, errors } = await sim(args);
-  over.abort();
-  await pinging;
+  const { code, out, errors } = await whilePinging(() => sim(args));
   expect(errors).toBe('');
   const report = JSON.parse(out) as Report;
   expect(report).toMatchObject({ scenario: 'steady', seed: 60, units: 3, durationMs: 4_000, ok: true, problems: [] });
   expect(report.events.recorded).toBe(report.events.produced);
   expect(report.push.p99Ms).toBeGreaterThan(0);
+  expect(report.arrivals).toEqual([{ askedPerS: 0.3, reachedPerS: expect.any(Number) }]);
   expect(code).toBe(0);
 }, 30_000);
+
+test('without --seed, runs beside the fleet of ./run start on the same DATA_DIR', async () => {
+  const dataDir = await temporaryFolder('device-sim-cli');
+  const beside = await startTestFleet(platform, { storePath: fleetStorePath(dataDir, 70), seed: 70 });
+  try {
+    const args = ['--units', '1', '--lockers', '2', '--duration', '1s', '--json'];
+    const { code, out, errors } = await whilePinging(() => sim(args, { DATA_DIR: dataDir, SIM_SEED: '70' }));
+    expect({ code, errors }).toEqual({ code: 0, errors: '' });
+    expect(JSON.parse(out) as Report).toMatchObject({ seed: 71, units: 1, ok: true });
+    const again = await sim(['--seed', '70', '--units', '1'], { DATA_DIR: dataDir });
+    expect(again.errors).toMatch(/^lockfleet: Another simulator has the store .* open\. .*--seed of \.\/run sim/);
+    expect(again.code).toBe(1);
+  } finally {
+    await beside.stop();
+  }
+}, 60_000);
+
+test('ends the faults that an earlier run has left in its store, and says so', async () => {
+  const dataDir = await temporaryFolder('device-sim-cli');
+  const left = await startTestFleet(platform, { storePath: fleetStorePath(dataDir, 72), seed: 72, units: 1 });
+  await eventually(() => left.readiness().registered === 1);
+  for (const unit of left.units.values()) await unit.setFaults({ offline: true });
+  await left.stop();
+  const args = ['--seed', '72', '--units', '1', '--duration', '1s', '--json'];
+  const { code, out, errors } = await whilePinging(() => sim(args, { DATA_DIR: dataDir }));
+  expect(errors).toContain('The scenario has ended the faults that an earlier run had left.');
+  expect(JSON.parse(out) as Report).toMatchObject({ ok: true, problems: [] });
+  expect(code).toBe(0);
+}, 60_000);
 
 test('ends with exit status 1 and says what to do when the platform refuses its token', async () => {
   platform.acceptsTokens = false;
