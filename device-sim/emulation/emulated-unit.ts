@@ -177,6 +177,14 @@ export class EmulatedUnit {
     return this.#faults;
   }
 
+  /** Lowers `loseNextAnswers` by one, at once. Resolves with whether the network loses the answer when the change is durable. */
+  async loseAnswer(): Promise<boolean> {
+    const { loseNextAnswers } = this.#faults;
+    if (loseNextAnswers === 0) return false;
+    await this.setFaults({ loseNextAnswers: loseNextAnswers - 1 });
+    return true;
+  }
+
   /** Begins or ends an outage of a scenario. The store does not keep it: an outage ends with the process at the latest. */
   setOutage(hasOutage: boolean): void {
     if (this.#hasOutage === hasOutage) return;

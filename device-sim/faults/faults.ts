@@ -5,6 +5,7 @@ import { LockerId, MAX_LOCKERS_PER_UNIT } from '../../domain/vocabulary.ts';
 import type { Random } from '../environment/random.ts';
 
 const MAX_LATENCY_MS = 60_000;
+const MAX_LOST_ANSWERS = 1_000;
 const MAX_CLOCK_SKEW_MS = 366 * 86_400_000;
 
 const fields = {
@@ -25,6 +26,12 @@ const fields = {
     minimum: 0,
     maximum: 1,
     description: 'Probability with which the network loses a request, and with which it loses an answer.',
+  }),
+  loseNextAnswers: Type.Integer({
+    minimum: 0,
+    maximum: MAX_LOST_ANSWERS,
+    description:
+      'How many answers to commands the network loses next. The unit executes these commands. Each lost answer lowers the number by one.',
   }),
   clockSkewMs: Type.Integer({
     minimum: -MAX_CLOCK_SKEW_MS,
@@ -66,6 +73,7 @@ export const NO_FAULTS: Faults = {
   latencyMs: 0,
   jitterMs: 0,
   lossRate: 0,
+  loseNextAnswers: 0,
   clockSkewMs: 0,
   jammed: [],
   declinePayments: false,

@@ -37,7 +37,7 @@ export class UnitRequestHandler {
   /**
    * `POST /commands`. A signed command is answered with status 200 and a `CommandAnswer`, also when the unit
    * refuses it or fails to execute it.
-   * @returns undefined when the unit crashes before it answers
+   * @returns undefined when the unit crashes before it answers, or the network loses the answer
    */
   handleCommand(body: Uint8Array): Promise<UnitResponse | undefined> {
     return this.#command(parseJson(body));
@@ -46,7 +46,7 @@ export class UnitRequestHandler {
   /**
    * A request on the unit's `.commands` subject. A body with `ping` is a ping, a JWS with the scope `events` is a fetch, and
    * any other JWS is a command. The payload is read before its signature is checked: the handler that it selects checks it.
-   * @returns undefined when the unit does not reply: a ping that cannot be read or whose MAC does not hold, or a crash
+   * @returns undefined when the unit does not reply: a ping that cannot be read or whose MAC does not hold, a crash, or a lost answer
    */
   async handleNatsRequest(body: Uint8Array): Promise<UnitResponse | undefined> {
     const request = parseJson(body);
@@ -67,7 +67,9 @@ export class UnitRequestHandler {
     if (!Value.Check(SignedCommand, request)) return errorResponse(400, 'malformed');
     this.#metrics.commands += 1;
     try {
-      return await this.#execute(await verifier.command(request.jws, this.#unit.nowMs()));
+      const command = await verifier.command(request.jws, this.#unit.nowMs());
+      const [isAnswerLost, response] = await Promise.all([this.#unit.loseAnswer(), this.#execute(command)]);
+      return isAnswerLost ? undefined : response;
     } catch (error) {
       if (error instanceof UnreadableCommandError) {
         return jsonResponse(200, { commandId: error.commandId, status: 'refused', reason: error.reason });

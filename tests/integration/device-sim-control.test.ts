@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
-import { NO_FAULTS } from '../../device-sim/faults/faults.ts';
+import { type Faults, NO_FAULTS } from '../../device-sim/faults/faults.ts';
+import { findLocker } from '../../device-sim/unit/model.ts';
 import type { UnitBatch } from '../../domain/unit-protocol/batch.ts';
 import { call, type FieldPlatform, startFieldPlatform, startTestFleet, type TestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
@@ -146,6 +147,8 @@ describe('the control API', () => {
     { path: 'faults', body: { offlin: true }, field: '/offlin' },
     { path: 'faults', body: { offline: 'yes' }, field: '/offline' },
     { path: 'faults', body: { lossRate: 2 }, field: '/lossRate' },
+    { path: 'faults', body: { loseNextAnswers: -1 }, field: '/loseNextAnswers' },
+    { path: 'faults', body: { loseNextAnswers: 1_001 }, field: '/loseNextAnswers' },
     { path: 'faults', body: { jammed: ['A', 'Z'] }, field: '/jammed/1' },
     { path: 'wipe', body: { really: true }, field: '/really' },
     { path: 'lockers/A/open', body: { force: true }, field: '/force' },
@@ -277,5 +280,46 @@ describe('faults', () => {
     };
     expect(await platform.command(unit, command)).toEqual({ commandId: 'jam', status: 'failed', reason: 'jammed' });
     await faults({ jammed: [] });
+  });
+
+  describe('loseNextAnswers', () => {
+    const open = (commandId: string) =>
+      platform.command(unit, {
+        commandId,
+        expiresAt: new Date(Date.now() + 60_000).toISOString(),
+        openLocker: { locker: 'A' },
+      });
+    const openings = async (commandId: string) => {
+      await pushed();
+      const events = (await inbox()).flatMap((batch) => batch.events);
+      return events.filter(({ type, causationId }) => type === 'LockerOpened' && causationId === commandId).length;
+    };
+    const left = async () => ((await ask(`/units/${NAME}`)).body as { faults: Faults }).faults.loseNextAnswers;
+
+    test('executes a command, loses its answer and that to a repeat, and opens the door once', async () => {
+      await faults({ loseNextAnswers: 2 });
+      expect(await left()).toBe(2);
+      await expect(open('lost')).rejects.toThrow();
+      expect(findLocker(unit.model, 'A')?.door).toBe('open');
+      expect(await left()).toBe(1);
+      await expect(open('lost')).rejects.toThrow();
+      expect(await open('lost')).toEqual({ commandId: 'lost', status: 'done' });
+      expect(await openings('lost')).toBe(1);
+      expect(await left()).toBe(0);
+      expect((await post(`/units/${NAME}/lockers/A/close`)).status).toBe(200);
+    });
+
+    test('loses as many of concurrent answers as it says, and counts only commands that the platform has signed', async () => {
+      await faults({ loseNextAnswers: 3 });
+      const unsigned = await call(`http://${unit.address}/commands`, { method: 'POST', body: '{"jws":"a.b.c"}' });
+      expect(JSON.parse(unsigned.text)).toMatchObject({ status: 'refused', reason: 'signature' });
+      expect(await left()).toBe(3);
+      const ids = ['one', 'two', 'three', 'four', 'five'];
+      const answers = await Promise.allSettled(ids.map((id) => open(id)));
+      expect(answers.filter(({ status }) => status === 'rejected')).toHaveLength(3);
+      expect(await left()).toBe(0);
+      for (const id of ids) expect(await open(id)).toMatchObject({ commandId: id });
+      expect((await post(`/units/${NAME}/lockers/A/close`)).status).toBe(200);
+    });
   });
 });

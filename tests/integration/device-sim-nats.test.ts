@@ -128,3 +128,18 @@ describe('a fetch over NATS', () => {
     expect(unit.model.lockers[1]?.door).toBe('closed');
   });
 });
+
+test('with loseNextAnswers, a command over NATS is executed and gets no reply, and its repeat gets the answer', async () => {
+  await unit.setFaults({ loseNextAnswers: 1 });
+  const command = { commandId: newId(), expiresAt: soon(), openLocker: { locker: 'B' } };
+  const request = JSON.stringify({ jws: await platform.signer.command(NAME, command, Date.now()) });
+  const lost = platform.nats.request(unitCommandsSubject(NAME), request, { timeoutMs: 500 });
+  await expect(lost).rejects.toThrow(NatsUnavailableError);
+  await eventually(() => unit.model.lockers[1]?.door === 'open' && unit.faults.loseNextAnswers === 0);
+  const { lastSeq } = unit.model.log;
+  expect(await platform.commandOverNats(NAME, command)).toMatchObject({
+    commandId: command.commandId,
+    status: 'done',
+  });
+  expect(unit.model.log.lastSeq).toBe(lastSeq);
+});
