@@ -33,6 +33,7 @@ import { poll } from '../platform/retry/poll.ts';
 import { type RetryPolicy, retryWithBackoff } from '../platform/retry/retry-policy.ts';
 import { ClockOffsetCache } from '../platform/unit-log/clock-offset-cache.ts';
 import { DeadLetterStore } from '../platform/unit-log/dead-letter-store.ts';
+import { UnitLogClient } from '../platform/unit-log/unit-log-client.ts';
 import { UnitLogRecorder } from '../platform/unit-log/unit-log-recorder.ts';
 import { PlatformSigner } from '../platform/unit-protocol/signatures.ts';
 import { ConfigurationPusher } from '../platform/units/configuration-pusher.ts';
@@ -104,6 +105,7 @@ try {
   const clockOffsets = new ClockOffsetCache({ read: () => readClockOffsets(sql), clock, log });
   const unitNowMs = (unit: string) => clockOffsets.unitNowMs(unit);
   const commands = new UnitCommandClient({ nats, signer, unitNowMs, onAnswer });
+  const unitLogClient = new UnitLogClient({ nats, signer, unitNowMs });
   const pusher = new ConfigurationPusher({ decider, commands, retryScheduleS, newId, clock });
 
   const deadLetters = new DeadLetterStore(sql);
@@ -136,7 +138,7 @@ try {
     postgres,
     readModels,
     decider,
-    signer,
+    unitLogClient,
     secrets,
     revocations,
     commands,
@@ -172,6 +174,7 @@ try {
           loadSnapshot,
           lastSequence: () => store.lastSequence(),
           commands,
+          unitLogClient,
           push: pusher,
           revocations,
           recorder,

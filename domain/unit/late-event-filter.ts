@@ -5,6 +5,8 @@
  * Late events are folded in the order of the store. A log is a subject, or one epoch of a unit. Each log counts up to its first event
  * that occurred after the moment. So every log is as it was at some moment, and a clock that was set back cannot make the end of a
  * rental count without its beginning. Epochs are separate logs because the rest of one can arrive after the next has begun.
+ *
+ * A registration after the moment begins another unit with the same name: nothing that is recorded after it counts.
  */
 
 import { boundedOccurredAtMs, type ClockStamp } from '../device/unit-clock.ts';
@@ -21,6 +23,7 @@ export interface RecordedCommit extends FoldableCommit {
 export class LateEventFilter {
   readonly #atMs: number;
   readonly #ended = new Set<string>();
+  #isLaterUnit = false;
 
   /** `atMs` is the moment, in milliseconds since 1970. */
   constructor(atMs: number) {
@@ -35,6 +38,11 @@ export class LateEventFilter {
   }
 
   #hadHappened(event: CloudEvent, aggregate: string, recordedAtMs: number): boolean {
+    if (this.#isLaterUnit) return false;
+    if (event.type === 'UnitRegistered' && boundedOccurredAtMs(event, recordedAtMs) > this.#atMs) {
+      this.#isLaterUnit = true;
+      return false;
+    }
     const recovered = recoveredClockStamp(event);
     // A recovered event belongs to no log: it counts by its own time.
     if (recovered !== undefined) return boundedOccurredAtMs(recovered, recordedAtMs) <= this.#atMs;

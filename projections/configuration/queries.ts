@@ -39,7 +39,7 @@ interface VersionRow {
   readonly former: ConfigurationValues | null;
 }
 
-/** Reads a page of the versions of a unit, the newest first. @throws CursorError */
+/** Reads a page of the versions of a unit since its registration, the newest first. @throws CursorError */
 export async function configurationVersions(
   { sql, servingRuns }: ReadModels,
   { unit, limit, cursor, count = false }: VersionQuery,
@@ -52,7 +52,8 @@ export async function configurationVersions(
     order by v.version desc limit ${limit + 1}`;
   const [counted] = count
     ? await sql<{ total: number }[]>`
-        select count(*)::bigint as total from ${sql(`${schema}.version`)} where unit = ${unit}`
+        select count(*)::bigint as total from ${sql(`${schema}.version`)}
+        where unit = ${unit} and version >= ${firstVersion(sql, schema, unit)}`
     : [];
   return toPage(rows, limit, toVersion, ({ version }) => [version], counted?.total);
 }
@@ -64,7 +65,7 @@ interface VersionQuery {
   readonly count?: boolean;
 }
 
-/** Reads one version with its values. @returns undefined when the unit or the version does not exist */
+/** Reads one version with its values. @returns undefined when the unit, or a version since its registration, does not exist */
 export async function configurationVersion(
   { sql, servingRuns }: ReadModels,
   unit: string,
@@ -75,13 +76,29 @@ export async function configurationVersion(
   return row === undefined ? undefined : { ...toVersion(row), values: row.values };
 }
 
+/** Whether a unit was ever registered. */
+export async function isConfigured({ sql, servingRuns }: ReadModels, unit: string): Promise<boolean> {
+  const { schema } = await servingRuns.find('configuration');
+  return (await sql`select from ${sql(`${schema}.version`)} where unit = ${unit} limit 1`).length > 0;
+}
+
+/**
+ * SQL for the version with which the unit was registered, which has no mode. Earlier versions are those of a retired unit that had the
+ * name; versions go on, so that each has one number.
+ */
+function firstVersion(sql: Sql, schema: string, unit: string) {
+  return sql.part`(
+    select max(r.version) from ${sql(`${schema}.version`)} r where r.unit = ${unit} and r.mode is null)`;
+}
+
 function versionsOf(sql: Sql, schema: string, unit: string) {
   const table = sql(`${schema}.version`);
+  const first = firstVersion(sql, schema, unit);
   return sql.part`
     select v.version, v.hash, v.values, v.mode, v.rollout, v.wanted_at, v.wanted_by, v.status, v.reason, v.applied_at,
       not exists (select from ${table} n where n.unit = v.unit and n.version > v.version) as is_last, f.values as former
-    from ${table} v left join ${table} f on f.unit = v.unit and f.version = v.version - 1
-    where v.unit = ${unit}`;
+    from ${table} v left join ${table} f on f.unit = v.unit and f.version = v.version - 1 and v.mode is not null
+    where v.unit = ${unit} and v.version >= ${first}`;
 }
 
 function toVersion(row: VersionRow): ConfigurationVersion {
@@ -115,7 +132,7 @@ interface AttemptRow {
   readonly next_attempt_at: Date | null;
 }
 
-/** Reads a page of the outcomes of deliveries to a unit, the newest first. @throws CursorError */
+/** Reads a page of the outcomes of deliveries to a unit since its registration, the newest first. @throws CursorError */
 export async function configurationAttempts(
   { sql, servingRuns }: ReadModels,
   { unit, limit, cursor }: { readonly unit: string; readonly limit: number; readonly cursor?: string },
@@ -128,7 +145,8 @@ export async function configurationAttempts(
       : sql.part`and (sequence, ordinal) < (${sequence}::bigint, ${ordinal ?? 0}::int)`;
   const rows = await sql<AttemptRow[]>`
     select sequence, ordinal, version, outcome, at, attempt, reason, reported_hash, next_attempt_at
-    from ${sql(`${schema}.outcome`)} where unit = ${unit} ${after}
+    from ${sql(`${schema}.outcome`)}
+    where unit = ${unit} and version >= ${firstVersion(sql, schema, unit)} ${after}
     order by sequence desc, ordinal desc limit ${limit + 1}`;
   return toPage(rows, limit, toAttempt, (row) => [row.sequence, row.ordinal]);
 }

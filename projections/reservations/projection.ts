@@ -19,6 +19,7 @@ import { EARLIEST_STORABLE_MS } from '../engine/storable-time.ts';
 import { reservationBytes } from '../unit-states/state-size.ts';
 import type { FoldedUnit } from '../unit-states/state-table.ts';
 import { UnitStates, versionWithFold, withoutUses } from '../unit-states/unit-states.ts';
+import { createRegistrationTable, registrationsIn, saveRegistrations } from './registrations.ts';
 
 /** The subjects that change a place: its location, its configuration, its connectivity, and the rentals in its lockers. */
 const PLACE_AGGREGATES: ReadonlySet<Aggregate> = new Set(['registry', 'config', 'connectivity', 'device']);
@@ -32,26 +33,30 @@ export function createReservations(): Projection {
   const unitStates = new UnitStates({ aggregates: PLACE_AGGREGATES, startsAtRegistration: true, trim: withoutUses });
   return {
     name: 'reservations',
-    version: versionWithFold(6),
+    version: versionWithFold(7),
 
     async createTables(tx, schema) {
       await createReservationTable(tx, `${schema}.reservation`);
+      await createRegistrationTable(tx, `${schema}.registration`);
       await unitStates.createTable(tx, schema);
       await createPlaceTables(tx, schema);
     },
 
     async apply(tx, schema, commits) {
       await applyBookings(tx, `${schema}.reservation`, commits);
+      await saveRegistrations(tx, `${schema}.registration`, registrationsIn(commits));
       await applyPlaces(tx, schema, await unitStates.fold(tx, schema, commits));
     },
 
     openFold(schema, isFresh) {
       const table = `${schema}.reservation`;
       const rows = reservationRows(MAX_CLEAN_BYTES, isFresh);
+      let registrations = new Map<string, number>();
       const places = unitStates.openFold(schema, isFresh, (tx, folded) => applyPlaces(tx, schema, folded));
       return {
         async add(sql, commits) {
           await foldBookings(sql, table, commits, rows);
+          for (const [unit, position] of registrationsIn(commits)) registrations.set(unit, position);
           await places.add(sql, commits);
         },
         get isFull() {
@@ -59,9 +64,12 @@ export function createReservations(): Projection {
         },
         drain() {
           const changed = rows.drain();
+          const registered = registrations;
+          registrations = new Map();
           const writePlaces = places.drain();
           return async (tx) => {
             await saveReservations(tx, table, changed);
+            await saveRegistrations(tx, `${schema}.registration`, registered);
             await writePlaces(tx);
           };
         },

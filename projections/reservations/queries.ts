@@ -37,6 +37,7 @@ export async function getReservation(
 
 export interface ReservationFilter {
   readonly customer?: string;
+  /** With a customer, their reservations at every unit that had the name; otherwise those at the unit that has it now. */
   readonly unit?: string;
   readonly status?: Reservation['status'];
   /** Only reservations whose period begins then or later, RFC 3339. */
@@ -55,21 +56,24 @@ export async function listReservations(
   const after = cursor === undefined ? sql.part`` : sql.part`and (-held_position, id) > (${-position}::bigint, ${id})`;
   const rows = await sql<Row[]>`
     select id, unit, held_position, changed_position, reservation from ${table}
-    where ${reservationCondition(sql, query)} ${after}
+    where ${reservationCondition(sql, schema, query)} ${after}
     order by held_position desc, id limit ${limit + 1}`;
   const [counted] = count
     ? await sql<
         { total: number }[]
-      >`select count(*)::bigint as total from ${table} where ${reservationCondition(sql, query)}`
+      >`select count(*)::bigint as total from ${table} where ${reservationCondition(sql, schema, query)}`
     : [];
   return toPage(rows, limit, toShown, (row) => [row.held_position, row.id], counted?.total);
 }
 
-function reservationCondition(sql: Sql, { customer, unit, status, from }: ReservationFilter) {
+function reservationCondition(sql: Sql, schema: string, { customer, unit, status, from }: ReservationFilter) {
   const none = sql.part``;
+  const isPresent = sql.part`held_position > coalesce(
+    (select g.position from ${sql(`${schema}.registration`)} g where g.unit = ${unit ?? ''}), 0)`;
   return sql.part`true
     ${customer === undefined ? none : sql.part`and customer = ${customer}`}
     ${unit === undefined ? none : sql.part`and unit = ${unit}`}
+    ${unit === undefined || customer !== undefined ? none : sql.part`and ${isPresent}`}
     ${status === undefined ? none : sql.part`and status = ${status}`}
     ${from === undefined ? none : sql.part`and from_at >= ${from}::timestamptz`}`;
 }

@@ -10,6 +10,7 @@ import type { Log } from '../../platform/observability/log.ts';
 import type { ParkedWorkStore } from '../../platform/parked-work/parked-work-store.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import type { DeadLetterStore } from '../../platform/unit-log/dead-letter-store.ts';
+import type { UnitLogClient } from '../../platform/unit-log/unit-log-client.ts';
 import type { UnitLogRecorder } from '../../platform/unit-log/unit-log-recorder.ts';
 import type { ConfigurationPusher } from '../../platform/units/configuration-pusher.ts';
 import type { UnitCommandClient } from '../../platform/units/unit-command-client.ts';
@@ -81,6 +82,7 @@ export interface ApiDependencies {
   /** The last sequence of the event store. */
   readonly lastSequence: () => Promise<number>;
   readonly commands: UnitCommandClient;
+  readonly unitLogClient: UnitLogClient;
   readonly push: ConfigurationPusher;
   readonly revocations: UnitRevocations;
   readonly recorder: UnitLogRecorder;
@@ -148,7 +150,8 @@ export function api(dependencies: ApiDependencies) {
 function capabilities(dependencies: ApiDependencies) {
   const { tokens, keys, secrets, postgres, readModels, eventLog, decider, commands, push, revocations, recorder } =
     dependencies;
-  const { deadLetterStore, parkedWork, addresses, natsUrl, holdTtlS, loadSnapshot, lastSequence } = dependencies;
+  const { deadLetterStore, parkedWork, unitLogClient, addresses, natsUrl, holdTtlS, loadSnapshot, lastSequence } =
+    dependencies;
   const { newId, randomBytes, clock, log } = dependencies;
   const { sql } = postgres;
   const apiKeys = new ApiKeys(sql, clock);
@@ -164,7 +167,7 @@ function capabilities(dependencies: ApiDependencies) {
   const reservations = new ReservationService({ decider, commands, secrets, newId, clock });
   const registration = new UnitRegistration({ decider, addresses, keys, natsUrl, holdTtlS, newId, log });
   const credentials = new UnitCredentials({ decider, keys, natsUrl, revocations });
-  const changes = new UnitChanges({ decider, addresses, credentials, readModels, newId, clock });
+  const changes = new UnitChanges({ decider, addresses, credentials, readModels, unitLogClient, newId, clock });
   const lockers = new UnitLockers({ decider, commands, newId, clock });
   const support = new ReservationSupport({ decider, clock });
   const configurations = new ConfigurationService({ decider, push, positions, readModels, clock });

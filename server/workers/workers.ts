@@ -13,8 +13,8 @@ import type { Postgres } from '../../platform/postgres/connection.ts';
 import { joinGroup } from '../../platform/shards/group.ts';
 import type { Shards } from '../../platform/shards/join.ts';
 import type { ClockOffsetCache } from '../../platform/unit-log/clock-offset-cache.ts';
+import type { UnitLogClient } from '../../platform/unit-log/unit-log-client.ts';
 import type { UnitLogRecorder } from '../../platform/unit-log/unit-log-recorder.ts';
-import type { PlatformSigner } from '../../platform/unit-protocol/signatures.ts';
 import type { ConfigurationPusher } from '../../platform/units/configuration-pusher.ts';
 import type { UnitCommandClient } from '../../platform/units/unit-command-client.ts';
 import type { UnitDecider } from '../../platform/units/unit-decider.ts';
@@ -25,7 +25,6 @@ import { configurationReports, fetchTargets } from '../../projections/units/quer
 import { REPORT_SHARD_LETTERS, runConfigurationReportWorker } from './configuration/configuration-report-worker.ts';
 import { runConfigurationWorker } from './configuration/configuration-worker.ts';
 import { FETCH_SHARD_LETTERS, runFetchWorker } from './fetch/fetch-worker.ts';
-import { UnitLogClient } from './fetch/unit-log-client.ts';
 import { INGEST_SHARD_LETTERS, runIngestWorker } from './ingest/ingest-worker.ts';
 import { NatsUnitInbox } from './ingest/unit-inbox.ts';
 import { runCredentialRevocationWorker } from './reactor/credential-revocation-worker.ts';
@@ -40,7 +39,7 @@ export interface WorkersDependencies {
   readonly postgres: Postgres;
   readonly readModels: ReadModels;
   readonly decider: UnitDecider;
-  readonly signer: PlatformSigner;
+  readonly unitLogClient: UnitLogClient;
   readonly secrets: ReservationSecrets;
   readonly revocations: UnitRevocations;
   readonly commands: UnitCommandClient;
@@ -99,21 +98,8 @@ function startIngest(dependencies: WorkersDependencies): Promise<void> {
 }
 
 function startFetch(dependencies: WorkersDependencies): Promise<void> {
-  const {
-    config,
-    nats,
-    readModels,
-    decider,
-    signer,
-    recorder,
-    clockOffsets,
-    newId,
-    clock,
-    monotonic,
-    pause,
-    stop,
-    log,
-  } = dependencies;
+  const { config, nats, readModels, decider, unitLogClient, recorder, newId, clock, monotonic, pause, stop, log } =
+    dependencies;
   const shards = joinGroup({
     group: 'fetch',
     shardLetters: FETCH_SHARD_LETTERS,
@@ -128,7 +114,7 @@ function startFetch(dependencies: WorkersDependencies): Promise<void> {
   return runFetchWorker({
     decider,
     recorder,
-    unitLogClient: new UnitLogClient({ nats, signer, unitNowMs: (unit) => clockOffsets.unitNowMs(unit) }),
+    unitLogClient,
     unitInbox: new NatsUnitInbox(nats),
     readTargets: (query) => fetchTargets(readModels, query),
     changes,

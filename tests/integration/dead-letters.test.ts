@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { MemoryEventStore } from '../../platform/event-store/memory.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
 import type { DeadLetter, DeadLetterOptions } from '../../platform/unit-log/dead-letter-store.ts';
-import { UnreadablePageError } from '../../server/workers/fetch/unit-log-client.ts';
+import { UnreadablePageError } from '../../platform/unit-log/unit-log-client.ts';
 import { EPOCH } from '../support/given.ts';
 import {
   bad,

@@ -184,12 +184,12 @@ function grid(sql: Sql, schema: string, unit?: string) {
         when ${isInOutage} then w.outage_since
       end as unknown_since
     from ${sql(`${schema}.unit`)} u
-    left join platform.unit_telemetry t on t.unit = u.unit
+    -- The telemetry of a unit that was never seen is that of a former unit with its name.
+    left join platform.unit_telemetry t on t.unit = u.unit and u.connectivity <> 'never-seen'
     left join platform.watched_shards w on w.shard = left(u.hash, 2)
     cross join lateral (
-      -- What is known of a unit that was never seen is from a former unit with its name.
-      select case when u.connectivity = 'never-seen' then 0 else greatest(0, coalesce(t.last_seq, 0)
-        - case when t.epoch = u.recorded_epoch then u.recorded_seq else 0 end) end::bigint as backlog
+      select greatest(0, coalesce(t.last_seq, 0)
+        - case when t.epoch = u.recorded_epoch then u.recorded_seq else 0 end)::bigint as backlog
     ) b
     where ${unit === undefined ? sql.part`not u.retired` : sql.part`u.unit = ${unit}`}`;
 }

@@ -3,6 +3,7 @@ import {
   configurationAttempts,
   configurationVersion,
   configurationVersions,
+  isConfigured,
 } from '../../../projections/configuration/queries.ts';
 import type { ReadModels } from '../../../projections/engine/queries/serving-runs.ts';
 import type { ApiMacros } from '../../http/api-macros.ts';
@@ -88,8 +89,6 @@ export function configurationRoutes(macros: ApiMacros, { configurations, readMod
     );
 }
 
-/** Every unit has a first version. */
 async function requireUnit(readModels: ReadModels, name: string): Promise<void> {
-  const first = await configurationVersion(readModels, name, 1);
-  if (first === undefined) throw new Problem('not-found', 404, `There is no unit ${name}.`);
+  if (!(await isConfigured(readModels, name))) throw new Problem('not-found', 404, `There is no unit ${name}.`);
 }

@@ -232,7 +232,9 @@ export const LIST_VERSIONS = operation({
   auth: 'ops',
   minPosition: { readModel: 'configuration' },
   summary: 'List every version that was desired on a unit, the newest first',
-  description: 'Each version shows who made it, when, what it changed, and when the unit first proved it.',
+  description:
+    'Each version shows who made it, when, what it changed, and when the unit first proved it. The list begins with the registration: ' +
+    'the versions of a retired unit that had the name before are in `GET /v1/events` and `GET /v1/units/{name}/state`.',
   params,
   query: Type.Object({ ...ListQuery, ...MinPosition }, strict),
   answers: {

@@ -226,7 +226,12 @@ export const LIST = operation({
   description: 'A customer sees their own reservations, an operator those of all customers.',
   query: Type.Object(
     {
-      unit: Type.Optional({ ...UnitName, description: 'Only reservations at this unit.' }),
+      unit: Type.Optional({
+        ...UnitName,
+        description:
+          'Only reservations at this unit. Those at a retired unit that had the name before are shown to their customers, and to ' +
+          'operators with `customer`.',
+      }),
       customer: Type.Optional(
         Type.String({
           maxLength: 100,

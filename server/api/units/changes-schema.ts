@@ -79,9 +79,11 @@ export const RETIRE = operation({
   summary: 'Retire a unit',
   description:
     'The unit leaves the platform: its credentials end, it is not pinged and not sold any more. While it has open bookings, running ' +
-    'rentals or events that the platform has not recorded, the answer is 409 with `inUse`. With `force=true`, the bookings are given ' +
+    'rentals or events that the platform has not recorded, the answer is 409 with `inUse`. The unit itself is asked how long its log ' +
+    'is; when it does not answer, its last ping counts. With `force=true`, the bookings are given ' +
     'up: those that have not begun become `rejected`, those in use `completed`. The history of the unit stays. Its name may be ' +
-    'registered anew; the new unit has new credentials and begins without a history of its own.',
+    'registered anew; the new unit has new credentials and begins without a history of its own. The history of the former unit ' +
+    'stays in `GET /v1/events` and in `GET /v1/units/{name}/state` for the times before.',
   params,
   query: Type.Object(
     {

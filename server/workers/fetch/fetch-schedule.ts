@@ -13,7 +13,7 @@
 
 import TinyQueue from 'tinyqueue';
 import { unitHash } from '../../../domain/shard.ts';
-import type { LogPosition } from './unit-log-client.ts';
+import type { LogPosition } from '../../../platform/unit-log/unit-log-client.ts';
 
 /** A unit that is behind for less than this is not asked, because its next push may bring the events. */
 export const BEHIND_GRACE_MS = 15_000;

@@ -9,11 +9,16 @@ import { recordedSeq } from '../../../domain/device/device.ts';
 import { nextExpectedSeq } from '../../../domain/device/unit-log.ts';
 import { type RegisteredUnit, requireUnit } from '../../../domain/registry/registry.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
+import {
+  type FetchedPage,
+  type LogPosition,
+  type UnitLogClient,
+  UnreadablePageError,
+} from '../../../platform/unit-log/unit-log-client.ts';
 import type { UnitLogRecorder } from '../../../platform/unit-log/unit-log-recorder.ts';
 import { formatPlace } from '../../../platform/unit-protocol/ping.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 import { firstPendingSeq, hasEarlierEpochStart, isFirstBatchOfEpoch, type UnitInbox } from '../ingest/unit-inbox.ts';
-import { type FetchedPage, type LogPosition, type UnitLogClient, UnreadablePageError } from './unit-log-client.ts';
 
 /** Pages that one call fetches. The next call continues with a longer backlog. */
 export const MAX_PAGES_PER_FETCH = 40;

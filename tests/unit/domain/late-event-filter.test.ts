@@ -116,6 +116,23 @@ test('late events of an earlier epoch count in that epoch', () => {
   expect([rentalIn(after), after.device.epoch]).toEqual([undefined, OTHER_EPOCH]);
 });
 
+test('what a unit reports that is registered later with the name does not count for the former unit', () => {
+  const retired: Past = { type: 'UnitRetired', data: {}, atMs: atMs(100) };
+  const again: Past = { ...registered, atMs: atMs(120) };
+  const reported: Past = {
+    type: 'UnitStateReported',
+    data: { reason: 'new-epoch', configurationHash: 'c', lockers: [{ id: 'A', door: 'closed' }] },
+    epoch: OTHER_EPOCH,
+    // The clock of the later unit is two hours behind.
+    atMs: atMs(5),
+  };
+  const past = [registered, taken('A', { fromMin: 0, untilMin: 60 }), retired, again, reported];
+  const former = actual(atMs(20), past);
+  expect([rentalIn(former), former.device.epoch]).toEqual(['rental-A', '018f0000-0000-7000-8000-000000000001']);
+  const later = actual(atMs(130), past);
+  expect([rentalIn(later), later.device.epoch]).toEqual([undefined, OTHER_EPOCH]);
+});
+
 test('a recovered event counts from when it occurred, by its own clock offset', () => {
   const recovered: Past = {
     type: 'UnitEventRecovered',

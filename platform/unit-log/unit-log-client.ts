@@ -1,22 +1,30 @@
-/** Fetches a page of its log from a unit, over HTTP or as a NATS request. */
+/** Reads the log of a unit from the unit itself, over HTTP or as a NATS request. */
 
 import { Value } from '@sinclair/typebox/value';
-import type { RegisteredUnit } from '../../../domain/registry/registry.ts';
-import { FetchPageHeader, MAX_BATCH_EVENTS } from '../../../domain/unit-protocol/batch.ts';
-import type { Nats } from '../../../platform/nats/connection.ts';
-import { unitCommandsSubject } from '../../../platform/nats/subjects.ts';
-import { errorMessage } from '../../../platform/observability/error-message.ts';
-import { type ParsedBatch, toParsedBatch, UnreadableBatchError } from '../../../platform/unit-log/batch.ts';
-import { formatPlace } from '../../../platform/unit-protocol/ping.ts';
-import type { PlatformSigner } from '../../../platform/unit-protocol/signatures.ts';
-import { requestOverHttp } from '../../../platform/units/request-over-http.ts';
-import { UnitUnreachableError } from '../../../platform/units/unit-command-client.ts';
+import type { RegisteredUnit } from '../../domain/registry/registry.ts';
+import { FetchPageHeader, MAX_BATCH_EVENTS } from '../../domain/unit-protocol/batch.ts';
+import type { Nats } from '../nats/connection.ts';
+import { unitCommandsSubject } from '../nats/subjects.ts';
+import { errorMessage } from '../observability/error-message.ts';
+import { formatPlace } from '../unit-protocol/ping.ts';
+import type { PlatformSigner } from '../unit-protocol/signatures.ts';
+import { requestOverHttp } from '../units/request-over-http.ts';
+import { UnitUnreachableError } from '../units/unit-command-client.ts';
+import { type ParsedBatch, toParsedBatch, UnreadableBatchError } from './batch.ts';
 
 /** Time within which a unit must answer with a page. */
 export const FETCH_TIMEOUT_MS = 10_000;
 /** A valid page has at most 256 KiB. Above this limit the client stops reading an answer over HTTP. */
 const MAX_PAGE_BYTES = 1024 * 1024;
 const OK = 200;
+
+/** What a request for a page names. */
+interface PageRequest {
+  readonly after: LogPosition | undefined;
+  readonly recorded: LogPosition | undefined;
+  readonly limit: number;
+  readonly timeoutMs: number;
+}
 
 export interface LogPosition {
   readonly epoch: string;
@@ -64,32 +72,51 @@ export class UnitLogClient {
     after: LogPosition | undefined,
     recorded: LogPosition | undefined,
   ): Promise<FetchedPage> {
+    const request = { after, recorded, limit: MAX_BATCH_EVENTS, timeoutMs: FETCH_TIMEOUT_MS };
+    return toFetchedPage(unit.name, await this.#request(unit, request), after);
+  }
+
+  /**
+   * Requests the position of the last event of a unit's log. Pings report it too, but reach the read models later. The unit may
+   * delete its events up to `recorded`.
+   *
+   * @throws UnitUnreachableError when there is no answer within `timeoutMs` or it is not a page of a log
+   */
+  async readEnd(unit: RegisteredUnit, recorded: LogPosition | undefined, timeoutMs: number): Promise<LogPosition> {
+    const answer = await this.#request(unit, { after: recorded, recorded, limit: 1, timeoutMs });
+    const { epoch, lastSeq } = parsePage(unit.name, answer).page;
+    return { epoch, seq: lastSeq };
+  }
+
+  async #request(unit: RegisteredUnit, request: PageRequest): Promise<Uint8Array> {
     const { signer, unitNowMs } = this.#options;
+    const { recorded } = request;
     const place = recorded === undefined ? undefined : formatPlace(recorded);
     const jws = await signer.fetch(unit.name, unitNowMs(unit.name), place);
-    let answer: Uint8Array;
     try {
-      answer = await (unit.commandChannel === 'nats' ? this.#overNats(unit, jws, after) : overHttp(unit, jws, after));
+      return await (unit.commandChannel === 'nats' ? this.#overNats(unit, jws, request) : overHttp(unit, jws, request));
     } catch (error) {
       throw new UnitUnreachableError(`no log from ${unit.name}: ${errorMessage(error)}`, { cause: error });
     }
-    return toFetchedPage(unit.name, answer, after);
   }
 
-  async #overNats(unit: RegisteredUnit, jws: string, after: LogPosition | undefined): Promise<Uint8Array> {
+  async #overNats(unit: RegisteredUnit, jws: string, { after, limit, timeoutMs }: PageRequest): Promise<Uint8Array> {
     const place = after === undefined ? {} : { after: formatPlace(after) };
-    const body = JSON.stringify({ jws, ...place, limit: MAX_BATCH_EVENTS });
-    return (await this.#options.nats.request(unitCommandsSubject(unit.name), body, { timeoutMs: FETCH_TIMEOUT_MS }))
-      .data;
+    const body = JSON.stringify({ jws, ...place, limit });
+    return (await this.#options.nats.request(unitCommandsSubject(unit.name), body, { timeoutMs })).data;
   }
 }
 
-async function overHttp(unit: RegisteredUnit, jws: string, after: LogPosition | undefined): Promise<Uint8Array> {
+async function overHttp(
+  unit: RegisteredUnit,
+  jws: string,
+  { after, limit, timeoutMs }: PageRequest,
+): Promise<Uint8Array> {
   const place = after === undefined ? '' : `after=${formatPlace(after)}&`;
-  const { status, body } = await requestOverHttp(`http://${unit.address}/events?${place}limit=${MAX_BATCH_EVENTS}`, {
+  const { status, body } = await requestOverHttp(`http://${unit.address}/events?${place}limit=${limit}`, {
     method: 'GET',
     headers: { authorization: `Bearer ${jws}` },
-    timeoutMs: FETCH_TIMEOUT_MS,
+    timeoutMs,
     maxBytes: MAX_PAGE_BYTES,
   });
   if (status !== OK) throw new Error(`it answered ${status}`);
