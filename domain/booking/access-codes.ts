@@ -21,9 +21,9 @@ export function drawAccessCode(
   accessCodeOf: AccessCodeOf,
 ): number | undefined {
   const others = allReservations(state).filter(({ id, status }) => id !== reservation.id && status !== 'completed');
-  const taken = new Set(others.map(({ id, accessCodeDraw = 0 }) => accessCodeOf(id, accessCodeDraw)));
   for (let draw = 0; draw < MAX_ACCESS_CODE_DRAWS; draw += 1) {
-    if (!taken.has(accessCodeOf(reservation.id, draw))) return draw;
+    const code = accessCodeOf(reservation.id, draw);
+    if (!others.some(({ id, accessCodeDraw = 0 }) => accessCodeOf(id, accessCodeDraw) === code)) return draw;
   }
   return undefined;
 }

@@ -11,8 +11,15 @@ import { isFinished, type Reservation } from './reservation.ts';
 /** How long from now an overdue rental is expected to occupy its locker still. A doubtful locker is not sold for a period that begins within this time. */
 export const OVERDUE_ALLOWANCE_MS = 30 * 60_000;
 
+/** Periods of reservations that were parsed. A decision on a busy unit reads those of thousands, and parsing takes most of its time. */
+const PERIODS = new WeakMap<Reservation, Period>();
+
 export function periodOf(reservation: Reservation): Period {
-  return { fromMs: toMs(reservation.from), untilMs: toMs(reservation.until) };
+  const known = PERIODS.get(reservation);
+  if (known !== undefined) return known;
+  const period = { fromMs: toMs(reservation.from), untilMs: toMs(reservation.until) };
+  PERIODS.set(reservation, period);
+  return period;
 }
 
 /** Whether a reservation blocks its locker for other customers now. A hold that has run out does not. */

@@ -27,7 +27,7 @@ export const MAX_SETTLEMENT_EVENTS = 400;
 /** When a reservation expires unless a customer or the unit acts before: a hold at its end, a confirmed one as a no-show. */
 export function expiryAtMs(reservation: Reservation): number | undefined {
   if (reservation.status === 'held') return toMs(reservation.holdExpiresAt);
-  if (reservation.status === 'confirmed') return toMs(reservation.until) + NO_SHOW_GRACE_MS;
+  if (reservation.status === 'confirmed') return periodOf(reservation).untilMs + NO_SHOW_GRACE_MS;
   return undefined;
 }
 

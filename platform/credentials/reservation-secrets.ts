@@ -43,7 +43,8 @@ export class ReservationSecrets {
   }
 
   accessCode({ id, accessCodeDraw = 0 }: CodedReservation): string {
-    const key = `${id} ${accessCodeDraw}`;
+    // A decision looks up every reservation of the unit, and the id of a first draw is a text that exists already.
+    const key = accessCodeDraw === 0 ? id : `${id} ${accessCodeDraw}`;
     const cached = this.#codes.get(key);
     if (cached !== undefined) return cached;
     const code = accessCode(this.#fleetKey, id, accessCodeDraw);

@@ -11,19 +11,30 @@ const BYTES_PER_FOLDED_EVENT = 512;
 /** A state is measured again when its estimate has doubled, and not before it has grown by this much. */
 const MIN_GROWTH_BEFORE_MEASURING_BYTES = 16 * 1024;
 
+/** The estimated size of a state. */
+export interface StateSize {
+  readonly bytes: number;
+  /** The estimate at which the state is measured again. */
+  readonly measureAgainAtBytes: number;
+}
+
 export class CachedUnit {
   /** Every commit up to this position was folded when the state was loaded. */
   readonly completeTo: number;
   #state: UnitState;
   /** First and last position of the commits that other writers appended since, and that the state lacks. */
   #missing: { readonly from: number; readonly to: number } | undefined;
-  #bytes = 0;
-  #measureAgainAtBytes = 0;
+  #size: StateSize;
 
-  constructor(state: UnitState, completeTo: number) {
+  /** @param grown the size of the state before the last events of it, and their number. Without it, the state is measured. */
+  constructor(
+    state: UnitState,
+    completeTo: number,
+    grown?: { readonly from: StateSize; readonly events: number } | undefined,
+  ) {
     this.#state = state;
     this.completeTo = completeTo;
-    this.#measure();
+    this.#size = grown === undefined ? measure(state) : grow(grown.from, grown.events, state);
   }
 
   get state(): UnitState {
@@ -32,7 +43,11 @@ export class CachedUnit {
 
   /** Estimated size on the heap: at most about twice the measured size, plus 16 KiB. */
   get bytes(): number {
-    return this.#bytes;
+    return this.#size.bytes;
+  }
+
+  get size(): StateSize {
+    return this.#size;
   }
 
   get isMissingCommits(): boolean {
@@ -62,13 +77,18 @@ export class CachedUnit {
     this.#state = evolveUnit(this.#state, commit);
     // The follower may have noted this commit before the append was acknowledged.
     if (this.#missing?.from === sequence && this.#missing.to === sequence) this.#missing = undefined;
-    this.#bytes += events.length * BYTES_PER_FOLDED_EVENT;
-    if (this.#bytes >= this.#measureAgainAtBytes) this.#measure();
+    this.#size = grow(this.#size, events.length, this.#state);
   }
+}
 
-  /** Measuring serialises the state, so it happens when a state is loaded and each time that its estimate doubles. */
-  #measure(): void {
-    this.#bytes = JSON.stringify(this.#state).length * HEAP_BYTES_PER_JSON_BYTE;
-    this.#measureAgainAtBytes = this.#bytes + Math.max(this.#bytes, MIN_GROWTH_BEFORE_MEASURING_BYTES);
-  }
+/** Measuring serialises the state, so it happens when a state is loaded and each time that its estimate doubles. */
+function measure(state: UnitState): StateSize {
+  const bytes = JSON.stringify(state).length * HEAP_BYTES_PER_JSON_BYTE;
+  return { bytes, measureAgainAtBytes: bytes + Math.max(bytes, MIN_GROWTH_BEFORE_MEASURING_BYTES) };
+}
+
+/** The size of a state that has folded some events more. */
+function grow({ bytes, measureAgainAtBytes }: StateSize, events: number, state: UnitState): StateSize {
+  const grownBytes = bytes + events * BYTES_PER_FOLDED_EVENT;
+  return grownBytes >= measureAgainAtBytes ? measure(state) : { bytes: grownBytes, measureAgainAtBytes };
 }

@@ -32,7 +32,7 @@ import {
 } from '../event-store/store.ts';
 import type { Log } from '../observability/log.ts';
 import { priorityOf, reportedCommandId } from './append-rules.ts';
-import { CachedUnit } from './cached-unit.ts';
+import { CachedUnit, type StateSize } from './cached-unit.ts';
 import { DecisionTooLargeError, EndlessDecisionError } from './decision-errors.ts';
 import { KeyedQueue, QueueFullError } from './keyed-queue.ts';
 
@@ -59,6 +59,8 @@ export interface UnitSnapshot {
 interface LoadBase extends UnitSnapshot {
   /** Position up to which reads of the store have completed the state. @default completeTo */
   readonly readTo?: number;
+  /** The size of the state, when it is known. */
+  readonly size?: StateSize;
 }
 
 export interface UnitDeciderOptions {
@@ -316,7 +318,7 @@ export class UnitDecider {
     const readTo = Math.min(base.completeTo, base.firstMissing - 1);
     return this.#loadOnce(
       unit,
-      async () => ({ state: base.state, completeTo, readTo }),
+      async () => ({ state: base.state, completeTo, readTo, size: base.size }),
       (read) => lastSequenceOf(read.state) >= lastMissing && isRecent(read),
     );
   }
@@ -348,13 +350,14 @@ export class UnitDecider {
     this.#noticesWhileLoading.set(unit, notices);
     try {
       const base = await readBase();
-      let loaded = await this.#foldTail(unit, base.state, base.completeTo);
+      let loaded = await this.#foldTail(unit, base);
       for (const notice of notices) loaded.noteCommit(notice);
       if (loaded.isMissingCommits || !isRecent(loaded)) {
         // The state must have the commits of which the caller knows. A replica of the stream that lags may have answered without them.
         const readTo = base.readTo ?? loaded.completeTo;
         const completeTo = Math.min(loaded.completeTo, loaded.firstMissing - 1, readTo);
-        loaded = await this.#foldTail(unit, loaded.state, completeTo, 'leader');
+        const { state, size } = loaded;
+        loaded = await this.#foldTail(unit, { state, size, completeTo }, 'leader');
         for (const notice of notices) loaded.noteCommit(notice);
       }
       if (isFollowing) this.#putFirst(unit, loaded);
@@ -366,25 +369,31 @@ export class UnitDecider {
 
   async #foldTail(
     unit: string,
-    state: UnitState,
-    completeTo: number,
+    { state, completeTo, size }: LoadBase,
     from: 'any replica' | 'leader' = 'any replica',
   ): Promise<CachedUnit> {
     const { store } = this.#options;
     const tail = await (from === 'leader' ? store.tailFromLeader(unit, completeTo) : store.tail(unit, completeTo));
-    const folded = tail.reduce((next, message) => this.#foldMessage(next, message), state);
-    return new CachedUnit(folded, tail.at(-1)?.sequence ?? completeTo);
+    let folded = state;
+    let foldedEvents = 0;
+    for (const message of tail) {
+      const { aggregate, sequence } = message;
+      if (sequence <= folded.sequences[aggregate]) continue;
+      const events = this.#eventsOf(message);
+      folded = evolveUnit(folded, { aggregate, sequence, events });
+      foldedEvents += events.length;
+    }
+    const grown = size === undefined ? undefined : { from: size, events: foldedEvents };
+    return new CachedUnit(folded, tail.at(-1)?.sequence ?? completeTo, grown);
   }
 
-  #foldMessage(state: UnitState, message: StoredMessage): UnitState {
-    const { aggregate, sequence } = message;
-    if (sequence <= state.sequences[aggregate]) return state;
+  #eventsOf(message: StoredMessage): readonly CloudEvent[] {
     try {
-      return evolveUnit(state, { aggregate, sequence, events: message.events() });
+      return message.events();
     } catch (error) {
       if (!(error instanceof MalformedCommitError)) throw error;
-      this.#options.log.error(NOT_A_COMMIT, { sequence, unit: message.unit, error });
-      return evolveUnit(state, { aggregate, sequence, events: [] });
+      this.#options.log.error(NOT_A_COMMIT, { sequence: message.sequence, unit: message.unit, error });
+      return [];
     }
   }
 

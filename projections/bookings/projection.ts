@@ -5,6 +5,7 @@
 
 import { nextSettlementAtMs } from '../../domain/booking/settlement.ts';
 import { AGGREGATES } from '../../domain/events/cloud-event.ts';
+import type { UnitState } from '../../domain/unit/unit.ts';
 import { toInstant } from '../../domain/vocabulary.ts';
 import type { Tx } from '../../platform/postgres/connection.ts';
 import type { Projection } from '../engine/projection.ts';
@@ -46,11 +47,22 @@ async function createDueTable(tx: Tx, schema: string): Promise<void> {
   await tx`create index on ${table} (due_at, unit)`;
 }
 
+/** When states are due that were folded. The state after a batch is the state before the next one. */
+const DUE_TIMES = new WeakMap<UnitState, { readonly dueMs: number | undefined }>();
+
+function dueMsOf(state: UnitState): number | undefined {
+  const known = DUE_TIMES.get(state);
+  if (known !== undefined) return known.dueMs;
+  const dueMs = nextSettlementAtMs(state);
+  DUE_TIMES.set(state, { dueMs });
+  return dueMs;
+}
+
 /** Writes when each unit is due. A unit that time cannot change has no row. */
 async function saveDueTimes(tx: Tx, schema: string, folded: readonly FoldedUnit[]): Promise<void> {
   const changed = folded.flatMap(({ before, after }) => {
-    const dueMs = nextSettlementAtMs(after);
-    return dueMs === nextSettlementAtMs(before) ? [] : [{ unit: after.name, dueMs }];
+    const dueMs = dueMsOf(after);
+    return dueMs === dueMsOf(before) ? [] : [{ unit: after.name, dueMs }];
   });
   if (changed.length === 0) return;
   const table = tx(`${schema}.settlement_due`);

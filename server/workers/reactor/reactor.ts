@@ -61,7 +61,7 @@ const FIRST_OF_EPOCH = /\/1-\d+$/;
 export interface ReactorOptions {
   readonly nats: Nats;
   readonly decider: UnitDecider;
-  readonly settlement: Pick<SettlementWorker, 'note' | 'settle'>;
+  readonly settlement: Pick<SettlementWorker, 'noteChange' | 'settle'>;
   readonly sync: ReservationSync;
   readonly parkedWork: ParkedWork;
   readonly newId: () => string;
@@ -142,7 +142,7 @@ async function reactTo(message: WorkMessage, options: ReactorOptions): Promise<W
   if (aggregate === 'booking') {
     // The refused reservation moves to another locker, or is given up.
     if (events.some(({ type }) => type === 'ReservationRefusedByUnit')) await settlement.settle(unit);
-    else settlement.note(await decider.getState(unit));
+    else settlement.noteChange(unit);
     if (events.some(({ type }) => SYNCED_CHANGES.has(type))) await addJob(options.nats, unit, SYNC_JOB);
   }
   if (aggregate === 'registry' && events.some(({ type }) => SERVICE_CHANGES.has(type))) {

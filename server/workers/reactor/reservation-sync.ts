@@ -32,6 +32,8 @@ const MAX_ROUND_MS = 30_000;
 /** A sync waits this long for events that the unit has reported. */
 const LOG_WAIT_MS = 30_000;
 const LOG_POLL_MS = 1_000;
+/** Pause between two syncs of a unit whose list has several pages, so that the changes of a busy unit share them. */
+const LARGE_LIST_PAUSE_MS = 1_000;
 /** Units whose last answer or wait is remembered. */
 const MAX_REMEMBERED_UNITS = 20_000;
 
@@ -62,6 +64,9 @@ export class ReservationSync {
   /** Since when the sync of each unit waits for its log, milliseconds since 1970. */
   readonly #waitingSince = new LRUCache<string, number>({ max: MAX_REMEMBERED_UNITS });
 
+  /** When the last sync of each unit with several pages ended, milliseconds since 1970. */
+  readonly #largeListSentAtMs = new LRUCache<string, number>({ max: MAX_REMEMBERED_UNITS });
+
   constructor(options: ReservationSyncOptions) {
     this.#options = options;
   }
@@ -69,6 +74,8 @@ export class ReservationSync {
   /** Brings the unit's knowledge up to date. The reactor adds a job for an offline unit when it comes online. */
   async syncUnit(unit: string): Promise<WorkResult> {
     const { decider, secrets, clock } = this.#options;
+    const pauseMs = this.#pauseMs(unit);
+    if (pauseMs > 0) return { retryInMs: pauseMs };
     const state = await decider.getLatestState(unit);
     const { registry, connectivity } = state;
     if (registry.status !== 'registered' || connectivity.status !== 'online') return 'done';
@@ -82,8 +89,16 @@ export class ReservationSync {
       if (outcome === 'inconclusive') isConclusive = false;
       else if (outcome !== 'done') return { retry: SYNC_RETRIES, reason: outcome.failure };
     }
+    if (pages.length > 1) this.#largeListSentAtMs.set(unit, clock());
     if (isConclusive) return 'done';
     return { retry: SYNC_RETRIES, reason: `Unit ${unit} has events that are not recorded yet.` };
+  }
+
+  /** How long the next sync of a unit waits. A clock that was set back makes none wait longer than the pause. */
+  #pauseMs(unit: string): number {
+    const sentAtMs = this.#largeListSentAtMs.get(unit);
+    if (sentAtMs === undefined) return 0;
+    return Math.min(sentAtMs + LARGE_LIST_PAUSE_MS - this.#options.clock(), LARGE_LIST_PAUSE_MS);
   }
 
   /** Whether the unit has reported events that are not recorded, and the sync has not waited long enough for them. */

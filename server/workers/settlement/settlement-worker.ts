@@ -10,13 +10,14 @@
 import { LRUCache } from 'lru-cache';
 import { nextSettlementAtMs, settleBookings } from '../../../domain/booking/settlement.ts';
 import { lastSequenceOf, type UnitState } from '../../../domain/unit/unit.ts';
+import { chunksOf } from '../../../platform/batching/chunks-of.ts';
 import { errorMessage } from '../../../platform/observability/error-message.ts';
 import type { Log } from '../../../platform/observability/log.ts';
 import { type BackoffBounds, backoffMs } from '../../../platform/retry/backoff.ts';
 import { poll } from '../../../platform/retry/poll.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 import type { DueUnit } from '../../../projections/bookings/queries.ts';
-import { DueUnits } from './due-units.ts';
+import { DueUnits, MAX_KNOWN_UNITS } from './due-units.ts';
 
 /** Length of the shard prefixes by which the processes divide the units that they look for in the read model. */
 export const SETTLEMENT_SHARD_LETTERS = 2;
@@ -27,6 +28,8 @@ const SWEEP_INTERVAL_MS = 1_000;
 const MAX_UNITS_PER_PAGE = 1_000;
 /** Units that are settled at the same time. */
 const MAX_CONCURRENT_SETTLEMENTS = 32;
+/** Units whose state is loaded at the same time to compute when they are due. */
+const MAX_CONCURRENT_LOADS = 256;
 /** Units whose failures in a row are counted. */
 const MAX_FAILING_UNITS = 10_000;
 /** Pause before a settlement that failed is repeated. */
@@ -55,6 +58,8 @@ export interface SettlementWorkerOptions {
 export class SettlementWorker {
   readonly #options: SettlementWorkerOptions;
   readonly #due = new DueUnits();
+  /** Units that have changed since the last tick. */
+  #changed = new Set<string>();
   readonly #settling = new Map<string, Promise<void>>();
   /** Settlements of a unit that failed in a row. */
   readonly #failures = new LRUCache<string, number>({ max: MAX_FAILING_UNITS });
@@ -63,9 +68,12 @@ export class SettlementWorker {
     this.#options = options;
   }
 
-  /** Notes when a unit is due. The caller has handled a commit of the unit. */
-  note(state: UnitState): void {
-    this.#due.note(state.name, lastSequenceOf(state), nextSettlementAtMs(state));
+  /**
+   * Notes that a unit has changed, so that `run` computes anew when it is due. Computing reads every reservation of the unit, so it
+   * happens once for all changes between two ticks. The read model has the time of a unit that a crash makes this process forget.
+   */
+  noteChange(unit: string): void {
+    if (this.#changed.size < MAX_KNOWN_UNITS) this.#changed.add(unit);
   }
 
   /** Settles a unit now, and notes when it is due next. @throws as `UnitDecider.decideInChunks` */
@@ -93,12 +101,36 @@ export class SettlementWorker {
       },
       () => this.#sweep(),
     );
+    let noting: Promise<void> | undefined;
     while (!signal.aborted) {
+      noting ??= this.#noteChanges().finally(() => {
+        noting = undefined;
+      });
       await this.#settleDue();
       await sleep(TICK_MS);
     }
-    await sweeping;
+    await Promise.all([sweeping, noting]);
     await Promise.all(this.#settling.values());
+  }
+
+  /** Computes when the changed units are due. */
+  async #noteChanges(): Promise<void> {
+    const changed = [...this.#changed];
+    this.#changed = new Set();
+    for (const units of chunksOf(changed, MAX_CONCURRENT_LOADS)) {
+      await Promise.all(units.map((unit) => this.#noteDueTime(unit)));
+    }
+  }
+
+  async #noteDueTime(unit: string): Promise<void> {
+    const { decider, log } = this.#options;
+    try {
+      const state = await decider.getState(unit);
+      this.#due.note(unit, lastSequenceOf(state), nextSettlementAtMs(state));
+    } catch (error) {
+      const text = `When unit ${unit} is due could not be computed; the read model has it.`;
+      log.debug(text, { unit, error: errorMessage(error) });
+    }
   }
 
   async #settleDue(): Promise<void> {

@@ -120,7 +120,7 @@ describe('the settlement worker', () => {
     await registered(store, 'U-1');
     const server = new Server(store, new ManualTime()).start();
     await server.hold('U-1');
-    server.worker.note(await server.decider.getState('U-1'));
+    server.worker.noteChange('U-1');
     await server.pass(HOLD_MS - 1_000);
     expect(await server.openReservations('U-1')).toBe(1);
     await server.pass(3_000);
@@ -164,7 +164,7 @@ describe('the settlement worker', () => {
     await registered(store, 'U-1');
     const server = new Server(store, new ManualTime());
     for (let index = 0; index < 600; index += 1) await server.hold('U-1', index);
-    server.worker.note(await server.decider.getState('U-1'));
+    server.worker.noteChange('U-1');
     server.start();
     await server.pass(HOLD_MS + 3_000);
     await eventually(async () => (await server.openReservations('U-1')) === 0);
