@@ -6,13 +6,26 @@
  * expired or rejected keeps its code as long as the state has it: it becomes active again when the unit reports its use.
  */
 
-import { allReservations, type BookingState, type Reservation } from './reservation.ts';
+import type { BookingState, Reservation } from './reservation.ts';
 
 /** Draws that are tried. With 10,000 reservations at a unit, one in a hundred codes is taken, so the second draw is seldom needed. */
 export const MAX_ACCESS_CODE_DRAWS = 32;
 
-/** The code of a reservation. @param draw 0 for the first one */
+/** The code of a reservation: the same for the same arguments. @param draw 0 for the first one */
 export type AccessCodeOf = (reservationId: string, draw: number) => string;
+
+/** Codes that were derived: a decision compares a new code with those of thousands of reservations at a busy unit. */
+const CODES = new WeakMap<AccessCodeOf, WeakMap<Reservation, string>>();
+
+function codeOf(reservation: Reservation, accessCodeOf: AccessCodeOf): string {
+  const codes = CODES.get(accessCodeOf) ?? new WeakMap<Reservation, string>();
+  CODES.set(accessCodeOf, codes);
+  const known = codes.get(reservation);
+  if (known !== undefined) return known;
+  const code = accessCodeOf(reservation.id, reservation.accessCodeDraw ?? 0);
+  codes.set(reservation, code);
+  return code;
+}
 
 /** The first draw whose code no other reservation of the unit has; `undefined` when the code of every draw is taken. */
 export function drawAccessCode(
@@ -20,10 +33,11 @@ export function drawAccessCode(
   reservation: Reservation,
   accessCodeOf: AccessCodeOf,
 ): number | undefined {
-  const others = allReservations(state).filter(({ id, status }) => id !== reservation.id && status !== 'completed');
   for (let draw = 0; draw < MAX_ACCESS_CODE_DRAWS; draw += 1) {
     const code = accessCodeOf(reservation.id, draw);
-    if (!others.some(({ id, accessCodeDraw = 0 }) => accessCodeOf(id, accessCodeDraw) === code)) return draw;
+    const hasCode = (other: Reservation) =>
+      codeOf(other, accessCodeOf) === code && other.id !== reservation.id && other.status !== 'completed';
+    if (!state.open.some(hasCode) && !state.finished.some(hasCode)) return draw;
   }
   return undefined;
 }

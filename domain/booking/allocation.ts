@@ -72,11 +72,11 @@ export function freeLockers(
   const overdue = new Set<string>();
   const [from, until] = [toInstant(period.fromMs), toInstant(period.untilMs)];
   for (const reservation of state.booking.open) {
-    if (!free.has(reservation.locker)) continue;
     // Comparing the times as text is safe because the platform writes them all in one form, and it avoids parsing the
     // times of the many reservations of a busy unit that lie outside the period.
     const isOutside = reservation.from >= until || reservation.until <= from;
     if (isOutside && reservation.status !== 'active') continue;
+    if (!free.has(reservation.locker)) continue;
     if (reservation.id === except || !blocksLocker(reservation, nowMs)) continue;
     if (overlaps(blockedPeriod(reservation, nowMs), period)) free.delete(reservation.locker);
     else if (reservation.status === 'active' && toMs(reservation.until) <= nowMs) overdue.add(reservation.locker);

@@ -74,8 +74,15 @@ export function isFinished(reservation: Reservation): boolean {
 }
 
 export function findReservation({ open, finished }: BookingState, id: string): Reservation | undefined {
-  const hasId = (reservation: Reservation) => reservation.id === id;
-  return open.find(hasId) ?? finished.find(hasId);
+  return open[lastIndexOf(open, id)] ?? finished[lastIndexOf(finished, id)];
+}
+
+/** The index of a reservation, or -1. The newest ones come last, and most commands and events are about them. */
+function lastIndexOf(reservations: readonly Reservation[], id: string): number {
+  for (let index = reservations.length - 1; index >= 0; index -= 1) {
+    if (reservations[index]?.id === id) return index;
+  }
+  return -1;
 }
 
 export function allReservations({ open, finished }: BookingState): readonly Reservation[] {
@@ -85,8 +92,10 @@ export function allReservations({ open, finished }: BookingState): readonly Rese
 export function evolveBooking(state: BookingState, event: BookingEvent): BookingState {
   const id = 'reservationId' in event.data ? event.data.reservationId : undefined;
   if (id === undefined) return state;
-  const reservation = evolveReservation(findReservation(state, id), event);
-  return reservation === undefined ? state : withReservation(state, reservation);
+  const openAt = lastIndexOf(state.open, id);
+  const finishedAt = openAt >= 0 ? -1 : lastIndexOf(state.finished, id);
+  const reservation = evolveReservation(state.open[openAt] ?? state.finished[finishedAt], event);
+  return reservation === undefined ? state : withReservation(state, reservation, openAt, finishedAt);
 }
 
 /** The reservation of an event after it; `undefined` when the state does not have the reservation. */
@@ -153,10 +162,13 @@ function applyEvent(reservation: Reservation, event: BookingEvent): Reservation 
   }
 }
 
-function withReservation({ open, finished }: BookingState, reservation: Reservation): BookingState {
-  const hasId = ({ id }: Reservation) => id === reservation.id;
-  const openAt = open.findIndex(hasId);
-  const finishedAt = finished.findIndex(hasId);
+/** @param openAt its index in `open`, or -1 @param finishedAt its index in `finished`, or -1 */
+function withReservation(
+  { open, finished }: BookingState,
+  reservation: Reservation,
+  openAt: number,
+  finishedAt: number,
+): BookingState {
   if (!isFinished(reservation)) {
     if (openAt >= 0) return { open: open.with(openAt, reservation), finished };
     return { open: [...open, reservation], finished: withoutIndex(finished, finishedAt) };

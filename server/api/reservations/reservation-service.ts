@@ -1,5 +1,6 @@
 /** Carries out the commands of customers: decides, appends the events, and to open a door sends a command to the unit. */
 
+import type { AccessCodeOf } from '../../../domain/booking/access-codes.ts';
 import {
   cancelReservation,
   confirmReservation,
@@ -44,6 +45,7 @@ export interface ReservationCommand {
 
 export class ReservationService {
   readonly #deps: ReservationDependencies;
+  readonly #accessCodeOf: AccessCodeOf = (id, accessCodeDraw) => this.#deps.secrets.accessCode({ id, accessCodeDraw });
 
   constructor(deps: ReservationDependencies) {
     this.#deps = deps;
@@ -61,9 +63,8 @@ export class ReservationService {
   }
 
   async confirm(command: ReservationCommand, paymentReference: string): Promise<Answer<Reservation, 200>> {
-    const accessCodeOf = (id: string, accessCodeDraw: number) => this.#deps.secrets.accessCode({ id, accessCodeDraw });
     const decided = await this.#decide(command, (state, dated) =>
-      confirmReservation(state, { ...dated, paymentReference, accessCodeOf }),
+      confirmReservation(state, { ...dated, paymentReference, accessCodeOf: this.#accessCodeOf }),
     );
     return this.#answer(200, decided, command.reservationId);
   }
