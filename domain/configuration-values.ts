@@ -7,6 +7,8 @@ const MAX_LANGUAGES = 20;
 const MAX_TEXTS_PER_LANGUAGE = 100;
 const MAX_CONFIGURED_TEXT_LENGTH = 500;
 const MAX_RENTAL_MINUTES = 60 * 24 * 90;
+/** The price of the longest rental stays below the bound on an amount of money. */
+const MAX_PRICE_PER_HOUR = 10_000_000_000;
 
 const strict = { additionalProperties: false };
 const TimeOfDay = Type.String({ pattern: '^([01]\\d|2[0-3]):[0-5]\\d$|^24:00$' });
@@ -17,7 +19,11 @@ export const ConfigurationValues = Type.Object(
       Type.Object(
         {
           size: LockerSize,
-          perHour: Type.Integer({ minimum: 0, description: 'The price of an hour in minor units of the currency.' }),
+          perHour: Type.Integer({
+            minimum: 0,
+            maximum: MAX_PRICE_PER_HOUR,
+            description: 'The price of an hour in minor units of the currency.',
+          }),
           currency: Currency,
         },
         strict,

@@ -16,8 +16,16 @@ const INSTANT_PATTERN = `^(${DAY_PATTERN}|${LEAP_DAY_PATTERN})T([01]\\d|2[0-3]):
 
 /** Bound on a free text (a reason, a message, a display name) of an event, in UTF-16 code units. */
 export const MAX_TEXT_LENGTH = 500;
+/** Bound on an identifier, in UTF-16 code units. */
+export const MAX_IDENTIFIER_LENGTH = 200;
+/** Any characters but control characters and halves of surrogate pairs, in regular expressions with and without the flag `u`. */
+const IDENTIFIER_PATTERN = '^([^\\u0000-\\u001f\\u007f\\ud800-\\udfff]|[\\ud800-\\udbff][\\udc00-\\udfff]){0,200}$';
 /** Bound on the lockers of one unit. */
 export const MAX_LOCKERS_PER_UNIT = 1_000;
+/** Bound on an amount of money in minor units: the sum of any day of a unit is exact enough, and fits every column. */
+export const MAX_AMOUNT = 100_000_000_000_000;
+/** Bound on the version of a schema, a configuration or a key. */
+export const MAX_VERSION = 2_147_483_647;
 
 export const UnitName = Type.String({
   pattern: UNIT_NAME_PATTERN,
@@ -42,6 +50,16 @@ export const Uuid = Type.String({
 });
 /** An identifier that a unit chooses, such as an epoch, a boot id or a hash: 1 to 100 printable ASCII characters. */
 export const Token = Type.String({ pattern: '^[!-~]{1,100}$' });
+/** An identifier in the form that its maker chose, such as a rental id or the code of a hardware error. */
+export const Identifier = Type.String({
+  pattern: IDENTIFIER_PATTERN,
+  maxLength: MAX_IDENTIFIER_LENGTH,
+  expects: `at most ${MAX_IDENTIFIER_LENGTH} characters, none of them a control character`,
+});
+/** A count from 0, such as of the events of a log. */
+export const Count = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
+/** The number of an event in its log, from 1. */
+export const Seq = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER });
 export const Text = Type.String({ maxLength: MAX_TEXT_LENGTH });
 export const Currency = Type.String({
   pattern: '^[A-Z]{3}$',
@@ -55,7 +73,11 @@ export type LockerSize = Static<typeof LockerSize>;
 export const LOCKER_SIZES: readonly LockerSize[] = ['S', 'M', 'L', 'XL'];
 
 export const Money = Type.Object({
-  amount: Type.Integer({ minimum: 0, description: 'The amount in minor units of the currency, such as cents.' }),
+  amount: Type.Integer({
+    minimum: 0,
+    maximum: MAX_AMOUNT,
+    description: 'The amount in minor units of the currency, such as cents.',
+  }),
   currency: Currency,
 });
 export type Money = Static<typeof Money>;

@@ -1,8 +1,8 @@
 import { Type } from '@sinclair/typebox';
-import { Instant, LockerId, LockerSize, Money, Text } from '../vocabulary.ts';
+import { Identifier, Instant, LockerId, LockerSize, Money, Text } from '../vocabulary.ts';
 import { defineEvent } from './define-event.ts';
 
-const ReservationId = Type.String({ description: '<unit>.<uuid>' });
+const ReservationId = Type.String({ ...Identifier, description: '<unit>.<uuid>' });
 const reservation = { reservationId: ReservationId };
 
 export const OpenResult = Type.Union([
@@ -18,7 +18,7 @@ export const bookingEvents = {
     'A customer claims a locker for a period; the claim ends by itself unless it is confirmed.',
     Type.Object({
       ...reservation,
-      customer: Type.String({ description: 'random id of the customer' }),
+      customer: Type.String({ ...Identifier, description: 'random id of the customer' }),
       locker: LockerId,
       size: LockerSize,
       from: Instant,
@@ -33,7 +33,7 @@ export const bookingEvents = {
     'A hold was paid for.',
     Type.Object({
       ...reservation,
-      paymentReference: Type.String(),
+      paymentReference: Text,
       accessCodeDraw: Type.Optional(
         Type.Integer({
           minimum: 0,
@@ -91,14 +91,14 @@ export const bookingEvents = {
     Type.Object({
       ...reservation,
       locker: LockerId,
-      rentalId: Type.Optional(Type.String({ description: 'The rental that occupies the locker.' })),
+      rentalId: Type.Optional(Type.String({ ...Identifier, description: 'The rental that occupies the locker.' })),
       resolution: Type.Union([Type.Literal('moved'), Type.Literal('rejected'), Type.Literal('used')]),
     }),
   ),
   LockerOpenRequested: defineEvent(
     'booking',
     'A customer asked from the phone to open a locker now.',
-    Type.Object({ ...reservation, locker: LockerId, commandId: Type.String(), expiresAt: Instant }),
+    Type.Object({ ...reservation, locker: LockerId, commandId: Identifier, expiresAt: Instant }),
   ),
   LockerOpenAnswered: defineEvent(
     'booking',
@@ -106,7 +106,7 @@ export const bookingEvents = {
     Type.Object({
       ...reservation,
       locker: LockerId,
-      commandId: Type.String(),
+      commandId: Identifier,
       result: OpenResult,
       reason: Type.Optional(Text),
     }),

@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox';
-import { Instant, LockerId, Money, Text } from '../vocabulary.ts';
+import { Identifier, Instant, LockerId, MAX_LOCKERS_PER_UNIT, Money, Text } from '../vocabulary.ts';
 import { defineEvent } from './define-event.ts';
 
 export const OpenCause = Type.Union([
@@ -10,10 +10,10 @@ export const OpenCause = Type.Union([
 ]);
 export const DoorState = Type.Union([Type.Literal('open'), Type.Literal('closed'), Type.Literal('unknown')]);
 
-const commandId = Type.Optional(Type.String());
+const commandId = Type.Optional(Identifier);
 const RentalRef = {
-  rentalId: Type.String(),
-  reservationId: Type.Optional(Type.String()),
+  rentalId: Identifier,
+  reservationId: Type.Optional(Identifier),
 };
 
 /**
@@ -37,27 +37,28 @@ export const deviceEvents = {
   ReservationRedeemed: defineEvent(
     'device',
     'A customer showed the token of a reservation at the screen.',
-    Type.Object({ reservationId: Type.String() }),
+    Type.Object({ reservationId: Identifier }),
   ),
   HardwareErrorRaised: defineEvent(
     'device',
     'A part reports an error.',
-    Type.Object({ code: Type.String(), message: Text }),
+    Type.Object({ code: Identifier, message: Text }),
   ),
-  HardwareErrorCleared: defineEvent('device', 'A part works again.', Type.Object({ code: Type.String() })),
-  UnitRestarted: defineEvent('device', 'The unit booted.', Type.Object({ bootId: Type.String() })),
+  HardwareErrorCleared: defineEvent('device', 'A part works again.', Type.Object({ code: Identifier })),
+  UnitRestarted: defineEvent('device', 'The unit booted.', Type.Object({ bootId: Identifier })),
   UnitStateReported: defineEvent(
     'device',
     'The state of every locker, at the start of an epoch or after a gap that cannot be closed.',
     Type.Object({
       reason: Type.Union([Type.Literal('new-epoch'), Type.Literal('gap')]),
-      configurationHash: Type.String(),
+      configurationHash: Identifier,
       lockers: Type.Array(
         Type.Object({
           id: LockerId,
           door: DoorState,
           rental: Type.Optional(Type.Object({ ...RentalRef, startedAt: Instant, until: Instant })),
         }),
+        { maxItems: MAX_LOCKERS_PER_UNIT },
       ),
     }),
   ),

@@ -1,9 +1,8 @@
 import { Type } from '@sinclair/typebox';
-import { Instant, Text } from '../vocabulary.ts';
+import { Count, Identifier, Instant, Seq, Text } from '../vocabulary.ts';
 import { defineEvent } from './define-event.ts';
 
-const Epoch = Type.String();
-const Seq = Type.Integer({ minimum: 1 });
+const Epoch = Identifier;
 const Gap = Type.Object({ epoch: Epoch, fromSeq: Seq, toSeq: Seq });
 
 export const logEvents = {
@@ -16,7 +15,7 @@ export const logEvents = {
   UnitBatchRejected: defineEvent(
     'log',
     'A batch could not be read at all.',
-    Type.Object({ reason: Text, bytes: Type.Integer({ minimum: 0 }) }),
+    Type.Object({ reason: Text, bytes: Count }),
   ),
   UnitEventRecovered: defineEvent(
     'log',
@@ -24,12 +23,12 @@ export const logEvents = {
     Type.Object({
       epoch: Epoch,
       seq: Seq,
-      type: Type.String(),
+      type: Identifier,
       v: Type.Integer({ minimum: 1 }),
       time: Instant,
       data: Type.Record(Type.String(), Type.Unknown()),
       offline: Type.Optional(Type.Boolean()),
-      causationId: Type.Optional(Type.String()),
+      causationId: Type.Optional(Identifier),
       extra: Type.Optional(
         Type.Record(Type.String(), Type.Unknown(), { description: 'fields that are not known yet' }),
       ),

@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox';
-import { Currency, Text } from '../vocabulary.ts';
+import { Currency, Identifier, MAX_AMOUNT, Text } from '../vocabulary.ts';
 import { defineEvent } from './define-event.ts';
 
 const Payment = {
@@ -8,10 +8,14 @@ const Payment = {
     maxLength: 200,
     description: 'The reference of the payment at the payment provider.',
   }),
-  amount: Type.Integer({ minimum: 0, description: 'The amount in minor units of the currency.' }),
+  amount: Type.Integer({
+    minimum: 0,
+    maximum: MAX_AMOUNT,
+    description: 'The amount in minor units of the currency.',
+  }),
   currency: Currency,
-  reservationId: Type.Optional(Type.String()),
-  rentalId: Type.Optional(Type.String()),
+  reservationId: Type.Optional(Identifier),
+  rentalId: Type.Optional(Identifier),
 };
 const aggregates = ['booking', 'device'] as const;
 

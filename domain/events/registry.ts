@@ -1,6 +1,15 @@
 import { Type } from '@sinclair/typebox';
 import { VersionedConfiguration } from '../configuration-values.ts';
-import { Instant, Locker, LockerId, MAX_LOCKERS_PER_UNIT, Text, UnitName } from '../vocabulary.ts';
+import {
+  Identifier,
+  Instant,
+  Locker,
+  LockerId,
+  MAX_LOCKERS_PER_UNIT,
+  MAX_TEXT_LENGTH,
+  Text,
+  UnitName,
+} from '../vocabulary.ts';
 import { OpenResult } from './booking.ts';
 import { defineEvent } from './define-event.ts';
 
@@ -45,7 +54,7 @@ export const UnitProperties = {
 
 const Credentials = {
   keyVersion: Type.Integer({ minimum: 1, description: 'The version of the derived unit key.' }),
-  natsUser: Type.String({ description: 'The public key of the NATS user of the unit.' }),
+  natsUser: Type.String({ maxLength: MAX_TEXT_LENGTH, description: 'The public key of the NATS user of the unit.' }),
 };
 
 export const OutOfServiceWhen = Type.Union([Type.Literal('now'), Type.Literal('when-free')], {
@@ -101,22 +110,22 @@ export const registryEvents = {
   UnitMaintenancePlanned: defineEvent(
     'registry',
     'An operator planned a period in which no locker of the unit is for rent.',
-    Type.Object({ id: Type.String(), from: Instant, until: Instant, reason: Text }),
+    Type.Object({ id: Identifier, from: Instant, until: Instant, reason: Text }),
   ),
   UnitMaintenanceCancelled: defineEvent(
     'registry',
     'A planned maintenance does not take place, or ends early.',
-    Type.Object({ id: Type.String() }),
+    Type.Object({ id: Identifier }),
   ),
   ServiceOpenRequested: defineEvent(
     'registry',
     'An operator asked a unit to open a locker now. The actor of the event is the operator.',
-    Type.Object({ locker: LockerId, commandId: Type.String(), reason: Text, expiresAt: Instant }),
+    Type.Object({ locker: LockerId, commandId: Identifier, reason: Text, expiresAt: Instant }),
   ),
   ServiceOpenAnswered: defineEvent(
     'registry',
     'What came of an operator’s request to open.',
-    Type.Object({ locker: LockerId, commandId: Type.String(), result: OpenResult, reason: Type.Optional(Text) }),
+    Type.Object({ locker: LockerId, commandId: Identifier, result: OpenResult, reason: Type.Optional(Text) }),
   ),
   UnitRetired: defineEvent(
     'registry',

@@ -1,7 +1,7 @@
 /** The batch in which a unit's log travels, pushed or fetched, and the place of an event in that log. */
 
 import { type Static, Type } from '@sinclair/typebox';
-import { Instant, LockerId, UnitName, Uuid } from '../vocabulary.ts';
+import { Count, Identifier, Instant, LockerId, MAX_VERSION, Seq, UnitName, Uuid } from '../vocabulary.ts';
 
 /** Bound on the events of one batch. */
 export const MAX_BATCH_EVENTS = 500;
@@ -13,14 +13,14 @@ export const MAX_EVENT_BYTES = 240 * 1024;
 export const MAX_EVENT_DEPTH = 32;
 
 export const BatchEvent = Type.Object({
-  seq: Type.Integer({ minimum: 1, description: 'The number of the event: it counts from 1 without gaps in an epoch.' }),
-  v: Type.Integer({ minimum: 1, description: 'The version of the schema of the type.' }),
+  seq: Type.Integer({ ...Seq, description: 'The number of the event: it counts from 1 without gaps in an epoch.' }),
+  v: Type.Integer({ minimum: 1, maximum: MAX_VERSION, description: 'The version of the schema of the type.' }),
   type: Type.String({ pattern: '^[A-Za-z][A-Za-z0-9._-]{0,99}$' }),
   time: Instant,
   locker: Type.Optional(LockerId),
   offline: Type.Optional(Type.Boolean({ description: 'Whether the unit was offline when the event happened.' })),
   causationId: Type.Optional(
-    Type.String({ maxLength: 200, description: 'The commandId of the command that caused the event.' }),
+    Type.String({ ...Identifier, description: 'The commandId of the command that caused the event.' }),
   ),
   data: Type.Record(Type.String(), Type.Unknown()),
 });
@@ -69,8 +69,8 @@ export type FetchRequest = Static<typeof FetchRequest>;
 /** The fields that an answer to a fetch has beside those of a batch. */
 export const FetchPageHeader = Type.Object({
   epoch: Uuid,
-  firstAvailableSeq: Type.Integer({ minimum: 1, description: 'The oldest seq that the unit still has.' }),
-  lastSeq: Type.Integer({ minimum: 0 }),
+  firstAvailableSeq: Type.Integer({ ...Seq, description: 'The oldest seq that the unit still has.' }),
+  lastSeq: Count,
   more: Type.Boolean(),
 });
 export type FetchPageHeader = Static<typeof FetchPageHeader>;

@@ -2,15 +2,25 @@
 
 import { type Static, Type } from '@sinclair/typebox';
 import { VersionedConfiguration } from '../configuration-values.ts';
-import { Instant, LockerId, Text, Token, UnitName, Uuid } from '../vocabulary.ts';
-import { SyncReservations } from './reservation-list.ts';
+import {
+  Count,
+  Identifier,
+  Instant,
+  LockerId,
+  MAX_LOCKERS_PER_UNIT,
+  Text,
+  Token,
+  UnitName,
+  Uuid,
+} from '../vocabulary.ts';
+import { MAX_PAGE_RESERVATIONS, SyncReservations } from './reservation-list.ts';
 
 /** How long the signature of a command is valid after it was made. */
 export const COMMAND_SIGNATURE_TTL_S = 30;
 
 const OpenLocker = Type.Object({
   locker: LockerId,
-  reservationId: Type.Optional(Type.String()),
+  reservationId: Type.Optional(Identifier),
   /** End of the rental that the first opening starts. */
   until: Type.Optional(Instant),
   /** An operator opens the locker. The unit opens it also while it is rented, and starts no rental. */
@@ -40,19 +50,21 @@ export const SignedCommand = Type.Object({ jws: Type.String({ maxLength: 1_048_5
 export type SignedCommand = Static<typeof SignedCommand>;
 
 export const CommandAnswer = Type.Object({
-  commandId: Type.String(),
+  commandId: Identifier,
   /** `done`: executed, now or when the same `commandId` came before. `refused`: not executed; a repetition is refused too. */
   status: Type.Union([Type.Literal('done'), Type.Literal('failed'), Type.Literal('refused')]),
   /** Why it failed or was refused, such as `jammed`, `expired`, `unknown-locker`, `signature`. */
   reason: Type.Optional(Text),
   /** For `applyConfiguration`: the hash of the configuration that the unit runs now. */
-  configurationHash: Type.Optional(Type.String()),
+  configurationHash: Type.Optional(Identifier),
   /** For `syncReservations`: the reservations that the unit could not keep, and why. */
-  rejected: Type.Optional(Type.Array(Type.Object({ reservationId: Type.String(), reason: Text }))),
+  rejected: Type.Optional(
+    Type.Array(Type.Object({ reservationId: Identifier, reason: Text }), { maxItems: MAX_PAGE_RESERVATIONS }),
+  ),
   /** For `syncReservations`: the end of the unit's log at the time of the answer. */
-  log: Type.Optional(Type.Object({ epoch: Uuid, lastSeq: Type.Integer({ minimum: 0 }) })),
+  log: Type.Optional(Type.Object({ epoch: Uuid, lastSeq: Count })),
   /** For `syncReservations`: the reservations whose rental runs in one of the lockers of the page. */
-  rentals: Type.Optional(Type.Array(Type.String())),
+  rentals: Type.Optional(Type.Array(Identifier, { maxItems: MAX_LOCKERS_PER_UNIT })),
 });
 export type CommandAnswer = Static<typeof CommandAnswer>;
 
@@ -60,18 +72,18 @@ export type CommandAnswer = Static<typeof CommandAnswer>;
 export const PingReply = Type.Object({
   unit: UnitName,
   bootId: Token,
-  uptimeS: Type.Integer({ minimum: 0 }),
+  uptimeS: Count,
   configurationHash: Token,
   epoch: Token,
-  lastSeq: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
+  lastSeq: Count,
   time: Instant,
 });
 export type PingReply = Static<typeof PingReply>;
 
 /** The payload of an `offlineToken`: a compact Ed25519 JWS with `aud` = the unit, shown as a QR code. */
 export const OfflineTokenClaims = Type.Object({
-  aud: Type.String(),
-  sub: Type.String({ description: 'The id of the reservation.' }),
+  aud: UnitName,
+  sub: Type.String({ ...Identifier, description: 'The id of the reservation.' }),
   locker: LockerId,
   from: Instant,
   until: Instant,

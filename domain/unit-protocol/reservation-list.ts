@@ -4,7 +4,7 @@
  */
 
 import { type Static, Type } from '@sinclair/typebox';
-import { Instant, LockerId, LockerSize, Uuid } from '../vocabulary.ts';
+import { Identifier, Instant, LockerId, LockerSize, Uuid } from '../vocabulary.ts';
 
 /** Bound on the reservations of one page. The answer to a page makes at most one event for each, which fits into one commit. */
 export const MAX_PAGE_RESERVATIONS = 400;
@@ -13,7 +13,7 @@ export const MAX_PAGE_BYTES = 180 * 1024;
 
 /** A reservation as a unit knows it. */
 export const SyncedReservation = Type.Object({
-  reservationId: Type.String(),
+  reservationId: Identifier,
   locker: LockerId,
   size: LockerSize,
   from: Instant,

@@ -1,7 +1,7 @@
 /** The fields of a TypeBox schema as rows of a table: what a page for people says about a schema can be compared with it. */
 
 import { type TSchema, TypeGuard } from '@sinclair/typebox';
-import { Currency, Instant, LockerId, Text, Token, UnitName, Uuid } from '../../domain/vocabulary.ts';
+import { Currency, Identifier, Instant, LockerId, Text, Token, UnitName, Uuid } from '../../domain/vocabulary.ts';
 
 export interface SchemaField {
   /** Such as `price.amount` or `lockers[].id`. */
@@ -19,6 +19,7 @@ const NAMED_TYPES = new Map<unknown, string>([
   [Uuid.pattern, 'UUID in lower case'],
   [Currency.pattern, 'currency'],
   [Token.pattern, 'token'],
+  [Identifier.pattern, 'identifier'],
 ]);
 
 /** The fields of an object schema, those of its objects and lists included, in the order of the schema. */

@@ -18,7 +18,7 @@ import {
 } from '../../../domain/unit-protocol/batch.ts';
 import { CommandAnswer, OfflineTokenClaims, PingReply } from '../../../domain/unit-protocol/commands.ts';
 import { MAX_PAGE_RESERVATIONS, SyncReservations } from '../../../domain/unit-protocol/reservation-list.ts';
-import { MAX_LOCKERS_PER_UNIT, MAX_TEXT_LENGTH } from '../../../domain/vocabulary.ts';
+import { MAX_IDENTIFIER_LENGTH, MAX_LOCKERS_PER_UNIT, MAX_TEXT_LENGTH } from '../../../domain/vocabulary.ts';
 import { fieldsOf } from '../../support/schema-fields.ts';
 
 const DOCUMENT = join(resolve(import.meta.dir, '..', '..', '..'), 'docs', 'unit-protocol.md');
@@ -111,5 +111,6 @@ test('the limits are those of the platform and the reference', async () => {
   expect(limit('canonical JSON')).toBe(`${MAX_CONFIGURATION_BYTES / KIB} KiB`);
   expect(limit('commands that the unit MUST')).toBe(MAX_ANSWERED_COMMANDS.toLocaleString('en'));
   expect(limit('`text`')).toBe(`${MAX_TEXT_LENGTH} characters`);
+  expect(limit('`identifier`')).toBe(`${MAX_IDENTIFIER_LENGTH} characters`);
   expect(text).toContain(`SHOULD be able to\nkeep ${DEFAULT_MAX_UNRECORDED_EVENTS.toLocaleString('en')}`);
 });
