@@ -8,7 +8,12 @@ import { type EventOf, versionOf } from '../../domain/events/catalogue.ts';
 import type { deviceEvents } from '../../domain/events/device.ts';
 import type { BatchEvent } from '../../domain/unit-protocol/batch.ts';
 import type { CommandAnswer } from '../../domain/unit-protocol/commands.ts';
-import type { ClosedPeriod, PageOrder, SyncedReservation } from '../../domain/unit-protocol/reservation-list.ts';
+import {
+  type ClosedPeriod,
+  isOlderPage,
+  type PageOrder,
+  type SyncedReservation,
+} from '../../domain/unit-protocol/reservation-list.ts';
 import { type LockerSize, toInstant } from '../../domain/vocabulary.ts';
 import type { Faults } from '../faults/faults.ts';
 
@@ -204,12 +209,14 @@ export function syncedLocker({ synced }: UnitModel, id: string): SyncedLocker | 
   return Object.hasOwn(synced.lockers, id) ? synced.lockers[id] : undefined;
 }
 
+/** A reservation as the newest page has it: while it moves, an older page may still have it in its former locker. */
 export function findSyncedReservation({ synced }: UnitModel, reservationId: string): SyncedReservation | undefined {
-  for (const { reservations } of Object.values(synced.lockers)) {
-    const found = reservations.find((reservation) => reservation.reservationId === reservationId);
-    if (found !== undefined) return found;
+  let newest: { readonly page: SyncedLocker; readonly found: SyncedReservation } | undefined;
+  for (const page of Object.values(synced.lockers)) {
+    const found = page.reservations.find((reservation) => reservation.reservationId === reservationId);
+    if (found !== undefined && (newest === undefined || isOlderPage(newest.page, page))) newest = { page, found };
   }
-  return undefined;
+  return newest?.found;
 }
 
 /** Replaces one locker of the unit. */

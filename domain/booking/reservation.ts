@@ -18,6 +18,8 @@ const MAX_FINISHED_RESERVATIONS = 32;
 /** Command ids that a reservation keeps, so that a repeated command changes nothing. */
 const MAX_REMEMBERED_COMMANDS = 16;
 
+/** Former lockers that a reservation keeps until the unit accepts the new one. */
+const MAX_FORMER_LOCKERS = 8;
 /** Failed lockers that a reservation keeps. */
 const MAX_FAILED_LOCKERS = 8;
 /** The reasons of a unit for which another locker may open. */
@@ -46,6 +48,8 @@ export interface Reservation {
   readonly confirmedAt?: string;
   readonly startedAt?: string;
   readonly endedAt?: string;
+  /** Lockers that it had since the unit last accepted it, oldest first: the unit may still list it there. */
+  readonly formerLockers?: readonly string[];
   /** When each locker first failed to open for the reservation, RFC 3339, by locker. It does not go back to these. */
   readonly failedLockers?: Readonly<Record<string, string>>;
   /** Ids of the commands that changed it, oldest first, without those that open doors (`opens`). */
@@ -138,13 +142,16 @@ function applyEvent(reservation: Reservation, event: BookingEvent): Reservation 
     case 'ReservationExpired':
       return { ...reservation, status: 'expired' };
     case 'ReservationAccepted':
-      return { ...reservation, unitAck: 'accepted' };
+      return withoutFormerLockers({ ...reservation, unitAck: 'accepted' });
     case 'ReservationRefusedByUnit':
       return withFailure({ ...reservation, unitAck: 'rejected' }, event.data.locker, event.time);
     case 'ReservationRejected':
       return { ...reservation, status: 'rejected', unitAck: 'rejected' };
     case 'ReservationMoved':
-      return { ...reservation, locker: event.data.toLocker, size: event.data.size, unitAck: 'pending' };
+      return withFormerLocker(
+        { ...reservation, locker: event.data.toLocker, size: event.data.size, unitAck: 'pending' },
+        reservation.locker,
+      );
     case 'ReservationStarted':
       return { ...reservation, status: 'active', locker: event.data.locker, startedAt: event.data.startedAt };
     case 'ReservationCompleted':
@@ -201,6 +208,15 @@ function withFailedLocker(
     return { ...reservation, failedLockers: others };
   }
   return isFailureOfLocker(result, reason) ? withFailure(reservation, locker, time) : reservation;
+}
+
+function withFormerLocker(reservation: Reservation, locker: string): Reservation {
+  const { formerLockers = [] } = reservation;
+  return { ...reservation, formerLockers: [...formerLockers, locker].slice(-MAX_FORMER_LOCKERS) };
+}
+
+function withoutFormerLockers({ formerLockers: _, ...reservation }: Reservation): Reservation {
+  return reservation;
 }
 
 function withFailure(reservation: Reservation, locker: string, time: string): Reservation {

@@ -19,6 +19,8 @@ const MAX_UNIT_CLOSURES = 64;
 /** Bytes of the fields of a page that do not depend on its lockers. */
 const HEAD_BYTES = 512;
 
+type AccessCodeOf = (reservation: Reservation) => string;
+
 /** The part of a page that covers one locker. */
 interface LockerPart extends Pick<SyncReservations, 'reservations' | 'closed' | 'completeUntil'> {
   readonly locker: string;
@@ -39,14 +41,62 @@ export function isKeptByUnit({ status }: Reservation): boolean {
 export function reservationListPages(
   state: UnitState,
   unit: RegisteredUnit,
-  accessCodeOf: (reservation: Reservation) => string,
+  accessCodeOf: AccessCodeOf,
   nowMs: number,
 ): SyncReservations[] {
-  const kept = withReportedUsage(state, nowMs).booking.open.filter(isKeptByUnit);
-  const synced = Map.groupBy(
+  const kept = keptReservations(state, nowMs);
+  return pagesOf(
+    state,
+    unit,
     kept.map((reservation) => syncedReservation(reservation, accessCodeOf)),
-    ({ locker }) => locker,
+    nowMs,
   );
+}
+
+/**
+ * The pages in the order in which the unit gets them: those that add a reservation come first. A reservation that moved is added at its
+ * new locker before a page removes it from its former one, so that the unit knows every confirmed reservation at any time. Two
+ * reservations may have changed places, so the pages of the additions still list the moved ones at their former lockers too.
+ */
+export function reservationListRound(
+  state: UnitState,
+  unit: RegisteredUnit,
+  accessCodeOf: AccessCodeOf,
+  nowMs: number,
+): SyncReservations[] {
+  const pages = reservationListPages(state, unit, accessCodeOf, nowMs);
+  const kept = keptReservations(state, nowMs);
+  const pending = new Map(kept.filter(({ unitAck }) => unitAck === 'pending').map(({ id, locker }) => [id, locker]));
+  // A single page is applied as a whole.
+  if (pages.length <= 1 || pending.size === 0) return pages;
+  const isAddition = ({ reservations }: SyncReservations) =>
+    reservations.some(({ reservationId, locker }) => pending.get(reservationId) === locker);
+  if (!kept.some(hasFormerLocker)) {
+    return [...pages.filter(isAddition), ...pages.filter((page) => !isAddition(page))];
+  }
+  const everywhere = kept.flatMap((reservation) => {
+    const synced = syncedReservation(reservation, accessCodeOf);
+    const lockers = new Set(hasFormerLocker(reservation) ? reservation.formerLockers : []).add(reservation.locker);
+    return [...lockers].map((locker) => ({ ...synced, locker }));
+  });
+  return [...pagesOf(state, unit, everywhere, nowMs).filter(isAddition), ...pages];
+}
+
+function hasFormerLocker({ unitAck, formerLockers = [] }: Reservation): boolean {
+  return unitAck === 'pending' && formerLockers.length > 0;
+}
+
+function keptReservations(state: UnitState, nowMs: number): readonly Reservation[] {
+  return withReportedUsage(state, nowMs).booking.open.filter(isKeptByUnit);
+}
+
+function pagesOf(
+  state: UnitState,
+  unit: RegisteredUnit,
+  reservations: readonly SyncedReservation[],
+  nowMs: number,
+): SyncReservations[] {
+  const synced = Map.groupBy(reservations, ({ locker }) => locker);
   const unitClosures = closedPeriodsOfUnit(unit)
     .filter(({ until }) => until === undefined || toMs(until) > nowMs)
     .toSorted((a, b) => ((a.from ?? '') < (b.from ?? '') ? -1 : 1))
@@ -110,10 +160,7 @@ function inPages(parts: readonly LockerPart[], headBytes: number): LockerPart[][
   return page.length === 0 ? pages : [...pages, page];
 }
 
-function syncedReservation(
-  reservation: Reservation,
-  accessCodeOf: (reservation: Reservation) => string,
-): SyncedReservation {
+function syncedReservation(reservation: Reservation, accessCodeOf: AccessCodeOf): SyncedReservation {
   const { id, locker, size, from, until } = reservation;
   return { reservationId: id, locker, size, from, until, accessCode: accessCodeOf(reservation) };
 }

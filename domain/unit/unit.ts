@@ -13,7 +13,7 @@ import { AGGREGATES, type Aggregate, type CloudEvent } from '../events/cloud-eve
 import { evolveRegistry, NOT_REGISTERED, type RegistryState } from '../registry/registry.ts';
 
 /** Version of the shape and meaning of the folds. It grows with each change of them; snapshots of older versions are not used. */
-export const UNIT_FOLD_VERSION = 10;
+export const UNIT_FOLD_VERSION = 11;
 
 export interface UnitState {
   readonly name: string;

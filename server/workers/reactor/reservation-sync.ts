@@ -11,7 +11,7 @@
 
 import { LRUCache } from 'lru-cache';
 import type { RegisteredUnit } from '../../../domain/registry/registry.ts';
-import { reservationListPages } from '../../../domain/unit/reservation-list.ts';
+import { reservationListRound } from '../../../domain/unit/reservation-list.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { isAnswerInconclusive, isRecordedUpTo, recordUnitAnswer } from '../../../domain/unit/unit-answer.ts';
 import type { SyncReservations } from '../../../domain/unit-protocol/reservation-list.ts';
@@ -81,9 +81,9 @@ export class ReservationSync {
     if (registry.status !== 'registered' || connectivity.status !== 'online') return 'done';
     const startedAtMs = clock();
     if (await this.#waitsForLog(state, startedAtMs)) return { retryInMs: LOG_POLL_MS };
-    const pages = reservationListPages(state, registry, (reservation) => secrets.accessCode(reservation), startedAtMs);
+    const pages = reservationListRound(state, registry, (reservation) => secrets.accessCode(reservation), startedAtMs);
     let isConclusive = true;
-    for (const page of pendingFirst(pages, state)) {
+    for (const page of pages) {
       if (clock() - startedAtMs > MAX_ROUND_MS) return { retryInMs: LOG_POLL_MS };
       const outcome = await this.#sendPage(registry, state, page);
       if (outcome === 'inconclusive') isConclusive = false;
@@ -160,12 +160,4 @@ export class ReservationSync {
     const meta = { commandId: newId(), actor: `unit:${unit}`, source: '/lockfleet/server' };
     await decider.decide(unit, 'booking', meta, (state) => recordUnitAnswer(state, answered, clock()));
   }
-}
-
-/** The pages with reservations that the unit has not acknowledged, then the others. */
-function pendingFirst(pages: readonly SyncReservations[], { booking }: UnitState): SyncReservations[] {
-  const pending = new Set(booking.open.filter(({ unitAck }) => unitAck === 'pending').map(({ id }) => id));
-  const hasPending = ({ reservations }: SyncReservations) =>
-    reservations.some(({ reservationId }) => pending.has(reservationId));
-  return [...pages.filter(hasPending), ...pages.filter((page) => !hasPending(page))];
 }
