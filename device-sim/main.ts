@@ -18,6 +18,7 @@ import { ListenError } from './transports/listen-error.ts';
 /** The process ends this long after the signal to stop, also when connections are still open. */
 const STOP_TIMEOUT_MS = 3_000;
 const EXIT_FAILED = 1;
+/** The simulator cannot run as it is configured. `./run start` does not start it again. */
 const EXIT_REFUSED = 2;
 /** The units listen at the port after that of the control API, each at its own address. */
 const UNIT_PORT_OFFSET = 1;
@@ -47,8 +48,8 @@ async function start(): Promise<void> {
       process.exit(EXIT_FAILED);
     },
     onRegistrationRefused: (error) => {
-      log.error('The simulator ends, because the platform refuses to register its units.', { error });
-      process.exit(EXIT_FAILED);
+      process.stderr.write(`lockfleet: ${error.message}\n`);
+      process.exit(EXIT_REFUSED);
     },
   });
   for (const problem of fleet.readiness().problems) log.warn(problem);

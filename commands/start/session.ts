@@ -48,6 +48,8 @@ type Program = Extract<ProcessName, 'device-sim' | 'server' | 'projections'>;
 
 /** A session ends within ten seconds of Ctrl-C: this long for its processes, and the rest for the last kill and its own exit. */
 const STOP_TOTAL_MS = 9_000;
+/** The exit status of a program whose settings cannot be used, or whom the platform refuses: a restart changes nothing. */
+const EXIT_REFUSED = 2;
 const NAME_WIDTH = Math.max(...STOP_ORDER.map((name) => name.length));
 const LEFTOVER_STOP = { signal: 'SIGTERM', graceMs: 3_000 } as const;
 
@@ -152,6 +154,7 @@ async function startProcesses(
       env,
       pidFile: pidFile(config, name),
       readyWhen: 'spawned',
+      terminalStatus: EXIT_REFUSED,
       log: logFor(name),
       onGiveUp,
     });

@@ -4,7 +4,7 @@
  */
 
 import { Type } from '@sinclair/typebox';
-import { LockerId } from '../../domain/vocabulary.ts';
+import { Locker, LockerId } from '../../domain/vocabulary.ts';
 import { SignatureError } from '../../platform/unit-protocol/signatures.ts';
 import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
 import { FaultChange } from '../faults/faults.ts';
@@ -12,7 +12,8 @@ import type { Readiness } from '../fleet/readiness.ts';
 import type { UnitRequestHandler } from '../transports/request-handler.ts';
 import { typeAccessCode } from '../unit/access-codes.ts';
 import { closeDoor, giveBackLocker, openLocker, redeemReservation, rentAtScreen } from '../unit/customer-actions.ts';
-import { findLocker, type Outcome } from '../unit/model.ts';
+import { installLocker, removeLocker } from '../unit/installation.ts';
+import { findLocker, type Outcome, type UnitLocker } from '../unit/model.ts';
 import { ControlProblem, validationProblem } from './problem.ts';
 import { EmptyBody, readBody } from './request-body.ts';
 
@@ -28,6 +29,7 @@ const WalkUpBody = Type.Object(
   strict,
 );
 const RedeemBody = Type.Object({ token: Type.String({ minLength: 1, maxLength: 8_192 }) }, strict);
+const InstallBody = Type.Object(Locker.properties, strict);
 const TypeCodeBody = Type.Object({ code: Type.String({ pattern: '^\\d{6}$' }) }, strict);
 
 /** The part of a fleet that the control API acts on. */
@@ -70,6 +72,10 @@ async function route(request: Request, fleet: ControlledFleet): Promise<Response
   const member = fleet.members.get(name);
   if (member === undefined) throw new ControlProblem('not-found', `This simulator has no unit ${name}.`);
   if (rest.length === 0 && request.method === 'GET') return Response.json(describe(member.unit));
+  if (rest[0] === 'lockers' && rest.length <= 2) {
+    if (request.method === 'POST' && rest[1] === undefined) return install(request, member.unit);
+    if (request.method === 'DELETE' && rest[1] !== undefined) return remove(member.unit, rest[1]);
+  }
   if (request.method !== 'POST') throw unknownPath(request);
   return rest[0] === 'lockers'
     ? lockerAction(request, member.unit, rest.slice(1))
@@ -117,6 +123,18 @@ async function unitAction(
     default:
       throw unknownPath(request);
   }
+}
+
+/** A technician installs a locker in the unit. */
+async function install(request: Request, unit: EmulatedUnit): Promise<Response> {
+  const locker = await readBody(request, InstallBody);
+  const installed = await unit.decide((model) => installLocker(model, locker));
+  return installed.done ? Response.json(describeLocker(installed.locker)) : outcome(installed);
+}
+
+/** A technician removes a locker from the unit. */
+async function remove(unit: EmulatedUnit, id: string): Promise<Response> {
+  return outcome(await unit.decide((model) => removeLocker(model, id)));
 }
 
 async function lockerAction(
@@ -172,14 +190,13 @@ function describe({ name, address, isOffline, faults, model }: EmulatedUnit): ob
     offline: isOffline,
     faults,
     configuration,
-    lockers: lockers.map(({ id, size, door, rental }) => ({
-      id,
-      size,
-      door,
-      occupiedBy: rental?.reservationId ?? rental?.rentalId ?? null,
-    })),
+    lockers: lockers.map(describeLocker),
     log: { epoch, lastSeq, acknowledgedSeq, recordedSeq },
   };
+}
+
+function describeLocker({ id, size, door, rental }: UnitLocker): object {
+  return { id, size, door, occupiedBy: rental?.reservationId ?? rental?.rentalId ?? null };
 }
 
 function pathOf(request: Request): string[] {

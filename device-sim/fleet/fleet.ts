@@ -9,8 +9,9 @@ import type { Clock } from '../environment/clock.ts';
 import { Random } from '../environment/random.ts';
 import { Timers } from '../environment/timers.ts';
 import { type PlannedUnit, planFleet } from '../plan/fleet-plan.ts';
-import { FleetRegistration, type UnitChannels } from '../registration/fleet-registration.ts';
+import { FleetRegistration } from '../registration/fleet-registration.ts';
 import { type PlatformApi, RegistrationRefusedError } from '../registration/platform-api.ts';
+import type { UnitChannels } from '../registration/unit-channels.ts';
 import { FleetStore } from '../store/fleet-store.ts';
 import type { StoreError } from '../store/group-commit.ts';
 import { EventPusher } from '../transports/event-pusher.ts';
@@ -42,6 +43,8 @@ export interface FleetOptions {
   readonly channels?: UnitChannels;
   /** @default HEARTBEAT_INTERVAL_MS */
   readonly heartbeatIntervalMs?: number;
+  /** Time-out of an import of units. @default that of `FleetRegistration` */
+  readonly importTimeoutMs?: number;
   /** Most unrecorded events that each unit keeps. @default DEFAULT_MAX_UNRECORDED_EVENTS */
   readonly maxUnrecordedEvents?: number;
   readonly clock: Clock;
@@ -50,7 +53,7 @@ export interface FleetOptions {
   readonly log: Log;
   /** Called once when the store cannot write. The process must end then. */
   readonly onStoreFailure: (error: StoreError) => void;
-  /** Called once when the platform refuses the simulator's token: no unit will be registered. */
+  /** Called once when the platform refuses the registration for good: no further unit will be registered. */
   readonly onRegistrationRefused: (error: RegistrationRefusedError) => void;
 }
 
@@ -97,6 +100,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
       const stored = loaded.get(planned.name)?.stored;
       return stored === undefined ? [] : [{ plan: planned, ...makeTransport(new EmulatedUnit(stored, deps)) }];
     });
+    warnOfOtherLockers(members, options);
     for (const { unit } of members) metrics.countUnrecordedAtStart(unit.model);
     // A start of the simulator is a boot of its units: those of an earlier run append `UnitRestarted`.
     await Promise.all(members.map(({ unit }) => (loaded.get(unit.name)?.isNew === true ? undefined : unit.reboot())));
@@ -108,6 +112,18 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     store.close();
     throw error;
   }
+}
+
+/** Units of the store keep their lockers, whatever number the settings ask for: rentals may run in them. */
+function warnOfOtherLockers(members: readonly FleetMember[], { lockers, seed, log }: FleetOptions): void {
+  const others = members.filter(({ unit }) => unit.model.lockers.length !== lockers);
+  const [first] = others;
+  if (first === undefined) return;
+  log.warn(
+    'Units of the store keep their lockers, although the settings ask for another number. Choose another seed (SIM_SEED, --seed) ' +
+      'for a fleet with that number, or install lockers through the control API.',
+    { seed, asked: lockers, units: others.length, example: first.unit.name, has: first.unit.model.lockers.length },
+  );
 }
 
 /** @returns a function that makes the request handler and the NATS transport of a unit, and its pusher when it delivers by push */
@@ -159,9 +175,12 @@ function runFleet(
     readonly listeners: readonly { close(): void }[];
   },
 ): Fleet {
-  const { platform, channels = DEFAULT_CHANNELS, log } = options;
+  const { platform, channels = DEFAULT_CHANNELS, log, importTimeoutMs } = options;
   const { store, timers, metrics, members, listeners } = parts;
-  const registration = new FleetRegistration({ platform, channels, timers, log });
+  const registration = new FleetRegistration({
+    ...{ platform, channels, timers, log },
+    ...(importTimeoutMs === undefined ? {} : { importTimeoutMs }),
+  });
   const readiness = () => readinessOf(members, registration.problems);
   for (const { transport } of members) transport.start();
   const registering = registration.run(members).catch((error: unknown) => {

@@ -15,6 +15,9 @@ const KINDS = ['campsite', 'festival', 'station'] as const;
 /** Sizes of ten lockers: the share of each size among them is its probability. */
 const SIZE_MIX: readonly LockerSize[] = ['S', 'S', 'S', 'S', 'M', 'M', 'M', 'L', 'L', 'XL'];
 
+/** The tag of every simulated unit. */
+export const SIMULATED_TAG = 'simulated';
+
 export interface PlannedUnit {
   readonly name: string;
   readonly displayName: string;
@@ -40,7 +43,7 @@ export function planFleet(request: { units: number; lockers: number; seed: numbe
         lon: rounded(CENTRE.lon + random.between(-MAX_OFFSET.lon, MAX_OFFSET.lon)),
       },
       timeZone: 'Europe/Warsaw',
-      tags: ['simulated', kind],
+      tags: [SIMULATED_TAG, kind],
       lockers: Array.from({ length: request.lockers }, (_, locker) => ({
         id: lockerId(locker),
         size: random.pick(SIZE_MIX),

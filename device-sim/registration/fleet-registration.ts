@@ -3,44 +3,44 @@
  * of each unit are stored as soon as its line of the answer arrives, since the platform shows them only once.
  */
 
-import { type Static, Type } from '@sinclair/typebox';
-import { Value } from '@sinclair/typebox/value';
-import { errorMessage } from '../../platform/observability/error-message.ts';
+import { Type } from '@sinclair/typebox';
 import type { Log } from '../../platform/observability/log.ts';
 import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
 import type { Timers } from '../environment/timers.ts';
 import type { PlannedUnit } from '../plan/fleet-plan.ts';
 import { Credentials } from '../unit/credentials.ts';
-import { type PlatformApi, RegistrationRefusedError } from './platform-api.ts';
+import { CredentialRecovery } from './credential-recovery.ts';
+import type { PlatformApi } from './platform-api.ts';
+import {
+  describeProblem,
+  linesOf,
+  PlatformClient,
+  PlatformUnavailableError,
+  Problem,
+  parseAs,
+  quoted,
+  requestError,
+} from './platform-client.ts';
+import type { UnitChannels } from './unit-channels.ts';
 
 /** Most units in one import. */
 const MAX_UNITS_PER_IMPORT = 500;
 const IMPORT_TIMEOUT_MS = 60_000;
-const ROTATE_TIMEOUT_MS = 10_000;
 /** The wait before the next request to a platform that does not answer, such as one that is starting. */
 const RETRY_MS = 250;
 const RETRIES_BETWEEN_LOG_LINES = 40;
 /** The wait before the simulator registers refused units again. An operator may have corrected the cause meanwhile. */
 const REFUSED_RETRY_MS = 30_000;
-const UNAUTHORIZED = 401;
-const FORBIDDEN = 403;
 const CONFLICT = 409;
 const SERVER_ERROR = 500;
-/** Longest part of an answer that an error text quotes. */
-const MAX_QUOTED_LENGTH = 200;
-
-/** How the platform reaches a unit, and how the unit delivers its events; one choice for a whole fleet. */
-export interface UnitChannels {
-  readonly probe: 'udp' | 'http' | 'nats';
-  readonly delivery: 'push' | 'fetch';
-  readonly commandChannel: 'http' | 'nats';
-}
 
 export interface RegistrationDependencies {
   readonly platform: PlatformApi;
   readonly channels: UnitChannels;
   readonly timers: Timers;
   readonly log: Log;
+  /** @default IMPORT_TIMEOUT_MS */
+  readonly importTimeoutMs?: number;
 }
 
 interface Candidate {
@@ -48,32 +48,30 @@ interface Candidate {
   readonly unit: EmulatedUnit;
 }
 
-const Problem = Type.Object({
-  type: Type.Optional(Type.String()),
-  status: Type.Optional(Type.Integer()),
-  detail: Type.Optional(Type.String()),
-  errors: Type.Optional(Type.Array(Type.Object({ path: Type.String(), message: Type.String() }))),
-});
 const ImportLine = Type.Object({
   name: Type.Optional(Type.Union([Type.String(), Type.Null()])),
   credentials: Type.Optional(Credentials),
   problem: Type.Optional(Problem),
 });
-const RotateAnswer = Type.Object({ credentials: Credentials });
-
-/** The platform does not answer, or cannot execute the request now. The error is retryable. */
-class PlatformUnavailableError extends Error {
-  override readonly name = 'PlatformUnavailableError';
-}
 
 export class FleetRegistration {
   readonly #deps: RegistrationDependencies;
+  readonly #client: PlatformClient;
+  readonly #recovery: CredentialRecovery;
   /** Why the platform refuses a unit, by the name of the unit. */
   readonly problems = new Map<string, string>();
   readonly #abort = new AbortController();
 
   constructor(deps: RegistrationDependencies) {
     this.#deps = deps;
+    this.#client = new PlatformClient(deps.platform, this.#abort.signal);
+    this.#recovery = new CredentialRecovery({
+      client: this.#client,
+      channels: deps.channels,
+      log: deps.log,
+      onRecovered: (unit) => this.problems.delete(unit.name),
+      onRefused: (unit, reason) => this.#recordRefusal(unit, reason),
+    });
   }
 
   /** Ends `run`, also in the middle of a request. */
@@ -83,10 +81,11 @@ export class FleetRegistration {
 
   /**
    * Retries until every unit has credentials. Resolves then, or when it is stopped.
-   * @throws RegistrationRefusedError when the platform refuses the simulator's token
+   * @throws RegistrationRefusedError when a retry cannot help: the platform refuses the token of the simulator or the whole import,
+   *   or the simulator has lost the credentials of too many units
    */
   async run(candidates: readonly Candidate[]): Promise<void> {
-    const { timers, log } = this.#deps;
+    const { timers } = this.#deps;
     for (let attempt = 1; !this.#abort.signal.aborted; attempt++) {
       const unregistered = candidates.filter(({ unit }) => unit.credentials === undefined);
       if (unregistered.length === 0) return;
@@ -95,32 +94,51 @@ export class FleetRegistration {
         const refused = unregistered.filter(({ unit }) => unit.credentials === undefined).length;
         if (refused === unregistered.length) await timers.pause(REFUSED_RETRY_MS);
       } catch (error) {
-        if (!(error instanceof PlatformUnavailableError)) throw error;
         if (this.#abort.signal.aborted) return;
-        if (attempt % RETRIES_BETWEEN_LOG_LINES === 1) {
-          log.info(`The simulator waits for the platform at ${this.#deps.platform.url} to register its units.`, {
-            unregistered: unregistered.length,
-            cause: error.message,
-          });
-        }
+        if (!(error instanceof PlatformUnavailableError)) throw error;
+        this.#logWait(attempt, unregistered.length, error.message);
         await timers.pause(RETRY_MS);
       }
     }
   }
 
+  /** The first line is routine, since a platform that starts with the simulator answers seconds later. */
+  #logWait(attempt: number, unregistered: number, cause: string): void {
+    if (attempt % RETRIES_BETWEEN_LOG_LINES !== 1) return;
+    const { log } = this.#deps;
+    const message = `The simulator waits for the platform at ${this.#client.url} to register its units.`;
+    const fields = { unregistered, cause };
+    if (attempt === 1) log.info(message, fields);
+    else log.warn(message, fields);
+  }
+
   async #register(unregistered: readonly Candidate[]): Promise<void> {
+    const known: EmulatedUnit[] = [];
     for (let start = 0; start < unregistered.length && !this.#abort.signal.aborted; start += MAX_UNITS_PER_IMPORT) {
-      await this.#import(unregistered.slice(start, start + MAX_UNITS_PER_IMPORT));
+      known.push(...(await this.#import(unregistered.slice(start, start + MAX_UNITS_PER_IMPORT))));
     }
+    await this.#recovery.recover(known);
     const registered = unregistered.filter(({ unit }) => unit.credentials !== undefined).length;
     if (registered > 0) this.#deps.log.info('The platform has registered units.', { units: registered });
   }
 
-  async #import(chunk: readonly Candidate[]): Promise<void> {
-    const { channels } = this.#deps;
-    const body = chunk.map(({ plan, unit }) => `${JSON.stringify({ ...plan, address: unit.address, ...channels })}\n`);
-    const response = await this.#post('/v1/units/import', IMPORT_TIMEOUT_MS, body.join(''), 'application/x-ndjson');
-    if (!response.ok || response.body === null) throw await importError(response, this.#deps.platform.url);
+  /** @returns the units that the platform has registered already, and whose credentials the simulator does not have */
+  async #import(chunk: readonly Candidate[]): Promise<EmulatedUnit[]> {
+    const { channels, importTimeoutMs: timeoutMs = IMPORT_TIMEOUT_MS } = this.#deps;
+    const lines = chunk.map(({ plan, unit }) => {
+      // A unit that was created with other settings has the lockers of its store, and not those of the plan.
+      const lockers = unit.model.lockers.map(({ id, size }) => ({ id, size }));
+      return `${JSON.stringify({ ...plan, lockers, address: unit.address, ...channels })}\n`;
+    });
+    const response = await this.#client.send({
+      method: 'POST',
+      path: '/v1/units/import',
+      timeoutMs,
+      body: lines.join(''),
+      contentType: 'application/x-ndjson',
+    });
+    if (!response.ok || response.body === null) throw await requestError(response, 'The import', this.#client.url);
+    const known: EmulatedUnit[] = [];
     let index = 0;
     // An error in one line must not skip the lines after it, because the platform shows their credentials only once.
     let unavailable: string | undefined;
@@ -128,45 +146,35 @@ export class FleetRegistration {
       const candidate = chunk[index];
       index += 1;
       if (candidate === undefined) break;
-      unavailable = (await this.#applyImportLine(candidate, line)) ?? unavailable;
+      const answer = await this.#applyImportLine(candidate.unit, line);
+      if (answer === 'known') known.push(candidate.unit);
+      else if (typeof answer === 'object') unavailable = answer.unavailable;
     }
     if (unavailable !== undefined) throw new PlatformUnavailableError(unavailable);
     if (index < chunk.length) throw new PlatformUnavailableError('The connection broke off during the import.');
+    return known;
   }
 
-  /** @returns why the platform cannot register the unit now; undefined when a retry cannot change the outcome */
-  async #applyImportLine({ unit }: Candidate, line: string): Promise<string | undefined> {
+  async #applyImportLine(
+    unit: EmulatedUnit,
+    line: string,
+  ): Promise<'registered' | 'known' | 'refused' | { readonly unavailable: string }> {
     const answer = parseAs(ImportLine, line);
     const status = answer?.problem?.status ?? 0;
-    if (status >= SERVER_ERROR) return `The import answered ${describeProblem(answer?.problem)}.`;
-    if (answer === undefined) {
-      this.#recordRefusal(unit, `the platform's answer cannot be read: ${line.slice(0, MAX_QUOTED_LENGTH)}`);
-    } else if (answer.credentials !== undefined) {
+    if (status >= SERVER_ERROR) return { unavailable: `The import answered ${describeProblem(answer?.problem)}.` };
+    if (answer?.credentials !== undefined) {
       this.problems.delete(unit.name);
       await unit.setCredentials(answer.credentials);
-    } else if (status === CONFLICT) await this.#rotateCredentials(unit);
-    else this.#recordRefusal(unit, `the platform refused it: ${describeProblem(answer.problem)}`);
-    return undefined;
-  }
-
-  /** Gets new credentials for a unit that the platform has registered and whose credentials the simulator's store has lost. */
-  async #rotateCredentials(unit: EmulatedUnit): Promise<void> {
-    const path = `/v1/units/${encodeURIComponent(unit.name)}/credentials/rotate`;
-    const response = await this.#post(path, ROTATE_TIMEOUT_MS, '{}', 'application/json');
-    const rotated = parseAs(RotateAnswer, await textOf(response));
-    if (response.ok && rotated !== undefined) {
-      this.problems.delete(unit.name);
-      this.#deps.log.warn(
-        'The platform has this unit registered, and the simulator had lost its credentials. The simulator has rotated them.',
-        { unit: unit.name },
-      );
-      return unit.setCredentials(rotated.credentials);
+      return 'registered';
     }
+    if (status === CONFLICT) return 'known';
     this.#recordRefusal(
       unit,
-      'the platform has it registered, this simulator has lost its credentials, and rotating them answered ' +
-        `${response.status}; choose another seed (SIM_SEED), or restore the store of the simulator`,
+      answer === undefined
+        ? `the platform's answer cannot be read: ${quoted(line)}`
+        : `the platform refused it: ${describeProblem(answer.problem)}`,
     );
+    return 'refused';
   }
 
   #recordRefusal(unit: EmulatedUnit, reason: string): void {
@@ -174,71 +182,4 @@ export class FleetRegistration {
     this.problems.set(unit.name, reason);
     this.#deps.log.error(`${unit.name} cannot be registered: ${reason}`);
   }
-
-  async #post(path: string, timeoutMs: number, body: string, contentType: string): Promise<Response> {
-    const { url, opsToken } = this.#deps.platform;
-    const token = await opsToken();
-    try {
-      return await fetch(`${url}${path}`, {
-        method: 'POST',
-        headers: { authorization: `Bearer ${token}`, 'content-type': contentType },
-        body,
-        signal: AbortSignal.any([AbortSignal.timeout(timeoutMs), this.#abort.signal]),
-        keepalive: false,
-      });
-    } catch (error) {
-      throw new PlatformUnavailableError(errorMessage(error), { cause: error });
-    }
-  }
-}
-
-async function importError(response: Response, url: string): Promise<Error> {
-  const { status } = response;
-  const answer = (await textOf(response)).slice(0, MAX_QUOTED_LENGTH);
-  if (status === UNAUTHORIZED || status === FORBIDDEN) {
-    return new RegistrationRefusedError(
-      `The platform at ${url} answered ${status} to the token with which the simulator registers its units, so none is ` +
-        'registered. The simulator and the platform use different keys: start the simulator with the DATA_DIR or the ' +
-        `AUTH_JWT_SECRET of the platform. The answer was: ${answer}`,
-    );
-  }
-  return new PlatformUnavailableError(`The import answered ${status} ${answer}`);
-}
-
-async function textOf(response: Response): Promise<string> {
-  try {
-    return await response.text();
-  } catch (error) {
-    throw new PlatformUnavailableError('The connection broke off during an answer.', { cause: error });
-  }
-}
-
-/** The lines of a body as they arrive. @throws PlatformUnavailableError when the connection breaks off */
-async function* linesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
-  const decoder = new TextDecoder();
-  let rest = '';
-  try {
-    for await (const chunk of body) {
-      const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
-      rest = lines.pop() ?? '';
-      for (const line of lines) if (line.trim() !== '') yield line;
-    }
-  } catch (error) {
-    throw new PlatformUnavailableError('The connection broke off during the import.', { cause: error });
-  }
-  if (rest.trim() !== '') yield rest;
-}
-
-function parseAs<S extends typeof ImportLine | typeof RotateAnswer>(schema: S, text: string): Static<S> | undefined {
-  try {
-    const value: unknown = JSON.parse(text);
-    return Value.Check(schema, value) ? value : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function describeProblem(problem: Static<typeof Problem> | undefined): string {
-  const fields = (problem?.errors ?? []).map(({ path, message }) => `${path} ${message}`).join(', ');
-  return [problem?.type, problem?.detail, fields].filter((part) => part !== undefined && part !== '').join(' · ');
 }

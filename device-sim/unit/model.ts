@@ -152,6 +152,8 @@ export type RefusalReason =
   | 'wrong-code'
   | 'ambiguous-code'
   | 'keypad-locked'
+  | 'locker-exists'
+  | 'too-many-lockers'
   | 'revoked';
 
 export type Outcome<T> =

@@ -11,7 +11,7 @@ import {
   type SyncedReservation,
   type SyncReservations,
 } from '../../domain/unit-protocol/reservation-list.ts';
-import { LOCKER_SIZES, toMs } from '../../domain/vocabulary.ts';
+import { LOCKER_SIZES, MAX_LOCKERS_PER_UNIT, toMs } from '../../domain/vocabulary.ts';
 import { endRental } from './customer-actions.ts';
 import {
   type Decision,
@@ -66,7 +66,7 @@ export function syncReservations(
 
 /** The unit with what the page says of its lockers. */
 function withPage(unit: UnitModel, page: SyncReservations, rejected: ReadonlySet<string>): UnitModel {
-  const covered = page.lockers.filter((id) => findLocker(unit, id) !== undefined && !isOutdated(unit, id, page));
+  const covered = page.lockers.filter((id) => !isOutdated(unit, id, page));
   if (covered.length === 0) return unit;
   const { version, asOf, completeUntil, closed, timeZone } = page;
   const lockers = covered.map((id): [string, SyncedLocker] => [
@@ -83,7 +83,20 @@ function withPage(unit: UnitModel, page: SyncReservations, rejected: ReadonlySet
         .map(({ locker: _, ...period }) => period),
     },
   ]);
-  return { ...unit, synced: { timeZone, lockers: { ...unit.synced.lockers, ...Object.fromEntries(lockers) } } };
+  return {
+    ...unit,
+    synced: { timeZone, lockers: bounded(unit, { ...unit.synced.lockers, ...Object.fromEntries(lockers) }) },
+  };
+}
+
+/**
+ * The unit also keeps what a page says of a locker that it lacks, which counts when the locker is installed. Of these it keeps
+ * `MAX_LOCKERS_PER_UNIT` at most.
+ */
+function bounded(unit: UnitModel, known: UnitModel['synced']['lockers']): UnitModel['synced']['lockers'] {
+  const lacking = Object.keys(known).filter((id) => findLocker(unit, id) === undefined);
+  const forgotten = new Set(lacking.slice(0, Math.max(0, lacking.length - MAX_LOCKERS_PER_UNIT)));
+  return forgotten.size === 0 ? known : Object.fromEntries(Object.entries(known).filter(([id]) => !forgotten.has(id)));
 }
 
 /** Whether the unit has a newer page about a locker. */

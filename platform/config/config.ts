@@ -52,6 +52,8 @@ export interface Config {
     readonly controlPort: number;
     /** Customers who walk up to the screens of the whole fleet in a minute. 0: none. */
     readonly customersPerMinute: number;
+    /** Authorises the simulator at the API: a token with the role `ops`, or an API key. Undefined: it signs tokens itself. */
+    readonly token: string | undefined;
   };
   readonly roles: ReadonlySet<Role>;
   /** The format of log lines. Undefined: `pretty` on a terminal, `json` elsewhere. */
@@ -111,6 +113,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       seed: settings.integer('SIM_SEED', 1, 0, 2_147_483_647),
       controlPort: settings.integer('SIM_CONTROL_PORT', 3900, 0, 65_535),
       customersPerMinute: settings.integer('SIM_CUSTOMERS', 4, 0, 60_000),
+      token: settings.text('SIM_TOKEN'),
     },
     roles: new Set(roles.filter(isRole)),
     logFormat: settings.choice('LOG_FORMAT', LOG_FORMATS),

@@ -21,6 +21,8 @@ export interface ChildCommand {
 export interface ExitReport {
   /** Such as `exited with code 1` or `was killed by SIGKILL`. */
   readonly how: string;
+  /** The exit status; null when a signal ended the process, or it was not started. */
+  readonly status: number | null;
   /** The last lines of its output, at most LAST_LINES. */
   readonly lastLines: readonly string[];
 }
@@ -66,7 +68,7 @@ export function spawnChild(spec: ChildCommand, log: LineSink): RunningChild {
     killGroup(child.pid);
     await Promise.race([drained, sleep(DRAIN_MS)]);
     const how = child.signalCode === null ? `exited with code ${child.exitCode}` : `was killed by ${child.signalCode}`;
-    return { how, lastLines };
+    return { how, status: child.exitCode, lastLines };
   });
   const terminate = async ({ signal, graceMs }: StopBounds) => {
     sendSignal(child.pid, signal);

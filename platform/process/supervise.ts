@@ -23,6 +23,8 @@ export interface ChildSpec extends ChildCommand {
   readonly stop?: Partial<StopBounds>;
   /** The supervisor gives up at this many exits before the child is first ready. @default MAX_CRASHES_IN_A_ROW */
   readonly maxCrashesBeforeReady?: number;
+  /** The exit status with which the child says that it can never run as it is configured: the supervisor gives up at once. */
+  readonly terminalStatus?: number;
   /** @default RESTART_BACKOFF */
   readonly backoff?: BackoffBounds;
   readonly log: LineSink;
@@ -47,6 +49,8 @@ export interface SupervisedChild {
 export const STABLE_AFTER_MS = 10_000;
 export const MAX_CRASHES_IN_A_ROW = 8;
 const DEFAULT_STOP: StopBounds = { signal: 'SIGTERM', graceMs: 5_000 };
+/** What a program writes in front of the error with which it ends. */
+const PROGRAM_PREFIX = /^lockfleet: /;
 /** An aborted start has no data to save, so its processes get a short grace period. */
 const ABORTED_START_STOP = { graceMs: 2_000 };
 
@@ -55,10 +59,20 @@ export class ChildGaveUpError extends Error {
     readonly childName: string,
     crashes: number,
     readonly exit: ExitReport,
+    message?: string,
   ) {
     const lastOutput = exit.lastLines.length === 0 ? '' : `; its last lines:\n  ${exit.lastLines.join('\n  ')}`;
-    super(`${childName} ${exit.how}${crashes > 1 ? `, ${crashes} times in a row` : ''}${lastOutput}`);
+    super(message ?? `${childName} ${exit.how}${crashes > 1 ? `, ${crashes} times in a row` : ''}${lastOutput}`);
     this.name = 'ChildGaveUpError';
+  }
+}
+
+/** The child ended with its `terminalStatus`. Its line that begins with `PROGRAM_PREFIX` says why. */
+class ChildRefusedError extends ChildGaveUpError {
+  constructor(childName: string, exit: ExitReport) {
+    const reason =
+      exit.lastLines.findLast((line) => PROGRAM_PREFIX.test(line))?.replace(PROGRAM_PREFIX, '') ?? exit.how;
+    super(childName, 1, exit, `${childName} cannot run: ${reason}`);
   }
 }
 
@@ -110,6 +124,8 @@ class Supervision implements SupervisedChild {
       const exit = await this.#runOnce(onReady);
       if (this.#stopping) return;
       this.#crashesInARow += 1;
+      const { terminalStatus } = this.#spec;
+      if (terminalStatus !== undefined && exit.status === terminalStatus) throw new ChildRefusedError(this.name, exit);
       const limit = this.#wasReady ? MAX_CRASHES_IN_A_ROW : (this.#spec.maxCrashesBeforeReady ?? MAX_CRASHES_IN_A_ROW);
       if (this.#crashesInARow >= limit) throw new ChildGaveUpError(this.name, this.#crashesInARow, exit);
       const waitMs = backoffMs(this.#crashesInARow, this.#spec.backoff ?? RESTART_BACKOFF);
@@ -121,7 +137,7 @@ class Supervision implements SupervisedChild {
   async #runOnce(onReady: () => void): Promise<ExitReport> {
     const { pidFile, log } = this.#spec;
     await this.#spec.beforeSpawn?.();
-    if (this.#stopping) return { how: 'was not started', lastLines: [] };
+    if (this.#stopping) return { how: 'was not started', status: null, lastLines: [] };
     const child = spawnChild(this.#spec, log);
     this.#current = child;
     const stable = setTimeout(() => {

@@ -17,8 +17,9 @@ const CommandClaims = Type.Object({
   aud: Type.String(),
   iat: Type.Number(),
   exp: Type.Number(),
-  command: Type.Object({ commandId: Type.String({ minLength: 1, maxLength: 100 }) }),
+  command: Type.Object({}),
 });
+const CommandHead = Type.Object({ commandId: Type.String({ minLength: 1, maxLength: 100 }) });
 const COMMAND_KINDS = ['openLocker', 'applyConfiguration', 'syncReservations'];
 const FetchClaims = Type.Object({
   aud: Type.String(),
@@ -104,7 +105,8 @@ export class UnitVerifier {
     this.#checkTime(claims, nowMs);
     if (!Value.Check(Command, command)) {
       const isKnown = COMMAND_KINDS.some((kind) => kind in command);
-      throw new UnreadableCommandError(command.commandId, isKnown ? 'malformed' : 'unknown-command');
+      const commandId = Value.Check(CommandHead, command) ? command.commandId : '';
+      throw new UnreadableCommandError(commandId, isKnown ? 'malformed' : 'unknown-command');
     }
     return command;
   }

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Report } from '../../device-sim/scenarios/report.ts';
 import { FleetStore, fleetStorePath } from '../../device-sim/store/fleet-store.ts';
@@ -114,14 +115,24 @@ test('ends with exit status 1 and says what to do when the platform refuses its 
   platform.acceptsTokens = false;
   const { code, out, errors } = await sim(['--units', '1', '--seed', '61']);
   platform.acceptsTokens = true;
-  expect(errors).toMatch(/^lockfleet: The platform at .* answered 401 .*start the simulator with the DATA_DIR/);
+  expect(errors).toMatch(/^lockfleet: The platform at .* answered 401 .*Start the simulator with the DATA_DIR/);
   expect({ code, out }).toEqual({ code: 1, out: '' });
+});
+
+test('ends with exit status 1 in a DATA_DIR without keys beside a running platform, and makes no keys', async () => {
+  platform.acceptsTokens = false;
+  const dataDir = await temporaryFolder('device-sim-cli');
+  const { code, out, errors } = await sim(['--units', '1', '--seed', '64'], { AUTH_JWT_SECRET: '', DATA_DIR: dataDir });
+  platform.acceptsTokens = true;
+  expect(errors).toMatch(/^lockfleet: The platform at .* answered 401 .*has no keys of a platform/);
+  expect({ code, out, lines: errors.trim().split('\n').length }).toEqual({ code: 1, out: '', lines: 1 });
+  expect(existsSync(join(dataDir, 'keys'))).toBe(false);
 });
 
 test('ends with exit status 1 where an identity provider signs the tokens', async () => {
   const env = { AUTH_JWT_SECRET: '', AUTH_JWKS_URL: 'https://identity.example/keys' };
   const { code, out, errors } = await sim(['--units', '1', '--seed', '62'], env);
-  expect(errors).toMatch(/^lockfleet: The simulator cannot sign a token .*AUTH_JWKS_URL/);
+  expect(errors).toMatch(/^lockfleet: The simulator cannot sign a token .*AUTH_JWKS_URL.*SIM_TOKEN/);
   expect({ code, out }).toEqual({ code: 1, out: '' });
 });
 

@@ -1,6 +1,4 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { Value } from '@sinclair/typebox/value';
 import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
@@ -9,12 +7,18 @@ import { StoreError } from '../../device-sim/store/group-commit.ts';
 import { configurationHash } from '../../domain/configuration/configuration-hash.ts';
 import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
 import { type Command, CommandAnswer, PingReply } from '../../domain/unit-protocol/commands.ts';
+import { createLog } from '../../platform/observability/log.ts';
 import { pingReplyMac } from '../../platform/unit-protocol/ping.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 import { call, type FieldPlatform, startFieldPlatform, startTestFleet, type TestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
 
 const SOON_MS = 30_000;
+interface LogLine {
+  readonly level: string;
+  readonly message: string;
+}
+
 const soon = () => new Date(Date.now() + SOON_MS).toISOString();
 const newId = () => Bun.randomUUIDv7();
 
@@ -146,6 +150,33 @@ describe('a fleet', () => {
     await control(fleet, '/units/PL-1000/lockers/C/close', {});
   });
 
+  test('ignores unknown fields inside of pages and configurations', async () => {
+    const other = unitOf(fleet, 'PL-1001');
+    const { configuration, log } = other.model;
+    const asOf = { epoch: log.epoch, seq: 1, bookings: 1, clock: 7 };
+    const listed = { reservationId: 'PL-1001.r', locker: 'B', size: 'S', accessCode: '123456', name: 'Alice' };
+    const page = {
+      ...{ version: 1, asOf, timeZone: 'Europe/Warsaw', lockers: ['B'], language: 'pl' },
+      reservations: [{ ...listed, from: '2026-01-01T00:00:00Z', until: '2026-01-01T01:00:00Z' }],
+      closed: [{ locker: 'B', reason: 'cleaning', until: '2026-01-01T00:00:00Z' }],
+    };
+    for (const body of [{ syncReservations: page }, { applyConfiguration: { ...configuration, author: 'ops' } }]) {
+      const command = { commandId: newId(), expiresAt: soon(), ...body };
+      expect(await platform.command(other, command as Command)).toMatchObject({ status: 'done' });
+    }
+    expect(other.model.synced.lockers.B?.reservations).toMatchObject([{ reservationId: 'PL-1001.r' }]);
+  });
+
+  test.each([
+    ['is missing', undefined],
+    ['is a number', 7],
+    ['is too long', 'x'.repeat(101)],
+  ])('refuses a signed command as malformed when its commandId %s', async (_, commandId) => {
+    const command = { commandId, expiresAt: soon(), openLocker: { locker: 'C' } } as unknown as Command;
+    expect(await platform.command(unit, command)).toEqual({ commandId: '', status: 'refused', reason: 'malformed' });
+    expect(unit.model.lockers[2]?.door).toBe('closed');
+  });
+
   test.each([
     { name: 'of a kind that it does not know', body: { blinkLights: { times: 3 } }, reason: 'unknown-command' },
     { name: 'without a kind', body: {}, reason: 'unknown-command' },
@@ -256,7 +287,12 @@ describe('a fleet that is started again', () => {
     const small = await startTestFleet(platform, { storePath, seed: 3, units: 1, lockers: 2 });
     const { address } = unitOf(small, 'PN-1000');
     await small.stop();
-    const large = await startTestFleet(platform, { storePath, seed: 3, units: 2, lockers: 5 });
+    const lines: LogLine[] = [];
+    const log = createLog((line) => lines.push(JSON.parse(line) as LogLine), Date.now);
+    const large = await startTestFleet(platform, { storePath, seed: 3, units: 2, lockers: 5, log });
+    expect(lines.filter(({ level }) => level === 'warn')).toMatchObject([
+      { message: expect.stringContaining('Choose another seed'), asked: 5, units: 1, example: 'PN-1000', has: 2 },
+    ]);
     expect(unitOf(large, 'PN-1000').address).toBe(address);
     expect(unitOf(large, 'PN-1000').model.lockers).toHaveLength(2);
     expect(unitOf(large, 'PN-1001').model.lockers).toHaveLength(5);
@@ -294,81 +330,6 @@ describe('a fleet that is started again', () => {
     const store = FleetStore.open(storePath, () => undefined);
     await expect(startTestFleet(platform, { storePath })).rejects.toThrow(StoreError);
     store.close();
-  });
-});
-
-describe('registration', () => {
-  test('waits for a platform that cannot be reached, without reporting a problem', async () => {
-    const fleet = await startTestFleet({ url: 'http://127.0.0.1:9' }, { seed: 4 });
-    expect(fleet.readiness()).toMatchObject({ ready: false, registered: 0, problems: [] });
-    await fleet.stop();
-  });
-
-  test('rotates the credentials of a unit that the platform has registered, or reports why it cannot', async () => {
-    platform.registered.set('PP-1000', 'nowhere:1');
-    const fleet = await startTestFleet(platform, { seed: 5 });
-    await eventually(() => fleet.readiness().problems.length === 1);
-    expect(fleet.readiness()).toMatchObject({ registered: 1, ready: false });
-    expect(fleet.readiness().problems[0]).toMatch(/^PP-1000: the platform has it registered.*lost its credentials/);
-    await fleet.stop();
-
-    platform.rotation = 'works';
-    platform.registered.set('PQ-1000', 'nowhere:1');
-    const rotated = await startTestFleet(platform, { seed: 6 });
-    await connected(rotated);
-    expect(rotated.readiness()).toMatchObject({ registered: 2, problems: [] });
-    await rotated.stop();
-    platform.rotation = 'missing';
-  });
-
-  test.each(['import', 'rotation'])(
-    'is retried when the connection breaks during the answer to the %s',
-    async (request) => {
-      const credentials = await platform.credentialsOf('PV-1000');
-      const conflict = `${JSON.stringify({ name: 'PV-1000', problem: { status: 409 } })}\n`;
-      let rotations = 0;
-      let imports = 0;
-      const server = createServer((incoming, response) => {
-        const isImport = incoming.url === '/v1/units/import';
-        const attempt = isImport ? ++imports : ++rotations;
-        const body =
-          isImport && request === 'rotation' ? conflict : `${JSON.stringify({ name: 'PV-1000', credentials })}\n`;
-        const isBrokenOff = attempt === 1 && isImport === (request === 'import');
-        response.writeHead(200, { 'content-length': body.length });
-        response.write(isBrokenOff ? body.slice(0, 20) : body, () => {
-          if (isBrokenOff) incoming.socket.destroy();
-          else response.end();
-        });
-      });
-      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-      const { port } = server.address() as AddressInfo;
-      const fleet = await startTestFleet({ url: `http://127.0.0.1:${port}` }, { seed: 11, units: 1 });
-      try {
-        await eventually(() => fleet.readiness().registered === 1);
-        expect({ imports, rotations }).toEqual(
-          request === 'import' ? { imports: 2, rotations: 0 } : { imports: 2, rotations: 2 },
-        );
-      } finally {
-        await fleet.stop();
-        server.closeAllConnections();
-        server.close();
-      }
-    },
-  );
-
-  test('ends with an error that names DATA_DIR when the platform refuses the token', async () => {
-    platform.acceptsTokens = false;
-    const refused = Promise.withResolvers<Error>();
-    const fleet = await startTestFleet(platform, { seed: 12, onRegistrationRefused: refused.resolve });
-    try {
-      const error = await refused.promise;
-      expect(error.message).toContain(`${platform.url} answered 401`);
-      expect(error.message).toContain('DATA_DIR');
-      expect(fleet.readiness()).toMatchObject({ ready: false, registered: 0 });
-    } finally {
-      platform.acceptsTokens = true;
-      await fleet.stop();
-    }
   });
 });
 

@@ -51,6 +51,18 @@ describe('a supervised child', () => {
     expect([isAlive(first), isAlive(second), child.pid]).toEqual([false, false, undefined]);
   });
 
+  test('that ends with its terminal status is not started again, and its line says why', async () => {
+    const { child, lines, gaveUp } = watch('echo once; echo "lockfleet: the token is refused" >&2; exit 2', {
+      readyWhen: 'spawned',
+      terminalStatus: 2,
+    });
+    await child.start();
+    const error = await eventually(() => gaveUp[0]);
+    expect(error.message).toBe('fixture cannot run: the token is refused');
+    await child.stop();
+    expect(lines.filter((line) => line === 'once')).toHaveLength(1);
+  });
+
   test('ends its grandchildren when it is stopped', async () => {
     const { child, lines } = watch('sleep 60 & echo "grandchild $!"; echo ready; wait');
     await child.start();

@@ -17,6 +17,7 @@ import type { Credentials } from '../../device-sim/unit/credentials.ts';
 import { defaultConfiguration } from '../../domain/configuration/default-configuration.ts';
 import type { FetchedBatch, UnitBatch } from '../../domain/unit-protocol/batch.ts';
 import type { Command, CommandAnswer, PingReply } from '../../domain/unit-protocol/commands.ts';
+import type { Locker } from '../../domain/vocabulary.ts';
 import { publicKey, unitKey } from '../../platform/credentials/keys.ts';
 import { unitNatsCredentials } from '../../platform/credentials/nats-accounts.ts';
 import type { Nats } from '../../platform/nats/connection.ts';
@@ -35,6 +36,11 @@ const REGISTRATION_TIMEOUT_MS = 30_000;
 
 export const wallClock: Clock = systemClock(Date.now);
 
+interface Registration extends Addressed {
+  readonly tags: readonly string[];
+  readonly lockers: readonly Locker[];
+}
+
 interface Addressed {
   readonly name: string;
   readonly address: string;
@@ -47,6 +53,8 @@ export interface FieldPlatform {
   readonly signer: PlatformSigner;
   /** Addresses of the units that it knows, by name. */
   readonly registered: Map<string, string>;
+  /** What the import of each unit said, by name. `GET` and `PATCH /v1/units/{name}` answer from it. */
+  readonly registrations: Map<string, Registration>;
   /** What `POST /v1/units/{name}/credentials/rotate` answers. */
   rotation: 'works' | 'missing';
   /** Whether the API accepts bearer tokens; it answers 401 otherwise. */
@@ -71,6 +79,7 @@ export async function startFieldPlatform(): Promise<FieldPlatform> {
   const nats = await connectPlatform();
   const signer = await PlatformSigner.create(keys.signingKey);
   const registered = new Map<string, string>();
+  const registrations = new Map<string, Registration>();
   const requests: string[] = [];
   const credentialsOf = async (name: string) => {
     const { creds, inboxPrefix } = await unitNatsCredentials(keys, name);
@@ -94,12 +103,24 @@ export async function startFieldPlatform(): Promise<FieldPlatform> {
       if (name !== undefined && platform.rotation === 'works') {
         return Response.json({ name, credentials: await credentialsOf(name) });
       }
+      const [, shown] = /^\/v1\/units\/([A-Z]+-\d+)$/.exec(pathname) ?? [];
+      const registration = shown === undefined ? undefined : registrations.get(shown);
+      if (registration !== undefined) {
+        const changes = incoming.method === 'PATCH' ? ((await incoming.json()) as Partial<Registration>) : {};
+        const changed = { ...registration, ...changes };
+        registrations.set(changed.name, changed);
+        registered.set(changed.name, changed.address);
+        const { lockers, ...properties } = changed;
+        return Response.json({ ...properties, lockers: lockers.length, lockerDetails: lockers });
+      }
       if (pathname !== '/v1/units/import') return Response.json({ status: 404 }, { status: 404 });
       const lines = (await incoming.text()).split('\n').filter((line) => line !== '');
       const answers = lines.map(async (line) => {
-        const { name: unit, address } = JSON.parse(line) as Addressed;
+        const imported = JSON.parse(line) as Registration;
+        const { name: unit, address } = imported;
         if (registered.has(unit)) return { name: unit, problem: { status: 409, detail: 'It is registered already.' } };
         registered.set(unit, address);
+        registrations.set(unit, imported);
         return { name: unit, credentials: await credentialsOf(unit) };
       });
       return new Response((await Promise.all(answers)).map((answer) => `${JSON.stringify(answer)}\n`).join(''));
@@ -115,6 +136,7 @@ export async function startFieldPlatform(): Promise<FieldPlatform> {
     nats,
     signer,
     registered,
+    registrations,
     requests,
     rotation: 'missing',
     acceptsTokens: true,

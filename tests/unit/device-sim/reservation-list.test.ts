@@ -98,7 +98,7 @@ describe('a page', () => {
       { reservationId: `${R2}1`, reason: 'locker-too-small' },
     ]);
     expect(Object.values(decision.unit.synced.lockers).flatMap(({ reservations }) => reservations)).toEqual([later]);
-    expect(Object.keys(decision.unit.synced.lockers)).toEqual(['A', 'B', 'C']);
+    expect(Object.keys(decision.unit.synced.lockers)).toEqual(['A', 'B', 'C', 'Z']);
   });
 
   test('has no reservation rejected because it rents its locker itself', () => {
