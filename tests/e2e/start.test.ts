@@ -8,6 +8,7 @@ import { freePort } from '../../platform/process/ports.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 import { Client, items, period, text } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
+import { IdentityProvider, newKey, signTokenWith } from '../support/identity-provider.ts';
 
 const ROOT = resolve(import.meta.dir, '..', '..');
 const RUN = resolve(ROOT, 'run');
@@ -27,6 +28,18 @@ afterEach(async () => {
   }
 });
 
+async function settings(): Promise<Record<string, string>> {
+  return {
+    ...(process.env as Record<string, string>),
+    PATH: `${dirname(process.execPath)}:${process.env.PATH}`,
+    DATA_DIR: await temporaryFolder('run-start'),
+    HTTP_PORT: String(freePort()),
+    SIM_CONTROL_PORT: String(freePort()),
+    SIM_UNITS: '2',
+    SIM_CUSTOMERS: '0',
+  };
+}
+
 /** Runs `./run start`, and returns once it has printed `ready`. */
 async function start(env: Record<string, string>): Promise<Session> {
   const child = Bun.spawn([RUN, 'start'], { env, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -43,23 +56,25 @@ async function start(env: Record<string, string>): Promise<Session> {
   return session;
 }
 
+/** Runs `./run start` that cannot start. @returns its exit status and what it wrote to standard error */
+async function startFails(env: Record<string, string>): Promise<{ code: number; errors: string[] }> {
+  const child = Bun.spawn([RUN, 'start'], { env, stdio: ['ignore', 'ignore', 'pipe'] });
+  const errors: string[] = [];
+  const exited = Promise.all([child.exited, eachLine(child.stderr, (line) => errors.push(line))]).then(
+    ([code]) => code,
+  );
+  running.push({ pid: child.pid, exited });
+  return { code: await exited, errors };
+}
+
 async function token(env: Record<string, string>, role: string, sub: string): Promise<string> {
   const child = Bun.spawn([RUN, 'token', '--role', role, '--sub', sub], { env, stdio: ['ignore', 'pipe', 'inherit'] });
   return `Bearer ${(await child.stdout.text()).trim()}`;
 }
 
 test('after a stop by SIGINT, the next start on the same DATA_DIR has the units, their log and the reservations', async () => {
-  const port = String(freePort());
-  const env = {
-    ...(process.env as Record<string, string>),
-    PATH: `${dirname(process.execPath)}:${process.env.PATH}`,
-    DATA_DIR: await temporaryFolder('run-start'),
-    HTTP_PORT: port,
-    SIM_CONTROL_PORT: String(freePort()),
-    SIM_UNITS: '2',
-    SIM_CUSTOMERS: '0',
-  };
-  const api = `http://127.0.0.1:${port}`;
+  const env = await settings();
+  const api = `http://127.0.0.1:${env.HTTP_PORT}`;
   const first = await start(env);
   const ops = new Client(api, await token(env, 'ops', 'operator'));
   const alice = new Client(api, await token(env, 'customer', 'alice'));
@@ -86,4 +101,33 @@ test('after a stop by SIGINT, the next start on the same DATA_DIR has the units,
   // The units went on with their logs, and the locker is still taken.
   expect((await ops.get('/v1/units/PL-1000')).body).toMatchObject({ state: 'online', log: { epoch } });
   expect(await alice.post('/v1/reservations', wish)).toMatchObject({ status: 409 });
+}, 300_000);
+
+test('with AUTH_JWKS_URL, the simulator registers its units with SIM_TOKEN, and without it the start ends with what to do', async () => {
+  const provider = new IdentityProvider();
+  try {
+    const key = await newKey('first', 'ES256');
+    provider.keys = [key];
+    const env = { ...(await settings()), AUTH_JWKS_URL: provider.jwksUrl };
+    const refused = await startFails(env);
+    expect(refused.code).toBe(1);
+    expect(refused.errors.at(-1)).toMatch(/^lockfleet: device-sim cannot run: .*AUTH_JWKS_URL.*Set SIM_TOKEN/);
+
+    const authorization = await signTokenWith({ key, sub: 'operator', role: 'ops' });
+    const first = await start({ ...env, SIM_TOKEN: authorization.slice('Bearer '.length) });
+    const ops = new Client(`http://127.0.0.1:${env.HTTP_PORT}`, authorization);
+    const made = await ops.post('/v1/api-keys', { name: 'simulator' });
+    expect(made.status).toBe(201);
+    process.kill(first.pid, 'SIGINT');
+    expect(await first.exited).toBe(0);
+
+    // Units that are registered need no token, and an API key registers a further one.
+    const second = await start(env);
+    process.kill(second.pid, 'SIGINT');
+    expect(await second.exited).toBe(0);
+    await start({ ...env, SIM_TOKEN: text(made, 'key'), SIM_UNITS: '3' });
+    expect(items(await ops.get('/v1/units?limit=10'))).toHaveLength(3);
+  } finally {
+    await provider.stop();
+  }
 }, 300_000);

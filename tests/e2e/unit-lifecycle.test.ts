@@ -1,7 +1,7 @@
 /** What operators do with units and lockers over REST, with simulated units and customers, and what follows for the bookings. */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { type Answer, type Client, fields, items, period, text } from '../support/client.ts';
+import { type Answer, Client, fields, items, period, text } from '../support/client.ts';
 import { eventually } from '../support/eventually.ts';
 import { registrationBody } from '../support/registration.ts';
 import { fleet, newCustomer, operator, stopFleet } from './fleet.ts';
@@ -241,6 +241,36 @@ describe('a locker out of service', () => {
     const unknown = await ops.post('/v1/units/LC-REASON/lockers/Z/out-of-service', { reason, when: 'now' });
     expect(unknown.status).toBe(404);
   });
+});
+
+test('a locker that is installed in a unit and added at the platform is sold and opens, until it is removed from both', async () => {
+  const sim = new Client((await fleet()).sim);
+  const [unit, locker] = ['PL-1003', 'X9'];
+  const shown = async () =>
+    ((await sim.get(`/units/${unit}`)).body.lockers as { id: string }[]).find(({ id }) => id === locker);
+  expect((await sim.post(`/units/${unit}/lockers`, { id: locker, size: 'XL' })).status).toBe(200);
+  const added = await ops.post(`/v1/units/${unit}/lockers`, { id: locker, size: 'XL' });
+  expect(added).toMatchObject({ status: 201, body: { unit, id: locker, size: 'XL', inService: true } });
+  const alice = await newCustomer();
+  expect(await freeLockers(alice, unit, added, period(0, 60))).toContain(locker);
+  const id = await reserve(alice, unit, locker, period(0, 60));
+  const opened = await alice.post(`/v1/reservations/${id}/open`);
+  expect(opened).toMatchObject({ status: 200, body: { result: 'opened' } });
+  expect(await shown()).toMatchObject({ door: 'open', occupiedBy: id });
+
+  expect((await ops.send('DELETE', `/v1/units/${unit}/lockers/${locker}`)).status).toBe(409);
+  expect((await sim.send('DELETE', `/units/${unit}/lockers/${locker}`)).status).toBe(409);
+  for (const action of ['close', 'give-back']) {
+    expect((await sim.post(`/units/${unit}/lockers/${locker}/${action}`)).status).toBe(200);
+  }
+  await eventually(async () => (await alice.get(`/v1/reservations/${id}`)).body.status === 'completed', {
+    timeoutMs: 60_000,
+  });
+  const removed = await ops.send('DELETE', `/v1/units/${unit}/lockers/${locker}`);
+  expect(removed).toMatchObject({ status: 200, body: { id: locker } });
+  expect((await sim.send('DELETE', `/units/${unit}/lockers/${locker}`)).status).toBe(200);
+  expect(await shown()).toBeUndefined();
+  expect(await freeLockers(alice, unit, removed)).not.toContain(locker);
 });
 
 test('maintenance gives up the bookings that overlap it, closes the unit for its time, and can be cancelled', async () => {
