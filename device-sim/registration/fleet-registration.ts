@@ -3,7 +3,7 @@
  * of each unit are stored as soon as its line of the answer arrives, since the platform shows them only once.
  */
 
-import { Type } from '@sinclair/typebox';
+import { type Static, Type } from '@sinclair/typebox';
 import type { Log } from '../../platform/observability/log.ts';
 import type { EmulatedUnit } from '../emulation/emulated-unit.ts';
 import type { Timers } from '../environment/timers.ts';
@@ -31,7 +31,6 @@ const RETRY_MS = 250;
 const RETRIES_BETWEEN_LOG_LINES = 40;
 /** The wait before the simulator registers refused units again. An operator may have corrected the cause meanwhile. */
 const REFUSED_RETRY_MS = 30_000;
-const CONFLICT = 409;
 const SERVER_ERROR = 500;
 
 export interface RegistrationDependencies {
@@ -167,7 +166,7 @@ export class FleetRegistration {
       await unit.setCredentials(answer.credentials);
       return 'registered';
     }
-    if (status === CONFLICT) return 'known';
+    if (isNameTaken(answer?.problem)) return 'known';
     this.#recordRefusal(
       unit,
       answer === undefined
@@ -182,4 +181,9 @@ export class FleetRegistration {
     this.problems.set(unit.name, reason);
     this.#deps.log.error(`${unit.name} cannot be registered: ${reason}`);
   }
+}
+
+/** Whether a unit of this name is registered. The names of simulated units are valid, so that nothing else is wrong with one. */
+function isNameTaken(problem: Static<typeof Problem> | undefined): boolean {
+  return problem?.type === '/problems/validation' && problem.errors?.some(({ path }) => path === '/name') === true;
 }

@@ -14,6 +14,8 @@ const ROOT = resolve(import.meta.dir, '..', '..');
 const RUN = resolve(ROOT, 'run');
 const WAIT = { timeoutMs: 120_000, intervalMs: 100 };
 
+type Settings = Record<string, string>;
+
 interface Session {
   readonly pid: number;
   readonly exited: Promise<number>;
@@ -28,7 +30,7 @@ afterEach(async () => {
   }
 });
 
-async function settings(): Promise<Record<string, string>> {
+async function settings(): Promise<Settings> {
   return {
     ...(process.env as Record<string, string>),
     PATH: `${dirname(process.execPath)}:${process.env.PATH}`,
@@ -108,7 +110,7 @@ test('with AUTH_JWKS_URL, the simulator registers its units with SIM_TOKEN, and 
   try {
     const key = await newKey('first', 'ES256');
     provider.keys = [key];
-    const env = { ...(await settings()), AUTH_JWKS_URL: provider.jwksUrl };
+    const env: Settings = { ...(await settings()), AUTH_JWKS_URL: provider.jwksUrl };
     const refused = await startFails(env);
     expect(refused.code).toBe(1);
     expect(refused.errors.at(-1)).toMatch(/^lockfleet: device-sim cannot run: .*AUTH_JWKS_URL.*Set SIM_TOKEN/);

@@ -2,6 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { type Answer, Client, fields, items, period, text } from '../support/client.ts';
+import { startTestFleet, type TestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
 import { registrationBody } from '../support/registration.ts';
 import { fleet, newCustomer, operator, stopFleet } from './fleet.ts';
@@ -271,6 +272,31 @@ test('a locker that is installed in a unit and added at the platform is sold and
   expect((await sim.send('DELETE', `/units/${unit}/lockers/${locker}`)).status).toBe(200);
   expect(await shown()).toBeUndefined();
   expect(await freeLockers(alice, unit, removed)).not.toContain(locker);
+});
+
+test('a simulated fleet that has lost its store gets its unit back, with the lockers that the platform has', async () => {
+  const { api, token } = await fleet();
+  const opsToken = async () => (await token('ops', 'field')).slice('Bearer '.length);
+  const startUnit = (lockers: number) =>
+    startTestFleet({ url: api }, { seed: 80, units: 1, lockers, platform: { url: api, opsToken } });
+  const isReady = (started: TestFleet) => eventually(() => started.readiness().ready, { timeoutMs: 60_000 });
+  const first = await startUnit(2);
+  const [name = ''] = first.units.keys();
+  await isReady(first);
+  await first.stop();
+  const added = await ops.post(`/v1/units/${name}/lockers`, { id: 'X9', size: 'XL' });
+  expect(added.status).toBe(201);
+  await getUnit(name, added);
+
+  const second = await startUnit(4);
+  try {
+    await isReady(second);
+    const unit = second.units.get(name);
+    expect(unit?.model.lockers.map(({ id }) => id)).toEqual(['A', 'B', 'X9']);
+    expect((await ops.get(`/v1/units/${name}`)).body).toMatchObject({ address: unit?.address });
+  } finally {
+    await second.stop();
+  }
 });
 
 test('maintenance gives up the bookings that overlap it, closes the unit for its time, and can be cancelled', async () => {

@@ -10,7 +10,13 @@ import { localPlatformApi, RegistrationRefusedError } from '../../device-sim/reg
 import { PlatformClient, PlatformUnavailableError } from '../../device-sim/registration/platform-client.ts';
 import { loadConfig } from '../../platform/config/config.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
-import { type FieldPlatform, startFieldPlatform, startTestFleet, type TestFleet } from '../support/device-sim.ts';
+import {
+  type FieldPlatform,
+  NAME_TAKEN,
+  startFieldPlatform,
+  startTestFleet,
+  type TestFleet,
+} from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
 import { silentLog } from '../support/silent-log.ts';
 
@@ -58,7 +64,7 @@ describe('a platform that does not answer', () => {
     ['rotation', 'ends'],
   ])('in the middle of the answer to the %s, because the connection %s, is asked again', async (request, fault) => {
     const credentials = await platform.credentialsOf('PV-1000');
-    const conflict = `${JSON.stringify({ name: 'PV-1000', problem: { status: 409 } })}\n`;
+    const conflict = `${JSON.stringify({ name: 'PV-1000', problem: NAME_TAKEN })}\n`;
     const unit = { address: 'nowhere:1', probe: 'http', delivery: 'push', commandChannel: 'http', tags: ['simulated'] };
     const requests = { import: 0, rotation: 0 };
     const url = await listen((incoming, response) => {

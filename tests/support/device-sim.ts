@@ -34,6 +34,14 @@ const KEY_VERSION = 1;
 const NO_MESSAGE = 10037;
 const REGISTRATION_TIMEOUT_MS = 30_000;
 
+/** The problem of a line of an import whose unit is registered. */
+export const NAME_TAKEN = {
+  type: '/problems/validation',
+  status: 422,
+  detail: 'A unit with this name exists already.',
+  errors: [{ path: '/name', message: 'is taken' }],
+};
+
 export const wallClock: Clock = systemClock(Date.now);
 
 interface Registration extends Addressed {
@@ -118,7 +126,7 @@ export async function startFieldPlatform(): Promise<FieldPlatform> {
       const answers = lines.map(async (line) => {
         const imported = JSON.parse(line) as Registration;
         const { name: unit, address } = imported;
-        if (registered.has(unit)) return { name: unit, problem: { status: 409, detail: 'It is registered already.' } };
+        if (registered.has(unit)) return { name: unit, problem: NAME_TAKEN };
         registered.set(unit, address);
         registrations.set(unit, imported);
         return { name: unit, credentials: await credentialsOf(unit) };

@@ -44,9 +44,9 @@ describe('a locker that is installed', () => {
 
   test('holds no reservation that the unit rejected before', () => {
     const reservation = {
-      ...{ reservationId: 'PL-1000.r', locker: 'D', size: 'XL', accessCode: '123456' },
+      ...({ reservationId: 'PL-1000.r', locker: 'D', size: 'XL', accessCode: '123456' } as const),
       ...{ from: noonPlus(0), until: noonPlus(60) },
-    } as const;
+    };
     const page = listPage(3, [reservation], { lockers: ['D'] });
     const { unit, answer } = syncReservations(newUnit(), page, around());
     expect(answer.rejected).toEqual([{ reservationId: 'PL-1000.r', reason: 'unknown-locker' }]);
