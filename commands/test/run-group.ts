@@ -31,6 +31,16 @@ export interface GroupResult {
   readonly secondsByFile: ReadonlyMap<string, number>;
 }
 
+interface ProcessResult {
+  readonly verdict: Verdict;
+  readonly secondsByFile: ReadonlyMap<string, number>;
+}
+
+const NOTHING_RAN: ProcessResult = {
+  verdict: { totals: NO_TESTS, problems: [], notStarted: [] },
+  secondsByFile: new Map(),
+};
+
 /** How long processes that tests started may take to end after the runner has ended. The others count as left behind. */
 const LEFTOVER_GRACE_MS = 3_000;
 const LIST_TIMEOUT_MS = 30_000;
@@ -46,9 +56,9 @@ export async function runGroup(options: GroupOptions): Promise<GroupResult> {
   await mkdir(workDir, { recursive: true });
   // When root runs the tests, the account that runs Postgres for root must be able to enter the folder.
   await chmod(workDir, 0o755);
-  const { verdict, secondsByFile } = await runOnce(options).finally(() =>
-    rm(workDir, { recursive: true, force: true }),
-  );
+  // The interruption has already looked for processes to end, so it would not find one that starts now.
+  const running = signal.aborted ? Promise.resolve(NOTHING_RAN) : runOnce(options);
+  const { verdict, secondsByFile } = await running.finally(() => rm(workDir, { recursive: true, force: true }));
   const { totals, problems, notStarted } = verdict;
   const result = { totals, problems, secondsByFile };
   if (notStarted.length === 0 || signal.aborted) return result;
@@ -60,9 +70,7 @@ export async function runGroup(options: GroupOptions): Promise<GroupResult> {
   };
 }
 
-async function runOnce(
-  options: GroupOptions,
-): Promise<{ verdict: Verdict; secondsByFile: ReadonlyMap<string, number> }> {
+async function runOnce(options: GroupOptions): Promise<ProcessResult> {
   const { files, workDir, write, kind, mark } = options;
   const reportFile = join(workDir, 'report.xml');
   const output = new RunnerOutput();

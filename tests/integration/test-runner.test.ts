@@ -85,6 +85,13 @@ describe('one process for a group of files', () => {
     expect(totals.failed).toBeGreaterThan(0);
   }, 30_000);
 
+  test('starts no process when the run was interrupted before', async () => {
+    const traced = "test('traces', () => Bun.write('ran', ''));";
+    const { totals, problems, root } = await run({ 'a.test.ts': traced }, { signal: AbortSignal.abort() });
+    expect({ totals, problems }).toEqual({ totals: { passed: 0, failed: 0, skipped: 0 }, problems: [] });
+    expect(await readdir(root)).toEqual(['a.test.ts']);
+  }, 30_000);
+
   test('starts no further process after an interruption', async () => {
     const stop = new AbortController();
     const dying = "test('dies', () => process.kill(process.pid, 'SIGKILL'));";
