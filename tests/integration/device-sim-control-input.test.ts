@@ -28,7 +28,7 @@ afterAll(async () => {
   await platform.stop();
 });
 
-async function ask(method: string, path: string, body?: BodyInit): Promise<{ status: number; type: string }> {
+async function ask(method: string, path: string, body?: Bun.BodyInit): Promise<{ status: number; type: string }> {
   const init = body === undefined ? { method } : { method, body };
   const response = await fetch(`${fleet.controlUrl}${path}`, { ...init, keepalive: false });
   const problem = (await response.json()) as { type: string; title: string; status: number; detail: string };
@@ -57,7 +57,7 @@ const chunked = (bytes: number) =>
       controller.close();
     },
   });
-const BODIES: readonly { what: string; status: number; body: () => BodyInit }[] = [
+const BODIES: readonly { what: string; status: number; body: () => Bun.BodyInit }[] = [
   { what: 'no JSON', status: 400, body: () => '{"minutes":' },
   { what: 'bytes that are not UTF-8', status: 400, body: () => new Uint8Array([0x22, 0xff, 0x22]) },
   { what: 'null', status: 422, body: () => 'null' },
