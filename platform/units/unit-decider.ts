@@ -23,7 +23,6 @@ import {
   type AppendPriority,
   ConcurrencyError,
   type EventStore,
-  GapError,
   MAX_COMMIT_EVENTS,
   MalformedCommitError,
   type Notice,
@@ -35,6 +34,7 @@ import { priorityOf, reportedCommandId } from './append-rules.ts';
 import { CachedUnit, type StateSize } from './cached-unit.ts';
 import { DecisionTooLargeError, EndlessDecisionError } from './decision-errors.ts';
 import { KeyedQueue, QueueFullError } from './keyed-queue.ts';
+import { NOT_A_COMMIT, StoreFollower } from './store-follower.ts';
 
 /** Estimated bytes of all cached states. Beyond it the cache evicts the least recently used unit. */
 export const MAX_CACHED_STATE_BYTES = 512 * 1024 * 1024;
@@ -46,8 +46,6 @@ const RETRY_PAUSE_MS = 4;
 export const MAX_DECISIONS_PER_SUBJECT = 1_000;
 /** Chunks of one large decision. With `MAX_COMMIT_EVENTS` events each, it is far more than a unit has reservations. */
 export const MAX_DECISION_CHUNKS = 200;
-/** Pause before the follower reads on after an error. */
-const FOLLOW_RETRY_MS = 500;
 
 /** A state that has folded every commit of its unit up to the position `completeTo`. */
 export interface UnitSnapshot {
@@ -99,11 +97,12 @@ export class UnitDecider {
   readonly #noticesWhileLoading = new Map<string, Notice[]>();
   readonly #loads = new Map<string, Promise<CachedUnit>>();
   readonly #queue = new KeyedQueue(MAX_DECISIONS_PER_SUBJECT);
-  /** The follower has passed every commit up to here. Nothing is cached before it has begun. */
-  #followerPosition: number | undefined;
+  /** Nothing is cached before the follower has begun. */
+  readonly #follower: StoreFollower;
 
   constructor(options: UnitDeciderOptions) {
     this.#options = options;
+    this.#follower = new StoreFollower({ ...options, onCommit: (notice) => this.noteCommit(notice) });
     this.#cache = new LRUCache({
       maxSize: options.maxCachedStateBytes ?? MAX_CACHED_STATE_BYTES,
       sizeCalculation: ({ bytes }) => bytes,
@@ -192,22 +191,8 @@ export class UnitDecider {
    * Follows the store until `signal` aborts, so that cached states learn of other processes' commits. Reads on after errors.
    * @throws GapError when a commit that must exist is missing: data loss
    */
-  async followStore(signal: AbortSignal): Promise<void> {
-    const { store, log, sleep } = this.#options;
-    const onAlarm = (alarm: object) => log.error(NOT_A_COMMIT, { ...alarm });
-    while (!signal.aborted) {
-      try {
-        this.#followerPosition ??= await store.lastSequence();
-        for await (const notice of store.watch({ after: this.#followerPosition, signal, onAlarm })) {
-          this.#followerPosition = notice.sequence;
-          this.noteCommit(notice);
-        }
-      } catch (error) {
-        if (error instanceof GapError) throw error;
-        log.warn(`The unit decider could not follow EVENTS; it reads on in ${FOLLOW_RETRY_MS} ms.`, { error });
-      }
-      if (!signal.aborted) await sleep(FOLLOW_RETRY_MS);
-    }
+  followStore(signal: AbortSignal): Promise<void> {
+    return this.#follower.follow(signal);
   }
 
   /**
@@ -311,7 +296,7 @@ export class UnitDecider {
     // Another decision may have replaced `cached` meanwhile. The follower notes missing commits only in entries of the cache, so
     // its position says nothing of an entry that is no longer there.
     const base = present ?? cached;
-    const followedTo = present === undefined ? 0 : (this.#followerPosition ?? 0);
+    const followedTo = present === undefined ? 0 : (this.#follower.position ?? 0);
     const completeTo = Math.min(Math.max(base.completeTo, followedTo), base.firstMissing - 1);
     const { lastMissing } = base;
     // The follower's position says nothing of commits that an earlier read missed because its replica lagged.
@@ -344,7 +329,7 @@ export class UnitDecider {
     readBase: () => Promise<LoadBase>,
     isRecent: (read: CachedUnit) => boolean,
   ): Promise<CachedUnit> {
-    const isFollowing = this.#followerPosition !== undefined;
+    const isFollowing = this.#follower.position !== undefined;
     // Collects what the follower reads between the read of the tail and the moment at which the unit is in the cache.
     const notices: Notice[] = [];
     this.#noticesWhileLoading.set(unit, notices);
@@ -403,5 +388,3 @@ export class UnitDecider {
     this.#cache.set(unit, cached);
   }
 }
-
-const NOT_A_COMMIT = 'A message of the stream EVENTS is not a commit; the unit decider skips it.';

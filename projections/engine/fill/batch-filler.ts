@@ -76,8 +76,9 @@ export class BatchFiller implements Filler {
     return this.#lanes.highestPosition;
   }
 
-  /** Every batch is committed when it is applied. */
-  writeAt(): void {}
+  writeAt(): void {
+    // Every batch is committed when it is applied.
+  }
 
   async reload(): Promise<boolean> {
     const { run, onApplied } = this.#options;
