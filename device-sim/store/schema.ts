@@ -73,9 +73,12 @@ export function prepareSchema(database: Database, path: string): void {
     }
   } catch (error) {
     if (isBusy(error)) {
-      throw new StoreError(`Another simulator has the store ${path} open. Stop it, or choose another seed: --seed of ./run sim, SIM_SEED of ./run start.`, {
-        cause: error,
-      });
+      throw new StoreError(
+        `Another simulator has the store ${path} open. Stop it, or choose another seed: --seed of ./run sim, SIM_SEED of ./run start.`,
+        {
+          cause: error,
+        },
+      );
     }
     throw error;
   }
