@@ -12,9 +12,8 @@
 import type { EventOf } from '../events/catalogue.ts';
 import type { EventDraft } from '../events/drafts.ts';
 import type { LockerSize, Money } from '../vocabulary.ts';
+import { addFinished } from './finished-reservations.ts';
 
-/** Finished reservations that a unit's state keeps, so that a late command is refused with the reason and not as not found. */
-const MAX_FINISHED_RESERVATIONS = 32;
 /** Command ids that a reservation keeps, so that a repeated command changes nothing. */
 const MAX_REMEMBERED_COMMANDS = 16;
 
@@ -65,7 +64,7 @@ export type BookingEvent = EventDraft & { readonly time: string; readonly causat
 export interface BookingState {
   /** Reservations that are not finished, in the order of their holds; one that is used after it had finished comes last. */
   readonly open: readonly Reservation[];
-  /** The reservations that finished last, in the order in which they finished. */
+  /** Reservations that finished, in the order in which they finished; `finished-reservations.ts` says which are kept. */
   readonly finished: readonly Reservation[];
 }
 
@@ -181,7 +180,7 @@ function withReservation(
     return { open: [...open, reservation], finished: withoutIndex(finished, finishedAt) };
   }
   if (finishedAt >= 0) return { open, finished: finished.with(finishedAt, reservation) };
-  return { open: withoutIndex(open, openAt), finished: [...finished, reservation].slice(-MAX_FINISHED_RESERVATIONS) };
+  return { open: withoutIndex(open, openAt), finished: addFinished(finished, reservation) };
 }
 
 /** `at` is the index to replace; a negative one appends. */

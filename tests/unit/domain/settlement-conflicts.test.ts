@@ -185,11 +185,11 @@ describe('a walk-up rental in a reserved locker', () => {
 });
 
 test('a rejection in the same settlement may push a finished reservation out of the state', () => {
-  // The state keeps 32 finished reservations: the rejection of R1 drops the first of these before settlement reaches it.
+  // The state keeps 32 of them, and 4 of each locker: the rejection of R1 drops the first one before settlement reaches it.
   const finished = Array.from({ length: 32 }, (_, index) => {
     const reservationId = `r-${index}`;
     const other = held({ reservationId, from: at(200), until: at(260) });
-    return [other, { type: 'ReservationCancelled' as const, data: { reservationId } }];
+    return [other, confirmed(reservationId), { type: 'ReservationCancelled' as const, data: { reservationId } }];
   }).flat();
   given(
     registeredWith({ id: 'A', size: 'S' }),
