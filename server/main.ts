@@ -33,8 +33,9 @@ import { poll } from '../platform/retry/poll.ts';
 import { type RetryPolicy, retryWithBackoff } from '../platform/retry/retry-policy.ts';
 import { ClockOffsetCache } from '../platform/unit-log/clock-offset-cache.ts';
 import { DeadLetterStore } from '../platform/unit-log/dead-letter-store.ts';
+import { UnitBudgets } from '../platform/unit-log/unit-budgets.ts';
 import { UnitLogClient } from '../platform/unit-log/unit-log-client.ts';
-import { UnitLogRecorder } from '../platform/unit-log/unit-log-recorder.ts';
+import { NEW_EPOCHS_BUDGET, UnitLogRecorder } from '../platform/unit-log/unit-log-recorder.ts';
 import { PlatformSigner } from '../platform/unit-protocol/signatures.ts';
 import { ConfigurationPusher } from '../platform/units/configuration-pusher.ts';
 import { UnitCommandClient } from '../platform/units/unit-command-client.ts';
@@ -49,6 +50,7 @@ import { pingTargets } from '../projections/units/queries/followers.ts';
 import { api } from './api/app.ts';
 import { IdempotencyStore } from './http/idempotency-store.ts';
 import { ResponseMetrics } from './http/response-metrics.ts';
+import { EVENT_BURST, IngestAdmission } from './workers/ingest/ingest-admission.ts';
 import { workers } from './workers/workers.ts';
 
 /** Sessions for everything but pages of the event log. Each runs one query at a time. */
@@ -111,7 +113,11 @@ try {
   const deadLetters = new DeadLetterStore(sql);
   const parkedWork = new ParkedWorkStore(sql);
   metricsServer?.metrics.add(parkedWork.metrics());
-  const recorder = new UnitLogRecorder({ decider, deadLetters, clockOffsets, newId, log });
+  const newEpochs = new UnitBudgets({ ...NEW_EPOCHS_BUDGET, monotonic });
+  const recorder = new UnitLogRecorder({ decider, deadLetters, clockOffsets, newEpochs, newId, log });
+  const events = new UnitBudgets({ burst: EVENT_BURST, perS: config.limits.unitEventsPerS, monotonic });
+  const admission = new IngestAdmission({ events, monotonic });
+  if (roles.has('ingest')) metricsServer?.metrics.add(admission.metrics());
 
   const addresses = new AddressResolver({ denied: config.deniedAddresses, lookup: addressesOf });
   const readTargets = (query: UnitQuery) => pingTargets(readModels, query);
@@ -144,6 +150,8 @@ try {
     commands,
     pusher,
     recorder,
+    events,
+    admission,
     clockOffsets,
     timers: new TimerWriter(nats, newId, pause),
     parkedWork,

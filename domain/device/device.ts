@@ -1,14 +1,15 @@
 /**
  * The state that a unit reported, as a fold of its `device` events: how far its log is recorded, its doors and its rentals.
  *
- * (epoch, seq) identifies an event of the log. The last recorded seq of every epoch is kept for ever, so that a replay of any age is
- * recognised. A unit has few epochs: one for each time its store was wiped.
+ * (epoch, seq) identifies an event of the log. `epochs.ts` keeps the last recorded seq of each epoch.
  *
  * Times are on the platform's clock: `unit-clock.ts` subtracts the offset that the event of a wrong clock carries.
  */
 
 import type { EventOf, EventType, KnownEvent } from '../events/catalogue.ts';
 import { lockerOfSubject } from '../events/cloud-event.ts';
+import { MAX_LOCKERS_PER_UNIT } from '../vocabulary.ts';
+import { type RecordedEpochs, recordedSeq, recordSeq } from './epochs.ts';
 import { type ClockStamp, correctedInstant, occurredAt } from './unit-clock.ts';
 import { endUsage, findUsage, type ReservationUsage, rememberUsage } from './usage.ts';
 
@@ -28,9 +29,7 @@ export interface DeviceLocker {
   readonly errors?: readonly string[];
 }
 
-export interface DeviceState {
-  /** The last recorded seq of each epoch. */
-  readonly epochs: Readonly<Record<string, number>>;
+export interface DeviceState extends RecordedEpochs {
   /** The present epoch. */
   readonly epoch?: string;
   readonly lockers: Readonly<Record<string, DeviceLocker>>;
@@ -49,12 +48,10 @@ type KnownEventOf<T extends EventType> = Extract<KnownEvent, { readonly type: T 
 /** Bound on the raised errors of a locker: the first ones suffice to doubt the locker. */
 const MAX_ERRORS_PER_LOCKER = 16;
 
-const UNKNOWN_LOCKER: DeviceLocker = { door: 'unknown' };
+/** Lockers of a unit's state: twice as many as can be registered, for a unit whose lockers were all replaced. Others are not folded. */
+export const MAX_REPORTED_LOCKERS = 2 * MAX_LOCKERS_PER_UNIT;
 
-/** The last recorded seq of an epoch; 0 when no event of it is recorded. */
-export function recordedSeq(state: DeviceState, epoch: string): number {
-  return ownEntry(state.epochs, epoch) ?? 0;
-}
+const UNKNOWN_LOCKER: DeviceLocker = { door: 'unknown' };
 
 /** Units choose the ids, so that properties which every object inherits must not count. */
 function ownEntry<T>(record: Readonly<Record<string, T>>, id: string): T | undefined {
@@ -71,11 +68,10 @@ export function advanceRecordedSeq(
 ): DeviceState {
   const { unitepoch, unitseq, type } = place;
   if (unitepoch === undefined || unitseq === undefined) return state;
-  const recorded = recordedSeq(state, unitepoch);
-  const epochs = { ...state.epochs, [unitepoch]: Math.max(recorded, unitseq) };
+  const recorded = recordSeq(state, { epoch: unitepoch, seq: unitseq, present: state.epoch });
   if (unitepoch !== state.epoch && !startsCurrentEpoch(state, { unitepoch, unitseq, type }))
-    return { ...state, epochs };
-  return { ...state, epochs, epoch: unitepoch, lastEventAt: occurredAt(place) };
+    return { ...state, ...recorded };
+  return { ...state, ...recorded, epoch: unitepoch, lastEventAt: occurredAt(place) };
 }
 
 /**
@@ -120,12 +116,18 @@ function lockerState(state: DeviceState, locker: string): DeviceLocker {
 }
 
 function withLocker(state: DeviceState, locker: string, changes: Partial<DeviceLocker>): DeviceState {
-  return { ...state, lockers: { ...state.lockers, [locker]: { ...lockerState(state, locker), ...changes } } };
+  return replaceLocker(state, locker, { ...lockerState(state, locker), ...changes });
+}
+
+function replaceLocker(state: DeviceState, locker: string, replacement: DeviceLocker): DeviceState {
+  const { lockers } = state;
+  if (!Object.hasOwn(lockers, locker) && Object.keys(lockers).length >= MAX_REPORTED_LOCKERS) return state;
+  return { ...state, lockers: { ...lockers, [locker]: replacement } };
 }
 
 function withOpenedDoor(state: DeviceState, locker: string): DeviceState {
   const { openFailedAt: _, ...before } = lockerState(state, locker);
-  return { ...state, lockers: { ...state.lockers, [locker]: { ...before, door: 'open' } } };
+  return replaceLocker(state, locker, { ...before, door: 'open' });
 }
 
 function raiseError(state: DeviceState, locker: string, code: string): DeviceState {
@@ -138,7 +140,7 @@ function clearError(state: DeviceState, locker: string, code: string): DeviceSta
   const { errors = [], ...before } = lockerState(state, locker);
   const left = errors.filter((raised) => raised !== code);
   const cleared = left.length === 0 ? before : { ...before, errors: left };
-  return { ...state, lockers: { ...state.lockers, [locker]: cleared } };
+  return replaceLocker(state, locker, cleared);
 }
 
 function startRental(state: DeviceState, locker: string, event: KnownEventOf<'RentalStarted'>): DeviceState {
@@ -146,7 +148,7 @@ function startRental(state: DeviceState, locker: string, event: KnownEventOf<'Re
   const time = occurredAt(event);
   const rental = correctedRental({ rentalId, reservationId, startedAt: event.time, until }, event);
   const before = lockerState(state, locker);
-  const lockers = { ...state.lockers, [locker]: { ...before, rental } };
+  const { lockers } = replaceLocker(state, locker, { ...before, rental });
   // A locker has one rental, so the former rental has ended even if its end was never reported.
   const uses =
     before.rental?.rentalId === rentalId ? state.usages : endUsage(state.usages, before.rental?.reservationId, time);
@@ -157,7 +159,7 @@ function startRental(state: DeviceState, locker: string, event: KnownEventOf<'Re
 function endRental(state: DeviceState, locker: string, data: EventOf<'RentalEnded'>, time: string): DeviceState {
   const { rental, ...vacated } = lockerState(state, locker);
   const ended = rental?.rentalId === data.rentalId;
-  const lockers = ended ? { ...state.lockers, [locker]: vacated } : state.lockers;
+  const { lockers } = ended ? replaceLocker(state, locker, vacated) : state;
   const reservationId = data.reservationId ?? (ended ? rental.reservationId : undefined);
   if (reservationId === undefined) return { ...state, lockers };
   const use = findUsage(state.usages, reservationId) ?? { reservationId, startedAt: time, locker };
@@ -185,7 +187,7 @@ function replaceReportedState(state: DeviceState, event: KnownEventOf<'UnitState
   const time = occurredAt(event);
   const lockers: Record<string, DeviceLocker> = {};
   let uses = state.usages;
-  for (const { id, door, rental: reported } of data.lockers) {
+  for (const { id, door, rental: reported } of data.lockers.slice(0, MAX_REPORTED_LOCKERS)) {
     const rental = reported === undefined ? undefined : correctedRental(reported, event);
     // A state report says nothing of failed doors and of errors.
     const { rental: _, ...before } = lockerState(state, id);

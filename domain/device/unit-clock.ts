@@ -37,6 +37,19 @@ export function isClockWrong(offsetMs: number): boolean {
 }
 
 /**
+ * The offset with which an event is recorded: the measured one, or how far its time lies after its arrival when the measured one leaves
+ * it in the future. `undefined` when the clock is not known to be wrong. So no event occurs after the platform received it.
+ */
+export function provenClockOffsetMs(
+  unitTime: string,
+  receivedAtMs: number,
+  measuredMs: number | undefined,
+): number | undefined {
+  const aheadMs = clockOffsetMs(unitTime, receivedAtMs);
+  return aheadMs !== undefined && aheadMs - (measuredMs ?? 0) > CLOCK_OFFSET_TOLERANCE_MS ? aheadMs : measuredMs;
+}
+
+/**
  * When an event occurred, RFC 3339: its time without the clock offset. A text that is no time stays as it is, and so does a time that
  * the correction would move out of the years of four digits.
  */

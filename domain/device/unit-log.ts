@@ -8,12 +8,17 @@
 import { type EventOf, type KnownEvent, versionOf } from '../events/catalogue.ts';
 import { lockerOfSubject } from '../events/cloud-event.ts';
 import type { EventDraft } from '../events/drafts.ts';
-import { type DeviceState, recordedSeq } from './device.ts';
+import type { DeviceState } from './device.ts';
+import { recordedSeq } from './epochs.ts';
 import { occurredAt } from './unit-clock.ts';
 import { findUsage, type Usage } from './usage.ts';
 
 /** Places of recovered events that are kept, so that no event is recovered twice. */
 const MAX_REMEMBERED_RECOVERIES = 500;
+/** Open gaps of a unit. A batch behind a further one is refused; it would need epochs that begin in many places at once. */
+export const MAX_OPEN_GAPS_PER_UNIT = 16;
+/** Lost ranges of a unit that are kept, the last ones. A range counts until the next event of its epoch is recorded. */
+export const MAX_LOST_RANGES_PER_UNIT = 100;
 
 /** A range of seqs; both ends are inclusive. */
 export interface SeqRange {
@@ -22,9 +27,9 @@ export interface SeqRange {
 }
 
 export interface UnitLogState {
-  /** The open gap of each epoch. */
+  /** The open gap of each epoch, at most `MAX_OPEN_GAPS_PER_UNIT`. */
   readonly gaps: Readonly<Record<string, SeqRange>>;
-  /** The last lost range of each epoch: the log goes on behind it. */
+  /** The last lost range of each epoch: the log goes on behind it. At most `MAX_LOST_RANGES_PER_UNIT`, the newest last. */
   readonly lost: Readonly<Record<string, SeqRange>>;
   /** `EPOCH:SEQ` of recovered events. */
   readonly recovered: readonly string[];
@@ -38,6 +43,7 @@ export function evolveUnitLog(state: UnitLogState, event: KnownEvent): UnitLogSt
   switch (event.type) {
     case 'UnitLogGapDetected': {
       const { epoch, fromSeq, toSeq } = event.data;
+      if (!hasRoomForGap(state, epoch)) return state;
       return { ...state, gaps: { ...state.gaps, [epoch]: { fromSeq, toSeq } } };
     }
     case 'UnitLogGapClosed':
@@ -58,8 +64,13 @@ function applyGapClosed(
   return {
     ...state,
     gaps: rest === undefined ? gaps : { ...gaps, [epoch]: rest },
-    lost: lost ? { ...state.lost, [epoch]: { fromSeq, toSeq } } : state.lost,
+    lost: lost ? withLostRange(state.lost, epoch, { fromSeq, toSeq }) : state.lost,
   };
+}
+
+function withLostRange(lost: UnitLogState['lost'], epoch: string, range: SeqRange): UnitLogState['lost'] {
+  const { [epoch]: _, ...others } = lost;
+  return Object.fromEntries([...Object.entries(others), [epoch, range]].slice(-MAX_LOST_RANGES_PER_UNIT));
 }
 
 function applyRecovery(
@@ -98,13 +109,18 @@ export function nextExpectedSeq(log: UnitLogState, device: DeviceState, epoch: s
   return lost !== undefined && lost.fromSeq <= next && next <= lost.toSeq ? lost.toSeq + 1 : next;
 }
 
+/** Whether a gap of an epoch can be recorded, within the bound of open gaps. */
+export function hasRoomForGap({ gaps }: UnitLogState, epoch: string): boolean {
+  return Object.hasOwn(gaps, epoch) || Object.keys(gaps).length < MAX_OPEN_GAPS_PER_UNIT;
+}
+
 /** Records a gap: events from `arrivedSeq` on have waited for earlier ones. */
 export function detectGap(
   { log, device }: { readonly log: UnitLogState; readonly device: DeviceState },
   { epoch, arrivedSeq }: { readonly epoch: string; readonly arrivedSeq: number },
 ): EventDraft[] {
   const fromSeq = nextExpectedSeq(log, device, epoch);
-  if (arrivedSeq <= fromSeq || Object.hasOwn(log.gaps, epoch)) return [];
+  if (arrivedSeq <= fromSeq || Object.hasOwn(log.gaps, epoch) || !hasRoomForGap(log, epoch)) return [];
   return [{ type: 'UnitLogGapDetected', data: { epoch, fromSeq, toSeq: arrivedSeq - 1 } }];
 }
 

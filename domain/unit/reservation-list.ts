@@ -2,7 +2,7 @@
 
 import type { Reservation } from '../booking/reservation.ts';
 import { withReportedUsage } from '../booking/settlement.ts';
-import { recordedSeq } from '../device/device.ts';
+import { recordedSeq } from '../device/epochs.ts';
 import { closedPeriodsOf, closedPeriodsOfUnit } from '../registry/closures.ts';
 import type { RegisteredUnit } from '../registry/registry.ts';
 import {

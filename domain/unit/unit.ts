@@ -66,9 +66,11 @@ export function evolveUnit(state: UnitState, commit: FoldableCommit): UnitState 
 function withoutFormerReports(state: UnitState, sequence: number): UnitState {
   const { registry, device, connectivity, sequences } = state;
   if (registry.status === 'unregistered') return state;
+  const { epochs, droppedEpoch } = device;
+  const places = droppedEpoch === undefined ? { epochs } : { epochs, droppedEpoch };
   return {
     ...state,
-    device: sequences.device < sequence ? { ...UNREPORTED_DEVICE, epochs: device.epochs } : device,
+    device: sequences.device < sequence ? { ...UNREPORTED_DEVICE, ...places } : device,
     connectivity: sequences.connectivity < sequence ? NEVER_SEEN : connectivity,
   };
 }

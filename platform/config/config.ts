@@ -55,6 +55,11 @@ export interface Config {
     /** Authorises the simulator at the API: a token with the role `ops`, or an API key. Undefined: it signs tokens itself. */
     readonly token: string | undefined;
   };
+  /** Bounds on what one unit, customer or address may use. */
+  readonly limits: {
+    /** Events of one unit that are recorded in a second, on average. */
+    readonly unitEventsPerS: number;
+  };
   readonly roles: ReadonlySet<Role>;
   /** The format of log lines. Undefined: `pretty` on a terminal, `json` elsewhere. */
   readonly logFormat: LogFormat | undefined;
@@ -115,6 +120,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       customersPerMinute: settings.integer('SIM_CUSTOMERS', 4, 0, 60_000),
       token: settings.text('SIM_TOKEN'),
     },
+    limits: { unitEventsPerS: settings.integer('LIMIT_UNIT_EVENTS_PER_S', 200, 1, 100_000) },
     roles: new Set(roles.filter(isRole)),
     logFormat: settings.choice('LOG_FORMAT', LOG_FORMATS),
     metricsPort: settings.optionalInteger('METRICS_PORT', 1, MAX_METRICS_PORT),

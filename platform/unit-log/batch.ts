@@ -4,14 +4,18 @@
  */
 
 import type { DeviceState } from '../../domain/device/device.ts';
+import { isDroppedEpoch, MAX_EPOCHS_PER_UNIT } from '../../domain/device/epochs.ts';
+import { provenClockOffsetMs } from '../../domain/device/unit-clock.ts';
 import { nextExpectedSeq, type UnitLogState } from '../../domain/device/unit-log.ts';
 import { versionOf } from '../../domain/events/catalogue.ts';
 import type { CloudEvent } from '../../domain/events/cloud-event.ts';
+import type { RegistryState } from '../../domain/registry/registry.ts';
 import { type BatchEvent, type BatchHeader, deviceEventId, unknownFields } from '../../domain/unit-protocol/batch.ts';
 import { isInstant, toInstant } from '../../domain/vocabulary.ts';
 import { MAX_COMMIT_BYTES } from '../event-store/store.ts';
 import { sliceEventJson } from './event-json.ts';
 import { findBatchHeadError, findEventError, findSizeError, replaceUnprintable } from './event-validation.ts';
+import { LockerBound } from './locker-bound.ts';
 
 /** A batch up to this size fits into one commit with all envelopes and has no event that is too large, so sizes are not checked. */
 const UNCHECKED_BATCH_BYTES = 64 * 1024;
@@ -21,6 +25,14 @@ const MAX_TYPE_LENGTH = 100;
 /** The batch is malformed, so that none of its events can be assigned a seq. Terminal. */
 export class UnreadableBatchError extends Error {
   override readonly name = 'UnreadableBatchError';
+}
+
+/**
+ * The batch is beyond the bounds of a unit's log, so that none of its events is recorded. The caller stores it as a dead letter. The
+ * unit keeps the events, so a fetch can bring them once they are within the bounds.
+ */
+export class RefusedBatchError extends Error {
+  override readonly name = 'RefusedBatchError';
 }
 
 /** A batch with a valid header. Its events are not validated yet. */
@@ -134,23 +146,32 @@ export interface AppendPlanOptions {
   readonly clockOffsetMs?: number | undefined;
 }
 
-/** Plans which events of a batch to append after the recorded ones. */
+/** Plans which events of a batch to append after the recorded ones. @throws RefusedBatchError when the epoch is too old */
 export function planAppend(
   batch: ParsedBatch,
-  { device, log }: { readonly device: DeviceState; readonly log: UnitLogState },
+  state: { readonly registry: RegistryState; readonly device: DeviceState; readonly log: UnitLogState },
   { receivedAtMs, storedRejections, clockOffsetMs }: AppendPlanOptions,
 ): AppendPlan {
+  const { device, log } = state;
+  if (isDroppedEpoch(device, batch.epoch)) {
+    throw new RefusedBatchError(`its epoch is older than the ${MAX_EPOCHS_PER_UNIT} newest epochs of the unit`);
+  }
   const events: CloudEvent[] = [];
   const unstoredRejections = new Map<number, RejectedEvent>();
   // A commit is a JSON array: it takes two brackets, and a comma for each event but the last.
   let freeBytes = MAX_COMMIT_BYTES - 1;
   let next = nextExpectedSeq(log, device, batch.epoch);
+  let lockers: LockerBound | undefined;
+  const lockerProblemOf = (content: unknown) => {
+    lockers ??= new LockerBound(state);
+    return lockers.add(content as BatchEvent);
+  };
   for (const placed of batch.events) {
     const { seq, content, index, hasDuplicateSeq } = placed;
     if (seq < next) continue;
     if (seq > next) return { events, waitingFrom: seq, unstoredRejections, isPart: false };
     if (!hasDuplicateSeq) next += 1;
-    const reason = problemOf(batch, placed);
+    const reason = problemOf(batch, placed) ?? lockerProblemOf(content);
     if (reason !== undefined && !storedRejections.has(index)) {
       unstoredRejections.set(index, { seq, reason, content: batch.textOf(index), hasDuplicateSeq });
     }
@@ -160,7 +181,7 @@ export function planAppend(
       reason === undefined
         ? reportedEvent(batch, content as BatchEvent)
         : rejectionEvent(batch, seq, content, reason, receivedAtMs);
-    const recorded = withClockOffset(event, content, clockOffsetMs);
+    const recorded = withClockOffset(event, content, { receivedAtMs, clockOffsetMs });
     if (batch.bytes > UNCHECKED_BATCH_BYTES) freeBytes -= Buffer.byteLength(JSON.stringify(recorded)) + 1;
     if (freeBytes < 1) return { events, waitingFrom: undefined, unstoredRejections, isPart: true };
     events.push(recorded);
@@ -175,10 +196,18 @@ function problemOf(batch: ParsedBatch, { content, index, hasDuplicateSeq }: Plac
   return findSizeError(content, Buffer.byteLength(batch.textOf(index)));
 }
 
-/** Adds the offset of the unit's clock, unless the platform set the time of the event. */
-function withClockOffset(event: CloudEvent, content: unknown, clockOffsetMs: number | undefined): CloudEvent {
-  if (clockOffsetMs === undefined || event.time !== fieldsOf(content).time) return event;
-  return { ...event, clockoffsetms: clockOffsetMs };
+/**
+ * Adds the offset of the unit's clock, unless the platform set the time of the event. An event that is dated after its arrival proves
+ * that the clock is ahead, also before the platform has measured it.
+ */
+function withClockOffset(
+  event: CloudEvent,
+  content: unknown,
+  { receivedAtMs, clockOffsetMs }: Pick<AppendPlanOptions, 'receivedAtMs' | 'clockOffsetMs'>,
+): CloudEvent {
+  if (event.time !== fieldsOf(content).time) return event;
+  const clockoffsetms = provenClockOffsetMs(event.time, receivedAtMs, clockOffsetMs);
+  return clockoffsetms === undefined ? event : { ...event, clockoffsetms };
 }
 
 function reportedEvent(batch: ParsedBatch, event: BatchEvent): CloudEvent {

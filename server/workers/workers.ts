@@ -13,6 +13,7 @@ import type { Postgres } from '../../platform/postgres/connection.ts';
 import { joinGroup } from '../../platform/shards/group.ts';
 import type { Shards } from '../../platform/shards/join.ts';
 import type { ClockOffsetCache } from '../../platform/unit-log/clock-offset-cache.ts';
+import type { UnitBudgets } from '../../platform/unit-log/unit-budgets.ts';
 import type { UnitLogClient } from '../../platform/unit-log/unit-log-client.ts';
 import type { UnitLogRecorder } from '../../platform/unit-log/unit-log-recorder.ts';
 import type { ConfigurationPusher } from '../../platform/units/configuration-pusher.ts';
@@ -25,6 +26,7 @@ import { configurationReports, fetchTargets } from '../../projections/units/quer
 import { REPORT_SHARD_LETTERS, runConfigurationReportWorker } from './configuration/configuration-report-worker.ts';
 import { runConfigurationWorker } from './configuration/configuration-worker.ts';
 import { FETCH_SHARD_LETTERS, runFetchWorker } from './fetch/fetch-worker.ts';
+import type { IngestAdmission } from './ingest/ingest-admission.ts';
 import { INGEST_SHARD_LETTERS, runIngestWorker } from './ingest/ingest-worker.ts';
 import { NatsUnitInbox } from './ingest/unit-inbox.ts';
 import { runCredentialRevocationWorker } from './reactor/credential-revocation-worker.ts';
@@ -45,6 +47,9 @@ export interface WorkersDependencies {
   readonly commands: UnitCommandClient;
   readonly pusher: ConfigurationPusher;
   readonly recorder: UnitLogRecorder;
+  /** What units may still have recorded, in events. */
+  readonly events: UnitBudgets;
+  readonly admission: IngestAdmission;
   readonly clockOffsets: ClockOffsetCache;
   readonly timers: TimerWriter;
   readonly parkedWork: ParkedWork;
@@ -79,7 +84,7 @@ export async function workers(dependencies: WorkersDependencies): Promise<Promis
 }
 
 function startIngest(dependencies: WorkersDependencies): Promise<void> {
-  const { config, nats, recorder, parkedWork, newId, clock, monotonic, pause, stop, log } = dependencies;
+  const { config, nats, recorder, parkedWork, admission, newId, clock, monotonic, pause, stop, log } = dependencies;
   const shards = joinGroup({
     group: 'ingest',
     shardLetters: INGEST_SHARD_LETTERS,
@@ -92,14 +97,13 @@ function startIngest(dependencies: WorkersDependencies): Promise<void> {
   });
   const unitInbox = new NatsUnitInbox(nats);
   const ending = { signal: stop, sleep: pause };
-  return runIngestWorker({ nats, shards, recorder, unitInbox, parkedWork, clock, ...ending, log }).finally(() =>
-    shards.leave(),
-  );
+  const running = { nats, shards, recorder, unitInbox, parkedWork, admission, clock, ...ending, log };
+  return runIngestWorker(running).finally(() => shards.leave());
 }
 
 function startFetch(dependencies: WorkersDependencies): Promise<void> {
-  const { config, nats, readModels, decider, unitLogClient, recorder, newId, clock, monotonic, pause, stop, log } =
-    dependencies;
+  const { config, nats, readModels, decider, unitLogClient, recorder, events } = dependencies;
+  const { newId, clock, monotonic, pause, stop, log } = dependencies;
   const shards = joinGroup({
     group: 'fetch',
     shardLetters: FETCH_SHARD_LETTERS,
@@ -114,6 +118,7 @@ function startFetch(dependencies: WorkersDependencies): Promise<void> {
   return runFetchWorker({
     decider,
     recorder,
+    events,
     unitLogClient,
     unitInbox: new NatsUnitInbox(nats),
     readTargets: (query) => fetchTargets(readModels, query),

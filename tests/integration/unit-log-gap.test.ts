@@ -9,6 +9,7 @@ import { UnitLogClient } from '../../platform/unit-log/unit-log-client.ts';
 import { UnitLogRecorder } from '../../platform/unit-log/unit-log-recorder.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
 import { fetchUnitLog } from '../../server/workers/fetch/fetch-unit-log.ts';
+import { unlimitedBudgets } from '../support/budgets.ts';
 import { type FieldPlatform, startFieldPlatform, startTestFleet } from '../support/device-sim.ts';
 import { eventually } from '../support/eventually.ts';
 import { appendRegistration } from '../support/registration.ts';
@@ -44,11 +45,13 @@ async function recordOf(unit: EmulatedUnit, commandChannel: 'http' | 'nats') {
       decider,
       deadLetters,
       clockOffsets: { get: () => undefined },
+      newEpochs: unlimitedBudgets(),
       newId,
       log: silentLog,
     }),
     unitLogClient: new UnitLogClient({ nats: platform.nats, signer: platform.signer, unitNowMs: Date.now }),
     unitInbox: { listPendingBatches: () => Promise.resolve([]) },
+    events: unlimitedBudgets(),
     clock: Date.now,
   };
   return { fetch: () => fetchUnitLog(unit.name, options), state: () => decider.getState(unit.name) };

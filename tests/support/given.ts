@@ -1,5 +1,5 @@
 import { expect } from 'bun:test';
-import { recordedSeq } from '../../domain/device/device.ts';
+import { recordedSeq } from '../../domain/device/epochs.ts';
 import { definitionOf } from '../../domain/events/catalogue.ts';
 import type { Aggregate } from '../../domain/events/cloud-event.ts';
 import { type EventDraft, envelop } from '../../domain/events/drafts.ts';

@@ -12,6 +12,7 @@ import { DeadLetterService } from '../../server/api/dead-letters/dead-letter-ser
 import { Problem } from '../../server/http/problems.ts';
 import { fetchUnitLog } from '../../server/workers/fetch/fetch-unit-log.ts';
 import { ingestMessage } from '../../server/workers/ingest/ingest-worker.ts';
+import { unlimitedAdmission, unlimitedBudgets } from './budgets.ts';
 import { EPOCH } from './given.ts';
 import { appendRegistration } from './registration.ts';
 import { LOCKERS } from './scene.ts';
@@ -55,6 +56,7 @@ export class LetterProcess {
       decider,
       deadLetters: this.letters,
       clockOffsets: offsets,
+      newEpochs: unlimitedBudgets(),
       newId,
       log: silentLog,
     });
@@ -76,6 +78,7 @@ export class LetterProcess {
       {
         recorder: this.recorder,
         unitInbox: { listPendingBatches: async () => [] },
+        admission: unlimitedAdmission(),
         clock: () => NOW_MS,
       },
     );
@@ -92,6 +95,7 @@ export class LetterProcess {
       recorder: this.recorder,
       unitLogClient: { fetchPage: async (_, after) => toFetchedPage(unit, answer, after) },
       unitInbox: { listPendingBatches: async () => [] },
+      events: unlimitedBudgets(),
       clock: () => NOW_MS,
     });
   }

@@ -1,12 +1,18 @@
 /** Shows, retries and dismisses dead letters for operators. A retry applies the present rules. */
 
-import { recordedSeq } from '../../../domain/device/device.ts';
+import { isDroppedEpoch, recordedSeq } from '../../../domain/device/epochs.ts';
+import { provenClockOffsetMs } from '../../../domain/device/unit-clock.ts';
 import { recoverEvent } from '../../../domain/device/unit-log.ts';
 import type { EventOf } from '../../../domain/events/catalogue.ts';
 import { lastSequenceOf, type UnitState } from '../../../domain/unit/unit.ts';
 import { type BatchEvent, unknownFields } from '../../../domain/unit-protocol/batch.ts';
 import { toMs } from '../../../domain/vocabulary.ts';
-import { type ParsedBatch, parseBatch, UnreadableBatchError } from '../../../platform/unit-log/batch.ts';
+import {
+  type ParsedBatch,
+  parseBatch,
+  RefusedBatchError,
+  UnreadableBatchError,
+} from '../../../platform/unit-log/batch.ts';
 import {
   type DeadLetter,
   DeadLetterLimitError,
@@ -107,7 +113,8 @@ export class DeadLetterService {
     const meta = { commandId, actor, source: '/lockfleet/server' };
     const { sequence } = await this.#deps.decider.decide(letter.unit, 'log', meta, (state) => {
       // Ingest stores a letter before it records `UnitEventRejected`. Until then, the event itself may still be recorded.
-      if (recordedSeq(state.device, event.epoch) < event.seq)
+      const isRecorded = recordedSeq(state.device, event.epoch) >= event.seq;
+      if (!isRecorded && !isDroppedEpoch(state.device, event.epoch))
         throw refused('the log of the unit has not reached its seq yet');
       return recoverEvent(state.log, event, locker);
     });
@@ -123,19 +130,24 @@ export class DeadLetterService {
       if (waitingFrom !== undefined) throw refused(`events before seq ${waitingFrom} are missing`);
       return lastSequenceOf(state);
     } catch (error) {
-      if (error instanceof DeadLetterLimitError) throw refused(error.message);
+      if (error instanceof DeadLetterLimitError || error instanceof RefusedBatchError) throw refused(error.message);
       throw error;
     }
   }
 }
 
 /** What arrived, as the event that the present rules make of it. @throws Problem `dead-letter-refused` */
-function recoverable({ letter: { epoch, seq }, clockOffsetMs, content }: DeadLetterWithContent) {
+function recoverable({
+  letter: { epoch, seq, receivedAt },
+  clockOffsetMs: measuredMs,
+  content,
+}: DeadLetterWithContent) {
   const event = acceptable(content);
   if (epoch === null || seq === null) throw refused('it has no epoch or no seq');
   if (event.seq !== seq) throw refused(`it has the seq ${event.seq}, and its place in the log is ${seq}`);
   const { type, v, time, data, locker, offline, causationId } = event;
   const extra = unknownFields(event);
+  const clockOffsetMs = provenClockOffsetMs(time, toMs(receivedAt), measuredMs);
   const recovered: EventOf<'UnitEventRecovered'> = {
     epoch,
     seq,

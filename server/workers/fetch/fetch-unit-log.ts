@@ -5,17 +5,19 @@
  * that is read from the store after both checks does not contain them.
  */
 
-import { recordedSeq } from '../../../domain/device/device.ts';
+import { recordedSeq } from '../../../domain/device/epochs.ts';
 import { nextExpectedSeq } from '../../../domain/device/unit-log.ts';
 import { type RegisteredUnit, requireUnit } from '../../../domain/registry/registry.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
+import { type ParsedBatch, RefusedBatchError } from '../../../platform/unit-log/batch.ts';
+import type { UnitBudgets } from '../../../platform/unit-log/unit-budgets.ts';
 import {
   type FetchedPage,
   type LogPosition,
   type UnitLogClient,
   UnreadablePageError,
 } from '../../../platform/unit-log/unit-log-client.ts';
-import type { UnitLogRecorder } from '../../../platform/unit-log/unit-log-recorder.ts';
+import type { RecordedBatch, UnitLogRecorder } from '../../../platform/unit-log/unit-log-recorder.ts';
 import { formatPlace } from '../../../platform/unit-protocol/ping.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 import { firstPendingSeq, hasEarlierEpochStart, isFirstBatchOfEpoch, type UnitInbox } from '../ingest/unit-inbox.ts';
@@ -28,25 +30,31 @@ export interface FetchUnitLogOptions {
   readonly recorder: UnitLogRecorder;
   readonly unitLogClient: Pick<UnitLogClient, 'fetchPage'>;
   readonly unitInbox: UnitInbox;
+  /** What units may still have recorded, in events. */
+  readonly events: Pick<UnitBudgets, 'waitMs' | 'charge'>;
   /** Milliseconds since 1970. */
   readonly clock: () => number;
 }
 
 /**
- * Fetches until the unit has nothing more, or for `MAX_PAGES_PER_FETCH` pages. @returns how many events were new
+ * Fetches until the unit has nothing more or has used up its budget of events, or for `MAX_PAGES_PER_FETCH` pages.
+ * @returns how many events were new
  * @throws UnitUnreachableError, UnreadablePageError, and what `UnitLogRecorder.recordBatch` throws
  */
 export async function fetchUnitLog(unit: string, options: FetchUnitLogOptions): Promise<number> {
-  const { decider, recorder, clock } = options;
+  const { decider, events } = options;
   let state = await decider.getState(unit);
   let fetched = 0;
   for (let page = 0; page < MAX_PAGES_PER_FETCH; page += 1) {
+    if (events.waitMs(unit) > 0) return fetched;
     const registered = requireUnit(state.registry);
     const { batch, head } = await fetchNextPage(registered, state, options);
     if (await hasEarlierPendingEpoch(state, batch.epoch, options)) return fetched;
     if (!(await recordLostRanges(state, head, options))) return fetched;
     const before = recordedSeq(state.device, batch.epoch);
-    const recorded = await recorder.recordBatch(batch, clock());
+    const recorded = await recordPage(batch, lastContiguousPosition(state), options);
+    if (recorded === undefined) return fetched;
+    events.charge(unit, batch.events.length);
     state = recorded.state;
     const progress = recordedSeq(state.device, batch.epoch) - before;
     fetched += Math.max(0, progress);
@@ -67,10 +75,34 @@ async function fetchNextPage(
   } catch (error) {
     if (!(error instanceof UnreadablePageError)) throw error;
     const { message: reason, content } = error;
-    const messageId = `fetch-${unit.name}-${after === undefined ? 'start' : formatPlace(after)}`;
+    const messageId = pageId(unit.name, after);
     await recorder.recordUnreadablePage({ unit: unit.name, messageId, receivedAtMs: clock(), reason, content });
     throw error;
   }
+}
+
+/** Records a page. A page beyond the bounds of the unit's log is stored like an unreadable one, and `undefined` is returned. */
+async function recordPage(
+  batch: ParsedBatch,
+  after: LogPosition | undefined,
+  { recorder, clock }: FetchUnitLogOptions,
+): Promise<RecordedBatch | undefined> {
+  const { unit, epoch, events, textOf } = batch;
+  try {
+    return await recorder.recordBatch(batch, clock());
+  } catch (error) {
+    if (!(error instanceof RefusedBatchError)) throw error;
+    const texts = events.map(({ index }) => textOf(index)).join(',');
+    const content = new TextEncoder().encode(`{"unit":"${unit}","epoch":"${epoch}","events":[${texts}]}`);
+    const page = { unit, messageId: pageId(unit, after), receivedAtMs: clock(), reason: error.message, content };
+    await recorder.recordUnreadablePage(page);
+    return undefined;
+  }
+}
+
+/** The same at each fetch of a page, so that it is stored once. */
+function pageId(unit: string, after: LogPosition | undefined): string {
+  return `fetch-${unit}-${after === undefined ? 'start' : formatPlace(after)}`;
 }
 
 /** The position before the next event to fetch: all events up to it are recorded or lost. */

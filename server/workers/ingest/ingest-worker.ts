@@ -12,19 +12,33 @@
  */
 
 import { setTimeout } from 'node:timers/promises';
+import { MAX_BATCH_EVENTS } from '../../../domain/unit-protocol/batch.ts';
 import type { Nats } from '../../../platform/nats/connection.ts';
 import { OrderedAcks } from '../../../platform/nats/ordered-acks.ts';
 import { type ParkedWork, retryParkedWork } from '../../../platform/nats/parked-work.ts';
+import { MAX_INBOX_BATCHES_PER_UNIT } from '../../../platform/nats/streams.ts';
 import { unitOfUnitSubject } from '../../../platform/nats/subjects.ts';
 import { consumeWork, type WorkMessage, type WorkResult } from '../../../platform/nats/work-queue.ts';
 import type { Log } from '../../../platform/observability/log.ts';
 import { untilAborted } from '../../../platform/process/until-aborted.ts';
 import type { Shards } from '../../../platform/shards/join.ts';
-import { type ParsedBatch, parseBatch, UnreadableBatchError } from '../../../platform/unit-log/batch.ts';
+import {
+  type ParsedBatch,
+  parseBatch,
+  RefusedBatchError,
+  UnreadableBatchError,
+} from '../../../platform/unit-log/batch.ts';
 import { DeadLetterLimitError } from '../../../platform/unit-log/dead-letter-store.ts';
 import type { RecordedBatch, UnitLogRecorder } from '../../../platform/unit-log/unit-log-recorder.ts';
 import { ByteSemaphore } from './byte-semaphore.ts';
-import { hasEarlierEpochStart, isFirstBatchOfEpoch, sortByLogPosition, type UnitInbox } from './unit-inbox.ts';
+import type { IngestAdmission } from './ingest-admission.ts';
+import {
+  hasEarlierEpochStart,
+  isFirstBatchOfEpoch,
+  type PendingBatch,
+  sortByLogPosition,
+  type UnitInbox,
+} from './unit-inbox.ts';
 
 /** Letters of the unit hash that name a shard. Each shard has one consumer. */
 export const INGEST_SHARD_LETTERS = 1;
@@ -32,8 +46,11 @@ export const INGEST_SHARD_LETTERS = 1;
 const MAX_CONCURRENT_BATCHES = 4;
 /** Bytes of the batches that this process handles concurrently. */
 const MAX_CONCURRENT_BYTES = 1024 * 1024;
-/** Batches of one consumer that wait for a gap to close: as many as some hundred units may have in the stream. */
-const MAX_UNACKNOWLEDGED_BATCHES = 16_384;
+/**
+ * Batches of one consumer that wait for a gap, for the budget of their unit or for an operator: as many as two thousand units may have in
+ * the stream. NATS keeps some hundred bytes for each. Beyond it the other units of the letter wait too.
+ */
+export const MAX_UNACKNOWLEDGED_BATCHES = 2_048 * MAX_INBOX_BATCHES_PER_UNIT;
 /** Events that are missing for less than this are no gap, because batches may arrive out of order. */
 export const GAP_GRACE_MS = 10_000;
 /** Shorter than `GAP_GRACE_MS`, so that NATS redelivers the batches of a killed process before their events count as a gap. */
@@ -51,6 +68,7 @@ export interface IngestWorkerOptions {
   readonly recorder: UnitLogRecorder;
   readonly unitInbox: UnitInbox;
   readonly parkedWork: ParkedWork;
+  readonly admission: IngestAdmission;
   /** Milliseconds since 1970. */
   readonly clock: () => number;
   readonly signal: AbortSignal;
@@ -69,7 +87,7 @@ export async function runIngestWorker(options: IngestWorkerOptions): Promise<voi
     stream: 'UNIT_INBOX',
     durable: QUEUE,
     ...options,
-    handle: (message) => ingestMessage(message, options),
+    handle: (message) => retryMessage(message, options),
   });
   const controllers = new Map<string, AbortController>();
   const consumers = new Set<Promise<void>>();
@@ -130,45 +148,74 @@ function consume(
 /** A message of the stream that holds one pushed batch. */
 export type PushedMessage = Pick<WorkMessage, 'subject' | 'data' | 'sequence' | 'storedAtMs' | 'deliveries'>;
 
+/** What the handler of a message needs. */
+export type IngestMessageOptions = Pick<IngestWorkerOptions, 'recorder' | 'unitInbox' | 'admission' | 'clock'>;
+
 /** Records the events of a message up to the first gap. @throws as `UnitLogRecorder.recordBatch`; NATS then delivers the message again */
-export async function ingestMessage(
-  message: PushedMessage,
-  options: Pick<IngestWorkerOptions, 'recorder' | 'unitInbox' | 'clock'>,
-): Promise<WorkResult> {
+export async function ingestMessage(message: PushedMessage, options: IngestMessageOptions): Promise<WorkResult> {
+  const { admission } = options;
   const unit = unitOfUnitSubject(message.subject) ?? '';
+  const waitMs = admission.waitMs(unit);
+  if (waitMs > 0) return { retryInMs: waitMs };
+  return recordUnlessFull(unit, message, options);
+}
+
+/** As `ingestMessage`, for a parked message: an operator may have made room for the unit, so it is tried although the unit is suspended. */
+function retryMessage(message: PushedMessage, options: IngestMessageOptions): Promise<WorkResult> {
+  return recordUnlessFull(unitOfUnitSubject(message.subject) ?? '', message, options);
+}
+
+async function recordUnlessFull(
+  unit: string,
+  message: PushedMessage,
+  options: IngestMessageOptions,
+): Promise<WorkResult> {
+  const { admission } = options;
   try {
-    return await recordMessage(unit, message, options);
+    const result = await recordOrReject(unit, message, options);
+    admission.resume(unit);
+    return result;
   } catch (error) {
     if (!(error instanceof DeadLetterLimitError)) throw error;
+    admission.suspend(unit);
     return { park: error.message };
   }
 }
 
-async function recordMessage(
+/** Stores a batch that cannot be read, or that is beyond the bounds of the unit's log, as a dead letter. */
+async function recordOrReject(
   unit: string,
   message: PushedMessage,
-  { recorder, unitInbox: inbox, clock }: Pick<IngestWorkerOptions, 'recorder' | 'unitInbox' | 'clock'>,
+  options: IngestMessageOptions,
 ): Promise<WorkResult> {
-  const { data, storedAtMs, sequence, deliveries } = message;
-  let batch: ParsedBatch;
+  const { recorder, admission } = options;
+  const { data, storedAtMs, sequence } = message;
   try {
-    batch = parseBatch(unit, data);
+    return await recordMessage(unit, message, options);
   } catch (error) {
-    if (!(error instanceof UnreadableBatchError)) throw error;
-    const messageId = `inbox-${storedAtMs}-${sequence}`;
+    if (!(error instanceof UnreadableBatchError || error instanceof RefusedBatchError)) throw error;
     await recorder.recordUnreadableBatch({
       unit,
-      messageId,
+      messageId: `inbox-${storedAtMs}-${sequence}`,
       receivedAtMs: storedAtMs,
       reason: error.message,
       content: data,
     });
+    admission.chargeEvents(unit, MAX_BATCH_EVENTS);
     return 'done';
   }
-  if (await hasEarlierPendingEpoch(batch, message, { recorder, unitInbox: inbox }))
-    return { retryInMs: FIRST_GAP_RETRY_MS };
-  const { waitingFrom } = await recordInOrder(batch, message, { recorder, unitInbox: inbox });
-  if (waitingFrom === undefined) return 'done';
+}
+
+async function recordMessage(unit: string, message: PushedMessage, options: IngestMessageOptions): Promise<WorkResult> {
+  const { recorder, admission, clock } = options;
+  const { data, storedAtMs, deliveries } = message;
+  const batch = parseBatch(unit, data);
+  if (await hasEarlierPendingEpoch(batch, message, options)) return { retryInMs: FIRST_GAP_RETRY_MS };
+  const { waitingFrom } = await recordInOrder(batch, message, options);
+  if (waitingFrom === undefined) {
+    admission.chargeEvents(unit, batch.events.length);
+    return 'done';
+  }
   const ageMs = clock() - storedAtMs;
   if (ageMs >= GAP_GRACE_MS) await recorder.recordGap(unit, batch.epoch, waitingFrom);
   return { retryInMs: gapRetryMs(deliveries, ageMs) };
@@ -197,10 +244,22 @@ async function recordInOrder(
   const mayAffectOthers = recorded.waitingFrom === undefined ? hadGap : deliveries > 1;
   if (!mayAffectOthers || isFirstBatchOfEpoch(recorded.state.device, epoch)) return recorded;
   for (const other of sortByLogPosition(await inbox.listPendingBatches(unit), epoch)) {
-    const { waitingFrom } = await recorder.recordBatch(other.batch, other.storedAtMs);
-    if (waitingFrom !== undefined) break;
+    if ((await recordPending(other, recorder))?.waitingFrom !== undefined) break;
   }
   return recorded.waitingFrom === undefined ? recorded : recorder.recordBatch(batch, storedAtMs);
+}
+
+/** Records a pending batch. A batch beyond the bounds of the log is rejected at its own delivery. */
+async function recordPending(
+  { batch, storedAtMs }: PendingBatch,
+  recorder: UnitLogRecorder,
+): Promise<RecordedBatch | undefined> {
+  try {
+    return await recorder.recordBatch(batch, storedAtMs);
+  } catch (error) {
+    if (error instanceof RefusedBatchError) return undefined;
+    throw error;
+  }
 }
 
 /** Whether the batch begins a new epoch while the first batch of an earlier epoch is still pending. */

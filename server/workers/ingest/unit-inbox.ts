@@ -1,6 +1,7 @@
 /** The pending batches of a unit in `UNIT_INBOX`. Workers list them only to decide on order or loss: each call reads the stream. */
 
-import { type DeviceState, recordedSeq } from '../../../domain/device/device.ts';
+import type { DeviceState } from '../../../domain/device/device.ts';
+import { recordedSeq } from '../../../domain/device/epochs.ts';
 import type { Nats } from '../../../platform/nats/connection.ts';
 import { readDirectly } from '../../../platform/nats/jetstream.ts';
 import { MAX_INBOX_BATCHES_PER_UNIT } from '../../../platform/nats/streams.ts';

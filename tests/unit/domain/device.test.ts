@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { recordedSeq } from '../../../domain/device/device.ts';
+import { recordedSeq } from '../../../domain/device/epochs.ts';
 import type { EventOf } from '../../../domain/events/catalogue.ts';
 import type { CloudEvent } from '../../../domain/events/cloud-event.ts';
 import { evolveUnit, type UnitState } from '../../../domain/unit/unit.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { forceEndReservation } from '../../../domain/booking/force-end.ts';
 import { nextSettlementAtMs, settleBookings } from '../../../domain/booking/settlement.ts';
-import { recordedSeq } from '../../../domain/device/device.ts';
+import { recordedSeq } from '../../../domain/device/epochs.ts';
 import { revokedNatsUsers } from '../../../domain/registry/registry.ts';
 import { retireUnit, updateUnit } from '../../../domain/registry/unit-decisions.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';

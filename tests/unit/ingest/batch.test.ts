@@ -4,6 +4,7 @@ import { describe, expect, test } from 'bun:test';
 import { type DeviceState, UNREPORTED_DEVICE } from '../../../domain/device/device.ts';
 import { EMPTY_UNIT_LOG } from '../../../domain/device/unit-log.ts';
 import type { CloudEvent } from '../../../domain/events/cloud-event.ts';
+import { NOT_REGISTERED } from '../../../domain/registry/registry.ts';
 import { MAX_BATCH_EVENTS, MAX_EVENT_BYTES, MAX_EVENT_DEPTH } from '../../../domain/unit-protocol/batch.ts';
 import { encodeCommit, MAX_COMMIT_BYTES } from '../../../platform/event-store/store.ts';
 import {
@@ -38,7 +39,7 @@ function accept(
   options: Partial<AppendPlanOptions> & { recorded?: number } = {},
 ) {
   const { recorded = 0, ...acceptance } = options;
-  const state = { device: recordedTo(recorded), log: EMPTY_UNIT_LOG };
+  const state = { registry: NOT_REGISTERED, device: recordedTo(recorded), log: EMPTY_UNIT_LOG };
   return planAppend(read(events), state, { receivedAtMs: RECEIVED_AT_MS, storedRejections: new Set(), ...acceptance });
 }
 

@@ -1,5 +1,5 @@
 import { beforeEach, expect, test } from 'bun:test';
-import { recordedSeq } from '../../../domain/device/device.ts';
+import { recordedSeq } from '../../../domain/device/epochs.ts';
 import { LogWorld } from './log-world.ts';
 
 const LOG_LENGTH = 9;

@@ -3,7 +3,7 @@
  * the platform step by step.
  */
 
-import { recordedSeq } from '../../../domain/device/device.ts';
+import { recordedSeq } from '../../../domain/device/epochs.ts';
 import type { CloudEvent } from '../../../domain/events/cloud-event.ts';
 import { newUnitState, type UnitState } from '../../../domain/unit/unit.ts';
 import { type BatchEvent, deviceEventId, MAX_BATCH_EVENTS } from '../../../domain/unit-protocol/batch.ts';
@@ -19,6 +19,7 @@ import { UnitDecider } from '../../../platform/units/unit-decider.ts';
 import { fetchUnitLog } from '../../../server/workers/fetch/fetch-unit-log.ts';
 import { ingestMessage, type PushedMessage } from '../../../server/workers/ingest/ingest-worker.ts';
 import type { UnitInbox } from '../../../server/workers/ingest/unit-inbox.ts';
+import { unlimitedAdmission, unlimitedBudgets } from '../../support/budgets.ts';
 import { UNIT } from '../../support/given.ts';
 import { appendRegistration } from '../../support/registration.ts';
 import { silentLog } from '../../support/silent-log.ts';
@@ -50,6 +51,7 @@ interface Process {
 }
 
 export class LogWorld {
+  readonly #admission = unlimitedAdmission();
   readonly store = new MemoryEventStore(() => this.#nowMs);
   readonly epochs: Epoch[] = [];
   /** The contents of rejected events, by event id. */
@@ -140,7 +142,12 @@ export class LogWorld {
     if (message === undefined) return;
     const results = await Promise.all(
       (both ? this.#processes : [this.#processes[which % 2] ?? this.#processes[0]]).map(({ recorder }) =>
-        ingestMessage(message, { recorder, unitInbox: this.#inbox, clock: () => this.#nowMs }),
+        ingestMessage(message, {
+          recorder,
+          unitInbox: this.#inbox,
+          admission: this.#admission,
+          clock: () => this.#nowMs,
+        }),
       ),
     );
     const done = results.includes('done');
@@ -166,6 +173,7 @@ export class LogWorld {
         recorder,
         unitLogClient: { fetchPage: page },
         unitInbox: this.#inbox,
+        events: unlimitedBudgets(),
         clock: () => this.#nowMs,
       });
     } catch (error) {
@@ -268,6 +276,7 @@ export class LogWorld {
         decider,
         deadLetters,
         clockOffsets: { get: () => undefined },
+        newEpochs: unlimitedBudgets(),
         newId,
         log: silentLog,
       }),

@@ -24,7 +24,7 @@ import { findReservation, type Reservation } from '../../../domain/booking/reser
 import { nextSettlementAtMs, settleBookings } from '../../../domain/booking/settlement.ts';
 import { defaultConfiguration } from '../../../domain/configuration/default-configuration.ts';
 import { markUnitOffline, markUnitOnline } from '../../../domain/connectivity/connectivity.ts';
-import { recordedSeq } from '../../../domain/device/device.ts';
+import { recordedSeq } from '../../../domain/device/epochs.ts';
 import { isClockWrong } from '../../../domain/device/unit-clock.ts';
 import type { CloudEvent } from '../../../domain/events/cloud-event.ts';
 import { newUnitState, type UnitState } from '../../../domain/unit/unit.ts';
@@ -38,6 +38,7 @@ import { type UnitCommandClient, UnitUnreachableError } from '../../../platform/
 import { UnitDecider } from '../../../platform/units/unit-decider.ts';
 import { ReservationService } from '../../../server/api/reservations/reservation-service.ts';
 import { ReservationSync } from '../../../server/workers/reactor/reservation-sync.ts';
+import { unlimitedBudgets } from '../../support/budgets.ts';
 import type { SeededRandom } from '../../support/random.ts';
 import { registration } from '../../support/registration.ts';
 import { silentLog } from '../../support/silent-log.ts';
@@ -353,6 +354,7 @@ export class World {
         decider,
         deadLetters: deadLetters as never,
         clockOffsets,
+        newEpochs: unlimitedBudgets(),
         newId,
         log: silentLog,
       }),
