@@ -7,8 +7,10 @@ import { LRUCache } from 'lru-cache';
 import type { PlatformSigner } from '../unit-protocol/signatures.ts';
 import { accessCode } from './keys.ts';
 
-/** Codes that are cached: a decision compares the code of a new reservation with those of all others at the unit. */
-const MAX_CACHED_CODES = 50_000;
+/** Bytes of the cached codes, some 60,000: a decision compares the code of a new reservation with those of all others at the unit. */
+const MAX_CACHED_CODES_BYTES = 16 * 1024 * 1024;
+/** An estimate of the bytes of a cache entry without its key. */
+const ENTRY_BYTES = 150;
 
 /** The part of a reservation that its access code follows from. */
 interface CodedReservation {
@@ -29,7 +31,10 @@ interface SignedReservation extends CodedReservation {
 export class ReservationSecrets {
   readonly #fleetKey: Uint8Array;
   readonly #signer: PlatformSigner;
-  readonly #codes = new LRUCache<string, string>({ max: MAX_CACHED_CODES });
+  readonly #codes = new LRUCache<string, string>({
+    maxSize: MAX_CACHED_CODES_BYTES,
+    sizeCalculation: (_, key) => ENTRY_BYTES + key.length,
+  });
 
   constructor(fleetKey: Uint8Array, signer: PlatformSigner) {
     this.#fleetKey = fleetKey;

@@ -28,9 +28,11 @@ interface Held {
   message: JsMsg;
 }
 
-/** A message that is with NATS until `untilMs`. */
+/** A message that is with NATS until `untilMs`. Its payload is not retained. */
 interface Waiting {
-  readonly message: JsMsg;
+  readonly sequence: number;
+  /** The subject of acknowledgements. */
+  readonly reply: string;
   readonly untilMs: number;
   readonly isFailure: boolean;
 }
@@ -104,7 +106,7 @@ export class WorkRunner {
     if (this.#newestOnly) {
       for (const earlier of this.#lanes.removeWaiting(unit)) this.#acknowledge(earlier);
       this.#waiting.delete(unit);
-      for (const { message: earlier } of waiting) if (earlier.seq !== message.seq) this.#acknowledgeReturned(earlier);
+      for (const earlier of waiting) if (earlier.sequence !== message.seq) this.#acknowledgeReturned(earlier);
       const backoffMs = Math.max(
         0,
         ...waiting.filter(({ isFailure }) => isFailure).map(({ untilMs }) => untilMs - now()),
@@ -227,7 +229,9 @@ export class WorkRunner {
     const { unit, message } = held;
     // Noted before NATS hears of it, so that the message is never noted as waiting when NATS has delivered it already.
     const untilMs = now() + ms;
-    this.#waiting.set(unit, [...this.#waitingOf(unit), { message, untilMs, isFailure }]);
+    // Every message of a consumer has a reply subject, which the type of the package lacks.
+    const { reply, seq: sequence } = message as JsMsg & { readonly reply: string };
+    this.#waiting.set(unit, [...this.#waitingOf(unit), { sequence, reply, untilMs, isFailure }]);
     // The server ignores a pause with a fraction, and delivers the message at once.
     message.nak(Math.ceil(ms));
     this.#release(message.seq);
@@ -241,9 +245,7 @@ export class WorkRunner {
   }
 
   /** Acknowledges a message that was given back. The client sends one answer for each message, so this one is sent without it. */
-  #acknowledgeReturned(message: JsMsg): void {
-    // Every message of a consumer has a reply subject, which the type of the package lacks.
-    const { reply } = message as JsMsg & { readonly reply: string };
+  #acknowledgeReturned({ reply }: Waiting): void {
     this.#nats.client.publish(reply, ACK);
   }
 

@@ -6,8 +6,8 @@ import type { Notice } from '../event-store/store.ts';
 
 /** Heap for one byte of a state's JSON. JavaScriptCore took 1.4 bytes for states of 22 kB; small ones take more. */
 const HEAP_BYTES_PER_JSON_BYTE = 2;
-/** Assumed growth of a state by one event, until the state is measured again. */
-const BYTES_PER_FOLDED_EVENT = 512;
+/** Least assumed growth of a state by one event, until the state is measured again. */
+const MIN_BYTES_PER_FOLDED_EVENT = 512;
 /** A state is measured again when its estimate has doubled, and not before it has grown by this much. */
 const MIN_GROWTH_BEFORE_MEASURING_BYTES = 16 * 1024;
 
@@ -26,15 +26,15 @@ export class CachedUnit {
   #missing: { readonly from: number; readonly to: number } | undefined;
   #size: StateSize;
 
-  /** @param grown the size of the state before the last events of it, and their number. Without it, the state is measured. */
+  /** @param grown the size of the state before the last events of it, and their `growthBy`. Without it, the state is measured. */
   constructor(
     state: UnitState,
     completeTo: number,
-    grown?: { readonly from: StateSize; readonly events: number } | undefined,
+    grown?: { readonly from: StateSize; readonly bytes: number } | undefined,
   ) {
     this.#state = state;
     this.completeTo = completeTo;
-    this.#size = grown === undefined ? measure(state) : grow(grown.from, grown.events, state);
+    this.#size = grown === undefined ? measure(state) : grow(grown.from, grown.bytes, state);
   }
 
   get state(): UnitState {
@@ -77,7 +77,7 @@ export class CachedUnit {
     this.#state = evolveUnit(this.#state, commit);
     // The follower may have noted this commit before the append was acknowledged.
     if (this.#missing?.from === sequence && this.#missing.to === sequence) this.#missing = undefined;
-    this.#size = grow(this.#size, events.length, this.#state);
+    this.#size = grow(this.#size, growthBy(events), this.#state);
   }
 }
 
@@ -87,8 +87,17 @@ function measure(state: UnitState): StateSize {
   return { bytes, measureAgainAtBytes: bytes + Math.max(bytes, MIN_GROWTH_BEFORE_MEASURING_BYTES) };
 }
 
-/** The size of a state that has folded some events more. */
-function grow({ bytes, measureAgainAtBytes }: StateSize, events: number, state: UnitState): StateSize {
-  const grownBytes = bytes + events * BYTES_PER_FOLDED_EVENT;
+/** The most by which events make a state grow, in bytes: a state report or a configuration can have hundreds of kilobytes. */
+export function growthBy(events: FoldableCommit['events']): number {
+  let bytes = 0;
+  for (const { data } of events) {
+    bytes += Math.max(MIN_BYTES_PER_FOLDED_EVENT, JSON.stringify(data).length * HEAP_BYTES_PER_JSON_BYTE);
+  }
+  return bytes;
+}
+
+/** The size of a state that has grown by some bytes. */
+function grow({ bytes, measureAgainAtBytes }: StateSize, growthBytes: number, state: UnitState): StateSize {
+  const grownBytes = bytes + growthBytes;
   return grownBytes >= measureAgainAtBytes ? measure(state) : { bytes: grownBytes, measureAgainAtBytes };
 }

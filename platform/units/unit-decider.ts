@@ -31,7 +31,7 @@ import {
 } from '../event-store/store.ts';
 import type { Log } from '../observability/log.ts';
 import { priorityOf, reportedCommandId } from './append-rules.ts';
-import { CachedUnit, type StateSize } from './cached-unit.ts';
+import { CachedUnit, growthBy, type StateSize } from './cached-unit.ts';
 import { DecisionTooLargeError, EndlessDecisionError } from './decision-errors.ts';
 import { KeyedQueue, QueueFullError } from './keyed-queue.ts';
 import { NOT_A_COMMIT, StoreFollower } from './store-follower.ts';
@@ -360,15 +360,15 @@ export class UnitDecider {
     const { store } = this.#options;
     const tail = await (from === 'leader' ? store.tailFromLeader(unit, completeTo) : store.tail(unit, completeTo));
     let folded = state;
-    let foldedEvents = 0;
+    let growthBytes = 0;
     for (const message of tail) {
       const { aggregate, sequence } = message;
       if (sequence <= folded.sequences[aggregate]) continue;
       const events = this.#eventsOf(message);
       folded = evolveUnit(folded, { aggregate, sequence, events });
-      foldedEvents += events.length;
+      if (size !== undefined) growthBytes += growthBy(events);
     }
-    const grown = size === undefined ? undefined : { from: size, events: foldedEvents };
+    const grown = size === undefined ? undefined : { from: size, bytes: growthBytes };
     return new CachedUnit(folded, tail.at(-1)?.sequence ?? completeTo, grown);
   }
 

@@ -82,6 +82,16 @@ describe('a cached unit', () => {
     ),
   });
 
+  test('is estimated to grow by what one event has, so that a large one counts before the state is measured again', async () => {
+    const store = newStore();
+    await register(store);
+    const cached = new CachedUnit(await newDecider(store).getState('U-1'), 1);
+    const small = cached.bytes;
+    const tags = Array.from({ length: 1_000 }, (_, n) => `tag-${n}`.padEnd(12, '-'));
+    cached.fold(updated(2, tags));
+    expect(cached.bytes).toBeGreaterThan(small + 1.9 * JSON.stringify(tags).length);
+  });
+
   test('is estimated to grow by each event, and is measured again when the estimate has doubled', async () => {
     const store = newStore();
     await register(store);

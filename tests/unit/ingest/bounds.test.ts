@@ -20,7 +20,7 @@ import { UnitBudgets } from '../../../platform/unit-log/unit-budgets.ts';
 import { NEW_EPOCHS_BUDGET, UnitLogRecorder } from '../../../platform/unit-log/unit-log-recorder.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 import { fetchUnitLog } from '../../../server/workers/fetch/fetch-unit-log.ts';
-import { type LogPosition, toFetchedPage } from '../../../server/workers/fetch/unit-log-client.ts';
+import { type LogPosition, toFetchedPage } from '../../../platform/unit-log/unit-log-client.ts';
 import { EVENT_BURST, IngestAdmission } from '../../../server/workers/ingest/ingest-admission.ts';
 import { GAP_GRACE_MS, ingestMessage } from '../../../server/workers/ingest/ingest-worker.ts';
 import { unlimitedAdmission, unlimitedBudgets } from '../../support/budgets.ts';
