@@ -1,6 +1,6 @@
 /** Changes and retires units for operators. */
 
-import { recordedSeq } from '../../../domain/device/device.ts';
+import { recordedSeq } from '../../../domain/device/epochs.ts';
 import { requireRegistered } from '../../../domain/registry/registry.ts';
 import {
   type UnitChanges as ChangedProperties,
