@@ -7,6 +7,8 @@ import { MAX_ANSWERED_COMMANDS } from '../../../device-sim/unit/commands.ts';
 import { DEFAULT_MAX_UNRECORDED_EVENTS } from '../../../device-sim/unit/log-bound.ts';
 import { MAX_CONFIGURATION_BYTES } from '../../../domain/configuration/validation.ts';
 import { ConfigurationValues } from '../../../domain/configuration-values.ts';
+import { MAX_EPOCHS_PER_UNIT } from '../../../domain/device/epochs.ts';
+import { MAX_OPEN_GAPS_PER_UNIT } from '../../../domain/device/unit-log.ts';
 import { deviceEvents } from '../../../domain/events/device.ts';
 import { paymentEvents } from '../../../domain/events/payment.ts';
 import {
@@ -19,6 +21,10 @@ import {
 import { CommandAnswer, OfflineTokenClaims, PingReply } from '../../../domain/unit-protocol/commands.ts';
 import { MAX_PAGE_RESERVATIONS, SyncReservations } from '../../../domain/unit-protocol/reservation-list.ts';
 import { MAX_IDENTIFIER_LENGTH, MAX_LOCKERS_PER_UNIT, MAX_TEXT_LENGTH } from '../../../domain/vocabulary.ts';
+import { loadConfig } from '../../../platform/config/config.ts';
+import { MAX_UNREGISTERED_LOCKERS } from '../../../platform/unit-log/locker-bound.ts';
+import { NEW_EPOCHS_BUDGET } from '../../../platform/unit-log/unit-log-recorder.ts';
+import { EVENT_BURST } from '../../../server/workers/ingest/ingest-admission.ts';
 import { fieldsOf } from '../../support/schema-fields.ts';
 
 const DOCUMENT = join(resolve(import.meta.dir, '..', '..', '..'), 'docs', 'unit-protocol.md');
@@ -99,6 +105,22 @@ test('clauses are numbered without gaps, and every clause that is cited exists',
   }
   const cited = [...text.matchAll(/clauses? (\d+\.\d+)(?: and (\d+\.\d+))?/g)].flatMap(([, ...found]) => found);
   for (const clause of cited.filter((one) => one !== undefined)) expect(clauses).toContain(clause);
+});
+
+test('what the platform bounds is as the page says', async () => {
+  const text = (await Bun.file(DOCUMENT).text()).replaceAll('\n', ' ');
+  const { burst, perS } = NEW_EPOCHS_BUDGET;
+  expect(text).toContain(`the last recorded \`seq\` of the ${MAX_EPOCHS_PER_UNIT} newest epochs`);
+  expect(text).toContain(`older than these ${MAX_EPOCHS_PER_UNIT}`);
+  expect(text).toContain(`more than ${burst} new epochs at once, and more than one an hour after that`);
+  expect(perS * 3_600).toBe(1);
+  expect(text).toContain(`when ${MAX_OPEN_GAPS_PER_UNIT} other epochs of the unit have one`);
+  expect(text).toContain(`for ${MAX_UNREGISTERED_LOCKERS} such lockers of a unit`);
+  expect(text).toContain(`${loadConfig({}).limits.unitEventsPerS} a second after that (\`LIMIT_UNIT_EVENTS_PER_S\`)`);
+  // What a unit must keep while it is cut off is recorded without delay when it returns.
+  const events = EVENT_BURST.toLocaleString('en');
+  expect(text).toContain(`up to ${events} events of a unit at once`);
+  expect(text).toContain(`unrecorded events that the unit MUST be able to keep | ${events} |`);
 });
 
 test('the limits are those of the platform and the reference', async () => {
