@@ -8,7 +8,18 @@ import {
 import { settleBookings } from '../../../domain/booking/settlement.ts';
 import type { UnitState } from '../../../domain/unit/unit.ts';
 import { given, type Past, unitAfter } from '../../support/given.ts';
-import { at, completed, confirmed, held, NOW_MS, R1, registered, registeredWith, started, taken } from '../../support/scene.ts';
+import {
+  at,
+  completed,
+  confirmed,
+  held,
+  NOW_MS,
+  R1,
+  registered,
+  registeredWith,
+  started,
+  taken,
+} from '../../support/scene.ts';
 
 const cancelled = (reservationId: string): Past => ({ type: 'ReservationCancelled', data: { reservationId } });
 const ids = ({ booking }: UnitState) => booking.finished.map(({ id }) => id);

@@ -17,10 +17,10 @@ import {
 } from '../../../platform/unit-log/dead-letter-store.ts';
 import { MAX_UNREGISTERED_LOCKERS } from '../../../platform/unit-log/locker-bound.ts';
 import { UnitBudgets } from '../../../platform/unit-log/unit-budgets.ts';
+import { type LogPosition, toFetchedPage } from '../../../platform/unit-log/unit-log-client.ts';
 import { NEW_EPOCHS_BUDGET, UnitLogRecorder } from '../../../platform/unit-log/unit-log-recorder.ts';
 import type { UnitDecider } from '../../../platform/units/unit-decider.ts';
 import { fetchUnitLog } from '../../../server/workers/fetch/fetch-unit-log.ts';
-import { type LogPosition, toFetchedPage } from '../../../platform/unit-log/unit-log-client.ts';
 import { EVENT_BURST, IngestAdmission } from '../../../server/workers/ingest/ingest-admission.ts';
 import { GAP_GRACE_MS, ingestMessage } from '../../../server/workers/ingest/ingest-worker.ts';
 import { unlimitedAdmission, unlimitedBudgets } from '../../support/budgets.ts';
@@ -28,7 +28,6 @@ import { newDecider, newStore, storeWith } from '../../support/decider.ts';
 import { UNIT } from '../../support/given.ts';
 import { appendRegistration } from '../../support/registration.ts';
 import { silentLog } from '../../support/silent-log.ts';
-
 
 const NOW_MS = Date.parse('2026-07-01T12:00:00.000Z');
 const TIME = '2026-07-01T11:59:00.000Z';
