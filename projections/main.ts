@@ -23,8 +23,8 @@ import { joinLaneAssignment } from './engine/lanes/lane-assignment.ts';
 import { AppliedEvents, projectionMetrics } from './engine/metrics.ts';
 import { TelemetryRecorder } from './telemetry/telemetry-recorder.ts';
 
-/** One for each projection, one for each run that is built beside it, and some for telemetry and checks. */
-const POSTGRES_CONNECTIONS = 12;
+/** For each projection one, one for a run that is built beside it and one for retries of parked units; some for telemetry and checks. */
+const POSTGRES_CONNECTIONS = 20;
 /** Postgres connections that have not ended their query by then are cut. */
 const CLOSE_GRACE_S = 1;
 /** A running batch of a projection takes seconds at most; afterwards, its transaction is rolled back. */

@@ -5,7 +5,10 @@ import { defaultConfiguration } from '../../domain/configuration/default-configu
 import { markUnitOnline } from '../../domain/connectivity/connectivity.ts';
 import { ConfigurationPusher } from '../../platform/units/configuration-pusher.ts';
 import { UnitUnreachableError } from '../../platform/units/unit-command-client.ts';
-import { type ConfigurationDependencies, ConfigurationService } from '../../server/api/configuration/configuration-service.ts';
+import {
+  type ConfigurationDependencies,
+  ConfigurationService,
+} from '../../server/api/configuration/configuration-service.ts';
 import { META, newDecider, newStore, register } from '../support/decider.ts';
 
 const UNIT = 'U-1';
