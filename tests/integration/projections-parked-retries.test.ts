@@ -239,3 +239,28 @@ test('a unit that never stops reporting is handed over without missing or doubli
   expect(await world.applied(UNIT)).toEqual(await world.stored(UNIT));
   expect(await world.applied(NEIGHBOUR)).toEqual(await world.stored(NEIGHBOUR));
 }, 120_000);
+
+test('a retry that is cut off at random moments goes on where its last transaction left it', async () => {
+  const world = await newWorld();
+  await parkUnit(world, 800);
+  const random = seededRandom();
+  for (let round = 0; round < 6; round += 1) {
+    const filling = fill(world.postgres, world.store, { projections: [journal(() => undefined)] });
+    await world.append(round % 2 === 0 ? UNIT : NEIGHBOUR, 5);
+    await Bun.sleep(random.below(300));
+    // A connection that was cut in the round before may be tried first.
+    await eventually(
+      () => world.postgres.sql`
+        select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid()`,
+    );
+    await Bun.sleep(random.below(100));
+    await filling.stop();
+  }
+  const last = fill(world.postgres, world.store, { projections: [journal(() => undefined)] });
+  await isUnparked(world);
+  await eventually(async () => expect((await world.applied(UNIT)).length).toBe((await world.stored(UNIT)).length));
+  await last.stop();
+  expect(await world.applied(UNIT)).toEqual(await world.stored(UNIT));
+  expect(await world.applied(NEIGHBOUR)).toEqual(await world.stored(NEIGHBOUR));
+}, 120_000);

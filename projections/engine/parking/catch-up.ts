@@ -56,7 +56,8 @@ export async function catchUpStep(context: CatchUpContext, unit: string, positio
   const { page, confirmedTo } = await readWaiting(context, unit, position);
   const passed = await lanePosition(context.postgres, context.run, unit);
   const due = page.filter(({ sequence }) => sequence <= passed);
-  const isLong = due.length > HANDOVER_MESSAGES || (due.length > 0 && due.length === page.length && !confirmedTo);
+  const hasMore = due.length === page.length && confirmedTo === undefined;
+  const isLong = due.length > HANDOVER_MESSAGES || (due.length > 0 && hasMore);
   return isLong
     ? applyChunk(context, unit, position, due)
     : handOver(context, unit, position, page, confirmedTo ?? page.at(-1)?.sequence ?? position - 1);
