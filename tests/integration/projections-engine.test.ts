@@ -88,14 +88,14 @@ describe('live and rebuilt tables', () => {
     const watch = new PositionWaiter(readModelsOf(live), Date.now);
     const projections = createProjections().map(({ name }) => name);
     const position = await store.lastSequence();
-    expect(await watch.waitUntilPassed({ projections, lanes: 'all', position, timeoutMs: 20_000 })).toBe(true);
+    expect(await watch.waitUntilPassed({ projections, lanes: 'all', position, timeoutMs: 60_000 })).toBe(true);
     await filling.stop();
     expect(await dump(live)).toEqual(await inOneGo(store));
     for (const [unit, state] of history.states) {
       const snapshot = await snapshotReader(readModelsOf(live))(unit);
       expect(JSON.stringify(snapshot)).toBe(JSON.stringify({ state, completeTo: position }));
     }
-  }, 60_000);
+  }, 180_000);
 
   test('are equal after restarts at random moments and cut connections', async () => {
     const history = newHistory();
@@ -116,7 +116,7 @@ describe('live and rebuilt tables', () => {
     }
     await fillToTheEnd(postgres, store);
     expect(await dump(postgres)).toEqual(await inOneGo(store));
-  }, 60_000);
+  }, 180_000);
 
   test('are equal when two processes own the same lanes', async () => {
     const history = newHistory();
@@ -134,10 +134,10 @@ describe('live and rebuilt tables', () => {
     const watch = new PositionWaiter(readModelsOf(postgres), Date.now);
     const position = await store.lastSequence();
     const projections = createProjections().map(({ name }) => name);
-    expect(await watch.waitUntilPassed({ projections, lanes: 'all', position, timeoutMs: 30_000 })).toBe(true);
+    expect(await watch.waitUntilPassed({ projections, lanes: 'all', position, timeoutMs: 60_000 })).toBe(true);
     await Promise.all(owners.map((owner) => owner.stop()));
     expect(await dump(postgres)).toEqual(await inOneGo(store));
-  }, 60_000);
+  }, 180_000);
 
   test('are equal when two processes share the lanes', async () => {
     const history = newHistory();
@@ -150,7 +150,7 @@ describe('live and rebuilt tables', () => {
       fillToTheEnd(postgres, store, { lanes: even.map((lane) => lane + 1) }),
     ]);
     expect(await dump(postgres)).toEqual(await inOneGo(store));
-  }, 60_000);
+  }, 180_000);
 });
 
 describe('a poison event', () => {
@@ -168,7 +168,7 @@ describe('a poison event', () => {
     const end = await store.lastSequence();
     const watch = new PositionWaiter(readModelsOf(postgres), Date.now);
     expect(
-      await watch.waitUntilPassed({ projections: ['journal'], lanes: 'all', position: end, timeoutMs: 10_000 }),
+      await watch.waitUntilPassed({ projections: ['journal'], lanes: 'all', position: end, timeoutMs: 60_000 }),
     ).toBe(true);
     await filling.stop();
 
@@ -191,7 +191,7 @@ describe('a poison event', () => {
     await eventually(async () => applied(await messagesOf(store, unit)));
     await mended.stop();
     expect(await runStatus(postgres.sql)).toMatchObject([{ parkedUnits: 0 }]);
-  }, 30_000);
+  }, 180_000);
 
   test('a process that skips a parked unit notices that it was resumed', async () => {
     const history = newHistory(4);
@@ -208,12 +208,12 @@ describe('a poison event', () => {
     await append(history, store, 60);
     const position = await store.lastSequence();
     const watch = new PositionWaiter(readModelsOf(postgres), Date.now);
-    expect(await watch.waitUntilPassed({ projections: ['journal'], lanes: 'all', position, timeoutMs: 10_000 })).toBe(
+    expect(await watch.waitUntilPassed({ projections: ['journal'], lanes: 'all', position, timeoutMs: 60_000 })).toBe(
       true,
     );
     await broken.stop();
     expect(await entries(postgres, unit)).toEqual(await messagesOf(store, unit));
-  }, 30_000);
+  }, 180_000);
 
   test('a parked unit has the position up to which its snapshot is complete', async () => {
     const history = newHistory(3);
@@ -231,7 +231,7 @@ describe('a poison event', () => {
     expect((await snapshotReader(readModelsOf(postgres))('PL-1001')).completeTo).toBe(60);
     const unknown = await snapshotReader(readModelsOf(postgres))('NOBODY');
     expect(unknown).toMatchObject({ completeTo: 60, state: { name: 'NOBODY', registry: { status: 'unregistered' } } });
-  }, 30_000);
+  }, 180_000);
 
   test('a message that is not a commit is skipped', async () => {
     const history = newHistory(3);
@@ -241,7 +241,7 @@ describe('a poison event', () => {
     const postgres = await database();
     await fillToTheEnd(postgres, broken, { projections: [journal(undefined)] });
     expect((await entries(postgres)).length).toBe(29);
-  }, 30_000);
+  }, 180_000);
 });
 
 describe('the process ends with an error', () => {
@@ -256,7 +256,7 @@ describe('the process ends with an error', () => {
       await shorter.append(commit);
     const filling = fill(postgres, shorter);
     await expect(filling.ended).rejects.toBeInstanceOf(CheckpointBeyondEndError);
-  }, 30_000);
+  }, 180_000);
 
   test('at a gap in the store, but not while the store is briefly unreachable', async () => {
     const history = newHistory(3);
@@ -282,7 +282,7 @@ describe('the process ends with an error', () => {
     await expect(filling.ended).rejects.toBeInstanceOf(GapError);
     expect(failures).toBe(3);
     expect((await entries(postgres)).length).toBeGreaterThanOrEqual(19);
-  }, 30_000);
+  }, 180_000);
 
   test('when its code is older than the run that serves', async () => {
     const postgres = await database();
@@ -313,7 +313,7 @@ describe('a new version', () => {
       { version: 2, status: 'serving' },
     ]);
     await Promise.all([old.stop(), next.stop()]);
-  }, 30_000);
+  }, 180_000);
 
   test('that cannot apply an event fails, and the old one continues to serve', async () => {
     const history = newHistory(4);
@@ -324,7 +324,7 @@ describe('a new version', () => {
     const next = fill(postgres, store, { projections: [journal(30, 2)] });
     await expect(next.ended).rejects.toBeInstanceOf(RebuildFailedError);
     expect((await entries(postgres)).length).toBe(50);
-  }, 30_000);
+  }, 180_000);
 
   test('is created once when two processes start at the same time', async () => {
     const postgres = await database();
@@ -343,14 +343,14 @@ describe('reading your own writes', () => {
     const lanes = [laneOf('PL-1000')];
     const wait = { projections: ['journal'], lanes, position: 20, timeoutMs: 60 };
     expect(await watch.waitUntilPassed(wait)).toBe(false);
-    const waiting = Array.from({ length: 500 }, () => watch.waitUntilPassed({ ...wait, timeoutMs: 10_000 }));
+    const waiting = Array.from({ length: 500 }, () => watch.waitUntilPassed({ ...wait, timeoutMs: 60_000 }));
     const filling = fill(postgres, store, { projections: [journal(undefined)] });
     expect(new Set(await Promise.all(waiting))).toEqual(new Set([true]));
     expect(await watch.waitUntilPassed({ ...wait, position: 21 })).toBe(false);
     await append(history, store, 1);
     expect(await watch.waitUntilPassed({ ...wait, lanes: 'all' as never, position: 21, timeoutMs: 5_000 })).toBe(true);
     await filling.stop();
-  }, 30_000);
+  }, 180_000);
 
   test('a batch of many lanes also advances the idle lanes', async () => {
     const postgres = await database();
