@@ -189,8 +189,8 @@ describe('a poison event', () => {
     await better.stop();
     const mended = fill(postgres, store, { projections: [journal(undefined)] });
     await eventually(async () => applied(await messagesOf(store, unit)));
+    await eventually(async () => expect(await runStatus(postgres.sql)).toMatchObject([{ parkedUnits: 0 }]));
     await mended.stop();
-    expect(await runStatus(postgres.sql)).toMatchObject([{ parkedUnits: 0 }]);
   }, 180_000);
 
   test('a process that skips a parked unit notices that it was resumed', async () => {

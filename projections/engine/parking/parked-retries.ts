@@ -20,7 +20,7 @@ import { type CatchUpStep, catchUpStep } from './catch-up.ts';
 import {
   type ClaimedUnit,
   claimDue,
-  makeAllDue,
+  claimNext,
   prolongClaim,
   recordFailure,
   recordFault,
@@ -52,6 +52,19 @@ export interface ParkedRetryOptions extends RetryPolicy {
   readonly shares: () => readonly Share[];
 }
 
+/** Lanes that this process fills for the first time: it retries each of their parked units once, by name, due or not. */
+interface Sweep {
+  readonly lanes: readonly number[];
+  /** The units up to this name are retried. */
+  after: string;
+}
+
+/** What this process has seen of one run. */
+interface Progress {
+  readonly lanes: Set<number>;
+  readonly sweeps: Sweep[];
+}
+
 /** Retries the parked units of one read model until `signal` aborts. */
 export async function retryParkedUnits(projection: string, options: ParkedRetryOptions): Promise<void> {
   const { signal, sleep, random, log } = options;
@@ -60,15 +73,17 @@ export async function retryParkedUnits(projection: string, options: ParkedRetryO
     consequence: 'The units stay parked; the retry is repeated.',
     log,
   });
-  /** Lanes whose parked units this process has made due, by the id of the run. */
-  const knownLanes = new Map<number, Set<number>>();
+  const progress = new Map<number, Progress>();
   for (let faults = 0; !signal.aborted; ) {
     try {
       const shares = options.shares().filter(({ run }) => run.status !== 'requested');
-      for (const runId of knownLanes.keys()) if (!shares.some(({ run }) => run.id === runId)) knownLanes.delete(runId);
+      for (const runId of progress.keys()) if (!shares.some(({ run }) => run.id === runId)) progress.delete(runId);
       for (const share of shares) {
-        await makeNewLanesDue(options.postgres, share, knownLanes);
-        await retryDueUnits(share, options);
+        const { lanes, sweeps } = progress.get(share.run.id) ?? { lanes: new Set(), sweeps: [] };
+        const newLanes = share.lanes.filter((lane) => !lanes.has(lane));
+        if (newLanes.length > 0) sweeps.push({ lanes: newLanes, after: '' });
+        progress.set(share.run.id, { lanes: lanes.union(new Set(newLanes)), sweeps });
+        await retryUnits(share, sweeps, options);
       }
       if (faults > 0) failureLog.recordSuccess();
       faults = 0;
@@ -82,43 +97,64 @@ export async function retryParkedUnits(projection: string, options: ParkedRetryO
   }
 }
 
-async function makeNewLanesDue({ sql }: Postgres, share: Share, knownLanes: Map<number, Set<number>>): Promise<void> {
-  const known = knownLanes.get(share.run.id) ?? new Set();
-  const lanes = share.lanes.filter((lane) => !known.has(lane));
-  if (lanes.length > 0) await makeAllDue(sql, share.run.id, lanes);
-  knownLanes.set(share.run.id, new Set([...known, ...lanes]));
+/** Retries units until none is due and the sweeps are done. */
+async function retryUnits(share: Share, sweeps: Sweep[], options: ParkedRetryOptions): Promise<void> {
+  const { sql } = options.postgres;
+  const { run, lanes } = share;
+  while (!options.signal.aborted) {
+    const due = await claimDue(sql, run.id, lanes, LEASE_MS);
+    if (due !== undefined) {
+      await retryUnit(share, due, options);
+      continue;
+    }
+    const [sweep] = sweeps;
+    if (sweep === undefined) return;
+    const next = await claimNext(sql, run.id, sweep.lanes, { after: sweep.after, leaseMs: LEASE_MS });
+    if (next === undefined) {
+      sweeps.shift();
+      continue;
+    }
+    const { after } = sweep;
+    sweep.after = next.unit;
+    if (await retryUnit(share, next, options)) continue;
+    // The other process may have older code: this one retries the unit when the other one has finished.
+    sweep.after = after;
+    return;
+  }
 }
 
-async function retryDueUnits({ run, projection, lanes }: Share, options: ParkedRetryOptions): Promise<void> {
+/** @returns false when another process retries the unit at the same time @throws the retryable error of a service that is away */
+async function retryUnit(share: Share, claimed: ClaimedUnit, options: ParkedRetryOptions): Promise<boolean> {
   const { postgres, signal, random, log } = options;
-  while (!signal.aborted) {
-    const claimed = await claimDue(postgres.sql, run.id, lanes, LEASE_MS);
-    if (claimed === undefined) return;
-    const { unit } = claimed;
-    try {
-      const step = await catchUpForOneTurn({ run, projection, lanes }, claimed, options);
-      if (step.kind === 'moved') {
-        await yieldClaim(postgres.sql, run.id, unit);
-      } else if (step.kind === 'unparked') {
-        log.info('A parked unit was unparked: its waiting events are applied.', { projection: run.projection, unit });
-      } else {
-        await recordFailure(postgres.sql, run.id, unit, retryDelayMs(RETRIES, claimed.retries + 1, random()));
-        log.error('The retry of a parked unit failed: the unit stays parked.', {
-          projection: run.projection,
-          ...step.poison,
-        });
-      }
-    } catch (error) {
-      // The other process has the unit now.
-      if (error instanceof FencedError) continue;
-      if (signal.aborted) return yieldClaim(postgres.sql, run.id, unit);
-      const fault = errorMessage(error).slice(0, MAX_REASON_LENGTH);
-      const retryInMs = retryDelayMs(FAULTS, claimed.faults + 1, random());
-      await recordFault(postgres.sql, run.id, unit, { fault, retryInMs });
-      // A service that is away fails the retries of all units.
-      if (isRetryable(error)) throw error;
-      log.error('A parked unit could not be retried.', { projection: run.projection, unit, error });
+  const { run } = share;
+  const { unit } = claimed;
+  try {
+    const step = await catchUpForOneTurn(share, claimed, options);
+    if (step.kind === 'moved') {
+      await yieldClaim(postgres.sql, run.id, unit);
+    } else if (step.kind === 'unparked') {
+      log.info('A parked unit was unparked: its waiting events are applied.', { projection: run.projection, unit });
+    } else {
+      await recordFailure(postgres.sql, run.id, unit, retryDelayMs(RETRIES, claimed.retries + 1, random()));
+      log.error('The retry of a parked unit failed: the unit stays parked.', {
+        projection: run.projection,
+        ...step.poison,
+      });
     }
+    return true;
+  } catch (error) {
+    if (error instanceof FencedError) return false;
+    if (signal.aborted) {
+      await yieldClaim(postgres.sql, run.id, unit);
+      return true;
+    }
+    const fault = errorMessage(error).slice(0, MAX_REASON_LENGTH);
+    const retryInMs = retryDelayMs(FAULTS, claimed.faults + 1, random());
+    await recordFault(postgres.sql, run.id, unit, { fault, retryInMs });
+    // A service that is away fails the retries of all units.
+    if (isRetryable(error)) throw error;
+    log.error('A parked unit could not be retried.', { projection: run.projection, unit, error });
+    return true;
   }
 }
 

@@ -13,13 +13,6 @@ export interface ClaimedUnit {
   readonly faults: number;
 }
 
-/** Makes every parked unit of some lanes due. */
-export async function makeAllDue(sql: Sql, runId: number, lanes: readonly number[]): Promise<void> {
-  await sql`
-    update platform.projection_parked set next_retry_at = now()
-    where run_id = ${runId} and lane = any(${lanes}::smallint[]) and next_retry_at > now()`;
-}
-
 /**
  * Claims a unit that is due: one that an operator requested first, then the one that is due for longest. Another process may take it
  * over after `leaseMs`.
@@ -38,6 +31,24 @@ export async function claimDue(
       where run_id = ${runId} and lane = any(${lanes}::smallint[]) and next_retry_at <= now()
       order by retry_requested_at nulls last, next_retry_at, unit
       limit 1 for no key update skip locked)
+    returning unit, position, retries, faults`;
+  return claimed;
+}
+
+/** Claims the next parked unit by name, due or not; also one that another process has claimed. @param after the name of the unit before */
+export async function claimNext(
+  sql: Sql,
+  runId: number,
+  lanes: readonly number[],
+  { after, leaseMs }: { readonly after: string; readonly leaseMs: number },
+): Promise<ClaimedUnit | undefined> {
+  const [claimed] = await sql<ClaimedUnit[]>`
+    update platform.projection_parked p
+    set retry_requested_at = null, next_retry_at = now() + ${inMs(leaseMs)}::interval
+    where p.run_id = ${runId} and p.unit = (
+      select unit from platform.projection_parked
+      where run_id = ${runId} and lane = any(${lanes}::smallint[]) and unit > ${after}
+      order by unit limit 1)
     returning unit, position, retries, faults`;
   return claimed;
 }
