@@ -127,6 +127,25 @@ describe('the settlement worker', () => {
     await eventually(async () => (await server.openReservations('U-1')) === 0);
   });
 
+  test('computes once for many changes when a unit is due', async () => {
+    const store = new MemoryEventStore(() => 0);
+    await registered(store, 'U-1');
+    const server = new Server(store, new ManualTime());
+    for (let index = 0; index < 10; index += 1) await server.hold('U-1', index);
+    let computed = 0;
+    const getState = server.decider.getState.bind(server.decider);
+    server.decider.getState = (unit) => {
+      computed += 1;
+      return getState(unit);
+    };
+    for (let index = 0; index < 10; index += 1) server.worker.noteChange('U-1');
+    server.start();
+    await server.pass(2_000);
+    expect(computed).toBe(1);
+    await server.pass(HOLD_MS + 2_000);
+    await eventually(async () => (await server.openReservations('U-1')) === 0);
+  });
+
   test('finds a unit that a crashed process knew in the read model', async () => {
     const store = new MemoryEventStore(() => 0);
     await registered(store, 'U-1');
@@ -168,7 +187,7 @@ describe('the settlement worker', () => {
     server.start();
     await server.pass(HOLD_MS + 3_000);
     await eventually(async () => (await server.openReservations('U-1')) === 0);
-  });
+  }, 60_000);
 
   test('does not settle a unit again and again that waits for its locker', async () => {
     const store = new MemoryEventStore(() => 0);
