@@ -55,11 +55,13 @@ async function lastChanges(unit: string): Promise<ReadonlyMap<string, number>> {
   const commits = (await store.tail(unit, 0)).filter(({ aggregate }) => aggregate === 'booking');
   return new Map(
     commits.flatMap((commit) =>
-      commit.events().flatMap(({ data }): [string, number][] =>
-        'reservationId' in data && typeof data.reservationId === 'string'
-          ? [[data.reservationId, commit.sequence]]
-          : [],
-      ),
+      commit
+        .events()
+        .flatMap(({ data }): [string, number][] =>
+          'reservationId' in data && typeof data.reservationId === 'string'
+            ? [[data.reservationId, commit.sequence]]
+            : [],
+        ),
     ),
   );
 }

@@ -43,7 +43,9 @@ const rentalIn = (unit: EmulatedUnit, locker: string) =>
 /** The data of the conflicts of a reservation, in the order of the store. */
 async function conflictsOf(unit: string, reservationId: string): Promise<readonly object[]> {
   const events = (await world.events(unit)).filter(({ type }) => type === 'ReservationConflictDetected');
-  return events.map(({ data }) => data).filter((data) => 'reservationId' in data && data.reservationId === reservationId);
+  return events
+    .map(({ data }) => data)
+    .filter((data) => 'reservationId' in data && data.reservationId === reservationId);
 }
 
 test(

@@ -5,8 +5,8 @@ import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
 import { findSyncedReservation } from '../../device-sim/unit/model.ts';
 import { api } from '../../platform/nats/jetstream.ts';
 import { UnitUnreachableError } from '../../platform/units/unit-command-client.ts';
-import { connectPlatform } from '../support/nats.ts';
 import { eventually } from '../support/eventually.ts';
+import { connectPlatform } from '../support/nats.ts';
 import { ReservationWorld, type Send } from '../support/reservation-world.ts';
 
 const TEST_TIMEOUT_MS = 90_000;

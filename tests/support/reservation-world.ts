@@ -18,11 +18,11 @@ import { ReservationSecrets } from '../../platform/credentials/reservation-secre
 import { NatsEventStore } from '../../platform/nats/event-store.ts';
 import { ParkedWorkStore } from '../../platform/parked-work/parked-work-store.ts';
 import type { Postgres } from '../../platform/postgres/connection.ts';
+import { UnitLogClient } from '../../platform/unit-log/unit-log-client.ts';
 import { UnitLogRecorder } from '../../platform/unit-log/unit-log-recorder.ts';
 import { UnitCommandClient } from '../../platform/units/unit-command-client.ts';
 import { UnitDecider } from '../../platform/units/unit-decider.ts';
 import { fetchUnitLog } from '../../server/workers/fetch/fetch-unit-log.ts';
-import { UnitLogClient } from '../../server/workers/fetch/unit-log-client.ts';
 import { runReactor } from '../../server/workers/reactor/reactor.ts';
 import { type LogPlace, ReservationSync } from '../../server/workers/reactor/reservation-sync.ts';
 import { SettlementWorker } from '../../server/workers/settlement/settlement-worker.ts';
