@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'bun:test';
 import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
 import { findSyncedReservation } from '../../device-sim/unit/model.ts';
 import { Refusal } from '../../domain/refusal.ts';
+import type { SyncReservations } from '../../domain/unit-protocol/reservation-list.ts';
 import { eventually } from '../support/eventually.ts';
 import { ReservationWorld } from '../support/reservation-world.ts';
 
@@ -166,7 +167,9 @@ test(
     const arrived = Promise.withResolvers<void>();
     const gate = Promise.withResolvers<void>();
     // The page of the slow server has been computed, and is on its way to the unit.
-    const slow = world.newServer(() => async (_, send) => {
+    let older: SyncReservations | undefined;
+    const slow = world.newServer(() => async (page, send) => {
+      older ??= page;
       arrived.resolve();
       await gate.promise;
       return send();
@@ -179,7 +182,6 @@ test(
     const { bookings } = unit.model.synced.lockers.B ?? {};
     gate.resolve();
     expect(await slowSync).toBe('done');
-    const older = world.pagesTo(name).at(-1);
     expect(older?.reservations.map(({ reservationId }) => reservationId)).toEqual([early]);
     expect(older?.asOf.bookings).toBeLessThan(bookings ?? 0);
     expect(unit.model.synced.lockers.B?.bookings).toBeGreaterThanOrEqual(bookings ?? 0);

@@ -9,10 +9,12 @@ import { eventually } from '../support/eventually.ts';
 import { connectPlatform } from '../support/nats.ts';
 import { ReservationWorld, type Send } from '../support/reservation-world.ts';
 
-const TEST_TIMEOUT_MS = 90_000;
+const TEST_TIMEOUT_MS = 240_000;
+/** A loaded machine needs long to retry all silent units. */
+const SLOW_RETRIES = { timeoutMs: 120_000 };
 const UNITS = 8;
 /** More units than the reactor syncs at the same time. */
-const SILENT_UNITS = 150;
+const SILENT_UNITS = 140;
 
 let world: ReservationWorld;
 let taken = 0;
@@ -164,22 +166,33 @@ test(
     const attempts = new Map<string, number>();
     const silent = Array.from({ length: SILENT_UNITS }, (_, index) => `SILENT-${index}`);
     let isSilent = true;
-    for (const name of silent) {
-      await world.registerNamed(name);
-      world.intercepted.set(name, async (page) => {
-        attempts.set(name, (attempts.get(name) ?? 0) + 1);
-        if (isSilent) throw new UnitUnreachableError(`no answer from ${name}`);
-        return { commandId: '', status: 'done', rejected: [], log: { epoch: '', lastSeq: page.asOf.seq }, rentals: [] };
-      });
-      await world.book(name, booking(name, 'r'));
-    }
-    await eventually(() => attempts.size === SILENT_UNITS);
+    await Promise.all(
+      silent.map(async (name) => {
+        await world.registerNamed(name);
+        world.intercepted.set(name, async (page) => {
+          attempts.set(name, (attempts.get(name) ?? 0) + 1);
+          if (isSilent) throw new UnitUnreachableError(`no answer from ${name}`);
+          return {
+            commandId: '',
+            status: 'done',
+            rejected: [],
+            log: { epoch: '', lastSeq: page.asOf.seq },
+            rentals: [],
+          };
+        });
+        await world.book(name, booking(name, 'r'));
+      }),
+    );
+    await eventually(() => attempts.size === SILENT_UNITS, SLOW_RETRIES);
     // Each silent unit has failed and is retried, while the other one gets its list.
     await world.book(unit.name, booking(unit.name, 'r'));
     await world.accepted(unit.name, `${unit.name}.r`);
     for (const name of silent) expect((await world.reservation(name, `${name}.r`))?.unitAck).toBe('pending');
     isSilent = false;
-    for (const name of silent) await world.accepted(name, `${name}.r`);
+    await eventually(async () => {
+      const reservations = await Promise.all(silent.map((name) => world.reservation(name, `${name}.r`)));
+      return reservations.every((reservation) => reservation?.unitAck === 'accepted');
+    }, SLOW_RETRIES);
     expect(await world.parkedWork()).toEqual([]);
   },
   TEST_TIMEOUT_MS,
