@@ -158,7 +158,10 @@ export function cancelReservation(state: BookingContext, command: ReservationCom
   if (isRepeated(reservation, command)) return [];
   const unused = reservation.status === 'held' || reservation.status === 'confirmed';
   if (!unused || usageOf(state, reservation.id) !== undefined) {
-    throw stateRefusal(reservation, 'Only an unused one can be cancelled.');
+    throw stateRefusal(
+      reservation,
+      reservation.status === 'cancelled' ? 'It is cancelled already.' : 'Only an unused one can be cancelled.',
+    );
   }
   if (!blocksLocker(reservation, command.nowMs)) throw holdExpiredRefusal(reservation);
   if (command.nowMs >= toMs(reservation.until))

@@ -7,6 +7,8 @@
  *    ├──time────▶ expired ◀──no-show───┤     ├── used at a unit that had no connection
  *    └──conflict▶ rejected ◀─conflict──┘     │   (from each of these three, and from held)
  *                     └──────────────────────┘
+ *
+ * A reservation that was completed because of what a unit reported becomes active again when the unit reports a later use of it.
  */
 
 import type { EventOf } from '../events/catalogue.ts';
@@ -49,6 +51,8 @@ export interface Reservation {
   readonly endedAt?: string;
   /** Lockers that it had since the unit last accepted it, oldest first: the unit may still list it there. */
   readonly formerLockers?: readonly string[];
+  /** Whether a report of the unit ended it, and not its customer or an operator. */
+  readonly isEndedByUnit?: true;
   /** When each locker first failed to open for the reservation, RFC 3339, by locker. It does not go back to these. */
   readonly failedLockers?: Readonly<Record<string, string>>;
   /** Ids of the commands that changed it, oldest first, without those that open doors (`opens`). */
@@ -151,10 +155,14 @@ function applyEvent(reservation: Reservation, event: BookingEvent): Reservation 
         { ...reservation, locker: event.data.toLocker, size: event.data.size, unitAck: 'pending' },
         reservation.locker,
       );
-    case 'ReservationStarted':
-      return { ...reservation, status: 'active', locker: event.data.locker, startedAt: event.data.startedAt };
-    case 'ReservationCompleted':
-      return { ...reservation, status: 'completed', endedAt: event.data.endedAt };
+    case 'ReservationStarted': {
+      const { endedAt: _, isEndedByUnit: __, ...before } = reservation;
+      return { ...before, status: 'active', locker: event.data.locker, startedAt: event.data.startedAt };
+    }
+    case 'ReservationCompleted': {
+      const { endedAt, endedBy } = event.data;
+      return { ...reservation, status: 'completed', endedAt, ...(endedBy === 'unit' ? { isEndedByUnit: true } : {}) };
+    }
     case 'LockerOpenRequested':
       return { ...reservation, openResults: withOpen(reservation.openResults, event.data.commandId, 'pending') };
     case 'LockerOpenAnswered':

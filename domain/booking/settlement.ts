@@ -122,14 +122,15 @@ export function withDrafts<S extends BookingContext>(state: S, drafts: readonly 
 
 /**
  * Adopts how the unit reported that a reservation was used. The unit decides: a reservation that the platform cancelled,
- * expired or rejected becomes active when the unit reports its usage. `undefined` when no usage is reported, or when the
- * reservation is completed.
+ * expired or rejected becomes active when the unit reports its usage. So does one that a report of the unit had ended: a unit that
+ * was wiped reports a free locker, and may have opened it again before that report arrived. `undefined` when no usage is reported, or
+ * when the reservation stays completed.
  */
 export function reconcileUsage(state: BookingContext, reservation: Reservation): EventDraft[] | undefined {
   const { id, locker, status } = reservation;
-  if (status === 'completed') return undefined;
   const usage = usageOf(state, id);
   if (usage === undefined) return undefined;
+  if (status === 'completed' && (reservation.isEndedByUnit !== true || usage.endedAt !== undefined)) return undefined;
   const drafts: EventDraft[] = [];
   if (status !== 'active') {
     const data = { reservationId: id, locker: usage.locker, startedAt: usage.startedAt };

@@ -183,6 +183,56 @@ describe('the log of the unit decides', () => {
   });
 });
 
+describe('a unit that was wiped while a reservation was in use, and opened again for it', () => {
+  const wiped: Past = {
+    type: 'UnitStateReported',
+    data: { reason: 'new-epoch', configurationHash: 'c', lockers: [{ id: 'A', door: 'closed' }] },
+    epoch: '018f0000-0000-7000-8000-000000000002',
+    atMs: atMs(-5),
+  };
+  const use = (minutes: number, id: string): Past => ({
+    ...taken('A', { fromMin: minutes, untilMin: 60, id, reservationId: R1 }),
+    ...(id === 'second' ? { epoch: '018f0000-0000-7000-8000-000000000002' } : {}),
+  });
+  const before = [registered, held(), confirmed(), use(-9, 'first'), started(R1, 'A', -9), wiped];
+
+  test('has the reservation in use, although the platform had ended it by the report', () => {
+    const ended = given(...before);
+    ended.when(now).thenEvents([completedAt('A', -5)]);
+    const opened = [...before, ...now(ended.state), use(-2, 'second')];
+    given(...opened)
+      .when(now)
+      .thenEvents([usedAfterEnd('A'), startedAt('A', -2)]);
+    const revived = given(...opened, ...now(given(...opened).state)).state;
+    const reservation = findReservation(revived.booking, R1);
+    expect(reservation).toMatchObject({ status: 'active', startedAt: at(-2) });
+    expect(reservation?.endedAt).toBeUndefined();
+    expect(now(revived)).toEqual([]);
+  });
+
+  test('ends it when the customer gives the locker back', () => {
+    const past = [...before, ...now(given(...before).state), use(-2, 'second')];
+    const ended = { ...givenBack('A', -1, R1, 'second'), epoch: '018f0000-0000-7000-8000-000000000002' };
+    const active = [...past, ...now(given(...past).state), ended];
+    given(...active)
+      .when(now)
+      .thenEvents([completedAt('A', -1)]);
+  });
+
+  test('leaves it ended when the customer or an operator had ended it', () => {
+    for (const endedBy of ['customer', 'operator'] as const) {
+      const end: Past = {
+        type: 'ReservationCompleted',
+        locker: 'A',
+        data: { reservationId: R1, endedAt: at(-4), endedBy },
+      };
+      given(...before, end, use(-2, 'second'))
+        .when(now)
+        .thenNothing();
+    }
+  });
+});
+
 describe('a repeated settlement', () => {
   const scenes: Record<string, readonly Past[]> = {
     hold: [held({ holdExpiresAt: at(0) })],
