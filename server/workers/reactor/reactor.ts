@@ -45,9 +45,10 @@ const SYNCED_CHANGES: ReadonlySet<string> = new Set([
   // The use of a reservation that had ended brings it back.
   'ReservationConflictDetected',
 ]);
-/** Events of the registration that change what a unit may sell, or when. */
+/** Events of the registration that change what a unit may sell, or when, and the one that makes a revoked unit reachable again. */
 const SERVICE_CHANGES: ReadonlySet<string> = new Set([
   'UnitUpdated',
+  'UnitCredentialsRotated',
   'LockerAdded',
   'LockerRemoved',
   'LockerTakenOutOfService',

@@ -78,7 +78,9 @@ export class ReservationSync {
     if (pauseMs > 0) return { retryInMs: pauseMs };
     const state = await decider.getLatestState(unit);
     const { registry, connectivity } = state;
-    if (registry.status !== 'registered' || connectivity.status !== 'online') return 'done';
+    // No attempt succeeds before a rotation of the credentials, after which the reactor adds a job.
+    const isReachable = registry.status === 'registered' && !registry.credentialsRevoked;
+    if (!isReachable || connectivity.status !== 'online') return 'done';
     const startedAtMs = clock();
     if (await this.#waitsForLog(state, startedAtMs)) return { retryInMs: LOG_POLL_MS };
     const pages = reservationListRound(state, registry, (reservation) => secrets.accessCode(reservation), startedAtMs);
