@@ -15,7 +15,7 @@ import { startMetrics } from '../platform/observability/metrics.ts';
 import { processLog } from '../platform/observability/process-log.ts';
 import { Postgres } from '../platform/postgres/connection.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
-import { enforceStopDeadline } from '../platform/process/stop-deadline.ts';
+import { enforceStopDeadline, StoppingParts } from '../platform/process/stop-deadline.ts';
 import { untilAborted } from '../platform/process/until-aborted.ts';
 import { type RetryPolicy, retryWithBackoff } from '../platform/retry/retry-policy.ts';
 import { UnitDecider } from '../platform/units/unit-decider.ts';
@@ -32,7 +32,8 @@ const MAX_CACHED_STATE_BYTES = 32 * 1024 * 1024;
 /** The longest answer that a pinger waits for comes within seconds; what remains is closing connections. */
 const STOP_DEADLINE_MS = 10_000;
 
-async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
+async function run(config: Config, log: Log, stopping: AbortController, parts: StoppingParts): Promise<void> {
+  const stop = stopping.signal;
   const { natsUrl, databaseUrl } = requireServices(config);
   const serving = startMetrics(config, log);
   const pause = (ms: number) => sleep(ms, undefined, { signal: stop }).catch(() => undefined);
@@ -62,7 +63,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     maxCachedStateBytes: MAX_CACHED_STATE_BYTES,
     log,
   });
-  const following = decider.followStore(stop);
+  const following = parts.track('following the store', decider.followStore(stop));
   const readTargets = (query: UnitQuery) => pingTargets(readModels, query);
   const exchange = new ProofExchange(nats, newId);
   const addresses = new AddressResolver({ denied: config.deniedAddresses, lookup: addressesOf });
@@ -74,21 +75,24 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
     // `following` rejects on a terminal error, and the process must end. It resolves only after `stop`.
     await Promise.race([untilAborted(stop), nats.untilLost(), following.then(() => untilAborted(stop))]);
   } finally {
-    await pinger.stop();
+    // Also after an error, so that the deadline holds.
+    stopping.abort();
+    await parts.track('the pinger', pinger.stop());
     exchange.close();
-    await nats.close();
-    await postgres.close();
-    await serving?.end();
+    await parts.track('the connection to NATS', nats.close());
+    await parts.track('the connections to Postgres', postgres.close());
+    if (serving !== undefined) await parts.track('the metrics', serving.end());
   }
 }
 
 async function main(): Promise<number> {
   const log = processLog(process, systemClock.now, { process: 'pinger' });
-  const stop = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort());
-  enforceStopDeadline({ signal: stop.signal, deadlineMs: STOP_DEADLINE_MS, log, exit: process.exit });
+  const stopping = new AbortController();
+  const parts = new StoppingParts();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort());
+  enforceStopDeadline({ signal: stopping.signal, deadlineMs: STOP_DEADLINE_MS, parts, log, exit: process.exit });
   try {
-    await run(loadConfig(process.env), log, stop.signal);
+    await run(loadConfig(process.env), log, stopping, parts);
     return 0;
   } catch (error) {
     if (error instanceof ConfigError) console.error(error.message);

@@ -15,7 +15,7 @@ import { startMetrics } from '../platform/observability/metrics.ts';
 import { processLog } from '../platform/observability/process-log.ts';
 import { Postgres } from '../platform/postgres/connection.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
-import { enforceStopDeadline } from '../platform/process/stop-deadline.ts';
+import { enforceStopDeadline, StoppingParts } from '../platform/process/stop-deadline.ts';
 import { type RetryPolicy, retryWithBackoff } from '../platform/retry/retry-policy.ts';
 import { createProjections } from './create-projections.ts';
 import { runProjections } from './engine/engine.ts';
@@ -34,7 +34,8 @@ const TELEMETRY_QUEUE = 'telemetry';
 /** A rebuild writes and indexes large tables, and drops them. */
 const STATEMENT_TIMEOUT_MS = 600_000;
 
-async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
+async function run(config: Config, log: Log, stopping: AbortController, parts: StoppingParts): Promise<void> {
+  const stop = stopping.signal;
   const { natsUrl, databaseUrl } = requireServices(config);
   const serving = startMetrics(config, log);
   const pause = (ms: number) => sleep(ms, undefined, { signal: stop }).catch(() => undefined);
@@ -62,7 +63,7 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
       nats.subscribe(TELEMETRY_FILTER, ({ data }) => recorder.record(text.decode(data)), TELEMETRY_QUEUE),
       nats.subscribe(STATUS_FILTER, ({ data }) => recorder.recordPingerStatus(text.decode(data)), TELEMETRY_QUEUE),
     ];
-    const recording = recorder.run(retryPolicy);
+    const recording = parts.track('recording telemetry', recorder.run(retryPolicy));
     const store = new NatsEventStore(nats, () => Bun.randomUUIDv7(), monotonic);
     const projections = createProjections();
     const applied = new AppliedEvents(projections);
@@ -92,15 +93,17 @@ async function run(config: Config, log: Log, stop: AbortSignal): Promise<void> {
         else changes.unitsChanged(units);
       },
     });
-    await Promise.race([projecting, nats.untilLost()]);
-    await lanes.leave();
+    await Promise.race([parts.track('the projections', projecting), nats.untilLost()]);
+    await parts.track('leaving the lanes', lanes.leave());
     for (const unsubscribe of unsubscribes) unsubscribe();
     await recording;
     clearInterval(heartbeats);
   } finally {
-    await serving?.end();
-    await nats.close();
-    await postgres.close(CLOSE_GRACE_S);
+    // Also after an error, so that the deadline holds.
+    stopping.abort();
+    if (serving !== undefined) await parts.track('the metrics', serving.end());
+    await parts.track('the connection to NATS', nats.close());
+    await parts.track('the connections to Postgres', postgres.close(CLOSE_GRACE_S));
   }
 }
 
@@ -108,17 +111,24 @@ async function main(): Promise<number> {
   // Read models may lag; the server, for which customers and units wait, gets the processor first.
   setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
   const log = processLog(process, Date.now, { process: 'projections' });
-  const stop = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort());
-  enforceStopDeadline({ signal: stop.signal, deadlineMs: STOP_DEADLINE_MS, log, exit: process.exit });
+  const stopping = new AbortController();
+  const parts = new StoppingParts();
+  let isStopRequested = false;
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.once(signal, () => {
+      isStopRequested = true;
+      stopping.abort();
+    });
+  }
+  enforceStopDeadline({ signal: stopping.signal, deadlineMs: STOP_DEADLINE_MS, parts, log, exit: process.exit });
   try {
-    await run(loadConfig(process.env), log, stop.signal);
+    await run(loadConfig(process.env), log, stopping, parts);
     return 0;
   } catch (error) {
     if (error instanceof ConfigError) console.error(error.message);
-    else if (!stop.signal.aborted)
+    else if (!isStopRequested)
       log.error('the projections process ends because of an error that a retry cannot mend', { error });
-    return stop.signal.aborted ? 0 : 1;
+    return isStopRequested ? 0 : 1;
   }
 }
 

@@ -27,7 +27,7 @@ import { ParkedWorkStore } from '../platform/parked-work/parked-work-store.ts';
 import { Postgres } from '../platform/postgres/connection.ts';
 import { withLock } from '../platform/postgres/locks.ts';
 import { migrate } from '../platform/postgres/migrations.ts';
-import { enforceStopDeadline } from '../platform/process/stop-deadline.ts';
+import { enforceStopDeadline, StoppingParts } from '../platform/process/stop-deadline.ts';
 import { untilAborted } from '../platform/process/until-aborted.ts';
 import { poll } from '../platform/retry/poll.ts';
 import { type RetryPolicy, retryWithBackoff } from '../platform/retry/retry-policy.ts';
@@ -75,7 +75,8 @@ const stop = stopping.signal;
 const pause = (ms: number) => sleep(ms, undefined, { signal: stop }).catch(() => undefined);
 const retryPolicy: RetryPolicy = { signal: stop, sleep: pause, log };
 for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort());
-enforceStopDeadline({ signal: stop, deadlineMs: STOP_DEADLINE_MS, log, exit: process.exit });
+const parts = new StoppingParts();
+enforceStopDeadline({ signal: stop, deadlineMs: STOP_DEADLINE_MS, parts, log, exit: process.exit });
 
 try {
   const config = loadConfig(process.env);
@@ -139,6 +140,7 @@ try {
   if (pinger !== undefined) metricsServer?.metrics.add(pingerMetrics(() => pinger.status()));
 
   const running = await workers({
+    track: (name, ended) => parts.track(name, ended),
     config,
     nats,
     postgres,
@@ -208,7 +210,8 @@ try {
     app.listen({ hostname: http.host, port: http.port });
     log.info('The API listens.', { host: http.host, port: app.server?.port });
     const sweeping = { name: 'deleting expired idempotency keys', intervalMs: IDEMPOTENCY_SWEEP_INTERVAL_MS };
-    running.push(poll({ ...sweeping, clock, signal: stop, sleep: pause, log }, () => idempotency.sweep()));
+    const sweep = poll({ ...sweeping, clock, signal: stop, sleep: pause, log }, () => idempotency.sweep());
+    running.push(parts.track(sweeping.name, sweep));
   }
 
   try {
@@ -220,14 +223,15 @@ try {
     ]);
   } finally {
     stopping.abort();
-    await app?.stop();
-    await pinger?.stop();
+    if (app !== undefined) await parts.track('the API', app.stop());
+    if (pinger !== undefined) await parts.track('the pinger', pinger.stop());
     proofs.close();
     await Promise.allSettled(running);
-    await revocations.close();
-    await nats.close();
-    await Promise.all([postgres.close(), eventLogPostgres?.close()]);
-    await metricsServer?.end();
+    await parts.track('the connection to the system account of NATS', revocations.close());
+    await parts.track('the connection to NATS', nats.close());
+    const pools = Promise.all([postgres.close(), eventLogPostgres?.close()]);
+    await parts.track('the connections to Postgres', pools);
+    if (metricsServer !== undefined) await parts.track('the metrics', metricsServer.end());
   }
   process.exit(0);
 } catch (error) {

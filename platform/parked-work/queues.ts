@@ -8,3 +8,5 @@ export const WORK_QUEUES = [
   'reactor-facts',
   'reactor-sync',
 ] as const;
+
+export type WorkQueue = (typeof WORK_QUEUES)[number];

@@ -1,9 +1,28 @@
 import type { Log } from '../observability/log.ts';
 
+/** The parts of a process that are stopping, so that the deadline can name those that did not stop. */
+export class StoppingParts {
+  readonly #running = new Map<Promise<unknown>, string>();
+
+  /** Names a part until its end. @returns `ended` */
+  track<T>(name: string, ended: Promise<T>): Promise<T> {
+    const forget = () => void this.#running.delete(ended);
+    this.#running.set(ended, name);
+    ended.then(forget, forget);
+    return ended;
+  }
+
+  /** The names of the parts that have not ended. */
+  names(): readonly string[] {
+    return [...this.#running.values()];
+  }
+}
+
 export interface StopDeadlineOptions {
   /** Aborts when the process starts to stop. */
   readonly signal: AbortSignal;
   readonly deadlineMs: number;
+  readonly parts: StoppingParts;
   readonly log: Log;
   /** Ends the process with an exit code. */
   readonly exit: (code: number) => void;
@@ -14,12 +33,13 @@ export interface StopDeadlineOptions {
  * does not return, would otherwise keep it alive until the supervisor kills it, which leaves no line in the log.
  * @returns a function that cancels the deadline
  */
-export function enforceStopDeadline({ signal, deadlineMs, log, exit }: StopDeadlineOptions): () => void {
+export function enforceStopDeadline({ signal, deadlineMs, parts, log, exit }: StopDeadlineOptions): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const start = () => {
     timer = setTimeout(() => {
       log.error(
         `The process did not stop within ${deadlineMs / 1_000} s and ends now. Work that was running is repeated by its next owner.`,
+        { running: parts.names().join(', ') },
       );
       exit(1);
     }, deadlineMs);

@@ -53,6 +53,8 @@ export interface WorkersDependencies {
   readonly clockOffsets: ClockOffsetCache;
   readonly timers: TimerWriter;
   readonly parkedWork: ParkedWork;
+  /** Names a worker until it has stopped. */
+  readonly track: (name: string, ended: Promise<void>) => Promise<void>;
   readonly newId: () => string;
   /** Milliseconds since 1970. */
   readonly clock: () => number;
@@ -69,17 +71,27 @@ export interface WorkersDependencies {
  * @returns a promise for each worker: it resolves when the worker has stopped, and rejects with a terminal error
  */
 export async function workers(dependencies: WorkersDependencies): Promise<Promise<void>[]> {
-  const { config, decider, clockOffsets, pause, stop } = dependencies;
+  const { config, decider, clockOffsets, track, pause, stop } = dependencies;
   const { roles } = config;
-  const running = [decider.followStore(stop), clockOffsets.poll(stop, pause)];
+  const running = [
+    track('following the store', decider.followStore(stop)),
+    track('reading clock offsets', clockOffsets.poll(stop, pause)),
+  ];
   // The first batch that ingest records may come from a unit whose clock is wrong.
   await clockOffsets.firstRead;
-  if (roles.has('ingest')) running.push(startIngest(dependencies));
-  if (roles.has('fetch')) running.push(startFetch(dependencies));
+  const start = (name: string, worker: (dependencies: WorkersDependencies) => Promise<void>) =>
+    running.push(track(name, worker(dependencies)));
+  if (roles.has('ingest')) start('ingest', startIngest);
+  if (roles.has('fetch')) start('fetch', startFetch);
   if (roles.has('config')) {
-    running.push(startConfiguration(dependencies), startRollouts(dependencies), startReports(dependencies));
+    start('configuration', startConfiguration);
+    start('rollouts', startRollouts);
+    start('configuration reports', startReports);
   }
-  if (roles.has('reactor')) running.push(startReactor(dependencies), startCredentialRevocation(dependencies));
+  if (roles.has('reactor')) {
+    start('reactor', startReactor);
+    start('credential revocation', startCredentialRevocation);
+  }
   return running;
 }
 

@@ -3,6 +3,7 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test';
 import { eventSubject } from '../../platform/nats/subjects.ts';
 import { ParkedWorkStore } from '../../platform/parked-work/parked-work-store.ts';
+import type { WorkQueue } from '../../platform/parked-work/queues.ts';
 import { Postgres } from '../../platform/postgres/connection.ts';
 import { freePort } from '../../platform/process/ports.ts';
 import { eventually } from '../support/eventually.ts';
@@ -39,7 +40,7 @@ afterAll(async () => {
 });
 
 /** Parks work that the queue could do now, and retries by itself only after an hour. */
-async function park(unit: string, queue = 'reactor-facts'): Promise<void> {
+async function park(unit: string, queue: WorkQueue = 'reactor-facts'): Promise<void> {
   await new ParkedWorkStore(postgres.sql).park({
     ...{ queue, unit, job: 'device', stream: 'EVENTS', subject: eventSubject(unit, 'device') },
     ...{ sequence: 1, attempts: 1, retryInMs: HOUR_MS },
@@ -59,7 +60,7 @@ function retry(id: string, key: string, token = authorization): Promise<Response
 }
 
 test('operators list parked work page by page, and filter it by unit and queue', async () => {
-  for (const unit of ['LIST-1', 'LIST-2', 'LIST-3']) await park(unit, 'configuration-report');
+  for (const unit of ['LIST-1', 'LIST-2', 'LIST-3']) await park(unit, 'configuration-push');
   await park('LIST-1', 'configuration');
   const first = await list('limit=3&count=true');
   expect(first.total).toBe(4);

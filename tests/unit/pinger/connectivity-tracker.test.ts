@@ -46,12 +46,19 @@ async function platform() {
       log,
     });
   await appendRegistration(newDecider(), UNIT);
-  const newPinger = () => {
+  interface PingerChanges {
+    readonly failuresToOffline?: number;
+    readonly lastProofElsewhereMs?: () => Promise<number | undefined>;
+    /** Resolves when the store has answered; a decision waits for it before it sees the state of its unit. */
+    readonly storeAnswers?: () => Promise<void>;
+  }
+  const newPinger = ({ storeAnswers, ...changes }: PingerChanges = {}) => {
     const roster = new UnitIndex(2);
     for (const name of [UNIT, 'stranger']) roster.add(name);
     const decider = newDecider();
     const decide: UnitDecider['decide'] = async (...args) => {
       if (storeIsAway) throw new StoreUnavailableError('the store is away');
+      await storeAnswers?.();
       return decider.decide(...args);
     };
     const tracker = new ConnectivityTracker({
@@ -62,6 +69,7 @@ async function platform() {
       clock: { now, monotonic: now },
       heartbeatListeningMs: () => nowMs - NOW_MS,
       log,
+      ...changes,
     });
     tracker.add(INDEX, unitHash(UNIT));
     return tracker;
@@ -203,6 +211,73 @@ describe('conflicting evidence', () => {
     world.pass(1_000);
     tracker.compareWithReadModel(INDEX, 'never-seen');
     expect(tracker.states()).toMatchObject({ online: 1, unknown: 0 });
+  });
+});
+
+describe('with one missed ping to offline', () => {
+  /** An online unit, and the ping that it does not answer. */
+  async function unanswered(changes: Parameters<World['newPinger']>[0]) {
+    const world = await platform();
+    const tracker = world.newPinger({ failuresToOffline: 1, ...changes });
+    tracker.recordProof(INDEX, 'ping', world.now());
+    await settled();
+    world.pass(10_000);
+    const sentAtMs = world.now();
+    world.pass(1_000);
+    const heartbeat = () => tracker.recordProof(INDEX, 'heartbeat', world.now());
+    const timeOut = () => {
+      world.pass(1_000);
+      tracker.recordMiss(INDEX, sentAtMs);
+    };
+    const transitions = async () => {
+      await settled();
+      return types(await world.transitions());
+    };
+    return { heartbeat, timeOut, transitions };
+  }
+
+  test('a unit without any proof goes offline', async () => {
+    const { timeOut, transitions } = await unanswered({});
+    timeOut();
+    expect(await transitions()).toEqual(['UnitWentOnline', 'UnitWentOffline']);
+  });
+
+  test('a heartbeat between the ping and its time-out keeps the unit online', async () => {
+    const { heartbeat, timeOut, transitions } = await unanswered({});
+    heartbeat();
+    timeOut();
+    expect(await transitions()).toEqual(['UnitWentOnline']);
+  });
+
+  test('a heartbeat while other pingers are asked keeps the unit online', async () => {
+    const answer = Promise.withResolvers<undefined>();
+    const { heartbeat, timeOut, transitions } = await unanswered({ lastProofElsewhereMs: () => answer.promise });
+    timeOut();
+    await settled();
+    heartbeat();
+    answer.resolve(undefined);
+    expect(await transitions()).toEqual(['UnitWentOnline']);
+  });
+
+  test('a heartbeat while the decision waits for the store keeps the unit online', async () => {
+    let isFirst = true;
+    const answer = Promise.withResolvers<void>();
+    const storeAnswers = async () => {
+      if (!isFirst) await answer.promise;
+      isFirst = false;
+    };
+    const { heartbeat, timeOut, transitions } = await unanswered({ storeAnswers });
+    timeOut();
+    await settled();
+    heartbeat();
+    answer.resolve();
+    expect(await transitions()).toEqual(['UnitWentOnline']);
+  });
+
+  test('a proof of another pinger that is newer than the ping keeps the unit online', async () => {
+    const { timeOut, transitions } = await unanswered({ lastProofElsewhereMs: async () => NOW_MS + 10_500 });
+    timeOut();
+    expect(await transitions()).toEqual(['UnitWentOnline']);
   });
 });
 
