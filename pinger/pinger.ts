@@ -93,8 +93,10 @@ class RunningPinger implements Pinger {
   readonly #summaries: PingSummaries;
   readonly #heartbeats: HeartbeatTelemetry;
   readonly #publishFailures: FailureLog;
-  /** Monitored units that are not pinged. */
+  /** Monitored units that are not pinged, since they have no usable address. */
   readonly #unpinged = new Set<string>();
+  /** Monitored units whose address no name server has resolved yet. */
+  readonly #unresolved = new Set<string>();
   #heartbeatListeningMs = 0;
   #lastTickMs: number;
   #cancelTick: (() => void) | undefined;
@@ -123,6 +125,7 @@ class RunningPinger implements Pinger {
       capacity,
       resolve: options.resolve,
       onResolved,
+      onUnavailable: (index, target) => this.#onUnavailable(index, target),
       after: clock.after,
       random,
       log,
@@ -208,7 +211,7 @@ class RunningPinger implements Pinger {
   status(): PingerFigures {
     return {
       units: this.#targetList.size,
-      notPinged: this.#unpinged.size,
+      notPinged: this.#unpinged.size + this.#unresolved.size,
       states: this.#tracker.states(),
       flapping: this.#tracker.flapping,
       outages: this.#tracker.outages(),
@@ -240,6 +243,12 @@ class RunningPinger implements Pinger {
     for (const unit of this.#unpinged) {
       const index = this.#unitIndex.indexOf(unit);
       if (index !== undefined) this.#tracker.checkSilence(index);
+    }
+    for (const unit of this.#unresolved) {
+      const index = this.#unitIndex.indexOf(unit);
+      // The silence of a unit that has sent no heartbeat says nothing while it is not pinged.
+      if (index !== undefined && this.#tracker.lastProof(index)?.evidence === 'heartbeat')
+        this.#tracker.checkSilence(index);
     }
     for (const unit of this.#joinQueue.takeDue(Math.floor(nowMs / TICK_MS))) {
       const index = this.#unitIndex.indexOf(unit);
@@ -304,6 +313,7 @@ class RunningPinger implements Pinger {
   /** Pings a unit at its endpoint from now on, or stops pinging it when it has none. */
   #onResolved(index: number, target: PingTarget, endpoint: PingEndpoint | undefined): void {
     const { name, hash, probe, keyVersion, recorded } = target;
+    this.#unresolved.delete(name);
     if (endpoint === undefined) {
       this.#scheduler.remove(index);
       this.#unpinged.add(name);
@@ -319,6 +329,13 @@ class RunningPinger implements Pinger {
     this.#joinQueue.add(name);
   }
 
+  /** A unit that was pinged keeps its last address. One that never was has an unknown state, which is not offline. */
+  #onUnavailable(index: number, { name }: PingTarget): void {
+    if (this.#scheduler.has(index) || this.#unpinged.has(name)) return;
+    this.#unresolved.add(name);
+    this.#tracker.withdrawStatus(index);
+  }
+
   #onTargetRemoved(unit: string): void {
     const index = this.#unitIndex.indexOf(unit);
     if (index !== undefined) {
@@ -329,6 +346,7 @@ class RunningPinger implements Pinger {
       this.#unitIndex.remove(unit);
     }
     this.#unpinged.delete(unit);
+    this.#unresolved.delete(unit);
     this.#joinQueue.remove(unit);
   }
 }

@@ -141,6 +141,13 @@ export class ConnectivityTracker {
     if (unchangedMs > READ_MODEL_LAG_MS) this.#update(index, withUnknownStatus(this.#liveness.read(index)));
   }
 
+  /** Nothing can prove the unit alive now, and nothing has: its status is unknown until the next evidence. */
+  withdrawStatus(index: number): void {
+    if (this.#isMonitored[index] !== 1 || this.#liveness.status(index) !== 'online') return;
+    if (this.#liveness.lastProof(index) === undefined)
+      this.#update(index, withUnknownStatus(this.#liveness.read(index)));
+  }
+
   /** Records a proof that a unit is alive. `atMs`: milliseconds since 1970. */
   recordProof(index: number, evidence: Evidence, atMs: number): void {
     if (this.#isMonitored[index] !== 1) return;

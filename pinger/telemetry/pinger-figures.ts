@@ -6,7 +6,7 @@ import type { CounterName } from './ping-counters.ts';
 export interface PingerFigures {
   /** Units that this process monitors. */
   readonly units: number;
-  /** Units without a usable address, and units beyond the capacity of the process: they prove themselves by heartbeats only. */
+  /** Units without a usable address or with one that no name server has resolved yet, and units beyond the capacity of the process: they prove themselves by heartbeats only. */
   readonly notPinged: number;
   /** Units by believed status. */
   readonly states: Readonly<Record<BelievedStatus, number>>;

@@ -25,6 +25,8 @@ export interface EndpointResolverOptions {
   readonly resolve: AddressResolver['resolve'];
   /** Receives the endpoint of a unit, or `undefined` when its address leads nowhere. */
   readonly onResolved: (index: number, target: PingTarget, endpoint: PingEndpoint | undefined) => void;
+  /** Called when the address of a unit cannot be resolved now; the unit keeps its last endpoint, if it has one. */
+  readonly onUnavailable: (index: number, target: PingTarget) => void;
   readonly after: PingerClock['after'];
   /** From 0 to 1. */
   readonly random: () => number;
@@ -103,11 +105,12 @@ export class EndpointResolver {
   }
 
   #retry(index: number, target: PingTarget, fingerprint: number, message: string): void {
-    const { after, random, log } = this.#options;
+    const { onUnavailable, after, random, log } = this.#options;
     if (this.#isStopped) return;
     const failures = (this.#retries.get(index)?.failures ?? 0) + 1;
     this.#endRetries(index);
     if (failures === 1) {
+      onUnavailable(index, target);
       const { name: unit, address } = target;
       log.warn('The address of a unit cannot be resolved now. The pinger keeps its last address, and retries.', {
         unit,

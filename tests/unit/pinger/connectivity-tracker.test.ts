@@ -365,3 +365,23 @@ test('a unit that was removed is ignored until it is added again', async () => {
   await settled();
   expect(tracker.states()).toMatchObject({ online: 1 });
 });
+
+test('a unit that nothing has proved alive has an unknown state when it cannot be pinged, and the log is asked at the next proof', async () => {
+  const world = await platform();
+  const before = world.newPinger();
+  before.recordProof(INDEX, 'ping', world.now());
+  await settled();
+  const tracker = world.newPinger();
+  tracker.remove(INDEX);
+  tracker.add(INDEX, unitHash(UNIT), 'online');
+  expect(tracker.states()).toMatchObject({ online: 1, unknown: 0 });
+  tracker.withdrawStatus(INDEX);
+  expect(tracker.states()).toMatchObject({ online: 0, unknown: 1 });
+  tracker.recordProof(INDEX, 'ping', world.now());
+  await settled();
+  expect(tracker.states()).toMatchObject({ online: 1, unknown: 0 });
+  // A proof of this process outlives the name server.
+  tracker.withdrawStatus(INDEX);
+  expect(tracker.states()).toMatchObject({ online: 1, unknown: 0 });
+  expect(types(await world.transitions())).toEqual(['UnitWentOnline']);
+});

@@ -16,6 +16,7 @@ function createResolver() {
   const hosts = new Map<string, string>();
   const lookups: string[] = [];
   const resolved: (readonly [unit: string, endpoint: PingEndpoint | undefined])[] = [];
+  const unavailable: string[] = [];
   const lines: string[] = [];
   const outage = { isOn: false };
   const retries: { readonly ms: number; run: () => void }[] = [];
@@ -32,6 +33,7 @@ function createResolver() {
     capacity: 1,
     resolve: (address) => addresses.resolve(address),
     onResolved: (_, { name }, endpoint) => resolved.push([name, endpoint]),
+    onUnavailable: (_, { name }) => unavailable.push(name),
     after: (ms, run) => {
       const retry = { ms, run };
       retries.push(retry);
@@ -45,7 +47,7 @@ function createResolver() {
       () => 0,
     ),
   });
-  return { resolver, hosts, lookups, resolved, lines, outage, retries };
+  return { resolver, hosts, lookups, resolved, unavailable, lines, outage, retries };
 }
 
 describe('the endpoint resolver', () => {
@@ -144,4 +146,17 @@ describe('the endpoint resolver', () => {
     await resolver.settled();
     expect(resolved).toHaveLength(1);
   });
+});
+
+test('a unit whose address cannot be resolved is named once, however often the resolution fails', async () => {
+  const { resolver, outage, retries, unavailable } = createResolver();
+  outage.isOn = true;
+  resolver.update(INDEX, target({ address: 'unit.example:80' }), false);
+  await resolver.settled();
+  for (let attempt = 0; attempt < 3; attempt += 1) {
+    retries.at(-1)?.run();
+    await resolver.settled();
+  }
+  expect(retries).toHaveLength(4);
+  expect(unavailable).toEqual(['PL-1']);
 });
