@@ -64,6 +64,16 @@ describe('one process for a group of files', () => {
     ]);
   }, 30_000);
 
+  test('keeps the results when the process was killed while it wrote its report', async () => {
+    const dying = `${GOOD}\ntest('dies', async () => {
+      await Bun.write(process.env.TMPDIR + '/report.xml', '<testsuites tests="2"><testsuite');
+      process.kill(process.pid, 'SIGKILL');
+    });`;
+    const { totals, problems } = await run({ 'a.test.ts': dying, 'b.test.ts': GOOD });
+    expect(totals).toEqual({ passed: 2, failed: 1, skipped: 0 });
+    expect(problems).toEqual(['a.test.ts: the test runner ended (signal SIGKILL) in the test "dies"']);
+  }, 30_000);
+
   test('names the test that blocks the process longer than the limit', async () => {
     const hanging = `${GOOD}\ntest('hangs', () => { for (;;); });`;
     const kind = { testTimeoutMs: 500, processTimeoutMs: 3_000 };

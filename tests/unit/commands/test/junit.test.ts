@@ -16,23 +16,23 @@ const REPORT = `<?xml version="1.0" encoding="UTF-8"?>
 </testsuites>`;
 
 test('the totals are those of the whole report', () => {
-  expect(readJunit(REPORT).totals).toEqual({ passed: 4, failed: 2, skipped: 1 });
+  expect(readJunit(REPORT)?.totals).toEqual({ passed: 4, failed: 2, skipped: 1 });
 });
 
 test('errors count as failures', () => {
   const report = '<testsuites tests="3" failures="1" errors="1" skipped="0"></testsuites>';
-  expect(readJunit(report).totals).toEqual({ passed: 1, failed: 2, skipped: 0 });
+  expect(readJunit(report)?.totals).toEqual({ passed: 1, failed: 2, skipped: 0 });
 });
 
 test('each file has its seconds, under its unescaped path', () => {
-  expect([...readJunit(REPORT).secondsByFile]).toEqual([
+  expect([...(readJunit(REPORT)?.secondsByFile ?? [])]).toEqual([
     ['tests/unit/a.test.ts', 0.25],
     ['tests/unit/b & c.test.ts', 1.5],
   ]);
 });
 
 test('tests keep the order of their declaration, with the names of their describe blocks', () => {
-  expect(readJunit(REPORT).tests).toEqual([
+  expect(readJunit(REPORT)?.tests).toEqual([
     { file: 'tests/unit/a.test.ts', name: 'first' },
     { file: 'tests/unit/a.test.ts', name: 'inner <1> > says "no"' },
     { file: 'tests/unit/a.test.ts', name: 'last' },
@@ -40,5 +40,5 @@ test('tests keep the order of their declaration, with the names of their describ
 });
 
 test.each(['<html></html>', 'no XML at all', '', '<testsuites tests="1">'])('%p is refused', (text) => {
-  expect(() => readJunit(text)).toThrow('no JUnit report');
+  expect(readJunit(text)).toBeUndefined();
 });
