@@ -73,4 +73,4 @@ test('a code opens its locker; five wrong ones lock the keypad, also over a rest
     ['HardwareErrorCleared', 'keypad-locked'],
   ]);
   await fleet.stop();
-}, 60_000);
+}, 180_000);

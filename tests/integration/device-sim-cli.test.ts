@@ -80,7 +80,7 @@ test('runs a scenario, waits until everything is recorded, and reports', async (
   expect(report.push.p99Ms).toBeGreaterThan(0);
   expect(report.arrivals).toEqual([{ askedPerS: 0.3, reachedPerS: expect.any(Number) }]);
   expect(code).toBe(0);
-}, 30_000);
+}, 180_000);
 
 test('without --seed, runs beside the fleet of ./run start on the same DATA_DIR', async () => {
   const dataDir = await temporaryFolder('device-sim-cli');
@@ -96,7 +96,7 @@ test('without --seed, runs beside the fleet of ./run start on the same DATA_DIR'
   } finally {
     await beside.stop();
   }
-}, 60_000);
+}, 180_000);
 
 test('ends the faults that an earlier run has left in its store, and says so', async () => {
   const dataDir = await temporaryFolder('device-sim-cli');
@@ -109,7 +109,7 @@ test('ends the faults that an earlier run has left in its store, and says so', a
   expect(errors).toContain('The scenario has ended the faults that an earlier run had left.');
   expect(JSON.parse(out) as Report).toMatchObject({ ok: true, problems: [] });
   expect(code).toBe(0);
-}, 60_000);
+}, 180_000);
 
 test('ends with exit status 1 and says what to do when the platform refuses its token', async () => {
   platform.acceptsTokens = false;

@@ -44,6 +44,7 @@ const ROUTES = [
   'type-code',
   'reboot',
   'wipe',
+  'lockers',
   'lockers/A/open',
   'lockers/A/close',
   'lockers/A/give-back',
@@ -117,6 +118,10 @@ describe('odd names', () => {
       for (const action of ['open', 'close', 'give-back']) {
         expect((await ask('POST', `/units/${NAME}/lockers/${name}/${action}`)).status).toBe(404);
       }
+      expect(await ask('DELETE', `/units/${NAME}/lockers/${name}`)).toEqual({
+        status: 404,
+        type: '/problems/not-found',
+      });
     });
   }
 

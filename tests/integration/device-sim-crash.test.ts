@@ -156,7 +156,7 @@ test('a simulator that is killed repeatedly while it pushes loses no event, and 
       expect(log).not.toContain('did not stop cleanly');
     }
   }
-}, 60_000);
+}, 180_000);
 
 test('a unit that was killed after it answered a command keeps the effect, and gives the same answer to a repeat', async () => {
   const dataDir = await temporaryFolder('device-sim-crash');

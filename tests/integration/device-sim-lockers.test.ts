@@ -65,14 +65,14 @@ describe('a locker', () => {
   });
 
   test.each([
-    ['no JSON', '{'],
-    ['no size', { id: 'E' }],
-    ['an unknown size', { id: 'E', size: 'XXL' }],
-    ['an id that cannot be registered', { id: 'E/1', size: 'S' }],
-    ['a further field', { id: 'E', size: 'S', door: 'open' }],
-    ['a list', [{ id: 'E', size: 'S' }]],
-  ])('is not installed from a body with %s', async (_, body) => {
-    expect(await ask('POST', '/lockers', body)).toMatchObject({ status: 422, body: { type: '/problems/validation' } });
+    ['no JSON', '{', 400],
+    ['no size', { id: 'E' }, 422],
+    ['an unknown size', { id: 'E', size: 'XXL' }, 422],
+    ['an id that cannot be registered', { id: 'E/1', size: 'S' }, 422],
+    ['a further field', { id: 'E', size: 'S', door: 'open' }, 422],
+    ['a list', [{ id: 'E', size: 'S' }], 422],
+  ])('is not installed from a body with %s', async (_, body, status) => {
+    expect(await ask('POST', '/lockers', body)).toMatchObject({ status, body: { type: '/problems/validation' } });
   });
 
   test('is removed when it is closed and not rented, and a restart of the simulator keeps that', async () => {
