@@ -101,3 +101,8 @@ export function toMs(instant: string): number {
 export function toInstant(ms: number): string {
   return new Date(ms).toISOString();
 }
+
+/** Whether a text can be stored, shown and sent as it is: Postgres stores no U+0000, and half of a surrogate pair has no UTF-8. */
+export function isStorableText(text: string): boolean {
+  return !text.includes('\u0000') && text.isWellFormed();
+}

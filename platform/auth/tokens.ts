@@ -10,6 +10,7 @@ import {
   SignJWT,
 } from 'jose';
 import { LRUCache } from 'lru-cache';
+import { isStorableText } from '../../domain/vocabulary.ts';
 
 export const TOKEN_ROLES = ['customer', 'ops'] as const;
 export type TokenRole = (typeof TOKEN_ROLES)[number];
@@ -152,6 +153,8 @@ async function verifyOnce(
   const { sub, role, exp, iat } = payload;
   if (typeof sub !== 'string' || sub.length === 0 || sub.length > MAX_SUBJECT_LENGTH)
     throw new TokenError(`The token must have a claim "sub" of 1 to ${MAX_SUBJECT_LENGTH} characters.`);
+  if (!isStorableText(sub))
+    throw new TokenError('The claim "sub" of the token must be well-formed Unicode without the character U+0000.');
   if (role !== 'customer' && role !== 'ops') {
     throw new TokenError(`The token must have a claim "role" of ${TOKEN_ROLES.join(' or ')}.`);
   }

@@ -1,5 +1,7 @@
 /** Cursors of paged lists. A cursor holds the sort keys of the last item of a page, and is opaque to clients. */
 
+import { isStorableText } from '../../domain/vocabulary.ts';
+
 type Key = string | number | null;
 
 /** A client sent a cursor that this list did not issue. */
@@ -11,9 +13,17 @@ export function encodeCursor(keys: readonly Key[]): string {
   return Buffer.from(JSON.stringify(keys)).toString('base64url');
 }
 
-/** Checks of the keys in a cursor, because clients may send anything. JSON writes a number that is not finite as null. */
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+const MAX_INT4 = 2_147_483_647;
+
+/**
+ * Checks of the keys in a cursor, because clients may send anything: Postgres accepts each key that passes, as a value of its column. JSON
+ * writes a number that is not finite as null.
+ */
 const KINDS = {
-  text: (key: unknown): key is string => typeof key === 'string',
+  text: (key: unknown): key is string => typeof key === 'string' && isStorableText(key),
+  uuid: (key: unknown): key is string => typeof key === 'string' && UUID.test(key),
+  int4: (key: unknown): key is number => Number.isInteger(key) && Math.abs(Number(key)) <= MAX_INT4,
   integer: (key: unknown): key is number => Number.isSafeInteger(key),
   number: (key: unknown): key is number | null => key === null || typeof key === 'number',
 };

@@ -74,7 +74,7 @@ export async function listRollouts(
   sql: Sql,
   { limit, cursor }: { readonly limit: number; readonly cursor?: string },
 ): Promise<Page<Rollout>> {
-  const [createdUs, id] = cursor === undefined ? [] : decodeCursor(cursor, ['integer', 'text']);
+  const [createdUs, id] = cursor === undefined ? [] : decodeCursor(cursor, ['integer', 'uuid']);
   const after =
     createdUs === undefined || id === undefined
       ? sql.part`true`

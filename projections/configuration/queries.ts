@@ -45,7 +45,7 @@ export async function configurationVersions(
   { unit, limit, cursor, count = false }: VersionQuery,
 ): Promise<Page<ConfigurationVersion>> {
   const { schema } = await servingRuns.find('configuration');
-  const [before] = cursor === undefined ? [] : decodeCursor(cursor, ['integer']);
+  const [before] = cursor === undefined ? [] : decodeCursor(cursor, ['int4']);
   const rows = await sql<VersionRow[]>`
     ${versionsOf(sql, schema, unit)}
     and ${before === undefined ? sql.part`true` : sql.part`v.version < ${before}`}
@@ -138,7 +138,7 @@ export async function configurationAttempts(
   { unit, limit, cursor }: { readonly unit: string; readonly limit: number; readonly cursor?: string },
 ) {
   const { schema } = await servingRuns.find('configuration');
-  const [sequence, ordinal] = cursor === undefined ? [] : decodeCursor(cursor, ['integer', 'integer']);
+  const [sequence, ordinal] = cursor === undefined ? [] : decodeCursor(cursor, ['integer', 'int4']);
   const after =
     sequence === undefined
       ? sql.part``
@@ -193,7 +193,7 @@ export async function rolloutUnits(
 ) {
   const { id, status, limit, cursor } = query;
   const { schema } = await servingRuns.find('configuration');
-  const [after = 0] = cursor === undefined ? [] : decodeCursor(cursor, ['integer']);
+  const [after = 0] = cursor === undefined ? [] : decodeCursor(cursor, ['int4']);
   const rows = await sql<RolloutUnitRow[]>`
     select * from (${rolloutTable(sql, schema, id)}) u
     where ordinal > ${after} and ${status === undefined ? sql.part`true` : sql.part`status = ${status}`}

@@ -31,8 +31,12 @@ interface CheckedRoute {
   readonly responses: Readonly<Record<string, DocumentedResponse>>;
 }
 
-/** Elysia answers where no route is. */
-const NO_ROUTE: CheckedRoute['responses'] = { 404: { content: { [PROBLEM_TYPE]: { schema: ProblemDocument } } } };
+const PROBLEM = { content: { [PROBLEM_TYPE]: { schema: ProblemDocument } } };
+/**
+ * What is answered where no route is. The URL of a request has `..` resolved, but Bun finds the route by the path as it was received: a
+ * parameter `..` is refused by a route that the check does not find.
+ */
+const NO_ROUTE: CheckedRoute['responses'] = { 404: PROBLEM, 422: PROBLEM };
 
 export class AnswerCheck {
   readonly #listRoutes: () => readonly ListedRoute[];

@@ -257,9 +257,23 @@ export function answeredProblem(error: unknown, request: Request, log: Log): Pro
   // Elysia wraps an error of the body parser.
   const cause = error instanceof ParseError ? error.cause : error;
   const problem = problemOf(cause) ?? frameworkProblem(cause, request);
-  if (problem !== undefined) return problem;
+  if (problem !== undefined) return request.method === 'GET' ? ofQuery(problem) : problem;
   log.error('a request failed', { method: request.method, url: request.url, error });
   return new Problem('internal', 500, INTERNAL_DETAIL);
+}
+
+/** Where a path of an error begins that is not one of the body. */
+const PARTS_OF_REQUEST = /^\/(query|params|headers)\//;
+
+/** A refusal of the domain names the fields of a decision. A GET has no body, so that they came from its query. */
+function ofQuery(problem: Problem): Problem {
+  const { errors } = problem.document;
+  if (errors === undefined || errors.every(({ path }) => PARTS_OF_REQUEST.test(path))) return problem;
+  const named = errors.map(({ path, message }) => ({
+    path: PARTS_OF_REQUEST.test(path) ? path : `/query${path}`,
+    message,
+  }));
+  return Problem.from({ ...problem.document, errors: named });
 }
 
 function frameworkProblem(error: unknown, request: Request): Problem | undefined {

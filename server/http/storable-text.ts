@@ -1,8 +1,6 @@
-/**
- * Texts that the platform can store, show, export and send to a unit as they are. Postgres stores no U+0000, and half of a surrogate pair
- * has no UTF-8.
- */
+/** Refuses requests with texts that the platform cannot store, show, export and send to a unit as they are. */
 
+import { isStorableText } from '../../domain/vocabulary.ts';
 import { invalidField } from './problems.ts';
 
 const MESSAGE = 'must be well-formed Unicode without the character U+0000';
@@ -12,10 +10,6 @@ interface Place {
   readonly value: unknown;
   readonly key: string;
   readonly parent: Place | undefined;
-}
-
-export function isStorableText(text: string): boolean {
-  return !text.includes('\u0000') && text.isWellFormed();
 }
 
 /** Checks every text of a JSON value, the names of members included. @throws Problem 422 that names the first field */
@@ -37,7 +31,9 @@ export function requireStorableTexts(json: unknown): void {
 /** @throws Problem 422 that names the parameter */
 export function requireStorableQuery(query: Readonly<Record<string, unknown>>): void {
   for (const [name, value] of Object.entries(query)) {
-    if (typeof value === 'string' && !isStorableText(value)) throw invalidField(`/query/${name}`, MESSAGE);
+    const texts: readonly unknown[] = Array.isArray(value) ? value : [value];
+    const isStorable = texts.every((text) => typeof text !== 'string' || isStorableText(text));
+    if (!isStorable) throw invalidField(`/query/${name}`, MESSAGE);
   }
 }
 

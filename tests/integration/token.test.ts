@@ -3,7 +3,7 @@
 import { expect, test } from 'bun:test';
 import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { secretVerifier } from '../../platform/auth/tokens.ts';
+import { secretVerifier, signToken } from '../../platform/auth/tokens.ts';
 import { loadKeys } from '../../platform/credentials/keys.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 
@@ -24,6 +24,12 @@ test('a token is signed with the keys of DATA_DIR', async () => {
   const { code, out } = await token({ DATA_DIR: dataDir }, '--role', 'ops', '--sub', 'me');
   expect(code).toBe(0);
   expect(await secretVerifier(jwtSecret, Date.now).verify(out)).toMatchObject({ role: 'ops', sub: 'me' });
+});
+
+test.each(['a\u0000', '\ud800'])('a token with the subject %j, which cannot be stored, is refused', async (sub) => {
+  const secret = 'a secret of thirty-two characters';
+  const signed = await signToken({ secret, sub, role: 'customer', ttlS: 60, nowMs: Date.now() });
+  await expect(secretVerifier(secret, Date.now).verify(signed)).rejects.toThrow('"sub"');
 });
 
 test('a DATA_DIR without keys is refused, and no keys are created in it', async () => {

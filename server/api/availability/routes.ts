@@ -40,13 +40,13 @@ export function availabilityRoutes(macros: ApiMacros, { readModels, clock }: Ava
 
 function placeOf(unit: string | undefined, near: string | undefined, radiusM: number) {
   if (unit !== undefined && near !== undefined) {
-    throw invalidField('/near', 'cannot be combined with unit: name a unit or a place');
+    throw invalidField('/query/near', 'cannot be combined with unit: name a unit or a place');
   }
   if (unit !== undefined) return { unit };
-  if (near === undefined) throw invalidField('/unit', 'is missing: name a unit, or a place by near');
+  if (near === undefined) throw invalidField('/query/unit', 'is missing: name a unit, or a place by near');
   const [lat = Number.NaN, lon = Number.NaN] = near.split(',').map(Number);
   if (Math.abs(lat) > 90 || Math.abs(lon) > 180) {
-    throw invalidField('/near', 'must be a latitude of -90 to 90 and a longitude of -180 to 180');
+    throw invalidField('/query/near', 'must be a latitude of -90 to 90 and a longitude of -180 to 180');
   }
   return { near: { lat, lon, radiusM } };
 }

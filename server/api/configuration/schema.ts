@@ -4,7 +4,7 @@ import { type Static, Type } from '@sinclair/typebox';
 import { CONFIGURATION_STATUSES } from '../../../domain/configuration/configuration.ts';
 import { defaultConfiguration } from '../../../domain/configuration/default-configuration.ts';
 import { ConfigurationValues, VersionedConfiguration } from '../../../domain/configuration-values.ts';
-import { Instant, Token, UnitName, Uuid } from '../../../domain/vocabulary.ts';
+import { Instant, MAX_VERSION, Token, UnitName, Uuid } from '../../../domain/vocabulary.ts';
 import { ifMatchHeader } from '../../http/etags.ts';
 import { answer, operation } from '../../http/operation.ts';
 import type { ProblemName } from '../../http/problems.ts';
@@ -14,6 +14,7 @@ const TAG = 'Configuration';
 const params = Type.Object({ name: UnitName });
 const Version = Type.Integer({
   minimum: 1,
+  maximum: MAX_VERSION,
   description: 'The number of the version. Each change of a unit has the next.',
 });
 

@@ -61,6 +61,11 @@ describe('a documented answer passes unchanged', () => {
     expect(await checked(response, '/elsewhere')).toBe(response);
     expect(await checked(response, '/things/a', 'DELETE')).toBe(response);
   });
+
+  test('the refusal of a parameter `..`, whose path names no route any more', async () => {
+    const response = problem(422, 'validation');
+    expect(await checked(response, '/things/../parts')).toBe(response);
+  });
 });
 
 describe('an answer that differs becomes a 500 that names the difference', () => {

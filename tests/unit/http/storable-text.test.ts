@@ -52,4 +52,6 @@ describe('a JSON body', () => {
 test('a query parameter with such a character is refused with its name', () => {
   expect(refusedPaths(() => requireStorableQuery({ limit: 5, q: 'a\u0000' }))).toEqual(['/query/q']);
   expect(refusedPaths(() => requireStorableQuery({ limit: 5, q: 'a' }))).toEqual([]);
+  expect(refusedPaths(() => requireStorableQuery({ type: ['a', '\ud800'] }))).toEqual(['/query/type']);
+  expect(refusedPaths(() => requireStorableQuery({ type: ['a', 'b'] }))).toEqual([]);
 });

@@ -145,6 +145,27 @@ describe('an event that cannot be accepted', () => {
       /^\/data\/until: /,
     ],
     [
+      'has an identifier beyond the bound',
+      event(2, { type: 'RentalStarted', data: { rentalId: 'r'.repeat(201), until: '2026-07-01T12:00:00Z' } }),
+      /^\/data\/rentalId: .*200/,
+    ],
+    [
+      'has a control character in an identifier',
+      event(2, { type: 'HardwareErrorRaised', data: { code: 'a\u0000', message: 'm' } }),
+      /^\/data\/code: .*control character/,
+    ],
+    [
+      'has half a surrogate pair in an identifier',
+      event(2, { type: 'UnitRestarted', data: { bootId: '\ud800' } }),
+      /^\/data\/bootId: /,
+    ],
+    [
+      'has an amount beyond the bound',
+      event(2, { type: 'PaymentSucceeded', data: { reference: 'p', amount: 1e15, currency: 'EUR' } }),
+      /^\/data\/amount: /,
+    ],
+    ['has a causationId beyond the bound', event(2, { causationId: 'c'.repeat(201) }), /^\/causationId: /],
+    [
       'has a type that only the platform decides',
       event(2, { type: 'ReservationConfirmed' }),
       /not an event that units may report/,
