@@ -14,8 +14,11 @@ import { seededRandom } from '../support/random.ts';
 
 const CONCURRENT_REQUESTS = 4;
 const MAX_SHOWN_FAILURES = 25;
-/** The answer to the creation is the only one that shows the name of an API key. */
-const SHOWN_ONCE: ReadonlySet<string> = new Set(['createApiKey']);
+/**
+ * Operations whose own answer has to show the text. No other shows the name of an API key, and the reason of a rollout's status is shown until
+ * its next status, which the platform may set at once.
+ */
+const SHOWN_ONCE: ReadonlySet<string> = new Set(['createApiKey', 'resumeRollout', 'abortRollout']);
 const oddSeed = seededRandom();
 const shares = new OddShares(oddSeed);
 const oddAttempts = new OddAttempts(shares);
