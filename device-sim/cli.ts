@@ -9,7 +9,7 @@ import { Customers } from './customers/customers.ts';
 import { systemClock } from './environment/clock.ts';
 import { Random } from './environment/random.ts';
 import { Timers } from './environment/timers.ts';
-import { startFleet } from './fleet/fleet.ts';
+import { type Fleet, startFleet } from './fleet/fleet.ts';
 import { localPlatformApi, RegistrationRefusedError } from './registration/platform-api.ts';
 import { type Report, reportOf, reportText } from './scenarios/report.ts';
 import { clearFaults, playScenario, waitUntilRecorded } from './scenarios/scenario-run.ts';
@@ -64,7 +64,12 @@ async function simulate(config: Config, options: RunOptions, timers: Timers): Pr
     const cleared = await clearFaults(fleet);
     if (cleared > 0) log.warn('The scenario has ended the faults that an earlier run had left.', { units: cleared });
     const deadlineMs = nowMs() + READY_TIMEOUT_MS;
-    while (!fleet.readiness().ready && nowMs() < deadlineMs && !timers.isStopped) await timers.pause(READY_POLL_MS);
+    const canBecomeReady = () => {
+      const { ready, refused, units: all } = fleet.readiness();
+      return !ready && refused < all && nowMs() < deadlineMs && !timers.isStopped;
+    };
+    while (canBecomeReady()) await timers.pause(READY_POLL_MS);
+    if (!timers.isStopped) requireRegistered(fleet, config);
     stage = scenario.name;
     const arrivals = await playScenario(fleet, customers, scenario, durationMs, timers);
     stage = 'waiting until the platform has recorded every event';
@@ -79,6 +84,18 @@ async function simulate(config: Config, options: RunOptions, timers: Timers): Pr
     if (progress.isTerminal) progress.write('\n');
     await fleet.stop();
   }
+}
+
+/** @throws RegistrationRefusedError when no unit is registered, so that a scenario would test nothing */
+function requireRegistered(fleet: Fleet, config: Config): void {
+  const { registered, refused, problems } = fleet.readiness();
+  if (registered > 0) return;
+  const { url } = localPlatformApi(config, nowMs);
+  const reason =
+    refused > 0
+      ? problems[0]
+      : 'It does not answer, or cannot register units now. Start it, or set HTTP_HOST and HTTP_PORT to its address.';
+  throw new RegistrationRefusedError(`The platform at ${url} has registered no unit. ${reason}`);
 }
 
 async function run(): Promise<number> {

@@ -18,6 +18,8 @@ export interface Readiness {
   readonly pinged: number;
   /** Units with the fault `offline`, or in an outage of a scenario. */
   readonly offline: number;
+  /** Units that the platform refuses to register. */
+  readonly refused: number;
   /** Why units cannot be registered, a line for each unit, five at most; and which units have the fault `offline`. */
   readonly problems: readonly string[];
 }
@@ -43,7 +45,9 @@ export function readinessOf(
   const units = members.length;
   const problems = [...registrationProblems].slice(0, MAX_PROBLEMS_SHOWN).map(([name, reason]) => `${name}: ${reason}`);
   if (withFault.length > 0) problems.push(offlineProblem(withFault));
-  return { ready: registered === units && unreached === 0, units, registered, connected, pinged, offline, problems };
+  const refused = registrationProblems.size;
+  const counts = { units, registered, connected, pinged, offline, refused };
+  return { ready: registered === units && unreached === 0, ...counts, problems };
 }
 
 /** A unit with this fault stays offline, also in the next run. Readiness leaves it out, so it must be named. */

@@ -31,6 +31,8 @@ const RETRY_MS = 250;
 const RETRIES_BETWEEN_LOG_LINES = 40;
 /** The wait before the simulator registers refused units again. An operator may have corrected the cause meanwhile. */
 const REFUSED_RETRY_MS = 30_000;
+/** Most refused units that a run logs, of the thousands that it may have. */
+const MAX_REFUSALS_LOGGED = 20;
 const SERVER_ERROR = 500;
 
 export interface RegistrationDependencies {
@@ -60,6 +62,7 @@ export class FleetRegistration {
   /** Why the platform refuses a unit, by the name of the unit. */
   readonly problems = new Map<string, string>();
   readonly #abort = new AbortController();
+  #refusalsLogged = 0;
 
   constructor(deps: RegistrationDependencies) {
     this.#deps = deps;
@@ -179,7 +182,14 @@ export class FleetRegistration {
   #recordRefusal(unit: EmulatedUnit, reason: string): void {
     if (this.problems.get(unit.name) === reason) return;
     this.problems.set(unit.name, reason);
-    this.#deps.log.error(`${unit.name} cannot be registered: ${reason}`);
+    this.#refusalsLogged += 1;
+    if (this.#refusalsLogged <= MAX_REFUSALS_LOGGED) {
+      this.#deps.log.error(`${unit.name} cannot be registered: ${reason}`);
+    } else if (this.#refusalsLogged === MAX_REFUSALS_LOGGED + 1) {
+      this.#deps.log.error(
+        'Further units cannot be registered. They are not logged; GET /readyz of the simulator counts them.',
+      );
+    }
   }
 }
 

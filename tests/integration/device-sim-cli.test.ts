@@ -129,6 +129,29 @@ test('ends with exit status 1 in a DATA_DIR without keys beside a running platfo
   expect(existsSync(join(dataDir, 'keys'))).toBe(false);
 });
 
+test('ends with exit status 1 and the reason when the platform refuses every unit', async () => {
+  const refused = { status: 422, type: '/problems/validation', errors: [{ path: '/address', message: 'is denied' }] };
+  const server = Bun.serve({
+    hostname: '127.0.0.1',
+    port: 0,
+    fetch: async (request) => {
+      const lines = (await request.text()).trim().split('\n');
+      return new Response(lines.map(() => `${JSON.stringify({ problem: refused })}\n`).join(''));
+    },
+  });
+  try {
+    const args = ['--units', '30', '--seed', '65', '--duration', '1s'];
+    const { code, out, errors } = await sim(args, { HTTP_PORT: String(server.port) });
+    const lines = errors.trim().split('\n');
+    expect(lines.at(-1)).toMatch(/^lockfleet: The platform at .* has registered no unit\. .*\/address is denied/);
+    // A line for each of the first 20 units, and one for all others.
+    expect(lines.filter((line) => line.includes('cannot be registered'))).toHaveLength(21);
+    expect({ code, out }).toEqual({ code: 1, out: '' });
+  } finally {
+    await server.stop(true);
+  }
+});
+
 test('ends with exit status 1 where an identity provider signs the tokens', async () => {
   const env = { AUTH_JWT_SECRET: '', AUTH_JWKS_URL: 'https://identity.example/keys' };
   const { code, out, errors } = await sim(['--units', '1', '--seed', '62'], env);
