@@ -26,6 +26,7 @@ import { fetchUnitLog } from '../../server/workers/fetch/fetch-unit-log.ts';
 import { runReactor } from '../../server/workers/reactor/reactor.ts';
 import { type LogPlace, ReservationSync } from '../../server/workers/reactor/reservation-sync.ts';
 import { SettlementWorker } from '../../server/workers/settlement/settlement-worker.ts';
+import { unlimitedBudgets } from './budgets.ts';
 import { Client } from './client.ts';
 import { type FieldPlatform, startFieldPlatform, startTestFleet, type TestFleet } from './device-sim.ts';
 import { eventually } from './eventually.ts';
@@ -238,11 +239,13 @@ export class ReservationWorld {
         decider,
         deadLetters: { insertRejectedEvents: refuse, insertUnreadableBatch: refuse },
         clockOffsets: { get: () => undefined },
+        newEpochs: unlimitedBudgets(),
         newId,
         log: silentLog,
       }),
       unitLogClient: new UnitLogClient({ nats: this.#field.nats, signer: this.#field.signer, unitNowMs: this.now }),
       unitInbox: { listPendingBatches: () => Promise.resolve([]) },
+      events: unlimitedBudgets(),
       clock: this.now,
     });
   }

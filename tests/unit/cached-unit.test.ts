@@ -105,7 +105,7 @@ describe('a cached unit', () => {
     }
     expect(peak).toBeGreaterThan(measured + 10_000);
     expect(peak).toBeLessThan(2 * measured + 20_000);
-    const read = new CachedUnit(cached.state, 500, { from: cached.size, events: 3 });
+    const read = new CachedUnit(cached.state, 500, { from: cached.size, bytes: 3 * 512 });
     expect(read.bytes).toBe(cached.bytes + 3 * 512);
     const large = Array.from({ length: 1_000 }, (_, n) => `tag-${n}`.padEnd(60, '-'));
     for (let sequence = 500; sequence < 540; sequence += 1) cached.fold(updated(sequence, large));
