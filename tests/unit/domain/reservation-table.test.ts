@@ -176,7 +176,7 @@ function finished(status: ReservationStatus, settled: Cell): Record<CommandName,
   const over = (why: string) => no(new RegExp(`The reservation is ${status}. ${why}`));
   return {
     confirm: over('It cannot be confirmed'),
-    cancel: over('Only an unused one'),
+    cancel: over(status === 'cancelled' ? 'It is cancelled already' : 'Only an unused one'),
     open: over('Only a confirmed one'),
     end: over('It is not in use'),
     settle: settled,
