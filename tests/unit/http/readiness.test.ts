@@ -2,6 +2,9 @@ import { expect, test } from 'bun:test';
 import type { HealthChecks } from '../../../server/api/health/routes.ts';
 import { apiWithoutServices } from '../../support/api.ts';
 
+/** Composing the API takes seconds on a busy machine. */
+const TIMEOUT_MS = 60_000;
+
 async function readiness(checks: HealthChecks) {
   const response = await apiWithoutServices({ checks }).handle(new Request('http://localhost/readyz'));
   return { status: response.status, retryAfter: response.headers.get('retry-after'), body: await response.json() };
@@ -13,7 +16,7 @@ test('a server whose parts work is ready', async () => {
     retryAfter: null,
     body: { status: 'ready', checks: { nats: true, postgres: true }, problems: [] },
   });
-});
+}, TIMEOUT_MS);
 
 test('a server that is not ready says which parts do not work and why, also when a check fails or does not end', async () => {
   const checks: HealthChecks = {
@@ -38,4 +41,4 @@ test('a server that is not ready says which parts do not work and why, also when
       { check: 'slow', detail: 'There was no answer within 1000 ms.' },
     ],
   });
-});
+}, TIMEOUT_MS);
