@@ -59,6 +59,14 @@ export interface Reservation {
   readonly commandIds: readonly string[];
   /** The outcomes of requests to open it, by command id; `pending` before the answer. */
   readonly openResults: Readonly<Record<string, string>>;
+  /** The last opening that the unit answered. */
+  readonly lastOpening?: Opening;
+}
+
+/** A door that opened for a command; `at`: when the platform recorded the answer, RFC 3339. */
+export interface Opening {
+  readonly commandId: string;
+  readonly at: string;
 }
 
 /** The part of an event that the fold needs: its data, when it occurred, and the command that caused it. */
@@ -166,11 +174,7 @@ function applyEvent(reservation: Reservation, event: BookingEvent): Reservation 
     case 'LockerOpenRequested':
       return { ...reservation, openResults: withOpen(reservation.openResults, event.data.commandId, 'pending') };
     case 'LockerOpenAnswered':
-      return withFailedLocker(
-        { ...reservation, openResults: withOpen(reservation.openResults, event.data.commandId, event.data.result) },
-        event.data,
-        event.time,
-      );
+      return withAnswer(reservation, event.data, event.time);
     default:
       return reservation;
   }
@@ -204,15 +208,16 @@ function withCommand(reservation: Reservation, { type, causationid }: BookingEve
 }
 
 /** The reservation after an answer to a request to open. A failure that another locker can mend is kept with its locker. */
-function withFailedLocker(
-  reservation: Reservation,
-  { locker, result, reason }: EventOf<'LockerOpenAnswered'>,
+function withAnswer(
+  before: Reservation,
+  { commandId, locker, result, reason }: EventOf<'LockerOpenAnswered'>,
   time: string,
 ): Reservation {
-  const { failedLockers = {} } = reservation;
-  if (result === 'opened' && Object.hasOwn(failedLockers, locker)) {
-    const { [locker]: _, ...others } = failedLockers;
-    return { ...reservation, failedLockers: others };
+  const reservation = { ...before, openResults: withOpen(before.openResults, commandId, result) };
+  if (result === 'opened') {
+    const { [locker]: _, ...failedLockers } = reservation.failedLockers ?? {};
+    const failed = reservation.failedLockers === undefined ? {} : { failedLockers };
+    return { ...reservation, ...failed, lastOpening: { commandId, at: time } };
   }
   return isFailureOfLocker(result, reason) ? withFailure(reservation, locker, time) : reservation;
 }

@@ -9,6 +9,7 @@ import type { Sql } from '../../../platform/postgres/connection.ts';
 import { projectionMetrics } from '../../../projections/engine/metrics.ts';
 import { TelemetryLosses } from '../../../projections/telemetry/telemetry-losses.ts';
 import { ResponseMetrics } from '../../../server/http/response-metrics.ts';
+import { unlimitedAdmission } from '../../support/budgets.ts';
 import { silentLog } from '../../support/silent-log.ts';
 
 const ROOT = resolve(import.meta.dir, '..', '..', '..');
@@ -28,6 +29,7 @@ const sources = [
   projectionMetrics(sql, async () => 0, { served: {}, built: {}, add: () => undefined }),
   new TelemetryLosses({ log: silentLog, monotonic: () => 0 }).metrics(),
   new ResponseMetrics(),
+  unlimitedAdmission().metrics(),
 ];
 const registered = [
   ...OWN,
