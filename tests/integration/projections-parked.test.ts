@@ -60,12 +60,15 @@ test('a parked unit is listed, and resumed in order when an operator asks, while
   for (const commit of coming) await store.append(commit);
   await eventually(async () => (await parkedUnits(postgres.sql, 'journal', { limit: 5 })).items.length === 1);
   expect(await parkedUnits(postgres.sql, 'journal', { limit: 5, count: true })).toMatchObject({
-    items: [{ unit, position: poison, reason: 'TypeError: cannot read this', retries: 0, retryRequestedAt: null }],
+    items: [{ unit, position: poison, reason: 'TypeError: cannot read this', retryRequestedAt: null }],
     total: 1,
   });
-  // Asked for while nothing is better: it stays.
+  // A requested retry while nothing is better leaves it parked. The process may have retried it by itself before.
   expect(await requestRetry(postgres.sql, 'journal', unit)).toBe(true);
-  await eventually(async () => (await parkedUnit(postgres.sql, 'journal', unit))?.retries === 1);
+  await eventually(async () => {
+    const parked = await parkedUnit(postgres.sql, 'journal', unit);
+    return parked !== undefined && parked.retries >= 1 && parked.retryRequestedAt === null;
+  });
   poison = undefined;
   expect(await requestRetry(postgres.sql, 'journal', unit)).toBe(true);
   const traffic = (async () => {
