@@ -28,6 +28,8 @@ export function verdictOf(
   const { status, problem } = bodyType === NDJSON ? answerOfLine(answer) : whole(answer);
   if (status >= 200 && status < 300) return { is: 'accepted' };
   const wrong = (why: string): Verdict => ({ is: 'wrong', why: `${status} ${why}: ${answer.text.slice(0, 300)}` });
+  // Bun's server refuses a head that is too long, before the API sees it.
+  if (status === 431 && field.startsWith('/query/')) return { is: 'refused' };
   if (problem === undefined) return wrong('without a problem document');
   if (STATES.has(status)) return problem.detail === '' ? wrong('without a reason') : { is: 'refused' };
   if (!REFUSALS.has(status)) return wrong('is no answer to an odd value');
