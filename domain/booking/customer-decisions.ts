@@ -166,6 +166,8 @@ export function cancelReservation(state: BookingContext, command: ReservationCom
     );
   }
   if (!blocksLocker(reservation, command.nowMs)) throw holdExpiredRefusal(reservation);
+  if (isBeingOpened(reservation, command.nowMs))
+    throw stateRefusal(reservation, 'Its locker is being opened; wait a few seconds.');
   if (command.nowMs >= toMs(reservation.until))
     throw stateRefusal(reservation, `Its period ended at ${reservation.until}.`);
   return [{ type: 'ReservationCancelled', locker: reservation.locker, data: { reservationId: reservation.id } }];
@@ -332,6 +334,12 @@ function isLockerPromisedToAnother(state: BookingContext, held: Reservation): bo
       (other.status !== 'held' || index > place) &&
       overlaps(periodOf(other), periodOf(held)),
   );
+}
+
+/** Whether a command to open is on its way to the unit. */
+function isBeingOpened({ openResults, openableUntil }: Reservation, nowMs: number): boolean {
+  if (openableUntil === undefined || nowMs >= toMs(openableUntil)) return false;
+  return Object.values(openResults).includes('pending');
 }
 
 function isRepeated(reservation: Reservation, command: ReservationCommand): boolean {

@@ -59,6 +59,8 @@ export interface Reservation {
   readonly commandIds: readonly string[];
   /** The outcomes of requests to open it, by command id; `pending` before the answer. */
   readonly openResults: Readonly<Record<string, string>>;
+  /** Until when the unit may carry out the last command to open, RFC 3339. */
+  readonly openableUntil?: string;
   /** The last opening that the unit answered. */
   readonly lastOpening?: Opening;
 }
@@ -172,7 +174,11 @@ function applyEvent(reservation: Reservation, event: BookingEvent): Reservation 
       return { ...reservation, status: 'completed', endedAt, ...(endedBy === 'unit' ? { isEndedByUnit: true } : {}) };
     }
     case 'LockerOpenRequested':
-      return { ...reservation, openResults: withOpen(reservation.openResults, event.data.commandId, 'pending') };
+      return {
+        ...reservation,
+        openResults: withOpen(reservation.openResults, event.data.commandId, 'pending'),
+        openableUntil: event.data.expiresAt,
+      };
     case 'LockerOpenAnswered':
       return withAnswer(reservation, event.data, event.time);
     default:

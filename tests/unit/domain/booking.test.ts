@@ -134,6 +134,25 @@ describe('cancel', () => {
       .thenEvents([{ type: 'ReservationCancelled', locker: 'A', data: { reservationId: R1 } }]);
   });
 
+  test('is refused while a command to open is on its way to the unit, and for no longer', () => {
+    const asked: Past = {
+      type: 'LockerOpenRequested',
+      locker: 'A',
+      data: { reservationId: R1, locker: 'A', commandId: 'o1', expiresAt: toInstant(NOW_MS + 10_000) },
+    };
+    const unreachable: Past = {
+      type: 'LockerOpenAnswered',
+      locker: 'A',
+      data: { reservationId: R1, locker: 'A', commandId: 'o1', result: 'unreachable' },
+    };
+    const cancelled = { type: 'ReservationCancelled' as const, locker: 'A', data: { reservationId: R1 } };
+    const cancelAt = (nowMs: number, ...past: Past[]) =>
+      given(registered, held(), confirmed(), ...past).when((state) => cancelReservation(state, command({ nowMs })));
+    cancelAt(NOW_MS + 9_999, asked).thenRefused('reservation-state', /being opened/);
+    cancelAt(NOW_MS + 10_000, asked).thenEvents([cancelled]);
+    cancelAt(NOW_MS + 1, asked, unreachable).thenEvents([cancelled]);
+  });
+
   test('is refused once the unit reported the start of the rental', () => {
     given(registered, held(), confirmed(), taken('A', { fromMin: -1, untilMin: 60, reservationId: R1 }))
       .when((state) => cancelReservation(state, command()))
