@@ -29,8 +29,6 @@ const MS_PER_DAY = 86_400_000;
 export const PAST_TOLERANCE_MS = 60_000;
 /** How far ahead a customer may reserve. */
 export const MAX_RESERVE_AHEAD_DAYS = 365;
-/** How long after an opening the platform waits for the unit's report of the door before it believes the customer that it is closed. */
-const DOOR_REPORT_MS = 10_000;
 /** How long after the request a unit may open the door. */
 export const OPEN_COMMAND_TTL_MS = 10_000;
 
@@ -290,12 +288,9 @@ export function endReservation(state: BookingContext, command: ReservationComman
   const followed = reconcileUsage(state, reservation) ?? [];
   if (use?.endedAt !== undefined) return followed;
   const locker = use?.locker ?? reservation.locker;
-  const reported = state.device.lockers[locker];
-  if (reported?.door === 'open') throw stateRefusal(reservation, 'The door stands open; close it first.');
-  const { lastOpening } = reservation;
-  const isReported = lastOpening === undefined || reported?.openedBy === lastOpening.commandId;
-  if (!isReported && command.nowMs < toMs(lastOpening.at) + DOOR_REPORT_MS)
-    throw stateRefusal(reservation, 'The door has just opened. Close it, and try again in a few seconds.');
+  if (state.device.lockers[locker]?.door === 'open') {
+    throw stateRefusal(reservation, 'The door stands open; close it first.');
+  }
   const data = { reservationId: id, endedAt: toInstant(command.nowMs), endedBy: 'customer' as const };
   return [...followed, { type: 'ReservationCompleted', locker, data }];
 }

@@ -61,14 +61,6 @@ export interface Reservation {
   readonly openResults: Readonly<Record<string, string>>;
   /** Until when the unit may carry out the last command to open, RFC 3339. */
   readonly openableUntil?: string;
-  /** The last opening that the unit answered. */
-  readonly lastOpening?: Opening;
-}
-
-/** A door that opened for a command; `at`: when the platform recorded the answer, RFC 3339. */
-export interface Opening {
-  readonly commandId: string;
-  readonly at: string;
 }
 
 /** The part of an event that the fold needs: its data, when it occurred, and the command that caused it. */
@@ -180,7 +172,11 @@ function applyEvent(reservation: Reservation, event: BookingEvent): Reservation 
         openableUntil: event.data.expiresAt,
       };
     case 'LockerOpenAnswered':
-      return withAnswer(reservation, event.data, event.time);
+      return withFailedLocker(
+        { ...reservation, openResults: withOpen(reservation.openResults, event.data.commandId, event.data.result) },
+        event.data,
+        event.time,
+      );
     default:
       return reservation;
   }
@@ -214,16 +210,15 @@ function withCommand(reservation: Reservation, { type, causationid }: BookingEve
 }
 
 /** The reservation after an answer to a request to open. A failure that another locker can mend is kept with its locker. */
-function withAnswer(
-  before: Reservation,
-  { commandId, locker, result, reason }: EventOf<'LockerOpenAnswered'>,
+function withFailedLocker(
+  reservation: Reservation,
+  { locker, result, reason }: EventOf<'LockerOpenAnswered'>,
   time: string,
 ): Reservation {
-  const reservation = { ...before, openResults: withOpen(before.openResults, commandId, result) };
-  if (result === 'opened') {
-    const { [locker]: _, ...failedLockers } = reservation.failedLockers ?? {};
-    const failed = reservation.failedLockers === undefined ? {} : { failedLockers };
-    return { ...reservation, ...failed, lastOpening: { commandId, at: time } };
+  const { failedLockers = {} } = reservation;
+  if (result === 'opened' && Object.hasOwn(failedLockers, locker)) {
+    const { [locker]: _, ...others } = failedLockers;
+    return { ...reservation, failedLockers: others };
   }
   return isFailureOfLocker(result, reason) ? withFailure(reservation, locker, time) : reservation;
 }

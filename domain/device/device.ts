@@ -23,8 +23,6 @@ export interface Rental {
 export interface DeviceLocker {
   readonly door: 'open' | 'closed' | 'unknown';
   readonly rental?: Rental;
-  /** Id of the command for which the door last opened; absent when it opened without one. */
-  readonly openedBy?: string;
   /** When the door last failed to open, RFC 3339. The next opening removes it. */
   readonly openFailedAt?: string;
   /** Codes of the hardware errors of the locker that are raised and not cleared. */
@@ -93,7 +91,7 @@ export function evolveDevice(state: DeviceState, event: KnownEvent): DeviceState
   if (event.unitepoch !== undefined && event.unitepoch !== state.epoch) return recordPastUsage(state, locker, event);
   switch (event.type) {
     case 'LockerOpened':
-      return locker === undefined ? state : withOpenedDoor(state, locker, event.data.commandId);
+      return locker === undefined ? state : withOpenedDoor(state, locker);
     case 'LockerClosed':
       return locker === undefined ? state : withLocker(state, locker, { door: 'closed' });
     case 'LockerOpenFailed':
@@ -127,10 +125,9 @@ function replaceLocker(state: DeviceState, locker: string, replacement: DeviceLo
   return { ...state, lockers: { ...lockers, [locker]: replacement } };
 }
 
-function withOpenedDoor(state: DeviceState, locker: string, commandId: string | undefined): DeviceState {
-  const { openFailedAt: _, openedBy: __, ...before } = lockerState(state, locker);
-  const openedBy = commandId === undefined ? {} : { openedBy: commandId };
-  return replaceLocker(state, locker, { ...before, door: 'open', ...openedBy });
+function withOpenedDoor(state: DeviceState, locker: string): DeviceState {
+  const { openFailedAt: _, ...before } = lockerState(state, locker);
+  return replaceLocker(state, locker, { ...before, door: 'open' });
 }
 
 function raiseError(state: DeviceState, locker: string, code: string): DeviceState {

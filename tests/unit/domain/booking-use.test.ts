@@ -214,33 +214,6 @@ describe('ending a reservation', () => {
     else outcome.thenRefused('reservation-state', message);
   });
 
-  describe('a moment after its door opened for a command', () => {
-    const opening = [registered, held(), confirmed(), started(), asked('o1'), { ...opened('o1'), atMs: NOW_MS }];
-    const door = (type: 'LockerOpened' | 'LockerClosed', commandId?: string): Past =>
-      type === 'LockerOpened'
-        ? { type, locker: 'A', data: { cause: 'command', ...(commandId === undefined ? {} : { commandId }) } }
-        : { type, locker: 'A', data: {} };
-
-    test('is refused until the unit has reported the door, and for ten seconds at most', () => {
-      const outcome = (nowMs: number) => given(...opening).when((state) => endReservation(state, command({ nowMs })));
-      outcome(NOW_MS + 1_000).thenRefused('reservation-state', /just opened/);
-      outcome(NOW_MS + 9_999).thenRefused('reservation-state', /just opened/);
-      outcome(NOW_MS + 10_000).thenEvents([ended({ endedAt: new Date(NOW_MS + 10_000).toISOString() })]);
-    });
-
-    test('is refused while only an earlier opening is reported', () => {
-      given(...opening, door('LockerOpened', 'o0'), door('LockerClosed'))
-        .when((state) => endReservation(state, command({ nowMs: NOW_MS })))
-        .thenRefused('reservation-state', /just opened/);
-    });
-
-    test('completes it once the unit has reported that the door opened for the command and is closed', () => {
-      given(...opening, door('LockerOpened', 'o1'), door('LockerClosed'))
-        .when((state) => endReservation(state, command({ nowMs: NOW_MS })))
-        .thenEvents([ended()]);
-    });
-  });
-
   test('is refused before the rental has started', () => {
     given(registered, held(), confirmed())
       .when((state) => endReservation(state, command()))
