@@ -44,13 +44,7 @@ export function reservationListPages(
   accessCodeOf: AccessCodeOf,
   nowMs: number,
 ): SyncReservations[] {
-  const kept = keptReservations(state, nowMs);
-  return pagesOf(
-    state,
-    unit,
-    kept.map((reservation) => syncedReservation(reservation, accessCodeOf)),
-    nowMs,
-  );
+  return pagesOfKept(state, unit, keptReservations(state, nowMs), accessCodeOf, nowMs);
 }
 
 /**
@@ -64,8 +58,8 @@ export function reservationListRound(
   accessCodeOf: AccessCodeOf,
   nowMs: number,
 ): SyncReservations[] {
-  const pages = reservationListPages(state, unit, accessCodeOf, nowMs);
   const kept = keptReservations(state, nowMs);
+  const pages = pagesOfKept(state, unit, kept, accessCodeOf, nowMs);
   const pending = new Map(kept.filter(({ unitAck }) => unitAck === 'pending').map(({ id, locker }) => [id, locker]));
   // A single page is applied as a whole.
   if (pages.length <= 1 || pending.size === 0) return pages;
@@ -88,6 +82,17 @@ function hasFormerLocker({ unitAck, formerLockers = [] }: Reservation): boolean 
 
 function keptReservations(state: UnitState, nowMs: number): readonly Reservation[] {
   return withReportedUsage(state, nowMs).booking.open.filter(isKeptByUnit);
+}
+
+function pagesOfKept(
+  state: UnitState,
+  unit: RegisteredUnit,
+  kept: readonly Reservation[],
+  accessCodeOf: AccessCodeOf,
+  nowMs: number,
+): SyncReservations[] {
+  const reservations = kept.map((reservation) => syncedReservation(reservation, accessCodeOf));
+  return pagesOf(state, unit, reservations, nowMs);
 }
 
 function pagesOf(
