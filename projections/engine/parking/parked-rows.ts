@@ -1,6 +1,6 @@
 /** Which parked units are due for a retry, in Postgres: a process claims one unit at a time, for a limited time. */
 
-import type { Sql } from '../../../platform/postgres/connection.ts';
+import type { Fragment, Sql } from '../../../platform/postgres/connection.ts';
 
 /** A unit that this process has claimed for a retry. */
 export interface ClaimedUnit {
@@ -17,38 +17,39 @@ export interface ClaimedUnit {
  * Claims a unit that is due: one that an operator requested first, then the one that is due for longest. Another process may take it
  * over after `leaseMs`.
  */
-export async function claimDue(
+export function claimDue(
   sql: Sql,
   runId: number,
   lanes: readonly number[],
   leaseMs: number,
 ): Promise<ClaimedUnit | undefined> {
-  const [claimed] = await sql<ClaimedUnit[]>`
-    update platform.projection_parked p
-    set retry_requested_at = null, next_retry_at = now() + ${inMs(leaseMs)}::interval
-    where p.run_id = ${runId} and p.unit = (
-      select unit from platform.projection_parked
-      where run_id = ${runId} and lane = any(${lanes}::smallint[]) and next_retry_at <= now()
-      order by retry_requested_at nulls last, next_retry_at, unit
-      limit 1 for no key update skip locked)
-    returning unit, position, retries, faults`;
-  return claimed;
+  const selected = sql.part`
+    select unit from platform.projection_parked
+    where run_id = ${runId} and lane = any(${lanes}::smallint[]) and next_retry_at <= now()
+    order by retry_requested_at nulls last, next_retry_at, unit
+    limit 1 for no key update skip locked`;
+  return claim(sql, runId, selected, leaseMs);
 }
 
 /** Claims the next parked unit by name, due or not; also one that another process has claimed. @param after the name of the unit before */
-export async function claimNext(
+export function claimNext(
   sql: Sql,
   runId: number,
   lanes: readonly number[],
   { after, leaseMs }: { readonly after: string; readonly leaseMs: number },
 ): Promise<ClaimedUnit | undefined> {
+  const selected = sql.part`
+    select unit from platform.projection_parked
+    where run_id = ${runId} and lane = any(${lanes}::smallint[]) and unit > ${after}
+    order by unit limit 1`;
+  return claim(sql, runId, selected, leaseMs);
+}
+
+async function claim(sql: Sql, runId: number, selected: Fragment, leaseMs: number): Promise<ClaimedUnit | undefined> {
   const [claimed] = await sql<ClaimedUnit[]>`
     update platform.projection_parked p
     set retry_requested_at = null, next_retry_at = now() + ${inMs(leaseMs)}::interval
-    where p.run_id = ${runId} and p.unit = (
-      select unit from platform.projection_parked
-      where run_id = ${runId} and lane = any(${lanes}::smallint[]) and unit > ${after}
-      order by unit limit 1)
+    where p.run_id = ${runId} and p.unit = (${selected})
     returning unit, position, retries, faults`;
   return claimed;
 }
