@@ -6,6 +6,7 @@
 
 import { LRUCache } from 'lru-cache';
 import type { Source } from '../../../platform/observability/metrics.ts';
+import { type BackoffBounds, backoffMs } from '../../../platform/retry/backoff.ts';
 import type { UnitBudgets } from '../../../platform/unit-log/unit-budgets.ts';
 
 /**
@@ -13,9 +14,8 @@ import type { UnitBudgets } from '../../../platform/unit-log/unit-budgets.ts';
  * (clause 12.15 of the unit protocol), so that the return of a unit is not slowed down.
  */
 export const EVENT_BURST = 10_000;
-/** Pause of a suspended unit. It doubles with each further suspension in a row, up to the second value. */
-const FIRST_SUSPENSION_MS = 60_000;
-const MAX_SUSPENSION_MS = 300_000;
+/** Pause of a suspended unit, by the number of its suspensions in a row. */
+const SUSPENSION: BackoffBounds = { firstMs: 60_000, maxMs: 300_000 };
 /** Bytes of the suspensions, enough for some 70,000 units. A forgotten one is suspended again by its next batch. */
 const MAX_SUSPENSIONS_BYTES = 16 * 1024 * 1024;
 /** An estimate of the bytes of a suspension without the name of its unit. */
@@ -66,8 +66,7 @@ export class IngestAdmission {
     // Batches of the unit that were being handled meanwhile belong to the same suspension.
     if (untilMs > this.#monotonic()) return;
     const count = before + 1;
-    const pauseMs = Math.min(MAX_SUSPENSION_MS, FIRST_SUSPENSION_MS * 2 ** (count - 1));
-    this.#suspensions.set(unit, { count, untilMs: this.#monotonic() + pauseMs });
+    this.#suspensions.set(unit, { count, untilMs: this.#monotonic() + backoffMs(count, SUSPENSION) });
   }
 
   resume(unit: string): void {
