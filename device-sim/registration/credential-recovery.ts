@@ -7,6 +7,7 @@
  * units, and rotates at most `MAX_ROTATIONS` in a run.
  */
 
+import { isDeepStrictEqual } from 'node:util';
 import { Type } from '@sinclair/typebox';
 import { Locker, MAX_LOCKERS_PER_UNIT } from '../../domain/vocabulary.ts';
 import type { Log } from '../../platform/observability/log.ts';
@@ -115,8 +116,10 @@ export class CredentialRecovery {
     await unit.decide((model) => fitLockers(model, registered.lockerDetails));
     const reached = { address: unit.address, ...channels };
     const { address, probe, delivery, commandChannel } = registered;
-    const isReached = JSON.stringify({ address, probe, delivery, commandChannel }) === JSON.stringify(inOrder(reached));
-    return isReached || this.#changeRegistration(unit, reached, response.headers.get('etag') ?? '*');
+    return (
+      isDeepStrictEqual({ address, probe, delivery, commandChannel }, reached) ||
+      this.#changeRegistration(unit, reached, response.headers.get('etag') ?? '*')
+    );
   }
 
   async #changeRegistration(unit: EmulatedUnit, changes: object, revision: string): Promise<boolean> {
@@ -168,8 +171,4 @@ function isFinal({ status, headers }: Response): boolean {
 
 function unitPath({ name }: EmulatedUnit): string {
   return `/v1/units/${encodeURIComponent(name)}`;
-}
-
-function inOrder({ address, probe, delivery, commandChannel }: UnitChannels & { readonly address: string }) {
-  return { address, probe, delivery, commandChannel };
 }
