@@ -45,6 +45,7 @@ import { type HealthChecks, healthRoutes } from './health/routes.ts';
 import { historyRoutes } from './history/routes.ts';
 import { UnitHistory } from './history/unit-history.ts';
 import { swaggerRoutes } from './openapi/swagger.ts';
+import { workRoutes } from './parked-work/routes.ts';
 import { pingerRoutes } from './pinger/routes.ts';
 import { projectionRoutes } from './projections/routes.ts';
 import { ReservationService } from './reservations/reservation-service.ts';
@@ -57,7 +58,6 @@ import { UnitChanges } from './units/unit-changes.ts';
 import { UnitCredentials } from './units/unit-credentials.ts';
 import { UnitLockers } from './units/unit-lockers.ts';
 import { UnitRegistration } from './units/unit-registration.ts';
-import { workRoutes } from './work/routes.ts';
 
 /** The server closes a connection on which nothing was sent for this long. */
 const IDLE_TIMEOUT_S = 30;

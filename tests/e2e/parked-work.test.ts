@@ -48,15 +48,17 @@ async function park(unit: string, queue: WorkQueue = 'reactor-facts'): Promise<v
   });
 }
 
+const WORK = '/v1/work';
+
 async function list(query: string): Promise<Page> {
-  const response = await fetch(`${platform.api}/v1/work?${query}`, { headers: { authorization }, keepalive: false });
+  const response = await fetch(`${platform.api}${WORK}?${query}`, { headers: { authorization }, keepalive: false });
   expect(response.status).toBe(200);
   return (await response.json()) as Page;
 }
 
 function retry(id: string, key: string, token = authorization): Promise<Response> {
   const headers = { authorization: token, 'idempotency-key': key };
-  return fetch(`${platform.api}/v1/work/${id}/retry`, { method: 'POST', headers, keepalive: false });
+  return fetch(`${platform.api}${WORK}/${id}/retry`, { method: 'POST', headers, keepalive: false });
 }
 
 test('operators list parked work page by page, and filter it by unit and queue', async () => {

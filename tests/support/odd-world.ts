@@ -169,7 +169,7 @@ export class OddWorld {
     if (of('/v1/projections/{name}')) return { name: 'units', unit: SIMULATED };
     if (of('/v1/dead-letters/{id}')) return { id: (await this.#deadLetter()).id };
     // A platform without faults has no parked work.
-    if (of('/v1/work/{id}')) return { id: NO_UUID };
+    if (id === 'retryParkedWork') return { id: NO_UUID };
     throw new Error(`OddWorld knows no valid parameters of ${id} (${path}). Add them.`);
   }
 
