@@ -1,7 +1,6 @@
 /** The sync of reservation lists on a real NATS with simulated units: coalescing, waiting for the log, refusals, and units that are silent. */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import type { EmulatedUnit } from '../../device-sim/emulation/emulated-unit.ts';
 import { findSyncedReservation } from '../../device-sim/unit/model.ts';
 import { api } from '../../platform/nats/jetstream.ts';
 import { UnitUnreachableError } from '../../platform/units/unit-command-client.ts';
@@ -17,21 +16,12 @@ const UNITS = 8;
 const SILENT_UNITS = 140;
 
 let world: ReservationWorld;
-let taken = 0;
 
 beforeAll(async () => {
   world = await ReservationWorld.start({ units: UNITS, lockers: 3 });
 }, TEST_TIMEOUT_MS);
 
 afterAll(() => world.stop());
-
-/** A unit that no other test uses. */
-function nextUnit(): EmulatedUnit {
-  const unit = world.units[taken];
-  taken += 1;
-  if (unit === undefined) throw new Error('there are too few units');
-  return unit;
-}
 
 const booking = (unit: string, id: string, locker = 'A', fromMin = 60) => ({
   id: `${unit}.${id}`,
@@ -57,7 +47,7 @@ describe('the sync of a unit', () => {
   test(
     'runs once at a time, and the changes meanwhile share the next one',
     async () => {
-      const unit = nextUnit();
+      const unit = world.nextUnit();
       const { name } = unit;
       await world.register(unit);
       await world.book(name, booking(name, 'first'));
@@ -94,7 +84,7 @@ describe('the sync of a unit', () => {
   test(
     'waits until the log is recorded up to the place that the unit has named',
     async () => {
-      const unit = nextUnit();
+      const unit = world.nextUnit();
       const { name } = unit;
       const { epoch, lastSeq } = unit.model.log;
       world.reportedPlaces.set(name, { epoch, seq: lastSeq });
@@ -119,7 +109,7 @@ describe('the sync of a unit', () => {
   test(
     'begins without a log that does not come',
     async () => {
-      const unit = nextUnit();
+      const unit = world.nextUnit();
       const { name } = unit;
       world.reportedPlaces.set(name, { epoch: unit.model.log.epoch, seq: unit.model.log.lastSeq });
       await world.registerUnrecorded(unit);
@@ -134,7 +124,7 @@ describe('the sync of a unit', () => {
   test(
     'records what the unit refuses, and the reservation moves to a locker that the unit has',
     async () => {
-      const unit = nextUnit();
+      const unit = world.nextUnit();
       const { name } = unit;
       const own = unit.model.lockers.map(({ id, size }) => ({ id, size }));
       await world.register(unit, { lockers: [...own, { id: 'Z', size: 'S' }] });
@@ -161,7 +151,7 @@ describe('the sync of a unit', () => {
 test(
   'units that stop answering take no place from others, and get their list when they answer again',
   async () => {
-    const unit = nextUnit();
+    const unit = world.nextUnit();
     await world.register(unit);
     const attempts = new Map<string, number>();
     const silent = Array.from({ length: SILENT_UNITS }, (_, index) => `SILENT-${index}`);

@@ -84,6 +84,8 @@ export class ReservationWorld {
   /** What units name as the end of their log. A unit that is not here has named none. */
   readonly reportedPlaces = new Map<string, LogPlace>();
 
+  #taken = 0;
+
   private constructor(parts: {
     readonly field: FieldPlatform;
     readonly fleet: TestFleet;
@@ -121,6 +123,14 @@ export class ReservationWorld {
 
   get units(): readonly EmulatedUnit[] {
     return [...this.#fleet.units.values()];
+  }
+
+  /** A unit that no other test of the world uses. */
+  nextUnit(): EmulatedUnit {
+    const unit = this.units[this.#taken];
+    this.#taken += 1;
+    if (unit === undefined) throw new Error('there are too few units');
+    return unit;
   }
 
   /** A server beside the one that runs. It follows the store, and its reactor does not run. */
