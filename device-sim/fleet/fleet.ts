@@ -114,7 +114,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   }
 }
 
-/** Units of the store keep their lockers, whatever number the settings ask for: rentals may run in them. */
+/** Warns that stored units have another number of lockers than the settings. They keep theirs, because rentals may run in them. */
 function warnOfOtherLockers(members: readonly FleetMember[], { lockers, seed, log }: FleetOptions): void {
   const others = members.filter(({ unit }) => unit.model.lockers.length !== lockers);
   const [first] = others;

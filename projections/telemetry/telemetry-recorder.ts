@@ -43,7 +43,7 @@ export interface TelemetryRecorderOptions {
   readonly monotonic: () => number;
   /**
    * Called with the units that reported another end of their log, or another configuration, than before.
-   * @default nobody is told
+   * @default the recorder tells no other part of the process
    */
   readonly onReported?: (units: readonly string[]) => void;
 }

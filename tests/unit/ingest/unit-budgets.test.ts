@@ -19,7 +19,7 @@ describe('the budget of a unit', () => {
     expect(budget.waitMs('A')).toBe(0);
   });
 
-  test('holds the average rate, whatever is charged at once', () => {
+  test('a unit gets no more than its rate on average, also when one charge exceeds the burst', () => {
     const budget = budgets();
     const startMs = nowMs;
     let charged = 0;
