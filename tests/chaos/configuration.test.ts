@@ -100,7 +100,11 @@ describe('kill -9', () => {
         expect(configuration.hash).toBe(configurationHash(configuration.values));
       }
       for (const unit of units) {
-        await eventually(async () => (await configOf(unit)).body.status === 'applied', RECOVERY);
+        // The read model may still show the version before, which is applied too.
+        await eventually(async () => {
+          const { status, desired } = (await configOf(unit)).body as { status: string; desired: { hash: string } };
+          return status === 'applied' && desired.hash === configurationHash(values);
+        }, RECOVERY);
         const running = (await sim.get(`/units/${unit}`)).body.configuration;
         expect(running).toMatchObject({ hash: configurationHash(values) });
       }
